@@ -1,0 +1,2 @@
+/* Convenience spelling of <pccl/pccl.h>. */
+#include <pccl/pccl.h>

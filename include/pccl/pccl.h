@@ -1,0 +1,344 @@
+/* PCCL: a fault-tolerant collective communication library.
+ *
+ * A *master* keeps the membership of a *run*; *peers* join and leave it at any time and combine their data directly with one
+ * another. Every call that returns failure leaves the caller's buffers as they were and says what to do next.
+ *
+ * Threads: a communicator may be used from several threads. Reduces of distinct tags may be launched and awaited anywhere; the
+ * calls that need every peer of the run or group (connect, update, optimize, synchronize) are one at a time per communicator.
+ * Errors: every function returns a pcclResult_t; pcclGetLastError() has the calling thread's last failure in words.
+ * Environment: PCCL_LOG_LEVEL = DEBUG, INFO, WARN (default), ERROR, FATAL or OFF; the log goes to standard error. */
+#ifndef PCCL_H
+#define PCCL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <pccl/address.h>
+#include <pccl/status.h>
+
+#if defined(_WIN32)
+#define PCCL_EXPORT
+#else
+#define PCCL_EXPORT __attribute__((visibility("default")))
+#endif
+
+#define PCCL_VERSION_MAJOR 2
+#define PCCL_VERSION_MINOR 0
+#define PCCL_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------------------------- types -- */
+
+/** Element types. 16-bit floats are IEEE binary16 and bfloat16, held in two bytes, native byte order. */
+typedef enum pcclDataType_t {
+    pcclUint8 = 0,
+    pcclInt8 = 1,
+    pcclInt16 = 2,
+    pcclUint16 = 3,
+    pcclUint32 = 4,
+    pcclInt32 = 5,
+    pcclUint64 = 6,
+    pcclInt64 = 7,
+    pcclFloat16 = 8,
+    pcclBFloat16 = 9,
+    pcclFloat = 10,
+    pcclDouble = 11
+} pcclDataType_t;
+
+/** Where a tensor lives. pcclDeviceCuda needs a build with CUDA (see pcclGetBuildInfo). */
+typedef enum pcclDeviceType_t { pcclDeviceCpu = 0, pcclDeviceCuda = 1 } pcclDeviceType_t;
+
+/** Reduction operators. Integers wrap modulo 2^bits. pcclAvg is the sum divided by the number of peers that took part; integer
+ * averages divide the wrapped sum and truncate toward zero. 16-bit floats accumulate in float32. */
+typedef enum pcclRedOp_t { pcclSum = 0, pcclAvg = 1, pcclProd = 2, pcclMax = 3, pcclMin = 4 } pcclRedOp_t;
+
+/** What pcclGetAttribute can be asked for. Sizes are those that the last call which returned saw. */
+typedef enum pcclAttribute_t {
+    PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE = 1,           /**< peers in the run, over all peer groups */
+    PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE = 2,       /**< peers in the caller's group */
+    PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS = 3,    /**< groups with at least one peer */
+    PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE = 4 /**< peers in the largest group */
+} pcclAttribute_t;
+
+/** How a peer takes part in one shared-state synchronization. */
+typedef enum pcclSharedStateSyncStrategy_t {
+    PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR = 0, /**< the most common content at the expected revision wins */
+    PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY = 1,    /**< this peer's content never wins; it sends nothing */
+    PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY = 2        /**< this peer's content must win and is never overwritten */
+} pcclSharedStateSyncStrategy_t;
+
+/** A hint about the distribution of the data. Accepted for compatibility; the quantizers measure each block instead. */
+typedef enum pcclDistributionHint_t {
+    pcclDistributionNone = 0,
+    pcclDistributionNormal = 1,
+    pcclDistributionUniform = 2
+} pcclDistributionHint_t;
+
+/** How values are packed on the wire. Ranges are taken per block of 256 elements and travel beside the data. */
+typedef enum pcclQuantizationAlgorithm_t {
+    pcclQuantNone = 0,          /**< elements travel as they are */
+    pcclQuantMinMax = 1,        /**< affine between each block's minimum and maximum */
+    pcclQuantZeroPointScale = 2 /**< scale and integer zero point: zero stays exactly zero where a block's range holds it */
+} pcclQuantizationAlgorithm_t;
+
+/** An opaque handle of one peer's membership. Owned by the caller from pcclCreateCommunicator to pcclDestroyCommunicator. */
+typedef struct pcclComm_t pcclComm_t;
+typedef struct pcclRankInfo_t pcclRankInfo_t;
+/** An opaque handle of a master that runs inside this process. */
+typedef struct pcclMasterInstanceState_t pcclMasterInstance_t;
+
+typedef struct pcclCommCreateParams_t {
+    ccoip_socket_address_t master_address;
+    uint32_t peer_group;               /**< reduces and shared state stay inside a group */
+    uint32_t p2p_connection_pool_size; /**< TCP connections per pair of neighbours; 0 lets the library choose */
+} pcclCommCreateParams_t;
+
+typedef struct pcclReduceInfo_t {
+    uint32_t local_world_size; /**< peers that took part */
+    uint64_t tx_bytes;         /**< bytes this peer sent for the operation, headers included */
+    uint64_t rx_bytes;         /**< bytes this peer received for the operation, headers included */
+} pcclReduceInfo_t;
+
+typedef struct pcclReduceOperandDescriptor_t {
+    pcclDataType_t datatype;
+    pcclDistributionHint_t distribution_hint;
+} pcclReduceOperandDescriptor_t;
+
+/** Zeroed: no quantization. `quantized_datatype` is an 8- or 16-bit integer type and counts only if `algorithm` is set; the
+ * operand must then be a floating-point type. */
+typedef struct pcclQuantizationOptions_t {
+    pcclDataType_t quantized_datatype;
+    pcclQuantizationAlgorithm_t algorithm;
+} pcclQuantizationOptions_t;
+
+typedef struct pcclReduceDescriptor_t {
+    size_t count; /**< elements, at least 1 */
+    pcclRedOp_t op;
+    uint64_t tag; /**< names the operation among those in flight at the same time */
+    pcclReduceOperandDescriptor_t src_descriptor;
+    pcclQuantizationOptions_t quantization_options;
+} pcclReduceDescriptor_t;
+
+/** One operation of pcclAllReduceMultipleWithRetry. */
+typedef struct pcclReduceSingleDescriptor_t {
+    void *sendbuf;
+    void *recvbuf;
+    pcclReduceDescriptor_t descriptor;
+} pcclReduceOpDescriptor_t;
+
+/** A handle of an operation in flight: plain data, awaited exactly once. */
+typedef struct pcclAsyncReduceOp_t {
+    pcclComm_t *comm;
+    uint64_t tag;
+} pcclAsyncReduceOp_t;
+
+typedef struct pcclRankUuid_t {
+    uint8_t data[16];
+} pcclRankUuid_t;
+
+typedef struct pcclTensorInfo_t {
+    const char *name; /**< unique in the shared state; at most 1024 bytes */
+    void *data;       /**< `count` elements; may be NULL if `count` is 0 */
+    size_t count;     /**< elements */
+    pcclDataType_t datatype;
+    pcclDeviceType_t device_type;
+    bool allow_content_inequality; /**< compared by name and shape alone; sent only to peers that are behind in revision */
+} pcclTensorInfo_t;
+
+typedef struct pcclSharedState_t {
+    uint64_t revision; /**< in: the revision offered. out: the revision held */
+    size_t count;      /**< tensors */
+    pcclTensorInfo_t *infos;
+} pcclSharedState_t;
+
+typedef struct pcclSharedStateSyncInfo_t {
+    uint64_t tx_bytes; /**< tensor bytes this peer sent in this synchronization */
+    uint64_t rx_bytes; /**< tensor bytes this peer received; 0 if it already held the agreed content */
+} pcclSharedStateSyncInfo_t;
+
+typedef struct pcclBuildInfo_t {
+    bool has_cuda_support;
+} pcclBuildInfo_t;
+
+/* -------------------------------------------------------------------------------------------------------------- library -- */
+
+/** Initializes the library. Needed once per process before any other call; calling it again does nothing. Thread-safe. */
+PCCL_EXPORT pcclResult_t pcclInit(void);
+
+/** Says what this build can do. @retval pcclInvalidArgument `info` is NULL. */
+PCCL_EXPORT pcclResult_t pcclGetBuildInfo(pcclBuildInfo_t *info);
+
+/** Writes 10000*major + 100*minor + patch. Works before pcclInit. @retval pcclInvalidArgument `version_out` is NULL. */
+PCCL_EXPORT pcclResult_t pcclGetVersion(int *version_out);
+
+/** A constant English phrase for a status code; never NULL, also for codes that do not exist. */
+PCCL_EXPORT const char *pcclGetErrorString(pcclResult_t result);
+
+/** The calling thread's last failure in words: what failed, because of which peer, and what to do. "" if nothing failed.
+ * The text belongs to the library and is valid until the thread's next pccl call. */
+PCCL_EXPORT const char *pcclGetLastError(void);
+
+/* --------------------------------------------------------------------------------------------------------- communicator -- */
+
+/** Creates a communicator. Opens nothing yet: the first traffic is in pcclConnect.
+ *
+ * @param[in]  params    Copied.
+ * @param[out] comm_out  Owned by the caller; give it to pcclDestroyCommunicator.
+ * @retval pcclInvalidArgument  A NULL argument, or a master address without a port. */
+PCCL_EXPORT pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *params, pcclComm_t **comm_out);
+
+/** Everything that can be configured about a communicator. Set defaults with pcclCommConfigInit, then change fields. */
+typedef struct pcclCommConfig_t {
+    size_t struct_size;                /**< sizeof(pcclCommConfig_t), set by pcclCommConfigInit */
+    const char *master_address;        /**< "host:port", "address:port" or "[v6]:port"; the port may be left out (48148) */
+    uint32_t peer_group;
+    uint32_t p2p_connection_pool_size; /**< TCP connections per pair of neighbours; 0: the library chooses */
+    const char *listen_address;        /**< local address to listen on; NULL: all, IPv4 and IPv6 */
+    uint16_t listen_port_first;        /**< first port to try; 0: 48149 */
+    uint16_t listen_port_last;         /**< last port to try, inclusive; 0: first + 1023 (at most 65535) */
+    const char *advertise_address;     /**< "host" or "host:port" under which others reach this peer; NULL: as the master sees it */
+    uint32_t connect_timeout_ms;       /**< for one attempt to reach the master or a peer; 0: 5000 */
+} pcclCommConfig_t;
+
+/** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
+PCCL_EXPORT pcclResult_t pcclCommConfigInit(pcclCommConfig_t *config);
+
+/** pcclCreateCommunicator with a configuration. Strings are copied; host names are resolved in pcclConnect.
+ * @retval pcclInvalidArgument  A NULL argument, an unset `struct_size`, or an address or port range that makes no sense. */
+PCCL_EXPORT pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pcclComm_t **comm_out);
+
+/** Reads a size of the run. @retval pcclInvalidUsage Not connected. @retval pcclInvalidArgument Unknown attribute or NULL. */
+PCCL_EXPORT pcclResult_t pcclGetAttribute(const pcclComm_t *communicator, pcclAttribute_t attribute, int *p_attribute_out);
+
+/** Leaves the run and frees the communicator. Operations in flight end at this peer first (their buffers are left alone from
+ * then on); no other thread may be inside a call on it. */
+PCCL_EXPORT pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator);
+
+/** Joins the run.
+ *
+ * The first peer of a run is admitted at once; a later one blocks until every member has called pcclUpdateTopology.
+ *
+ * @retval pcclMasterConnectionFailed  The master cannot be reached, or refused. The call may be made again.
+ * @retval pcclRankConnectionFailed    Not enough members can be reached (or can reach this peer) to form a ring.
+ * @retval pcclInvalidUsage            Already connected.
+ * @retval pcclRankConnectionLost      pcclAbort was called. */
+PCCL_EXPORT pcclResult_t pcclConnect(pcclComm_t *communicator);
+
+/** Admits the newcomers whose connections are ready. Every member of the run, over all groups, makes this call; it returns when
+ * all have. The only call in which the world grows. A peer does not make it in the iteration in which it joined.
+ *
+ * @retval pcclPendingAsyncOps  Await your operations first.
+ * @retval pcclInvalidUsage     Not connected, or another member waits in a call that can never meet this one. */
+PCCL_EXPORT pcclResult_t pcclUpdateTopology(pcclComm_t *communicator);
+
+/** Asks whether a newcomer is ready to be admitted. The k-th question since the last pcclUpdateTopology has the same answer at
+ * every member, so all of them branch alike. Waits for the master, never for other members. Allowed while reduces run. */
+PCCL_EXPORT pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, bool *pending_out);
+
+/** Measures the bandwidth between peers that has not been measured yet and adopts the best ring: the one whose slowest link is
+ * fastest. Every member of the run makes this call.
+ *
+ * @retval pcclTooFewPeers                  Alone in the run.
+ * @retval pcclTopologyOptimizationFailed   No ring connects the members.
+ * @retval pcclPendingAsyncOps              Await your operations first. */
+PCCL_EXPORT pcclResult_t pcclOptimizeTopology(const pcclComm_t *communicator);
+
+/** Makes every blocked call on this communicator return pcclRankConnectionLost, on any thread, and ends its operations at every
+ * member. The communicator stays connected and usable. Safe from any thread; does not block. */
+PCCL_EXPORT pcclResult_t pcclAbort(pcclComm_t *communicator);
+
+/* ------------------------------------------------------------------------------------------------------------ reduction -- */
+
+/** Combines one buffer per peer of the group, element by element, and gives every peer the same bits.
+ *
+ * Every member of the group makes the same call (tag, count, types, operator, quantization); the n-th call with a tag meets the
+ * n-th of the others. If a peer is lost, the call fails at every survivor, including those that had not made it yet, and
+ * `sendbuff` holds what it held before.
+ *
+ * @param[in]  sendbuff          `descriptor->count` elements, any alignment. May equal `recvbuff`, else must not overlap it.
+ * @param[out] recvbuff          Room for `descriptor->count` elements. Undefined after a failure unless it is `sendbuff`.
+ * @param[out] reduce_info_out   Who took part and the bytes moved. NULL if not wanted.
+ * @retval pcclRankConnectionLost  Call again at once: the survivors are the new world.
+ * @retval pcclTooFewPeers         Alone in the group; nothing was touched. Wait for peers.
+ * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; buffers overlap those of another operation.
+ * @retval pcclInvalidArgument     NULL, a count of 0, an unknown enum value, quantization of integers.
+ * @retval pcclMasterConnectionFailed  The master is gone, or removed this peer. Connect again.
+ * Blocks. Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3; of the fault rules: docs/protocol.md. */
+PCCL_EXPORT pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                       const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out);
+
+/** Starts pcclAllReduce and returns. The buffers belong to the library until pcclAwaitAsyncReduce returns.
+ * @param[out] reduce_handle_out  Plain data; await it exactly once, from any thread. */
+PCCL_EXPORT pcclResult_t pcclAllReduceAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                            const pcclComm_t *communicator, pcclAsyncReduceOp_t *reduce_handle_out);
+
+/** Waits for an operation and returns its outcome: the codes of pcclAllReduce.
+ * @retval pcclInvalidUsage  No such operation is outstanding: awaited before, or never launched. */
+PCCL_EXPORT pcclResult_t pcclAwaitAsyncReduce(const pcclAsyncReduceOp_t *reduce_handle, pcclReduceInfo_t *reduce_info_out);
+
+/** Runs `count` all-reduces with distinct tags, at most `max_in_flight` at a time, and repeats those that a lost peer made fail
+ * until every one is done.
+ *
+ * @param[out] reduce_info_out  Bytes summed over all operations and attempts; the smallest number of peers that took part in one.
+ * @retval pcclTooFewPeers      The world is down to this peer. Operations not yet done are untouched. */
+PCCL_EXPORT pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *descriptors, size_t count,
+                                                        const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out,
+                                                        int max_in_flight);
+
+/* --------------------------------------------------------------------------------------------------------- shared state -- */
+
+/** Makes the named tensors of the group bit-identical. Every member of the group makes this call.
+ *
+ * The first synchronization of a group accepts any revision (the highest offered wins); later ones expect the last revision plus
+ * one. The most common content at the expected revision wins; peers that differ receive just the 1 MiB chunks that differ. A peer
+ * whose tensor names, types or counts differ from the group's, or whose revision breaks the rule, is removed from the run: its
+ * call fails with pcclInvalidUsage and pcclGetLastError says why.
+ *
+ * @param[in,out] shared_state  Tensors owned by the caller, not to be touched during the call.
+ * @param[out]    sync_info_out NULL if not wanted.
+ * @retval pcclNoSharedStateAvailable  Every member is RECEIVE_ONLY, or all holders of the winning content were lost.
+ * @retval pcclPendingAsyncOps         Await your operations first. */
+PCCL_EXPORT pcclResult_t pcclSynchronizeSharedState(const pcclComm_t *communicator, pcclSharedState_t *shared_state,
+                                                    pcclSharedStateSyncStrategy_t strategy,
+                                                    pcclSharedStateSyncInfo_t *sync_info_out);
+
+/* --------------------------------------------------------------------------------------------------------------- master -- */
+
+/** Creates a master bound to `listen_address` (0.0.0.0 or [::] for all; port 0 for any free one). Handles no peer before
+ * pcclRunMaster. @retval pcclMasterConnectionFailed The address cannot be bound; pcclGetLastError says why. */
+PCCL_EXPORT pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterInstance_t **p_master_handle_out);
+
+/** Everything that can be configured about a master. Set defaults with pcclMasterConfigInit, then change fields. */
+typedef struct pcclMasterConfig_t {
+    size_t struct_size;            /**< sizeof(pcclMasterConfig_t), set by pcclMasterConfigInit */
+    const char *listen_address;    /**< "host:port", "[v6]:port" or "port"; default "0.0.0.0:48148" */
+    uint32_t heartbeat_timeout_ms; /**< a peer silent for longer is removed; default 10000, at least 100 */
+    uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this; default 10000 */
+    uint32_t max_connections;      /**< open connections, peers and strangers together; default 8192 */
+} pcclMasterConfig_t;
+
+/** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
+PCCL_EXPORT pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config);
+/** pcclCreateMaster with a configuration. Strings are copied. */
+PCCL_EXPORT pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMasterInstance_t **out);
+/** The port the master listens on, also where it was asked for port 0. */
+PCCL_EXPORT pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint16_t *port_out);
+
+/** Starts serving on a thread of its own and returns. @retval pcclInvalidUsage Already running. */
+PCCL_EXPORT pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance);
+/** Asks the master to end; peers see their connection close. Does not block. @retval pcclInvalidUsage Not running. */
+PCCL_EXPORT pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance);
+/** Blocks until the master has ended. @retval pcclInvalidUsage Never started. */
+PCCL_EXPORT pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance);
+/** Ends the master if it still runs, and frees it. */
+PCCL_EXPORT pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,27 @@
+// XXH3 over spans: 64-bit checksums of frames, and the content hash of a tensor (XXH3-128 over the XXH3-64 of each 1 MiB chunk).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace pccl::kernel {
+
+inline constexpr std::size_t kHashChunkBytes = std::size_t{1} << 20;
+
+std::uint64_t checksum(const void *data, std::size_t bytes);
+
+struct ContentHash {
+    std::array<std::uint8_t, 16> bytes{};  ///< canonical (big-endian) XXH3-128
+    friend auto operator<=>(const ContentHash &, const ContentHash &) = default;
+};
+
+/// One checksum per 1 MiB chunk of the data; the last may be shorter; none for empty data.
+std::vector<std::uint64_t> chunk_checksums(const void *data, std::size_t bytes);
+
+/// The hash of the list: two tensors of equal size with equal hashes hold the same bytes. The list is hashed as little-endian words.
+ContentHash content_hash(std::span<const std::uint64_t> chunk_checksums);
+
+}  // namespace pccl::kernel
