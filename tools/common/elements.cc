@@ -1,0 +1,119 @@
+// Conversions and names of element types.
+#include "common/elements.h"
+
+#include <bit>
+
+namespace pccl::tools {
+
+namespace {
+
+struct TypeName {
+    pcclDataType_t type;
+    const char *name;
+    const char *alias;
+};
+constexpr TypeName kTypeNames[] = {
+    {pcclUint8, "uint8", "u8"},         {pcclInt8, "int8", "i8"},        {pcclInt16, "int16", "i16"},
+    {pcclUint16, "uint16", "u16"},      {pcclUint32, "uint32", "u32"},   {pcclInt32, "int32", "i32"},
+    {pcclUint64, "uint64", "u64"},      {pcclInt64, "int64", "i64"},     {pcclFloat16, "half", "float16"},
+    {pcclBFloat16, "bfloat16", "bf16"}, {pcclFloat, "float", "float32"}, {pcclDouble, "double", "float64"},
+};
+constexpr const char *kOpNames[] = {"sum", "avg", "prod", "max", "min"};
+
+/// Rounds a finite non-negative value to a multiple of 2^exponent, ties to even.
+double round_to_multiple(double value, int exponent) {
+    return std::ldexp(std::nearbyint(std::ldexp(value, -exponent)), exponent);
+}
+
+}  // namespace
+
+double to_double(Half value) {
+    const int exponent = (value.bits >> 10) & 31;
+    const int fraction = value.bits & 1023;
+    double magnitude = 0;
+    if (exponent == 31) {
+        magnitude = fraction != 0 ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
+    } else if (exponent == 0) {
+        magnitude = std::ldexp(fraction, -24);
+    } else {
+        magnitude = std::ldexp(1024 + fraction, exponent - 25);
+    }
+    return (value.bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+double to_double(BFloat value) { return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16)); }
+
+template <> Half from_double<Half>(double value) {
+    const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+    double magnitude = std::fabs(value);
+    if (std::isnan(value)) return Half{static_cast<std::uint16_t>(sign | 0x7e00)};
+    if (magnitude >= 65520) return Half{static_cast<std::uint16_t>(sign | 0x7c00)};
+    if (magnitude < 0x1p-14) {
+        return Half{static_cast<std::uint16_t>(sign | static_cast<int>(std::ldexp(round_to_multiple(magnitude, -24), 24)))};
+    }
+    const int exponent = std::ilogb(magnitude);
+    const int fraction = static_cast<int>(std::ldexp(round_to_multiple(magnitude, exponent - 10), 10 - exponent)) - 1024;
+    // A fraction that rounded up to 1024 carries into the exponent, as it should.
+    return Half{static_cast<std::uint16_t>(sign | (((exponent + 15) << 10) + fraction))};
+}
+
+template <> BFloat from_double<BFloat>(double value) {
+    if (std::isnan(value)) return BFloat{0x7fc0};
+    // One rounding, from double: by way of float, values near a tie would be rounded twice.
+    double rounded = value;
+    if (std::isfinite(value) && value != 0) {
+        const int exponent = std::max(std::ilogb(std::fabs(value)), -126);
+        rounded = std::copysign(round_to_multiple(std::fabs(value), exponent - 7), value);
+    }
+    if (std::fabs(rounded) >= 0x1p128) rounded = std::copysign(std::numeric_limits<double>::infinity(), value);
+    return BFloat{static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(static_cast<float>(rounded)) >> 16)};
+}
+
+std::size_t size_of(pcclDataType_t type) {
+    return visit_type(type, [](auto value) { return sizeof(value); });
+}
+
+const char *name_of(pcclDataType_t type) {
+    for (const TypeName &entry : kTypeNames) {
+        if (entry.type == type) return entry.name;
+    }
+    return "?";
+}
+
+const char *name_of(pcclRedOp_t op) { return op >= pcclSum && op <= pcclMin ? kOpNames[op] : "?"; }
+
+std::optional<pcclDataType_t> type_named(std::string_view name) {
+    for (const TypeName &entry : kTypeNames) {
+        if (entry.name == name || entry.alias == name) return entry.type;
+    }
+    return std::nullopt;
+}
+
+std::optional<pcclRedOp_t> op_named(std::string_view name) {
+    for (pcclRedOp_t op : kAllOps) {
+        if (kOpNames[op] == name) return op;
+    }
+    return std::nullopt;
+}
+
+std::string name_of(pcclQuantizationOptions_t quantization) {
+    if (quantization.algorithm == pcclQuantNone) return "none";
+    const std::string algorithm = quantization.algorithm == pcclQuantMinMax ? "minmax:" : "zps:";
+    for (const TypeName &entry : kTypeNames) {
+        if (entry.type == quantization.quantized_datatype) return algorithm + entry.alias;
+    }
+    return algorithm + "?";
+}
+
+std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name) {
+    if (name == "none") return pcclQuantizationOptions_t{pcclUint8, pcclQuantNone};
+    const std::size_t colon = name.find(':');
+    const std::string_view algorithm = name.substr(0, colon);
+    const auto type = type_named(colon == std::string_view::npos ? "u8" : name.substr(colon + 1));
+    if (!type || is_float(*type) || size_of(*type) > 2) return std::nullopt;
+    if (algorithm == "minmax") return pcclQuantizationOptions_t{*type, pcclQuantMinMax};
+    if (algorithm == "zps") return pcclQuantizationOptions_t{*type, pcclQuantZeroPointScale};
+    return std::nullopt;
+}
+
+}  // namespace pccl::tools

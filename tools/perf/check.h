@@ -1,0 +1,38 @@
+// Inputs that every peer can compute for every rank, and the judgement of a result against double arithmetic on all of them.
+//
+// Inputs repeat with a prime period that fits no chunk or block size, so that misplaced data shows; the reference is therefore
+// computed for one period alone and checking costs one pass over the result.
+#pragma once
+
+#include <pccl.h>
+
+#include <cstddef>
+#include <vector>
+
+namespace pccl::perf {
+
+/// What is being reduced. `buffer` tells concurrent operations apart.
+struct Case {
+    pcclDataType_t type;
+    pcclRedOp_t op;
+    pcclQuantizationOptions_t quantization;
+    std::size_t count;
+    int ranks;
+    int buffer;
+};
+
+/// Writes rank `rank`'s contribution, `count` elements.
+void fill_input(const Case &what, int rank, void *out);
+
+struct Verdict {
+    std::size_t wrong = 0;        ///< elements outside the tolerance; with quantization all or none, judged by the error
+    double relative_error = 0;    ///< L2 norm of the error over that of the exact result
+    std::size_t first_wrong = 0;  ///< index, if wrong > 0
+    double expected = 0;          ///< there
+    double found = 0;
+};
+
+/// Judges `result`, `count` elements.
+Verdict check_result(const Case &what, const void *result);
+
+}  // namespace pccl::perf

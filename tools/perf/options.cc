@@ -1,0 +1,194 @@
+// The command line.
+#include "perf/options.h"
+
+#include "common/elements.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+
+namespace pccl::perf {
+
+namespace {
+
+constexpr const char *kExamples = R"(
+Examples:
+  pccl-perf -t 4                               four peers on this machine, 1K to 64M, float sum
+  pccl-perf -t 2 -b 4K -e 1G -f 2 -d bfloat16 -o avg
+  pccl-perf -t 4 -b 16M -e 16M -q minmax:u8    quantized to 8 bits on the wire
+  pccl-perf -t 3 -d all -o all -e 1M           every type and operator, checked
+  pccl-perf --master 10.0.0.1:48148 --peers 8  one peer of a run over several machines: start it on each of the eight
+
+Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent / time,
+busbw = algbw * 2(n-1)/n: what each link carries, comparable between different numbers of peers. 1 GB = 10^9 bytes.
+#wrong counts elements off by more than the type and operator allow; "err" is the relative L2 error of a quantized result.
+Exit status: 0 if all results were right, 1 if some were wrong, 2 if a call or a peer failed, 64 for a mistake in the command line.
+)";
+constexpr int kExitUsage = 64;
+
+/// Texts as CLI11 delivers them; turned into Options by `interpret`.
+struct Texts {
+    std::string first = "1K";
+    std::string last = "64M";
+    std::string type = "float";
+    std::string op = "sum";
+    std::string quantization = "none";
+    int check = 1;
+};
+
+template <typename T, typename All, typename Named>
+bool interpret_list(const char *what, const std::string &text, const All &all, Named named, std::vector<T> &out) {
+    out.clear();
+    if (text == "all") {
+        out.assign(all.begin(), all.end());
+        return true;
+    }
+    std::string rest = text;
+    while (!rest.empty()) {
+        const std::size_t comma = rest.find(',');
+        const std::string word = rest.substr(0, comma);
+        const auto value = named(word);
+        if (!value) {
+            std::cerr << "pccl-perf: unknown " << what << " '" << word << "'; one of: all";
+            for (T known : all)
+                std::cerr << ' ' << tools::name_of(known);
+            std::cerr << '\n';
+            return false;
+        }
+        out.push_back(*value);
+        rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
+    }
+    return !out.empty();
+}
+
+bool interpret_size(const char *option, const std::string &text, std::size_t &out) {
+    const auto size = parse_size(text);
+    if (!size || *size == 0) {
+        std::cerr << "pccl-perf: " << option << " '" << text << "' is no size; write 4K, 256M or 1G\n";
+        return false;
+    }
+    out = *size;
+    return true;
+}
+
+bool keep_only_floats(Options &options) {
+    if (options.quantization.algorithm == pcclQuantNone) return true;
+    std::erase_if(options.types, [](pcclDataType_t type) { return !tools::is_float(type); });
+    if (options.types.empty()) std::cerr << "pccl-perf: only floating-point types can be quantized (-q); choose one with -d\n";
+    return !options.types.empty();
+}
+
+bool interpret(const Texts &texts, Options &options) {
+    if (!interpret_size("-b", texts.first, options.bytes_first) || !interpret_size("-e", texts.last, options.bytes_last))
+        return false;
+    if (options.bytes_first > options.bytes_last) {
+        std::cerr << "pccl-perf: the first size (-b) is larger than the last (-e)\n";
+        return false;
+    }
+    if (!interpret_list("type (-d)", texts.type, tools::kAllTypes, tools::type_named, options.types)) return false;
+    if (!interpret_list("operator (-o)", texts.op, tools::kAllOps, tools::op_named, options.ops)) return false;
+    const auto quantization = tools::quantization_named(texts.quantization);
+    if (!quantization) {
+        std::cerr << "pccl-perf: unknown quantization (-q) '" << texts.quantization
+                  << "'; none, or minmax or zps, a colon, and u8, i8, u16 or i16\n";
+        return false;
+    }
+    options.quantization = *quantization;
+    options.check = texts.check != 0;
+    return keep_only_floats(options);
+}
+
+std::string version() {
+    int number = 0;
+    static_cast<void>(pcclGetVersion(&number));
+    return "pccl-perf " + std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." +
+           std::to_string(number % 100);
+}
+
+}  // namespace
+
+std::optional<std::size_t> parse_size(const std::string &text) {
+    char *end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    if (end == text.c_str() || !(value >= 0)) return std::nullopt;
+    std::string unit = end;
+    if (unit.size() > 1 && unit.back() == 'B') unit.pop_back();
+    if (unit.size() > 1 && unit.back() == 'i') unit.pop_back();
+    double scale = 1;
+    if (unit == "K" || unit == "k")
+        scale = 0x1p10;
+    else if (unit == "M" || unit == "m")
+        scale = 0x1p20;
+    else if (unit == "G" || unit == "g")
+        scale = 0x1p30;
+    else if (unit == "T" || unit == "t")
+        scale = 0x1p40;
+    else if (!unit.empty() && unit != "B")
+        return std::nullopt;
+    if (value * scale > 0x1p50) return std::nullopt;
+    return static_cast<std::size_t>(value * scale);
+}
+
+std::vector<std::size_t> Options::sizes() const {
+    std::vector<std::size_t> result;
+    double size = static_cast<double>(bytes_first);
+    while (size <= static_cast<double>(bytes_last)) {
+        result.push_back(static_cast<std::size_t>(size));
+        size = std::max(size * factor, size + 1);
+    }
+    return result;
+}
+
+std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
+    Options options;
+    Texts texts;
+    CLI::App app{"Measures all-reduce between peers and checks its results.", "pccl-perf"};
+    app.footer(kExamples);
+    app.set_version_flag("--version", version());
+    app.add_option("-b,--minbytes", texts.first, "first buffer size")->capture_default_str();
+    app.add_option("-e,--maxbytes", texts.last, "last buffer size")->capture_default_str();
+    app.add_option("-f,--stepfactor", options.factor, "factor from one size to the next")
+        ->check(CLI::Range(1.01, 1e6))
+        ->capture_default_str();
+    app.add_option("-n,--iters", options.iterations, "timed iterations")->check(CLI::Range(1, 1000000))->capture_default_str();
+    app.add_option("-w,--warmup", options.warm_up, "iterations before those")
+        ->check(CLI::Range(0, 1000000))
+        ->capture_default_str();
+    auto *local = app.add_option("-t,--local-peers", options.peers, "start this many peers, and a master, on this machine")
+                      ->check(CLI::Range(2, 1024))
+                      ->capture_default_str();
+    auto *master = app.add_option("--master", options.master, "join the run of this master (host:port) as one peer");
+    auto *peers = app.add_option("--peers", options.peers, "with --master: wait until the run has this many peers")
+                      ->check(CLI::Range(2, 1024));
+    peers->needs(master)->excludes(local);
+    master->excludes(local)->needs(peers);
+    app.add_option("-d,--datatype", texts.type, "element type, a list with commas, or all")->capture_default_str();
+    app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list with commas, or all")->capture_default_str();
+    app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16 ...")->capture_default_str();
+    app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
+    app.add_option("--concurrent", options.concurrent,
+                   "operations in flight at the same time, each with buffers of the size given")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    app.add_option("-c,--check", texts.check, "check results (0 or 1)")->check(CLI::Range(0, 1))->capture_default_str();
+    app.add_flag("--in-place", options.in_place, "the send buffer is the receive buffer");
+    app.add_flag("--optimize", options.optimize, "measure the bandwidth between peers and choose the ring first");
+    app.add_option("--join-timeout", options.join_timeout_s, "seconds to wait for all peers")->capture_default_str();
+    app.add_option("--json", options.json_file, "write the results to this file, too");
+    app.add_option("--index", options.index, "this peer's number, given to the peers started here")->group("");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError &error) {
+        exit_code = app.exit(error) == 0 ? 0 : kExitUsage;
+        return std::nullopt;
+    }
+    if (!interpret(texts, options)) {
+        exit_code = kExitUsage;
+        return std::nullopt;
+    }
+    return options;
+}
+
+}  // namespace pccl::perf

@@ -1,0 +1,45 @@
+// What pccl-perf was asked to do.
+#pragma once
+
+#include <pccl.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace pccl::perf {
+
+struct Options {
+    std::size_t bytes_first = 1024;
+    std::size_t bytes_last = std::size_t{64} << 20;
+    double factor = 4;
+    int iterations = 20;
+    int warm_up = 5;
+    int peers = 2;
+    std::string master;  ///< empty: a world of our own on this machine
+    int index = -1;      ///< -1: find out from the others
+    std::vector<pcclDataType_t> types = {pcclFloat};
+    std::vector<pcclRedOp_t> ops = {pcclSum};
+    pcclQuantizationOptions_t quantization = {};
+    std::uint32_t lanes = 0;
+    int concurrent = 1;
+    bool check = true;
+    bool in_place = false;
+    bool optimize = false;
+    int join_timeout_s = 60;
+    std::string json_file;
+
+    bool local() const { return master.empty(); }
+    /// Buffer sizes to measure, ascending.
+    std::vector<std::size_t> sizes() const;
+};
+
+/// nullopt and `exit_code` if the program should end here (--help, --version, a mistake, which is then on standard error).
+std::optional<Options> parse_options(int argc, char **argv, int &exit_code);
+
+/// "4K", "1.5M", "256M", "1G", with or without a final "B" or "iB"; powers of 1024. nullopt if it is no size.
+std::optional<std::size_t> parse_size(const std::string &text);
+
+}  // namespace pccl::perf

@@ -1,0 +1,11 @@
+// One peer: joins, finds its rank, measures every case and checks it.
+#pragma once
+
+#include "perf/options.h"
+
+namespace pccl::perf {
+
+/// Exit status of the process: 0, 1 if results were wrong. Throws tools::CallFailed or std::runtime_error.
+int run_peer(const Options &options);
+
+}  // namespace pccl::perf

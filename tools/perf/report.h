@@ -1,0 +1,43 @@
+// The table on standard output, a row as soon as it is measured, and the JSON file.
+#pragma once
+
+#include "perf/options.h"
+
+#include <string>
+#include <vector>
+
+namespace pccl::perf {
+
+struct Row {
+    std::size_t bytes = 0;
+    std::size_t count = 0;
+    pcclDataType_t type = pcclFloat;
+    pcclRedOp_t op = pcclSum;
+    double time_us = 0;
+    double algbw_gbs = 0;
+    double busbw_gbs = 0;
+    std::uint64_t tx_bytes = 0;  ///< sent by this peer for one iteration, headers included
+    std::uint64_t wrong = 0;     ///< over all peers
+    double relative_error = 0;   ///< the largest of all peers
+    bool checked = false;
+};
+
+class Report {
+public:
+    /// Prints nothing and writes nothing if not `enabled` (peers other than the first).
+    Report(const Options &options, bool enabled) : options_(options), enabled_(enabled) {}
+
+    void begin();
+    void add(const Row &row);
+    /// Writes the JSON file if one is wanted. False, with the reason on standard error, if it cannot be written.
+    bool end();
+
+private:
+    const Options &options_;
+    bool enabled_;
+    std::vector<Row> rows_;
+
+    bool quantized() const { return options_.quantization.algorithm != pcclQuantNone; }
+};
+
+}  // namespace pccl::perf
