@@ -5,9 +5,9 @@
 #include <string_view>
 
 #if defined(__GNUC__)
-#define PCCL_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define PCCL_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #else
-#define PCCL_PRINTF(format, first)
+#define PCCL_PRINTF(text, first)
 #endif
 
 namespace pccl {

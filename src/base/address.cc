@@ -1,0 +1,136 @@
+// Reading and writing socket addresses. No name look-up and no socket here: inet_pton and inet_ntop only convert text.
+#include "base/address.h"
+
+#include <algorithm>
+#include <arpa/inet.h>
+#include <optional>
+
+namespace pccl {
+namespace {
+
+constexpr std::size_t kMaxHost = 255;
+constexpr std::array<std::uint8_t, 12> kMappedPrefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+/// The text in quotes, short and printable enough for an error message.
+std::string quoted(std::string_view text) {
+    constexpr std::size_t kMaxShown = 80;
+    std::string out = "\"";
+    for (char c : text.substr(0, kMaxShown))
+        out += c >= 0x20 && c != 0x7f && c != '"' ? c : '?';
+    return out + (text.size() > kMaxShown ? "...\"" : "\"");
+}
+
+Error invalid(std::string_view text, const char *why) { return {pcclInvalidArgument, quoted(text) + ": " + why}; }
+
+std::optional<std::uint16_t> parse_port(std::string_view text) {
+    if (text.empty() || text.size() > 5) return std::nullopt;
+    std::uint32_t port = 0;
+    for (char c : text) {
+        if (c < '0' || c > '9') return std::nullopt;
+        port = port * 10 + static_cast<std::uint32_t>(c - '0');
+    }
+    if (port > 65535) return std::nullopt;
+    return static_cast<std::uint16_t>(port);
+}
+
+/// Wide on purpose (names with underscores and in other alphabets exist), but nothing that belongs to another syntax.
+bool plausible_host(std::string_view host) {
+    const auto bad = [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte <= 0x20 || byte == 0x7f || std::string_view("[]/@?#%\\,;\"'").find(c) != std::string_view::npos;
+    };
+    return host.size() <= kMaxHost && std::none_of(host.begin(), host.end(), bad);
+}
+
+bool is_v6(std::string_view text) { return text.find(':') != std::string_view::npos && parse_ip(text); }
+
+/// An address mapped into IPv6 is the IPv4 address it stands for, so that equal addresses compare equal.
+IpAddress from_v6(const std::array<std::uint8_t, 16> &octets) {
+    IpAddress ip;
+    if (std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), octets.begin())) {
+        std::copy(octets.begin() + 12, octets.end(), ip.octets.begin());
+    } else {
+        ip.v6 = true;
+        ip.octets = octets;
+    }
+    return ip;
+}
+
+}  // namespace
+
+Result<HostPort> parse_host_port(std::string_view text) {
+    if (text.empty()) return invalid(text, "an address is missing");
+    std::string_view host = text, port;
+    bool has_port = false;
+    if (text.front() == '[') {
+        const auto end = text.find(']');
+        if (end == std::string_view::npos || !is_v6(text.substr(1, end - 1)))
+            return invalid(text, "brackets hold an IPv6 address, as in [::1]:48148");
+        host = text.substr(1, end - 1);
+        std::string_view rest = text.substr(end + 1);
+        has_port = !rest.empty();
+        if (has_port && rest.front() != ':') return invalid(text, "only :port may follow the bracket");
+        if (has_port) port = rest.substr(1);
+    } else if (const auto colon = text.find(':'); colon != std::string_view::npos && !is_v6(text)) {
+        host = text.substr(0, colon);
+        port = text.substr(colon + 1);
+        has_port = true;
+    }
+    HostPort out{std::string(host), 0};
+    if (has_port) {
+        const auto number = parse_port(port);
+        if (!number) return invalid(text, "the port is not a number from 0 to 65535");
+        out.port = *number;
+    }
+    if (!plausible_host(host)) return invalid(text, "the host is neither a name nor an address");
+    return out;
+}
+
+Result<IpAddress> parse_ip(std::string_view text) {
+    const std::string copy(text);
+    // inet_pton would stop at an embedded zero.
+    if (copy.find('\0') == std::string::npos) {
+        std::array<std::uint8_t, 16> octets{};
+        if (inet_pton(AF_INET, copy.c_str(), octets.data()) == 1) return IpAddress{false, octets};
+        octets = {};
+        if (inet_pton(AF_INET6, copy.c_str(), octets.data()) == 1) return from_v6(octets);
+    }
+    return invalid(text, "not an IPv4 or IPv6 address");
+}
+
+std::string to_string(const IpAddress &ip) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    inet_ntop(ip.v6 ? AF_INET6 : AF_INET, ip.octets.data(), text.data(), text.size());
+    return text.data();
+}
+
+std::string to_string(const SocketAddress &address) {
+    const std::string ip = to_string(address.ip);
+    return (address.ip.v6 ? '[' + ip + ']' : ip) + ':' + std::to_string(address.port);
+}
+
+SocketAddress from_c(const ccoip_socket_address_t &address) {
+    SocketAddress out;
+    out.port = address.port;
+    if (address.inet.protocol == inetIPv6) {
+        std::array<std::uint8_t, 16> octets;
+        std::copy_n(address.inet.ipv6.data, octets.size(), octets.begin());
+        out.ip = from_v6(octets);
+    } else {
+        std::copy_n(address.inet.ipv4.data, 4, out.ip.octets.begin());
+    }
+    return out;
+}
+
+ccoip_socket_address_t to_c(const SocketAddress &address) {
+    ccoip_socket_address_t out{};
+    out.port = address.port;
+    out.inet.protocol = address.ip.v6 ? inetIPv6 : inetIPv4;
+    if (address.ip.v6)
+        std::copy_n(address.ip.octets.begin(), 16, out.inet.ipv6.data);
+    else
+        std::copy_n(address.ip.octets.begin(), 4, out.inet.ipv4.data);
+    return out;
+}
+
+}  // namespace pccl
