@@ -2,9 +2,9 @@
 // that were reduced over all of them.
 #include "perf/peer.h"
 
+#include "common/check.h"
 #include "common/elements.h"
 #include "common/handles.h"
-#include "perf/check.h"
 #include "perf/report.h"
 
 #include <algorithm>
@@ -88,7 +88,7 @@ int agree_on_rank(const pcclComm_t *comm, int peers) {
 /// The buffers of one case, for all concurrent operations.
 class Measurement {
 public:
-    Measurement(const Options &options, const pcclComm_t *comm, int rank, const Case &what)
+    Measurement(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what)
         : options_(options), comm_(comm), rank_(rank), what_(what) {
         const std::size_t bytes = what.count * tools::size_of(what.type);
         for (int i = 0; i < options.concurrent; ++i) {
@@ -125,14 +125,14 @@ public:
     }
 
     /// One more iteration on fresh inputs, judged.
-    Verdict check() {
+    tools::Verdict check() {
         fill();
         static_cast<void>(iterate());
-        Verdict total;
+        tools::Verdict total;
         for (std::size_t i = 0; i < send_.size(); ++i) {
-            Case what = what_;
+            tools::Case what = what_;
             what.buffer = static_cast<int>(i);
-            const Verdict verdict = check_result(what, result(i));
+            const tools::Verdict verdict = tools::check_result(what, result(i));
             if (verdict.wrong > 0 && total.wrong == 0) {
                 std::fprintf(stderr,
                              "pccl-perf: peer %d: wrong result: %s %s of %zu elements, element %zu of buffer %zu: expected %.9g, "
@@ -150,7 +150,7 @@ private:
     const Options &options_;
     const pcclComm_t *comm_;
     int rank_;
-    Case what_;
+    tools::Case what_;
     std::vector<std::vector<unsigned char>> send_;
     std::vector<std::vector<unsigned char>> receive_;
 
@@ -158,9 +158,9 @@ private:
 
     void fill() {
         for (std::size_t i = 0; i < send_.size(); ++i) {
-            Case what = what_;
+            tools::Case what = what_;
             what.buffer = static_cast<int>(i);
-            fill_input(what, rank_, send_[i].data());
+            tools::fill_input(what, rank_, send_[i].data());
         }
     }
 
@@ -181,7 +181,7 @@ double median(std::vector<double> &values) {
     return values[middle];
 }
 
-Row measure(const Options &options, const pcclComm_t *comm, int rank, const Case &what) {
+Row measure(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what) {
     Measurement measurement(options, comm, rank, what);
     for (int i = 0; i < options.warm_up; ++i)
         static_cast<void>(measurement.iterate());
@@ -201,7 +201,7 @@ Row measure(const Options &options, const pcclComm_t *comm, int rank, const Case
     row.algbw_gbs = static_cast<double>(row.bytes) * options.concurrent / (row.time_us * 1e3);
     row.busbw_gbs = row.algbw_gbs * 2 * (what.ranks - 1) / what.ranks;
     if (options.check) {
-        const Verdict verdict = measurement.check();
+        const tools::Verdict verdict = measurement.check();
         row.checked = true;
         row.wrong = reduce_value<std::uint64_t>(comm, pcclSum, verdict.wrong);
         row.relative_error = reduce_value(comm, pcclMax, verdict.relative_error);
@@ -222,7 +222,7 @@ int run_peer(const Options &options) {
         for (const pcclRedOp_t op : options.ops) {
             for (const std::size_t bytes : options.sizes()) {
                 const std::size_t count = std::max<std::size_t>(1, bytes / tools::size_of(type));
-                const Case what{type, op, options.quantization, count, options.peers, 0};
+                const tools::Case what{type, op, options.quantization, count, options.peers, 0};
                 const Row row = measure(options, comm.get(), rank, what);
                 wrong += row.wrong;
                 report.add(row);

@@ -1,13 +1,14 @@
 // Seeded inputs and the float64 reference.
-#include "perf/check.h"
+#include "common/check.h"
 
 #include "common/elements.h"
+#include "common/mix.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 
-namespace pccl::perf {
+namespace pccl::tools {
 
 namespace {
 
@@ -15,19 +16,12 @@ constexpr std::size_t kPeriod = 65521;  // prime
 /// Ranks below this contribute factors of two to integer products: 2^6 fits the smallest type.
 constexpr int kRanksWithFactors = 6;
 
-std::uint64_t mix(std::uint64_t x) {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-
 /// Element `i` of `rank`, before rounding to the type; integers are chosen so that no operator leaves the range.
 double ideal_value(const Case &what, int rank, std::size_t i) {
     const std::uint64_t bits =
         mix(mix(static_cast<std::uint64_t>(rank) * 1024 + static_cast<std::uint64_t>(what.buffer)) + i % kPeriod);
     const double unit = static_cast<double>(bits >> 11) * 0x1p-53;
-    if (tools::is_float(what.type)) return what.op == pcclProd ? 0.75 + unit / 2 : 2 * unit - 1;
+    if (is_float(what.type)) return what.op == pcclProd ? 0.75 + unit / 2 : 2 * unit - 1;
     if (what.op == pcclProd) return rank < kRanksWithFactors ? 1 + static_cast<double>(bits & 1) : 1;
     const bool is_signed = what.type == pcclInt8 || what.type == pcclInt16 || what.type == pcclInt32 || what.type == pcclInt64;
     const bool adds = what.op == pcclSum || what.op == pcclAvg;
@@ -59,20 +53,20 @@ template <typename T> Reference reference(const Case &what) {
         double total = 0;
         double magnitude = 0;
         for (int rank = 0; rank < what.ranks; ++rank) {
-            const double term = tools::to_double(tools::from_double<T>(ideal_value(what, rank, i)));
+            const double term = to_double(from_double<T>(ideal_value(what, rank, i)));
             total = rank == 0 ? term : combine(what.op, total, term);
             magnitude += std::fabs(term);
         }
         if (what.op == pcclAvg) {
             total /= what.ranks;
             magnitude /= what.ranks;
-            if (!tools::is_float(what.type)) total = std::trunc(total);
+            if (!is_float(what.type)) total = std::trunc(total);
         }
         out.value[i] = total;
         // Each addition may round once, in whatever order; so may each factor. Maxima and integers are exact.
         const double scale = what.op == pcclProd ? std::fabs(total) : magnitude;
         const bool exact = what.op == pcclMax || what.op == pcclMin;
-        out.tolerance[i] = exact ? 0 : (what.ranks + 1) * tools::roundoff<T>() * scale;
+        out.tolerance[i] = exact ? 0 : (what.ranks + 1) * roundoff<T>() * scale;
     }
     return out;
 }
@@ -80,9 +74,9 @@ template <typename T> Reference reference(const Case &what) {
 /// Relative L2 error that quantization may cause: each of the ranks' contributions is rounded to one of 2^bits steps of its
 /// block's range (about 2 here, 1.5 for products), as is each partial sum.
 double allowed_relative_error(const Case &what) {
-    const double steps = tools::size_of(what.quantization.quantized_datatype) == 1 ? 255 : 65535;
+    const double steps = size_of(what.quantization.quantized_datatype) == 1 ? 255 : 65535;
     return 4.0 * std::sqrt(static_cast<double>(what.ranks)) / steps +
-           4 * tools::visit_type(what.type, [](auto value) { return tools::roundoff<decltype(value)>(); });
+           4 * visit_type(what.type, [](auto value) { return roundoff<decltype(value)>(); });
 }
 
 template <typename T> Verdict check_typed(const Case &what, const void *result) {
@@ -93,7 +87,7 @@ template <typename T> Verdict check_typed(const Case &what, const void *result) 
     const bool quantized = what.quantization.algorithm != pcclQuantNone;
     for (std::size_t i = 0; i < what.count; ++i) {
         const std::size_t at = i % kPeriod;
-        const double found = tools::to_double(tools::load<T>(result, i));
+        const double found = to_double(load<T>(result, i));
         const double error = found - expected.value[at];
         error_square += error * error;
         norm_square += expected.value[at] * expected.value[at];
@@ -112,11 +106,11 @@ template <typename T> Verdict check_typed(const Case &what, const void *result) 
 }  // namespace
 
 void fill_input(const Case &what, int rank, void *out) {
-    tools::visit_type(what.type, [&](auto example) {
+    visit_type(what.type, [&](auto example) {
         using T = decltype(example);
         const std::size_t period = std::min(what.count, kPeriod);
         for (std::size_t i = 0; i < period; ++i)
-            tools::store(out, i, tools::from_double<T>(ideal_value(what, rank, i)));
+            store(out, i, from_double<T>(ideal_value(what, rank, i)));
         auto *bytes = static_cast<unsigned char *>(out);
         for (std::size_t done = period; done < what.count;) {
             const std::size_t step = std::min(period, what.count - done);
@@ -127,7 +121,7 @@ void fill_input(const Case &what, int rank, void *out) {
 }
 
 Verdict check_result(const Case &what, const void *result) {
-    return tools::visit_type(what.type, [&](auto value) { return check_typed<decltype(value)>(what, result); });
+    return visit_type(what.type, [&](auto value) { return check_typed<decltype(value)>(what, result); });
 }
 
-}  // namespace pccl::perf
+}  // namespace pccl::tools

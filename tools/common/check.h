@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace pccl::perf {
+namespace pccl::tools {
 
 /// What is being reduced. `buffer` tells concurrent operations apart.
 struct Case {
@@ -35,4 +35,4 @@ struct Verdict {
 /// Judges `result`, `count` elements.
 Verdict check_result(const Case &what, const void *result);
 
-}  // namespace pccl::perf
+}  // namespace pccl::tools
