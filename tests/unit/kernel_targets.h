@@ -1,0 +1,86 @@
+// Runs a test body once on every instruction set that this machine has and the kernels are compiled for.
+#pragma once
+
+#include "kernel/targets.h"
+
+#include <hwy/highway.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "kernel/reduce.h"
+
+namespace pccl::kernel {
+
+/// `body(target)`, with failures naming the target.
+template <class Body> void on_every_target(Body body) {
+    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+        hwy::SetSupportedTargetsForTest(target);
+        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+        SCOPED_TRACE(hwy::TargetName(target));
+        ASSERT_STREQ(target_name(), hwy::TargetName(target));
+        body(target);
+    }
+    hwy::SetSupportedTargetsForTest(0);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+/// `bytes` bytes at an address that is `offset` past a multiple of 64, between guards that must not change.
+class Buffer {
+  public:
+    explicit Buffer(std::size_t bytes, std::size_t offset = 0) : bytes_(bytes), all_(bytes + offset + 2 * kGuard + 64, kFill) {
+        const auto base = reinterpret_cast<std::uintptr_t>(all_.data()) + kGuard;
+        start_ = (base + 63) / 64 * 64 - base + kGuard + offset;
+    }
+    Buffer(const Buffer &) = delete;
+    Buffer &operator=(const Buffer &) = delete;
+
+    std::uint8_t *data() { return all_.data() + start_; }
+    const std::uint8_t *data() const { return all_.data() + start_; }
+    std::size_t size() const { return bytes_; }
+    void assign(const std::vector<std::uint8_t> &from) {
+        if (!from.empty())
+            std::memcpy(data(), from.data(), from.size());
+    }
+    std::vector<std::uint8_t> contents() const { return {data(), data() + bytes_}; }
+    bool guards_hold() const {
+        for (std::size_t i = 0; i < all_.size(); ++i)
+            if ((i < start_ || i >= start_ + bytes_) && all_[i] != kFill)
+                return false;
+        return true;
+    }
+
+  private:
+    static constexpr std::size_t kGuard = 64;
+    static constexpr std::uint8_t kFill = 0xA5;
+    std::size_t bytes_;
+    std::size_t start_ = 0;
+    std::vector<std::uint8_t> all_;
+};
+
+/// 0 to 257, and some that take many vectors.
+inline std::vector<std::size_t> test_counts() {
+    std::vector<std::size_t> counts;
+    for (std::size_t n = 0; n <= 257; ++n)
+        counts.push_back(n);
+    counts.insert(counts.end(), {511, 512, 513, 4099});
+    return counts;
+}
+
+inline const char *name_of(Type type) {
+    static const char *const names[] = {"u8", "i8", "i16", "u16", "u32", "i32", "u64", "i64", "f16", "bf16", "f32", "f64"};
+    return names[static_cast<int>(type)];
+}
+
+inline const char *name_of(Op op) {
+    static const char *const names[] = {"sum", "avg", "prod", "max", "min"};
+    return names[static_cast<int>(op)];
+}
+
+}  // namespace pccl::kernel
