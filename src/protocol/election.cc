@@ -1,0 +1,200 @@
+#include "protocol/election.h"
+
+#include <algorithm>
+#include <map>
+
+namespace pccl::protocol {
+namespace {
+
+using wire::OfferState;
+using wire::Strategy;
+using wire::TensorOffer;
+
+bool same_schema(const std::vector<TensorOffer> &a, const std::vector<TensorOffer> &b) {
+    return std::ranges::equal(a, b, [](const auto &x, const auto &y) { return x.same_shape(y); });
+}
+
+/// Tensors that must not differ have equal hashes.
+bool same_content(const OfferState &a, const OfferState &b) {
+    return std::ranges::equal(a.tensors, b.tensors,
+                              [](const auto &x, const auto &y) { return x.allow_content_inequality || x.hash == y.hash; });
+}
+
+std::string describe(const TensorOffer &t) {
+    return "'" + t.name + "' (type " + std::to_string(static_cast<int>(t.type)) + ", " + std::to_string(t.count) + " elements" +
+           (t.allow_content_inequality ? ", may differ)" : ")");
+}
+
+std::string schema_difference(const std::vector<TensorOffer> &theirs, const std::vector<TensorOffer> &groups) {
+    if (theirs.size() != groups.size()) {
+        return "its shared state has " + std::to_string(theirs.size()) + " tensors and the group's has " +
+               std::to_string(groups.size());
+    }
+    for (std::size_t i = 0; i < theirs.size(); ++i) {
+        if (!theirs[i].same_shape(groups[i])) {
+            return "its tensor " + std::to_string(i) + " is " + describe(theirs[i]) + " and the group's is " +
+                   describe(groups[i]);
+        }
+    }
+    return "";
+}
+
+/// The offer that most of `voters` share by `same`; the earliest among equals.
+template <class Same> const Ballot *most_common(const std::vector<const Ballot *> &voters, Same same) {
+    const Ballot *best = nullptr;
+    std::ptrdiff_t best_votes = 0;
+    for (const Ballot *candidate : voters) {
+        const auto votes = std::ranges::count_if(voters, [&](const Ballot *b) { return same(*candidate->offer, *b->offer); });
+        if (votes > best_votes) {
+            best = candidate;
+            best_votes = votes;
+        }
+    }
+    return best;
+}
+
+/// Those of the last synchronization speak for the group; where none is left, all do.
+std::vector<const Ballot *> electorate(const std::vector<Ballot> &ballots, bool continuing) {
+    std::vector<const Ballot *> voters;
+    for (const auto &b : ballots) {
+        if (!continuing || b.in_last_sync) voters.push_back(&b);
+    }
+    return voters;
+}
+
+void check_schema(const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing, Election &out) {
+    const auto voters = electorate(ballots, continuing);
+    const auto by_schema = [](const OfferState &a, const OfferState &b) { return same_schema(a.tensors, b.tensors); };
+    const Ballot *winner = nullptr;
+    if (continuing) {  // the schema stands while anybody of the last synchronization still offers it
+        const auto keeps =
+            std::ranges::find_if(voters, [&](const Ballot *b) { return same_schema(b->offer->tensors, history.schema); });
+        if (keeps != voters.end()) winner = *keeps;
+    }
+    if (!winner) winner = most_common(voters, by_schema);
+    for (const auto &b : ballots) {
+        const auto difference = schema_difference(b.offer->tensors, winner->offer->tensors);
+        if (!difference.empty()) {
+            out.violations.push_back({b.peer, "peer " + std::to_string(b.peer.value) + " was removed: " + difference});
+        }
+    }
+}
+
+std::uint64_t expected_revision(const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing) {
+    if (continuing) {
+        const std::uint64_t next = history.revision + 1;
+        std::uint64_t jump = 0;
+        bool alike = true, any = false;
+        for (const auto &b : ballots) {
+            if (!b.in_last_sync || b.offer->strategy == Strategy::receive_only) continue;
+            if (any && b.offer->revision != jump) alike = false;
+            jump = b.offer->revision;
+            any = true;
+        }
+        return any && alike && jump > next ? jump : next;
+    }
+    std::uint64_t highest = 0;
+    bool send_only = false;
+    for (const auto &b : ballots) {
+        if (b.tainted || b.offer->strategy == Strategy::receive_only) continue;
+        const bool sends = b.offer->strategy == Strategy::send_only;
+        if (sends && !send_only) {
+            send_only = true;
+            highest = b.offer->revision;
+        } else if (sends == send_only) {
+            highest = std::max(highest, b.offer->revision);
+        }
+    }
+    return highest;
+}
+
+void check_revisions(std::uint64_t expected, const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing,
+                     Election &out) {
+    if (!continuing) return;
+    for (const auto &b : ballots) {
+        if (b.offer->strategy == Strategy::receive_only || b.offer->revision == expected) continue;
+        if (!b.in_last_sync && b.offer->revision < expected && b.offer->strategy != Strategy::send_only) continue;
+        out.violations.push_back({b.peer, "peer " + std::to_string(b.peer.value) +
+                                              " was removed: it offers shared-state revision " +
+                                              std::to_string(b.offer->revision) + " where " + std::to_string(expected) +
+                                              " is expected (the last synchronization was " + std::to_string(history.revision) +
+                                              "; add 1 before each call)"});
+    }
+}
+
+/// The ballots whose content can win.
+std::vector<const Ballot *> candidates(std::uint64_t expected, const std::vector<Ballot> &ballots, Election &out) {
+    std::vector<const Ballot *> all, send_only;
+    for (const auto &b : ballots) {
+        if (b.offer->strategy == Strategy::send_only && b.offer->revision != expected) {
+            out.violations.push_back(
+                {b.peer, "peer " + std::to_string(b.peer.value) + " was removed: it is SEND_ONLY at revision " +
+                             std::to_string(b.offer->revision) + " where " + std::to_string(expected) + " is expected"});
+        }
+        if (b.tainted || b.offer->strategy == Strategy::receive_only || b.offer->revision != expected) continue;
+        all.push_back(&b);
+        if (b.offer->strategy == Strategy::send_only) send_only.push_back(&b);
+    }
+    for (const Ballot *b : send_only) {
+        const auto differs =
+            std::ranges::find_if(send_only, [&](const Ballot *o) { return !same_content(*b->offer, *o->offer); });
+        if (differs == send_only.end()) continue;
+        out.violations.push_back({b->peer, "peer " + std::to_string(b->peer.value) + " was removed: it and peer " +
+                                               std::to_string((*differs)->peer.value) +
+                                               " are both SEND_ONLY and their contents differ"});
+    }
+    return send_only.empty() ? all : send_only;
+}
+
+Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<PeerId> &sources, bool in_place_allowed) {
+    Receiver receiver{ballot.peer, false, {}};
+    const bool behind = ballot.offer->revision != winner.offer->revision || ballot.tainted;
+    receiver.in_place = behind && in_place_allowed;
+    for (std::size_t i = 0; i < winner.offer->tensors.size(); ++i) {
+        const auto &mine = ballot.offer->tensors[i];
+        const auto &elected = winner.offer->tensors[i];
+        const bool free_to_differ = elected.allow_content_inequality;
+        if (!ballot.tainted && (mine.hash == elected.hash || (free_to_differ && !behind))) continue;
+        // Contents that may differ exist once: at the winner.
+        receiver.pull.push_back(
+            {static_cast<std::uint32_t>(i), elected.hash, free_to_differ ? std::vector{winner.peer} : sources});
+    }
+    return receiver;
+}
+
+}  // namespace
+
+Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots) {
+    Election out;
+    const bool continuing = history.synced && std::ranges::any_of(ballots, [](const Ballot &b) { return b.in_last_sync; });
+    check_schema(history, ballots, continuing, out);
+    if (!out.violations.empty()) return out;
+
+    const std::uint64_t expected = expected_revision(history, ballots, continuing);
+    check_revisions(expected, history, ballots, continuing, out);
+    if (!out.violations.empty()) return out;
+
+    const auto holders = candidates(expected, ballots, out);
+    if (!out.violations.empty()) return out;
+    if (holders.empty()) {
+        out.failure = Error{pcclNoSharedStateAvailable,
+                            "no peer of the group offers shared state at revision " + std::to_string(expected) +
+                                " (all are RECEIVE_ONLY, behind, or were being overwritten); let one peer offer it"};
+        return out;
+    }
+    const Ballot *winner = most_common(holders, same_content);
+    out.revision = expected;
+    std::vector<PeerId> sources;
+    for (const auto &b : ballots) {
+        const bool gives = !b.tainted && b.offer->strategy != Strategy::receive_only && b.offer->revision == expected;
+        if (gives && same_content(*b.offer, *winner->offer)) sources.push_back(b.peer);
+    }
+    for (const auto &b : ballots) {
+        if (b.offer->strategy == Strategy::send_only) continue;  // never overwritten
+        auto receiver = plan_receiver(b, *winner, sources, continuing);
+        if (!receiver.pull.empty()) out.receivers.push_back(std::move(receiver));
+    }
+    return out;
+}
+
+}  // namespace pccl::protocol

@@ -1,0 +1,264 @@
+#include "protocol/master.h"
+
+namespace pccl::protocol {
+
+using wire::Call;
+
+std::string to_string(PeerId id) { return "peer " + std::to_string(id.value); }
+
+Master::Master(const MasterOptions &options, std::function<Secret()> random)
+    : options_(options), random_(std::move(random)), run_(random_()) {}
+
+void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
+    effects_ = &effects;
+    // If this process was stopped, its peers were not silent: it was deaf.
+    if (now_ != Time{} && now - now_ > options_.heartbeat_timeout / 2) {
+        for (auto &[id, peer] : peers_)
+            peer.last_heard = peer.last_heard + (now - now_);
+    }
+    now_ = now;
+    if (const auto *m = std::get_if<Connected>(&input)) on_connected(*m);
+    if (const auto *m = std::get_if<Received>(&input)) on_message(*m);
+    if (const auto *m = std::get_if<Disconnected>(&input)) on_disconnected(*m);
+    if (std::holds_alternative<Tick>(input)) on_tick();
+    settle();
+    effects_ = nullptr;
+}
+
+Time Master::next_timeout() const {
+    Time next = next_heartbeat_;
+    for (const auto &[conn, stranger] : strangers_)
+        next = std::min(next, stranger.second);
+    if (misuse_due_) next = std::min(next, *misuse_due_);
+    if (optimize_.running) next = std::min(next, optimize_.round_deadline);
+    return next;
+}
+
+std::vector<Master::MemberInfo> Master::members() const {
+    std::vector<MemberInfo> infos;
+    for (const auto &[id, peer] : peers_)
+        infos.push_back({id, peer.group, peer.member, peer.address});
+    return infos;
+}
+
+void Master::on_connected(const Connected &input) { strangers_[input.conn] = {input.from, now_ + options_.hello_timeout}; }
+
+void Master::on_disconnected(const Disconnected &input) {
+    strangers_.erase(input.conn);
+    const auto known = by_conn_.find(input.conn);
+    if (known == by_conn_.end()) return;
+    const PeerId id = known->second;
+    by_conn_.erase(known);
+    remove(id, pcclMasterConnectionFailed, to_string(id) + " was lost: " + input.why);
+}
+
+void Master::on_message(const Received &input) {
+    const auto known = by_conn_.find(input.conn);
+    if (known == by_conn_.end()) {
+        if (!strangers_.contains(input.conn)) return;  // of a connection that is being closed
+        if (const auto *hello = std::get_if<wire::Hello>(&input.message)) return on_hello(input.conn, *hello);
+        return refuse(input.conn, pcclInvalidUsage, std::string(name_of(input.message)) + " before Hello");
+    }
+    Peer &peer = peers_.at(known->second);
+    peer.last_heard = now_;
+    struct Dispatch {
+        Master &master;
+        Peer &peer;
+        void operator()(const wire::Hello &) { wrong("a second Hello"); }
+        void operator()(const wire::Heartbeat &) {}
+        void operator()(const wire::LinkReport &m) { master.on_link_report(peer, m); }
+        void operator()(const wire::Leave &) { master.remove(peer.id, pcclSuccess, to_string(peer.id) + " left"); }
+        void operator()(const wire::Abort &) { master.on_abort(peer); }
+        // What only a member may say.
+        void operator()(const wire::VoteUpdate &m) {
+            if (is_member()) master.on_vote(peer, Call::update_topology, m.call);
+        }
+        void operator()(const wire::VoteOptimize &m) {
+            if (is_member()) master.on_vote(peer, Call::optimize_topology, m.call);
+        }
+        void operator()(const wire::OfferState &m) {
+            if (!is_member()) return;
+            peer.offer = m;
+            master.groups_.at(peer.group).sync.tainted.erase(peer.id);  // it offers what it holds now
+            master.on_vote(peer, Call::sync_shared_state, m.call);
+        }
+        void operator()(const wire::AskPending &m) {
+            if (is_member()) master.on_ask_pending(peer, m);
+        }
+        void operator()(const wire::ProbeReport &m) {
+            if (is_member()) master.on_probe_report(peer, m);
+        }
+        void operator()(const wire::Done &m) {
+            if (is_member()) master.on_done(peer, m);
+        }
+        void operator()(const wire::OpFault &m) {
+            if (is_member()) master.on_op_fault(peer, m);
+        }
+        void operator()(const wire::Frozen &m) {
+            if (is_member()) master.on_frozen(peer, m);
+        }
+        void operator()(const wire::SyncDone &m) {
+            if (is_member()) master.on_sync_done(peer, m);
+        }
+        void operator()(const wire::Waiting &m) {
+            if (is_member()) master.on_waiting(peer, m);
+        }
+        bool is_member() {
+            if (!peer.member) wrong("a member's message from a newcomer");
+            return peer.member;
+        }
+        void wrong(const char *what) {
+            master.remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: it broke the protocol (" + what + ")");
+        }
+    };
+    // The message may remove the peer itself; nothing is done with `peer` after it.
+    std::visit(Dispatch{*this, peer}, input.message);
+}
+
+void Master::on_hello(ConnId conn, const wire::Hello &hello) {
+    if (hello.magic != wire::kMagic) return refuse(conn, pcclInvalidUsage, "not a PCCL peer");
+    if (hello.version != wire::kVersion) {
+        return refuse(conn, pcclInvalidUsage,
+                      "the master speaks protocol version " + std::to_string(wire::kVersion) + " and the peer version " +
+                          std::to_string(hello.version) + ": use one release on all");
+    }
+    if (peers_.size() >= wire::kMaxPeers) return refuse(conn, pcclMasterConnectionFailed, "the run is full");
+
+    Peer peer;
+    peer.id = PeerId{next_peer_++};
+    peer.conn = conn;
+    peer.group = hello.group;
+    peer.address = hello.advertised;
+    if (peer.address.ip.unspecified()) peer.address.ip = strangers_.at(conn).first.ip;
+    peer.lanes = std::min<std::uint32_t>(hello.lanes, wire::kMaxLanes);
+    peer.last_heard = now_;
+    peer.call_since = now_;
+    strangers_.erase(conn);
+    by_conn_[conn] = peer.id;
+    const PeerId id = peer.id;
+    peers_.emplace(id, std::move(peer));
+
+    const Peer &newcomer = peers_.at(id);
+    const auto ms = [](Duration d) { return static_cast<std::uint32_t>(d.count() / 1000); };
+    send(newcomer,
+         wire::Welcome{wire::kVersion, run_, id, random_(), ms(options_.heartbeat_interval), ms(options_.heartbeat_timeout)});
+    note(LogLevel::info, to_string(id) + " (group " + std::to_string(newcomer.group.value) + ", " +
+                             pccl::to_string(newcomer.address) + ") wants to join");
+    for (auto &[other, theirs] : peers_) {
+        if (other != id && theirs.group == newcomer.group) open_pair(other, id, id);
+    }
+    refresh_ready();
+}
+
+void Master::on_tick() {
+    for (auto it = strangers_.begin(); it != strangers_.end();) {
+        const auto current = it++;
+        if (current->second.second <= now_) refuse(current->first, pcclMasterConnectionFailed, "no Hello in time");
+    }
+    if (now_ >= next_heartbeat_) {
+        next_heartbeat_ = now_ + options_.heartbeat_interval;
+        for (const auto &[id, peer] : peers_)
+            send(peer, wire::Heartbeat{});
+    }
+    std::vector<PeerId> silent;
+    for (const auto &[id, peer] : peers_) {
+        if (now_ - peer.last_heard > options_.heartbeat_timeout) silent.push_back(id);
+    }
+    for (const PeerId id : silent) {
+        const auto found = peers_.find(id);
+        if (found == peers_.end()) continue;
+        remove(id, pcclMasterConnectionFailed,
+               to_string(id) + " was removed: silent for " + pccl::to_string(now_ - found->second.last_heard) + " (limit " +
+                   pccl::to_string(options_.heartbeat_timeout) + ")");
+    }
+    if (optimize_.running && now_ >= optimize_.round_deadline) {
+        note(LogLevel::warn, "bandwidth probes did not end in time; going on without them");
+        optimize_.outstanding.clear();
+    }
+}
+
+void Master::refuse(ConnId conn, pcclResult_t code, const std::string &why) {
+    const auto from = strangers_.find(conn);
+    const std::string who = from == strangers_.end() ? "" : pccl::to_string(from->second.first) + ": ";
+    note(LogLevel::warn, "connection refused: " + who + why);
+    strangers_.erase(conn);
+    effects_->push_back(Send{conn, wire::Removed{code, why}});
+    effects_->push_back(Close{conn, why});
+}
+
+void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
+    const auto found = peers_.find(id);
+    if (found == peers_.end()) return;
+    const Peer peer = found->second;
+    note(code == pcclSuccess ? LogLevel::info : LogLevel::warn, why);
+    if (by_conn_.contains(peer.conn)) {
+        send(peer, wire::Removed{code, why});
+        effects_->push_back(Close{peer.conn, why});
+        by_conn_.erase(peer.conn);
+    }
+    peers_.erase(found);
+    for (auto it = pairs_.begin(); it != pairs_.end();) {
+        const auto [a, b] = it->first;
+        if (a != id && b != id) {
+            ++it;
+            continue;
+        }
+        send(peers_.at(a == id ? b : a), wire::CloseLink{id});
+        it = pairs_.erase(it);
+    }
+    if (peer.member) member_lost(peer.group, id, why);
+    refresh_ready();
+}
+
+void Master::admit_first() {
+    if (member_count() > 0 || peers_.empty()) return;
+    Peer &first = peers_.begin()->second;
+    first.member = true;
+    Group &group = groups_[first.group];
+    group.ring = {first.id};
+    group.full_mesh = true;
+    ++generation_;
+    answers_.clear();
+    publish_view({first.group}, {}, to_string(first.id) + " is the first of the run");
+    call_done(first, pcclSuccess, "");
+    refresh_ready();
+}
+
+void Master::settle() {
+    for (bool changed = true; changed;) {
+        changed = false;
+        admit_first();
+        for (auto &[id, group] : groups_) {
+            changed = (group.freeze && try_install(id, group)) || try_sync(id, group);
+            if (changed) break;  // the map may have changed, too
+        }
+        changed = changed || try_update() || try_optimize();
+    }
+    check_misuse();
+}
+
+Master::Peer *Master::member(PeerId id) {
+    const auto found = peers_.find(id);
+    return found != peers_.end() && found->second.member ? &found->second : nullptr;
+}
+
+std::vector<PeerId> Master::members_of(GroupId group) const {
+    std::vector<PeerId> ids;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.member && peer.group == group) ids.push_back(id);
+    }
+    return ids;
+}
+
+std::size_t Master::member_count() const {
+    std::size_t count = 0;
+    for (const auto &[id, peer] : peers_)
+        count += peer.member;
+    return count;
+}
+
+void Master::send(const Peer &peer, wire::ToPeer message) { effects_->push_back(Send{peer.conn, std::move(message)}); }
+
+void Master::note(LogLevel level, std::string text) { effects_->push_back(Note{level, std::move(text)}); }
+
+}  // namespace pccl::protocol

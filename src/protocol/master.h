@@ -1,0 +1,249 @@
+// The master's side of the protocol as a pure state machine: membership, ring order, and agreement on every call's outcome.
+//
+// Guarantee: members of a group hear the same sequence of views, commits and failures, because one machine decides them in one
+// order and every control connection keeps that order. It never touches tensor data, and it holds no socket, thread or clock: a
+// shell (or a simulator) feeds it inputs with their time and carries out the effects.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/address.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "protocol/election.h"
+#include "topology/ring.h"
+#include "wire/messages.h"
+
+namespace pccl::protocol {
+
+/// One control connection, named by the shell. Never used again.
+using ConnId = Id<struct ConnTag, std::uint64_t>;
+
+struct MasterOptions {
+    Duration heartbeat_interval = std::chrono::seconds(1);
+    Duration heartbeat_timeout = std::chrono::seconds(10);
+    Duration misuse_grace = std::chrono::seconds(10);
+    Duration hello_timeout = wire::kHelloTimeout;
+    Duration probe_duration = std::chrono::milliseconds(250);
+    Duration probe_timeout = std::chrono::seconds(10);
+};
+
+// Inputs.
+struct Connected {
+    ConnId conn;
+    SocketAddress from;
+};
+struct Received {
+    ConnId conn;
+    wire::ToMaster message;
+};
+/// End of file, reset, or bytes that are no message: the shell has closed it already.
+struct Disconnected {
+    ConnId conn;
+    std::string why;
+};
+/// Time passed: due after next_timeout().
+struct Tick {};
+using MasterInput = std::variant<Connected, Received, Disconnected, Tick>;
+
+// Effects, to be carried out in order.
+struct Send {
+    ConnId conn;
+    wire::ToPeer message;
+};
+/// Close once what was sent before has left.
+struct Close {
+    ConnId conn;
+    std::string why;
+};
+struct Note {
+    LogLevel level;
+    std::string text;
+};
+using MasterEffect = std::variant<Send, Close, Note>;
+using MasterEffects = std::vector<MasterEffect>;
+
+class Master {
+public:
+    /// `random` gives unguessable secrets (repeatable ones in a simulation).
+    Master(const MasterOptions &options, std::function<Secret()> random);
+
+    void step(Time now, const MasterInput &input, MasterEffects &effects);
+    /// When a Tick is due, at the latest.
+    Time next_timeout() const;
+
+    /// For status displays and checks.
+    struct MemberInfo {
+        PeerId id;
+        GroupId group;
+        bool member = false;  ///< false: a newcomer that waits
+        SocketAddress address;
+    };
+    std::vector<MemberInfo> members() const;
+    ViewNumber view() const { return view_; }
+
+private:
+    struct Peer {
+        PeerId id;
+        ConnId conn;
+        GroupId group;
+        SocketAddress address;
+        std::uint32_t lanes = 0;
+        bool member = false;
+        bool ready = false;  ///< a newcomer that could be admitted now
+        Time last_heard;
+        wire::Call call = wire::Call::connect;  ///< the call of all peers that it waits in
+        std::uint32_t call_number = 0;
+        Time call_since;
+        wire::OfferState offer;  ///< while call is sync_shared_state
+        std::set<OpId> waiting;  ///< operations it reported as open for a while
+        Time waiting_since;
+        std::size_t open_done = 0;  ///< entries of Group::done that name it
+    };
+    /// What is known of the link between two peers, the smaller id first.
+    struct Pair {
+        enum class State { dialing, up, down } state = State::dialing;
+        std::uint32_t attempt = 0;
+        PeerId dialler;
+        int tries = 0;   ///< since it was last up
+        int breaks = 0;  ///< times it broke
+        bool first_up = false, second_up = false;
+        std::string why;                       ///< it is not up
+        double mbit_forth = 0, mbit_back = 0;  ///< first to second, second to first; 0: not measured
+    };
+    struct FreezeState {
+        std::uint64_t id = 0;
+        std::set<PeerId> awaiting;
+        std::map<Tag, std::uint32_t> begun;
+        std::string why;
+    };
+    struct SyncState {
+        bool pulling = false;
+        std::uint64_t id = 0;
+        std::set<PeerId> awaiting;  ///< receivers that have not reported
+        std::uint64_t revision = 0;
+        std::set<PeerId> tainted;
+        SyncHistory history;
+        std::set<PeerId> last_members;
+    };
+    struct Group {
+        ViewNumber epoch;
+        std::vector<PeerId> ring;
+        bool full_mesh = false;
+        std::optional<FreezeState> freeze;
+        std::map<OpId, std::set<PeerId>> done;  ///< who holds its result, of operations not committed
+        std::set<OpId> failed;                  ///< of this epoch
+        SyncState sync;
+    };
+    struct ProbeEdge {
+        PeerId from, to;
+        friend auto operator<=>(const ProbeEdge &, const ProbeEdge &) = default;
+    };
+    struct OptimizeState {
+        bool running = false;
+        std::vector<std::vector<ProbeEdge>> rounds;  ///< still to come, last first
+        std::set<ProbeEdge> outstanding;
+        Time round_deadline;
+    };
+
+    // master.cc: connections and membership
+    void on_connected(const Connected &input);
+    void on_disconnected(const Disconnected &input);
+    void on_message(const Received &input);
+    void on_hello(ConnId conn, const wire::Hello &hello);
+    void on_tick();
+    void admit_first();
+    void remove(PeerId id, pcclResult_t code, const std::string &why);
+    void refuse(ConnId conn, pcclResult_t code, const std::string &why);
+    void settle();
+
+    // master_links.cc: who can talk to whom
+    Pair &pair(PeerId a, PeerId b);
+    const Pair *find_pair(PeerId a, PeerId b) const;
+    void open_pair(PeerId a, PeerId b, PeerId dialler);
+    void on_link_report(Peer &peer, const wire::LinkReport &report);
+    void refresh_ready();
+    bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
+    std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
+    topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;
+    bool full_mesh(const std::vector<PeerId> &ids) const;
+
+    // master_views.cc: the end of a view and the start of the next
+    void begin_freeze(GroupId group, const std::string &why);
+    void member_lost(GroupId group, PeerId id, const std::string &why);
+    void on_frozen(Peer &peer, const wire::Frozen &frozen);
+    bool try_install(GroupId id, Group &group);
+    void publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
+                      const std::string &why);
+    bool any_frozen() const;
+
+    // master_ops.cc: agreement on operations
+    void on_done(Peer &peer, const wire::Done &done);
+    void on_waiting(Peer &peer, const wire::Waiting &waiting);
+    void on_op_fault(Peer &peer, const wire::OpFault &fault);
+    void commit_complete(GroupId id, Group &group);
+    void fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why);
+
+    // master_calls.cc: calls that need everybody
+    void on_vote(Peer &peer, wire::Call call, std::uint32_t number);
+    void on_ask_pending(Peer &peer, const wire::AskPending &ask);
+    void on_abort(Peer &peer);
+    bool try_update();
+    void call_done(Peer &peer, pcclResult_t code, const std::string &why);
+    void check_misuse();
+    std::string describe_call(const Peer &peer) const;
+    std::optional<std::pair<PeerId, PeerId>> conflict(Time &since) const;
+    bool all_members_in(wire::Call call) const;
+
+    // master_probe.cc: measuring and reordering
+    bool try_optimize();
+    void start_optimize();
+    void next_probe_round();
+    void on_probe_report(Peer &peer, const wire::ProbeReport &report);
+    void drop_dead_probes();
+    void finish_optimize();
+
+    // master_sync.cc: shared state
+    bool try_sync(GroupId id, Group &group);
+    void on_sync_done(Peer &peer, const wire::SyncDone &done);
+    void commit_sync(GroupId id, Group &group);
+    void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why);
+
+    Peer *member(PeerId id);
+    std::vector<PeerId> members_of(GroupId group) const;
+    std::size_t member_count() const;
+    void send(const Peer &peer, wire::ToPeer message);
+    void note(LogLevel level, std::string text);
+
+    MasterOptions options_;
+    std::function<Secret()> random_;
+    Secret run_;
+    Time now_;
+    Time next_heartbeat_;
+    MasterEffects *effects_ = nullptr;  ///< of the step in progress
+
+    std::map<ConnId, std::pair<SocketAddress, Time>> strangers_;  ///< connected, not introduced; with their deadline
+    std::map<ConnId, PeerId> by_conn_;
+    std::map<PeerId, Peer> peers_;
+    std::map<std::pair<PeerId, PeerId>, Pair> pairs_;
+    std::map<GroupId, Group> groups_;
+    ViewNumber view_{0};
+    std::uint64_t next_peer_ = 1;
+    std::uint64_t next_freeze_ = 1;
+    std::uint64_t next_sync_ = 1;
+    std::uint64_t generation_ = 1;
+    std::vector<bool> answers_;  ///< to the questions of this generation
+    OptimizeState optimize_;
+    std::optional<Time> misuse_due_;
+};
+
+std::string to_string(PeerId id);  ///< "peer 7"
+
+}  // namespace pccl::protocol

@@ -1,0 +1,170 @@
+// Calls that need every member of the run or of a group: votes, questions, and the diagnosis of calls that can never meet.
+#include "protocol/master.h"
+
+#include <algorithm>
+
+namespace pccl::protocol {
+
+using wire::Call;
+
+namespace {
+
+/// Questions of one generation that are remembered; beyond it the answer is "no".
+constexpr std::size_t kMaxAnswers = std::size_t{1} << 20;
+
+bool needs_whole_run(Call call) { return call == Call::update_topology || call == Call::optimize_topology; }
+
+}  // namespace
+
+void Master::on_vote(Peer &peer, Call call, std::uint32_t number) {
+    if (peer.call != Call::none) {
+        return remove(peer.id, pcclInvalidUsage,
+                      to_string(peer.id) + " was removed: it broke the protocol (a vote during another)");
+    }
+    peer.call = call;
+    peer.call_number = number;
+    peer.call_since = now_;
+}
+
+bool Master::all_members_in(Call call) const {
+    return std::ranges::all_of(peers_, [&](const auto &entry) { return !entry.second.member || entry.second.call == call; });
+}
+
+void Master::on_ask_pending(Peer &peer, const wire::AskPending &ask) {
+    bool pending = false;
+    if (ask.generation == generation_ && ask.k < kMaxAnswers) {
+        if (ask.k >= answers_.size()) {
+            const bool ready = std::ranges::any_of(peers_, [](const auto &entry) { return entry.second.ready; });
+            answers_.resize(ask.k + 1, ready);
+        }
+        pending = answers_[ask.k];
+    }
+    send(peer, wire::PendingAnswer{ask.generation, ask.k, pending});
+}
+
+void Master::call_done(Peer &peer, pcclResult_t code, const std::string &why) {
+    send(peer, wire::CallDone{peer.call, peer.call_number, code, generation_, why});
+    peer.call = Call::none;
+    peer.call_number = 0;
+    peer.offer = {};
+}
+
+bool Master::try_update() {
+    if (member_count() == 0 || any_frozen() || !all_members_in(Call::update_topology)) return false;
+    std::set<GroupId> grown;
+    std::string who;
+    for (auto &[id, peer] : peers_) {
+        if (peer.member || !peer.ready) continue;
+        peer.member = true;
+        peer.ready = false;
+        grown.insert(peer.group);
+        who += (who.empty() ? "" : ", ") + to_string(id);
+    }
+    ++generation_;
+    answers_.clear();
+    for (const GroupId id : grown) {
+        Group &group = groups_[id];
+        const auto ids = members_of(id);
+        group.ring = ring_of(ids).value_or(ids);  // refresh_ready saw that there is one
+        group.full_mesh = full_mesh(ids);
+    }
+    if (!grown.empty()) publish_view(grown, {}, who + " joined");
+    for (auto &[id, peer] : peers_) {
+        if (peer.member) call_done(peer, pcclSuccess, "");
+    }
+    refresh_ready();
+    return true;
+}
+
+void Master::on_abort(Peer &peer) {
+    const std::string why = to_string(peer.id) + " aborted its calls";
+    if (!peer.member) return remove(peer.id, pcclRankConnectionLost, why);
+    note(LogLevel::info, why);
+    const Call given_up = peer.call;
+    const GroupId group = peer.group;
+    peer.call = Call::none;
+    peer.waiting.clear();
+    if (given_up == Call::sync_shared_state) fail_sync(group, groups_.at(group), pcclRankConnectionLost, why);
+    if (given_up == Call::optimize_topology) {
+        optimize_ = {};
+        for (auto &[id, other] : peers_) {
+            if (other.member && other.call == Call::optimize_topology) call_done(other, pcclRankConnectionLost, why);
+        }
+    }
+    begin_freeze(group, why);
+}
+
+std::string Master::describe_call(const Peer &peer) const {
+    std::string what = to_string(peer.id) + " is in ";
+    if (peer.call != Call::none) return what + name_of(peer.call);
+    if (peer.waiting.empty()) return to_string(peer.id) + " is in no call that waits";
+    return what + "pcclAllReduce with tag " + std::to_string(peer.waiting.begin()->tag.value);
+}
+
+/// Two members whose calls each wait for the other's to end. `since`: both are in them.
+std::optional<std::pair<PeerId, PeerId>> Master::conflict(Time &since) const {
+    for (const auto &[a_id, a] : peers_) {
+        if (!a.member || a.call == Call::none || a.call == Call::connect) continue;
+        for (const auto &[b_id, b] : peers_) {
+            if (!b.member || a_id == b_id) continue;
+            const bool same_group = a.group == b.group;
+            if (b.call != Call::none) {
+                const bool meet = b.call == a.call || !(same_group || (needs_whole_run(a.call) && needs_whole_run(b.call)));
+                if (meet) continue;
+                since = std::max(a.call_since, b.call_since);
+                return std::pair{a_id, b_id};
+            }
+            const Group &group = groups_.at(a.group);
+            if (!same_group || group.freeze) continue;
+            for (const OpId &op : b.waiting) {
+                const auto holders = group.done.find(op);
+                if (holders != group.done.end() && holders->second.contains(a_id)) continue;
+                // `a` cannot start `op` before its call ends, which needs `b`, which waits for `op`.
+                since = std::max(a.call_since, b.waiting_since);
+                return std::pair{a_id, b_id};
+            }
+        }
+    }
+    return std::nullopt;
+}
+
+void Master::check_misuse() {
+    Time since;
+    const auto pair = conflict(since);
+    if (!pair) {
+        misuse_due_.reset();
+        return;
+    }
+    misuse_due_ = since + options_.misuse_grace;
+    if (now_ < *misuse_due_) return;
+    misuse_due_.reset();
+
+    const std::set<GroupId> groups{peers_.at(pair->first).group, peers_.at(pair->second).group};
+    std::string why = "calls that can never meet: ";
+    bool first = true;
+    for (const auto &[id, peer] : peers_) {
+        if (!peer.member || !groups.contains(peer.group)) continue;
+        why += (first ? "" : ", ") + describe_call(peer);
+        first = false;
+    }
+    if (why.size() > wire::kMaxText) why.resize(wire::kMaxText);
+    note(LogLevel::error, why);
+    for (auto &[id, peer] : peers_) {
+        if (!peer.member) continue;
+        const bool meant = needs_whole_run(peer.call) || (peer.call == Call::sync_shared_state && groups.contains(peer.group));
+        if (meant) call_done(peer, pcclInvalidUsage, why);
+    }
+    for (const GroupId id : groups) {
+        Group &group = groups_.at(id);
+        std::set<OpId> stuck;
+        for (const PeerId m : members_of(id))
+            stuck.insert(peers_.at(m).waiting.begin(), peers_.at(m).waiting.end());
+        for (const OpId &op : stuck) {
+            if (op.epoch == group.epoch && !group.failed.contains(op)) fail_op(id, group, op, pcclInvalidUsage, true, why);
+        }
+        for (const PeerId m : members_of(id))
+            peers_.at(m).waiting.clear();
+    }
+}
+
+}  // namespace pccl::protocol

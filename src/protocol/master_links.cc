@@ -1,0 +1,140 @@
+// Who can talk to whom: every two peers of a group get a link, dialled from one side and, if that fails, from the other.
+#include "protocol/master.h"
+
+#include <algorithm>
+
+namespace pccl::protocol {
+namespace {
+
+/// A pair that could not be linked from either side, or that broke too often, is left alone: a ring around it is found instead.
+constexpr int kTries = 2;
+constexpr int kMaxBreaks = 8;
+
+}  // namespace
+
+Master::Pair &Master::pair(PeerId a, PeerId b) { return pairs_[std::minmax(a, b)]; }
+
+const Master::Pair *Master::find_pair(PeerId a, PeerId b) const {
+    const auto found = pairs_.find(std::minmax(a, b));
+    return found == pairs_.end() ? nullptr : &found->second;
+}
+
+void Master::open_pair(PeerId a, PeerId b, PeerId dialler) {
+    Pair &link = pair(a, b);
+    link.state = Pair::State::dialing;
+    link.dialler = dialler;
+    link.first_up = link.second_up = false;
+    ++link.attempt;
+    ++link.tries;
+    const Secret token = random_();
+    const std::uint32_t lanes = std::max(peers_.at(a).lanes, peers_.at(b).lanes);
+    for (const auto &[self, other] : {std::pair{a, b}, std::pair{b, a}}) {
+        send(peers_.at(self), wire::OpenLink{other, link.attempt, self == dialler, peers_.at(other).address, lanes, token});
+    }
+}
+
+void Master::on_link_report(Peer &peer, const wire::LinkReport &report) {
+    const auto found = pairs_.find(std::minmax(peer.id, report.other));
+    if (found == pairs_.end() || found->second.attempt != report.attempt) return;  // of a peer or an attempt that is history
+    Pair &link = found->second;
+    const bool was_up = link.state == Pair::State::up;
+    if (report.up) {
+        (peer.id < report.other ? link.first_up : link.second_up) = true;
+        if (!was_up && link.first_up && link.second_up) {
+            link.state = Pair::State::up;
+            link.tries = 0;
+            link.why.clear();
+        }
+        return refresh_ready();
+    }
+    if (link.state == Pair::State::down) return;
+    link.why = report.why;
+    const std::string what = "the link between " + to_string(peer.id) + " and " + to_string(report.other) +
+                             (was_up ? " broke: " : " could not be made: ") + report.why;
+    note(was_up ? LogLevel::warn : LogLevel::info, what);
+    link.breaks += was_up;
+    const PeerId other_side = link.dialler == peer.id ? report.other : peer.id;
+    if (link.tries < kTries && link.breaks < kMaxBreaks) {
+        open_pair(peer.id, report.other, was_up ? link.dialler : other_side);
+    } else {
+        link.state = Pair::State::down;
+        note(LogLevel::warn,
+             to_string(peer.id) + " and " + to_string(report.other) + " cannot reach each other: they will not be neighbours");
+    }
+    const Peer *other = member(report.other);
+    if (was_up && peer.member && other) begin_freeze(peer.group, what);
+    refresh_ready();
+}
+
+bool Master::all_settled(PeerId id, const std::vector<PeerId> &others) const {
+    return std::ranges::all_of(others, [&](PeerId other) {
+        const Pair *link = find_pair(id, other);
+        return !link || link->state != Pair::State::dialing;
+    });
+}
+
+topology::Matrix Master::matrix_of(const std::vector<PeerId> &ids) const {
+    topology::Matrix matrix(ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        for (std::size_t j = 0; j < ids.size(); ++j) {
+            if (i == j) continue;
+            const Pair *link = find_pair(ids[i], ids[j]);
+            matrix.at(i, j).reachable = link && link->state == Pair::State::up;
+            if (link) matrix.at(i, j).mbit_per_s = ids[i] < ids[j] ? link->mbit_forth : link->mbit_back;
+        }
+    }
+    return matrix;
+}
+
+std::optional<std::vector<PeerId>> Master::ring_of(const std::vector<PeerId> &ids) const {
+    const auto order = topology::best_ring(matrix_of(ids));
+    if (!order) return std::nullopt;
+    std::vector<PeerId> ring;
+    for (const std::size_t i : *order)
+        ring.push_back(ids[i]);
+    return ring;
+}
+
+bool Master::full_mesh(const std::vector<PeerId> &ids) const {
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        for (std::size_t j = i + 1; j < ids.size(); ++j) {
+            const Pair *link = find_pair(ids[i], ids[j]);
+            if (!link || link->state != Pair::State::up) return false;
+        }
+    }
+    return true;
+}
+
+void Master::refresh_ready() {
+    std::map<GroupId, std::vector<PeerId>> joined;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.member) joined[peer.group].push_back(id);
+    }
+    std::vector<PeerId> hopeless;
+    for (auto &[id, peer] : peers_) {
+        if (peer.member) continue;
+        auto &group = joined[peer.group];
+        peer.ready = false;
+        if (!all_settled(id, group)) continue;
+        group.push_back(id);
+        std::ranges::sort(group);
+        peer.ready = full_mesh(group) || ring_of(group).has_value();
+        if (peer.ready) continue;
+        std::erase(group, id);
+        const auto members = members_of(peer.group);
+        if (group == members) hopeless.push_back(id);  // not for the sake of another newcomer
+    }
+    for (const PeerId id : hopeless) {
+        std::string whom;
+        for (const PeerId other : members_of(peers_.at(id).group)) {
+            const Pair *link = find_pair(id, other);
+            if (link && link->state == Pair::State::down)
+                whom += (whom.empty() ? "" : ", ") + to_string(other) + " (" + link->why + ")";
+        }
+        remove(id, pcclRankConnectionFailed,
+               to_string(id) + " cannot join: no ring includes it; no link to " + whom +
+                   "; check its firewall, or advertise an address that the others can reach");
+    }
+}
+
+}  // namespace pccl::protocol

@@ -1,0 +1,73 @@
+// Agreement on operations: committed when every member holds its result, failed when a member finds that it cannot be done.
+#include "protocol/master.h"
+
+namespace pccl::protocol {
+
+void Master::on_done(Peer &peer, const wire::Done &done) {
+    Group &group = groups_.at(peer.group);
+    if (group.freeze) return;  // it ends with the view, at every member
+    for (const OpId &op : done.ops) {
+        if (op.epoch != group.epoch || group.failed.contains(op)) continue;
+        if (!group.done[op].insert(peer.id).second) continue;
+        if (++peer.open_done > wire::kMaxOpenOps) {
+            return remove(peer.id, pcclInvalidUsage,
+                          to_string(peer.id) + " was removed: too many operations done that nobody else has");
+        }
+    }
+    commit_complete(peer.group, group);
+}
+
+void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
+    const Group &group = groups_.at(peer.group);
+    std::set<OpId> current;
+    for (const OpId &op : waiting.ops) {
+        if (op.epoch == group.epoch && !group.failed.contains(op)) current.insert(op);
+    }
+    if (peer.waiting.empty()) peer.waiting_since = now_;
+    peer.waiting = std::move(current);
+}
+
+void Master::commit_complete(GroupId id, Group &group) {
+    const auto members = members_of(id);
+    wire::Commit commit;
+    for (auto it = group.done.begin(); it != group.done.end();) {
+        if (it->second.size() < members.size()) {
+            ++it;
+            continue;
+        }
+        commit.ops.push_back(it->first);
+        for (const PeerId m : members) {
+            --peers_.at(m).open_done;
+            peers_.at(m).waiting.erase(it->first);
+        }
+        it = group.done.erase(it);
+    }
+    if (commit.ops.empty()) return;
+    for (const PeerId m : members)
+        send(peers_.at(m), commit);
+}
+
+void Master::on_op_fault(Peer &peer, const wire::OpFault &fault) {
+    Group &group = groups_.at(peer.group);
+    if (group.freeze || fault.op.epoch != group.epoch || group.failed.contains(fault.op)) return;
+    if (group.failed.size() > wire::kMaxOpenOps) {
+        return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many failed operations");
+    }
+    note(LogLevel::warn, fault.why);
+    fail_op(peer.group, group, fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why);
+}
+
+void Master::fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why) {
+    group.failed.insert(op);
+    if (const auto found = group.done.find(op); found != group.done.end()) {
+        for (const PeerId m : found->second)
+            --peers_.at(m).open_done;
+        group.done.erase(found);
+    }
+    for (const PeerId m : members_of(id)) {
+        peers_.at(m).waiting.erase(op);
+        send(peers_.at(m), wire::OpFailed{op, code, skip, why});
+    }
+}
+
+}  // namespace pccl::protocol

@@ -1,0 +1,123 @@
+// The end of a view and the start of the next.
+//
+// A loss ends a group's view in two steps. Freeze: members stop, and say which calls they had begun. Then the View: it names
+// every call that any survivor had begun, so that such a call fails at every survivor, also at those that had not made it yet. So
+// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer died.
+#include "protocol/master.h"
+
+#include <algorithm>
+
+namespace pccl::protocol {
+
+bool Master::any_frozen() const {
+    return std::ranges::any_of(groups_, [](const auto &entry) { return entry.second.freeze.has_value(); });
+}
+
+void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
+    const auto found = groups_.find(group_id);
+    Group &group = found->second;
+    drop_dead_probes();
+    if (members_of(group_id).empty()) {
+        groups_.erase(found);
+        if (member_count() > 0) publish_view({}, {}, why);
+        return;
+    }
+    for (auto &[op, holders] : group.done)
+        holders.erase(id);
+    std::erase_if(group.done, [](const auto &entry) { return entry.second.empty(); });
+    group.sync.last_members.erase(id);
+    group.sync.pulling = false;  // elect again among those who are left
+    group.sync.awaiting.clear();
+    if (!group.freeze) commit_complete(group_id, group);  // the dead one may have been the last to be waited for
+    if (group.freeze)
+        group.freeze->awaiting.erase(id);
+    else
+        begin_freeze(group_id, why);
+}
+
+void Master::begin_freeze(GroupId group_id, const std::string &why) {
+    Group &group = groups_.at(group_id);
+    if (group.freeze) return;
+    const auto members = members_of(group_id);
+    group.freeze = FreezeState{next_freeze_++, {members.begin(), members.end()}, {}, why};
+    group.sync.pulling = false;
+    group.sync.awaiting.clear();
+    for (const PeerId id : members)
+        send(peers_.at(id), wire::Freeze{group.freeze->id, why});
+}
+
+void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
+    Group &group = groups_.at(peer.group);
+    if (!group.freeze || group.freeze->id != frozen.freeze || group.freeze->awaiting.erase(peer.id) == 0) return;
+    for (const auto &count : frozen.opened) {
+        auto &begun = group.freeze->begun[count.tag];
+        begun = std::max(begun, count.next_seq);
+    }
+}
+
+bool Master::try_install(GroupId id, Group &group) {
+    if (!group.freeze->awaiting.empty()) return false;
+    const auto ids = members_of(id);
+    const auto ring = ring_of(ids);
+    if (!ring) {
+        for (const PeerId a : ids) {
+            if (!all_settled(a, ids)) return false;  // a link is being made again; it will be reported
+        }
+        // No ring: give up the member with the fewest links, the youngest among equals.
+        const auto links = [&](PeerId a) {
+            return std::ranges::count_if(ids, [&](PeerId b) {
+                const Pair *link = a == b ? nullptr : find_pair(a, b);
+                return link && link->state == Pair::State::up;
+            });
+        };
+        const PeerId worst =
+            *std::ranges::min_element(ids, [&](PeerId a, PeerId b) { return std::pair(links(a), b) < std::pair(links(b), a); });
+        remove(worst, pcclRankConnectionLost,
+               to_string(worst) + " was removed: its links to other peers broke and no ring includes it");
+        return true;
+    }
+    group.ring = *ring;
+    group.full_mesh = full_mesh(ids);
+    std::vector<wire::TagCount> begun;
+    for (const auto &[tag, next] : group.freeze->begun)
+        begun.push_back({tag, next});
+    const std::string why = group.freeze->why;
+    group.freeze.reset();
+    publish_view({id}, {{id, std::move(begun)}}, why);
+    return true;
+}
+
+void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
+                          const std::string &why) {
+    ++view_.value;
+    for (const GroupId id : changed) {
+        Group &group = groups_.at(id);
+        group.epoch = view_;
+        group.done.clear();
+        group.failed.clear();
+    }
+    wire::View view;
+    view.number = view_;
+    view.generation = generation_;
+    view.why = why;
+    for (const auto &[id, group] : groups_) {
+        view.groups.push_back({id, static_cast<std::uint32_t>(members_of(id).size())});
+    }
+    for (auto &[id, peer] : peers_) {
+        if (!peer.member) continue;
+        const Group &group = groups_.at(peer.group);
+        if (changed.contains(peer.group)) {
+            peer.waiting.clear();
+            peer.open_done = 0;
+        }
+        view.epoch = group.epoch;
+        view.ring = group.ring;
+        view.full_mesh = group.full_mesh;
+        const auto ended = begun.find(peer.group);
+        view.begun = ended == begun.end() ? std::vector<wire::TagCount>{} : ended->second;
+        send(peer, view);
+    }
+    note(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
+}
+
+}  // namespace pccl::protocol

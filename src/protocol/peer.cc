@@ -1,0 +1,436 @@
+#include "protocol/peer.h"
+
+#include <algorithm>
+
+namespace pccl::protocol {
+
+using wire::Call;
+
+void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
+    effects_ = &effects;
+    // If this process was stopped, the master was not silent: this peer was deaf.
+    if (now_ != Time{} && now - now_ > master_timeout_ / 2) master_heard_ = master_heard_ + (now - now_);
+    now_ = now;
+    std::visit([&](const auto &in) { on(in); }, input);
+    if (std::exchange(waiting_stale_, false) && state_ == State::member) tell(waiting());
+    effects_ = nullptr;
+}
+
+std::optional<Time> Peer::next_timeout() const {
+    if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
+    Time next = next_heartbeat_;
+    for (const auto &[id, op] : ops_) {
+        if (!op.reported) next = std::min(next, op.since + options_.report_after);
+    }
+    return next;
+}
+
+World Peer::world() const {
+    World world;
+    for (const auto &[group, size] : view_.groups) {
+        world.global += size;
+        world.largest_group = std::max(world.largest_group, size);
+        world.groups += size > 0;
+    }
+    world.group = static_cast<std::uint32_t>(view_.ring.size());
+    return world;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ callers --
+
+void Peer::on(const Connect &in) {
+    if (state_ != State::idle) return complete(in.call, pcclInvalidUsage, "already connected");
+    state_ = State::dialing;
+    exclusive_ = Exclusive{Call::connect, in.call, 0};
+    effects_->push_back(DialMaster{});
+}
+
+bool Peer::start_exclusive(Call kind, CallId call) {
+    if (state_ != State::member) {
+        complete(call, pcclInvalidUsage, "not connected: call pcclConnect first");
+    } else if (exclusive_) {
+        complete(call, pcclInvalidUsage, std::string(name_of(exclusive_->kind)) + " is in progress on another thread");
+    } else if (!ops_.empty() || !held_.empty() || !lost_.empty()) {
+        complete(call, pcclPendingAsyncOps, "all-reduces are in flight: await them first");
+    } else {
+        exclusive_ = Exclusive{kind, call, next_call_number_++};
+        return true;
+    }
+    return false;
+}
+
+void Peer::on(const UpdateTopology &in) {
+    if (start_exclusive(Call::update_topology, in.call)) tell(wire::VoteUpdate{exclusive_->number});
+}
+
+void Peer::on(const OptimizeTopology &in) {
+    if (start_exclusive(Call::optimize_topology, in.call)) tell(wire::VoteOptimize{exclusive_->number});
+}
+
+void Peer::on(const Synchronize &in) {
+    if (!start_exclusive(Call::sync_shared_state, in.call)) return;
+    wire::OfferState offer = in.offer;
+    offer.call = exclusive_->number;
+    tell(std::move(offer));
+}
+
+void Peer::on(const ArePending &in) {
+    if (state_ != State::member) return complete(in.call, pcclInvalidUsage, "not connected: call pcclConnect first");
+    questions_.push_back({in.call, generation_, asked_});
+    tell(wire::AskPending{generation_, asked_++});
+}
+
+bool Peer::in_flight(Tag tag) const {
+    const auto same = [&](const auto &entry) { return entry.first.tag == tag; };
+    return std::ranges::any_of(ops_, same) || std::ranges::any_of(held_, [&](const auto &h) { return h.second == tag; });
+}
+
+void Peer::on(const Reduce &in) {
+    if (state_ != State::member) return complete(in.call, pcclInvalidUsage, "not connected: call pcclConnect first");
+    if (exclusive_) {
+        return complete(in.call, pcclInvalidUsage,
+                        std::string(name_of(exclusive_->kind)) +
+                            " is in progress on another thread: no all-reduce can run beside it");
+    }
+    if (in_flight(in.tag)) {
+        return complete(in.call, pcclInvalidUsage,
+                        "tag " + std::to_string(in.tag.value) + " names an all-reduce that is in flight");
+    }
+    if (freeze_)
+        held_.emplace_back(in.call, in.tag);
+    else
+        open_op(in.call, in.tag);
+}
+
+void Peer::open_op(CallId call, Tag tag) {
+    TagState &state = tags_[tag];
+    if (state.owed > 0) {
+        --state.owed;
+        return complete(call, pcclRankConnectionLost, state.owed_why);
+    }
+    if (view_.ring.size() < 2) return complete(call, pcclTooFewPeers, "alone in the peer group: wait for others to join");
+    if (state.dead && state.dead->op.seq == state.next_seq) {
+        const wire::OpFailed dead = *state.dead;
+        state.dead.reset();
+        ++state.next_seq;
+        state.committed = false;
+        return complete(call, dead.code, dead.why);
+    }
+    const OpId op{view_.epoch, tag, state.next_seq++};
+    state.committed = false;
+    ops_[op] = {call, now_};
+    effects_->push_back(StartOp{call, op});
+}
+
+void Peer::on(const AbortCalls &) {
+    const std::string why = "pcclAbort was called";
+    if (state_ == State::idle) return;
+    if (state_ != State::member) {
+        if (state_ != State::dialing) tell(wire::Leave{});
+        effects_->push_back(HangUp{});
+        return end_everything(pcclRankConnectionLost, why);
+    }
+    for (const auto &[op, state] : ops_)
+        end_op(op, state, false);
+    auto ops = std::exchange(ops_, {});
+    auto held = std::exchange(held_, {});
+    auto lost = std::exchange(lost_, {});
+    auto questions = std::exchange(questions_, {});
+    auto exclusive = std::exchange(exclusive_, {});
+    if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
+    for (const auto &[op, state] : ops)
+        complete(state.call, pcclRankConnectionLost, why);
+    for (const auto &[call, tag] : held)
+        complete(call, pcclRankConnectionLost, why);
+    for (const auto &call : lost)
+        complete(call.call, pcclRankConnectionLost, why);
+    for (const auto &question : questions)
+        complete(question.call, pcclRankConnectionLost, why);
+    if (exclusive) complete(exclusive->call, pcclRankConnectionLost, why);
+    tell(wire::Abort{});
+}
+
+void Peer::on(const LeaveRun &) {
+    if (state_ == State::idle) return;
+    if (state_ != State::dialing) tell(wire::Leave{});
+    effects_->push_back(HangUp{});
+    end_everything(pcclRankConnectionLost, "this peer left the run");
+}
+
+// -------------------------------------------------------------------------------------------------------------------- shell --
+
+void Peer::on(const MasterUp &) {
+    if (state_ != State::dialing) return;
+    state_ = State::greeting;
+    master_heard_ = now_;
+    tell(wire::Hello{wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes});
+}
+
+void Peer::on(const MasterDown &in) {
+    if (state_ != State::idle) end_everything(pcclMasterConnectionFailed, in.why);
+}
+
+void Peer::on(const FromMaster &in) {
+    master_heard_ = now_;
+    const bool greeting = std::holds_alternative<wire::Welcome>(in.message) ||
+                          std::holds_alternative<wire::Removed>(in.message) ||
+                          std::holds_alternative<wire::Heartbeat>(in.message);
+    if (state_ == State::idle || state_ == State::dialing || (state_ == State::greeting && !greeting)) return;
+    std::visit([&](const auto &m) { hear(m); }, in.message);
+}
+
+void Peer::on(const LinkEvent &in) {
+    if (state_ == State::newcomer || state_ == State::member) tell(wire::LinkReport{in.other, in.attempt, in.up, in.why});
+}
+
+void Peer::on(const OpFinished &in) {
+    if (ops_.contains(in.op)) tell(wire::Done{{in.op}});
+}
+
+void Peer::on(const OpBroken &in) {
+    if (ops_.contains(in.op)) tell(wire::OpFault{in.op, in.code, in.why});
+}
+
+void Peer::on(const ProbeFinished &in) {
+    if (state_ == State::member) tell(wire::ProbeReport{in.round, in.to, in.mbit_per_s});
+}
+
+void Peer::on(const SyncPulled &in) {
+    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::SyncDone{in.sync, in.ok, in.why});
+}
+
+void Peer::on(const PeerTick &) {
+    if (state_ != State::newcomer && state_ != State::member) return;
+    if (now_ - master_heard_ > master_timeout_) {
+        effects_->push_back(HangUp{});
+        return end_everything(pcclMasterConnectionFailed, "the master has been silent for " + to_string(now_ - master_heard_));
+    }
+    if (now_ >= next_heartbeat_) {
+        next_heartbeat_ = now_ + heartbeat_interval_;
+        tell(wire::Heartbeat{});
+    }
+    report_waiting();
+}
+
+void Peer::report_waiting() {
+    for (auto &[id, op] : ops_) {
+        if (op.reported || now_ - op.since < options_.report_after) continue;
+        op.reported = true;
+        waiting_stale_ = true;
+    }
+}
+
+wire::Waiting Peer::waiting() const {
+    wire::Waiting report;
+    for (const auto &[id, op] : ops_) {
+        if (op.reported && report.ops.size() < wire::kMaxOpsInMessage) report.ops.push_back(id);
+    }
+    return report;
+}
+
+/// The data plane lets go of an operation; what the master believes this peer waits for is set right.
+void Peer::end_op(const OpId &op, const OpState &state, bool committed) {
+    effects_->push_back(EndOp{op, state.call, committed});
+    waiting_stale_ = waiting_stale_ || state.reported;
+}
+
+// ------------------------------------------------------------------------------------------------------------------- master --
+
+void Peer::hear(const wire::Welcome &m) {
+    if (state_ != State::greeting) return;
+    state_ = State::newcomer;
+    id_ = m.you;
+    // Hostile or mistaken values must not make this peer spin or fall silent.
+    heartbeat_interval_ = std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_interval_ms, 10, 60'000));
+    master_timeout_ = 3 * Duration(std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_timeout_ms, 100, 3'600'000)));
+    next_heartbeat_ = now_ + heartbeat_interval_;
+    effects_->push_back(Say{LogLevel::info, "welcomed as peer " + std::to_string(id_.value)});
+}
+
+void Peer::hear(const wire::Removed &m) {
+    effects_->push_back(HangUp{});
+    if (m.code != pcclSuccess) effects_->push_back(Say{LogLevel::warn, "removed by the master: " + m.why});
+    end_everything(m.code == pcclSuccess ? pcclMasterConnectionFailed : m.code, m.why + "; call pcclConnect to join again");
+}
+
+void Peer::hear(const wire::OpenLink &m) { effects_->push_back(MakeLink{m}); }
+void Peer::hear(const wire::CloseLink &m) { effects_->push_back(DropLink{m.other}); }
+
+void Peer::hear(const wire::Freeze &m) {
+    if (state_ != State::member) return;
+    freeze_ = m.freeze;
+    for (const auto &[op, state] : ops_) {
+        end_op(op, state, false);
+        lost_.push_back({state.call, m.why});
+    }
+    ops_.clear();
+    wire::Frozen frozen{m.freeze, {}};
+    for (const auto &[tag, state] : tags_) {
+        if (!state.committed && frozen.opened.size() < wire::kMaxOpsInMessage) frozen.opened.push_back({tag, state.next_seq});
+    }
+    tell(std::move(frozen));
+}
+
+void Peer::hear(const wire::View &m) {
+    if (m.number <= view_.number) return;
+    if (std::ranges::find(m.ring, id_) == m.ring.end()) return;
+    const bool new_epoch = m.epoch != view_.epoch;
+    effects_->push_back(Say{LogLevel::debug, "view " + std::to_string(m.number.value) + ": " + m.why});
+    if (new_epoch)
+        start_epoch(m);
+    else
+        view_ = m;
+}
+
+void Peer::start_epoch(const wire::View &view) {
+    for (const auto &begun : view.begun) {
+        TagState &state = tags_[begun.tag];
+        if (begun.next_seq <= state.next_seq) continue;
+        state.owed += begun.next_seq - state.next_seq;
+        state.owed_why = view.why;
+    }
+    for (auto it = tags_.begin(); it != tags_.end();) {
+        TagState &state = it->second;
+        if (state.owed == 0) {
+            it = tags_.erase(it);
+            continue;
+        }
+        state = {0, true, state.owed, state.owed_why, std::nullopt};
+        ++it;
+    }
+    for (const auto &[op, state] : ops_) {  // none after a freeze
+        end_op(op, state, false);
+        lost_.push_back({state.call, view.why});
+    }
+    ops_.clear();
+    view_ = view;
+    freeze_.reset();
+    const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
+    effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh});
+    for (const auto &[call, why] : std::exchange(lost_, {}))
+        complete(call, pcclRankConnectionLost, why);
+    for (const auto &[call, tag] : std::exchange(held_, {}))
+        open_op(call, tag);
+}
+
+void Peer::hear(const wire::PendingAnswer &m) {
+    if (questions_.empty() || questions_.front().generation != m.generation || questions_.front().k != m.k) return;
+    Complete done{questions_.front().call, pcclSuccess, "", world()};
+    done.pending = m.pending;
+    questions_.pop_front();
+    effects_->push_back(std::move(done));
+}
+
+void Peer::hear(const wire::Commit &m) {
+    for (const OpId &op : m.ops) {
+        if (op.epoch != view_.epoch) continue;
+        if (const auto state = tags_.find(op.tag); state != tags_.end() && state->second.next_seq == op.seq + 1) {
+            state->second.committed = true;
+        }
+        const auto found = ops_.find(op);
+        if (found == ops_.end()) continue;  // given up here
+        const CallId call = found->second.call;
+        end_op(op, found->second, true);
+        ops_.erase(found);
+        complete(call, pcclSuccess, "");
+    }
+}
+
+void Peer::hear(const wire::OpFailed &m) {
+    if (m.op.epoch != view_.epoch || freeze_) return;
+    if (const auto found = ops_.find(m.op); found != ops_.end()) {
+        const CallId call = found->second.call;
+        end_op(m.op, found->second, false);
+        ops_.erase(found);
+        return complete(call, m.code == pcclSuccess ? pcclInternalError : m.code, m.why);
+    }
+    TagState &state = tags_[m.op.tag];
+    if (m.op.seq < state.next_seq) return;
+    if (m.skip) {
+        state.next_seq = m.op.seq + 1;
+        state.committed = false;
+    } else {
+        state.dead = m;
+    }
+}
+
+void Peer::hear(const wire::Probe &m) {
+    if (exclusive_ && exclusive_->kind == Call::optimize_topology)
+        effects_->push_back(StartProbe{m});
+    else
+        tell(wire::ProbeReport{m.round, m.to, 0});
+}
+
+void Peer::hear(const wire::CallDone &m) {
+    if (!exclusive_ || exclusive_->kind != m.kind || exclusive_->number != m.call) return;
+    if (m.kind == Call::connect) state_ = State::member;
+    if (m.kind == Call::connect || m.kind == Call::update_topology) {
+        if (m.generation != generation_) {
+            generation_ = m.generation;
+            asked_ = 0;
+        }
+    }
+    if (m.kind == Call::update_topology && m.code == pcclSuccess) {
+        // All members are in this call together: whatever they had not agreed on is behind them.
+        for (auto &[tag, state] : tags_) {
+            state.owed = 0;
+            if (state.dead) state.next_seq = state.dead->op.seq + 1;
+            state.dead.reset();
+        }
+    }
+    const CallId call = exclusive_->call;
+    if (m.kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
+    exclusive_.reset();
+    complete(call, m.code, m.why);
+}
+
+void Peer::hear(const wire::SyncPlan &m) {
+    if (exclusive_ && exclusive_->kind == Call::sync_shared_state && exclusive_->number == m.call)
+        effects_->push_back(StartPull{m});
+}
+
+void Peer::hear(const wire::SyncCommit &m) {
+    if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
+    const CallId call = exclusive_->call;
+    exclusive_.reset();
+    effects_->push_back(EndSync{true});
+    Complete done{call, pcclSuccess, "", world()};
+    done.revision = m.revision;
+    effects_->push_back(std::move(done));
+}
+
+// ------------------------------------------------------------------------------------------------------------------ helpers --
+
+void Peer::end_everything(pcclResult_t code, const std::string &why) {
+    effects_->push_back(DropAllLinks{});
+    for (const auto &[op, state] : ops_)
+        end_op(op, state, false);
+    const auto ops = std::exchange(ops_, {});
+    const auto held = std::exchange(held_, {});
+    const auto lost = std::exchange(lost_, {});
+    const auto questions = std::exchange(questions_, {});
+    const auto exclusive = std::exchange(exclusive_, {});
+    if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
+    state_ = State::idle;
+    tags_.clear();
+    freeze_.reset();
+    view_ = {};
+    asked_ = 0;
+    for (const auto &[op, state] : ops)
+        complete(state.call, code, why);
+    for (const auto &[call, tag] : held)
+        complete(call, code, why);
+    for (const auto &call : lost)
+        complete(call.call, code, why);
+    for (const auto &question : questions)
+        complete(question.call, code, why);
+    if (exclusive) complete(exclusive->call, code, why);
+}
+
+void Peer::complete(CallId call, pcclResult_t code, const std::string &why) {
+    effects_->push_back(Complete{call, code, why, world()});
+}
+
+void Peer::tell(wire::ToMaster message) { effects_->push_back(Tell{std::move(message)}); }
+
+}  // namespace pccl::protocol

@@ -1,0 +1,276 @@
+// A peer's side of the protocol as a pure state machine: which call waits for what, and what each one's outcome is.
+//
+// Guarantee: calls complete exactly once; the outcomes of the n-th call with a tag are the same at every member (unless a caller
+// aborts its own); view numbers only grow; an operation that ended is named to the data plane by EndOp before its call completes,
+// so that no buffer is touched after its call has returned. It holds no socket, thread or clock.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "wire/messages.h"
+
+namespace pccl::protocol {
+
+/// A caller's request, named by the shell. Never used again.
+using CallId = Id<struct CallTag, std::uint64_t>;
+
+struct PeerOptions {
+    GroupId group;
+    SocketAddress advertised;  ///< port of the listener; unspecified ip: as the master sees it
+    std::uint32_t lanes = 0;
+    /// An operation open for longer is reported to the master, so that it can tell who waits for whom.
+    Duration report_after = std::chrono::milliseconds(100);
+};
+
+/// The sizes of the run as a call saw them.
+struct World {
+    std::uint32_t global = 0;
+    std::uint32_t group = 0;
+    std::uint32_t groups = 0;
+    std::uint32_t largest_group = 0;
+    friend bool operator==(const World &, const World &) = default;
+};
+
+// What callers ask.
+struct Connect {
+    CallId call;
+};
+struct UpdateTopology {
+    CallId call;
+};
+struct ArePending {
+    CallId call;
+};
+struct OptimizeTopology {
+    CallId call;
+};
+struct Reduce {
+    CallId call;
+    Tag tag;
+};
+struct Synchronize {
+    CallId call;
+    wire::OfferState offer;
+};
+struct AbortCalls {};
+struct LeaveRun {};
+
+// What the shell reports.
+struct MasterUp {};
+struct MasterDown {
+    std::string why;
+};
+struct FromMaster {
+    wire::ToPeer message;
+};
+struct LinkEvent {
+    PeerId other;
+    std::uint32_t attempt = 0;
+    bool up = false;
+    std::string why;
+};
+struct OpFinished {
+    OpId op;
+};  ///< the whole result is held
+struct OpBroken {
+    OpId op;
+    pcclResult_t code;
+    std::string why;
+};  ///< its callers disagree, or it cannot be done
+struct ProbeFinished {
+    std::uint64_t round = 0;
+    PeerId to;
+    double mbit_per_s = 0;
+};
+struct SyncPulled {
+    std::uint64_t sync = 0;
+    bool ok = false;
+    std::string why;
+};
+struct PeerTick {};
+
+using PeerInput =
+    std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, PeerTick>;
+
+// Effects, to be carried out in order.
+struct DialMaster {};
+struct HangUp {};  ///< close the control connection once what was sent has left
+struct Tell {
+    wire::ToMaster message;
+};
+/// The call ended.
+struct Complete {
+    CallId call;
+    pcclResult_t code = pcclSuccess;
+    std::string why;
+    World world;                 ///< as of now
+    bool pending = false;        ///< the answer to ArePending
+    std::uint64_t revision = 0;  ///< of Synchronize
+};
+struct MakeLink {
+    wire::OpenLink link;
+};
+struct DropLink {
+    PeerId other;
+};
+struct DropAllLinks {};
+/// Frames of this epoch are current from now on; older ones are stale, newer ones wait.
+struct StartEpoch {
+    ViewNumber epoch;
+    std::vector<PeerId> ring;
+    std::size_t rank = 0;
+    bool full_mesh = false;
+};
+struct StartOp {
+    CallId call;
+    OpId op;
+};
+/// Do not touch its buffers any more.
+struct EndOp {
+    OpId op;
+    CallId call;
+    bool committed = false;
+};
+struct StartProbe {
+    wire::Probe probe;
+};
+struct StartPull {
+    wire::SyncPlan plan;
+};  ///< serve what was offered, and pull what the plan lists; replaces an earlier plan
+struct EndSync {
+    bool committed = false;
+};
+struct Say {
+    LogLevel level;
+    std::string text;
+};
+
+using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
+                                StartProbe, StartPull, EndSync, Say>;
+using PeerEffects = std::vector<PeerEffect>;
+
+class Peer {
+public:
+    explicit Peer(const PeerOptions &options) : options_(options) {}
+
+    void step(Time now, const PeerInput &input, PeerEffects &effects);
+    std::optional<Time> next_timeout() const;
+
+    /// Where the listener ended up. Before Connect.
+    void set_advertised(const SocketAddress &address) { options_.advertised = address; }
+
+    PeerId id() const { return id_; }
+    ViewNumber view() const { return view_.number; }
+    const wire::View &current_view() const { return view_; }
+    World world() const;
+
+private:
+    enum class State { idle, dialing, greeting, newcomer, member };
+
+    struct OpState {
+        CallId call;
+        Time since;
+        bool reported = false;  ///< in a Waiting message
+    };
+    struct TagState {
+        std::uint32_t next_seq = 0;
+        bool committed = true;   ///< the last call with this tag was
+        std::uint32_t owed = 0;  ///< calls that failed elsewhere and are still to be made, and to fail, here
+        std::string owed_why;
+        std::optional<wire::OpFailed> dead;  ///< the operation of this number failed before it was called here
+    };
+    struct Exclusive {
+        wire::Call kind;
+        CallId call;
+        std::uint32_t number;
+    };
+    struct Question {
+        CallId call;
+        std::uint64_t generation, k;
+    };
+    struct LostCall {
+        CallId call;
+        std::string why;
+    };
+
+    void on(const Connect &in);
+    void on(const UpdateTopology &in);
+    void on(const ArePending &in);
+    void on(const OptimizeTopology &in);
+    void on(const Reduce &in);
+    void on(const Synchronize &in);
+    void on(const AbortCalls &in);
+    void on(const LeaveRun &in);
+    void on(const MasterUp &in);
+    void on(const MasterDown &in);
+    void on(const FromMaster &in);
+    void on(const LinkEvent &in);
+    void on(const OpFinished &in);
+    void on(const OpBroken &in);
+    void on(const ProbeFinished &in);
+    void on(const SyncPulled &in);
+    void on(const PeerTick &in);
+
+    void hear(const wire::Welcome &m);
+    void hear(const wire::Removed &m);
+    void hear(const wire::Heartbeat &) {}
+    void hear(const wire::OpenLink &m);
+    void hear(const wire::CloseLink &m);
+    void hear(const wire::Freeze &m);
+    void hear(const wire::View &m);
+    void hear(const wire::PendingAnswer &m);
+    void hear(const wire::Commit &m);
+    void hear(const wire::OpFailed &m);
+    void hear(const wire::Probe &m);
+    void hear(const wire::CallDone &m);
+    void hear(const wire::SyncPlan &m);
+    void hear(const wire::SyncCommit &m);
+
+    bool start_exclusive(wire::Call kind, CallId call);
+    void open_op(CallId call, Tag tag);
+    void start_epoch(const wire::View &view);
+    void report_waiting();
+    wire::Waiting waiting() const;
+    void end_op(const OpId &op, const OpState &state, bool committed);
+    void end_everything(pcclResult_t code, const std::string &why);
+    void complete(CallId call, pcclResult_t code, const std::string &why);
+    void tell(wire::ToMaster message);
+    bool in_flight(Tag tag) const;
+
+    PeerOptions options_;
+    State state_ = State::idle;
+    Time now_;
+    PeerEffects *effects_ = nullptr;  ///< of the step in progress
+
+    PeerId id_;
+    Duration heartbeat_interval_ = std::chrono::seconds(1);
+    Duration master_timeout_ = std::chrono::seconds(30);
+    Time next_heartbeat_;
+    Time master_heard_;
+
+    wire::View view_;
+    std::optional<std::uint64_t> freeze_;  ///< of the view: operations wait for the next
+    std::uint64_t generation_ = 0;
+    std::uint64_t asked_ = 0;
+    std::uint32_t next_call_number_ = 1;
+
+    std::optional<Exclusive> exclusive_;
+    std::deque<Question> questions_;
+    std::map<Tag, TagState> tags_;
+    std::map<OpId, OpState> ops_;
+    bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
+    std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
+    std::deque<std::pair<CallId, Tag>> held_;  ///< made during the freeze
+};
+
+}  // namespace pccl::protocol

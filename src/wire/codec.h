@@ -1,0 +1,161 @@
+// Values to bytes and back. Little-endian, no padding, lengths as u32 before what they count. A Reader never reads past its end,
+// never allocates more than the bytes it was given could fill, and after its first error returns nothing but zeros.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "base/address.h"
+#include "base/ids.h"
+#include "wire/limits.h"
+
+namespace pccl::wire {
+
+static_assert(std::endian::native == std::endian::little, "the codec copies little-endian words");
+
+using Bytes = std::vector<std::byte>;
+
+/// The number of enumerators of a wire enum; values from it upward are rejected.
+template <class E> struct EnumLimit;
+
+/// A vector or string with the greatest length it may have: `v(bounded(names, kMaxTensors))`.
+template <class C> struct Bounded {
+    C &container;
+    std::size_t limit;
+};
+template <class C> Bounded<C> bounded(C &container, std::size_t limit) { return {container, limit}; }
+
+class Writer {
+public:
+    explicit Writer(Bytes &out) : out_(out) {}
+
+    template <class T>
+    requires std::is_arithmetic_v<T>
+    void operator()(T value) {
+        const auto at = out_.size();
+        out_.resize(at + sizeof value);
+        std::memcpy(out_.data() + at, &value, sizeof value);
+    }
+    template <class E>
+    requires std::is_enum_v<E>
+    void operator()(E value) { (*this)(static_cast<std::uint8_t>(value)); }
+    template <class T, class R> void operator()(const Id<T, R> &id) { (*this)(id.value); }
+    template <std::size_t N> void operator()(const std::array<std::uint8_t, N> &bytes) { append(bytes.data(), N); }
+    template <class C> void operator()(Bounded<C> b) {
+        (*this)(static_cast<std::uint32_t>(b.container.size()));
+        if constexpr (std::is_same_v<std::remove_const_t<C>, std::string>) {
+            append(b.container.data(), b.container.size());
+        } else {
+            for (auto &item : b.container)
+                (*this)(item);
+        }
+    }
+    template <class M>
+    requires requires(M &m, Writer &w) { visit(w, m); }
+    void operator()(const M &message) {
+        visit(*this, const_cast<M &>(message));  // visit is shared with the Reader, which does write
+    }
+
+private:
+    void append(const void *data, std::size_t bytes) {
+        const auto *first = static_cast<const std::byte *>(data);
+        out_.insert(out_.end(), first, first + bytes);
+    }
+
+    Bytes &out_;
+};
+
+class Reader {
+public:
+    explicit Reader(std::span<const std::byte> in) : in_(in) {}
+
+    /// True if everything read so far was there and within its limits.
+    bool ok() const { return ok_; }
+    /// True if, besides, nothing is left over.
+    bool finished() const { return ok_ && in_.empty(); }
+
+    template <class T>
+    requires std::is_arithmetic_v<T>
+    void operator()(T &value) {
+        if constexpr (std::is_same_v<T, bool>) {
+            std::uint8_t byte = 0;
+            (*this)(byte);
+            if (byte > 1) fail();
+            value = byte == 1;
+        } else {
+            value = T{};
+            take(&value, sizeof value);
+        }
+    }
+    template <class E>
+    requires std::is_enum_v<E>
+    void operator()(E &value) {
+        std::uint8_t byte = 0;
+        (*this)(byte);
+        if (byte >= EnumLimit<E>::value) {
+            fail();
+            byte = 0;
+        }
+        value = static_cast<E>(byte);
+    }
+    template <class T, class R> void operator()(Id<T, R> &id) { (*this)(id.value); }
+    template <std::size_t N> void operator()(std::array<std::uint8_t, N> &bytes) { take(bytes.data(), N); }
+    template <class C> void operator()(Bounded<C> b) {
+        std::uint32_t size = 0;
+        (*this)(size);
+        b.container.clear();
+        // Every item takes at least one byte, so a count beyond the bytes at hand is a lie.
+        if (size > b.limit || size > in_.size()) return fail();
+        if constexpr (std::is_same_v<C, std::string>) {
+            b.container.resize(size);
+            take(b.container.data(), size);
+        } else {
+            for (std::uint32_t i = 0; i < size && ok_; ++i)
+                (*this)(b.container.emplace_back());
+        }
+    }
+    template <class M>
+    requires requires(M &m, Reader &r) { visit(r, m); }
+    void operator()(M &message) { visit(*this, message); }
+
+private:
+    void fail() {
+        ok_ = false;
+        in_ = {};
+    }
+    void take(void *out, std::size_t bytes) {
+        if (bytes > in_.size()) {
+            std::memset(out, 0, bytes);
+            return fail();
+        }
+        if (bytes > 0) std::memcpy(out, in_.data(), bytes);
+        in_ = in_.subspan(bytes);
+    }
+
+    std::span<const std::byte> in_;
+    bool ok_ = true;
+};
+
+template <class V> void visit(V &v, IpAddress &ip) {
+    v(ip.v6);
+    v(ip.octets);
+}
+template <class V> void visit(V &v, SocketAddress &a) {
+    v(a.ip);
+    v(a.port);
+}
+template <class V> void visit(V &v, OpId &op) {
+    v(op.epoch);
+    v(op.tag);
+    v(op.seq);
+}
+
+}  // namespace pccl::wire

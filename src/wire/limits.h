@@ -1,0 +1,31 @@
+// Every limit on what a socket may ask of us. A length meets its limit before it becomes an allocation or an index.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace pccl::wire {
+
+/// Bytes of a control message's body before the sender has introduced itself, and after.
+inline constexpr std::size_t kMaxHelloBytes = 1024;
+inline constexpr std::size_t kMaxControlBytes = std::size_t{16} << 20;
+
+inline constexpr std::size_t kMaxText = 4096;           ///< bytes of a reason in words
+inline constexpr std::size_t kMaxPeers = 4096;          ///< members and newcomers of one run
+inline constexpr std::size_t kMaxTensors = 65536;       ///< in one shared state
+inline constexpr std::size_t kMaxTensorName = 1024;     ///< bytes
+inline constexpr std::size_t kMaxOpsInMessage = 65536;  ///< operations named by one message
+inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member may have open
+
+/// Data lanes.
+inline constexpr std::size_t kMaxLanes = 64;
+inline constexpr std::size_t kMaxChunkBytes = std::size_t{4} << 20;  ///< payload of one data frame
+/// Bytes that a peer sends, per link, for operations that the receiver has not posted yet; it buffers no more than that.
+inline constexpr std::size_t kEagerBytes = std::size_t{1} << 20;
+/// Frames a receiver holds, per link, for operations it has not posted.
+inline constexpr std::size_t kMaxEagerFrames = 65536;
+
+inline constexpr std::chrono::seconds kHelloTimeout{10};  ///< a stranger that has not introduced itself is closed
+
+}  // namespace pccl::wire

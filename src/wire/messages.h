@@ -1,0 +1,433 @@
+// The messages between peers and master. Each is a plain struct whose visit() lists its fields in wire order; its type code is
+// its place in ToMaster or ToPeer. docs/protocol.md describes each with its meaning.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <pccl/status.h>
+
+#include "base/address.h"
+#include "base/ids.h"
+#include "kernel/types.h"
+#include "wire/codec.h"
+#include "wire/limits.h"
+
+namespace pccl::wire {
+
+inline constexpr std::uint32_t kMagic = 0x4c434350;  // "PCCL"
+inline constexpr std::uint16_t kVersion = 1;
+
+/// The calls that need every member of the run or the group, one at a time per peer.
+enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
+const char *name_of(Call call);  ///< as the C API spells it
+
+enum class Strategy : std::uint8_t { enforce_popular = 0, receive_only, send_only };
+
+template <> struct EnumLimit<pcclResult_t> { static constexpr unsigned value = pcclStatusEnd_; };
+template <> struct EnumLimit<Call> { static constexpr unsigned value = 6; };
+template <> struct EnumLimit<Strategy> { static constexpr unsigned value = 3; };
+template <> struct EnumLimit<kernel::Type> { static constexpr unsigned value = kernel::kTypes; };
+
+// ------------------------------------------------------------------------------------------------------------ peer to master --
+
+/// The first message of a peer.
+struct Hello {
+    std::uint32_t magic = kMagic;
+    std::uint16_t version = kVersion;
+    GroupId group;
+    SocketAddress advertised;  ///< unspecified ip: as the master sees it
+    std::uint32_t lanes = 0;   ///< connections wanted per link; 0: no wish
+};
+template <class V> void visit(V &v, Hello &m) {
+    v(m.magic);
+    v(m.version);
+    v(m.group);
+    v(m.advertised);
+    v(m.lanes);
+}
+
+/// "I live." Both ways.
+struct Heartbeat {};
+template <class V> void visit(V &, Heartbeat &) {}
+
+/// The link to `other` is up, could not be made, or broke.
+struct LinkReport {
+    PeerId other;
+    std::uint32_t attempt = 0;  ///< of the OpenLink it answers
+    bool up = false;
+    std::string why;
+};
+template <class V> void visit(V &v, LinkReport &m) {
+    v(m.other);
+    v(m.attempt);
+    v(m.up);
+    v(bounded(m.why, kMaxText));
+}
+
+/// The vote to admit newcomers. `call` counts this peer's calls, so that a late answer is not taken for the next call's.
+struct VoteUpdate {
+    std::uint32_t call = 0;
+};
+template <class V> void visit(V &v, VoteUpdate &m) { v(m.call); }
+
+/// The k-th question of a generation: is a newcomer ready?
+struct AskPending {
+    std::uint64_t generation = 0;
+    std::uint64_t k = 0;
+};
+template <class V> void visit(V &v, AskPending &m) {
+    v(m.generation);
+    v(m.k);
+}
+
+/// The vote to measure and reorder.
+struct VoteOptimize {
+    std::uint32_t call = 0;
+};
+template <class V> void visit(V &v, VoteOptimize &m) { v(m.call); }
+
+/// What a probe from this peer to `to` measured; 0 if it failed.
+struct ProbeReport {
+    std::uint64_t round = 0;
+    PeerId to;
+    double mbit_per_s = 0;
+};
+template <class V> void visit(V &v, ProbeReport &m) {
+    v(m.round);
+    v(m.to);
+    v(m.mbit_per_s);
+}
+
+/// This peer holds its whole result of these operations.
+struct Done {
+    std::vector<OpId> ops;
+};
+template <class V> void visit(V &v, Done &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
+
+/// The operation cannot be done as its callers ask; it is to fail everywhere.
+struct OpFault {
+    OpId op;
+    pcclResult_t code = pcclInvalidUsage;
+    std::string why;
+};
+template <class V> void visit(V &v, OpFault &m) {
+    v(m.op);
+    v(m.code);
+    v(bounded(m.why, kMaxText));
+}
+
+/// How far a member's calls with one tag have come in the epoch that ends.
+struct TagCount {
+    Tag tag;
+    std::uint32_t next_seq = 0;
+};
+template <class V> void visit(V &v, TagCount &m) {
+    v(m.tag);
+    v(m.next_seq);
+}
+
+/// The answer to Freeze: nothing of the old epoch runs here any more; these tags had calls that were not committed.
+struct Frozen {
+    std::uint64_t freeze = 0;
+    std::vector<TagCount> opened;
+};
+template <class V> void visit(V &v, Frozen &m) {
+    v(m.freeze);
+    v(bounded(m.opened, kMaxOpsInMessage));
+}
+
+struct TensorOffer {
+    std::string name;
+    kernel::Type type = kernel::Type::u8;
+    std::uint64_t count = 0;
+    bool allow_content_inequality = false;
+    std::array<std::uint8_t, 16> hash{};
+
+    /// Same name, type, count and flag; the content may differ.
+    bool same_shape(const TensorOffer &o) const {
+        return name == o.name && type == o.type && count == o.count && allow_content_inequality == o.allow_content_inequality;
+    }
+};
+template <class V> void visit(V &v, TensorOffer &m) {
+    v(bounded(m.name, kMaxTensorName));
+    v(m.type);
+    v(m.count);
+    v(m.allow_content_inequality);
+    v(m.hash);
+}
+
+/// The vote to synchronize shared state, with what this peer holds.
+struct OfferState {
+    std::uint32_t call = 0;
+    std::uint64_t revision = 0;
+    Strategy strategy = Strategy::enforce_popular;
+    std::vector<TensorOffer> tensors;
+};
+template <class V> void visit(V &v, OfferState &m) {
+    v(m.call);
+    v(m.revision);
+    v(m.strategy);
+    v(bounded(m.tensors, kMaxTensors));
+}
+
+/// This receiver of a SyncPlan holds everything (`ok`), or cannot get it.
+struct SyncDone {
+    std::uint64_t sync = 0;
+    bool ok = false;
+    std::string why;
+};
+template <class V> void visit(V &v, SyncDone &m) {
+    v(m.sync);
+    v(m.ok);
+    v(bounded(m.why, kMaxText));
+}
+
+/// The caller gave up everything it waited for.
+struct Abort {};
+template <class V> void visit(V &, Abort &) {}
+
+/// The operations that have been open here for a while: all of them, replacing the last report.
+struct Waiting {
+    std::vector<OpId> ops;
+};
+template <class V> void visit(V &v, Waiting &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
+
+/// A clean good-bye.
+struct Leave {};
+template <class V> void visit(V &, Leave &) {}
+
+using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave>;
+
+// ------------------------------------------------------------------------------------------------------------ master to peer --
+
+/// The newcomer has a name. It is not a member before its first View.
+struct Welcome {
+    std::uint16_t version = kVersion;
+    Secret run{};
+    PeerId you;
+    Secret secret{};
+    std::uint32_t heartbeat_interval_ms = 1000;
+    std::uint32_t heartbeat_timeout_ms = 10000;
+};
+template <class V> void visit(V &v, Welcome &m) {
+    v(m.version);
+    v(m.run);
+    v(m.you);
+    v(m.secret);
+    v(m.heartbeat_interval_ms);
+    v(m.heartbeat_timeout_ms);
+}
+
+/// Not admitted, or no longer a member. The connection closes after it.
+struct Removed {
+    pcclResult_t code = pcclMasterConnectionFailed;
+    std::string why;
+};
+template <class V> void visit(V &v, Removed &m) {
+    v(m.code);
+    v(bounded(m.why, kMaxText));
+}
+
+/// Make a link to `other`: dial it, or expect its call. Replaces an older link to it.
+struct OpenLink {
+    PeerId other;
+    std::uint32_t attempt = 0;
+    bool dial = false;
+    SocketAddress address;    ///< where to dial
+    std::uint32_t lanes = 0;  ///< connections of the link; 0: the dialler chooses
+    Secret token{};           ///< proves to each that the other is meant
+};
+template <class V> void visit(V &v, OpenLink &m) {
+    v(m.other);
+    v(m.attempt);
+    v(m.dial);
+    v(m.address);
+    v(m.lanes);
+    v(m.token);
+}
+
+/// `other` is gone for good.
+struct CloseLink {
+    PeerId other;
+};
+template <class V> void visit(V &v, CloseLink &m) { v(m.other); }
+
+/// A view ends for this group: stop its operations, start none, answer Frozen.
+struct Freeze {
+    std::uint64_t freeze = 0;
+    std::string why;
+};
+template <class V> void visit(V &v, Freeze &m) {
+    v(m.freeze);
+    v(bounded(m.why, kMaxText));
+}
+
+struct GroupSize {
+    GroupId group;
+    std::uint32_t size = 0;
+};
+template <class V> void visit(V &v, GroupSize &m) {
+    v(m.group);
+    v(m.size);
+}
+
+/// A membership: of the run in numbers, of the receiver's group in full.
+struct View {
+    ViewNumber number;
+    ViewNumber epoch;               ///< the view since which this group's ring stands; operations are named by it
+    std::vector<PeerId> ring;       ///< the group's members in ring order; the first is where numbering of blocks starts
+    std::vector<GroupSize> groups;  ///< sizes of all groups of the run
+    bool full_mesh = false;         ///< every two members of the group have a link
+    std::uint64_t generation = 0;   ///< of AskPending
+    std::vector<TagCount> begun;    ///< calls of the epoch that ended which failed at some member: they fail at all
+    std::string why;                ///< what changed
+};
+template <class V> void visit(V &v, View &m) {
+    v(m.number);
+    v(m.epoch);
+    v(bounded(m.ring, kMaxPeers));
+    v(bounded(m.groups, kMaxPeers));
+    v(m.full_mesh);
+    v(m.generation);
+    v(bounded(m.begun, kMaxOpsInMessage));
+    v(bounded(m.why, kMaxText));
+}
+
+struct PendingAnswer {
+    std::uint64_t generation = 0;
+    std::uint64_t k = 0;
+    bool pending = false;
+};
+template <class V> void visit(V &v, PendingAnswer &m) {
+    v(m.generation);
+    v(m.k);
+    v(m.pending);
+}
+
+/// All members are done with these operations: they succeeded.
+struct Commit {
+    std::vector<OpId> ops;
+};
+template <class V> void visit(V &v, Commit &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
+
+/// The operation fails at every member. One that has not called it yet fails its call when it makes it, or, with `skip`, never
+/// makes this call: its next one with the tag is the one after.
+struct OpFailed {
+    OpId op;
+    pcclResult_t code = pcclInvalidUsage;
+    bool skip = false;
+    std::string why;
+};
+template <class V> void visit(V &v, OpFailed &m) {
+    v(m.op);
+    v(m.code);
+    v(m.skip);
+    v(bounded(m.why, kMaxText));
+}
+
+/// Send to `to` at full speed for a while and report.
+struct Probe {
+    std::uint64_t round = 0;
+    PeerId to;
+    std::uint32_t duration_ms = 0;
+};
+template <class V> void visit(V &v, Probe &m) {
+    v(m.round);
+    v(m.to);
+    v(m.duration_ms);
+}
+
+/// The receiver's call ended. After update_topology the questions of a new `generation` count from 0.
+struct CallDone {
+    Call kind = Call::none;
+    std::uint32_t call = 0;  ///< as in the vote; 0 for connect
+    pcclResult_t code = pcclSuccess;
+    std::uint64_t generation = 0;
+    std::string why;
+};
+template <class V> void visit(V &v, CallDone &m) {
+    v(m.kind);
+    v(m.call);
+    v(m.code);
+    v(m.generation);
+    v(bounded(m.why, kMaxText));
+}
+
+struct PullTensor {
+    std::uint32_t index = 0;  ///< in the offer
+    std::array<std::uint8_t, 16> hash{};
+    std::vector<PeerId> sources;
+};
+template <class V> void visit(V &v, PullTensor &m) {
+    v(m.index);
+    v(m.hash);
+    v(bounded(m.sources, kMaxPeers));
+}
+
+/// The election's outcome: what the receiver of this message is to pull (nothing, at a source), and from whom.
+struct SyncPlan {
+    std::uint64_t sync = 0;
+    std::uint32_t call = 0;
+    bool in_place = false;  ///< pull straight over the old content, which is worth nothing
+    std::vector<PullTensor> pull;
+};
+template <class V> void visit(V &v, SyncPlan &m) {
+    v(m.sync);
+    v(m.call);
+    v(m.in_place);
+    v(bounded(m.pull, kMaxTensors));
+}
+
+/// Every member holds the content of `revision`.
+struct SyncCommit {
+    std::uint32_t call = 0;
+    std::uint64_t revision = 0;
+};
+template <class V> void visit(V &v, SyncCommit &m) {
+    v(m.call);
+    v(m.revision);
+}
+
+using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
+                            Probe, CallDone, SyncPlan, SyncCommit>;
+
+// ------------------------------------------------------------------------------------------------------------------- framing --
+
+/// A control frame: u32 length of what follows, u8 type code, body.
+Bytes encode(const ToMaster &message);
+Bytes encode(const ToPeer &message);
+
+/// Decodes what follows the length. False: not a message of ours (unknown type, bad field, bytes left over).
+bool decode(std::span<const std::byte> frame, ToMaster &out);
+bool decode(std::span<const std::byte> frame, ToPeer &out);
+
+/// The name of a message's type, for logs and transcripts.
+const char *name_of(const ToMaster &message);
+const char *name_of(const ToPeer &message);
+
+/// Cuts a byte stream into control frames. Holds at most one frame's limit, and only bytes that have really arrived.
+class FrameBuffer {
+public:
+    /// `limit`: bytes of a frame after its length word.
+    explicit FrameBuffer(std::size_t limit) : limit_(limit) {}
+    void set_limit(std::size_t limit) { limit_ = limit; }
+
+    void append(std::span<const std::byte> bytes);
+
+    enum class Next { frame, need_more, bad };
+    /// `frame`: the next whole frame, valid until the next call. `bad`: a length of zero or beyond the limit; give the connection
+    /// up.
+    Next next(std::span<const std::byte> &frame);
+
+private:
+    Bytes buffer_;
+    std::size_t begin_ = 0;
+    std::size_t limit_;
+};
+
+}  // namespace pccl::wire
