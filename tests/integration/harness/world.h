@@ -1,0 +1,71 @@
+// A master inside the test and peers in processes of their own.
+#pragma once
+
+#include "common/handles.h"
+#include "harness/peer_process.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace pccl::itest {
+
+struct WorldOptions {
+    std::string host = "127.0.0.1";
+    std::uint32_t heartbeat_timeout_ms = 0;  ///< 0: the default
+    std::uint32_t misuse_grace_ms = 0;
+};
+
+/// What a peer is created with.
+struct PeerOptions {
+    int group = 0;
+    int lanes = 0;
+    int port = 0;  ///< to listen on; 0: the library's default range
+};
+
+class World {
+public:
+    explicit World(const WorldOptions &options = {});
+
+    std::string master_address() const;
+    std::uint16_t master_port() const { return master_.port; }
+
+    /// A peer with a communicator that is not connected.
+    PeerProcess &spawn(const PeerOptions &options = {});
+    /// Spawns `count` peers and joins them to one another. Returns when all see the whole world.
+    void join(int count, const PeerOptions &options = {});
+    /// Joins peers that are spawned and not connected, while those already in update the topology. All see `world` peers then.
+    void join_all(int world);
+
+    PeerProcess &operator[](std::size_t i) { return *peers_.at(i); }
+    std::size_t size() const { return peers_.size(); }
+    /// Forgets a peer (killing it).
+    void erase(std::size_t i) { peers_.erase(peers_.begin() + static_cast<std::ptrdiff_t>(i)); }
+
+    /// The same call at every peer, at the same time. Answers in the order of the peers.
+    std::vector<Json> call_all(const std::string &call, const Json &arguments = Json::object(), Millis limit = kAnswerLimit);
+    /// As call_all, with arguments for each.
+    std::vector<Json> call_each(const std::string &call, const std::vector<Json> &arguments, Millis limit = kAnswerLimit);
+
+    tools::Master &master() { return master_; }
+
+private:
+    std::string host_;
+    tools::Master master_;
+    std::vector<std::unique_ptr<PeerProcess>> peers_;
+    int spawned_ = 0;
+};
+
+/// A TCP port that was free a moment ago.
+std::uint16_t free_port();
+
+/// Every answer has that code; prints the peer and its words if not.
+::testing::AssertionResult all_have_code(const std::vector<Json> &answers, pcclResult_t expected);
+/// All successful, all with the same value at `key`.
+::testing::AssertionResult all_same(const std::vector<Json> &answers, const char *key);
+::testing::AssertionResult has_code(const Json &answer, pcclResult_t expected);
+
+}  // namespace pccl::itest

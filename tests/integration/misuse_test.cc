@@ -1,0 +1,131 @@
+// Programs that disagree: calls whose descriptors differ, calls that can never meet, buffers used twice. None may hang, and the
+// words of the error name both peers and both values.
+#include "harness/reduce.h"
+
+#include <gmock/gmock.h>
+
+#include <thread>
+
+namespace pccl::itest {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Difference {
+    const char *name;
+    Json one;
+    Json other;
+    const char *one_word;  ///< of the value, in the error
+    const char *other_word;
+};
+
+class Mismatch : public ::testing::TestWithParam<Difference> {};
+
+TEST_P(Mismatch, IsInvalidUsageAtEveryMemberAndTheTextNamesBothValues) {
+    World world({.misuse_grace_ms = 1500});
+    world.join(3);
+    std::vector<Json> requests(3, {{"count", 10000}, {"type", "float"}, {"op", "sum"}});
+    for (std::size_t i = 0; i < 3; ++i)
+        requests[i].update(i == 1 ? GetParam().other : GetParam().one);
+    const auto answers = world.call_each("reduce", requests, Millis(10000));
+    EXPECT_TRUE(all_have_code(answers, pcclInvalidUsage));
+    for (const Json &answer : answers) {
+        EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr(GetParam().one_word));
+        EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr(GetParam().other_word));
+        EXPECT_EQ(answer.at("send_intact"), true);
+    }
+    // It was the call that was wrong, not the world.
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1000}}))));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Of, Mismatch,
+    ::testing::Values(Difference{"Count", {{"count", 10000}}, {{"count", 10001}}, "10000", "10001"},
+                      Difference{"LargeCount", {{"count", 4000000}}, {{"count", 5000000}}, "4000000", "5000000"},
+                      Difference{"TinyCount", {{"count", 1}}, {{"count", 2}}, "1", "2"},
+                      Difference{"Type", {{"type", "float"}}, {{"type", "int32"}}, "float", "int32"},
+                      Difference{"Operator", {{"op", "sum"}}, {{"op", "max"}}, "sum", "max"},
+                      Difference{"Quantization", {{"quant", "none"}}, {{"quant", "minmax:u8"}}, "none", "min"},
+                      Difference{"QuantizedType", {{"quant", "minmax:u8"}}, {{"quant", "minmax:u16"}}, "uint8", "uint16"}),
+    [](const auto &param) { return std::string(param.param.name); });
+
+TEST(Deadlock, MemberInSyncAndMemberInReduceAreBothTold) {
+    World world({.misuse_grace_ms = 1000});
+    world.join(2);
+    world[0].call("define", {{"tensors", {{{"name", "a"}, {"count", 10}}}}});
+    const int sync = world[0].start("sync");
+    const int reduce = world[1].start("reduce", {{"count", 100}});
+    const Json in_sync = world[0].finish(sync, Millis(8000));
+    const Json in_reduce = world[1].finish(reduce, Millis(8000));
+    for (const Json &answer : {in_sync, in_reduce}) {
+        EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
+        EXPECT_THAT(answer.at("error").get<std::string>(), ::testing::ContainsRegex("[Ss]ync"));
+        EXPECT_THAT(answer.at("error").get<std::string>(), ::testing::ContainsRegex("[Rr]educe"));
+    }
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
+}
+
+TEST(Deadlock, MemberInUpdateAndMemberInReduceAreBothTold) {
+    World world({.misuse_grace_ms = 1000});
+    world.join(2);
+    const int update = world[0].start("update");
+    const int reduce = world[1].start("reduce", {{"count", 100}});
+    EXPECT_TRUE(has_code(world[0].finish(update, Millis(8000)), pcclInvalidUsage));
+    EXPECT_TRUE(has_code(world[1].finish(reduce, Millis(8000)), pcclInvalidUsage));
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
+}
+
+TEST(Deadlock, ReducesWithDifferentTagsThatNeverMeetAreTold) {
+    World world({.misuse_grace_ms = 1000});
+    world.join(2);
+    const auto answers = world.call_each("reduce", {{{"count", 100}, {"tag", 1}}, {{"count", 100}, {"tag", 2}}}, Millis(8000));
+    EXPECT_TRUE(all_have_code(answers, pcclInvalidUsage));
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
+}
+
+TEST(Deadlock, ALateMemberIsNoMisuse) {
+    World world({.misuse_grace_ms = 300});
+    world.join(2);
+    const int first = world[0].start("reduce", {{"count", 100}, {"rank", 0}, {"ranks", 2}});
+    std::this_thread::sleep_for(Millis(1200));  // four times the grace: peer 1 is in no call at all
+    EXPECT_FALSE(world[0].answered(first));
+    const Json second = world[1].call("reduce", {{"count", 100}, {"rank", 1}, {"ranks", 2}});
+    EXPECT_TRUE(all_right({world[0].finish(first), second}));
+}
+
+class Overlap : public ::testing::Test {
+protected:
+    World world;
+    /// Launches at peer 0 and returns the answer.
+    Json launch(const char *handle, int tag, std::size_t send_at, std::size_t receive_at) {
+        return world[0].call("launch", {{"count", 1000},
+                                        {"tag", tag},
+                                        {"handle", handle},
+                                        {"arena", "a"},
+                                        {"send_at", send_at},
+                                        {"receive_at", receive_at}});
+    }
+};
+
+TEST_F(Overlap, OfBuffersOfConcurrentOperationsIsInvalidUsage) {
+    world.join(2);
+    EXPECT_TRUE(has_code(launch("first", 1, 0, 10000), pcclSuccess));
+    EXPECT_TRUE(has_code(launch("same result", 2, 20000, 10000), pcclInvalidUsage));
+    EXPECT_TRUE(has_code(launch("part of the result", 3, 20000, 13996), pcclInvalidUsage));
+    EXPECT_TRUE(has_code(launch("sends the result", 4, 12000, 30000), pcclInvalidUsage));
+    EXPECT_TRUE(has_code(launch("writes the input", 5, 20000, 1000), pcclInvalidUsage));
+    EXPECT_TRUE(has_code(launch("reads the same input", 6, 0, 40000), pcclSuccess));
+    EXPECT_TRUE(has_code(launch("adjacent", 7, 20000, 14000), pcclSuccess));
+    EXPECT_TRUE(has_code(launch("own buffers", 8, 50000, 52000), pcclInvalidUsage));
+    // The refused ones never were; the others meet their counterparts.
+    for (const int tag : {1, 6, 7}) {
+        world[1].call("launch", {{"count", 1000}, {"tag", tag}, {"handle", std::to_string(tag)}});
+        EXPECT_TRUE(has_code(world[1].call("await", {{"handle", std::to_string(tag)}}), pcclSuccess));
+    }
+    for (const char *handle : {"first", "reads the same input", "adjacent"}) {
+        EXPECT_TRUE(has_code(world[0].call("await", {{"handle", handle}}), pcclSuccess));
+    }
+}
+
+}  // namespace
+}  // namespace pccl::itest

@@ -1,0 +1,121 @@
+// Calls about membership.
+#include "peer/session.h"
+
+#include <chrono>
+#include <fstream>
+#include <thread>
+
+namespace pccl::itest {
+
+namespace {
+
+Json call_init(Session &, const Json &) { return answer_of(pcclInit()); }
+
+Json call_create(Session &session, const Json &request) {
+    pcclCommConfig_t config{};
+    tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
+    const std::string master = request.at("master");
+    const std::string listen = request.value("listen", "");
+    config.master_address = master.c_str();
+    config.peer_group = request.value("group", 0U);
+    config.p2p_connection_pool_size = request.value("lanes", 0U);
+    config.listen_port_first = config.listen_port_last = request.value("port", std::uint16_t{0});
+    if (!listen.empty()) config.listen_address = listen.c_str();
+    pcclComm_t *comm = nullptr;
+    const pcclResult_t result = pcclCreateCommunicatorWithConfig(&config, &comm);
+    if (result == pcclSuccess) {
+        const std::scoped_lock lock(session.mutex);
+        session.comms[request.value("comm", 0)].reset(comm);
+    }
+    return answer_of(result);
+}
+
+Json call_destroy(Session &session, const Json &request) {
+    pcclComm_t *comm = nullptr;
+    {
+        const std::scoped_lock lock(session.mutex);
+        comm = session.comms[request.value("comm", 0)].release();
+    }
+    return answer_of(pcclDestroyCommunicator(comm));
+}
+
+Json with_sizes(const pcclComm_t *comm, pcclResult_t result) {
+    Json answer = answer_of(result);
+    int value = 0;
+    if (pcclGetAttribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &value) == pcclSuccess) answer["world"] = value;
+    if (pcclGetAttribute(comm, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &value) == pcclSuccess) answer["group_world"] = value;
+    if (pcclGetAttribute(comm, PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS, &value) == pcclSuccess) answer["groups"] = value;
+    if (pcclGetAttribute(comm, PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE, &value) == pcclSuccess) answer["largest"] = value;
+    return answer;
+}
+
+Json call_connect(Session &session, const Json &request) {
+    pcclComm_t *comm = session.comm(request);
+    return with_sizes(comm, pcclConnect(comm));
+}
+Json call_update(Session &session, const Json &request) {
+    pcclComm_t *comm = session.comm(request);
+    return with_sizes(comm, pcclUpdateTopology(comm));
+}
+Json call_optimize(Session &session, const Json &request) { return answer_of(pcclOptimizeTopology(session.comm(request))); }
+Json call_abort(Session &session, const Json &request) { return answer_of(pcclAbort(session.comm(request))); }
+Json call_attributes(Session &session, const Json &request) { return with_sizes(session.comm(request), pcclSuccess); }
+
+/// Asks `times` times; answers as one string of 0 and 1.
+Json call_pending(Session &session, const Json &request) {
+    std::string answers;
+    pcclResult_t result = pcclSuccess;
+    for (int i = 0; i < request.value("times", 1) && result == pcclSuccess; ++i) {
+        bool pending = false;
+        result = pcclArePeersPending(session.comm(request), &pending);
+        answers += pending ? '1' : '0';
+    }
+    Json answer = answer_of(result);
+    answer["pending"] = answers;
+    return answer;
+}
+
+/// Connects if need be, and updates the topology until the run has `world` peers.
+Json call_join(Session &session, const Json &request) {
+    pcclComm_t *comm = session.comm(request);
+    int size = 0;
+    if (pcclGetAttribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &size) != pcclSuccess) {
+        tools::require("pcclConnect", pcclConnect(comm));
+        size = tools::attribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE);
+    }
+    while (size < request.at("world").get<int>()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        tools::require("pcclUpdateTopology", pcclUpdateTopology(comm));
+        size = tools::attribute(comm, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE);
+    }
+    return with_sizes(comm, pcclSuccess);
+}
+
+/// Largest resident set so far, in bytes, and now.
+Json call_memory(Session &, const Json &) {
+    std::ifstream status("/proc/self/status");
+    Json answer = answer_of(pcclSuccess);
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("VmHWM:")) answer["peak"] = std::stoull(line.substr(6)) * 1024;
+        if (line.starts_with("VmRSS:")) answer["now"] = std::stoull(line.substr(6)) * 1024;
+    }
+    return answer;
+}
+
+}  // namespace
+
+void add_comm_calls(CallTable &table) {
+    table["init"] = call_init;
+    table["create"] = call_create;
+    table["destroy"] = call_destroy;
+    table["connect"] = call_connect;
+    table["update"] = call_update;
+    table["optimize"] = call_optimize;
+    table["abort"] = call_abort;
+    table["attributes"] = call_attributes;
+    table["pending"] = call_pending;
+    table["join"] = call_join;
+    table["memory"] = call_memory;
+}
+
+}  // namespace pccl::itest

@@ -1,0 +1,120 @@
+// The loop that trainers run: admit newcomers, reduce, go on after losses. Contributions name their members, so that every sum
+// can be checked whoever took part, and every outcome is logged to a file that survives kill -9.
+#include "common/membership_sum.h"
+#include "peer/session.h"
+
+#include <chrono>
+#include <fcntl.h>
+#include <random>
+#include <thread>
+#include <unistd.h>
+
+namespace pccl::itest {
+
+namespace {
+
+/// A line of the log: "ok FINGERPRINT MEMBERS" or "lost".
+class OutcomeLog {
+public:
+    explicit OutcomeLog(const std::string &path)
+        : file_(path.empty() ? -1 : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) {}
+    ~OutcomeLog() {
+        if (file_ >= 0) ::close(file_);
+    }
+    OutcomeLog(const OutcomeLog &) = delete;
+    OutcomeLog &operator=(const OutcomeLog &) = delete;
+    void add(const std::string &line) {
+        if (file_ >= 0 && ::write(file_, (line + "\n").data(), line.size() + 1) < 0)
+            throw std::runtime_error("cannot write the log");
+    }
+
+private:
+    int file_;
+};
+
+struct LoopState {
+    std::mt19937_64 random{std::random_device{}()};
+    std::uint64_t members = 0;
+    std::uint64_t good = 0;
+    std::uint64_t lost = 0;
+    std::uint64_t alone = 0;
+};
+
+void admit_newcomers(pcclComm_t *comm) {
+    bool pending = false;
+    const pcclResult_t asked = pcclArePeersPending(comm, &pending);
+    if (asked == pcclRankConnectionLost) return;
+    tools::require("pcclArePeersPending", asked);
+    if (!pending) return;
+    const pcclResult_t updated = pcclUpdateTopology(comm);
+    if (updated != pcclRankConnectionLost && updated != pcclUpdateTopologyFailed) tools::require("pcclUpdateTopology", updated);
+}
+
+/// One step. False when the members have voted to end.
+bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &log, std::vector<std::uint64_t> &send,
+          std::vector<std::uint64_t> &receive) {
+    pcclComm_t *comm = session.comm(request);
+    admit_newcomers(comm);
+    const tools::Contribution own{request.at("slot").get<int>(), 0, state.random() >> 8, session.stop ? 1U : 0U};
+    tools::fill_membership(own, send.data(), send.size());
+    pcclReduceDescriptor_t d{};
+    d.count = send.size();
+    d.tag = 1;
+    d.src_descriptor.datatype = pcclUint64;
+    const bool in_place = request.value("in_place", false);
+    const pcclResult_t result = pcclAllReduce(send.data(), in_place ? send.data() : receive.data(), &d, comm, nullptr);
+    if (result == pcclTooFewPeers) {
+        ++state.alone;
+        state.members = 0;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        return !session.stop;
+    }
+    if (result == pcclRankConnectionLost) {
+        ++state.lost;
+        log.add("lost");
+        return true;
+    }
+    tools::require("pcclAllReduce", result);
+    const auto &sums = in_place ? send : receive;
+    const tools::MembershipSum sum = tools::check_membership(0, sums.data(), sums.size());
+    if (sum.wrong > 0 || (sum.members >> own.slot & 1) == 0) {
+        throw std::runtime_error("wrong sum: " + std::to_string(sum.wrong) + " elements, members " + std::to_string(sum.members));
+    }
+    ++state.good;
+    log.add("ok " + std::to_string(sum.fingerprint) + " " + std::to_string(sum.members));
+    if (sum.members != state.members) {
+        state.members = sum.members;
+        session.emit({{"event", "members"}, {"members", sum.members}});
+    }
+    return sum.votes == 0;
+}
+
+/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place".
+Json call_loop(Session &session, const Json &request) {
+    OutcomeLog log(request.value("log", ""));
+    std::vector<std::uint64_t> send(request.value("count", std::size_t{32768}));
+    std::vector<std::uint64_t> receive(send.size());
+    LoopState state;
+    session.stop = false;
+    while (step(session, request, state, log, send, receive)) {
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["good"] = state.good;
+    answer["lost"] = state.lost;
+    answer["alone"] = state.alone;
+    return answer;
+}
+
+Json call_stop_loop(Session &session, const Json &) {
+    session.stop = true;
+    return answer_of(pcclSuccess);
+}
+
+}  // namespace
+
+void add_loop_calls(CallTable &table) {
+    table["loop"] = call_loop;
+    table["stop_loop"] = call_stop_loop;
+}
+
+}  // namespace pccl::itest

@@ -1,0 +1,213 @@
+// Calls about reduces: one, in flight, several with retry, and the matrix of all types and operators.
+#include "common/elements.h"
+#include "peer/inputs.h"
+#include "peer/session.h"
+
+#include <algorithm>
+
+namespace pccl::itest {
+
+namespace {
+
+constexpr unsigned char kCanary = 0xa5;
+
+pcclQuantizationOptions_t quantization_of(const Json &request) {
+    return tools::quantization_named(request.value("quant", "none")).value();
+}
+
+pcclReduceDescriptor_t descriptor_of(const Json &request) {
+    pcclReduceDescriptor_t d{};
+    d.count = request.at("count").get<std::size_t>();
+    d.op = tools::op_named(request.value("op", "sum")).value();
+    d.tag = request.value("tag", std::uint64_t{0});
+    d.src_descriptor.datatype = tools::type_named(request.value("type", "float")).value();
+    d.quantization_options = quantization_of(request);
+    return d;
+}
+
+tools::Case case_of(const pcclReduceDescriptor_t &d, const Json &request) {
+    return {d.src_descriptor.datatype, d.op, d.quantization_options, d.count, request.value("ranks", 1), 0};
+}
+
+Buffers make_buffers(const pcclReduceDescriptor_t &d, const Json &request) {
+    Buffers buffers;
+    buffers.offset = request.value("offset", std::size_t{0});
+    buffers.in_place = request.value("in_place", false);
+    const std::size_t bytes = d.count * tools::size_of(d.src_descriptor.datatype);
+    buffers.send.resize(buffers.offset + bytes);
+    if (!buffers.in_place) buffers.receive.assign(buffers.offset + bytes, kCanary);
+    fill_input(request.value("pattern", "seeded"), case_of(d, request), request.value("rank", 0), buffers.send_data());
+    buffers.send_hash = hash_bytes(buffers.send_data(), bytes);
+    return buffers;
+}
+
+/// The answer to a reduce that has ended.
+Json reduce_answer(pcclResult_t result, const pcclReduceInfo_t &info, Buffers &buffers, const Json &request) {
+    Json answer = answer_of(result);
+    const pcclReduceDescriptor_t d = descriptor_of(request);
+    const std::size_t bytes = d.count * tools::size_of(d.src_descriptor.datatype);
+    if (!buffers.in_place || result != pcclSuccess) {
+        answer["send_intact"] = hash_bytes(buffers.send_data(), bytes) == buffers.send_hash;
+    }
+    if (result != pcclSuccess) {
+        answer["receive_untouched"] =
+            buffers.in_place || std::ranges::all_of(buffers.receive, [](auto b) { return b == kCanary; });
+        return answer;
+    }
+    answer["peers"] = info.local_world_size;
+    answer["tx"] = info.tx_bytes;
+    answer["rx"] = info.rx_bytes;
+    answer["hash"] = hash_bytes(buffers.receive_data(), bytes);
+    answer["first"] = tools::visit_type(
+        d.src_descriptor.datatype, [&](auto v) { return tools::to_double(tools::load<decltype(v)>(buffers.receive_data(), 0)); });
+    if (request.contains("ranks")) {
+        const auto verdict = check_result(request.value("pattern", "seeded"), case_of(d, request), buffers.receive_data());
+        answer["wrong"] = verdict.wrong;
+        answer["relative_error"] = verdict.relative_error;
+        if (verdict.wrong > 0) answer["first_wrong"] = {verdict.first_wrong, verdict.expected, verdict.found};
+    }
+    return answer;
+}
+
+Json call_reduce(Session &session, const Json &request) {
+    const pcclReduceDescriptor_t d = descriptor_of(request);
+    Json answer;
+    for (int i = 0; i < request.value("times", 1); ++i) {
+        Buffers buffers = make_buffers(d, request);
+        pcclReduceInfo_t info{};
+        const pcclResult_t result = pcclAllReduce(buffers.send_data(), buffers.receive_data(), &d, session.comm(request), &info);
+        answer = reduce_answer(result, info, buffers, request);
+        if (result != pcclSuccess || answer.value("wrong", 0) != 0) break;
+    }
+    return answer;
+}
+
+/// Starts an operation that "await" ends, both by "handle". With "arena", buffers are bytes of a named arena that operations
+/// share.
+Json call_launch(Session &session, const Json &request) {
+    const pcclReduceDescriptor_t d = descriptor_of(request);
+    auto flight = std::make_unique<Flight>();
+    flight->request = request;
+    void *send = nullptr;
+    void *receive = nullptr;
+    if (request.contains("arena")) {
+        const std::scoped_lock lock(session.mutex);
+        Bytes &arena = session.arenas[request.at("arena")];
+        if (arena.empty()) arena.resize(std::size_t{64} << 20);
+        send = arena.data() + request.at("send_at").get<std::size_t>();
+        receive = arena.data() + request.at("receive_at").get<std::size_t>();
+    } else {
+        flight->buffers = make_buffers(d, request);
+        send = flight->buffers.send_data();
+        receive = flight->buffers.receive_data();
+    }
+    const pcclResult_t result = pcclAllReduceAsync(send, receive, &d, session.comm(request), &flight->handle);
+    Json answer = answer_of(result);
+    if (result == pcclSuccess) {
+        const std::scoped_lock lock(session.mutex);
+        session.flights[request.at("handle")] = std::move(flight);
+    }
+    return answer;
+}
+
+/// Awaits; the handle is kept, so that it can be awaited again.
+Json call_await(Session &session, const Json &request) {
+    Flight *flight = nullptr;
+    {
+        const std::scoped_lock lock(session.mutex);
+        flight = session.flights.at(request.at("handle")).get();
+    }
+    pcclReduceInfo_t info{};
+    const pcclResult_t result = pcclAwaitAsyncReduce(&flight->handle, &info);
+    if (flight->request.contains("arena")) return answer_of(result);
+    return reduce_answer(result, info, flight->buffers, flight->request);
+}
+
+/// pcclAllReduceMultipleWithRetry over "ops", one reduce request each. Answers with "results".
+Json call_multiple(Session &session, const Json &request) {
+    std::vector<Buffers> buffers;
+    std::vector<pcclReduceOpDescriptor_t> ops;
+    for (const Json &op : request.at("ops")) {
+        const pcclReduceDescriptor_t d = descriptor_of(op);
+        buffers.push_back(make_buffers(d, op));
+        ops.push_back({buffers.back().send_data(), buffers.back().receive_data(), d});
+    }
+    pcclReduceInfo_t info{};
+    const pcclResult_t result =
+        pcclAllReduceMultipleWithRetry(ops.data(), ops.size(), session.comm(request), &info, request.value("max_in_flight", 4));
+    Json answer = answer_of(result);
+    answer["peers"] = info.local_world_size;
+    answer["tx"] = info.tx_bytes;
+    answer["results"] = Json::array();
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+        answer["results"].push_back(reduce_answer(result, info, buffers[i], request.at("ops")[i]));
+    }
+    return answer;
+}
+
+struct MatrixCase {
+    pcclDataType_t type;
+    pcclRedOp_t op;
+    std::size_t count;
+    bool in_place;
+    std::string text() const {
+        return std::string(tools::name_of(type)) + " " + tools::name_of(op) + " x" + std::to_string(count) +
+               (in_place ? " in place" : "");
+    }
+};
+
+/// Every type, operator, count of "counts", in place and not, at odd addresses. "hash" is over all results; "failures" are words.
+Json call_matrix(Session &session, const Json &request) {
+    Json failures = Json::array();
+    std::uint64_t hash = 0;
+    std::size_t cases = 0;
+    for (const pcclDataType_t type : tools::kAllTypes) {
+        for (const pcclRedOp_t op : tools::kAllOps) {
+            for (const std::size_t count : request.at("counts").get<std::vector<std::size_t>>()) {
+                for (const bool in_place : {false, true}) {
+                    const MatrixCase what{type, op, count, in_place};
+                    Json reduce = {
+                        {"count", count},       {"type", tools::name_of(type)}, {"op", tools::name_of(op)},  {"tag", cases % 7},
+                        {"in_place", in_place}, {"offset", cases % 4 * 3},      {"rank", request.at("rank")}};
+                    const int ranks = request.at("ranks").get<int>();
+                    // The inputs depend on the number of ranks; only the first judges, as all have the same bits.
+                    const pcclReduceDescriptor_t d = descriptor_of(reduce);
+                    reduce["ranks"] = ranks;
+                    Buffers buffers = make_buffers(d, reduce);
+                    if (request.at("rank") != 0) reduce.erase("ranks");
+                    pcclReduceInfo_t info{};
+                    const auto result =
+                        pcclAllReduce(buffers.send_data(), buffers.receive_data(), &d, session.comm(request), &info);
+                    const Json answer = reduce_answer(result, info, buffers, reduce);
+                    ++cases;
+                    const bool fine = result == pcclSuccess && answer.value("wrong", 0) == 0 &&
+                                      answer.value("send_intact", true) && answer.at("peers") == ranks;
+                    if (!fine) failures.push_back(what.text() + ": " + answer.dump());
+                    if (result != pcclSuccess) {
+                        Json out = answer_of(result);
+                        out["failures"] = failures;
+                        return out;
+                    }
+                    hash = hash * 31 + answer.at("hash").get<std::uint64_t>();
+                }
+            }
+        }
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["hash"] = hash;
+    answer["cases"] = cases;
+    answer["failures"] = failures;
+    return answer;
+}
+
+}  // namespace
+
+void add_reduce_calls(CallTable &table) {
+    table["reduce"] = call_reduce;
+    table["launch"] = call_launch;
+    table["await"] = call_await;
+    table["multiple"] = call_multiple;
+    table["matrix"] = call_matrix;
+}
+
+}  // namespace pccl::itest

@@ -1,0 +1,74 @@
+// State of the test peer: communicators, operations in flight, shared states; and the table of calls that a test can make.
+#pragma once
+
+#include "common/handles.h"
+#include "harness/json.h"
+
+#include <pccl.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace pccl::itest {
+
+using Bytes = std::vector<unsigned char>;
+
+/// Buffers of one reduce. Kept until its answer is sent.
+struct Buffers {
+    Bytes send;  ///< with `offset` bytes before the first element
+    Bytes receive;
+    std::size_t offset = 0;
+    bool in_place = false;
+    std::uint64_t send_hash = 0;  ///< before the call
+    unsigned char *send_data() { return send.data() + offset; }
+    unsigned char *receive_data() { return in_place ? send_data() : receive.data() + offset; }
+};
+
+struct Flight {
+    pcclAsyncReduceOp_t handle{};
+    Json request;
+    Buffers buffers;
+};
+
+struct Tensor {
+    std::string name;
+    pcclDataType_t type;
+    Bytes data;
+    std::size_t count;
+    bool allow_content_inequality;
+};
+struct State {
+    std::uint64_t revision = 0;
+    std::vector<Tensor> tensors;
+};
+
+class Session {
+public:
+    /// Emits an event line; any thread.
+    std::function<void(const Json &)> emit;
+
+    pcclComm_t *comm(const Json &request);
+    std::mutex mutex;  ///< guards the maps
+    std::map<int, tools::Comm> comms;
+    std::map<std::string, std::unique_ptr<Flight>> flights;
+    std::map<std::string, Bytes> arenas;
+    std::map<std::string, State> states;
+    std::atomic<bool> stop{false};  ///< asks a loop to end
+};
+
+/// Answers hold at least "code" and "error".
+Json answer_of(pcclResult_t result);
+
+using Handler = Json (*)(Session &, const Json &);
+using CallTable = std::map<std::string, Handler>;
+void add_comm_calls(CallTable &);
+void add_reduce_calls(CallTable &);
+void add_state_calls(CallTable &);
+void add_loop_calls(CallTable &);
+
+}  // namespace pccl::itest

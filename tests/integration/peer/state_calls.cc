@@ -1,0 +1,85 @@
+// Calls about shared state.
+#include "common/elements.h"
+#include "common/mix.h"
+#include "peer/inputs.h"
+#include "peer/session.h"
+
+namespace pccl::itest {
+
+namespace {
+
+/// Bytes of a tensor from a seed.
+void fill_seeded(Bytes &data, std::uint64_t seed) {
+    for (std::size_t i = 0; i < data.size(); ++i) {
+        data[i] = static_cast<unsigned char>(tools::mix(seed * 0x100000001 + i / 8) >> (i % 8 * 8));
+    }
+}
+
+/// "tensors": [{"name", "type", "count", "seed", "unequal"}], "revision"; under the name "state".
+Json call_define(Session &session, const Json &request) {
+    State state;
+    state.revision = request.value("revision", std::uint64_t{0});
+    for (const Json &entry : request.at("tensors")) {
+        Tensor tensor{entry.at("name"),
+                      tools::type_named(entry.value("type", "float")).value(),
+                      {},
+                      entry.at("count").get<std::size_t>(),
+                      entry.value("unequal", false)};
+        tensor.data.resize(tensor.count * tools::size_of(tensor.type));
+        fill_seeded(tensor.data, entry.value("seed", std::uint64_t{0}));
+        state.tensors.push_back(std::move(tensor));
+    }
+    const std::scoped_lock lock(session.mutex);
+    session.states[request.value("state", "")] = std::move(state);
+    return answer_of(pcclSuccess);
+}
+
+/// Flips the byte "at" of the tensor with index "tensor".
+Json call_poke(Session &session, const Json &request) {
+    const std::scoped_lock lock(session.mutex);
+    session.states.at(request.value("state", "")).tensors.at(request.value("tensor", 0)).data.at(request.at("at")) ^= 0xff;
+    return answer_of(pcclSuccess);
+}
+
+pcclSharedStateSyncStrategy_t strategy_of(const Json &request) {
+    const std::string name = request.value("strategy", "popular");
+    if (name == "receive") return PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY;
+    if (name == "send") return PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY;
+    return PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
+}
+
+/// Synchronizes; "revision" sets the one offered. Answers with bytes moved, revision, and a hash per tensor.
+Json call_sync(Session &session, const Json &request) {
+    State *state = nullptr;
+    {
+        const std::scoped_lock lock(session.mutex);
+        state = &session.states.at(request.value("state", ""));
+    }
+    std::vector<pcclTensorInfo_t> infos;
+    for (Tensor &tensor : state->tensors) {
+        infos.push_back({tensor.name.c_str(), tensor.count == 0 ? nullptr : tensor.data.data(), tensor.count, tensor.type,
+                         pcclDeviceCpu, tensor.allow_content_inequality});
+    }
+    pcclSharedState_t shared{request.value("revision", state->revision), infos.size(), infos.data()};
+    pcclSharedStateSyncInfo_t info{};
+    const auto result = pcclSynchronizeSharedState(session.comm(request), &shared, strategy_of(request), &info);
+    if (result == pcclSuccess) state->revision = shared.revision;
+    Json answer = answer_of(result);
+    answer["revision"] = shared.revision;
+    answer["tx"] = info.tx_bytes;
+    answer["rx"] = info.rx_bytes;
+    answer["hashes"] = Json::array();
+    for (const Tensor &tensor : state->tensors)
+        answer["hashes"].push_back(hash_bytes(tensor.data.data(), tensor.data.size()));
+    return answer;
+}
+
+}  // namespace
+
+void add_state_calls(CallTable &table) {
+    table["define"] = call_define;
+    table["poke"] = call_poke;
+    table["sync"] = call_sync;
+}
+
+}  // namespace pccl::itest
