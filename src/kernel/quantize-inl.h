@@ -1,0 +1,155 @@
+// One whole block of kQuantBlock elements: to codes, and back. Partial blocks are padded by the caller.
+#if defined(PCCL_KERNEL_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef PCCL_KERNEL_QUANTIZE_INL_H_
+#undef PCCL_KERNEL_QUANTIZE_INL_H_
+#else
+#define PCCL_KERNEL_QUANTIZE_INL_H_
+#endif
+
+#include <type_traits>
+
+#include "kernel/lanes-inl.h"
+#include "kernel/quantize_grid.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace pccl::kernel::HWY_NAMESPACE {
+
+/// Least and greatest element (a zero is +0), and whether all are finite. Where not, the extrema mean nothing.
+template <class C> struct Extrema {
+    C low;
+    C high;
+    bool finite;
+};
+
+template <class C> HWY_INLINE Extrema<C> find_extrema(const void *block) {
+    const hn::ScalableTag<C> d;
+    using V = hn::Vec<decltype(d)>;
+    constexpr std::size_t kLanes = hn::MaxLanes(hn::ScalableTag<C>());
+    constexpr std::size_t kChains = 4;  // as the latency of min and max asks for
+    V low[kChains], high[kChains], rest[kChains];
+    for (std::size_t k = 0; k < kChains; ++k) {
+        const V x = load(d, block, k * kLanes);
+        low[k] = x;
+        high[k] = x;
+        rest[k] = hn::Sub(x, x);
+    }
+    for (std::size_t i = kChains * kLanes; i < kQuantBlock; i += kChains * kLanes) {
+        for (std::size_t k = 0; k < kChains; ++k) {
+            const V x = load(d, block, i + k * kLanes);
+            low[k] = hn::Min(low[k], x);
+            high[k] = hn::Max(high[k], x);
+            rest[k] = hn::Or(rest[k], hn::Sub(x, x));  // +0, or NaN if x is not finite
+        }
+    }
+    const V all_low = hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3]));
+    const V all_high = hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3]));
+    const V all_rest = hn::Or(hn::Or(rest[0], rest[1]), hn::Or(rest[2], rest[3]));
+    return {hn::GetLane(hn::MinOfLanes(d, all_low)) + C(0), hn::GetLane(hn::MaxOfLanes(d, all_high)) + C(0),
+            hn::AllTrue(d, hn::Eq(all_rest, hn::Zero(d)))};
+}
+
+/// Codes of signed types are those of unsigned ones with the top bit flipped.
+template <class DCode> HWY_INLINE hn::Vec<DCode> flip(DCode d, hn::Vec<DCode> code, bool is_signed) {
+    using U = hn::TFromD<DCode>;
+    return hn::Xor(code, hn::Set(d, is_signed ? static_cast<U>(U{1} << (8 * sizeof(U) - 1)) : U{0}));
+}
+
+/// t rounded to an integer, plus zero, as codes. The sum is a code or beside the range by one.
+template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<float> d, hn::Vec<hn::ScalableTag<float>> t, float zero) {
+    constexpr float kRound = GridLimits<float>::kRound;
+    const hn::RebindToSigned<decltype(d)> ints;
+    const auto shift = static_cast<std::int32_t>(zero) - std::bit_cast<std::int32_t>(kRound);
+    const auto u = hn::Add(hn::BitCast(ints, hn::Add(t, hn::Set(d, kRound))), hn::Set(ints, shift));
+    return hn::DemoteTo(hn::Rebind<U, decltype(d)>(), u);
+}
+
+template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<double> d, hn::Vec<hn::ScalableTag<double>> t, double zero) {
+    const auto round = hn::Set(d, GridLimits<double>::kRound);
+    const auto u = hn::Add(hn::Sub(hn::Add(t, round), round), hn::Set(d, zero));
+    const auto in_ints = hn::DemoteTo(hn::Rebind<std::int32_t, decltype(d)>(), u);
+    return hn::DemoteTo(hn::Rebind<U, decltype(d)>(), in_ints);
+}
+
+template <bool kPlain, class U, class C>
+HWY_INLINE void encode(const Encoder<C> &how, bool is_signed, std::uint8_t *codes, const void *block) {
+    const hn::ScalableTag<C> d;
+    const hn::Rebind<U, decltype(d)> d_code;
+    const auto up = hn::Set(d, how.up), base = hn::Set(d, how.base), inverse = hn::Set(d, how.inverse);
+    for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d)) {
+        auto x = load(d, block, i);
+        if constexpr (!kPlain)
+            x = hn::Mul(x, up);
+        const auto t = hn::Mul(hn::Sub(x, base), inverse);
+        store(d_code, codes, i, flip(d_code, to_codes<U>(d, t, how.zero), is_signed));
+    }
+}
+
+template <class U> HWY_INLINE auto to_floats(hn::ScalableTag<float> d, hn::Vec<hn::Rebind<U, hn::ScalableTag<float>>> u) {
+    return hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<decltype(d)>(), u));
+}
+
+template <class U> HWY_INLINE auto to_floats(hn::ScalableTag<double> d, hn::Vec<hn::Rebind<U, hn::ScalableTag<double>>> u) {
+    return hn::PromoteTo(d, hn::PromoteTo(hn::Rebind<std::int32_t, decltype(d)>(), u));
+}
+
+template <bool kPlain, class U, class C>
+HWY_INLINE void decode(const Decoder<C> &how, bool is_signed, void *out, const std::uint8_t *codes) {
+    const hn::ScalableTag<C> d;
+    const hn::Rebind<U, decltype(d)> d_code;
+    const auto zero = hn::Set(d, how.zero), scale = hn::Set(d, how.scale), base = hn::Set(d, how.base);
+    const auto down = hn::Set(d, how.down), largest = hn::Set(d, std::numeric_limits<C>::max());
+    for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d)) {
+        const auto u = to_floats<U>(d, flip(d_code, load(d_code, codes, i), is_signed));
+        auto value = hn::Add(hn::Mul(hn::Sub(u, zero), scale), base);
+        if constexpr (!kPlain)
+            value = hn::Min(hn::Max(hn::Mul(value, down), hn::Neg(largest)), largest);
+        store(d, out, i, value);
+    }
+}
+
+/// `out` has room for the range and kQuantBlock codes.
+template <class U, class C> void encode_block(Quantization how, std::uint8_t *out, const void *block) {
+    const bool is_signed = how.type == Type::i8 || how.type == Type::i16;
+    constexpr C kLevels = std::numeric_limits<U>::max();
+    std::uint8_t *const codes = out + sizeof(Range<C>);
+    const Extrema<C> extrema = find_extrema<C>(block);
+    Range<C> range{GridLimits<C>::kNan, GridLimits<C>::kNan};
+    if (!extrema.finite) {
+        std::memcpy(out, &range, sizeof range);
+        std::memset(codes, 0, kQuantBlock * sizeof(U));
+        return;
+    }
+    range = {extrema.low, extrema.high};
+    const auto encoder = how.algorithm == Quant::min_max ? min_max_encoder(range.first, range.second, kLevels)
+                                                         : zero_point_encoder(extrema.low, extrema.high, kLevels, range);
+    std::memcpy(out, &range, sizeof range);
+    if (encoder.up == 1)
+        encode<true, U>(encoder, is_signed, codes, block);
+    else
+        encode<false, U>(encoder, is_signed, codes, block);
+}
+
+/// `packed` has a range and kQuantBlock codes; `out` room for as many values.
+template <class U, class C> void decode_block(Quantization how, void *out, const std::uint8_t *packed) {
+    const bool is_signed = how.type == Type::i8 || how.type == Type::i16;
+    constexpr C kLevels = std::numeric_limits<U>::max();
+    Range<C> range;
+    std::memcpy(&range, packed, sizeof range);
+    const std::uint8_t *const codes = packed + sizeof range;
+    if (!std::isfinite(range.first) || !std::isfinite(range.second)) {
+        const hn::ScalableTag<C> d;
+        for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d))
+            store(d, out, i, hn::Set(d, GridLimits<C>::kNan));
+        return;
+    }
+    const auto decoder = how.algorithm == Quant::min_max ? min_max_decoder(range, kLevels) : zero_point_decoder(range, kLevels);
+    if (decoder.plain)
+        decode<true, U>(decoder, is_signed, out, codes);
+    else
+        decode<false, U>(decoder, is_signed, out, codes);
+}
+
+}  // namespace pccl::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

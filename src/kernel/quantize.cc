@@ -1,0 +1,195 @@
+// Buffers of any length and element type, block by block; the blocks themselves are in quantize-inl.h.
+#include "kernel/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernel/quantize.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <bit>
+
+#include "kernel/combine-inl.h"
+#include "kernel/half-inl.h"
+#include "kernel/quantize-inl.h"
+#include "kernel/quantize.h"
+
+static_assert(std::endian::native == std::endian::little, "ranges and codes travel as they lie in memory");
+
+HWY_BEFORE_NAMESPACE();
+namespace pccl::kernel::HWY_NAMESPACE {
+
+/// Elements of one block, or their packed form, where a caller's buffer will not do.
+template <class C> struct BlockBuffer {
+    alignas(64) C values[kQuantBlock];
+};
+template <class U, class C> struct PackedBuffer {
+    std::uint8_t bytes[sizeof(Range<C>) + kQuantBlock * sizeof(U)];
+};
+
+HWY_INLINE void widen_floats(Type from, void *out, const void *in, std::size_t count) {
+    if (from == Type::f16)
+        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return Float16::widen(v); });
+    else
+        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::widen(v); });
+}
+
+HWY_INLINE void narrow_floats(Type to, void *out, const void *in, std::size_t count) {
+    if (to == Type::f16)
+        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return Float16::narrow(v); });
+    else
+        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::narrow(v); });
+}
+
+/// `in` holds elements of type `from`: C, or a 16-bit float where C is float.
+template <class U, class C> void pack(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
+    const std::size_t size = size_of(from);
+    BlockBuffer<C> buffer;
+    PackedBuffer<U, C> packed;
+    for (std::size_t i = 0; i < count; i += kQuantBlock) {
+        const std::size_t now = std::min(kQuantBlock, count - i);
+        const void *block = in + i * size;
+        if (size != sizeof(C)) {
+            widen_floats(from, buffer.values, block, now);
+            block = buffer.values;
+        } else if (now < kQuantBlock) {
+            std::memcpy(buffer.values, block, now * sizeof(C));
+            block = buffer.values;
+        }
+        const std::size_t bytes = sizeof(Range<C>) + now * sizeof(U);
+        if (now == kQuantBlock) {
+            encode_block<U, C>(how, out, block);
+        } else {  // repeated elements leave the extrema as they are
+            std::fill(buffer.values + now, buffer.values + kQuantBlock, buffer.values[0]);
+            encode_block<U, C>(how, packed.bytes, block);
+            std::memcpy(out, packed.bytes, bytes);
+        }
+        out += bytes;
+    }
+}
+
+/// Calls use(values, i, n) for each block, which holds elements [i, i + n); unpacks into `direct + i` if not null and n allows it.
+template <class U, class C, class Use>
+HWY_INLINE void unpack(Quantization how, std::uint8_t *direct, const std::uint8_t *packed, std::size_t count, Use use) {
+    BlockBuffer<C> buffer;
+    PackedBuffer<U, C> padded = {};
+    for (std::size_t i = 0; i < count; i += kQuantBlock) {
+        const std::size_t now = std::min(kQuantBlock, count - i);
+        const std::size_t bytes = sizeof(Range<C>) + now * sizeof(U);
+        const std::uint8_t *from = packed;
+        if (now < kQuantBlock) {
+            std::memcpy(padded.bytes, packed, bytes);
+            from = padded.bytes;
+        }
+        void *const to = direct != nullptr && now == kQuantBlock ? direct + i * sizeof(C) : static_cast<void *>(buffer.values);
+        decode_block<U, C>(how, to, from);
+        use(to, i, now);
+        packed += bytes;
+    }
+}
+
+template <class U, class C> void unpack_plain(Quantization how, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
+    unpack<U, C>(how, out, packed, count, [out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+        if (n < kQuantBlock)
+            std::memcpy(out + i * sizeof(C), values, n * sizeof(C));
+    });
+}
+
+template <class U> void unpack_halves(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
+    unpack<U, float>(how, nullptr, packed, count, [to, out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+        narrow_floats(to, out + i * 2, values, n);
+    });
+}
+
+template <class U, class C>
+void unpack_combine(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed, const std::uint8_t *own,
+                    std::size_t count) {
+    const std::size_t size = size_of(operand);
+    const Combine combine{sizeof(C) == 8 ? Type::f64 : Type::f32, op, false, false};
+    unpack<U, C>(how, nullptr, packed, count, [=](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+        BlockBuffer<C> widened;
+        const void *mine = own + i * size;
+        if (size != sizeof(C)) {
+            widen_floats(operand, widened.values, mine, n);
+            mine = widened.values;
+        }
+        combine_any(combine, out + i * sizeof(C), values, mine, n);
+    });
+}
+
+void pack_here(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
+    const bool bytes = size_of(how.type) == 1;
+    if (from == Type::f64)
+        bytes ? pack<std::uint8_t, double>(how, from, out, in, count) : pack<std::uint16_t, double>(how, from, out, in, count);
+    else
+        bytes ? pack<std::uint8_t, float>(how, from, out, in, count) : pack<std::uint16_t, float>(how, from, out, in, count);
+}
+
+void unpack_here(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
+    const bool bytes = size_of(how.type) == 1;
+    if (to == Type::f64)
+        bytes ? unpack_plain<std::uint8_t, double>(how, out, packed, count) : unpack_plain<std::uint16_t, double>(how, out, packed, count);
+    else if (to == Type::f32)
+        bytes ? unpack_plain<std::uint8_t, float>(how, out, packed, count) : unpack_plain<std::uint16_t, float>(how, out, packed, count);
+    else
+        bytes ? unpack_halves<std::uint8_t>(how, to, out, packed, count) : unpack_halves<std::uint16_t>(how, to, out, packed, count);
+}
+
+void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed, const std::uint8_t *own,
+                         std::size_t count) {
+    const bool bytes = size_of(how.type) == 1;
+    if (operand == Type::f64)
+        bytes ? unpack_combine<std::uint8_t, double>(how, operand, op, out, packed, own, count)
+              : unpack_combine<std::uint16_t, double>(how, operand, op, out, packed, own, count);
+    else
+        bytes ? unpack_combine<std::uint8_t, float>(how, operand, op, out, packed, own, count)
+              : unpack_combine<std::uint16_t, float>(how, operand, op, out, packed, own, count);
+}
+
+}  // namespace pccl::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace pccl::kernel {
+
+HWY_EXPORT(pack_here);
+HWY_EXPORT(unpack_here);
+HWY_EXPORT(unpack_combine_here);
+
+namespace {
+
+std::uint8_t *bytes_at(void *p) { return static_cast<std::uint8_t *>(p); }
+const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint8_t *>(p); }
+
+}  // namespace
+
+std::size_t packed_bytes(Quantization how, Type operand, std::size_t count) {
+    const std::size_t blocks = count / kQuantBlock + (count % kQuantBlock != 0);
+    return blocks * 2 * size_of(compute_type(operand)) + count * size_of(how.type);
+}
+
+void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(pack_here)(how, compute_type(operand), bytes_at(out), bytes_at(in), count);
+}
+
+void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(pack_here)(how, operand, bytes_at(out), bytes_at(in), count);
+}
+
+void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(unpack_here)(how, compute_type(operand), bytes_at(out), bytes_at(packed), count);
+}
+
+void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
+}
+
+void dequantize_output(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(unpack_here)(how, operand, bytes_at(out), bytes_at(packed), count);
+}
+
+void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor) {
+    finish(compute_type(operand), op, values, values, count, divisor);
+}
+
+}  // namespace pccl::kernel
+#endif
