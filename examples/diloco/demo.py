@@ -1,0 +1,425 @@
+#!/usr/bin/env python3
+"""Four trainers, one killed with SIGKILL, a new one joins: all end with the same bits.
+
+Starts a pccl-master and four `diloco` trainers from a build directory, kills one in the middle of the run, starts another
+later, shows each outer step as it is done, and checks the end: every trainer finished, the test accuracy is high enough, and all
+hold bit-identical parameters. Needs nothing but Python's standard library. Exit status 0 only if everything held.
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import plot
+
+TRAINERS = 4
+VICTIM = 2
+KILL_AT, START_AT = 0.4, 0.55  # fractions of all outer steps; the new trainer needs a few steps' time to load its data
+LISTENING = "pccl-master: listening on "
+LOG_TAIL_LINES = 20
+PR_SET_PDEATHSIG = 1
+
+
+class DemoFailed(Exception):
+    """The demonstration went wrong. `process`, if given, is the one whose log says why."""
+
+    def __init__(self, message, process=None):
+        super().__init__(message)
+        self.process = process
+
+
+def die_with_parent():
+    """Runs in the child: the kernel kills it if the demo itself is killed outright, so nothing is ever left running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+@dataclass(eq=False)
+class Process:
+    """A child whose standard output is read line by line and whose standard error goes to a log file."""
+
+    name: str
+    log: Path
+    popen: subprocess.Popen
+    unread: bytes = b""
+    ended: bool = False  # its output is closed
+
+    @classmethod
+    def start(cls, name, command, log):
+        with open(log, "wb") as errors:
+            popen = subprocess.Popen(
+                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                start_new_session=True, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        return cls(name, log, popen)
+
+    def read_lines(self):
+        """The complete lines that have arrived. Call it when the output is readable."""
+        data = os.read(self.popen.stdout.fileno(), 65536)
+        self.ended = not data
+        *lines, self.unread = (self.unread + data).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+    def log_tail(self):
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join("    " + line for line in lines[-LOG_TAIL_LINES:]) or "    (empty)"
+
+
+@dataclass(eq=False)
+class Trainer:
+    """One peer, by its number from 1, and what it has reported."""
+
+    number: int
+    process: Process
+    joined: bool = False
+    killed: bool = False
+    steps: dict = field(default_factory=dict)  # outer step -> record
+    done: dict | None = None
+
+
+@dataclass
+class Row:
+    """One outer step, over all trainers that took part."""
+
+    step: int
+    time_s: float
+    world: int
+    loss: float | None
+    accuracy: float
+    megabytes: float
+    comm_s: float
+    compute_s: float
+    events: list
+
+
+def mean(values):
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+class Table:
+    """Rows as they come. On a terminal with colour, and with a line below them that shows where the run is."""
+
+    WIDTH = 80  # columns
+    HEADER = "step peers   loss  test acc MB/peer comm s compute s  events"
+
+    def __init__(self, steps, stream=sys.stdout):
+        self.steps = steps
+        self.stream = stream
+        stream.reconfigure(errors="replace")
+        self.live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+    def paint(self, code, words):
+        return f"\x1b[{code}m{words}\x1b[0m" if self.live else words
+
+    def write(self, words):
+        clear = "\r\x1b[K" if self.live else ""
+        print(clear + words, file=self.stream, flush=True)
+
+    def header(self):
+        self.write(self.paint("1", self.HEADER))
+        self.write(("─" if self.live else "-") * self.WIDTH)
+
+    def row(self, row):
+        loss = "nan" if row.loss is None else f"{row.loss:.4f}"
+        cells = (
+            f"{row.step:4d}{row.world:6d}{loss:>7}{100 * row.accuracy:8.2f} %{row.megabytes:8.2f}"
+            f"{row.comm_s:7.3f}{row.compute_s:10.3f}  "
+        )
+        colours = {"lost": "1;31", "joined": "1;32"}
+        events = ", ".join(self.paint(colours[kind], words) for words, kind in row.events)
+        self.write((cells + events).rstrip())
+
+    def progress(self, step, peers, elapsed_s):
+        if not self.live:
+            return
+        width = 30
+        full = int(width * step / self.steps)
+        bar = "█" * full + "░" * (width - full)
+        print(f"\r\x1b[K  {bar} {step}/{self.steps}   {peers} peers   {elapsed_s:.0f} s", end="", file=self.stream, flush=True)
+
+
+class Demo:
+    """The run: its processes, its rows, and what happens when."""
+
+    def __init__(self, options):
+        self.options = options
+        self.bin = options.build / "bin"
+        self.output = options.logs
+        self.selector = selectors.DefaultSelector()
+        self.processes = []
+        self.trainers = []
+        self.master = None
+        self.address = ""
+        self.rows = []
+        self.markers = []
+        self.events = {}  # the first outer step after it -> [(words, kind)]
+        self.table = Table(options.steps)
+        self.started = self.last_news = time.monotonic()
+
+    # -------------------------------------------------------------------------------------------------- processes --
+
+    def start(self, name, command):
+        try:
+            process = Process.start(name, command, self.output / (name.replace(" ", "-") + ".log"))
+        except OSError as error:
+            raise DemoFailed(f"{command[0]}: {error.strerror}; build it first") from None
+        self.processes.append(process)
+        self.selector.register(process.popen.stdout, selectors.EVENT_READ, process)
+        return process
+
+    def start_master(self):
+        self.master = self.start("master", [self.bin / "pccl-master", "--listen", "127.0.0.1:0"])
+        deadline = time.monotonic() + 10
+        while not self.address:
+            for process, line in self.poll(deadline - time.monotonic()):
+                if line.startswith(LISTENING):
+                    self.address = line[len(LISTENING) :].strip()
+            if self.master.ended or time.monotonic() > deadline:
+                raise DemoFailed("the master did not say where it listens", self.master)
+
+    def start_trainer(self, shard):
+        number = len(self.trainers) + 1
+        command = [
+            self.bin / "diloco", "--master", self.address, "--shard", f"{shard}/{TRAINERS}", "--steps", self.options.steps,
+            "--inner", self.options.inner, "--seed", self.options.seed, "--data", self.options.data,
+            "--quantize", self.options.quantize, "--report", "-",
+        ]  # fmt: skip
+        self.trainers.append(Trainer(number, self.start(f"trainer {number}", command)))
+
+    def poll(self, timeout_s):
+        """(process, line) for what the children have said, waiting up to `timeout_s` for it."""
+        said = []
+        for key, _ in self.selector.select(max(0.0, timeout_s)):
+            process = key.data
+            said += [(process, line) for line in process.read_lines()]
+            if process.ended:
+                self.selector.unregister(process.popen.stdout)
+        return said
+
+    def stop(self):
+        """Ends every child that still runs, politely first, and lets no second Ctrl-C come between."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        running = [p.popen for p in self.processes if p.popen.poll() is None]
+        for popen in running:
+            popen.terminate()
+        deadline = time.monotonic() + 3
+        for popen in running:
+            try:
+                popen.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+        for process in self.processes:
+            process.popen.stdout.close()
+
+    # ---------------------------------------------------------------------------------------------------- the run --
+
+    def run(self):
+        if self.table.live:
+            print("PCCL: four trainers, one dies, one joins. Fashion-MNIST, DiLoCo.\n")
+        if not (Path(self.options.data) / "train-images-idx3-ubyte.gz").exists():
+            raise DemoFailed(f"no Fashion-MNIST in {self.options.data}: install the package dataset-fashion-mnist, or give --data")
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.start_master()
+        self.started = self.last_news = time.monotonic()
+        for number in range(1, TRAINERS + 1):
+            self.start_trainer(shard=number)
+        self.table.header()
+        while any(t.done is None for t in self.survivors()):
+            self.take_news(self.poll(0.25))
+            self.make_trouble()
+            self.check_processes()
+            alive = sum(t.joined for t in self.survivors())
+            self.table.progress(self.latest_step(), alive, time.monotonic() - self.started)
+        for trainer in self.survivors():
+            self.await_exit(trainer)
+        self.emit_rows(final=True)
+        self.table.write("")
+
+    def survivors(self):
+        return [t for t in self.trainers if not t.killed]
+
+    def latest_step(self):
+        return max((max(t.steps, default=0) for t in self.trainers), default=0)
+
+    def take_news(self, said):
+        for process, line in said:
+            trainer = next((t for t in self.trainers if t.process is process), None)
+            if trainer is None:
+                continue
+            try:
+                record = json.loads(line)
+                event = record["event"]
+                if event == "joined":
+                    self.note_joined(trainer, int(record["step"]))
+                elif event == "step":
+                    record["time_s"] = time.monotonic() - self.started
+                    trainer.steps[int(record["step"])] = record
+                elif event == "done":
+                    trainer.done = record
+            except (ValueError, KeyError, TypeError):
+                raise DemoFailed(f"{process.name} reported something unreadable: {line[:200]}", process) from None
+            self.last_news = time.monotonic()
+        self.emit_rows()
+
+    def note(self, words, kind, last_step):
+        """Something happened when `last_step` was the last outer step done."""
+        self.events.setdefault(last_step + 1, []).append((words, kind))
+        self.markers.append(plot.Marker(time.monotonic() - self.started, words, kind))
+
+    def note_joined(self, trainer, last_step):
+        trainer.joined = True
+        if trainer.number > TRAINERS:
+            self.note(f"trainer {trainer.number} joined", "joined", last_step)
+
+    def make_trouble(self):
+        """Kills one trainer and later starts another, each when the run has come far enough."""
+        step, steps = self.latest_step(), self.options.steps
+        victim = self.trainers[VICTIM - 1]
+        if not victim.killed and step >= math.floor(KILL_AT * steps):
+            victim.process.popen.send_signal(signal.SIGKILL)
+            victim.killed = True
+            self.note(f"trainer {VICTIM} killed (kill -9)", "lost", step)
+        if len(self.trainers) == TRAINERS and step >= math.floor(START_AT * steps):
+            self.start_trainer(shard=VICTIM)  # the part of the data that nobody trains on any more
+
+    def emit_rows(self, final=False):
+        """Shows each outer step once all that took part in it have reported it, or a later one is already known."""
+        while True:
+            step = self.rows[-1].step + 1 if self.rows else 1
+            records = [t.steps[step] for t in self.trainers if step in t.steps]
+            if not records or (len(records) < records[0]["world"] and self.latest_step() < step + 2 and not final):
+                return
+            row = Row(
+                step=step,
+                time_s=max(r["time_s"] for r in records),
+                world=records[0]["world"],
+                loss=records[0]["loss"],
+                accuracy=records[0]["accuracy"],
+                megabytes=mean(r["mb"] for r in records),
+                comm_s=mean(r["comm_s"] for r in records),
+                compute_s=mean(r["compute_s"] for r in records),
+                events=self.events.get(step, []),
+            )
+            self.rows.append(row)
+            self.table.row(row)
+
+    def check_processes(self):
+        for trainer in self.survivors():
+            if trainer.done is None and trainer.process.ended:
+                self.await_exit(trainer)
+                raise DemoFailed(f"trainer {trainer.number} ended before the last step", trainer.process)
+            if trainer.done and not trainer.done["identical"]:
+                raise DemoFailed(f"trainer {trainer.number} found that parameters differ between peers", trainer.process)
+        if self.master.ended:
+            raise DemoFailed("the master ended during the run", self.master)
+        waiting = [t for t in self.survivors() if t.done is None]
+        if time.monotonic() - self.last_news > self.options.timeout:
+            names = ", ".join(f"trainer {t.number}" for t in waiting)
+            raise DemoFailed(f"no news for {self.options.timeout:.0f} s; waiting for {names}", waiting[0].process)
+
+    def await_exit(self, trainer):
+        process = trainer.process
+        try:
+            status = process.popen.wait(20)
+        except subprocess.TimeoutExpired:
+            raise DemoFailed(f"trainer {trainer.number} did not end", process) from None
+        if status != 0:
+            how = f"exit status {status}" if status > 0 else f"signal {-status} ({signal.strsignal(-status)})"
+            raise DemoFailed(f"trainer {trainer.number} failed: {how}", process)
+
+    # ---------------------------------------------------------------------------------------------------- the end --
+
+    def check_end(self):
+        survivors = self.survivors()
+        for trainer in survivors:
+            if trainer.done["step"] != self.options.steps:
+                raise DemoFailed(f"trainer {trainer.number} ended at step {trainer.done['step']}", trainer.process)
+        if len(self.trainers) <= TRAINERS or not self.trainers[VICTIM - 1].killed:
+            raise DemoFailed("the run was over before a trainer was killed and another had joined; try more --steps")
+        hashes = sorted({t.done["hash"] for t in survivors})
+        if len(hashes) != 1:
+            raise DemoFailed("the trainers hold different parameters: " + ", ".join(hashes))
+        compared = min(t.done["world"] for t in survivors)
+        if compared != len(survivors):
+            raise DemoFailed(f"only {compared} of {len(survivors)} trainers took part in the last comparison")
+        accuracy = 100 * survivors[0].done["accuracy"]
+        if accuracy < self.options.min_accuracy:
+            raise DemoFailed(f"the test accuracy is {accuracy:.2f} %, below {self.options.min_accuracy:g} %")
+        elapsed_s = time.monotonic() - self.started
+        tick = self.table.paint("1;32", "✓") if self.table.live else "ok:"
+        self.table.write(f"{tick} test accuracy {accuracy:.2f} % after {self.options.steps} outer steps in {elapsed_s:.0f} s")
+        self.table.write(f"{tick} all {len(survivors)} peers hold bit-identical parameters (hash {hashes[0]})")
+
+    def write_results(self):
+        title = "DiLoCo on Fashion-MNIST: 4 trainers, one is killed, a new one joins"
+        rows = self.rows
+        svg = plot.render(
+            title, [r.time_s for r in rows], [r.loss for r in rows], [r.accuracy for r in rows], [r.world for r in rows],
+            self.markers,
+        )  # fmt: skip
+        self.options.out.write_text(svg)
+        self.options.out.with_suffix(".json").write_text(
+            json.dumps({"rows": [vars(r) for r in rows], "markers": [vars(m) for m in self.markers]}, indent=1) + "\n"
+        )
+        self.table.write(f"  plot: {self.options.out}   logs: {self.output}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=Path, default=Path("build"), help="build directory (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=60, help="outer steps (default: %(default)s)")
+    parser.add_argument("--inner", type=int, default=150, help="inner steps per outer step (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of shards and first parameters (default: %(default)s)")
+    parser.add_argument("--quantize", choices=["none", "u8", "u16"], default="none", help="pack what travels (default: %(default)s)")
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
+    parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this, in %% (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without news (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("demo.svg"), help="the plot; its data as .json beside it (default: %(default)s)")
+    parser.add_argument("--logs", type=Path, default=Path("demo-out"), help="directory for the logs (default: %(default)s)")
+    options = parser.parse_args()
+    if options.steps < 10:
+        parser.error("--steps must be at least 10, so that there is time to kill and to join")
+    return options
+
+
+def main():
+    demo = Demo(parse_arguments())
+
+    def leave(number, _frame):
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+    try:
+        demo.run()
+        demo.check_end()
+        demo.write_results()
+        return 0
+    except DemoFailed as failure:
+        demo.table.write("")
+        print(f"demo failed: {failure}", file=sys.stderr)
+        if failure.process:
+            print(f"  the end of {failure.process.log}:\n{failure.process.log_tail()}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        demo.table.write("")
+        print("demo stopped", file=sys.stderr)
+        return 130
+    finally:
+        demo.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+// Reads labelled images in the IDX format of MNIST and Fashion-MNIST, gzipped or plain.
+//
+// A file is believed only as far as it has been checked: sizes meet a limit before they become an allocation, a short or
+// overlong file is an error, and so is a label outside the classes. Failures throw std::runtime_error with the file's name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace diloco {
+
+inline constexpr std::size_t kClasses = 10;
+
+/// Images of equal size, one byte per pixel, and the class of each.
+struct Dataset {
+    std::size_t pixels = 0;  ///< per image
+    std::vector<std::uint8_t> images;
+    std::vector<std::uint8_t> labels;
+
+    std::size_t size() const { return labels.size(); }
+    std::span<const std::uint8_t> image(std::size_t i) const { return {images.data() + i * pixels, pixels}; }
+};
+
+/// Reads `directory`/`prefix`-images-idx3-ubyte.gz and its labels; prefix is "train" or "t10k".
+Dataset read_mnist(const std::string &directory, const std::string &prefix);
+
+/// The part of `all` that peer `index` (from 0) of `count` trains on: the same seed cuts the data into the same `count` disjoint
+/// parts everywhere, and each is a random sample of all classes.
+Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, std::uint64_t seed);
+
+}  // namespace diloco
