@@ -25,6 +25,8 @@ pcclCommCreateParams_t valid_params(std::uint16_t port = 1) {
     return params;
 }
 
+constexpr auto kPopular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
+
 struct Named {
     const char *name;
     pcclResult_t result;
@@ -268,7 +270,6 @@ TEST_F(Connected, BadAttributesAreInvalidArgument) {
 }
 
 TEST_F(Connected, BadSharedStatesAreInvalidArgument) {
-    constexpr auto kPopular = PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
     pcclTensorInfo_t infos[2] = {{"a", data, 4, pcclFloat, pcclDeviceCpu, false}, {"b", out, 4, pcclFloat, pcclDeviceCpu, false}};
     const auto sync = [&](pcclSharedState_t state, pcclSharedStateSyncStrategy_t strategy = kPopular) {
         return pcclSynchronizeSharedState(comm.get(), &state, strategy, nullptr);

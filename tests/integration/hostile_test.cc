@@ -1,0 +1,134 @@
+// Bytes that no peer would send, at the port of the master and of a peer, while a reduce loop goes on undisturbed.
+#include "common/mix.h"
+#include "harness/reduce.h"
+#include "harness/stranger.h"
+
+#include <sys/resource.h>
+#include <thread>
+
+namespace pccl::itest {
+namespace {
+
+enum class Target { kMaster, kPeer };
+
+class Hostile : public ::testing::TestWithParam<Target> {
+protected:
+    World world;
+    std::uint16_t peer_port = free_port();
+    std::vector<int> loops;
+
+    void SetUp() override {
+        rlimit limit{};
+        ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+        world.spawn({.port = peer_port});
+        world.spawn();
+        world.spawn();
+        world.join_all(3);
+        for (std::size_t i = 0; i < 3; ++i)
+            loops.push_back(world[i].start("loop", {{"slot", i}, {"count", 4096}, {"thread", 1}}));
+        for (std::size_t i = 0; i < 3; ++i)
+            ASSERT_EQ(world[i].next_event().at("members"), 7);
+    }
+
+    std::uint16_t port() const { return GetParam() == Target::kMaster ? world.master_port() : peer_port; }
+
+    /// The loop has gone on, lost nobody, and a newcomer is still welcome.
+    void expect_undisturbed() {
+        PeerProcess &newcomer = world.spawn();
+        EXPECT_TRUE(has_code(newcomer.call("connect", {{"thread", 1}}), pcclSuccess));
+        loops.push_back(newcomer.start("loop", {{"slot", 3}, {"count", 4096}, {"thread", 1}}));
+        for (std::size_t i = 0; i < 4; ++i)
+            EXPECT_EQ(world[i].next_event().at("members"), 15);
+        world[0].call("stop_loop");
+        for (std::size_t i = 0; i < 4; ++i) {
+            const Json answer = world[i].finish(loops[i]);
+            EXPECT_TRUE(has_code(answer, pcclSuccess));
+            EXPECT_EQ(answer.at("lost"), 0);
+            EXPECT_GT(answer.at("good"), 0);
+        }
+    }
+};
+
+std::string random_bytes(std::uint64_t seed, std::size_t count) {
+    std::string bytes(count, '\0');
+    for (std::size_t i = 0; i < count; ++i)
+        bytes[i] = static_cast<char>(tools::mix(seed + i));
+    return bytes;
+}
+
+TEST_P(Hostile, RandomBytes) {
+    for (std::uint64_t seed = 0; seed < 200; ++seed) {
+        Stranger stranger(port());
+        ASSERT_TRUE(stranger.valid());
+        stranger.send(random_bytes(seed, 1 + tools::mix(seed) % 3000));
+    }
+    Stranger much(port());
+    for (int i = 0; i < 64 && much.send(random_bytes(7, 1 << 20)); ++i) {
+    }
+    EXPECT_TRUE(much.closed_within(10000)) << "a flood of noise is not cut off";
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, HugeLengthsInEveryPosition) {
+    const auto before = world.call_all("memory");
+    std::vector<Stranger> strangers;
+    for (std::size_t zeros = 0; zeros < 24; ++zeros) {
+        for (const char fill : {'\xff', '\x7f'}) {
+            strangers.emplace_back(port());
+            ASSERT_TRUE(strangers.back().valid());
+            strangers.back().send(std::string(zeros, '\0') + std::string(64, fill));
+        }
+    }
+    std::this_thread::sleep_for(Millis(300));
+    const auto after = world.call_all("memory");
+    EXPECT_LT(after[0].at("peak").get<std::uint64_t>(), before[0].at("peak").get<std::uint64_t>() + (256 << 20));
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, HalfAMessageThenSilence) {
+    std::vector<Stranger> strangers;
+    for (std::size_t length = 1; length < 40; ++length) {
+        strangers.emplace_back(port());
+        ASSERT_TRUE(strangers.back().valid());
+        strangers.back().send(std::string(length, '\1'));
+    }
+    std::this_thread::sleep_for(Millis(300));
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, SlowLoris) {
+    std::vector<Stranger> strangers;
+    for (int i = 0; i < 100; ++i) {
+        strangers.emplace_back(port());
+        ASSERT_TRUE(strangers.back().valid());
+    }
+    for (int round = 0; round < 20; ++round) {
+        for (Stranger &stranger : strangers)
+            stranger.send(std::string(1, '\0'));
+        std::this_thread::sleep_for(Millis(50));
+    }
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, TwoThousandIdleConnections) {
+    std::vector<Stranger> strangers;
+    for (int i = 0; i < 2000; ++i) {
+        strangers.emplace_back(port());
+        ASSERT_TRUE(strangers.back().valid()) << "connection " << i;
+    }
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, ConnectionsThatComeAndGo) {
+    for (int i = 0; i < 2000; ++i)
+        Stranger stranger(port());
+    expect_undisturbed();
+}
+
+INSTANTIATE_TEST_SUITE_P(At, Hostile, ::testing::Values(Target::kMaster, Target::kPeer),
+                         [](const auto &param) { return param.param == Target::kMaster ? "TheMaster" : "APeer"; });
+
+}  // namespace
+}  // namespace pccl::itest
