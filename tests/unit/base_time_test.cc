@@ -83,7 +83,8 @@ TEST(Time, ArithmeticAndOrder) {
     EXPECT_EQ(start + 5s, Time{15s});
     EXPECT_EQ((start + 5s) - start, 5s);
     EXPECT_LT(start, start + 1us);
-    EXPECT_LE(monotonic_now(), monotonic_now());
+    const Time before = monotonic_now();
+    EXPECT_LE(before, monotonic_now());
 }
 
 }  // namespace

@@ -1,0 +1,57 @@
+# Short names for what is done often; CMake does the building (see CMakePresets.json). GNU make.
+BUILD := build
+JOBS ?= $(shell nproc)
+MINUTES ?= 5
+PREFIX ?= /usr/local
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test demo stress asan tsan bench format tidy install clean
+
+help: ## show this list
+	@echo "make <target>, where the targets are:"
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+deps: ## install the Debian packages that are missing (as root, or with sudo)
+	@cmake/install-debian-packages.sh
+
+build: ## build the library and the tools into build/
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS)
+
+test: deps ## install what is missing, build, and run all tests
+	@$(MAKE) --no-print-directory build
+	ctest --preset release --parallel $(JOBS)
+
+demo: deps ## train a model over several processes, lose some of them on the way, and draw what happened
+	@$(MAKE) --no-print-directory build
+	python3 examples/diloco/demo.py --build $(BUILD)
+
+stress: build ## kill, stop and restart peers and masters for MINUTES (5), and check every result
+	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
+
+asan: ## build with the address and undefined-behaviour sanitizers, and test
+	cmake --preset asan
+	cmake --build --preset asan --parallel $(JOBS)
+	ctest --preset asan --parallel $(JOBS)
+
+tsan: ## build with the thread sanitizer, and test
+	cmake --preset tsan
+	cmake --build --preset tsan --parallel $(JOBS)
+	ctest --preset tsan --parallel $(JOBS)
+
+bench: ## build and run the micro-benchmarks
+	cmake --preset release -DPCCL_BUILD_BENCH=ON
+	cmake --build --preset release --parallel $(JOBS)
+	@set -e; for bench in $(BUILD)/bin/*_bench; do echo "== $$bench"; $$bench; done
+
+format: ## format all C and C++ files
+	git ls-files -z '*.c' '*.cc' '*.h' | xargs -0 clang-format -i
+
+tidy: build ## look for mistakes with clang-tidy
+	git ls-files -z 'src/*.cc' | xargs -0 -n 1 -P $(JOBS) clang-tidy --quiet -p $(BUILD)
+
+install: build ## install into PREFIX (/usr/local)
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove what was built
+	rm -rf build build-dev build-asan build-tsan
