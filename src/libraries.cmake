@@ -35,7 +35,8 @@ foreach(library pccl pccl_static)
 endforeach()
 
 set(version_script ${CMAKE_CURRENT_LIST_DIR}/libpccl.map)
-set_target_properties(pccl PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${version_script})
+set_target_properties(pccl PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${version_script}
+                                      INSTALL_RPATH "")
 target_link_libraries(pccl PRIVATE pccl_options ${pccl_dependencies})
 target_link_options(pccl PRIVATE -Wl,--version-script=${version_script})
 if(NOT PCCL_SANITIZE)
@@ -59,10 +60,10 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INC
 install(EXPORT pccl-targets NAMESPACE pccl:: DESTINATION ${pccl_package_dir} COMPONENT pccl)
 install(EXPORT pccl-static-targets NAMESPACE pccl:: DESTINATION ${pccl_package_dir} COMPONENT pccl)
 
-configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/pcclConfig.cmake.in ${CMAKE_BINARY_DIR}/pcclConfig.cmake
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/pcclConfig.cmake.in ${PROJECT_BINARY_DIR}/pcclConfig.cmake
                               INSTALL_DESTINATION ${pccl_package_dir})
-write_basic_package_version_file(${CMAKE_BINARY_DIR}/pcclConfigVersion.cmake COMPATIBILITY SameMajorVersion)
-install(FILES ${CMAKE_BINARY_DIR}/pcclConfig.cmake ${CMAKE_BINARY_DIR}/pcclConfigVersion.cmake DESTINATION ${pccl_package_dir}
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/pcclConfigVersion.cmake COMPATIBILITY SameMajorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/pcclConfig.cmake ${PROJECT_BINARY_DIR}/pcclConfigVersion.cmake DESTINATION ${pccl_package_dir}
         COMPONENT pccl)
 
 # pccl.pc finds its prefix from its own place, so that an installed tree may be moved.
@@ -71,5 +72,5 @@ file(RELATIVE_PATH pc_prefix /prefix/${pc_dir} /prefix)
 string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")
 list(TRANSFORM PCCL_SYSTEM_LIBRARIES PREPEND "-l" OUTPUT_VARIABLE pc_private)
 list(JOIN pc_private " " pc_private)
-configure_file(${PROJECT_SOURCE_DIR}/cmake/pccl.pc.in ${CMAKE_BINARY_DIR}/pccl.pc @ONLY)
-install(FILES ${CMAKE_BINARY_DIR}/pccl.pc DESTINATION ${pc_dir} COMPONENT pccl)
+configure_file(${PROJECT_SOURCE_DIR}/cmake/pccl.pc.in ${PROJECT_BINARY_DIR}/pccl.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/pccl.pc DESTINATION ${pc_dir} COMPONENT pccl)
