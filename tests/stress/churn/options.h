@@ -1,0 +1,22 @@
+// What pccl-churn was asked to do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace pccl::churn {
+
+struct Options {
+    double minutes = 1;
+    int peers = 5;
+    std::uint64_t seed = 0;
+    bool master_process = false;
+    std::uint32_t heartbeat_timeout_ms = 1500;
+    int hang_s = 20;
+
+    std::string trainer_master;  ///< set in a trainer's process: the master's address
+    int slot = -1;               ///< of a trainer
+    bool serve_master = false;   ///< this process is the separate master
+};
+
+}  // namespace pccl::churn
