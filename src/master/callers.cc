@@ -1,0 +1,57 @@
+#include "master/callers.h"
+
+namespace pccl::master {
+
+void Callers::add(Connection *connection) {
+    all_[connection->id()] = connection;
+    strangers_.insert(connection->id());
+}
+
+Connection *Callers::find(protocol::ConnId id) const {
+    const auto found = all_.find(id);
+    return found == all_.end() ? nullptr : found->second;
+}
+
+void Callers::introduce(Connection &connection) {
+    strangers_.erase(connection.id());
+    connection.introduce();
+}
+
+void Callers::drain(Connection &connection, Time deadline) {
+    strangers_.erase(connection.id());
+    draining_.push_back({deadline, connection.id()});
+    connection.drain();
+}
+
+void Callers::close(Connection &connection) {
+    strangers_.erase(connection.id());
+    all_.erase(connection.id());
+    connection.close();
+}
+
+void Callers::close_all() {
+    while (!all_.empty())
+        close(*all_.begin()->second);
+}
+
+Connection *Callers::least_needed() const {
+    for (const Draining &draining : draining_) {
+        if (Connection *connection = find(draining.id)) return connection;
+    }
+    return strangers_.empty() ? nullptr : find(*strangers_.begin());
+}
+
+std::optional<Time> Callers::next_deadline() const {
+    if (draining_.empty()) return std::nullopt;
+    return draining_.front().deadline;
+}
+
+void Callers::close_overdue(Time now) {
+    while (!draining_.empty() && draining_.front().deadline <= now) {
+        Connection *connection = find(draining_.front().id);
+        draining_.pop_front();
+        if (connection) close(*connection);
+    }
+}
+
+}  // namespace pccl::master

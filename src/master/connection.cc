@@ -1,0 +1,123 @@
+#include "master/connection.h"
+
+#include <cerrno>
+#include <memory>
+
+#include <sys/socket.h>
+
+namespace pccl::master {
+namespace {
+
+constexpr std::size_t kMaxOutput = std::size_t{64} << 20;
+constexpr std::size_t kMaxStrangerOutput = std::size_t{16} << 10;
+/// A buffer larger than this is given back when it is empty.
+constexpr std::size_t kKeptBuffer = std::size_t{128} << 10;
+
+}  // namespace
+
+Connection *Connection::open(uv_loop_t &loop, ConnectionOwner &owner, protocol::ConnId id, Fd socket, const SocketAddress &from) {
+    std::unique_ptr<Connection> connection(new Connection(owner, id, std::move(socket), from));
+    if (uv_poll_init(&loop, &connection->poll_, connection->socket_.get()) != 0) return nullptr;
+    connection->poll_.data = connection.get();
+    connection->watch(UV_READABLE);
+    return connection.release();
+}
+
+void Connection::watch(int events) {
+    if (events == watched_) return;
+    watched_ = events;
+    uv_poll_start(&poll_, events, [](uv_poll_t *poll, int status, int) {
+        auto &self = *static_cast<Connection *>(poll->data);
+        self.owner_.on_ready(self, status < 0);
+    });
+}
+
+void Connection::introduce() {
+    if (state_ != State::stranger) return;
+    state_ = State::introduced;
+    frames_.set_limit(wire::kMaxControlBytes);
+}
+
+void Connection::drain() {
+    state_ = State::draining;
+    frames_ = wire::FrameBuffer(0);
+    buffered_ = 0;
+    if (queued() == 0) output_left();
+}
+
+void Connection::close() {
+    state_ = State::closed;
+    uv_close(reinterpret_cast<uv_handle_t *>(&poll_),
+             [](uv_handle_t *handle) { delete static_cast<Connection *>(handle->data); });
+    socket_.reset();
+}
+
+Connection::Input Connection::read(std::span<std::byte> scratch, int &error) {
+    // A stranger's single read may not fill its buffer beyond its limit.
+    const std::size_t wanted =
+        state_ == State::stranger ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
+    const ssize_t got = ::recv(socket_.get(), scratch.data(), wanted, 0);
+    if (got == 0) return Input::ended;
+    if (got < 0) {
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return Input::none;
+        error = errno;
+        return Input::failed;
+    }
+    const auto bytes = static_cast<std::size_t>(got);
+    if (state_ != State::draining) {
+        frames_.append(scratch.first(bytes));
+        buffered_ += bytes;
+        large_ = large_ || buffered_ > kKeptBuffer;
+    }
+    return bytes == wanted ? Input::more : Input::none;
+}
+
+wire::FrameBuffer::Next Connection::next_frame(std::span<const std::byte> &frame) {
+    if (buffered_ == 0 && large_) {
+        frames_ = wire::FrameBuffer(frame_limit());
+        large_ = false;
+    }
+    const auto next = frames_.next(frame);
+    if (next == wire::FrameBuffer::Next::frame) buffered_ -= sizeof(std::uint32_t) + frame.size();
+    return next;
+}
+
+std::size_t Connection::frame_limit() const { return state_ == State::stranger ? wire::kMaxHelloBytes : wire::kMaxControlBytes; }
+
+std::size_t Connection::output_limit() const { return state_ == State::stranger ? kMaxStrangerOutput : kMaxOutput; }
+
+bool Connection::queue(std::span<const std::byte> bytes) {
+    if (output_broken_) return true;
+    if (queued() + bytes.size() > output_limit()) return false;
+    output_.insert(output_.end(), bytes.begin(), bytes.end());
+    return true;
+}
+
+void Connection::flush() {
+    while (queued() > 0) {
+        const ssize_t sent = ::send(socket_.get(), output_.data() + output_begin_, queued(), MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+        if (sent < 0) {
+            // The other end is gone; what it said before may still be unread, so the reading side decides.
+            output_broken_ = true;
+            output_begin_ = output_.size();
+            break;
+        }
+        output_begin_ += static_cast<std::size_t>(sent);
+    }
+    if (queued() == 0) {
+        output_.clear();
+        output_begin_ = 0;
+        if (output_.capacity() > kKeptBuffer) output_.shrink_to_fit();
+    } else if (output_begin_ * 2 >= output_.size()) {
+        output_.erase(output_.begin(), output_.begin() + static_cast<std::ptrdiff_t>(output_begin_));
+        output_begin_ = 0;
+    }
+    watch(queued() == 0 ? UV_READABLE : UV_READABLE | UV_WRITABLE);
+    if (queued() == 0 && state_ == State::draining) output_left();
+}
+
+void Connection::output_left() { ::shutdown(socket_.get(), SHUT_WR); }
+
+}  // namespace pccl::master

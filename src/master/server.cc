@@ -1,0 +1,285 @@
+#include "master/server.h"
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <vector>
+
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "master/callers.h"
+#include "master/listener.h"
+#include "master/wakeup.h"
+
+namespace pccl::master {
+namespace {
+
+using protocol::ConnId;
+
+constexpr Duration kDrainTime = std::chrono::seconds(2);
+constexpr std::size_t kReadBytes = std::size_t{64} << 10;
+constexpr int kReadsAtOnce = 4;  ///< of one connection before the others have their turn
+/// Descriptors that the rest of the process may need.
+constexpr std::size_t kSpareFiles = 64;
+
+std::size_t connection_limit(std::size_t wanted) {
+    const std::size_t files = raise_file_limit();
+    const std::size_t possible = files > 2 * kSpareFiles ? files - kSpareFiles : files / 2;
+    if (wanted > possible)
+        PCCL_LOG_INFO("at most %zu connections: this process may open no more than %zu files (see ulimit -n)", possible, files);
+    return std::max<std::size_t>(1, std::min(wanted, possible));
+}
+
+}  // namespace
+
+/// What runs on the loop's thread. The effects of a step are carried out before the next input is looked at; what they queue
+/// leaves in one write per connection at the end of the loop's iteration.
+class Server::Service final : public ConnectionOwner {
+public:
+    Service(Fd socket, const ServerOptions &options)
+        : master_(options.protocol, random_secret), callers_(connection_limit(options.max_connections)),
+          listener_(std::move(socket),
+                    {[this](Accepted accepted) { on_caller(std::move(accepted)); }, [this] { return make_room(); }}) {}
+    Service(const Service &) = delete;
+    Service &operator=(const Service &) = delete;
+    ~Service();
+
+    Status start();
+    SocketAddress address() const { return address_; }
+    void run();
+    void interrupt() { uv_async_send(&async_); }
+
+private:
+    void on_ready(Connection &connection, bool broken) override;
+    void on_caller(Accepted accepted);
+    void after_poll();
+
+    void take_frames(Connection &connection);
+    void lose(Connection &connection, const std::string &why);
+    bool make_room();
+
+    void feed(protocol::MasterInput input);
+    void carry_out(protocol::MasterEffect &effect);
+    void send(ConnId to, const wire::ToPeer &message);
+    void flush();
+    Time next_deadline() const;
+
+    protocol::Master master_;
+    Callers callers_;
+    Listener listener_;
+    SocketAddress address_;
+
+    bool looping_ = false;  ///< loop_ and async_ exist
+    uv_loop_t loop_{};
+    uv_async_t async_{};
+    std::optional<Wakeup> wakeup_;
+
+    ConnId last_id_;
+    std::deque<protocol::MasterInput> inputs_;
+    bool stepping_ = false;
+    std::vector<ConnId> dirty_;  ///< have output that this iteration queued
+    std::array<std::byte, kReadBytes> scratch_;
+};
+
+// ---------------------------------------------------------------------------------------------------------- the loop's life --
+
+Status Server::Service::start() {
+    address_ = listener_.address();
+    if (const int error = uv_loop_init(&loop_); error != 0)
+        return Error{pcclInternalError, std::string("cannot make an event loop: ") + uv_strerror(error)};
+    if (const int error = uv_async_init(&loop_, &async_, [](uv_async_t *async) { uv_stop(async->loop); }); error != 0) {
+        uv_loop_close(&loop_);
+        return Error{pcclInternalError, std::string("cannot make an event loop: ") + uv_strerror(error)};
+    }
+    looping_ = true;
+    wakeup_.emplace(loop_, [this] { after_poll(); });
+    return listener_.start(loop_);
+}
+
+void Server::Service::run() {
+    wakeup_->arm(monotonic_now(), next_deadline());
+    uv_run(&loop_, UV_RUN_DEFAULT);
+    flush();
+    listener_.close();
+    callers_.close_all();
+    wakeup_->close();
+    uv_run(&loop_, UV_RUN_NOWAIT);  // closing takes one more turn
+    wakeup_.reset();
+}
+
+Server::Service::~Service() {
+    if (!looping_) return;
+    listener_.close();
+    if (wakeup_) wakeup_->close();
+    uv_close(reinterpret_cast<uv_handle_t *>(&async_), nullptr);
+    while (uv_loop_close(&loop_) == UV_EBUSY)
+        uv_run(&loop_, UV_RUN_NOWAIT);
+}
+
+void Server::Service::after_poll() {
+    const auto drained = callers_.next_deadline();
+    if (drained && wakeup_->due(*drained)) callers_.close_overdue(*drained);
+    const auto paused = listener_.paused_until();
+    if (paused && wakeup_->due(*paused)) listener_.resume();
+    if (wakeup_->due(master_.next_timeout())) feed(protocol::Tick{});
+    flush();
+    wakeup_->arm(monotonic_now(), next_deadline());
+}
+
+Time Server::Service::next_deadline() const {
+    Time next = master_.next_timeout();
+    if (const auto drained = callers_.next_deadline()) next = std::min(next, *drained);
+    if (const auto paused = listener_.paused_until()) next = std::min(next, *paused);
+    return next;
+}
+
+// -------------------------------------------------------------------------------------------------------------------- input --
+
+void Server::Service::on_caller(Accepted accepted) {
+    if (callers_.full() && !make_room()) {
+        const std::string why = "the master is at its limit of " + std::to_string(callers_.limit()) + " connections";
+        PCCL_LOG_WARN("connection refused: %s: %s", to_string(accepted.from).c_str(), why.c_str());
+        const wire::Bytes words = wire::encode(wire::Removed{pcclMasterConnectionFailed, why});
+        (void)!::send(accepted.socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
+        return;
+    }
+    const ConnId id{++last_id_.value};
+    Connection *connection = Connection::open(loop_, *this, id, std::move(accepted.socket), accepted.from);
+    if (!connection) {
+        PCCL_LOG_WARN("connection refused: %s: the event loop does not take it", to_string(accepted.from).c_str());
+        return;
+    }
+    callers_.add(connection);
+    feed(protocol::Connected{id, accepted.from});
+}
+
+bool Server::Service::make_room() {
+    Connection *least = callers_.least_needed();
+    if (!least) return false;
+    if (least->state() == Connection::State::draining) {
+        callers_.close(*least);
+    } else {
+        PCCL_LOG_WARN("closing %s, which has not said Hello, to make room for another", to_string(least->from()).c_str());
+        lose(*least, "closed to make room");
+    }
+    return true;
+}
+
+void Server::Service::on_ready(Connection &connection, bool broken) {
+    connection.flush();
+    auto input = Connection::Input::more;
+    int error = 0;
+    // A broken connection is read to its end: the loop will not call again for it.
+    for (int i = 0; input == Connection::Input::more && (broken || i < kReadsAtOnce); ++i) {
+        input = connection.read(scratch_, error);
+        take_frames(connection);
+        if (connection.state() == Connection::State::closed) return;
+    }
+    if (input == Connection::Input::ended)
+        lose(connection, connection.partial_bytes() > 0 ? "its connection ended within a message" : "its connection ended");
+    else if (input == Connection::Input::failed)
+        lose(connection, "its connection broke: " + error_text(error));
+    else if (broken)
+        lose(connection, "its connection broke");
+}
+
+void Server::Service::take_frames(Connection &connection) {
+    std::span<const std::byte> frame;
+    wire::ToMaster message;
+    while (connection.state() == Connection::State::stranger || connection.state() == Connection::State::introduced) {
+        const auto next = connection.next_frame(frame);
+        if (next == wire::FrameBuffer::Next::need_more) return;
+        std::string why;
+        if (next == wire::FrameBuffer::Next::bad)
+            why = "it sent no PCCL message (a length of 0 or beyond " + std::to_string(connection.frame_limit()) + " bytes)";
+        else if (!wire::decode(frame, message))
+            why = "it sent no PCCL message (" + std::to_string(frame.size()) + " bytes that cannot be read as one)";
+        if (!why.empty()) {
+            PCCL_LOG_WARN("closing the connection from %s: %s", to_string(connection.from()).c_str(), why.c_str());
+            return lose(connection, why);
+        }
+        feed(protocol::Received{connection.id(), std::move(message)});
+    }
+}
+
+void Server::Service::lose(Connection &connection, const std::string &why) {
+    const bool known = connection.state() != Connection::State::draining;  // else the protocol has done with it
+    const ConnId id = connection.id();
+    callers_.close(connection);
+    if (known) feed(protocol::Disconnected{id, why});
+}
+
+// ------------------------------------------------------------------------------------------------------------------- output --
+
+void Server::Service::feed(protocol::MasterInput input) {
+    inputs_.push_back(std::move(input));
+    if (stepping_) return;
+    stepping_ = true;
+    protocol::MasterEffects effects;
+    while (!inputs_.empty()) {
+        effects.clear();
+        master_.step(monotonic_now(), inputs_.front(), effects);
+        inputs_.pop_front();
+        for (protocol::MasterEffect &effect : effects)
+            carry_out(effect);
+    }
+    stepping_ = false;
+}
+
+void Server::Service::carry_out(protocol::MasterEffect &effect) {
+    if (const auto *out = std::get_if<protocol::Send>(&effect)) {
+        send(out->conn, out->message);
+    } else if (const auto *end = std::get_if<protocol::Close>(&effect)) {
+        Connection *connection = callers_.find(end->conn);
+        if (!connection || connection->state() == Connection::State::draining) return;
+        connection->flush();
+        callers_.drain(*connection, monotonic_now() + kDrainTime);
+    } else if (const auto *note = std::get_if<protocol::Note>(&effect)) {
+        if (log_enabled(note->level)) log(note->level, "%s", note->text.c_str());
+    }
+}
+
+void Server::Service::send(ConnId to, const wire::ToPeer &message) {
+    Connection *connection = callers_.find(to);
+    if (!connection || connection->state() == Connection::State::draining) return;
+    if (std::holds_alternative<wire::Welcome>(message)) callers_.introduce(*connection);
+    if (!connection->queue(wire::encode(message))) {
+        const std::string why =
+            "it does not read what it is sent (" + std::to_string(connection->queued()) + " bytes wait for it)";
+        PCCL_LOG_WARN("closing the connection to %s: %s", to_string(connection->from()).c_str(), why.c_str());
+        return lose(*connection, why);
+    }
+    if (connection->dirty) return;
+    connection->dirty = true;
+    dirty_.push_back(to);
+}
+
+void Server::Service::flush() {
+    for (const ConnId id : dirty_) {
+        Connection *connection = callers_.find(id);
+        if (!connection) continue;
+        connection->dirty = false;
+        connection->flush();
+    }
+    dirty_.clear();
+}
+
+// -------------------------------------------------------------------------------------------------------------- the facade --
+
+Server::Server(std::unique_ptr<Service> service) : service_(std::move(service)) {}
+Server::~Server() = default;
+
+Result<std::unique_ptr<Server>> Server::create(const ServerOptions &options) {
+    auto socket = listen_on(options.listen);
+    if (!socket) return socket.error();
+    auto service = std::make_unique<Service>(std::move(*socket), options);
+    if (const Status started = service->start(); !started) return started.error();
+    return std::unique_ptr<Server>(new Server(std::move(service)));
+}
+
+SocketAddress Server::address() const { return service_->address(); }
+void Server::run() { service_->run(); }
+void Server::interrupt() { service_->interrupt(); }
+
+}  // namespace pccl::master

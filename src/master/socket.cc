@@ -1,0 +1,153 @@
+#include "master/socket.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace pccl::master {
+namespace {
+
+constexpr int kBacklog = 4096;  // the kernel takes what it allows
+
+struct NativeAddress {
+    sockaddr_storage storage{};
+    socklen_t size = 0;
+};
+
+NativeAddress to_native(const SocketAddress &address) {
+    NativeAddress out;
+    if (address.ip.v6) {
+        sockaddr_in6 v6{};
+        v6.sin6_family = AF_INET6;
+        v6.sin6_port = htons(address.port);
+        std::copy_n(address.ip.octets.begin(), 16, v6.sin6_addr.s6_addr);
+        out.size = sizeof v6;
+        std::memcpy(&out.storage, &v6, sizeof v6);
+    } else {
+        sockaddr_in v4{};
+        v4.sin_family = AF_INET;
+        v4.sin_port = htons(address.port);
+        std::memcpy(&v4.sin_addr, address.ip.octets.data(), 4);
+        out.size = sizeof v4;
+        std::memcpy(&out.storage, &v4, sizeof v4);
+    }
+    return out;
+}
+
+/// Through the C form, where an IPv4 address mapped into IPv6 becomes what it stands for.
+SocketAddress from_native(const sockaddr_storage &storage) {
+    ccoip_socket_address_t out{};
+    if (storage.ss_family == AF_INET6) {
+        sockaddr_in6 v6;
+        std::memcpy(&v6, &storage, sizeof v6);
+        out.inet.protocol = inetIPv6;
+        out.port = ntohs(v6.sin6_port);
+        std::copy_n(v6.sin6_addr.s6_addr, 16, out.inet.ipv6.data);
+    } else if (storage.ss_family == AF_INET) {
+        sockaddr_in v4;
+        std::memcpy(&v4, &storage, sizeof v4);
+        out.port = ntohs(v4.sin_port);
+        std::memcpy(out.inet.ipv4.data, &v4.sin_addr, 4);
+    }
+    return from_c(out);
+}
+
+std::string advice(int error) {
+    switch (error) {
+    case EADDRINUSE: return ": another program listens there; end it or choose another port";
+    case EADDRNOTAVAIL: return ": no interface of this machine has this address; 0.0.0.0 listens on all";
+    case EACCES: return ": ports below 1024 need privileges; choose a higher one";
+    case EAFNOSUPPORT: return ": this machine does not speak this address family; 0.0.0.0 listens on all IPv4 addresses";
+    default: return "";
+    }
+}
+
+}  // namespace
+
+Fd &Fd::operator=(Fd &&other) noexcept {
+    if (this != &other) {
+        reset();
+        fd_ = other.release();
+    }
+    return *this;
+}
+
+void Fd::reset() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+}
+
+Result<Fd> listen_on(const SocketAddress &address) {
+    const auto failed = [&] {
+        const int error = errno;
+        return Error{pcclMasterConnectionFailed,
+                     "cannot listen on " + to_string(address) + ": " + error_text(error) + advice(error)};
+    };
+    Fd socket(::socket(address.ip.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!socket) return failed();
+    const int on = 1;
+    if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return failed();
+    if (address.ip.v6) {
+        const int only_v6 = address.ip.unspecified() ? 0 : 1;
+        if (::setsockopt(socket.get(), IPPROTO_IPV6, IPV6_V6ONLY, &only_v6, sizeof only_v6) != 0) return failed();
+    }
+    const NativeAddress native = to_native(address);
+    if (::bind(socket.get(), reinterpret_cast<const sockaddr *>(&native.storage), native.size) != 0) return failed();
+    if (::listen(socket.get(), kBacklog) != 0) return failed();
+    return socket;
+}
+
+SocketAddress local_address(const Fd &socket) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    if (::getsockname(socket.get(), reinterpret_cast<sockaddr *>(&storage), &size) != 0) return {};
+    SocketAddress address = from_native(storage);
+    return address;
+}
+
+Accepted accept_on(const Fd &listener) {
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    Accepted out;
+    out.socket = Fd(::accept4(listener.get(), reinterpret_cast<sockaddr *>(&storage), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!out.socket) {
+        out.error = errno;
+        return out;
+    }
+    out.from = from_native(storage);
+    const int on = 1;
+    ::setsockopt(out.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails only where it does not matter
+    return out;
+}
+
+std::size_t raise_file_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+    if (limit.rlim_cur < limit.rlim_max) {
+        rlimit raised = limit;
+        raised.rlim_cur = limit.rlim_max;
+        if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+    }
+    return static_cast<std::size_t>(limit.rlim_cur);
+}
+
+Secret random_secret() {
+    Secret secret{};
+    while (::getrandom(secret.data(), secret.size(), 0) != static_cast<ssize_t>(secret.size())) {
+        if (errno != EINTR) std::abort();  // a kernel without it: guessable secrets would be worse than none
+    }
+    return secret;
+}
+
+std::string error_text(int error) { return std::system_category().message(error); }
+
+}  // namespace pccl::master
