@@ -5,6 +5,7 @@
 #include <compare>
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace pccl {
 
@@ -17,6 +18,7 @@ struct Id {
 
 /// A peer's name in one run. Given in order of arrival, from 1; never used again after the peer is gone.
 using PeerId = Id<struct PeerTag, std::uint64_t>;
+inline std::string to_string(PeerId id) { return "peer " + std::to_string(id.value); }
 using GroupId = Id<struct GroupTag, std::uint32_t>;
 /// Numbers memberships. Grows at every change; 0 is "none yet".
 using ViewNumber = Id<struct ViewTag, std::uint64_t>;

@@ -4,8 +4,6 @@ namespace pccl::protocol {
 
 using wire::Call;
 
-std::string to_string(PeerId id) { return "peer " + std::to_string(id.value); }
-
 Master::Master(const MasterOptions &options, std::function<Secret()> random)
     : options_(options), random_(std::move(random)), run_(random_()) {}
 

@@ -244,6 +244,6 @@ private:
     std::optional<Time> misuse_due_;
 };
 
-std::string to_string(PeerId id);  ///< "peer 7"
+using pccl::to_string;
 
 }  // namespace pccl::protocol

@@ -1,0 +1,57 @@
+// Chunk-sized scratch memory, used again while it is still in cache. I/O thread only; the buffers keep the pool alive.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "peer/lane.h"
+
+namespace pccl::peer {
+
+class BufferPool {
+public:
+    /// Memory handed out beyond this is taken as a sign to use other memory where there is some (see RingOp).
+    static constexpr std::size_t kComfortable = std::size_t{24} << 20;
+    static constexpr std::size_t kKept = std::size_t{8} << 20;  ///< free buffers kept for the next user
+
+    BufferPool() : state_(std::make_shared<State>()) {}
+
+    bool crowded() const { return state_->in_use > kComfortable; }
+
+    /// At least `bytes`, aligned to 64.
+    Buffer get(std::size_t bytes) {
+        constexpr std::size_t kStep = std::size_t{16} << 10;
+        bytes = (bytes + kStep - 1) / kStep * kStep;
+        std::byte *memory = nullptr;
+        for (auto it = state_->free.rbegin(); it != state_->free.rend(); ++it) {
+            if (it->second != bytes) continue;
+            memory = it->first;
+            state_->kept -= bytes;
+            state_->free.erase(std::next(it).base());
+            break;
+        }
+        if (!memory) memory = static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}));
+        state_->in_use += bytes;
+        return Buffer(memory, [state = state_, bytes](std::byte *p) { state->put(p, bytes); });
+    }
+
+private:
+    struct State {
+        std::vector<std::pair<std::byte *, std::size_t>> free;  ///< the last is the warmest
+        std::size_t in_use = 0, kept = 0;
+
+        void put(std::byte *memory, std::size_t bytes) {
+            in_use -= bytes;
+            if (kept + bytes > kKept) return ::operator delete(memory, std::align_val_t{64});
+            kept += bytes;
+            free.emplace_back(memory, bytes);
+        }
+        ~State() {
+            for (auto &[memory, bytes] : free) ::operator delete(memory, std::align_val_t{64});
+        }
+    };
+    std::shared_ptr<State> state_;
+};
+
+}  // namespace pccl::peer

@@ -1,0 +1,70 @@
+// The operations of one peer: which frames belong to which, what came too early, and who disagrees. I/O thread only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "peer/link_table.h"
+#include "peer/ring_op.h"
+#include "protocol/peer.h"
+
+namespace pccl::peer {
+
+class EngineHost {
+public:
+    virtual ~EngineHost() = default;
+    virtual void op_finished(const OpId &op) = 0;
+    virtual void op_broken(const OpId &op, pcclResult_t code, const std::string &why) = 0;
+};
+
+class Engine {
+public:
+    Engine(EngineHost &host, LinkTable &links) : host_(host), links_(links) {}
+
+    void start_epoch(const protocol::StartEpoch &epoch, PeerId self);
+    void start(const OpId &id, ReduceRequest &request);
+    /// After it nothing of the operation's buffers is touched.
+    void end(const OpId &id, bool committed);
+
+    Intake intake(Link &link, const wire::FrameHeader &header);
+    void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+
+private:
+    /// What came for an operation that is not posted here yet.
+    struct Early {
+        struct Chunk {
+            std::shared_ptr<Link> link;
+            wire::FrameHeader header;
+            Buffer payload;
+        };
+        std::vector<Chunk> chunks;
+        std::map<PeerId, wire::Fingerprint> openings;
+    };
+
+    enum class Known { running, ended, early };
+    Known known(const OpId &id) const;
+    Intake intake_early(Link &link, const wire::FrameHeader &header);
+    void receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
+    void compare(RingOp &op, PeerId other, const wire::Fingerprint &theirs);
+    std::string overlap(const ReduceRequest &request) const;
+    void announce(const RingOp &op);
+    PeerId successor() const { return ring_[(rank_ + 1) % ring_.size()]; }
+    PeerId predecessor() const { return ring_[(rank_ + ring_.size() - 1) % ring_.size()]; }
+
+    EngineHost &host_;
+    LinkTable &links_;
+    BufferPool pool_;
+    ViewNumber epoch_;
+    PeerId self_;
+    std::vector<PeerId> ring_;
+    std::size_t rank_ = 0;
+    std::map<OpId, std::unique_ptr<RingOp>> ops_;
+    std::map<OpId, Early> early_;
+    std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch
+};
+
+}  // namespace pccl::peer

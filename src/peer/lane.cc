@@ -1,0 +1,281 @@
+#include "peer/lane.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <asio/post.hpp>
+
+#include "kernel/hash.h"
+
+namespace pccl::peer {
+
+using wire::FrameHeader;
+using wire::kFrameHeaderBytes;
+
+namespace {
+
+/// Unacknowledged data for longer than this breaks the lane: the path is dead although no reset came.
+constexpr unsigned kUserTimeoutMs = 20'000;
+
+std::byte *drain_buffer(std::size_t size) {
+    thread_local std::unique_ptr<std::byte[]> buffer(new std::byte[size]);
+    return buffer.get();
+}
+
+bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
+
+}  // namespace
+
+Lane::Lane(asio::ip::tcp::socket socket, LaneHandler &handler)
+    : socket_(std::move(socket)), handler_(&handler), staging_(new std::byte[kStaging]) {
+    asio::error_code ignored;
+    socket_.non_blocking(true, ignored);
+    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof kUserTimeoutMs);
+    const auto endpoint = socket_.remote_endpoint(ignored);
+    if (!ignored) remote_ = endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
+}
+
+void Lane::start() { wait_readable(); }
+
+void Lane::close() {
+    closed_ = true;
+    asio::error_code ignored;
+    socket_.close(ignored);
+    sending_.clear();
+    intake_ = {};
+}
+
+void Lane::fail(const std::string &why) {
+    if (closed_) return;
+    close();
+    handler_->on_lane_down(*this, why);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ reading --
+
+void Lane::wait_readable() {
+    if (closed_) return;
+    socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const asio::error_code &error) {
+        if (!error) self->read_some();
+        else if (error != asio::error::operation_aborted) self->fail(error.message());
+    });
+}
+
+void Lane::restart_reading() {
+    asio::post(socket_.get_executor(), [self = shared_from_this()] {
+        if (!self->closed_ && !self->held_) self->read_some();
+    });
+}
+
+void Lane::resume() {
+    if (closed_ || !held_) return;
+    held_ = false;
+    restart_reading();
+}
+
+void Lane::read_some() {
+    const auto keep = shared_from_this();  // a callback may drop the last other reference
+    std::size_t budget = kReadBudget;
+    while (!closed_) {
+        if (!consume_staging()) return;  // held, closed or failed
+        if (budget == 0) return restart_reading();
+        iovec parts[2];
+        int used = 0;
+        std::size_t payload_room = 0;
+        if (in_payload_) {
+            payload_room = header_.bytes - received_;
+            if (intake_.action == Intake::Action::take) {
+                parts[used++] = {intake_.into + received_, payload_room};
+            } else {
+                payload_room = std::min(payload_room, kDrain);
+                parts[used++] = {drain_buffer(kDrain), payload_room};
+            }
+        }
+        // Staging is empty or holds less than a header, at its front.
+        const bool drains_part = in_payload_ && received_ + payload_room < header_.bytes;
+        if (!drains_part) parts[used++] = {staging_.get() + staged_end_, kStaging - staged_end_};
+        const ssize_t got = ::readv(socket_.native_handle(), parts, used);
+        if (got == 0) return fail("connection closed");
+        if (got < 0) {
+            if (errno == EINTR) continue;
+            if (would_block(errno)) return wait_readable();
+            return fail(std::strerror(errno));
+        }
+        auto bytes = static_cast<std::size_t>(got);
+        budget -= std::min(budget, bytes);
+        const std::size_t to_payload = std::min(bytes, payload_room);
+        received_ += to_payload;
+        staged_end_ += bytes - to_payload;
+        if (in_payload_ && received_ == header_.bytes && !finish_payload()) return;
+    }
+}
+
+/// Takes frames out of the staging buffer until it holds less than it needs. False: stop reading for now.
+bool Lane::consume_staging() {
+    for (;;) {
+        const std::size_t staged = staged_end_ - staged_begin_;
+        if (in_payload_) {
+            const std::size_t part = std::min(staged, header_.bytes - received_);
+            if (part > 0 && intake_.action == Intake::Action::take) {
+                std::memcpy(intake_.into + received_, staging_.get() + staged_begin_, part);
+            }
+            staged_begin_ += part;
+            received_ += part;
+            if (received_ < header_.bytes) break;
+            if (!finish_payload()) return false;
+        } else {
+            if (staged < kFrameHeaderBytes) break;
+            std::memcpy(&header_, staging_.get() + staged_begin_, kFrameHeaderBytes);
+            if (!accept_header()) return false;
+            staged_begin_ += kFrameHeaderBytes;
+        }
+    }
+    if (staged_begin_ > 0) {
+        std::memmove(staging_.get(), staging_.get() + staged_begin_, staged_end_ - staged_begin_);
+        staged_end_ -= staged_begin_;
+        staged_begin_ = 0;
+    }
+    return true;
+}
+
+bool Lane::accept_header() {
+    if (header_.magic != wire::kFrameMagic || static_cast<int>(header_.kind) >= wire::kFrameKinds) {
+        fail("bytes that are no frame of ours");
+        return false;
+    }
+    if (header_.header_checksum != kernel::checksum(&header_, wire::kHeaderChecked)) {
+        fail("a frame header with a wrong checksum");
+        return false;
+    }
+    if (header_.bytes > wire::kMaxChunkBytes) {
+        fail("a frame of " + std::to_string(header_.bytes) + " bytes, beyond the limit");
+        return false;
+    }
+    intake_ = handler_->on_header(*this, header_);
+    if (closed_) return false;
+    switch (intake_.action) {
+    case Intake::Action::hold: held_ = true; return false;
+    case Intake::Action::reject: {
+        const std::string why = intake_.why;
+        fail(why);
+        return false;
+    }
+    case Intake::Action::take:
+    case Intake::Action::drain: break;
+    }
+    in_payload_ = true;
+    received_ = 0;
+    return true;
+}
+
+bool Lane::finish_payload() {
+    in_payload_ = false;
+    const Intake intake = std::exchange(intake_, {});
+    if (intake.action != Intake::Action::take) return true;
+    if (header_.bytes > 0 && kernel::checksum(intake.into, header_.bytes) != header_.checksum) {
+        fail("a frame with a wrong checksum");
+        return false;
+    }
+    handler_->on_frame(*this, header_, intake.into, intake.keep);
+    return !closed_;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ writing --
+
+void Lane::wait_writable() {
+    waiting_to_write_ = true;
+    socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](const asio::error_code &error) {
+        self->waiting_to_write_ = false;
+        if (!error) self->kick();
+        else if (error != asio::error::operation_aborted) self->fail(error.message());
+    });
+}
+
+void Lane::kick() {
+    if (closed_ || waiting_to_write_ || writing_) return;
+    writing_ = true;
+    const auto keep = shared_from_this();
+    while (write_some()) {
+    }
+    writing_ = false;
+}
+
+/// One system call. True: more may be written at once.
+bool Lane::write_some() {
+    // Gather small frames; a large one is worth a call of its own, and what it carries is still in cache.
+    std::size_t queued = 0;
+    for (const auto &frame : sending_) queued += kFrameHeaderBytes + frame.header.bytes;
+    while (sending_.size() < kGather && queued < (64u << 10)) {
+        OutFrame frame;
+        if (!handler_->next_frame(*this, frame)) break;
+        frame.header.header_checksum = kernel::checksum(&frame.header, wire::kHeaderChecked);
+        queued += kFrameHeaderBytes + frame.header.bytes;
+        sending_.push_back(std::move(frame));
+    }
+    if (closed_ || sending_.empty()) return false;
+
+    std::array<iovec, 2 * kGather> parts;
+    std::size_t used = 0;
+    std::size_t skip = sent_of_first_;
+    for (auto &frame : sending_) {
+        if (skip < kFrameHeaderBytes) {
+            parts[used++] = {reinterpret_cast<std::byte *>(&frame.header) + skip, kFrameHeaderBytes - skip};
+            skip = 0;
+        } else {
+            skip -= kFrameHeaderBytes;
+        }
+        if (frame.header.bytes > skip) {
+            parts[used++] = {const_cast<std::byte *>(frame.payload) + skip, frame.header.bytes - skip};
+        }
+        skip = 0;
+    }
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = used;
+    const ssize_t put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    if (put < 0) {
+        if (errno == EINTR) return true;
+        if (would_block(errno)) wait_writable();
+        else fail(std::strerror(errno));
+        return false;
+    }
+    std::size_t left = static_cast<std::size_t>(put) + sent_of_first_;
+    std::size_t done = 0;
+    while (done < sending_.size() && left >= kFrameHeaderBytes + sending_[done].header.bytes) {
+        left -= kFrameHeaderBytes + sending_[done].header.bytes;
+        ++done;
+    }
+    sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(done));
+    sent_of_first_ = sending_.empty() ? 0 : left;
+    return true;
+}
+
+void Lane::detach(const void *owner) {
+    for (std::size_t i = 0; i < sending_.size();) {
+        OutFrame &frame = sending_[i];
+        if (frame.owner != owner) {
+            ++i;
+        } else if (i == 0 && sent_of_first_ > 0) {
+            // Its header is out: the receiver counts on the rest.
+            Buffer copy(new std::byte[frame.header.bytes]);
+            std::memcpy(copy.get(), frame.payload, frame.header.bytes);
+            frame.payload = copy.get();
+            frame.keep = std::move(copy);
+            frame.owner = nullptr;
+            ++i;
+        } else {
+            sending_.erase(sending_.begin() + static_cast<std::ptrdiff_t>(i));
+        }
+    }
+    if (in_payload_ && intake_.owner == owner && intake_.action == Intake::Action::take) intake_ = {};
+}
+
+}  // namespace pccl::peer

@@ -1,0 +1,112 @@
+// One TCP connection of a link: frames in, frames out. I/O thread only.
+//
+// Reading tries the system call first and waits only on would-block. While a payload is read, the bytes behind it go to a small staging
+// buffer in the same call, so that a frame costs no system call of its own for its header. A lane pulls the next frame to send from its
+// source when it has room for it: a slow lane takes less, and none gates another.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <asio/ip/tcp.hpp>
+
+#include "wire/frame.h"
+
+namespace pccl::peer {
+
+/// Memory that a frame's payload lies in while it is on its way, returned to where it came from at the end.
+using Buffer = std::shared_ptr<std::byte[]>;
+
+/// A frame to be sent. `payload` is kept alive by `keep`, or by whoever named `owner`, who detaches it before the memory goes.
+struct OutFrame {
+    wire::FrameHeader header;
+    const std::byte *payload = nullptr;
+    Buffer keep;
+    const void *owner = nullptr;  ///< for detach(); null if `keep` holds the payload
+};
+
+class Lane;
+
+/// What a lane does with the payload of a frame whose header has arrived.
+struct Intake {
+    enum class Action { take, drain, hold, reject } action = Action::drain;
+    std::byte *into = nullptr;    ///< take: header.bytes of room
+    Buffer keep;                  ///< keeps `into` alive if set
+    const void *owner = nullptr;  ///< for detach()
+    std::string why;              ///< reject
+};
+
+class LaneHandler {
+public:
+    virtual ~LaneHandler() = default;
+    /// A header arrived and its checksum is right. `hold`: ask again after resume().
+    virtual Intake on_header(Lane &lane, const wire::FrameHeader &header) = 0;
+    /// A payload that was taken arrived whole and its checksum is right.
+    virtual void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// The next frame to send, if there is one. The header's checksum of itself is filled in by the lane.
+    virtual bool next_frame(Lane &lane, OutFrame &frame) = 0;
+    /// The connection is of no more use. The lane does nothing from then on.
+    virtual void on_lane_down(Lane &lane, const std::string &why) = 0;
+};
+
+class Lane : public std::enable_shared_from_this<Lane> {
+public:
+    Lane(asio::ip::tcp::socket socket, LaneHandler &handler);
+
+    /// Begins to read. Call once.
+    void start();
+    /// There may be something to send.
+    void kick();
+    /// After Intake::hold.
+    void resume();
+    /// No callback comes after this.
+    void close();
+    void set_handler(LaneHandler &handler) { handler_ = &handler; }
+    std::string remote() const { return remote_; }
+    bool writing() const { return waiting_to_write_; }
+
+    /// Lets go of memory that belongs to `owner`: what is half sent from it is copied, what is half received into it is drained.
+    void detach(const void *owner);
+
+private:
+    static constexpr std::size_t kStaging = 16 << 10;
+    static constexpr std::size_t kDrain = 64 << 10;
+    static constexpr std::size_t kReadBudget = 4 << 20;   ///< bytes before other lanes get their turn
+    static constexpr std::size_t kGather = 8;             ///< frames in one system call
+
+    void wait_readable();
+    void wait_writable();
+    void read_some();
+    bool consume_staging();
+    bool accept_header();
+    bool finish_payload();
+    bool write_some();
+    void fail(const std::string &why);
+    void restart_reading();
+
+    asio::ip::tcp::socket socket_;
+    LaneHandler *handler_;
+    std::string remote_;
+    bool closed_ = false;
+    bool reading_ = false;  ///< inside read_some
+
+    // What is being received.
+    std::unique_ptr<std::byte[]> staging_;
+    std::size_t staged_begin_ = 0, staged_end_ = 0;
+    wire::FrameHeader header_;
+    bool in_payload_ = false;
+    bool held_ = false;
+    Intake intake_;
+    std::size_t received_ = 0;
+
+    // What is being sent: taken from the handler, not wholly written.
+    std::vector<OutFrame> sending_;
+    std::size_t sent_of_first_ = 0;
+    bool waiting_to_write_ = false;
+    bool writing_ = false;  ///< inside write_some
+};
+
+}  // namespace pccl::peer

@@ -1,0 +1,199 @@
+#include "peer/link.h"
+
+#include <algorithm>
+
+#include <asio/connect.hpp>
+
+#include "base/log.h"
+#include "kernel/hash.h"
+#include "peer/endpoint.h"
+
+namespace pccl::peer {
+
+using wire::FrameHeader;
+using wire::FrameKind;
+
+OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
+    OutFrame frame;
+    frame.header = header;
+    frame.header.bytes = static_cast<std::uint32_t>(payload.size());
+    if (!payload.empty()) {
+        frame.keep = Buffer(new std::byte[payload.size()]);
+        std::memcpy(frame.keep.get(), payload.data(), payload.size());
+        frame.payload = frame.keep.get();
+        frame.header.checksum = kernel::checksum(payload.data(), payload.size());
+    }
+    return frame;
+}
+
+Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, Duration connect_timeout)
+    : io_(io), owner_(owner), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
+      dials_(how.dial), connect_timeout_(connect_timeout), timer_(io) {}
+
+void Link::dial() {
+    timer_.expires_after(connect_timeout_);
+    timer_.async_wait([self = shared_from_this()](const asio::error_code &error) {
+        if (!error && !self->up_) self->fail("no answer from " + to_string(self->address_) + " within " + to_string(self->connect_timeout_));
+    });
+    dialled_at_ = monotonic_now();
+    dial_lane();
+}
+
+void Link::dial_lane() {
+    auto socket = std::make_shared<asio::ip::tcp::socket>(io_);
+    const auto endpoint = to_endpoint(address_);
+    socket->async_connect(endpoint, [self = shared_from_this(), socket](const asio::error_code &error) {
+        if (self->closed_) return;
+        if (error) {
+            // A further lane is a matter of speed alone; the first one is the link.
+            if (!self->up_) self->fail("cannot connect to " + to_string(self->address_) + ": " + error.message());
+            return;
+        }
+        self->dialled(std::make_shared<Lane>(std::move(*socket), *self));
+    });
+}
+
+void Link::dialled(std::shared_ptr<Lane> lane) {
+    greeting_.push_back(lane);
+    greeting_due_.push_back(lane.get());
+    lane->start();
+    lane->kick();  // pulls the hello
+}
+
+void Link::adopt(std::shared_ptr<Lane> lane) {
+    if (lanes_.size() >= wire::kMaxLanes) return lane->close();
+    lane->set_handler(*this);
+    lanes_.push_back(lane);
+    greeting_due_.push_back(lane.get());
+    if (!up_) {
+        up_ = true;
+        owner_.on_link_up(*this);
+    }
+    lane->kick();
+    lane->resume();
+}
+
+void Link::on_accept(Lane &lane) {
+    const auto found = std::ranges::find_if(greeting_, [&](const auto &l) { return l.get() == &lane; });
+    if (found == greeting_.end()) return;
+    lanes_.push_back(*found);
+    greeting_.erase(found);
+    if (!up_) {
+        up_ = true;
+        round_trip_ = (monotonic_now() - dialled_at_) / 2;  // connect and hello took one each
+        timer_.cancel();
+        for (std::size_t i = 1; i < wanted_lanes(); ++i) dial_lane();
+        owner_.on_link_up(*this);
+    }
+    kick();
+}
+
+/// One connection fills a short path; over a long one several ramp up faster and share the loss.
+std::size_t Link::wanted_lanes() const {
+    if (lanes_asked_ > 0) return std::min<std::size_t>(lanes_asked_, wire::kMaxLanes);
+    if (round_trip_ < std::chrono::milliseconds(1)) return 1;
+    if (round_trip_ < std::chrono::milliseconds(10)) return 4;
+    return 8;
+}
+
+void Link::send_urgent(OutFrame frame) {
+    urgent_.push_back(std::move(frame));
+    kick();
+}
+
+void Link::add_producer(Producer *producer) {
+    producers_.push_back(producer);
+    kick();
+}
+
+void Link::remove_producer(Producer *producer) {
+    std::erase(producers_, producer);
+    next_producer_ = 0;
+}
+
+void Link::kick() {
+    if (!up_ || closed_) return;
+    // The lanes take turns at being first.
+    const std::size_t first = next_lane_++;
+    for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) {
+        const auto lane = lanes_[(first + i) % lanes_.size()];
+        lane->kick();
+    }
+}
+
+void Link::resume() {
+    const auto lanes = lanes_;
+    for (const auto &lane : lanes) lane->resume();
+}
+
+void Link::detach(const void *owner) {
+    for (const auto &lane : lanes_) lane->detach(owner);
+}
+
+void Link::close() {
+    closed_ = true;
+    timer_.cancel();
+    for (const auto &lane : lanes_) lane->close();
+    for (const auto &lane : greeting_) lane->close();
+    urgent_.clear();
+    producers_.clear();
+}
+
+void Link::fail(const std::string &why) {
+    if (closed_) return;
+    const auto keep = shared_from_this();
+    close();
+    owner_.on_link_down(*this, why);
+}
+
+Intake Link::on_header(Lane &lane, const FrameHeader &header) {
+    if (header.kind == FrameKind::link_accept) {
+        if (header.bytes != 0 || !dials_) return {Intake::Action::reject, nullptr, nullptr, nullptr, "an accept out of place"};
+        on_accept(lane);
+        return {};
+    }
+    const bool in_use = std::ranges::any_of(lanes_, [&](const auto &l) { return l.get() == &lane; });
+    if (!in_use || header.kind == FrameKind::link_hello) {
+        return {Intake::Action::reject, nullptr, nullptr, nullptr, "a frame before the link was accepted"};
+    }
+    return owner_.on_link_header(*this, header);
+}
+
+void Link::on_frame(Lane &, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    owner_.on_link_frame(*this, header, payload, keep);
+}
+
+bool Link::next_frame(Lane &lane, OutFrame &frame) {
+    const bool greeting = std::ranges::any_of(greeting_, [&](const auto &l) { return l.get() == &lane; });
+    if (std::erase(greeting_due_, &lane) > 0) {
+        wire::Bytes payload;
+        wire::Writer write(payload);
+        if (greeting) write(hello_);
+        FrameHeader header;
+        header.kind = greeting ? FrameKind::link_hello : FrameKind::link_accept;
+        frame = small_frame(header, payload);
+        return true;
+    }
+    if (greeting) return false;
+    if (!urgent_.empty()) {
+        frame = std::move(urgent_.front());
+        urgent_.pop_front();
+        return true;
+    }
+    for (std::size_t i = 0; i < producers_.size(); ++i) {
+        Producer *producer = producers_[next_producer_++ % producers_.size()];
+        if (producer->produce(*this, frame)) return true;
+    }
+    return false;
+}
+
+void Link::on_lane_down(Lane &lane, const std::string &why) {
+    const auto greeting = std::ranges::find_if(greeting_, [&](const auto &l) { return l.get() == &lane; });
+    if (greeting != greeting_.end() && up_) {
+        greeting_.erase(greeting);
+        return;
+    }
+    fail("the connection with " + to_string(address_) + " failed: " + why);
+}
+
+}  // namespace pccl::peer

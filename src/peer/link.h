@@ -1,0 +1,114 @@
+// Everything between this peer and one other: its lanes and what waits to be sent over them. I/O thread only.
+//
+// Frames are pulled by lanes with room: first the few urgent ones (openings, answers), then those of producers (operations, probes,
+// state transfers) in turn, one frame each, so that many share the link fairly. Any frame may take any lane. When one lane breaks, what
+// was on it is unknown, so the link breaks as a whole and is made anew.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "base/ids.h"
+#include "base/time.h"
+#include "peer/lane.h"
+#include "wire/messages.h"
+
+namespace pccl::peer {
+
+class Link;
+
+/// Something with bulk to send over one link.
+class Producer {
+public:
+    virtual ~Producer() = default;
+    /// The next frame; false: nothing now (kick the link when there is).
+    virtual bool produce(Link &link, OutFrame &frame) = 0;
+};
+
+/// Who is told what arrives on a link.
+class LinkOwner {
+public:
+    virtual ~LinkOwner() = default;
+    virtual Intake on_link_header(Link &link, const wire::FrameHeader &header) = 0;
+    virtual void on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    virtual void on_link_up(Link &link) = 0;
+    virtual void on_link_down(Link &link, const std::string &why) = 0;
+};
+
+class Link final : public LaneHandler, public std::enable_shared_from_this<Link> {
+public:
+    Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, Duration connect_timeout);
+
+    /// The dialling side: connects the first lane, then the others once that is accepted.
+    void dial();
+    /// The other side: a connection whose hello matched.
+    void adopt(std::shared_ptr<Lane> lane);
+
+    PeerId other() const { return hello_.from == self_ ? hello_.to : hello_.from; }
+    std::uint32_t attempt() const { return hello_.attempt; }
+    bool dials() const { return dials_; }
+    bool up() const { return up_; }
+    const wire::LinkHello &hello() const { return hello_; }
+    std::size_t lane_count() const { return lanes_.size(); }
+    Duration round_trip() const { return round_trip_; }
+
+    void send_urgent(OutFrame frame);
+    void add_producer(Producer *producer);
+    void remove_producer(Producer *producer);
+    void kick();
+    void resume();
+    void detach(const void *owner);
+    /// No callback comes after this.
+    void close();
+
+    /// Bytes sent for operations that the other side has not posted yet (see wire::kEagerBytes), and those held for it here.
+    std::size_t eager_sent = 0;
+    std::size_t eager_held = 0;
+    std::size_t eager_frames_held = 0;
+
+private:
+    Intake on_header(Lane &lane, const wire::FrameHeader &header) override;
+    void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool next_frame(Lane &lane, OutFrame &frame) override;
+    void on_lane_down(Lane &lane, const std::string &why) override;
+
+    void dial_lane();
+    void dialled(std::shared_ptr<Lane> lane);
+    void on_accept(Lane &lane);
+    void fail(const std::string &why);
+    std::size_t wanted_lanes() const;
+
+    asio::io_context &io_;
+    LinkOwner &owner_;
+    PeerId self_;
+    wire::LinkHello hello_;
+    SocketAddress address_;
+    std::uint32_t lanes_asked_;
+    bool dials_;
+    Duration connect_timeout_;
+    asio::steady_timer timer_;
+    Time dialled_at_{};
+    Duration round_trip_{};
+
+    bool up_ = false;
+    bool closed_ = false;
+    std::vector<std::shared_ptr<Lane>> lanes_;                           ///< in use
+    std::vector<std::shared_ptr<Lane>> greeting_;                        ///< dialled, not accepted yet
+    std::vector<const Lane *> greeting_due_;                             ///< their first frame, hello or accept, is to be sent
+    std::deque<OutFrame> urgent_;
+    std::vector<Producer *> producers_;
+    std::size_t next_producer_ = 0;
+    std::size_t next_lane_ = 0;
+};
+
+/// A frame whose small payload it carries itself.
+OutFrame small_frame(wire::FrameHeader header, const wire::Bytes &payload);
+
+}  // namespace pccl::peer

@@ -1,0 +1,214 @@
+#include "peer/link_table.h"
+
+#include <algorithm>
+
+#include <asio/ip/v6_only.hpp>
+
+#include "base/log.h"
+#include "peer/endpoint.h"
+
+namespace pccl::peer {
+
+using wire::FrameHeader;
+using wire::FrameKind;
+
+namespace {
+
+constexpr std::size_t kMaxStrangers = 512;
+
+/// Equal in time that does not depend on where they differ.
+bool same_secret(const Secret &a, const Secret &b) {
+    std::uint8_t difference = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
+    return difference == 0;
+}
+
+}  // namespace
+
+LinkTable::LinkTable(asio::io_context &io, LinkOwner &owner, const Options &options)
+    : io_(io), owner_(owner), options_(options), acceptor_(io), sweeper_(io) {}
+
+LinkTable::~LinkTable() {
+    drop_all();
+    for (auto &stranger : strangers_) stranger.lane->close();
+}
+
+Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::endpoint &endpoint) {
+    asio::error_code error;
+    acceptor.open(endpoint.protocol(), error);
+    if (!error && endpoint.protocol() == asio::ip::tcp::v6()) {
+        acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
+    }
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(1024, error);
+    if (!error) return {};
+    asio::error_code ignored;
+    acceptor.close(ignored);
+    return Error{pcclRankConnectionFailed, error.message()};
+}
+
+Status LinkTable::listen() {
+    std::vector<asio::ip::address> addresses;
+    if (options_.listen_host.empty()) {
+        addresses = {asio::ip::address_v6::any(), asio::ip::address_v4::any()};  // the second where there is no IPv6
+    } else {
+        const auto ip = parse_ip(options_.listen_host);
+        if (!ip) return Error{pcclInvalidArgument, "listen_address '" + options_.listen_host + "' is not an IP address"};
+        addresses = {to_endpoint({*ip, 0}).address()};
+    }
+    std::string last;
+    for (std::uint32_t port = options_.port_first; port <= options_.port_last; ++port) {
+        for (const auto &address : addresses) {
+            const auto bound = bind(acceptor_, {address, static_cast<std::uint16_t>(port)});
+            if (!bound) {
+                last = bound.error().what;
+                continue;
+            }
+            port_ = acceptor_.local_endpoint().port();
+            accept();
+            sweep();
+            return {};
+        }
+    }
+    return Error{pcclRankConnectionFailed, "no port from " + std::to_string(options_.port_first) + " to " +
+                                               std::to_string(options_.port_last) + " can be listened on: " + last};
+}
+
+void LinkTable::accept() {
+    accepting_ = true;
+    acceptor_.async_accept([this](const asio::error_code &error, asio::ip::tcp::socket socket) {
+        if (error == asio::error::operation_aborted) return;
+        if (error) {
+            // Out of descriptors, most likely: what is open goes on, and accepting is tried again with the next sweep.
+            accepting_ = false;
+            PCCL_LOG_WARN("cannot accept a connection: %s", error.message().c_str());
+            return;
+        }
+        if (strangers_.size() >= kMaxStrangers) {
+            strangers_.front().lane->close();
+            strangers_.pop_front();
+        }
+        auto lane = std::make_shared<Lane>(std::move(socket), *this);
+        strangers_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
+        lane->start();
+        accept();
+    });
+}
+
+/// Once a second: strangers whose time is up go.
+void LinkTable::sweep() {
+    sweeper_.expires_after(std::chrono::seconds(1));
+    sweeper_.async_wait([this](const asio::error_code &error) {
+        if (error) return;
+        const Time now = monotonic_now();
+        while (!strangers_.empty() && now - strangers_.front().since > wire::kHelloTimeout) {
+            PCCL_LOG_INFO("connection from %s closed: no hello in time", strangers_.front().lane->remote().c_str());
+            strangers_.front().lane->close();
+            strangers_.pop_front();
+        }
+        if (!accepting_) accept();
+        sweep();
+    });
+}
+
+void LinkTable::set_identity(const Secret &run, PeerId self) {
+    run_ = run;
+    self_ = self;
+}
+
+void LinkTable::make(const wire::OpenLink &how) {
+    drop(how.other);
+    const PeerId from = how.dial ? self_ : how.other, to = how.dial ? how.other : self_;
+    const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
+    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_.connect_timeout);
+    links_[how.other] = link;
+    if (how.dial) return link->dial();
+    for (auto it = strangers_.begin(); it != strangers_.end();) {
+        const auto current = it++;
+        if (current->hello) introduce(current);
+    }
+}
+
+void LinkTable::drop(PeerId other) {
+    const auto found = links_.find(other);
+    if (found == links_.end()) return;
+    found->second->close();
+    links_.erase(found);
+}
+
+void LinkTable::drop_all() {
+    for (auto &[id, link] : links_) link->close();
+    links_.clear();
+}
+
+Link *LinkTable::up(PeerId other) {
+    const auto found = links_.find(other);
+    return found != links_.end() && found->second->up() ? found->second.get() : nullptr;
+}
+
+void LinkTable::forget(const Link &link) {
+    const auto found = links_.find(link.other());
+    if (found != links_.end() && found->second.get() == &link) links_.erase(found);
+}
+
+std::list<LinkTable::Stranger>::iterator LinkTable::find(const Lane &lane) {
+    return std::ranges::find_if(strangers_, [&](const Stranger &s) { return s.lane.get() == &lane; });
+}
+
+Intake LinkTable::on_header(Lane &lane, const FrameHeader &header) {
+    const auto stranger = find(lane);
+    if (stranger == strangers_.end()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "unknown"};
+    if (stranger->hello) return {Intake::Action::hold, nullptr, nullptr, nullptr, ""};
+    if (header.kind != FrameKind::link_hello || header.bytes > wire::kMaxLinkHelloBytes) {
+        return {Intake::Action::reject, nullptr, nullptr, nullptr, "a first frame that is no hello"};
+    }
+    stranger->payload = Buffer(new std::byte[header.bytes]);
+    return {Intake::Action::take, stranger->payload.get(), stranger->payload, nullptr, ""};
+}
+
+void LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &) {
+    const auto stranger = find(lane);
+    if (stranger == strangers_.end()) return;
+    wire::LinkHello hello;
+    wire::Reader read(std::span(payload, header.bytes));
+    read(hello);
+    if (!read.finished()) {
+        PCCL_LOG_WARN("connection from %s refused: a malformed hello", lane.remote().c_str());
+        lane.close();
+        strangers_.erase(stranger);
+        return;
+    }
+    stranger->hello = hello;
+    introduce(stranger);
+}
+
+/// Gives a stranger that has said hello to the link it means. False: it stays, or it was refused.
+bool LinkTable::introduce(std::list<Stranger>::iterator stranger) {
+    const auto &hello = *stranger->hello;
+    const auto found = links_.find(hello.from);
+    const bool expected = found != links_.end() && !found->second->dials() && hello.attempt >= found->second->attempt();
+    if (!expected || hello.attempt > found->second->attempt()) {
+        if (hello.run == run_ && hello.to == self_) return false;  // the master's word may be on its way
+        PCCL_LOG_WARN("connection from %s refused: it means another peer or another run", stranger->lane->remote().c_str());
+    } else if (hello.run != run_ || hello.to != self_ || !same_secret(hello.token, found->second->hello().token)) {
+        PCCL_LOG_WARN("connection from %s refused: it does not know the secret of the link it asks for", stranger->lane->remote().c_str());
+    } else {
+        const auto lane = stranger->lane;
+        const auto link = found->second;
+        strangers_.erase(stranger);
+        link->adopt(lane);
+        return true;
+    }
+    stranger->lane->close();
+    strangers_.erase(stranger);
+    return false;
+}
+
+void LinkTable::on_lane_down(Lane &lane, const std::string &why) {
+    const auto stranger = find(lane);
+    if (stranger == strangers_.end()) return;
+    PCCL_LOG_INFO("connection from %s closed: %s", lane.remote().c_str(), why.c_str());
+    strangers_.erase(stranger);
+}
+
+}  // namespace pccl::peer

@@ -1,0 +1,24 @@
+// What a communicator is configured with, read once at the edge.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/address.h"
+#include "base/ids.h"
+#include "base/time.h"
+
+namespace pccl::peer {
+
+struct Options {
+    HostPort master;
+    GroupId group;
+    std::uint32_t lanes = 0;               ///< connections per link; 0: chosen from the measured round trip
+    std::string listen_host;               ///< "": all addresses, IPv4 and IPv6
+    std::uint16_t port_first = 48149;
+    std::uint16_t port_last = 49172;       ///< inclusive
+    HostPort advertise;                    ///< empty host: as the master sees this peer; port 0: the listening port
+    Duration connect_timeout = std::chrono::seconds(5);
+};
+
+}  // namespace pccl::peer

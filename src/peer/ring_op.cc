@@ -1,0 +1,235 @@
+#include "peer/ring_op.h"
+
+#include "kernel/hash.h"
+#include "kernel/quantize.h"
+#include "kernel/reduce.h"
+
+namespace pccl::peer {
+
+using collective::Span;
+using wire::FrameHeader;
+using wire::FrameKind;
+
+RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, std::size_t members, std::size_t rank, BufferPool &pool)
+    : id_(id), request_(request), fingerprint_(fingerprint), plan_(request.what.count, kernel::size_of(request.what.type), members, rank), pool_(pool),
+      accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
+      accumulator_bytes_(kernel::size_of(accumulator_)) {
+    for (std::size_t b = 0; b < members; ++b) {
+        first_chunk_.push_back(total_chunks_);
+        total_chunks_ += plan_.chunks(b);
+    }
+    marks_.resize(total_chunks_);
+    request_.world = static_cast<std::uint32_t>(members);
+    if (request_.in_place()) request_.undo.begin(request_.recv, request_.bytes());
+}
+
+/// Bytes of a contribution (hop 0) or partial result on the wire.
+std::size_t RingOp::partial_bytes(std::size_t hop, std::size_t elements) const {
+    if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
+    return elements * (hop == 0 ? element_bytes_ : accumulator_bytes_);
+}
+
+std::size_t RingOp::payload_bytes(const FrameHeader &header, std::size_t elements) const {
+    if (header.kind == FrameKind::reduce_chunk) return partial_bytes(header.hop, elements);
+    if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
+    return elements * element_bytes_;
+}
+
+/// This member's contribution, wherever it is: the receive buffer may have been written since.
+const std::byte *RingOp::own(std::size_t chunk, std::size_t element) const {
+    const std::size_t offset = element * element_bytes_;
+    return marks_[chunk] & kSaved ? request_.undo.at(offset) : request_.send + offset;
+}
+
+void RingOp::save(std::size_t chunk, Span span) {
+    if (!request_.in_place() || marks_[chunk] & kSaved) return;
+    request_.undo.save(span.begin * element_bytes_, span.count * element_bytes_);
+    marks_[chunk] |= kSaved;
+}
+
+const char *RingOp::objection(const FrameHeader &header) const {
+    if (header.index >= plan_.members() || header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
+    const bool final = header.kind == FrameKind::gather_chunk;
+    const std::size_t arrival = final ? plan_.gather_arrival(header.index) : plan_.reduce_arrival(header.index);
+    if (arrival == 0 || header.hop + 1u != arrival) return "a chunk that took another way";
+    if (marks_[chunk_index(header)] & (final ? kFinalIn : kPartialIn)) return "a chunk that came before";
+    if (header.bytes != payload_bytes(header, plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
+    return nullptr;
+}
+
+Intake RingOp::intake(const FrameHeader &header) {
+    const std::size_t chunk = chunk_index(header);
+    const Span span = plan_.chunk(header.index, header.aux);
+    const bool final = header.kind == FrameKind::gather_chunk;
+    const bool fits = !quantized() && (final || accumulator_ == request_.what.type);
+    // A partial result goes to its place only where scratch is crowded; at the owner it is used up at once.
+    if (fits && (final || (pool_.crowded() && header.index != plan_.own_block()))) {
+        save(chunk, span);
+        return {Intake::Action::take, request_.recv + span.begin * element_bytes_, nullptr, this, ""};
+    }
+    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
+    take.into = take.keep.get();
+    return take;
+}
+
+bool RingOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    const std::size_t chunk = chunk_index(header);
+    const Span span = plan_.chunk(header.index, header.aux);
+    request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
+    if (header.kind == FrameKind::gather_chunk) {
+        if (marks_[chunk] & kFinalIn) return false;
+        take_final(header, span, payload, keep);
+    } else {
+        if (marks_[chunk] & kPartialIn) return false;
+        marks_[chunk] |= kPartialIn;
+        if (header.index != plan_.own_block()) {
+            combine_and_forward(header, span, payload, keep);
+            return false;
+        }
+        if (quantized()) complete_quantized(header, span, payload, keep);
+        else complete_block_chunk(header, span, payload, keep);
+    }
+    marks_[chunk] |= kFinalIn;
+    ++finals_;
+    return finished();
+}
+
+void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep) {
+    OutFrame frame;
+    frame.header = header;
+    frame.header.hop = static_cast<std::uint16_t>(hop);
+    frame.header.bytes = static_cast<std::uint32_t>(bytes);
+    frame.payload = payload;
+    frame.owner = keep ? nullptr : this;
+    frame.keep = std::move(keep);
+    outbox_.push_back(std::move(frame));
+}
+
+/// Room for one chunk of the accumulator (or compute) type.
+std::byte *RingOp::temporary() {
+    if (!temporary_) temporary_ = pool_.get(plan_.max_chunk_elements() * std::max<std::size_t>(accumulator_bytes_, 4));
+    return temporary_.get();
+}
+
+void RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
+    const auto &what = request_.what;
+    const std::byte *mine = own(chunk_index(header), span.begin);
+    FrameHeader out = header;
+    if (quantized()) {
+        std::byte *values = temporary();
+        kernel::dequantize_combine(what.quantization, what.type, what.op, values, payload, mine, span.count);
+        kernel::quantize(what.quantization, what.type, payload, values, span.count);
+        out.checksum = kernel::checksum(payload, header.bytes);
+        return forward(out, header.hop + 1u, payload, header.bytes, keep);
+    }
+    const bool input = header.hop == 0;
+    const std::size_t bytes = span.count * accumulator_bytes_;
+    std::byte *result = payload;
+    Buffer held = keep;
+    if (input && accumulator_ != what.type) {  // widening in place would overtake itself
+        held = pool_.get(bytes);
+        result = held.get();
+    }
+    kernel::combine({what.type, what.op, input, true}, result, payload, mine, span.count);
+    out.checksum = kernel::checksum(result, bytes);
+    forward(out, header.hop + 1u, result, bytes, std::move(held));
+}
+
+void RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byte *payload, const Buffer &) {
+    const auto &what = request_.what;
+    const std::size_t chunk = chunk_index(header);
+    save(chunk, span);
+    const std::byte *mine = own(chunk, span.begin);
+    std::byte *final = request_.recv + span.begin * element_bytes_;
+    const bool same = accumulator_ == what.type;
+    std::byte *sum = same ? final : temporary();
+    kernel::combine({what.type, what.op, header.hop == 0, true}, sum, payload, mine, span.count);
+    kernel::finish(what.type, what.op, final, sum, span.count, static_cast<std::uint32_t>(plan_.members()));
+    FrameHeader out = header;
+    out.kind = FrameKind::gather_chunk;
+    const std::size_t bytes = span.count * element_bytes_;
+    out.checksum = kernel::checksum(final, bytes);
+    forward(out, 0, final, bytes, nullptr);
+}
+
+void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
+    const auto &what = request_.what;
+    const std::size_t chunk = chunk_index(header);
+    std::byte *values = temporary();
+    kernel::dequantize_combine(what.quantization, what.type, what.op, values, payload, own(chunk, span.begin), span.count);
+    kernel::scale_average(what.type, what.op, values, span.count, static_cast<std::uint32_t>(plan_.members()));
+    kernel::quantize(what.quantization, what.type, payload, values, span.count);
+    save(chunk, span);
+    // The owner holds what the others will unpack, not what it had: so all hold the same bits.
+    kernel::dequantize_output(what.quantization, what.type, request_.recv + span.begin * element_bytes_, payload, span.count);
+    FrameHeader out = header;
+    out.kind = FrameKind::gather_chunk;
+    out.checksum = kernel::checksum(payload, header.bytes);
+    forward(out, 0, payload, header.bytes, keep);
+}
+
+void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
+    std::byte *final = request_.recv + span.begin * element_bytes_;
+    if (quantized()) {
+        save(chunk_index(header), span);
+        kernel::dequantize_output(request_.what.quantization, request_.what.type, final, payload, span.count);
+    } else if (payload != final) {  // it came before the operation was posted
+        save(chunk_index(header), span);
+        std::memcpy(final, payload, header.bytes);
+    }
+    if (plan_.forwards_gather(header.index)) {
+        forward(header, header.hop + 1u, quantized() ? payload : final, header.bytes, quantized() ? keep : nullptr);
+    }
+}
+
+bool RingOp::inject(OutFrame &frame) {
+    const std::size_t block = plan_.first_block();
+    if (injected_ >= plan_.chunks(block)) return false;
+    const Span span = plan_.chunk(block, injected_);
+    frame.header = {};
+    frame.header.kind = FrameKind::reduce_chunk;
+    frame.header.epoch = id_.epoch.value;
+    frame.header.tag = id_.tag.value;
+    frame.header.seq = id_.seq;
+    frame.header.offset = fingerprint_;
+    frame.header.index = static_cast<std::uint32_t>(block);
+    frame.header.aux = static_cast<std::uint32_t>(injected_);
+    const std::size_t bytes = partial_bytes(0, span.count);
+    frame.header.bytes = static_cast<std::uint32_t>(bytes);
+    const std::byte *mine = request_.send + span.begin * element_bytes_;
+    if (quantized()) {
+        frame.keep = pool_.get(bytes);
+        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count);
+        frame.payload = frame.keep.get();
+    } else {
+        frame.payload = mine;
+        frame.owner = this;
+    }
+    frame.header.checksum = kernel::checksum(frame.payload, bytes);
+    ++injected_;
+    return true;
+}
+
+bool RingOp::produce(Link &link, OutFrame &frame) {
+    // What others wait for goes before what only begins.
+    const bool eager = !successor_ready;
+    if (eager) {
+        const Span next = !outbox_.empty() || injected_ >= plan_.chunks(plan_.first_block()) ? Span{} : plan_.chunk(plan_.first_block(), injected_);
+        const std::size_t bytes = !outbox_.empty() ? outbox_.front().header.bytes : next.count == 0 ? 0 : partial_bytes(0, next.count);
+        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+    }
+    if (!outbox_.empty()) {
+        frame = std::move(outbox_.front());
+        outbox_.pop_front();
+    } else if (!inject(frame)) {
+        return false;
+    }
+    if (eager) {
+        link.eager_sent += frame.header.bytes;
+        eager_bytes_ += frame.header.bytes;
+    }
+    request_.tx_bytes += wire::kFrameHeaderBytes + frame.header.bytes;
+    return true;
+}
+
+}  // namespace pccl::peer

@@ -1,0 +1,101 @@
+// The frames of data lanes: a header of 64 bytes, then the payload. Little-endian.
+//
+// `checksum` is XXH3-64 of the payload, `header_checksum` of the 56 bytes before it (both computed by the shell that does the I/O): TCP's
+// own 16 bits do not suffice for the traffic of a training run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "base/ids.h"
+#include "kernel/types.h"
+#include "wire/codec.h"
+
+namespace pccl::wire {
+
+inline constexpr std::uint32_t kFrameMagic = 0x31465043;  // "CPF1"
+
+enum class FrameKind : std::uint8_t {
+    link_hello = 0,   ///< first frame of a connection, from the dialler; payload LinkHello
+    link_accept,      ///< its answer
+    op_open,          ///< the sender posted this operation; payload Fingerprint
+    reduce_chunk,     ///< a contribution or partial result
+    gather_chunk,     ///< a final chunk
+    probe_data,       ///< nothing of value
+    probe_end,        ///< the sender has stopped
+    probe_result,     ///< what the receiver measured: `offset` bytes in `aux` microseconds
+    state_ask_list,   ///< for the chunk checksums of tensor `index`; payload the content hash wanted
+    state_list,       ///< the checksums, 8 bytes a chunk
+    state_ask_chunk,  ///< for chunk `aux` of tensor `index`; payload the content hash wanted
+    state_chunk,      ///< its bytes
+    state_refuse,     ///< not held here (any more)
+};
+inline constexpr int kFrameKinds = 13;
+
+struct FrameHeader {
+    std::uint32_t magic = kFrameMagic;
+    FrameKind kind{};
+    std::uint8_t reserved = 0;
+    std::uint16_t hop = 0;          ///< of a chunk: how many members it passed before the sender
+    std::uint64_t epoch = 0;        ///< of an operation; the sync for state frames; the round for probes
+    std::uint64_t tag = 0;
+    std::uint32_t seq = 0;
+    std::uint32_t index = 0;        ///< the block of a chunk; a tensor
+    std::uint32_t aux = 0;          ///< the chunk in its block; the chunk of a tensor
+    std::uint32_t bytes = 0;        ///< of payload
+    std::uint64_t offset = 0;
+    std::uint64_t checksum = 0;
+    std::uint64_t header_checksum = 0;
+
+    OpId op() const { return {ViewNumber{epoch}, Tag{tag}, seq}; }
+};
+static_assert(sizeof(FrameHeader) == 64 && std::is_trivially_copyable_v<FrameHeader>);
+inline constexpr std::size_t kFrameHeaderBytes = sizeof(FrameHeader);
+inline constexpr std::size_t kHeaderChecked = offsetof(FrameHeader, header_checksum);
+
+/// Who calls, whom, and the proof that the master meant them to.
+struct LinkHello {
+    Secret run{};
+    PeerId from, to;
+    std::uint32_t attempt = 0;
+    Secret token{};
+};
+template <class V>
+void visit(V &v, LinkHello &m) {
+    v(m.run);
+    v(m.from);
+    v(m.to);
+    v(m.attempt);
+    v(m.token);
+}
+inline constexpr std::size_t kMaxLinkHelloBytes = 128;
+
+template <>
+struct EnumLimit<kernel::Op> {
+    static constexpr unsigned value = kernel::kOps;
+};
+template <>
+struct EnumLimit<kernel::Quant> {
+    static constexpr unsigned value = kernel::kQuants;
+};
+
+/// What the members of an operation must agree on.
+struct Fingerprint {
+    std::uint64_t count = 0;
+    kernel::Type type{};
+    kernel::Op op{};
+    kernel::Quantization quantization;
+    friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
+};
+template <class V>
+void visit(V &v, Fingerprint &m) {
+    v(m.count);
+    v(m.type);
+    v(m.op);
+    v(m.quantization.algorithm);
+    v(m.quantization.type);
+}
+
+}  // namespace pccl::wire
