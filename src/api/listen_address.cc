@@ -1,0 +1,26 @@
+#include "api/listen_address.h"
+
+#include <algorithm>
+
+#include <pccl/ports.h>
+
+#include "base/resolve.h"
+
+namespace pccl::api {
+
+Result<SocketAddress> parse_listen_address(const std::string &text) {
+    const bool bare_port = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const auto split = parse_host_port(bare_port ? ':' + text : text);
+    if (!split) return split.error();
+    SocketAddress address;
+    address.port = split->port;
+    // A text that is no more than the host names no port.
+    if (text == split->host || text == '[' + split->host + ']') address.port = CCOIP_PROTOCOL_PORT_MASTER;
+    if (split->host.empty()) return address;
+    const auto ip = resolve(split->host);
+    if (!ip) return ip.error();
+    address.ip = *ip;
+    return address;
+}
+
+}  // namespace pccl::api

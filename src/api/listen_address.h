@@ -1,0 +1,14 @@
+// Where a master is told to listen: "host:port", "[v6]:port", ":port" or "port".
+#pragma once
+
+#include <string>
+
+#include "base/address.h"
+
+namespace pccl::api {
+
+/// Without a host: 0.0.0.0. Without a port: 48148; port 0 stays 0. Host names are resolved, which may block.
+/// Error: pcclInvalidArgument with the text quoted.
+Result<SocketAddress> parse_listen_address(const std::string &text);
+
+}  // namespace pccl::api

@@ -1,0 +1,191 @@
+// The C interface of a master inside this process: a server and the thread that runs it.
+#include <condition_variable>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include <pccl/pccl.h>
+#include <pccl/ports.h>
+
+#include "api/listen_address.h"
+#include "api/state.h"
+#include "master/server.h"
+
+using namespace pccl;
+using namespace pccl::api;
+
+/// created -> running (pcclRunMaster) -> ended (its end has been awaited). The mutex guards `phase`; the server is thread-safe
+/// where it is used without.
+struct pcclMasterInstanceState_t {
+    enum class Phase { created, running, ended };
+
+    explicit pcclMasterInstanceState_t(std::unique_ptr<master::Server> bound) : server(std::move(bound)) {}
+
+    std::unique_ptr<master::Server> server;
+    std::mutex mutex;
+    std::condition_variable served;
+    Phase phase = Phase::created;
+    bool serving = false;
+    std::thread thread;
+};
+
+namespace {
+
+using Phase = pcclMasterInstanceState_t::Phase;
+constexpr std::uint32_t kMinHeartbeatTimeoutMs = 100;
+
+pcclResult_t null_argument(const char *call, const char *argument) {
+    return fail(pcclInvalidArgument, std::string(call) + ": " + argument + " is NULL");
+}
+
+/// A thread that takes no signal of the process.
+std::thread start_thread(pcclMasterInstanceState_t &instance) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct Restore {
+        sigset_t &mask;
+        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } const restore{before};
+    return std::thread([&instance] {
+        instance.server->run();
+        const std::lock_guard lock(instance.mutex);
+        instance.serving = false;
+        instance.served.notify_all();
+    });
+}
+
+pcclResult_t create(const master::ServerOptions &options, pcclMasterInstance_t **out) {
+    auto server = master::Server::create(options);
+    if (!server) return fail(server.error());
+    *out = new pcclMasterInstanceState_t(std::move(*server));
+    return succeed();
+}
+
+/// The fields that the caller's version of the struct has; defaults for the rest.
+Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
+    pcclMasterConfig_t read{};
+    static_cast<void>(pcclMasterConfigInit(&read));
+    if (config.struct_size < offsetof(pcclMasterConfig_t, listen_address) + sizeof read.listen_address)
+        return Error{pcclInvalidArgument, "pcclMasterConfig_t: struct_size is not set; begin with pcclMasterConfigInit"};
+    if (config.struct_size > sizeof read)
+        return Error{pcclInvalidArgument,
+                     "pcclMasterConfig_t: struct_size is larger than this library knows; the program was built "
+                     "for a newer one"};
+    std::memcpy(&read, &config, config.struct_size);
+    if (!read.listen_address) return Error{pcclInvalidArgument, "pcclMasterConfig_t: listen_address is NULL"};
+    if (read.heartbeat_timeout_ms < kMinHeartbeatTimeoutMs)
+        return Error{pcclInvalidArgument, "pcclMasterConfig_t: heartbeat_timeout_ms is " +
+                                              std::to_string(read.heartbeat_timeout_ms) + "; the least is " +
+                                              std::to_string(kMinHeartbeatTimeoutMs)};
+    if (read.misuse_grace_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: misuse_grace_ms is 0"};
+    if (read.max_connections == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: max_connections is 0"};
+    return read;
+}
+
+}  // namespace
+
+pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterInstance_t **p_master_handle_out) {
+    return guarded_initialized([&] {
+        if (!p_master_handle_out) return null_argument("pcclCreateMaster", "p_master_handle_out");
+        if (listen_address.inet.protocol != inetIPv4 && listen_address.inet.protocol != inetIPv6)
+            return fail(pcclInvalidArgument, "pcclCreateMaster: the address is neither IPv4 nor IPv6");
+        master::ServerOptions options;
+        options.listen = from_c(listen_address);
+        return create(options, p_master_handle_out);
+    });
+}
+
+pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config) {
+    return guarded([&] {
+        if (!config) return null_argument("pcclMasterConfigInit", "config");
+        *config = {};
+        config->struct_size = sizeof *config;
+        config->listen_address = "0.0.0.0:48148";
+        static_assert(CCOIP_PROTOCOL_PORT_MASTER == 48148);
+        config->heartbeat_timeout_ms = 10000;
+        config->misuse_grace_ms = 10000;
+        config->max_connections = 8192;
+        return succeed();
+    });
+}
+
+pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMasterInstance_t **out) {
+    return guarded_initialized([&] {
+        if (!config) return null_argument("pcclCreateMasterWithConfig", "config");
+        if (!out) return null_argument("pcclCreateMasterWithConfig", "out");
+        const auto read = read_config(*config);
+        if (!read) return fail(read.error());
+        const auto listen = parse_listen_address(read->listen_address);
+        if (!listen) return fail(listen.error());
+        master::ServerOptions options;
+        options.listen = *listen;
+        auto &protocol = options.protocol;
+        protocol.heartbeat_timeout = std::chrono::milliseconds(read->heartbeat_timeout_ms);
+        protocol.heartbeat_interval = std::min<Duration>(protocol.heartbeat_interval, protocol.heartbeat_timeout / 5);
+        protocol.misuse_grace = std::chrono::milliseconds(read->misuse_grace_ms);
+        options.max_connections = read->max_connections;
+        return create(options, out);
+    });
+}
+
+pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint16_t *port_out) {
+    return guarded_initialized([&] {
+        if (!master_instance) return null_argument("pcclMasterGetPort", "master_instance");
+        if (!port_out) return null_argument("pcclMasterGetPort", "port_out");
+        *port_out = master_instance->server->address().port;
+        return succeed();
+    });
+}
+
+pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
+    return guarded_initialized([&] {
+        if (!master_instance) return null_argument("pcclRunMaster", "master_instance");
+        const std::lock_guard lock(master_instance->mutex);
+        if (master_instance->phase == Phase::running)
+            return fail(pcclInvalidUsage, "pcclRunMaster: the master is already running");
+        if (master_instance->phase == Phase::ended)
+            return fail(pcclInvalidUsage, "pcclRunMaster: the master has ended; create another");
+        master_instance->thread = start_thread(*master_instance);
+        master_instance->phase = Phase::running;
+        master_instance->serving = true;
+        return succeed();
+    });
+}
+
+pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance) {
+    return guarded_initialized([&] {
+        if (!master_instance) return null_argument("pcclInterruptMaster", "master_instance");
+        const std::lock_guard lock(master_instance->mutex);
+        if (master_instance->phase != Phase::running)
+            return fail(pcclInvalidUsage, "pcclInterruptMaster: the master is not running");
+        master_instance->server->interrupt();
+        return succeed();
+    });
+}
+
+pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
+    return guarded_initialized([&] {
+        if (!master_instance) return null_argument("pcclMasterAwaitTermination", "master_instance");
+        std::unique_lock lock(master_instance->mutex);
+        if (master_instance->phase == Phase::created)
+            return fail(pcclInvalidUsage, "pcclMasterAwaitTermination: the master was never started");
+        master_instance->served.wait(lock, [&] { return !master_instance->serving; });
+        master_instance->phase = Phase::ended;
+        return succeed();
+    });
+}
+
+pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance) {
+    return guarded_initialized([&] {
+        if (!master_instance) return null_argument("pcclDestroyMaster", "master_instance");
+        if (master_instance->thread.joinable()) {
+            master_instance->server->interrupt();
+            master_instance->thread.join();
+        }
+        delete master_instance;
+        return succeed();
+    });
+}
