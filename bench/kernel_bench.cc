@@ -1,5 +1,5 @@
-// Speed of the kernels on one core, in bytes of unpacked elements per second (of one operand), for buffers of 256 KiB (in L2) and of
-// 64 MiB (in memory). The target's name is printed first; PCCL_BENCH_TARGET=AVX2 (AVX3, SSE4 ...) chooses another one.
+// Speed of the kernels on one core, in bytes of unpacked elements per second (of one operand), for buffers of 256 KiB (in L2) and
+// of 64 MiB (in memory). The target's name is printed first; PCCL_BENCH_TARGET=AVX2 (AVX3, SSE4 ...) chooses another one.
 #include "kernel/targets.h"
 
 #include <hwy/highway.h>
@@ -170,8 +170,7 @@ bool choose_target(const char *name) {
 int main(int argc, char **argv) {
     using namespace pccl::kernel;
     const char *const wanted = std::getenv("PCCL_BENCH_TARGET");
-    if (wanted != nullptr && !choose_target(wanted))
-        return 2;
+    if (wanted != nullptr && !choose_target(wanted)) return 2;
     std::printf("target %s\n", target_name());
     add("memcpy", bench_memcpy);
     add("checksum", bench_checksum);

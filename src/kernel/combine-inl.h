@@ -65,8 +65,8 @@ struct Prod {
     }
 };
 
-/// The larger (or smaller) of two floats. Where they are equal they differ at most in the sign of a zero: the bits' conjunction is
-/// the positive zero, their disjunction the negative one.
+/// The larger (or smaller) of two floats. Where they are equal they differ at most in the sign of a zero: the bits' conjunction
+/// is the positive zero, their disjunction the negative one.
 template <bool kMax, class D> HWY_INLINE hn::Vec<D> extremum(D d, hn::Vec<D> a, hn::Vec<D> b) {
     const auto equal = kMax ? hn::And(a, b) : hn::Or(a, b);
     const auto chosen = hn::IfThenElse(kMax ? hn::Gt(a, b) : hn::Lt(a, b), a, b);
@@ -100,7 +100,8 @@ struct Min {
 };
 
 template <class O, class T> void combine_same(void *out, const void *a, const void *b, std::size_t count) {
-    using U = typename std::conditional_t<std::is_integral_v<T> && O::kUnsigned, std::make_unsigned<T>, std::type_identity<T>>::type;
+    using U =
+        typename std::conditional_t<std::is_integral_v<T> && O::kUnsigned, std::make_unsigned<T>, std::type_identity<T>>::type;
     const hn::ScalableTag<U> d;
     map(d, d, d, out, a, b, count, [d](auto x, auto y) HWY_ATTR { return O::apply(d, x, y); });
 }

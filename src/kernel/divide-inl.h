@@ -18,7 +18,8 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 __extension__ typedef unsigned __int128 Uint128;
 
-/// n / divisor == (t + ((n - t) >> shift1)) >> shift2, where t is the high half of multiplier * n, for every n of the unsigned type U.
+/// n / divisor == (t + ((n - t) >> shift1)) >> shift2, where t is the high half of multiplier * n, for every n of the unsigned
+/// type U.
 template <class U> struct Reciprocal {
     U multiplier;
     int shift1;
@@ -65,8 +66,7 @@ template <class D, class U> HWY_INLINE hn::Vec<D> divide_signed(D d, hn::Vec<D> 
 template <class T> void divide_integers(void *out, const void *in, std::size_t count, std::uint32_t divisor) {
     using U = std::make_unsigned_t<T>;
     if (divisor > std::numeric_limits<U>::max()) {  // every magnitude is smaller
-        if (count != 0)
-            std::memset(out, 0, count * sizeof(T));
+        if (count != 0) std::memset(out, 0, count * sizeof(T));
         return;
     }
     const hn::ScalableTag<T> d;
@@ -74,9 +74,8 @@ template <class T> void divide_integers(void *out, const void *in, std::size_t c
         const hn::ScalableTag<std::int16_t> wide;
         const hn::Rebind<T, decltype(wide)> narrow;
         const Reciprocal<std::uint16_t> by(divisor);
-        map(narrow, narrow, out, in, count, [=](auto v) HWY_ATTR {
-            return hn::DemoteTo(narrow, divide_signed(wide, hn::PromoteTo(wide, v), by));
-        });
+        map(narrow, narrow, out, in, count,
+            [=](auto v) HWY_ATTR { return hn::DemoteTo(narrow, divide_signed(wide, hn::PromoteTo(wide, v), by)); });
     } else if constexpr (std::is_signed_v<T>) {
         const Reciprocal<U> by(divisor);
         map(d, d, out, in, count, [d, by](auto v) HWY_ATTR { return divide_signed(d, v, by); });

@@ -1,5 +1,6 @@
 // float16 and bfloat16 to float32 and back, the same on every instruction set: round to nearest even, infinities, subnormals and
-// signed zeros right, and every NaN narrowed to the one quiet NaN. Highway 1.0.3's own demotions truncate or lose NaN on some targets.
+// signed zeros right, and every NaN narrowed to the one quiet NaN. Highway 1.0.3's own demotions truncate or lose NaN on some
+// targets.
 #if defined(PCCL_KERNEL_HALF_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_HALF_INL_H_
 #undef PCCL_KERNEL_HALF_INL_H_
@@ -17,7 +18,8 @@ using FloatBits = hn::RebindToUnsigned<Floats>;
 using FloatInts = hn::RebindToSigned<Floats>;
 using Halves = hn::Rebind<std::uint16_t, Floats>;  ///< as many as there are floats in a vector
 
-/// v, with every NaN replaced by the positive quiet NaN without payload. The sum of two NaNs depends on the machine; this does not.
+/// v, with every NaN replaced by the positive quiet NaN without payload. The sum of two NaNs depends on the machine; this does
+/// not.
 template <class D> HWY_INLINE hn::Vec<D> canonical(D d, hn::Vec<D> v) {
     constexpr bool kDouble = sizeof(hn::TFromD<D>) == 8;
     using Bits = hn::TFromD<hn::RebindToUnsigned<D>>;
@@ -27,9 +29,7 @@ template <class D> HWY_INLINE hn::Vec<D> canonical(D d, hn::Vec<D> v) {
 }
 
 /// The low half of each 32-bit lane, whose high half is zero.
-HWY_INLINE hn::Vec<Halves> low_halves(hn::Vec<FloatBits> v) {
-    return hn::DemoteTo(Halves(), hn::BitCast(FloatInts(), v));
-}
+HWY_INLINE hn::Vec<Halves> low_halves(hn::Vec<FloatBits> v) { return hn::DemoteTo(Halves(), hn::BitCast(FloatInts(), v)); }
 
 struct BFloat16 {
     static HWY_INLINE hn::Vec<Floats> widen(hn::Vec<Halves> v) {

@@ -1,6 +1,7 @@
 // XXH3-64 whose loop over long inputs is as wide as the machine: xxhash.h alone would choose the width at compile time.
 //
-// The loop is that of the XXH3 specification (64-byte stripes, blocks of 16, scrambled after each); tests compare it with xxhash's own.
+// The loop is that of the XXH3 specification (64-byte stripes, blocks of 16, scrambled after each); tests compare it with
+// xxhash's own.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -93,8 +94,7 @@ std::uint64_t checksum_long(const std::uint8_t *data, std::size_t bytes) {
         const std::size_t now = std::min(left, kStripesPerBlock);
         for (std::size_t i = 0; i < now; ++i, stripe += kStripeBytes)
             accumulate(acc, stripe, secret + 8 * i);
-        if (now == kStripesPerBlock)
-            scramble(acc, secret + kSecretBytes - kStripeBytes);
+        if (now == kStripesPerBlock) scramble(acc, secret + kSecretBytes - kStripeBytes);
         left -= now;
     }
     accumulate(acc, data + bytes - kStripeBytes, secret + kSecretBytes - kStripeBytes - 7);
@@ -114,8 +114,7 @@ namespace pccl::kernel {
 HWY_EXPORT(checksum_long);
 
 std::uint64_t checksum(const void *data, std::size_t bytes) {
-    if (bytes <= kShortBytes)
-        return XXH3_64bits(data, bytes);
+    if (bytes <= kShortBytes) return XXH3_64bits(data, bytes);
     return HWY_DYNAMIC_DISPATCH(checksum_long)(static_cast<const std::uint8_t *>(data), bytes);
 }
 

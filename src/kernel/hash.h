@@ -21,7 +21,8 @@ struct ContentHash {
 /// One checksum per 1 MiB chunk of the data; the last may be shorter; none for empty data.
 std::vector<std::uint64_t> chunk_checksums(const void *data, std::size_t bytes);
 
-/// The hash of the list: two tensors of equal size with equal hashes hold the same bytes. The list is hashed as little-endian words.
+/// The hash of the list: two tensors of equal size with equal hashes hold the same bytes. The list is hashed as little-endian
+/// words.
 ContentHash content_hash(std::span<const std::uint64_t> chunk_checksums);
 
 }  // namespace pccl::kernel

@@ -1,7 +1,7 @@
 // Loops over buffers of any alignment and any count: whole vectors, then one more on padded copies of what is left.
 //
-// Step i loads all its inputs before it stores, and steps ascend; so `out` may be an input of the same element size, and narrowing
-// in place is safe. No byte outside the buffers is touched.
+// Step i loads all its inputs before it stores, and steps ascend; so `out` may be an input of the same element size, and
+// narrowing in place is safe. No byte outside the buffers is touched.
 #if defined(PCCL_KERNEL_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_LANES_INL_H_
 #undef PCCL_KERNEL_LANES_INL_H_
@@ -51,8 +51,7 @@ HWY_INLINE void map(DOut d_out, DIn d_in, void *out, const void *in, std::size_t
     std::size_t i = 0;
     for (; i + lanes <= count; i += lanes)
         store(d_out, out, i, f(load(d_in, in, i)));
-    if (i < count)
-        store_tail(d_out, out, i, count - i, f(load_tail(d_in, in, i, count - i)));
+    if (i < count) store_tail(d_out, out, i, count - i, f(load_tail(d_in, in, i, count - i)));
 }
 
 /// out[i] = f(a[i], b[i]).

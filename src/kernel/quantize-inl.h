@@ -77,8 +77,7 @@ HWY_INLINE void encode(const Encoder<C> &how, bool is_signed, std::uint8_t *code
     const auto up = hn::Set(d, how.up), base = hn::Set(d, how.base), inverse = hn::Set(d, how.inverse);
     for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d)) {
         auto x = load(d, block, i);
-        if constexpr (!kPlain)
-            x = hn::Mul(x, up);
+        if constexpr (!kPlain) x = hn::Mul(x, up);
         const auto t = hn::Mul(hn::Sub(x, base), inverse);
         store(d_code, codes, i, flip(d_code, to_codes<U>(d, t, how.zero), is_signed));
     }
@@ -101,8 +100,7 @@ HWY_INLINE void decode(const Decoder<C> &how, bool is_signed, void *out, const s
     for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d)) {
         const auto u = to_floats<U>(d, flip(d_code, load(d_code, codes, i), is_signed));
         auto value = hn::Add(hn::Mul(hn::Sub(u, zero), scale), base);
-        if constexpr (!kPlain)
-            value = hn::Min(hn::Max(hn::Mul(value, down), hn::Neg(largest)), largest);
+        if constexpr (!kPlain) value = hn::Min(hn::Max(hn::Mul(value, down), hn::Neg(largest)), largest);
         store(d, out, i, value);
     }
 }

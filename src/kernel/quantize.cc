@@ -19,12 +19,8 @@ HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
 
 /// Elements of one block, or their packed form, where a caller's buffer will not do.
-template <class C> struct BlockBuffer {
-    alignas(64) C values[kQuantBlock];
-};
-template <class U, class C> struct PackedBuffer {
-    std::uint8_t bytes[sizeof(Range<C>) + kQuantBlock * sizeof(U)];
-};
+template <class C> struct BlockBuffer { alignas(64) C values[kQuantBlock]; };
+template <class U, class C> struct PackedBuffer { std::uint8_t bytes[sizeof(Range<C>) + kQuantBlock * sizeof(U)]; };
 
 HWY_INLINE void widen_floats(Type from, void *out, const void *in, std::size_t count) {
     if (from == Type::f16)
@@ -67,7 +63,8 @@ template <class U, class C> void pack(Quantization how, Type from, std::uint8_t 
     }
 }
 
-/// Calls use(values, i, n) for each block, which holds elements [i, i + n); unpacks into `direct + i` if not null and n allows it.
+/// Calls use(values, i, n) for each block, which holds elements [i, i + n); unpacks into `direct + i` if not null and n allows
+/// it.
 template <class U, class C, class Use>
 HWY_INLINE void unpack(Quantization how, std::uint8_t *direct, const std::uint8_t *packed, std::size_t count, Use use) {
     BlockBuffer<C> buffer;
@@ -87,14 +84,15 @@ HWY_INLINE void unpack(Quantization how, std::uint8_t *direct, const std::uint8_
     }
 }
 
-template <class U, class C> void unpack_plain(Quantization how, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
+template <class U, class C>
+void unpack_plain(Quantization how, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
     unpack<U, C>(how, out, packed, count, [out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
-        if (n < kQuantBlock)
-            std::memcpy(out + i * sizeof(C), values, n * sizeof(C));
+        if (n < kQuantBlock) std::memcpy(out + i * sizeof(C), values, n * sizeof(C));
     });
 }
 
-template <class U> void unpack_halves(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
+template <class U>
+void unpack_halves(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
     unpack<U, float>(how, nullptr, packed, count, [to, out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
         narrow_floats(to, out + i * 2, values, n);
     });
@@ -127,15 +125,18 @@ void pack_here(Quantization how, Type from, std::uint8_t *out, const std::uint8_
 void unpack_here(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
     const bool bytes = size_of(how.type) == 1;
     if (to == Type::f64)
-        bytes ? unpack_plain<std::uint8_t, double>(how, out, packed, count) : unpack_plain<std::uint16_t, double>(how, out, packed, count);
+        bytes ? unpack_plain<std::uint8_t, double>(how, out, packed, count)
+              : unpack_plain<std::uint16_t, double>(how, out, packed, count);
     else if (to == Type::f32)
-        bytes ? unpack_plain<std::uint8_t, float>(how, out, packed, count) : unpack_plain<std::uint16_t, float>(how, out, packed, count);
+        bytes ? unpack_plain<std::uint8_t, float>(how, out, packed, count)
+              : unpack_plain<std::uint16_t, float>(how, out, packed, count);
     else
-        bytes ? unpack_halves<std::uint8_t>(how, to, out, packed, count) : unpack_halves<std::uint16_t>(how, to, out, packed, count);
+        bytes ? unpack_halves<std::uint8_t>(how, to, out, packed, count)
+              : unpack_halves<std::uint16_t>(how, to, out, packed, count);
 }
 
-void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed, const std::uint8_t *own,
-                         std::size_t count) {
+void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed,
+                         const std::uint8_t *own, std::size_t count) {
     const bool bytes = size_of(how.type) == 1;
     if (operand == Type::f64)
         bytes ? unpack_combine<std::uint8_t, double>(how, operand, op, out, packed, own, count)
@@ -179,7 +180,8 @@ void dequantize(Quantization how, Type operand, void *out, const void *packed, s
     HWY_DYNAMIC_DISPATCH(unpack_here)(how, compute_type(operand), bytes_at(out), bytes_at(packed), count);
 }
 
-void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own, std::size_t count) {
+void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own,
+                        std::size_t count) {
     HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
 }
 

@@ -1,29 +1,35 @@
 // Packing of floating-point elements into 8- or 16-bit integers, per block of kQuantBlock elements with its own range in band.
 //
-// Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes and
-// the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
-// Signs of zeros are not kept. `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever they
-// are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
+// Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
+// and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
+// Signs of zeros are not kept. `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
+// they are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
 // Layout. Blocks follow each other without padding, the last one with as many elements as are left:
 //
 //     C first; C second; codes of the block's elements         (all little endian)
 //
-// A code is an integer of how.type; u is the code counted from the type's lowest value (code, code + 128 or code + 32768), and L the
-// number of steps (255 or 65535). All arithmetic below is IEEE arithmetic in C, each operation rounded to nearest even, none fused.
+// A code is an integer of how.type; u is the code counted from the type's lowest value (code, code + 128 or code + 32768), and L
+// the number of steps (255 or 65535). All arithmetic below is IEEE arithmetic in C, each operation rounded to nearest even.
 //
-//   min_max            first = the block's minimum, second = its maximum. With m = max(|first|, |second|), up = 1/4 if m >= H, 2^S if
-//                      m < T, else 1 (f32: H = 2^126, T = 2^-60, S = 64; f64: H = 2^1022, T = 2^-900, S = 200), so that neither the
-//                      range overflows nor the step vanishes:
-//                          base  = first * up
-//                          step  = (second * up - base) / L
-//                          value = (u * step + base) / up
-//   zero_point_scale   first = scale, second = zero point z, an integer that need not be a code (up to 2^22 for f32, 2^50 for f64):
-//                          value = (u - z) * scale
-//                      0.0 in a block comes back as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
+//   min_max: first = the block's minimum, second = its maximum.
+//
+//       base  = first * up
+//       step  = (second * up - base) / L
+//       value = (u * step + base) / up
+//
+//     `up` keeps the range from overflowing and the step from vanishing. With m = max(|first|, |second|):
+//       C = f32:  up = 1/4 if m >= 2^126,   2^64  if m < 2^-60,   else 1
+//       C = f64:  up = 1/4 if m >= 2^1022,  2^200 if m < 2^-900,  else 1
+//
+//   zero_point_scale: first = scale, second = zero point z, an integer that need not be a code (to 2^22 for f32, 2^50 for f64).
+//
+//       value = (u - z) * scale
+//
+//     0.0 in a block comes back as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
 //
 // A value beyond C's largest finite number is that number. Where first or second is not finite, every value is the quiet NaN.
-// The sender rounds each element to the nearest u; error at most half a step and the roundings above.
+// The sender rounds each element to the nearest u; the error is at most half a step, and the roundings above.
 #pragma once
 
 #include "kernel/types.h"
@@ -45,8 +51,8 @@ void quantize_input(Quantization how, Type operand, void *out, const void *in, s
 /// Unpacks into the compute type.
 void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count);
 
-/// out[i] = unpacked[i] op own[i]: out in the compute type, own in the operand type. avg adds. `out` may equal `own` if these types are
-/// the same. NaN and zeros as in reduce.h.
+/// out[i] = unpacked[i] op own[i]: out in the compute type, own in the operand type. avg adds. `out` may equal `own` if these
+/// types are the same. NaN and zeros as in reduce.h.
 void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own, std::size_t count);
 
 /// Unpacks into the operand type (what every peer stores as its result).

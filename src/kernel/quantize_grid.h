@@ -1,5 +1,6 @@
-// The numbers with which one block is quantized: from its minimum and maximum to the two on the wire and the sender's factors, and from
-// the two on the wire to the receiver's factors. The formulas are those of quantize.h; here are the choices that they leave open.
+// The numbers with which one block is quantized: from its minimum and maximum to the two on the wire and the sender's factors,
+// and from the two on the wire to the receiver's factors. The formulas are those of quantize.h; here are the choices that they
+// leave open.
 #pragma once
 
 #include <algorithm>

@@ -74,8 +74,7 @@ HWY_EXPORT(target_name_here);
 namespace {
 
 void copy(Type type, void *out, const void *in, std::size_t count) {
-    if (out != in && count != 0)
-        std::memmove(out, in, count * size_of(type));
+    if (out != in && count != 0) std::memmove(out, in, count * size_of(type));
 }
 
 }  // namespace

@@ -36,9 +36,7 @@ constexpr std::size_t size_of(Type type) {
     return 0;
 }
 
-constexpr bool is_float(Type type) {
-    return type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64;
-}
+constexpr bool is_float(Type type) { return type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64; }
 
 /// The type in which partial results of `type` are kept and travel: 16-bit floats accumulate in float32, so that neither their
 /// range nor their precision limits a sum. Maxima and minima need no wider type.

@@ -49,8 +49,7 @@ TEST(KernelCombine, EqualsThePlainReferenceForEveryTypeOperatorCountAndAlignment
     std::mt19937_64 random(kSeed);
     for (const Case &c : combine_cases()) {
         const bool repeats = c.how.a_is_input != c.how.b_is_input && c.a == c.b;  // another case has the same types
-        if (repeats)
-            continue;
+        if (repeats) continue;
         for (const std::size_t count : test_counts()) {
             const auto a = reference::elements(c.a, count, random);
             const auto b = reference::elements(c.b, count, random);
@@ -64,8 +63,7 @@ TEST(KernelCombine, EqualsThePlainReferenceForEveryTypeOperatorCountAndAlignment
                 ASSERT_EQ(out.contents(), want) << describe(c, count);
                 ASSERT_TRUE(out.guards_hold()) << describe(c, count);
             });
-            if (HasFatalFailure())
-                return;
+            if (HasFatalFailure()) return;
         }
     }
 }
@@ -91,8 +89,7 @@ TEST(KernelCombine, MayOverwriteEitherOperandOfTheSameSize) {
                     ASSERT_EQ(in_b.contents(), want) << describe(c, count);
                 }
             });
-            if (HasFatalFailure())
-                return;
+            if (HasFatalFailure()) return;
         }
     }
 }
@@ -166,8 +163,8 @@ TEST(KernelHalf, NarrowingRoundsToNearestEvenAtEveryValueAndTie) {
 }
 
 std::vector<std::uint32_t> divisors() {
-    return {1, 2, 3, 5, 7, 8, 10, 100, 127, 128, 129, 255, 256, 257, 1000, 32767, 32768, 65535, 65536, 65537, 1000003, 0x7FFFFFFF,
-            0x80000000, 0x80000001, 0xFFFFFFFF};
+    return {1,   2,    3,     5,     7,     8,     10,    100,     127,        128,        129,        255,       256,
+            257, 1000, 32767, 32768, 65535, 65536, 65537, 1000003, 0x7FFFFFFF, 0x80000000, 0x80000001, 0xFFFFFFFF};
 }
 
 TEST(KernelFinish, AverageDividesAsTheReferenceDoesInPlaceOrNot) {
@@ -194,8 +191,7 @@ TEST(KernelFinish, AverageDividesAsTheReferenceDoesInPlaceOrNot) {
                 ASSERT_EQ(in_place, want) << name_of(type) << " in place, count " << count << " divisor " << divisor;
                 ASSERT_TRUE(from.guards_hold());
             });
-            if (HasFatalFailure())
-                return;
+            if (HasFatalFailure()) return;
         }
     }
 }
@@ -251,7 +247,7 @@ TEST(KernelFinish, NarrowsOrCopiesForTheOtherOperators) {
                     want.resize(count * 2);
                     for (std::size_t i = 0; i < count; ++i)
                         reference::write(want.data() + 2 * i, reference::encode(reference::format_of(type),
-                                                                               reference::read<float>(in.data() + 4 * i)));
+                                                                                reference::read<float>(in.data() + 4 * i)));
                 }
                 on_every_target([&](std::int64_t) {
                     Buffer from(in.size(), 1), to(want.size(), 2);
@@ -274,8 +270,7 @@ TEST(KernelWiden, CopiesWhereTheAccumulatorIsTheTypeItself) {
         const auto type = static_cast<Type>(t);
         const auto in = reference::elements(type, 77, random);
         for (const Op op : {Op::sum, Op::max}) {
-            if (accumulator(type, op) != type)
-                continue;
+            if (accumulator(type, op) != type) continue;
             Buffer out(in.size(), 5);
             widen(type, op, out.data(), in.data(), 77);
             ASSERT_EQ(out.contents(), in);

@@ -1,5 +1,5 @@
-// The kernels' arithmetic once more, one element at a time, in plain C++ and by other means than theirs: halves through exact doubles
-// and ldexp, integers through 128-bit ones.
+// The kernels' arithmetic once more, one element at a time, in plain C++ and by other means than theirs: halves through exact
+// doubles and ldexp, integers through 128-bit ones.
 #pragma once
 
 #include <bit>
@@ -31,25 +31,20 @@ inline const HalfFormat &format_of(Type type) { return type == Type::f16 ? kF16 
 inline double decode(const HalfFormat &f, std::uint16_t bits) {
     const double sign = bits & 0x8000 ? -1 : 1;
     const int magnitude = bits & 0x7FFF;
-    if (magnitude > f.infinity)
-        return std::numeric_limits<double>::quiet_NaN();
-    if (magnitude == f.infinity)
-        return sign * std::numeric_limits<double>::infinity();
+    if (magnitude > f.infinity) return std::numeric_limits<double>::quiet_NaN();
+    if (magnitude == f.infinity) return sign * std::numeric_limits<double>::infinity();
     const int exponent = magnitude >> f.mantissa_bits;
     const int mantissa = magnitude & ((1 << f.mantissa_bits) - 1);
-    if (exponent == 0)
-        return sign * std::ldexp(mantissa, f.smallest_exponent);
+    if (exponent == 0) return sign * std::ldexp(mantissa, f.smallest_exponent);
     return sign * std::ldexp(mantissa + (1 << f.mantissa_bits), exponent - 1 + f.smallest_exponent);
 }
 
 /// Round to nearest even; every NaN is the quiet one.
 inline std::uint16_t encode(const HalfFormat &f, double value) {
-    if (std::isnan(value))
-        return f.quiet;
+    if (std::isnan(value)) return f.quiet;
     const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
     value = std::fabs(value);
-    if (std::isinf(value))
-        return sign | f.infinity;
+    if (std::isinf(value)) return sign | f.infinity;
     const int unit = value == 0 ? f.smallest_exponent : std::max(std::ilogb(value) - f.mantissa_bits, f.smallest_exponent);
     const double units = std::nearbyint(std::ldexp(value, -unit));
     // Units of the binade, counted on from the smallest: the mantissa's carry moves the exponent by itself.
@@ -93,8 +88,7 @@ template <class T> void write(void *to, T value) { std::memcpy(to, &value, sizeo
 
 /// A float operand of any of the 16- and 32-bit types.
 inline float read_float(Type type, const void *from) {
-    if (type == Type::f32)
-        return read<float>(from);
+    if (type == Type::f32) return read<float>(from);
     return static_cast<float>(decode(format_of(type), read<std::uint16_t>(from)));
 }
 

@@ -33,7 +33,7 @@ template <class Body> void on_every_target(Body body) {
 
 /// `bytes` bytes at an address that is `offset` past a multiple of 64, between guards that must not change.
 class Buffer {
-  public:
+public:
     explicit Buffer(std::size_t bytes, std::size_t offset = 0) : bytes_(bytes), all_(bytes + offset + 2 * kGuard + 64, kFill) {
         const auto base = reinterpret_cast<std::uintptr_t>(all_.data()) + kGuard;
         start_ = (base + 63) / 64 * 64 - base + kGuard + offset;
@@ -45,18 +45,16 @@ class Buffer {
     const std::uint8_t *data() const { return all_.data() + start_; }
     std::size_t size() const { return bytes_; }
     void assign(const std::vector<std::uint8_t> &from) {
-        if (!from.empty())
-            std::memcpy(data(), from.data(), from.size());
+        if (!from.empty()) std::memcpy(data(), from.data(), from.size());
     }
     std::vector<std::uint8_t> contents() const { return {data(), data() + bytes_}; }
     bool guards_hold() const {
         for (std::size_t i = 0; i < all_.size(); ++i)
-            if ((i < start_ || i >= start_ + bytes_) && all_[i] != kFill)
-                return false;
+            if ((i < start_ || i >= start_ + bytes_) && all_[i] != kFill) return false;
         return true;
     }
 
-  private:
+private:
     static constexpr std::size_t kGuard = 64;
     static constexpr std::uint8_t kFill = 0xA5;
     std::size_t bytes_;
