@@ -1,0 +1,152 @@
+// pccl-master: the membership service of one run, until it is told to stop.
+//
+// One line on standard output says that it serves and where, so that scripts can wait for it; the log goes to standard error.
+#include <pccl/pccl.h>
+
+#include "api/listen_address.h"
+#include "base/time.h"
+
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include <strings.h>
+
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 64;
+constexpr const char *kExamples = R"(
+Examples:
+  pccl-master                                  all IPv4 addresses, port 48148
+  pccl-master --listen 127.0.0.1:0             any free port of this machine; read it from the line on standard output
+  pccl-master --listen '[::]:48148'            IPv6 and IPv4
+  pccl-master --heartbeat-timeout 3s --log-level debug
+
+When it serves it prints one line:  pccl-master: listening on 127.0.0.1:48148
+It ends on SIGINT (Ctrl-C) or SIGTERM; peers see their connection close. Durations are written 500ms, 10s, 2m.
+Exit status: 0 when told to stop, 1 if it cannot serve, 64 for a mistake in the command line.
+)";
+
+struct Options {
+    std::string listen = "0.0.0.0:48148";
+    std::string log_level = "INFO";
+    std::string heartbeat_timeout = "10s";
+    std::string misuse_grace = "10s";
+    std::uint32_t max_connections = 8192;
+};
+
+std::string version() {
+    int number = 0;
+    static_cast<void>(pcclGetVersion(&number));
+    return "pccl-master " + std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." +
+           std::to_string(number % 100);
+}
+
+std::string check_duration(const std::string &text) {
+    const auto duration = pccl::parse_duration(text);
+    const bool fits = duration && *duration >= std::chrono::milliseconds(1) &&
+                      *duration <= std::chrono::milliseconds(std::numeric_limits<std::uint32_t>::max());
+    return fits ? "" : "'" + text + "' is no duration; write 500ms, 10s or 2m";
+}
+
+std::uint32_t milliseconds_of(const std::string &text) {
+    return static_cast<std::uint32_t>(pccl::parse_duration(text).value_or(pccl::Duration{}).count() / 1000);
+}
+
+/// Says what failed, with the library's words.
+int failed() {
+    std::fprintf(stderr, "pccl-master: %s\n", pcclGetLastError());
+    return kExitFailure;
+}
+
+struct Destroy {
+    void operator()(pcclMasterInstance_t *master) const { static_cast<void>(pcclDestroyMaster(master)); }
+};
+
+int serve(const Options &options) {
+    // Before any thread exists, so that only sigwait below takes these signals. A closed standard output must not end the
+    // service.
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGINT);
+    sigaddset(&ending, SIGTERM);
+    sigprocmask(SIG_BLOCK, &ending, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    setenv("PCCL_LOG_LEVEL", options.log_level.c_str(), 1);
+
+    if (pcclInit() != pcclSuccess) return failed();
+    auto listen = pccl::api::parse_listen_address(options.listen);
+    if (!listen) {
+        std::fprintf(stderr, "pccl-master: --listen %s\n", listen.error().what.c_str());
+        return kExitFailure;
+    }
+    const std::string address = to_string(*listen);
+    pcclMasterConfig_t config;
+    static_cast<void>(pcclMasterConfigInit(&config));
+    config.listen_address = address.c_str();
+    config.heartbeat_timeout_ms = milliseconds_of(options.heartbeat_timeout);
+    config.misuse_grace_ms = milliseconds_of(options.misuse_grace);
+    config.max_connections = options.max_connections;
+
+    pcclMasterInstance_t *handle = nullptr;
+    if (pcclCreateMasterWithConfig(&config, &handle) != pcclSuccess) return failed();
+    const std::unique_ptr<pcclMasterInstance_t, Destroy> master(handle);
+    if (pcclMasterGetPort(handle, &listen->port) != pcclSuccess) return failed();
+    if (pcclRunMaster(handle) != pcclSuccess) return failed();
+    std::printf("pccl-master: listening on %s\n", to_string(*listen).c_str());
+    std::fflush(stdout);
+
+    int signal = 0;
+    sigwait(&ending, &signal);
+    if (strcasecmp(options.log_level.c_str(), "INFO") == 0 || strcasecmp(options.log_level.c_str(), "DEBUG") == 0)
+        std::fprintf(stderr, "pccl-master: stopping (%s)\n", signal == SIGINT ? "SIGINT" : "SIGTERM");
+    if (pcclInterruptMaster(handle) != pcclSuccess) return failed();
+    if (pcclMasterAwaitTermination(handle) != pcclSuccess) return failed();
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+    Options options;
+    if (const char *level = std::getenv("PCCL_LOG_LEVEL"); level && *level) options.log_level = level;
+    CLI::App app{"Keeps the membership of one run of PCCL peers. It never touches their data.", "pccl-master"};
+    app.footer(kExamples);
+    app.set_version_flag("--version", version());
+    app.add_option("--listen", options.listen, "HOST:PORT, :PORT or [IPv6]:PORT; port 0 takes any free one")
+        ->type_name("ADDRESS")
+        ->capture_default_str();
+    app.add_option("--log-level", options.log_level, "least level that is logged; default from PCCL_LOG_LEVEL, else INFO")
+        ->type_name("LEVEL")
+        ->transform(CLI::IsMember({"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"}, CLI::ignore_case))
+        ->capture_default_str();
+    app.add_option("--heartbeat-timeout", options.heartbeat_timeout, "a peer silent for longer is removed")
+        ->type_name("DURATION")
+        ->check(check_duration)
+        ->capture_default_str();
+    app.add_option("--misuse-grace", options.misuse_grace, "callers in calls that can never meet are failed after this")
+        ->type_name("DURATION")
+        ->check(check_duration)
+        ->capture_default_str();
+    app.add_option("--max-connections", options.max_connections, "open connections, peers and strangers together")
+        ->type_name("COUNT")
+        ->check(CLI::Range(1, 1000000))
+        ->capture_default_str();
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError &error) {
+        return app.exit(error) == 0 ? 0 : kExitUsage;
+    }
+    try {
+        return serve(options);
+    } catch (const std::exception &error) {
+        std::fprintf(stderr, "pccl-master: %s\n", error.what());
+        return kExitFailure;
+    }
+}
