@@ -17,6 +17,7 @@ void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
 }
 
 std::optional<Time> Peer::next_timeout() const {
+    if (state_ == State::greeting) return master_heard_ + wire::kHelloTimeout;
     if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
     Time next = next_heartbeat_;
     for (const auto &[id, op] : ops_) {
@@ -200,6 +201,10 @@ void Peer::on(const SyncPulled &in) {
 }
 
 void Peer::on(const PeerTick &) {
+    if (state_ == State::greeting && now_ - master_heard_ >= wire::kHelloTimeout) {
+        effects_->push_back(HangUp{});
+        return end_everything(pcclMasterConnectionFailed, "whoever listens at the master's address does not answer as a PCCL master");
+    }
     if (state_ != State::newcomer && state_ != State::member) return;
     if (now_ - master_heard_ > master_timeout_) {
         effects_->push_back(HangUp{});

@@ -1,0 +1,102 @@
+// How a communicator is made from its parameters.
+#include <pccl/pccl.h>
+#include <pccl/ports.h>
+
+#include <cstring>
+
+#include "api/comm.h"
+#include "api/state.h"
+
+using pccl::Error;
+using pccl::Result;
+using pccl::api::fail;
+using pccl::api::guarded_initialized;
+
+namespace {
+
+Error invalid(std::string what) { return {pcclInvalidArgument, std::move(what)}; }
+
+/// Fields that a caller built against an older header does not have keep their defaults.
+pcclCommConfig_t complete(const pcclCommConfig_t &config) {
+    pcclCommConfig_t whole{};
+    std::memcpy(&whole, &config, std::min(config.struct_size, sizeof whole));
+    return whole;
+}
+
+Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
+    pccl::peer::Options options;
+    if (!config.master_address) return invalid("config->master_address is NULL");
+    auto master = pccl::parse_host_port(config.master_address);
+    if (!master) return master.error();
+    if (master->host.empty()) return invalid(std::string("config->master_address '") + config.master_address + "' names no host");
+    options.master = *master;
+    if (options.master.port == 0) options.master.port = CCOIP_PROTOCOL_PORT_MASTER;
+    options.group = pccl::GroupId{config.peer_group};
+    options.lanes = config.p2p_connection_pool_size;
+    if (options.lanes > pccl::wire::kMaxLanes) {
+        return invalid("p2p_connection_pool_size is " + std::to_string(options.lanes) + "; at most " +
+                       std::to_string(pccl::wire::kMaxLanes) + " connections make a link");
+    }
+    if (config.listen_address) {
+        if (!pccl::parse_ip(config.listen_address)) {
+            return invalid(std::string("config->listen_address '") + config.listen_address + "' is not an IP address");
+        }
+        options.listen_host = config.listen_address;
+    }
+    if (config.listen_port_first != 0) options.port_first = config.listen_port_first;
+    const std::uint32_t last = config.listen_port_last != 0 ? config.listen_port_last : options.port_first + 1023u;
+    options.port_last = static_cast<std::uint16_t>(std::min<std::uint32_t>(last, 65535));
+    if (options.port_last < options.port_first) {
+        return invalid("the port range " + std::to_string(options.port_first) + " to " + std::to_string(options.port_last) + " is empty");
+    }
+    if (config.advertise_address) {
+        auto advertise = pccl::parse_host_port(config.advertise_address);
+        if (!advertise) return advertise.error();
+        options.advertise = *advertise;
+    }
+    if (config.connect_timeout_ms != 0) options.connect_timeout = std::chrono::milliseconds(config.connect_timeout_ms);
+    return options;
+}
+
+}  // namespace
+
+extern "C" {
+
+pcclResult_t pcclCommConfigInit(pcclCommConfig_t *config) {
+    if (!config) return fail(invalid("config is NULL"));
+    *config = {};
+    config->struct_size = sizeof *config;
+    return pcclSuccess;
+}
+
+pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pcclComm_t **comm_out) {
+    return guarded_initialized([&] {
+        if (!config) return fail(invalid("config is NULL"));
+        if (!comm_out) return fail(invalid("comm_out is NULL"));
+        if (config->struct_size < offsetof(pcclCommConfig_t, peer_group) || config->struct_size > 4096) {
+            return fail(invalid("config->struct_size is not set: call pcclCommConfigInit first"));
+        }
+        const auto options = to_options(complete(*config));
+        if (!options) return fail(options.error());
+        *comm_out = new pcclComm_t(*options);
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *params, pcclComm_t **comm_out) {
+    return guarded_initialized([&] {
+        if (!params) return fail(invalid("params is NULL"));
+        const auto protocol = params->master_address.inet.protocol;
+        if (protocol != inetIPv4 && protocol != inetIPv6) return fail(invalid("params->master_address has an unknown protocol"));
+        if (params->master_address.port == 0) return fail(invalid("params->master_address has port 0"));
+        const std::string master = pccl::to_string(pccl::from_c(params->master_address));
+        pcclCommConfig_t config;
+        (void)pcclCommConfigInit(&config);
+        config.master_address = master.c_str();
+        config.peer_group = params->peer_group;
+        config.p2p_connection_pool_size = params->p2p_connection_pool_size;
+        return pcclCreateCommunicatorWithConfig(&config, comm_out);
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,259 @@
+#include "peer/runtime.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <cfenv>
+
+#include <asio/post.hpp>
+
+#include "base/log.h"
+#include "peer/endpoint.h"
+
+namespace pccl::peer {
+
+using namespace protocol;
+
+namespace {
+
+/// How often the protocol is asked whether something is due; its finest deadline is a tenth of a second.
+constexpr Duration kTick = std::chrono::milliseconds(25);
+
+PeerOptions peer_options(const Options &options) {
+    PeerOptions result;
+    result.group = options.group;
+    result.lanes = options.lanes;
+    return result;
+}
+
+/// Signals belong to the trainer's threads.
+void block_signals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+}  // namespace
+
+Runtime::Runtime(const Options &options)
+    : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
+      engine_(*this, links_), transfer_(*this, links_), prober_(*this, links_) {
+    thread_ = std::thread([this] {
+        block_signals();
+        std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
+        pthread_setname_np(pthread_self(), "pccl-io");
+        tick();
+        io_.run();
+    });
+}
+
+Runtime::~Runtime() {
+    asio::post(io_, [this] {
+        feed(LeaveRun{});
+        const auto stop = [this] { io_.stop(); };
+        if (control_) control_->hang_up(stop);
+        else stop();
+    });
+    thread_.join();
+}
+
+// -------------------------------------------------------------------------------------------------------------- any thread --
+
+CallPtr Runtime::submit(CallPtr call, std::function<PeerInput(CallId)> make) {
+    const CallId id{next_call_++};
+    asio::post(io_, [this, call, id, make = std::move(make)] {
+        calls_[id] = call;
+        feed(make(id));
+    });
+    return call;
+}
+
+CallPtr Runtime::connect() {
+    auto call = std::make_shared<Call>();
+    const CallId id{next_call_++};
+    asio::post(io_, [this, call, id] { prepare_to_connect(call, id); });
+    return call;
+}
+CallPtr Runtime::update_topology() {
+    return submit(std::make_shared<Call>(), [](CallId id) { return UpdateTopology{id}; });
+}
+CallPtr Runtime::are_peers_pending() {
+    return submit(std::make_shared<Call>(), [](CallId id) { return ArePending{id}; });
+}
+CallPtr Runtime::optimize_topology() {
+    return submit(std::make_shared<Call>(), [](CallId id) { return OptimizeTopology{id}; });
+}
+CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
+    auto call = std::make_shared<Call>();
+    call->reduce.send = request.send;
+    call->reduce.recv = request.recv;
+    call->reduce.what = request.what;
+    return submit(call, [tag](CallId id) { return Reduce{id, tag}; });
+}
+CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
+    auto call = std::make_shared<Call>();
+    call->sync = session;
+    const CallId id{next_call_++};
+    asio::post(io_, [this, call, id, session, offer = std::move(offer)] {
+        calls_[id] = call;
+        feed(Synchronize{id, offer});
+    });
+    return call;
+}
+void Runtime::abort() {
+    asio::post(io_, [this] { feed(AbortCalls{}); });
+}
+
+World Runtime::world() const {
+    const std::lock_guard lock(world_mutex_);
+    return world_;
+}
+
+// --------------------------------------------------------------------------------------------------------------- I/O thread --
+
+void Runtime::tick() {
+    feed(PeerTick{});
+    ticker_.expires_after(kTick);
+    ticker_.async_wait([this](const asio::error_code &error) {
+        if (!error) tick();
+    });
+}
+
+void Runtime::prepare_to_connect(const CallPtr &call, CallId id) {
+    calls_[id] = call;
+    const auto give_up = [&](const Error &error) {
+        Complete complete{id, error.code, error.what, {}};
+        finish(id, complete);
+    };
+    if (!listening_) {
+        if (const auto status = links_.listen(); !status) return give_up(status.error());
+        listening_ = true;
+    }
+    SocketAddress advertised{{}, options_.advertise.port != 0 ? options_.advertise.port : links_.port()};
+    if (!options_.advertise.host.empty()) {
+        asio::error_code error;
+        asio::ip::tcp::resolver resolver(io_);
+        const auto found = resolver.resolve(options_.advertise.host, "0", error);
+        if (error || found.empty()) {
+            return give_up({pcclInvalidArgument, "cannot resolve advertise_address '" + options_.advertise.host + "': " + error.message()});
+        }
+        advertised.ip = to_ip(found.begin()->endpoint().address());
+    }
+    peer_.set_advertised(advertised);
+    feed(Connect{id});
+}
+
+/// Effects may cause further inputs (a link that is down at once, say): these wait until the effects of the first are carried out.
+void Runtime::feed(PeerInput input) {
+    inputs_.push_back(std::move(input));
+    if (feeding_) return;
+    feeding_ = true;
+    while (!inputs_.empty()) {
+        const PeerInput next = std::move(inputs_.front());
+        inputs_.pop_front();
+        effects_.clear();
+        peer_.step(monotonic_now(), next, effects_);
+        PeerEffects effects;
+        effects.swap(effects_);
+        for (auto &effect : effects) carry_out(effect);
+        effects.swap(effects_);  // its memory is used again
+    }
+    feeding_ = false;
+    if (control_) control_->flush();
+}
+
+void Runtime::carry_out(PeerEffect &effect) {
+    struct Do {
+        Runtime &self;
+        void operator()(DialMaster &) {
+            self.control_ = std::make_shared<Control>(self.io_, static_cast<ControlHost &>(self));
+            self.control_->dial(self.options_.master, self.options_.connect_timeout);
+        }
+        void operator()(HangUp &) {
+            if (self.control_) self.control_->hang_up();
+        }
+        void operator()(Tell &e) {
+            if (self.control_) self.control_->send(e.message);
+        }
+        void operator()(Complete &e) { self.finish(e.call, e); }
+        void operator()(MakeLink &e) { self.links_.make(e.link); }
+        void operator()(DropLink &e) {
+            self.links_.drop(e.other);
+            self.transfer_.link_down(e.other);
+            self.prober_.link_down(e.other);
+        }
+        void operator()(DropAllLinks &) {
+            self.links_.drop_all();
+            self.connected_ = false;
+        }
+        void operator()(StartEpoch &e) { self.engine_.start_epoch(e, self.peer_.id()); }
+        void operator()(StartOp &e) { self.engine_.start(e.op, self.calls_.at(e.call)->reduce); }
+        void operator()(EndOp &e) {
+            self.engine_.end(e.op, e.committed);
+            self.calls_.at(e.call)->committed = e.committed;
+        }
+        void operator()(StartProbe &e) { self.prober_.start(e.probe); }
+        void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
+        void operator()(EndSync &) { self.transfer_.end(); }
+        void operator()(Say &e) {
+            if (log_enabled(e.level)) log(e.level, "%s: %s", to_string(self.peer_.id()).c_str(), e.text.c_str());
+        }
+    };
+    std::visit(Do{*this}, effect);
+}
+
+void Runtime::finish(CallId id, const Complete &complete) {
+    const auto found = calls_.find(id);
+    if (found == calls_.end()) return;
+    const CallPtr call = std::move(found->second);
+    calls_.erase(found);
+    call->code = complete.code;
+    call->why = complete.why;
+    call->pending = complete.pending;
+    call->revision = complete.revision;
+    {
+        const std::lock_guard lock(world_mutex_);
+        world_ = complete.world;
+    }
+    if (complete.world.global > 0) connected_ = true;
+    call->done.store(true, std::memory_order_release);
+    call->done.notify_all();
+}
+
+Intake Runtime::on_link_header(Link &link, const wire::FrameHeader &header) {
+    if (StateTransfer::handles(header.kind)) return transfer_.intake(link, header);
+    if (Prober::handles(header.kind)) return prober_.intake(link, header);
+    return engine_.intake(link, header);
+}
+
+void Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    if (StateTransfer::handles(header.kind)) return transfer_.receive(link, header, payload, keep);
+    if (Prober::handles(header.kind)) return prober_.receive(link, header);
+    engine_.receive(link, header, payload, keep);
+}
+
+void Runtime::on_link_up(Link &link) { feed(LinkEvent{link.other(), link.attempt(), true, ""}); }
+
+void Runtime::on_link_down(Link &link, const std::string &why) {
+    const PeerId other = link.other();
+    const std::uint32_t attempt = link.attempt();
+    links_.forget(link);
+    transfer_.link_down(other);
+    prober_.link_down(other);
+    feed(LinkEvent{other, attempt, false, why});
+}
+
+void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }
+void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why) { feed(OpBroken{op, code, why}); }
+void Runtime::state_pulled(std::uint64_t sync, bool ok, const std::string &why) { feed(SyncPulled{sync, ok, why}); }
+void Runtime::probe_finished(std::uint64_t round, PeerId to, double mbit) { feed(ProbeFinished{round, to, mbit}); }
+void Runtime::control_up() { feed(MasterUp{}); }
+
+void Runtime::control_message(wire::ToPeer message) {
+    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you);
+    feed(FromMaster{std::move(message)});
+}
+
+void Runtime::control_down(const std::string &why) { feed(MasterDown{why}); }
+
+}  // namespace pccl::peer

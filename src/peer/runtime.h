@@ -1,0 +1,109 @@
+// One communicator at work: an I/O thread that carries out what protocol::Peer decides, and the calls of other threads into it.
+//
+// All members but the call interface belong to the I/O thread. A caller posts its request and waits on its own Call; the I/O thread
+// never waits for a caller.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "peer/control.h"
+#include "peer/engine.h"
+#include "peer/link_table.h"
+#include "peer/options.h"
+#include "peer/prober.h"
+#include "peer/state_transfer.h"
+#include "protocol/peer.h"
+
+namespace pccl::peer {
+
+/// A call on its way, shared by the thread that made it and the I/O thread.
+struct Call {
+    std::atomic<bool> done{false};
+    // Valid once done:
+    pcclResult_t code = pcclSuccess;
+    std::string why;
+    bool pending = false;
+    std::uint64_t revision = 0;
+    bool committed = false;  ///< the operation's result stands; else its undo log is to be applied
+
+    ReduceRequest reduce;
+    std::shared_ptr<SyncSession> sync;
+
+    void wait() const { done.wait(false, std::memory_order_acquire); }
+};
+using CallPtr = std::shared_ptr<Call>;
+
+class Runtime final : LinkOwner, EngineHost, StateTransferHost, ProberHost, ControlHost {
+public:
+    explicit Runtime(const Options &options);
+    /// Leaves the run. No other thread may be in a call.
+    ~Runtime() override;
+
+    // From any thread. Each returns at once; wait on the call.
+    CallPtr connect();
+    CallPtr update_topology();
+    CallPtr are_peers_pending();
+    CallPtr optimize_topology();
+    CallPtr all_reduce(Tag tag, const ReduceRequest &request);
+    CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
+    void abort();
+
+    bool connected() const { return connected_.load(); }
+    /// As the last call that returned saw it.
+    protocol::World world() const;
+
+private:
+    CallPtr submit(CallPtr call, std::function<protocol::PeerInput(protocol::CallId)> make);
+    void prepare_to_connect(const CallPtr &call, protocol::CallId id);
+    void feed(protocol::PeerInput input);
+    void carry_out(protocol::PeerEffect &effect);
+    void finish(protocol::CallId id, const protocol::Complete &complete);
+    void tick();
+
+    Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
+    void on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    void on_link_up(Link &link) override;
+    void on_link_down(Link &link, const std::string &why) override;
+    void op_finished(const OpId &op) override;
+    void op_broken(const OpId &op, pcclResult_t code, const std::string &why) override;
+    void state_pulled(std::uint64_t sync, bool ok, const std::string &why) override;
+    void probe_finished(std::uint64_t round, PeerId to, double mbit_per_s) override;
+    void control_up() override;
+    void control_message(wire::ToPeer message) override;
+    void control_down(const std::string &why) override;
+
+    Options options_;
+    asio::io_context io_{1};
+    asio::executor_work_guard<asio::io_context::executor_type> work_;
+    asio::steady_timer ticker_;
+    protocol::Peer peer_;
+    LinkTable links_;
+    Engine engine_;
+    StateTransfer transfer_;
+    Prober prober_;
+    std::shared_ptr<Control> control_;
+    bool listening_ = false;
+
+    std::deque<protocol::PeerInput> inputs_;
+    protocol::PeerEffects effects_;
+    bool feeding_ = false;
+    std::map<protocol::CallId, CallPtr> calls_;
+    std::atomic<std::uint64_t> next_call_{1};
+
+    std::atomic<bool> connected_{false};
+    mutable std::mutex world_mutex_;
+    protocol::World world_;
+    std::thread thread_;  ///< last: it uses all of the above
+};
+
+}  // namespace pccl::peer

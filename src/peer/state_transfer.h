@@ -1,0 +1,115 @@
+// Shared state between peers: serves the tensors this peer has offered, and pulls the chunks that it lacks. I/O thread only.
+//
+// A receiver asks one holder for a tensor's list of chunk checksums, checks the list against the elected content hash, and pulls just the
+// chunks that differ, from all holders at once. Every chunk is checked against the list; a holder that refuses, lies or goes is left out
+// and its chunks are asked for elsewhere. Where the old content is still worth something it is not touched before the commit.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernel/hash.h"
+#include "peer/link_table.h"
+#include "wire/messages.h"
+
+namespace pccl::peer {
+
+struct SharedTensor {
+    std::byte *data = nullptr;
+    std::size_t bytes = 0;
+    std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds
+    kernel::ContentHash hash;              ///< as offered
+
+    std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
+};
+
+/// One call of synchronize: what it offers, and what it gets.
+struct SyncSession {
+    std::vector<SharedTensor> tensors;
+    std::uint64_t tx_bytes = 0, rx_bytes = 0;
+
+    struct Staged {
+        std::unique_ptr<std::byte[]> memory;                 ///< as large as the tensor; only the chunks in `chunks` are touched
+        std::map<std::uint32_t, std::uint64_t> chunks;       ///< held, with their checksums
+    };
+    std::map<std::uint32_t, Staged> staged;  ///< by tensor
+
+    /// Copies what was staged to where it belongs. On the caller's thread, once the transfer has let go.
+    void apply();
+};
+
+class StateTransferHost {
+public:
+    virtual ~StateTransferHost() = default;
+    virtual void state_pulled(std::uint64_t sync, bool ok, const std::string &why) = 0;
+};
+
+class StateTransfer {
+public:
+    StateTransfer(StateTransferHost &host, LinkTable &links) : host_(host), links_(links) {}
+
+    void offer(std::shared_ptr<SyncSession> session);
+    void pull(const wire::SyncPlan &plan);
+    /// Nothing of the session's memory is touched after it.
+    void end();
+
+    static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::state_ask_list && kind <= wire::FrameKind::state_refuse; }
+    Intake intake(Link &link, const wire::FrameHeader &header);
+    void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    void link_down(PeerId other);
+
+private:
+    static constexpr std::size_t kWindow = 8;         ///< chunks asked of one holder at a time
+    static constexpr std::size_t kMaxQueued = 4096;   ///< asked of us by one peer
+
+    /// What one peer has asked of us.
+    struct Server final : Producer {
+        explicit Server(StateTransfer &owner) : transfer(owner) {}
+        bool produce(Link &link, OutFrame &frame) override;
+        StateTransfer &transfer;
+        std::deque<wire::FrameHeader> asked;
+    };
+    struct Tensor {
+        wire::PullTensor plan;
+        std::vector<std::uint64_t> list;
+        std::set<PeerId> excluded;
+        PeerId list_from;
+        bool listed = false;
+    };
+    struct Piece {
+        std::uint32_t tensor, chunk;
+        friend auto operator<=>(const Piece &, const Piece &) = default;
+    };
+
+    bool offered(const wire::FrameHeader &header, const std::byte *payload) const;
+    void serve(Link &link, const wire::FrameHeader &header, const std::byte *payload);
+    void refuse(Link &link, const wire::FrameHeader &header);
+    void ask_list(Tensor &tensor);
+    void take_list(Tensor &tensor, PeerId from, const wire::FrameHeader &header, const std::byte *payload);
+    void take_chunk(PeerId from, const wire::FrameHeader &header);
+    void exclude(Tensor &tensor, PeerId source, const std::string &why);
+    void requeue(PeerId source, std::uint32_t tensor);
+    void ask_chunks();
+    void check_done();
+    std::byte *destination(Piece piece);
+    bool need(Tensor &tensor, std::uint32_t chunk);
+    OutFrame request(wire::FrameKind kind, const Tensor &tensor, std::uint32_t chunk) const;
+
+    StateTransferHost &host_;
+    LinkTable &links_;
+    std::shared_ptr<SyncSession> session_;
+    std::map<PeerId, std::unique_ptr<Server>> servers_;
+
+    bool pulling_ = false;
+    bool in_place_ = false;
+    std::uint64_t sync_ = 0;
+    std::map<std::uint32_t, Tensor> tensors_;
+    std::deque<Piece> todo_;
+    std::map<PeerId, std::set<Piece>> outstanding_;
+};
+
+}  // namespace pccl::peer
