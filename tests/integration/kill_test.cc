@@ -61,6 +61,15 @@ public:
         train(slot);
     }
 
+    /// Loops that have ended, which none should before finish(): for the message of a failure.
+    void report_ended_loops() {
+        for (std::size_t i = 0; i < slots_.size(); ++i) {
+            if (world_[i].answered(loops_[world_[i].name()])) {
+                ADD_FAILURE() << world_[i].name() << " ended its loop: " << world_[i].finish(loops_[world_[i].name()]).dump();
+            }
+        }
+    }
+
     /// Ends all loops at the same step and compares all logs.
     void finish() {
         world_[0].call("stop_loop");
@@ -99,11 +108,8 @@ private:
     }
 };
 
-void kill_many_times(int rounds, std::size_t count, bool in_place) {
-    const std::uint64_t seed = std::random_device{}();
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    std::mt19937_64 random(seed);
-    TrainingWorld world(count, in_place);
+/// The slowest recovery.
+Millis kill_and_replace(TrainingWorld &world, int rounds, std::mt19937_64 &random) {
     world.await_everyone(Millis(10000));
     Millis slowest{0};
     for (int round = 0; round < rounds; ++round) {
@@ -117,6 +123,21 @@ void kill_many_times(int rounds, std::size_t count, bool in_place) {
         EXPECT_LE(took, Millis(1000)) << "until the next success without the killed peer";
         world.replace();
         world.await_everyone(Millis(10000));
+    }
+    return slowest;
+}
+
+void kill_many_times(int rounds, std::size_t count, bool in_place) {
+    const std::uint64_t seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    TrainingWorld world(count, in_place);
+    Millis slowest{0};
+    try {
+        slowest = kill_and_replace(world, rounds, random);
+    } catch (const NoAnswer &failure) {
+        world.report_ended_loops();
+        FAIL() << failure.what();
     }
     std::cout << "slowest recovery: " << slowest.count() << " ms\n";
     world.finish();

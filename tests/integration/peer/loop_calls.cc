@@ -34,6 +34,7 @@ private:
 
 struct LoopState {
     std::mt19937_64 random{std::random_device{}()};
+    bool admits = false;  ///< not in the first step: the members that admitted this peer are past that question
     std::uint64_t members = 0;
     std::uint64_t good = 0;
     std::uint64_t lost = 0;
@@ -54,7 +55,8 @@ void admit_newcomers(pcclComm_t *comm) {
 bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &log, std::vector<std::uint64_t> &send,
           std::vector<std::uint64_t> &receive) {
     pcclComm_t *comm = session.comm(request);
-    admit_newcomers(comm);
+    if (state.admits) admit_newcomers(comm);
+    state.admits = true;
     const tools::Contribution own{request.at("slot").get<int>(), 0, state.random() >> 8, session.stop ? 1U : 0U};
     tools::fill_membership(own, send.data(), send.size());
     pcclReduceDescriptor_t d{};
