@@ -46,7 +46,7 @@ void Control::dial(const HostPort &master, Duration timeout) {
 
 void Control::read() {
     socket_.async_read_some(asio::buffer(chunk_), [self = shared_from_this()](const asio::error_code &error, std::size_t bytes) {
-        if (self->silent_) return;
+        if (self->silent_) return error ? self->close() : self->read();
         if (error) return self->fail(error == asio::error::eof ? "the master closed the connection" : "the connection to the master failed: " + error.message());
         self->frames_.append({self->chunk_.data(), bytes});
         std::span<const std::byte> frame;
@@ -56,7 +56,8 @@ void Control::read() {
             wire::ToPeer message;
             if (next == wire::FrameBuffer::Next::bad || !wire::decode(frame, message)) return self->fail("the master sent bytes that are no message");
             self->host_.control_message(std::move(message));
-            if (self->silent_ || !self->open_) return;
+            if (self->closed_) return;
+            if (self->silent_) break;
         }
         self->read();
     });
@@ -79,26 +80,36 @@ void Control::flush() {
             return self->fail("the connection to the master failed: " + error.message());
         }
         if (!self->queued_.empty()) return self->flush();
-        if (self->silent_) self->close();
+        if (self->silent_) self->finish_sending();
     });
 }
 
 void Control::hang_up(std::function<void()> done) {
-    if (silent_) {
+    if (closed_) {
         if (done) done();
         return;
     }
+    if (done) done_ = std::move(done);
+    if (silent_) return;
     silent_ = true;
-    done_ = std::move(done);
-    if (!open_ || (queued_.empty() && sending_.empty())) return close();
+    if (!open_) return close();
     timer_.expires_after(std::chrono::seconds(1));
     timer_.async_wait([self = shared_from_this()](const asio::error_code &error) {
         if (!error) self->close();
     });
-    flush();
+    if (queued_.empty() && sending_.empty()) finish_sending();
+    else flush();
+}
+
+/// What was sent is lost if the socket closes with something unread: say that no more comes, and wait for the other's end.
+void Control::finish_sending() {
+    asio::error_code ignored;
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
 }
 
 void Control::close() {
+    if (closed_) return;
+    closed_ = true;
     open_ = false;
     asio::error_code ignored;
     timer_.cancel();

@@ -39,6 +39,7 @@ private:
     void read();
     void fail(const std::string &why);
     void close();
+    void finish_sending();
 
     asio::io_context &io_;
     ControlHost &host_;
@@ -46,6 +47,7 @@ private:
     asio::ip::tcp::socket socket_;
     asio::steady_timer timer_;
     bool open_ = false;
+    bool closed_ = false;
     bool silent_ = false;  ///< hung up: no more callbacks
     std::function<void()> done_;
     wire::FrameBuffer frames_{wire::kMaxControlBytes};

@@ -97,6 +97,7 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
     asio::post(io_, [this, call, id, session, offer = std::move(offer)] {
         calls_[id] = call;
         feed(Synchronize{id, offer});
+        if (calls_.contains(id)) transfer_.offer(session);  // not refused at once; nobody can ask for it before the next event
     });
     return call;
 }
