@@ -1,0 +1,50 @@
+#include <algorithm>
+#include <set>
+
+#include "checker.h"
+#include "sim/cluster.h"
+
+namespace pccl::sim {
+namespace {
+
+class Identity : public Checker {
+public:
+    explicit Identity(Verdict &verdict) : Checker("identity", verdict) {}
+
+    void on_master_closes(const Node &, PeerId peer, const std::string &) override {
+        if (peer != PeerId{}) gone_.insert(peer);
+    }
+
+    void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override {
+        if (std::holds_alternative<wire::Welcome>(message))
+            return require(names_.insert(to).second, "peer id " + std::to_string(to.value) + " is given twice");
+        if (std::holds_alternative<wire::Removed>(message) || to == PeerId{}) return;
+        require(!gone_.contains(to), "the master talks to peer " + std::to_string(to.value) + ", which is gone");
+        if (const auto *view = std::get_if<wire::View>(&message)) {
+            if (view->epoch != view->number) return;  // an older ring, told again
+            for (const PeerId peer : view->ring)
+                alive(peer, "is in a new ring");
+        }
+        if (const auto *link = std::get_if<wire::OpenLink>(&message)) alive(link->other, "is to be linked");
+        if (const auto *probe = std::get_if<wire::Probe>(&message)) alive(probe->to, "is to be measured");
+        if (const auto *plan = std::get_if<wire::SyncPlan>(&message)) {
+            for (const auto &tensor : plan->pull) {
+                for (const PeerId peer : tensor.sources)
+                    alive(peer, "is a source for " + node.name);
+            }
+        }
+    }
+
+private:
+    void alive(PeerId peer, const std::string &role) {
+        require(!gone_.contains(peer), "peer " + std::to_string(peer.value) + " is gone and " + role);
+    }
+
+    std::set<PeerId> gone_, names_;
+};
+
+}  // namespace
+
+std::unique_ptr<Checker> check_identity(Verdict &verdict) { return std::make_unique<Identity>(verdict); }
+
+}  // namespace pccl::sim

@@ -1,0 +1,349 @@
+#include "cluster.h"
+
+#include <stdexcept>
+
+#include "data_plane.h"
+
+namespace pccl::sim {
+
+using protocol::ConnId;
+
+const char *name_of(CallKind kind) {
+    static constexpr const char *kNames[] = {"connect", "update", "ask", "optimize", "reduce", "sync"};
+    return kNames[static_cast<int>(kind)];
+}
+
+namespace {
+
+std::function<Secret()> secrets(std::uint64_t seed) {
+    return [rng = Rng(seed)]() mutable {
+        Secret secret{};
+        for (auto &byte : secret)
+            byte = static_cast<std::uint8_t>(rng.next());
+        return secret;
+    };
+}
+
+wire::OfferState offer_of(const State &state, wire::Strategy strategy) {
+    wire::OfferState offer;
+    offer.revision = state.revision;
+    offer.strategy = strategy;
+    for (std::size_t i = 0; i < state.tensors.size(); ++i) {
+        wire::TensorOffer tensor;
+        tensor.name = "t" + std::to_string(i);
+        tensor.count = 1 + i;
+        tensor.allow_content_inequality = i + state.free_to_differ >= state.tensors.size();
+        std::memcpy(tensor.hash.data(), &state.tensors[i], sizeof state.tensors[i]);
+        offer.tensors.push_back(std::move(tensor));
+    }
+    return offer;
+}
+
+}  // namespace
+
+Cluster::Cluster(std::uint64_t seed, const NetworkOptions &network, const protocol::MasterOptions &master)
+    : rng_(seed), network_(network), master_(master, secrets(seed ^ 0x5ec2e7)), data_(std::make_unique<DataPlane>(*this)) {
+    plan_master_tick();
+}
+
+Cluster::~Cluster() = default;
+
+Duration Cluster::delay() {
+    if (network_.spike_per_mille > 0 && rng_.per_mille(network_.spike_per_mille))
+        return rng_.between(network_.delay_max, std::max(network_.delay_max, network_.spike_max));
+    return rng_.between(network_.delay_min, network_.delay_max);
+}
+
+Node &Cluster::add_node(GroupId group, std::string name) {
+    auto node = std::make_unique<Node>();
+    node->index = nodes_.size();
+    node->name = name.empty() ? "n" + std::to_string(node->index) : std::move(name);
+    node->group = group;
+    protocol::PeerOptions options;
+    options.group = group;
+    options.advertised.port = static_cast<std::uint16_t>(1000 + node->index);
+    node->peer = std::make_unique<protocol::Peer>(options);
+    nodes_.push_back(std::move(node));
+    return *nodes_.back();
+}
+
+Node *Cluster::owner(PeerId id) {
+    const auto found = owners_.find(id);
+    return found == owners_.end() ? nullptr : found->second;
+}
+
+// --------------------------------------------------------------------------------------------------------------- applications --
+
+CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy) {
+    const CallId id{next_call_++};
+    const CallInfo info{id, kind, tag, queue_.now()};
+    node.calls[id] = info;
+    node.waiters[id] = std::move(done);
+    observe([&](Observer &o) { o.on_call(node, info); });
+    switch (kind) {
+    case CallKind::connect: step(node, protocol::Connect{id}); break;
+    case CallKind::update: step(node, protocol::UpdateTopology{id}); break;
+    case CallKind::ask: step(node, protocol::ArePending{id}); break;
+    case CallKind::optimize: step(node, protocol::OptimizeTopology{id}); break;
+    case CallKind::reduce:
+        data_->announce(id, fingerprint, mix(node.peer->id().value, id.value));
+        step(node, protocol::Reduce{id, tag});
+        break;
+    case CallKind::sync:
+        data_->offer(node);
+        step(node, protocol::Synchronize{id, offer_of(node.state, strategy)});
+        break;
+    }
+    return id;
+}
+
+void Cluster::abort_calls(Node &node) {
+    observe([&](Observer &o) { o.on_abort(node); });
+    step(node, protocol::AbortCalls{});
+}
+
+void Cluster::leave(Node &node) { step(node, protocol::LeaveRun{}); }
+
+void Cluster::complete(Node &node, const protocol::Complete &done) {
+    const auto found = node.calls.find(done.call);
+    if (found == node.calls.end()) return observe([&](Observer &o) { o.on_stray_complete(node, done); });
+    const CallInfo info = found->second;
+    node.calls.erase(found);
+    if (info.kind == CallKind::sync && done.code == pcclSuccess) node.state.revision = done.revision;
+    observe([&](Observer &o) { o.on_complete(node, info, done); });
+    auto waiter = std::move(node.waiters.extract(done.call).mapped());
+    // The caller's thread wakes up a moment later; the state machine is never entered from inside itself.
+    at_node(node, Duration(0), [waiter = std::move(waiter), done] { waiter(done); });
+}
+
+// --------------------------------------------------------------------------------------------------------------------- faults --
+
+void Cluster::crash(Node &node, Crash kind) {
+    if (!node.alive) return;
+    observe([&](Observer &o) { o.on_world_event(node.name + (kind == Crash::silent ? " dies silently" : " dies")); });
+    node.alive = false;
+    node.backlog.clear();
+    node.calls.clear();
+    node.waiters.clear();
+    data_->on_crash(node, kind == Crash::silent);
+    if (node.conn.value == 0) return;
+    Conn &conn = *conns_[node.conn.value - 1];
+    node.conn = {};
+    conn.up.lost_from = conn.up.arrived + rng_.below(conn.up.sent - conn.up.arrived + 1);
+    if (kind == Crash::reset) end_up(conn, "connection reset");
+}
+
+void Cluster::hang(Node &node) {
+    if (!node.alive || node.hung) return;
+    node.hung = true;
+    observe([&](Observer &o) { o.on_world_event(node.name + " hangs"); });
+}
+
+void Cluster::resume(Node &node) {
+    if (!node.alive || !node.hung) return;
+    node.hung = false;
+    observe([&](Observer &o) { o.on_world_event(node.name + " resumes"); });
+    while (node.alive && !node.hung && !node.backlog.empty()) {
+        auto action = std::move(node.backlog.front());
+        node.backlog.pop_front();
+        action();
+    }
+}
+
+void Cluster::at_node(Node &node, Duration delay, EventQueue::Action action) {
+    queue_.after(delay, [this, &node, action = std::move(action)]() mutable { run_at_node(node, std::move(action)); });
+}
+
+void Cluster::run_at_node(Node &node, EventQueue::Action action) {
+    if (!node.alive) return;
+    if (node.hung)
+        node.backlog.push_back(std::move(action));
+    else
+        action();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- peers --
+
+void Cluster::step(Node &node, const protocol::PeerInput &input) {
+    protocol::PeerEffects effects;
+    node.peer->step(queue_.now(), input, effects);
+    for (auto &effect : effects) {
+        if (tamper_peer && !tamper_peer(node, effect)) continue;
+        observe([&](Observer &o) { o.on_effect(node, effect); });
+        carry_out(node, effect);
+    }
+    plan_tick(node);
+}
+
+void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
+    struct Shell {
+        Cluster &cluster;
+        Node &node;
+        void operator()(protocol::DialMaster &) { cluster.dial_master(node); }
+        void operator()(protocol::HangUp &) { cluster.hang_up(node); }
+        void operator()(protocol::Tell &e) { cluster.send_up(node, e.message); }
+        void operator()(protocol::Complete &e) { cluster.complete(node, e); }
+        void operator()(protocol::MakeLink &e) { cluster.data_->make_link(node, e.link); }
+        void operator()(protocol::DropLink &e) { cluster.data_->drop_link(node, e.other); }
+        void operator()(protocol::DropAllLinks &) { cluster.data_->drop_all(node); }
+        void operator()(protocol::StartEpoch &e) { cluster.data_->start_epoch(node, e); }
+        void operator()(protocol::StartOp &e) { cluster.data_->start_op(node, e); }
+        void operator()(protocol::EndOp &e) { cluster.data_->end_op(node, e.op); }
+        void operator()(protocol::StartProbe &e) { cluster.data_->start_probe(node, e.probe); }
+        void operator()(protocol::StartPull &e) { cluster.data_->start_pull(node, e.plan); }
+        void operator()(protocol::EndSync &e) { cluster.data_->end_sync(node, e.committed); }
+        void operator()(protocol::Say &) {}
+    };
+    std::visit(Shell{*this, node}, effect);
+}
+
+void Cluster::plan_tick(Node &node) {
+    const auto due = node.peer->next_timeout();
+    if (!due || (node.tick_at && *node.tick_at <= *due && *node.tick_at > queue_.now())) return;
+    const Time when = std::max(*due, queue_.now());
+    node.tick_at = when;
+    queue_.at(when, [this, &node, when] {
+        run_at_node(node, [this, &node, when] {
+            if (node.tick_at != when) return;  // an earlier one was planned since
+            node.tick_at.reset();
+            step(node, protocol::PeerTick{});
+        });
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------------- control connections --
+
+Time Cluster::arrival(Channel &channel) {
+    channel.last = std::max(channel.last, queue_.now() + delay());
+    return channel.last;
+}
+
+void Cluster::dial_master(Node &node) {
+    conns_.push_back(std::make_unique<Conn>());
+    Conn &conn = *conns_.back();
+    conn.id = ConnId{conns_.size()};
+    conn.node = &node;
+    node.conn = conn.id;
+    const auto still = [&node, &conn] { return node.conn == conn.id; };
+    if (rng_.per_mille(network_.dial_fails_per_mille)) {
+        conn.gone = true;
+        return at_node(node, delay(), [this, &node, still] {
+            if (!still()) return;
+            node.conn = {};
+            step(node, protocol::MasterDown{"connection refused"});
+        });
+    }
+    queue_.at(arrival(conn.up), [this, &conn, &node, still] {
+        if (conn.gone) return;
+        SocketAddress from;
+        from.ip.octets = {127, 0, 0, 1};
+        from.port = static_cast<std::uint16_t>(conn.id.value);
+        step_master(protocol::Connected{conn.id, from});
+        at_node(node, delay(), [this, &node, still] {
+            if (still()) step(node, protocol::MasterUp{});
+        });
+    });
+}
+
+void Cluster::hang_up(Node &node) {
+    if (node.conn.value == 0) return;
+    Conn &conn = *conns_[node.conn.value - 1];
+    node.conn = {};
+    end_up(conn, "connection closed");
+}
+
+void Cluster::end_up(Conn &conn, const char *why) {
+    queue_.at(arrival(conn.up), [this, &conn, why] {
+        if (conn.gone) return;
+        conn.gone = true;
+        if (conn.master_closed && !network_.hear_closing) return;
+        observe([&](Observer &o) { o.on_master_closes(*conn.node, conn.peer, why); });
+        step_master(protocol::Disconnected{conn.id, why});
+    });
+}
+
+void Cluster::send_up(Node &node, const wire::ToMaster &message) {
+    if (node.conn.value == 0) return;
+    Conn &conn = *conns_[node.conn.value - 1];
+    const auto number = conn.up.sent++;
+    queue_.at(arrival(conn.up), [this, &conn, number, bytes = wire::encode(message)] { arrive_up(conn, number, bytes); });
+}
+
+void Cluster::arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &bytes) {
+    ++conn.up.arrived;
+    if (number >= conn.up.lost_from || conn.gone || (conn.master_closed && !network_.hear_closing)) return;
+    conn.up.frames.append(bytes);
+    std::span<const std::byte> frame;
+    while (conn.up.frames.next(frame) == wire::FrameBuffer::Next::frame) {
+        protocol::Received received{conn.id, {}};
+        if (!wire::decode(frame, received.message)) throw std::logic_error("a peer's message does not decode");
+        observe([&](Observer &o) { o.on_told_master(*conn.node, received.message); });
+        step_master(received);
+    }
+}
+
+void Cluster::send_down(Conn &conn, wire::ToPeer message) {
+    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) {
+        conn.peer = welcome->you;
+        owners_[welcome->you] = conn.node;
+    }
+    observe([&](Observer &o) { o.on_master_sends(*conn.node, conn.peer, message); });
+    if (tamper_master && !tamper_master(*conn.node, message)) return;
+    Node &node = *conn.node;
+    queue_.at(arrival(conn.down), [this, &node, &conn, bytes = wire::encode(message)]() mutable {
+        run_at_node(node, [this, &node, &conn, bytes = std::move(bytes)] {
+            if (node.conn != conn.id) return;
+            conn.down.frames.append(bytes);
+            std::span<const std::byte> frame;
+            while (conn.down.frames.next(frame) == wire::FrameBuffer::Next::frame) {
+                protocol::FromMaster input;
+                if (!wire::decode(frame, input.message)) throw std::logic_error("a master's message does not decode");
+                observe([&](Observer &o) { o.on_told_peer(node, input.message); });
+                if (!node.alive) return;  // a fault that strikes at this very message
+                step(node, input);
+                if (node.conn != conn.id) return;
+            }
+        });
+    });
+}
+
+void Cluster::close_down(Conn &conn, const std::string &why) {
+    if (conn.master_closed) return;
+    conn.master_closed = true;
+    observe([&](Observer &o) { o.on_master_closes(*conn.node, conn.peer, why); });
+    Node &node = *conn.node;
+    queue_.at(arrival(conn.down), [this, &node, &conn] {
+        run_at_node(node, [this, &node, &conn] {
+            if (node.conn != conn.id) return;
+            node.conn = {};
+            step(node, protocol::MasterDown{"the master closed the connection"});
+        });
+    });
+}
+
+// --------------------------------------------------------------------------------------------------------------------- master --
+
+void Cluster::step_master(const protocol::MasterInput &input) {
+    protocol::MasterEffects effects;
+    master_.step(queue_.now(), input, effects);
+    for (auto &effect : effects) {
+        if (auto *send = std::get_if<protocol::Send>(&effect)) send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
+        if (auto *close = std::get_if<protocol::Close>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
+        if (auto *note = std::get_if<protocol::Note>(&effect))
+            observe([&](Observer &o) { o.on_master_note(note->level, note->text); });
+    }
+    plan_master_tick();
+}
+
+void Cluster::plan_master_tick() {
+    const Time due = std::max(master_.next_timeout(), queue_.now());
+    if (master_tick_at_ && *master_tick_at_ <= due) return;
+    master_tick_at_ = due;
+    queue_.at(due, [this, due] {
+        if (master_tick_at_ != due) return;
+        master_tick_at_.reset();
+        step_master(protocol::Tick{});
+    });
+}
+
+}  // namespace pccl::sim

@@ -1,0 +1,144 @@
+// A whole run in one thread: the real protocol::Master, real protocol::Peers, and between them a modelled network.
+//
+// Control connections are FIFO in each direction and delay each message on its own; every message goes through the codec and the
+// framing. Nodes (processes) can crash, hang and resume. What data moves between nodes is DataPlane's.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "observer.h"
+#include "queue.h"
+#include "rng.h"
+#include "wire/messages.h"
+
+namespace pccl::sim {
+
+class DataPlane;
+
+/// An application's shared state: a tensor's content is a number.
+struct State {
+    std::uint64_t revision = 0;
+    std::vector<std::uint64_t> tensors;
+    std::size_t free_to_differ = 0;  ///< the last so many tensors may differ between members
+};
+
+struct NetworkOptions {
+    Duration delay_min = std::chrono::milliseconds(1);
+    Duration delay_max = std::chrono::milliseconds(1);
+    unsigned spike_per_mille = 0;  ///< messages that take much longer
+    Duration spike_max = std::chrono::milliseconds(800);
+    unsigned dial_fails_per_mille = 0;  ///< dials of the master that fail
+    bool hear_closing = false;          ///< the master's shell passes on what arrives on connections it is closing
+};
+
+/// One process with its library.
+struct Node {
+    std::size_t index = 0;
+    std::string name;
+    GroupId group;
+    std::unique_ptr<protocol::Peer> peer;
+    State state;
+    bool alive = true;
+    bool hung = false;
+    protocol::ConnId conn;  ///< 0: none
+    std::optional<Time> tick_at;
+    std::map<CallId, CallInfo> calls;
+    std::map<CallId, std::function<void(const protocol::Complete &)>> waiters;
+    std::deque<EventQueue::Action> backlog;  ///< what reached it while it hung
+};
+
+class Cluster {
+public:
+    Cluster(std::uint64_t seed, const NetworkOptions &network, const protocol::MasterOptions &master = {});
+    ~Cluster();
+    Cluster(const Cluster &) = delete;
+    Cluster &operator=(const Cluster &) = delete;
+
+    void watch(Observer &observer) { observers_.push_back(&observer); }
+    /// Called with each message that leaves the master; may change it; false: it is lost. Breaks the protocol on purpose.
+    std::function<bool(const Node &, wire::ToPeer &)> tamper_master;
+    /// The same for what a peer asks of its shell.
+    std::function<bool(const Node &, protocol::PeerEffect &)> tamper_peer;
+
+    Node &add_node(GroupId group, std::string name = "");
+    std::vector<std::unique_ptr<Node>> &nodes() { return nodes_; }
+    Node *owner(PeerId id);  ///< the node that had this name, also after
+
+    // Applications.
+    using Done = std::function<void(const protocol::Complete &)>;
+    CallId call(Node &node, CallKind kind, Done done, Tag tag = {}, std::uint64_t fingerprint = 0,
+                wire::Strategy strategy = wire::Strategy::enforce_popular);
+    void abort_calls(Node &node);
+    void leave(Node &node);
+
+    // Faults.
+    enum class Crash { reset, silent };
+    void crash(Node &node, Crash kind);
+    void hang(Node &node);
+    void resume(Node &node);
+
+    EventQueue &queue() { return queue_; }
+    Rng &rng() { return rng_; }
+    DataPlane &data() { return *data_; }
+    const protocol::Master &master() const { return master_; }
+    Duration delay();
+    /// Plans `action` for a node; it does not happen if the node is dead by then, and waits while the node hangs.
+    void at_node(Node &node, Duration delay, EventQueue::Action action);
+    void step(Node &node, const protocol::PeerInput &input);
+    template <class F> void observe(F tell) {
+        for (Observer *observer : observers_)
+            tell(*observer);
+    }
+
+private:
+    /// One direction of a control connection.
+    struct Channel {
+        Time last;  ///< arrival of the last message sent
+        std::uint64_t sent = 0, arrived = 0;
+        std::uint64_t lost_from = UINT64_MAX;  ///< messages from this one on die with their sender
+        wire::FrameBuffer frames{wire::kMaxControlBytes};
+    };
+    struct Conn {
+        protocol::ConnId id;
+        Node *node = nullptr;
+        PeerId peer;  ///< as the master welcomed it
+        Channel up, down;
+        bool master_closed = false;
+        bool gone = false;  ///< the master has been told
+    };
+
+    void dial_master(Node &node);
+    void hang_up(Node &node);
+    void send_up(Node &node, const wire::ToMaster &message);
+    void arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &bytes);
+    void end_up(Conn &conn, const char *why);
+    void send_down(Conn &conn, wire::ToPeer message);
+    void close_down(Conn &conn, const std::string &why);
+    void step_master(const protocol::MasterInput &input);
+    void plan_master_tick();
+    void plan_tick(Node &node);
+    void run_at_node(Node &node, EventQueue::Action action);
+    void carry_out(Node &node, protocol::PeerEffect &effect);
+    void complete(Node &node, const protocol::Complete &done);
+    Time arrival(Channel &channel);
+
+    EventQueue queue_;
+    Rng rng_;
+    NetworkOptions network_;
+    protocol::Master master_;
+    std::optional<Time> master_tick_at_;
+    std::vector<std::unique_ptr<Node>> nodes_;
+    std::vector<std::unique_ptr<Conn>> conns_;  ///< ConnId n at n - 1
+    std::map<PeerId, Node *> owners_;
+    std::unique_ptr<DataPlane> data_;
+    std::vector<Observer *> observers_;
+    std::uint64_t next_call_ = 1;
+};
+
+}  // namespace pccl::sim

@@ -1,0 +1,326 @@
+#include "data_plane.h"
+
+#include <algorithm>
+
+namespace pccl::sim {
+
+using protocol::LinkEvent;
+
+namespace {
+
+constexpr Duration kDialLimit = std::chrono::seconds(8);  ///< a link that is not up by then never will be
+constexpr Duration kPullRetry = std::chrono::milliseconds(500);
+
+std::uint64_t content_of(const std::array<std::uint8_t, 16> &hash) {
+    std::uint64_t content = 0;
+    std::memcpy(&content, hash.data(), sizeof content);
+    return content;
+}
+
+}  // namespace
+
+DataPlane::NodeData &DataPlane::of(const Node &node) {
+    if (data_.size() <= node.index) data_.resize(node.index + 1);
+    return data_[node.index];
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- links --
+
+DataPlane::Side *DataPlane::side(Node &node, PeerId other) {
+    auto &links = of(node).links;
+    const auto found = links.find(other);
+    return found == links.end() ? nullptr : &found->second;
+}
+
+bool DataPlane::up(Node &node, PeerId other) {
+    const Side *mine = side(node, other);
+    return mine && mine->state == Side::State::up;
+}
+
+void DataPlane::report(Node &node, PeerId other, std::uint32_t attempt, bool is_up, const char *why, Duration delay) {
+    cluster_.at_node(node, delay, [this, &node, other, attempt, is_up, why] {
+        const Side *mine = side(node, other);
+        if (!mine || mine->attempt != attempt) return;
+        cluster_.step(node, LinkEvent{other, attempt, is_up, why});
+    });
+}
+
+/// The node finds after a while that its side of a link does not work.
+void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const char *why, Duration delay) {
+    cluster_.at_node(node, delay, [this, &node, other, attempt, why] {
+        Side *mine = side(node, other);
+        if (!mine || mine->attempt != attempt || mine->state == Side::State::dead) return;
+        mine->state = Side::State::dead;
+        cluster_.step(node, LinkEvent{other, attempt, false, why});
+    });
+}
+
+void DataPlane::make_link(Node &node, const wire::OpenLink &link) {
+    drop_link(node, link.other);
+    Node *other = cluster_.owner(link.other);
+    of(node).links[link.other] = {Side::State::waiting, link.attempt, link.dial, link.token, other->index};
+    cluster_.at_node(node, kDialLimit, [this, &node, peer = link.other, attempt = link.attempt] {
+        const Side *mine = side(node, peer);
+        if (mine && mine->state != Side::State::up) lose_side(node, peer, attempt, "nothing came of it in time", Duration(0));
+    });
+    if (!link.dial) return try_match(node, link.other);
+    cluster_.at_node(node, cluster_.delay(),
+                     [this, &node, peer = link.other, attempt = link.attempt] { dialled(node, peer, attempt); });
+}
+
+void DataPlane::dialled(Node &node, PeerId other, std::uint32_t attempt) {
+    Side *mine = side(node, other);
+    if (!mine || mine->attempt != attempt || mine->state != Side::State::waiting) return;
+    Node &callee = *cluster_.owner(other);
+    const auto blocked = unreachable_.find({node.index, callee.index});
+    if (blocked != unreachable_.end() && blocked->second) return lose_side(node, other, attempt, "no route to host", cluster_.delay());
+    if (!callee.alive) return lose_side(node, other, attempt, "connection refused", cluster_.delay());
+    mine->state = Side::State::dialled;
+    try_match(callee, node.peer->id());
+}
+
+/// The acceptor knows of the call and the call has come: it is a link. The dialler hears that last.
+void DataPlane::try_match(Node &acceptor, PeerId dialler) {
+    cluster_.at_node(acceptor, cluster_.delay(), [this, &acceptor, dialler] {
+        Side *mine = side(acceptor, dialler);
+        Node &caller = *cluster_.owner(dialler);
+        if (!mine || mine->dial || mine->state != Side::State::waiting || !caller.alive) return;
+        const PeerId me = acceptor.peer->id();
+        Side *theirs = side(caller, me);
+        if (!theirs || !theirs->dial || theirs->state != Side::State::dialled || theirs->token != mine->token) return;
+        mine->state = Side::State::up;
+        report(acceptor, dialler, mine->attempt, true, "", Duration(0));
+        cluster_.at_node(caller, cluster_.delay(), [this, &caller, me, attempt = theirs->attempt] {
+            Side *own = side(caller, me);
+            if (!own || own->attempt != attempt || own->state != Side::State::dialled) return;
+            own->state = Side::State::up;
+            cluster_.step(caller, LinkEvent{me, attempt, true, ""});
+        });
+    });
+}
+
+void DataPlane::drop_link(Node &node, PeerId other) {
+    auto &links = of(node).links;
+    const auto found = links.find(other);
+    if (found == links.end()) return;
+    const Side old = found->second;
+    links.erase(found);
+    Node &far = *cluster_.nodes()[old.other];
+    const Side *theirs = side(far, node.peer->id());
+    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting)
+        lose_side(far, node.peer->id(), old.attempt, "closed by the other side", cluster_.delay());
+}
+
+void DataPlane::drop_all(Node &node) {
+    while (!of(node).links.empty())
+        drop_link(node, of(node).links.begin()->first);
+    auto &data = of(node);
+    data.early.clear();
+    data.epoch = {};
+    data.ring.clear();
+}
+
+void DataPlane::break_link(Node &a, Node &b) {
+    if (!a.alive || !b.alive) return;
+    Side *forth = side(a, b.peer->id());
+    Side *back = side(b, a.peer->id());
+    cluster_.observe([&](Observer &o) { o.on_world_event("the link " + a.name + " - " + b.name + " breaks"); });
+    // What is on its way is lost at once; each side notices in its own time.
+    for (auto &[mine, node, other] : {std::tuple{forth, &a, &b}, std::tuple{back, &b, &a}}) {
+        if (!mine || mine->state == Side::State::dead) continue;
+        mine->state = Side::State::dead;
+        report(*node, other->peer->id(), mine->attempt, false, "connection reset", cluster_.delay());
+    }
+}
+
+std::vector<std::pair<Node *, Node *>> DataPlane::live_links() {
+    std::vector<std::pair<Node *, Node *>> links;
+    for (auto &node : cluster_.nodes()) {
+        if (!node->alive) continue;
+        for (const auto &[peer, mine] : of(*node).links) {
+            Node *other = cluster_.nodes()[mine.other].get();
+            if (mine.state == Side::State::up && other->alive && node->index < other->index) links.emplace_back(node.get(), other);
+        }
+    }
+    return links;
+}
+
+void DataPlane::on_crash(Node &node, bool silent) {
+    for (const auto &[peer, mine] : of(node).links) {
+        Node &far = *cluster_.nodes()[mine.other];
+        const Side *theirs = side(far, node.peer->id());
+        if (!silent && far.alive && theirs && theirs->attempt == mine.attempt)
+            lose_side(far, node.peer->id(), mine.attempt, "connection reset", cluster_.delay());
+    }
+    of(node) = {};
+}
+
+// ----------------------------------------------------------------------------------------------------------------- operations --
+
+void DataPlane::start_epoch(Node &node, const protocol::StartEpoch &epoch) {
+    auto &data = of(node);
+    data.epoch = epoch.epoch;
+    data.ring = epoch.ring;
+    data.ended.clear();
+    std::erase_if(data.early, [&](const auto &entry) { return entry.first.epoch < epoch.epoch; });
+}
+
+void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
+    auto &data = of(node);
+    const auto [fingerprint, content] = announced_.at(start.call);
+    data.ops[start.op] = {start.call, fingerprint, false, {}};
+    auto early = data.early.extract(start.op);
+    accept(node, start.op, {node.peer->id(), fingerprint, content});
+    if (early.empty()) return;
+    for (const auto &contribution : early.mapped())
+        accept(node, start.op, contribution);
+}
+
+void DataPlane::end_op(Node &node, const OpId &op) {
+    auto &data = of(node);
+    data.ops.erase(op);
+    data.early.erase(op);
+    data.ended.insert(op);
+}
+
+void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
+    auto &data = of(node);
+    Op &op = data.ops.at(id);
+    if (op.broken) return;
+    if (op.fingerprint != contribution.fingerprint) {
+        op.broken = true;
+        return cluster_.at_node(node, cluster_.delay(), [this, &node, id] {
+            cluster_.step(node, protocol::OpBroken{id, pcclInvalidUsage, "the callers of tag " + std::to_string(id.tag.value) +
+                                                                             " disagree on what to reduce"});
+        });
+    }
+    if (!op.have.emplace(contribution.origin, contribution.content).second) return;
+    forward(node, id, contribution);
+    if (op.have.size() < data.ring.size()) return;
+    std::uint64_t result = mix(mix(id.epoch.value, id.tag.value), id.seq);
+    for (const auto &[origin, content] : op.have)
+        result = mix(mix(result, origin.value), content);
+    results_[op.call] = result;
+    cluster_.observe([&](Observer &o) { o.on_result(node, id, result); });
+    const bool slow = cluster_.rng().per_mille(finish_slow_per_mille);
+    cluster_.at_node(node, slow ? Duration(std::chrono::milliseconds(700)) : cluster_.delay(),
+                     [this, &node, id] { cluster_.step(node, protocol::OpFinished{id}); });
+}
+
+void DataPlane::forward(Node &node, const OpId &id, const Contribution &contribution) {
+    const auto &ring = of(node).ring;
+    const auto me = std::ranges::find(ring, node.peer->id());
+    const PeerId next = me + 1 == ring.end() ? ring.front() : *(me + 1);
+    if (next == contribution.origin || !up(node, next)) return;
+    Node &receiver = *cluster_.owner(next);
+    const PeerId sender = node.peer->id();
+    Contribution sent = contribution;
+    if (tamper) tamper(node, receiver, sent.content);
+    cluster_.at_node(receiver, cluster_.delay(),
+                     [this, &node, &receiver, id, sent, sender, next, attempt = side(node, next)->attempt] {
+                         const Side *mine = side(receiver, sender);
+                         const Side *theirs = side(node, next);
+                         if (receiver.peer->id() != next || !mine || mine->attempt != attempt || mine->state != Side::State::up) return;
+                         if (theirs && theirs->attempt == attempt && theirs->state == Side::State::dead) return;  // lost on the way
+                         auto &data = of(receiver);
+                         if (id.epoch < data.epoch || data.ended.contains(id)) return;
+                         if (data.ops.contains(id))
+                             accept(receiver, id, sent);
+                         else
+                             data.early[id].push_back(sent);
+                     });
+}
+
+std::uint64_t DataPlane::result(CallId call) const {
+    const auto found = results_.find(call);
+    return found == results_.end() ? 0 : found->second;
+}
+
+// -------------------------------------------------------------------------------------------------------- probes and transfer --
+
+void DataPlane::start_probe(Node &node, const wire::Probe &probe) {
+    if (cluster_.rng().per_mille(probe_lost_per_mille)) return;
+    const Duration time = Duration(std::chrono::milliseconds(probe.duration_ms)) + cluster_.delay();
+    cluster_.at_node(node, time, [this, &node, probe] {
+        double mbit = 0;
+        if (up(node, probe.to)) {
+            const Node &other = *cluster_.owner(probe.to);
+            mbit = 10 + static_cast<double>(mix(node.index, other.index) % 990);
+        }
+        cluster_.step(node, protocol::ProbeFinished{probe.round, probe.to, mbit});
+    });
+}
+
+void DataPlane::offer(Node &node) {
+    auto &transfer = of(node).transfer;
+    transfer = {};
+    transfer.offering = true;
+    transfer.content = node.state;
+}
+
+void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
+    auto &transfer = of(node).transfer;
+    transfer.sync = plan.sync;
+    transfer.staged.clear();
+    transfer.missing = plan.pull.size();
+    for (auto item : plan.pull) {
+        cluster_.rng().shuffle(item.sources);
+        pull_tensor(node, plan.sync, plan.in_place, std::move(item), 4);
+    }
+}
+
+/// Asks the last of `item.sources`, then the one before it.
+void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience) {
+    if (item.sources.empty()) return pull_failed(node, sync, "no source of tensor " + std::to_string(item.index) + " is left");
+    cluster_.at_node(node, cluster_.delay() * 2, [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
+        auto &mine = of(node).transfer;
+        if (mine.sync != sync) return;
+        const PeerId from = item.sources.back();
+        Node &source = *cluster_.owner(from);
+        const auto &theirs = of(source).transfer;
+        const bool there = up(node, from) && source.alive;
+        const bool serving = there && !source.hung && theirs.offering && item.index < theirs.content.tensors.size() &&
+                             theirs.content.tensors[item.index] == content_of(item.hash);
+        if (!serving) {
+            if (there && patience > 0) {
+                return cluster_.at_node(node, kPullRetry, [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
+                    pull_tensor(node, sync, in_place, std::move(item), patience - 1);
+                });
+            }
+            item.sources.pop_back();
+            return pull_tensor(node, sync, in_place, std::move(item), patience);
+        }
+        const std::uint64_t content = theirs.content.tensors[item.index];
+        if (in_place)
+            node.state.tensors[item.index] = content;
+        else
+            mine.staged[item.index] = content;
+        if (--mine.missing == 0) pulled(node, sync);
+    });
+}
+
+void DataPlane::pulled(Node &node, std::uint64_t sync) {
+    cluster_.at_node(node, cluster_.delay(), [this, &node, sync] {
+        if (of(node).transfer.sync == sync) cluster_.step(node, protocol::SyncPulled{sync, true, ""});
+    });
+}
+
+void DataPlane::pull_failed(Node &node, std::uint64_t sync, const std::string &why) {
+    cluster_.at_node(node, cluster_.delay(), [this, &node, sync, why] {
+        auto &transfer = of(node).transfer;
+        if (transfer.sync != sync) return;
+        transfer.sync = 0;
+        cluster_.step(node, protocol::SyncPulled{sync, false, why});
+    });
+}
+
+void DataPlane::end_sync(Node &node, bool committed) {
+    auto &transfer = of(node).transfer;
+    if (committed) {
+        for (const auto &[index, content] : transfer.staged)
+            node.state.tensors[index] = content;
+    }
+    transfer = {};
+}
+
+}  // namespace pccl::sim

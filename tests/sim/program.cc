@@ -1,0 +1,178 @@
+#include "program.h"
+
+namespace pccl::sim {
+
+Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
+    Rules rules;
+    rules.asks = rng.per_mille(600);
+    rules.retries = rng.per_mille(500);
+    rules.concurrent = rng.per_mille(600);
+    if (profile.optimizes && rng.per_mille(400)) {
+        // The steps of different groups have nothing to do with each other; the iterations have.
+        rules.optimize = groups > 1 || rng.per_mille(500) ? Rules::Optimize::every_iteration : Rules::Optimize::some_steps;
+    }
+    rules.free_tensors = profile.free_tensors ? rng.below(2) : 0;
+    rules.think_max = std::chrono::milliseconds(rng.between(5, 1500));
+    rules.drift_per_mille = profile.drift_per_mille;
+    rules.mismatch_per_mille = profile.mismatch_per_mille;
+    rules.receive_only_per_mille = profile.receive_only_per_mille;
+    rules.salt = rng.next();
+    return rules;
+}
+
+/// `co_await call(...)` gives what the library answered.
+struct Program::Call {
+    Program &program;
+    CallKind kind;
+    Tag tag;
+    std::uint64_t fingerprint;
+    wire::Strategy strategy;
+    protocol::Complete answer{};
+
+    bool await_ready() noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> caller) {
+        program.cluster_.call(
+            program.node_, kind,
+            [this, caller](const protocol::Complete &done) {
+                answer = done;
+                caller.resume();
+            },
+            tag, fingerprint, strategy);
+    }
+    protocol::Complete await_resume() { return std::move(answer); }
+};
+
+struct Program::Sleep {
+    Program &program;
+    Duration time;
+    bool await_ready() noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> caller) {
+        program.cluster_.at_node(program.node_, time, [caller] { caller.resume(); });
+    }
+    void await_resume() noexcept {}
+};
+
+Program::Program(Cluster &cluster, Node &node, const Rules &rules, std::uint64_t seed)
+    : cluster_(cluster), node_(node), rules_(rules), rng_(seed) {}
+
+Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy) {
+    return Call{*this, kind, tag, fingerprint, strategy, {}};
+}
+
+Program::Sleep Program::think() { return sleep(rng_.between(Duration(0), rules_.think_max) * slowness_); }
+Program::Sleep Program::sleep(Duration time) { return Sleep{*this, time}; }
+
+void Program::start(Duration after) {
+    root_ = run();
+    cluster_.at_node(node_, after, [this] { root_.start(); });
+}
+
+void Program::abort() {
+    aborted_ = true;
+    cluster_.abort_calls(node_);
+}
+
+void Program::fresh_state() {
+    node_.state.revision = 0;
+    node_.state.tensors.clear();
+    for (std::size_t i = 0; i < rules_.tensors; ++i)
+        node_.state.tensors.push_back(rng_.next());
+    node_.state.free_to_differ = rules_.free_tensors;
+}
+
+Task Program::run() {
+    while (true) {
+        fresh_state();
+        aborted_ = false;
+        const auto joined = co_await call(CallKind::connect);
+        ++rounds_;
+        if (joined.code == pcclSuccess) {
+            auto training = train();
+            co_await training;
+        }
+        if (rng_.per_mille(200) && joined.code == pcclSuccess) co_return;
+        co_await sleep(rng_.between(std::chrono::milliseconds(1), std::chrono::milliseconds(4000)));
+    }
+}
+
+Task Program::train() {
+    for (bool first = true; !gone(); first = false) {
+        co_await think();
+        ++rounds_;
+        if (aborted_) {
+            cluster_.leave(node_);
+            co_return;
+        }
+        bool update = !first;
+        if (update && rules_.asks) {
+            const auto answer = co_await call(CallKind::ask);
+            update = answer.pending;
+        }
+        if (update && !gone() && !aborted_) co_await call(CallKind::update);
+        if (rules_.optimize == Rules::Optimize::every_iteration && !gone() && !aborted_) co_await call(CallKind::optimize);
+        if (gone() || aborted_) continue;
+        if (node_.peer->world().group < 2) {
+            co_await sleep(std::chrono::milliseconds(200));
+            continue;
+        }
+        bool synced = false;
+        auto synchronizing = synchronize(synced);
+        co_await synchronizing;
+        if (!synced) continue;
+        if (rules_.optimize == Rules::Optimize::some_steps && step_ % 3 == 0) co_await call(CallKind::optimize);
+
+        std::vector<Tag> tags;
+        for (std::uint64_t tag = 0; tag <= mix(rules_.salt, step_) % 4; ++tag)
+            tags.push_back(Tag{tag});
+        auto reducing = reduce_all(tags);
+        co_await reducing;
+        for (auto &tensor : node_.state.tensors)
+            tensor = mix(tensor, sum_);
+        if (rng_.per_mille(rules_.drift_per_mille)) node_.state.tensors[0] = rng_.next();
+    }
+}
+
+Task Program::synchronize(bool &synced) {
+    while (!gone() && !aborted_) {
+        const auto strategy = rng_.per_mille(rules_.receive_only_per_mille) ? wire::Strategy::receive_only
+                                                                             : wire::Strategy::enforce_popular;
+        const auto answer = co_await call(CallKind::sync, {}, 0, strategy);
+        synced = answer.code == pcclSuccess;
+        if (synced) step_ = node_.state.revision++;
+        if (synced || !rules_.retries) co_return;
+        co_await think();
+    }
+}
+
+Task Program::reduce_all(const std::vector<Tag> &all) {
+    sum_ = 0;
+    std::vector<Tag> tags = all;
+    std::vector<Task> threads;
+    if (rules_.concurrent) {
+        rng_.shuffle(tags);
+        for (const Tag tag : tags)
+            threads.push_back(reduce_some({tag}));
+    } else {
+        threads.push_back(reduce_some(tags));
+    }
+    co_await AllOf(threads);
+}
+
+/// Makes all its calls, also after one has failed, so that every member makes the same ones.
+Task Program::reduce_some(std::vector<Tag> tags) {
+    co_await think();
+    for (const Tag tag : tags) {
+        while (!gone() && !aborted_) {
+            const bool differs = rng_.per_mille(rules_.mismatch_per_mille);
+            const auto answer = co_await call(CallKind::reduce, tag, differs ? rng_.next() : mix(step_, tag.value));
+            if (answer.code == pcclSuccess) {
+                ++reduced_;
+                sum_ ^= mix(tag.value, cluster_.data().result(answer.call));
+            }
+            if (answer.code != pcclRankConnectionLost || !rules_.retries) break;
+        }
+        if (rng_.per_mille(300)) co_await think();
+    }
+}
+
+}  // namespace pccl::sim

@@ -1,0 +1,149 @@
+#include "simulation.h"
+
+#include <algorithm>
+#include <set>
+
+#include "data_plane.h"
+#include "faults.h"
+#include "program.h"
+
+namespace pccl::sim {
+namespace {
+
+/// Once faults have stopped: every call that was blocked has returned by then, and every program goes round.
+constexpr Duration kRecovery = std::chrono::seconds(90);
+constexpr std::uint64_t kRounds = 3;
+constexpr std::uint64_t kMaxEvents = 3'000'000;
+
+NetworkOptions draw_network(Rng &rng, const Profile &profile) {
+    NetworkOptions network;
+    network.delay_min = std::chrono::microseconds(rng.between(20, 2000));
+    network.delay_max = network.delay_min * rng.between(1, 40);
+    network.spike_per_mille = profile.spike_per_mille;
+    network.dial_fails_per_mille = profile.dial_fails_per_mille;
+    network.hear_closing = rng.per_mille(300);
+    return network;
+}
+
+class Run {
+public:
+    explicit Run(const RunOptions &options)
+        : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_)),
+          checkers_(all_checkers(verdict_, !profile_.expects_misuse)),
+          groups_(1 + rng_.below(profile_.groups_max)), rules_(draw_rules(rng_, profile_, groups_)),
+          faults_(cluster_, profile_, programs_, rng_.next()) {
+        if (options.transcript) cluster_.watch(*options.transcript);
+        for (auto &checker : checkers_)
+            cluster_.watch(*checker);
+        cluster_.watch(faults_);
+        if (options.sabotage) options.sabotage(cluster_);
+        cluster_.data().probe_lost_per_mille = profile_.probe_lost_per_mille;
+        cluster_.data().finish_slow_per_mille = static_cast<unsigned>(rng_.below(2) * 30);
+        start_nodes();
+    }
+
+    RunReport go() {
+        auto &queue = cluster_.queue();
+        const Time quiet = faults_.quiet_from(), end = quiet + kRecovery;
+        bool marked = false;
+        std::uint64_t events = 0;
+        for (; verdict_.ok() && !queue.empty(); ++events) {
+            if (events > kMaxEvents) {
+                verdict_.violations.push_back("liveness: the run does not come to rest");
+                break;
+            }
+            if (!marked && queue.next_time() >= quiet) {
+                mark();
+                marked = true;
+            }
+            if (marked && events % 16 == 0 && unfinished().empty()) break;
+            if (queue.next_time() > end) {
+                for (const auto &what : unfinished())
+                    verdict_.violations.push_back("liveness: " + what);
+                break;
+            }
+            queue.run_next();
+        }
+        RunReport report{verdict_.violations, events, 0, queue.now().since_origin};
+        for (const auto &program : programs_)
+            report.reduced += program->reduced();
+        return report;
+    }
+
+private:
+    struct Mark {
+        std::uint64_t rounds, reduced;
+    };
+
+    void start_nodes() {
+        const auto first = static_cast<std::size_t>(rng_.between(profile_.nodes_min, profile_.nodes_max));
+        const auto joins = rng_.below(profile_.joins_max + 1);
+        for (std::size_t i = 0; i < first + joins; ++i) {
+            Node &node = cluster_.add_node(GroupId{static_cast<std::uint32_t>(rng_.below(groups_))});
+            programs_.push_back(std::make_unique<Program>(cluster_, node, rules_, rng_.next()));
+            const Duration latest = i < first ? Duration(std::chrono::milliseconds(300)) : profile_.faults_until;
+            programs_.back()->start(rng_.between(Duration(0), latest));
+        }
+        for (std::size_t from = 0; from < first + joins; ++from) {
+            for (std::size_t to = 0; to < first + joins; ++to) {
+                if (from != to && rng_.per_mille(profile_.unreachable_per_mille)) cluster_.data().set_reachable(from, to, false);
+            }
+        }
+    }
+
+    void mark() {
+        for (auto &program : programs_) {
+            marks_.push_back({program->rounds(), program->reduced()});
+            for (const auto &[id, call] : program->node().calls)
+                pending_.emplace_back(&program->node(), call);
+        }
+    }
+
+    /// What has still to happen for the run to count as recovered.
+    std::vector<std::string> unfinished() const {
+        std::vector<std::string> left;
+        for (const auto &[node, call] : pending_) {
+            if (node->alive && node->calls.contains(call.id))
+                left.push_back(std::string(name_of(call.kind)) + " of " + node->name + " never returns");
+        }
+        for (std::size_t i = 0; i < programs_.size(); ++i) {
+            Program &program = *programs_[i];
+            if (!program.active()) continue;
+            if (program.rounds() < marks_[i].rounds + kRounds)
+                left.push_back("the program of " + program.node().name + " stands still" + blocked_in(program.node()));
+            else if (program.node().peer->world().group > 1 && program.reduced() < marks_[i].reduced + 1)
+                left.push_back(program.node().name + " is in a world of " +
+                               std::to_string(program.node().peer->world().group) + " and no reduce of its succeeds");
+        }
+        return left;
+    }
+
+    static std::string blocked_in(const Node &node) {
+        std::string text;
+        for (const auto &[id, call] : node.calls)
+            text += std::string(text.empty() ? " in " : ", ") + name_of(call.kind);
+        return text;
+    }
+
+    const Profile &profile_;
+    Rng rng_;
+    Verdict verdict_;
+    Cluster cluster_;
+    std::vector<std::unique_ptr<Checker>> checkers_;
+    std::size_t groups_;
+    Rules rules_;
+    std::vector<std::unique_ptr<Program>> programs_;
+    Faults faults_;
+    std::vector<Mark> marks_;
+    std::vector<std::pair<const Node *, CallInfo>> pending_;
+};
+
+}  // namespace
+
+RunReport run(const RunOptions &options) { return Run(options).go(); }
+
+std::string replay_command(const RunOptions &options) {
+    return "pccl-sim --profile " + std::string(options.profile->name) + " --seed " + std::to_string(options.seed) + " --transcript";
+}
+
+}  // namespace pccl::sim

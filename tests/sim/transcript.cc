@@ -1,0 +1,161 @@
+#include "transcript.h"
+
+#include <cstdio>
+
+#include "cluster.h"
+
+namespace pccl::sim {
+namespace {
+
+std::string text(std::uint64_t n) { return std::to_string(n); }
+std::string text(bool yes) { return yes ? "yes" : "no"; }
+std::string text(PeerId id) { return "p" + text(id.value); }
+std::string text(const OpId &op) { return text(op.epoch.value) + ":" + text(op.tag.value) + "#" + text(std::uint64_t{op.seq}); }
+std::string text(const wire::TagCount &t) { return text(t.tag.value) + "<" + text(std::uint64_t{t.next_seq}); }
+std::string text(const wire::GroupSize &g) { return "g" + text(std::uint64_t{g.group.value}) + "=" + text(std::uint64_t{g.size}); }
+std::string text(const std::string &words) { return "\"" + words + "\""; }
+std::string text(const wire::PullTensor &t);
+
+std::string text(const wire::TensorOffer &t) {
+    std::uint64_t content = 0;
+    std::memcpy(&content, t.hash.data(), sizeof content);
+    return t.name + (t.allow_content_inequality ? "~" : "=") + text(content);
+}
+
+template <class T> std::string text(const std::vector<T> &items) {
+    std::string out = "[";
+    for (const auto &item : items)
+        out += (out.size() > 1 ? " " : "") + text(item);
+    return out + "]";
+}
+std::string text(const wire::PullTensor &t) { return "t" + text(std::uint64_t{t.index}) + " of " + text(t.sources); }
+
+const char *text(pcclResult_t code) {
+    switch (code) {
+    case pcclSuccess: return "ok";
+    case pcclInvalidUsage: return "InvalidUsage";
+    case pcclTooFewPeers: return "TooFewPeers";
+    case pcclMasterConnectionFailed: return "MasterConnectionFailed";
+    case pcclRankConnectionFailed: return "RankConnectionFailed";
+    case pcclRankConnectionLost: return "RankConnectionLost";
+    case pcclNoSharedStateAvailable: return "NoSharedStateAvailable";
+    case pcclPendingAsyncOps: return "PendingAsyncOps";
+    default: return "?";
+    }
+}
+
+std::string because(const std::string &why) { return why.empty() ? "" : " " + text(why); }
+
+struct Describe {
+    // To the master.
+    std::string operator()(const wire::Hello &m) { return " group=" + text(std::uint64_t{m.group.value}); }
+    std::string operator()(const wire::Heartbeat &) { return ""; }
+    std::string operator()(const wire::LinkReport &m) {
+        return " " + text(m.other) + " attempt=" + text(std::uint64_t{m.attempt}) + (m.up ? " up" : " down") + because(m.why);
+    }
+    std::string operator()(const wire::VoteUpdate &m) { return " call=" + text(std::uint64_t{m.call}); }
+    std::string operator()(const wire::AskPending &m) { return " " + text(m.generation) + "/" + text(m.k); }
+    std::string operator()(const wire::VoteOptimize &m) { return " call=" + text(std::uint64_t{m.call}); }
+    std::string operator()(const wire::ProbeReport &m) {
+        return " round=" + text(m.round) + " to " + text(m.to) + " " + text(static_cast<std::uint64_t>(m.mbit_per_s)) + " Mbit/s";
+    }
+    std::string operator()(const wire::Done &m) { return " " + text(m.ops); }
+    std::string operator()(const wire::OpFault &m) { return " " + text(m.op) + " " + text(m.code) + because(m.why); }
+    std::string operator()(const wire::Frozen &m) { return " freeze=" + text(m.freeze) + " opened=" + text(m.opened); }
+    std::string operator()(const wire::OfferState &m) {
+        static constexpr const char *kStrategies[] = {"popular", "receive-only", "send-only"};
+        return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision) + " " +
+               kStrategies[static_cast<int>(m.strategy)] + " " + text(m.tensors);
+    }
+    std::string operator()(const wire::SyncDone &m) { return " sync=" + text(m.sync) + " ok=" + text(m.ok) + because(m.why); }
+    std::string operator()(const wire::Abort &) { return ""; }
+    std::string operator()(const wire::Waiting &m) { return " " + text(m.ops); }
+    std::string operator()(const wire::Leave &) { return ""; }
+    // To a peer.
+    std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }
+    std::string operator()(const wire::Removed &m) { return std::string(" ") + text(m.code) + because(m.why); }
+    std::string operator()(const wire::OpenLink &m) {
+        return " " + text(m.other) + " attempt=" + text(std::uint64_t{m.attempt}) + (m.dial ? " dial" : " accept");
+    }
+    std::string operator()(const wire::CloseLink &m) { return " " + text(m.other); }
+    std::string operator()(const wire::Freeze &m) { return " freeze=" + text(m.freeze) + because(m.why); }
+    std::string operator()(const wire::View &m) {
+        return " " + text(m.number.value) + " epoch=" + text(m.epoch.value) + " ring=" + text(m.ring) + " groups=" + text(m.groups) +
+               " mesh=" + text(m.full_mesh) + " generation=" + text(m.generation) + " begun=" + text(m.begun) + because(m.why);
+    }
+    std::string operator()(const wire::PendingAnswer &m) {
+        return " " + text(m.generation) + "/" + text(m.k) + " " + text(m.pending);
+    }
+    std::string operator()(const wire::Commit &m) { return " " + text(m.ops); }
+    std::string operator()(const wire::OpFailed &m) {
+        return " " + text(m.op) + " " + text(m.code) + (m.skip ? " skip" : "") + because(m.why);
+    }
+    std::string operator()(const wire::Probe &m) { return " round=" + text(m.round) + " to " + text(m.to); }
+    std::string operator()(const wire::CallDone &m) {
+        return std::string(" ") + wire::name_of(m.kind) + " call=" + text(std::uint64_t{m.call}) + " " + text(m.code) +
+               " generation=" + text(m.generation) + because(m.why);
+    }
+    std::string operator()(const wire::SyncPlan &m) {
+        return " sync=" + text(m.sync) + (m.in_place ? " in place" : "") + " pull=" + text(m.pull);
+    }
+    std::string operator()(const wire::SyncCommit &m) {
+        return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision);
+    }
+};
+
+std::string describe_call(const CallInfo &call) {
+    return std::string(name_of(call.kind)) + (call.kind == CallKind::reduce ? " tag=" + text(call.tag.value) : "");
+}
+
+}  // namespace
+
+std::string describe(const wire::ToMaster &message) { return wire::name_of(message) + std::visit(Describe{}, message); }
+std::string describe(const wire::ToPeer &message) { return wire::name_of(message) + std::visit(Describe{}, message); }
+
+void Transcript::line(const std::string &words) {
+    if (!now_) return line_(words);
+    char stamp[32];
+    std::snprintf(stamp, sizeof stamp, "%10.4f  ", static_cast<double>(now_().since_origin.count()) / 1e6);
+    line_(stamp + words);
+}
+
+void Transcript::on_call(const Node &node, const CallInfo &call) { line(node.name + " calls " + describe_call(call)); }
+
+void Transcript::on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) {
+    std::string words = node.name + " returns from " + describe_call(call) + ": " + text(done.code);
+    if (call.kind == CallKind::ask && done.code == pcclSuccess) words += done.pending ? ", pending" : ", none pending";
+    if (call.kind == CallKind::sync && done.code == pcclSuccess) words += ", revision " + text(done.revision);
+    line(words + " (world " + text(std::uint64_t{done.world.group}) + " of " + text(std::uint64_t{done.world.global}) + ")" +
+         because(done.why));
+}
+
+void Transcript::on_stray_complete(const Node &node, const protocol::Complete &done) {
+    line(node.name + " returns from a call that has returned: " + text(done.code));
+}
+
+void Transcript::on_abort(const Node &node) { line(node.name + " aborts its calls"); }
+
+void Transcript::on_effect(const Node &node, const protocol::PeerEffect &effect) {
+    if (const auto *e = std::get_if<protocol::StartEpoch>(&effect))
+        line("    " + node.name + " starts epoch " + text(e->epoch.value) + " as rank " + text(std::uint64_t{e->rank}) + " of " +
+             text(e->ring));
+    if (const auto *e = std::get_if<protocol::StartOp>(&effect)) line("    " + node.name + " starts " + text(e->op));
+    if (const auto *e = std::get_if<protocol::EndOp>(&effect))
+        line("    " + node.name + " ends " + text(e->op) + (e->committed ? ", committed" : ", not committed"));
+}
+
+void Transcript::on_told_peer(const Node &node, const wire::ToPeer &message) {
+    if (!std::holds_alternative<wire::Heartbeat>(message)) line("  master -> " + node.name + "  " + describe(message));
+}
+
+void Transcript::on_told_master(const Node &node, const wire::ToMaster &message) {
+    if (!std::holds_alternative<wire::Heartbeat>(message)) line("  " + node.name + " -> master  " + describe(message));
+}
+
+void Transcript::on_master_closes(const Node &node, PeerId, const std::string &why) {
+    line("  master x " + node.name + "  \"" + why + "\"");
+}
+
+void Transcript::on_world_event(const std::string &what) { line("* " + what); }
+
+}  // namespace pccl::sim

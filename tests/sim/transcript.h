@@ -1,0 +1,38 @@
+// A run as lines of text: every message when it arrives, every call and its end, every fault.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "observer.h"
+
+namespace pccl::sim {
+
+std::string describe(const wire::ToMaster &message);
+std::string describe(const wire::ToPeer &message);
+
+class Transcript : public Observer {
+public:
+    using Line = std::function<void(const std::string &)>;
+    /// `now` is put before each line; without it lines carry no time, so that they can be compared.
+    explicit Transcript(Line line, std::function<Time()> now = {}) : line_(std::move(line)), now_(std::move(now)) {}
+    void set_clock(std::function<Time()> now) { now_ = std::move(now); }
+
+    void on_call(const Node &node, const CallInfo &call) override;
+    void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override;
+    void on_stray_complete(const Node &node, const protocol::Complete &done) override;
+    void on_abort(const Node &node) override;
+    void on_effect(const Node &node, const protocol::PeerEffect &effect) override;
+    void on_told_peer(const Node &node, const wire::ToPeer &message) override;
+    void on_told_master(const Node &node, const wire::ToMaster &message) override;
+    void on_master_closes(const Node &node, PeerId peer, const std::string &why) override;
+    void on_world_event(const std::string &what) override;
+
+private:
+    void line(const std::string &text);
+
+    Line line_;
+    std::function<Time()> now_;
+};
+
+}  // namespace pccl::sim
