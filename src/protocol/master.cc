@@ -212,6 +212,7 @@ void Master::admit_first() {
     if (member_count() > 0 || peers_.empty()) return;
     Peer &first = peers_.begin()->second;
     first.member = true;
+    first.ready = false;
     Group &group = groups_[first.group];
     group.ring = {first.id};
     group.full_mesh = true;
