@@ -28,7 +28,7 @@ Time Master::next_timeout() const {
     for (const auto &[conn, stranger] : strangers_)
         next = std::min(next, stranger.second);
     if (misuse_due_) next = std::min(next, *misuse_due_);
-    if (optimize_.running) next = std::min(next, optimize_.round_deadline);
+    if (!optimize_.outstanding.empty()) next = std::min(next, optimize_.round_deadline);
     return next;
 }
 
@@ -169,7 +169,7 @@ void Master::on_tick() {
                to_string(id) + " was removed: silent for " + pccl::to_string(now_ - found->second.last_heard) + " (limit " +
                    pccl::to_string(options_.heartbeat_timeout) + ")");
     }
-    if (optimize_.running && now_ >= optimize_.round_deadline) {
+    if (!optimize_.outstanding.empty() && now_ >= optimize_.round_deadline) {
         note(LogLevel::warn, "bandwidth probes did not end in time; going on without them");
         optimize_.outstanding.clear();
     }
