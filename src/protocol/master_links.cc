@@ -125,6 +125,7 @@ void Master::refresh_ready() {
         if (group == members) hopeless.push_back(id);  // not for the sake of another newcomer
     }
     for (const PeerId id : hopeless) {
+        if (!peers_.contains(id)) continue;  // went with the one before, whose removal looked at all newcomers again
         std::string whom;
         for (const PeerId other : members_of(peers_.at(id).group)) {
             const Pair *link = find_pair(id, other);
