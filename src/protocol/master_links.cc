@@ -121,8 +121,12 @@ void Master::refresh_ready() {
         peer.ready = full_mesh(group) || ring_of(group).has_value();
         if (peer.ready) continue;
         std::erase(group, id);
+        // Not for the sake of another newcomer, nor for that of a link between members that is being made again.
         const auto members = members_of(peer.group);
-        if (group == members) hopeless.push_back(id);  // not for the sake of another newcomer
+        const auto known = groups_.find(peer.group);
+        const bool frozen = known != groups_.end() && known->second.freeze;
+        const bool settled = std::ranges::all_of(members, [&](PeerId m) { return all_settled(m, members); });
+        if (group == members && settled && !frozen) hopeless.push_back(id);
     }
     for (const PeerId id : hopeless) {
         if (!peers_.contains(id)) continue;  // went with the one before, whose removal looked at all newcomers again

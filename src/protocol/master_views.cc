@@ -84,6 +84,7 @@ bool Master::try_install(GroupId id, Group &group) {
     const std::string why = group.freeze->why;
     group.freeze.reset();
     publish_view({id}, {{id, std::move(begun)}}, why);
+    refresh_ready();
     return true;
 }
 
