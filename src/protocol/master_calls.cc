@@ -80,18 +80,12 @@ void Master::on_abort(Peer &peer) {
     const std::string why = to_string(peer.id) + " aborted its calls";
     if (!peer.member) return remove(peer.id, pcclRankConnectionLost, why);
     note(LogLevel::info, why);
-    const Call given_up = peer.call;
-    const GroupId group = peer.group;
+    // The others' calls of all peers go on waiting, for this one to call again or to leave: were they failed, those that have not
+    // called yet would part ways with those that have.
+    if (peer.call == Call::optimize_topology) optimize_ = {};
     peer.call = Call::none;
     peer.waiting.clear();
-    if (given_up == Call::sync_shared_state) fail_sync(group, groups_.at(group), pcclRankConnectionLost, why);
-    if (given_up == Call::optimize_topology) {
-        optimize_ = {};
-        for (auto &[id, other] : peers_) {
-            if (other.member && other.call == Call::optimize_topology) call_done(other, pcclRankConnectionLost, why);
-        }
-    }
-    begin_freeze(group, why);
+    begin_freeze(peer.group, why);
 }
 
 std::string Master::describe_call(const Peer &peer) const {
