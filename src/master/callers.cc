@@ -12,9 +12,9 @@ Connection *Callers::find(protocol::ConnId id) const {
     return found == all_.end() ? nullptr : found->second;
 }
 
-void Callers::introduce(Connection &connection) {
+void Callers::introduce(Connection &connection, std::size_t output_limit) {
     strangers_.erase(connection.id());
-    connection.introduce();
+    connection.introduce(output_limit);
 }
 
 void Callers::drain(Connection &connection, Time deadline) {

@@ -26,7 +26,7 @@ public:
     void add(Connection *connection);
     /// nullptr if it is closed.
     Connection *find(protocol::ConnId id) const;
-    void introduce(Connection &connection);
+    void introduce(Connection &connection, std::size_t output_limit);
     /// It ends once its output has left, at `deadline` at the latest.
     void drain(Connection &connection, Time deadline);
     void close(Connection &connection);

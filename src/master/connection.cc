@@ -8,8 +8,6 @@
 namespace pccl::master {
 namespace {
 
-constexpr std::size_t kMaxOutput = std::size_t{64} << 20;
-constexpr std::size_t kMaxStrangerOutput = std::size_t{16} << 10;
 /// A buffer larger than this is given back when it is empty.
 constexpr std::size_t kKeptBuffer = std::size_t{128} << 10;
 
@@ -32,9 +30,10 @@ void Connection::watch(int events) {
     });
 }
 
-void Connection::introduce() {
+void Connection::introduce(std::size_t output_limit) {
     if (state_ != State::stranger) return;
     state_ = State::introduced;
+    output_limit_ = output_limit;
     frames_.set_limit(wire::kMaxControlBytes);
 }
 
@@ -84,11 +83,9 @@ wire::FrameBuffer::Next Connection::next_frame(std::span<const std::byte> &frame
 
 std::size_t Connection::frame_limit() const { return state_ == State::stranger ? wire::kMaxHelloBytes : wire::kMaxControlBytes; }
 
-std::size_t Connection::output_limit() const { return state_ == State::stranger ? kMaxStrangerOutput : kMaxOutput; }
-
 bool Connection::queue(std::span<const std::byte> bytes) {
     if (output_broken_) return true;
-    if (queued() + bytes.size() > output_limit()) return false;
+    if (queued() + bytes.size() > output_limit_) return false;
     output_.insert(output_.end(), bytes.begin(), bytes.end());
     return true;
 }

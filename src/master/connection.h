@@ -42,8 +42,8 @@ public:
     const SocketAddress &from() const { return from_; }
     State state() const { return state_; }
 
-    /// The stranger is one no longer: larger limits.
-    void introduce();
+    /// The stranger is one no longer: a larger limit of input, and this one of output.
+    void introduce(std::size_t output_limit);
     /// No more frames; say that nothing follows once the output has left.
     void drain();
     /// Closes the socket now. The object stays valid until the loop's iteration ends.
@@ -61,7 +61,6 @@ public:
     /// Adds to the output; false (and nothing is added) beyond its limit.
     bool queue(std::span<const std::byte> bytes);
     std::size_t queued() const { return output_.size() - output_begin_; }
-    std::size_t output_limit() const;
     /// Gives the output to the socket as far as it takes it, and watches it for the rest. Output that can never leave is dropped:
     /// reading then tells why.
     void flush();
@@ -69,6 +68,8 @@ public:
     bool dirty = false;  ///< in the owner's list of those to flush
 
 private:
+    static constexpr std::size_t kStrangerOutput = std::size_t{16} << 10;
+
     Connection(ConnectionOwner &owner, protocol::ConnId id, Fd socket, const SocketAddress &from)
         : owner_(owner), id_(id), socket_(std::move(socket)), from_(from) {}
     void watch(int events);
@@ -88,6 +89,7 @@ private:
 
     wire::Bytes output_;
     std::size_t output_begin_ = 0;
+    std::size_t output_limit_ = kStrangerOutput;
     bool output_broken_ = false;
 };
 

@@ -38,7 +38,8 @@ std::size_t connection_limit(std::size_t wanted) {
 class Server::Service final : public ConnectionOwner {
 public:
     Service(Fd socket, const ServerOptions &options)
-        : master_(options.protocol, random_secret), callers_(connection_limit(options.max_connections)),
+        : max_output_(options.max_output_bytes), master_(options.protocol, random_secret),
+          callers_(connection_limit(options.max_connections)),
           listener_(std::move(socket),
                     {[this](Accepted accepted) { on_caller(std::move(accepted)); }, [this] { return make_room(); }}) {}
     Service(const Service &) = delete;
@@ -65,6 +66,7 @@ private:
     void flush();
     Time next_deadline() const;
 
+    const std::size_t max_output_;
     protocol::Master master_;
     Callers callers_;
     Listener listener_;
@@ -243,7 +245,7 @@ void Server::Service::carry_out(protocol::MasterEffect &effect) {
 void Server::Service::send(ConnId to, const wire::ToPeer &message) {
     Connection *connection = callers_.find(to);
     if (!connection || connection->state() == Connection::State::draining) return;
-    if (std::holds_alternative<wire::Welcome>(message)) callers_.introduce(*connection);
+    if (std::holds_alternative<wire::Welcome>(message)) callers_.introduce(*connection, max_output_);
     if (!connection->queue(wire::encode(message))) {
         const std::string why =
             "it does not read what it is sent (" + std::to_string(connection->queued()) + " bytes wait for it)";

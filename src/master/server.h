@@ -13,6 +13,7 @@ namespace pccl::master {
 struct ServerOptions {
     SocketAddress listen;  ///< port 0: any free one. An unspecified IPv6 address takes IPv4 callers, too
     protocol::MasterOptions protocol;
+    std::size_t max_output_bytes = std::size_t{64} << 20;  ///< that wait for one peer; it is lost beyond
     std::size_t max_connections = 8192;  ///< peers and strangers together; fewer where the limit of open files is lower
 };
 
