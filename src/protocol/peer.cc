@@ -105,17 +105,16 @@ void Peer::on(const Reduce &in) {
 
 void Peer::open_op(CallId call, Tag tag) {
     TagState &state = tags_[tag];
-    if (state.owed > 0) {
-        --state.owed;
-        return complete(call, pcclRankConnectionLost, state.owed_why);
+    if (!state.owed.empty()) {
+        const Failure owed = std::move(state.owed.front());
+        state.owed.pop_front();
+        return complete(call, owed.code, owed.why);
     }
     if (view_.ring.size() < 2) return complete(call, pcclTooFewPeers, "alone in the peer group: wait for others to join");
-    if (state.dead && state.dead->op.seq == state.next_seq) {
-        const wire::OpFailed dead = *state.dead;
-        state.dead.reset();
+    if (const auto dead = state.dead.extract(state.next_seq); !dead.empty()) {
         ++state.next_seq;
         state.committed = false;
-        return complete(call, dead.code, dead.why);
+        return complete(call, dead.mapped().code, dead.mapped().why);
     }
     const OpId op{view_.epoch, tag, state.next_seq++};
     state.committed = false;
@@ -287,22 +286,26 @@ void Peer::hear(const wire::View &m) {
         view_ = m;
 }
 
+/// The calls up to number `next_seq` that were not made here fail when they are made, each as it failed elsewhere.
+void Peer::owe(TagState &state, std::uint32_t next_seq, const std::string &why) {
+    for (auto seq = state.next_seq; seq < next_seq && state.owed.size() < wire::kMaxOpenOps; ++seq) {
+        const auto dead = state.dead.find(seq);
+        state.owed.push_back(dead != state.dead.end() ? dead->second : Failure{pcclRankConnectionLost, why});
+    }
+}
+
 void Peer::start_epoch(const wire::View &view) {
-    for (const auto &begun : view.begun) {
-        TagState &state = tags_[begun.tag];
-        if (begun.next_seq <= state.next_seq) continue;
-        state.owed += begun.next_seq - state.next_seq;
-        state.owed_why = view.why;
+    std::map<Tag, std::uint32_t> reached;
+    for (const auto &begun : view.begun)
+        reached[begun.tag] = begun.next_seq;
+    for (const auto &[tag, state] : tags_) {
+        if (!state.dead.empty()) reached[tag] = std::max(reached[tag], state.dead.rbegin()->first + 1);
     }
-    for (auto it = tags_.begin(); it != tags_.end();) {
-        TagState &state = it->second;
-        if (state.owed == 0) {
-            it = tags_.erase(it);
-            continue;
-        }
-        state = {0, true, state.owed, state.owed_why, std::nullopt};
-        ++it;
-    }
+    for (const auto &[tag, next_seq] : reached)
+        owe(tags_[tag], next_seq, view.why);
+    std::erase_if(tags_, [](const auto &entry) { return entry.second.owed.empty(); });
+    for (auto &[tag, state] : tags_)
+        state = {0, true, {}, std::move(state.owed)};
     for (const auto &[op, state] : ops_) {  // none after a freeze
         end_op(op, state, false);
         lost_.push_back({state.call, view.why});
@@ -354,8 +357,9 @@ void Peer::hear(const wire::OpFailed &m) {
     if (m.skip) {
         state.next_seq = m.op.seq + 1;
         state.committed = false;
-    } else {
-        state.dead = m;
+        std::erase_if(state.dead, [&](const auto &entry) { return entry.first < state.next_seq; });
+    } else if (state.dead.size() < wire::kMaxOpenOps) {
+        state.dead[m.op.seq] = {m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
     }
 }
 
@@ -378,9 +382,9 @@ void Peer::hear(const wire::CallDone &m) {
     if (m.kind == Call::update_topology && m.code == pcclSuccess) {
         // All members are in this call together: whatever they had not agreed on is behind them.
         for (auto &[tag, state] : tags_) {
-            state.owed = 0;
-            if (state.dead) state.next_seq = state.dead->op.seq + 1;
-            state.dead.reset();
+            state.owed.clear();
+            if (!state.dead.empty()) state.next_seq = state.dead.rbegin()->first + 1;
+            state.dead.clear();
         }
     }
     const CallId call = exclusive_->call;

@@ -182,12 +182,17 @@ private:
         Time since;
         bool reported = false;  ///< in a Waiting message
     };
+    struct Failure {
+        pcclResult_t code;
+        std::string why;
+    };
     struct TagState {
         std::uint32_t next_seq = 0;
-        bool committed = true;   ///< the last call with this tag was
-        std::uint32_t owed = 0;  ///< calls that failed elsewhere and are still to be made, and to fail, here
-        std::string owed_why;
-        std::optional<wire::OpFailed> dead;  ///< the operation of this number failed before it was called here
+        bool committed = true;  ///< the last call with this tag was
+        /// Operations of this epoch, by number, that failed before they were called here.
+        std::map<std::uint32_t, Failure> dead;
+        /// The next calls, whatever epoch they are made in, fail like this: at other members they have.
+        std::deque<Failure> owed;
     };
     struct Exclusive {
         wire::Call kind;
@@ -239,6 +244,7 @@ private:
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(CallId call, Tag tag);
     void start_epoch(const wire::View &view);
+    static void owe(TagState &state, std::uint32_t next_seq, const std::string &why);
     void report_waiting();
     wire::Waiting waiting() const;
     void end_op(const OpId &op, const OpState &state, bool committed);
