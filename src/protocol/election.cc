@@ -26,15 +26,11 @@ std::string describe(const TensorOffer &t) {
 }
 
 std::string schema_difference(const std::vector<TensorOffer> &theirs, const std::vector<TensorOffer> &groups) {
-    if (theirs.size() != groups.size()) {
-        return "its shared state has " + std::to_string(theirs.size()) + " tensors and the group's has " +
-               std::to_string(groups.size());
-    }
-    for (std::size_t i = 0; i < theirs.size(); ++i) {
-        if (!theirs[i].same_shape(groups[i])) {
-            return "its tensor " + std::to_string(i) + " is " + describe(theirs[i]) + " and the group's is " +
-                   describe(groups[i]);
-        }
+    for (std::size_t i = 0; i < std::max(theirs.size(), groups.size()); ++i) {
+        const std::string which = "its tensor " + std::to_string(i) + " is ";
+        if (i >= theirs.size()) return "it lacks the group's tensor " + std::to_string(i) + ", " + describe(groups[i]);
+        if (i >= groups.size()) return which + describe(theirs[i]) + " and the group has only " + std::to_string(groups.size());
+        if (!theirs[i].same_shape(groups[i])) return which + describe(theirs[i]) + " and the group's is " + describe(groups[i]);
     }
     return "";
 }
@@ -146,7 +142,19 @@ std::vector<const Ballot *> candidates(std::uint64_t expected, const std::vector
     return send_only.empty() ? all : send_only;
 }
 
-Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<PeerId> &sources, bool in_place_allowed) {
+/// Everybody who holds the elected content of a tensor, whatever else it holds.
+std::vector<PeerId> sources_of(std::size_t tensor, const Ballot &winner, const std::vector<Ballot> &ballots) {
+    const auto &elected = winner.offer->tensors[tensor];
+    if (elected.allow_content_inequality) return {winner.peer};  // exists once
+    std::vector<PeerId> sources;
+    for (const auto &b : ballots) {
+        const bool gives = !b.tainted && b.offer->strategy != Strategy::receive_only;
+        if (gives && b.offer->tensors[tensor].hash == elected.hash) sources.push_back(b.peer);
+    }
+    return sources;
+}
+
+Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<Ballot> &ballots, bool in_place_allowed) {
     Receiver receiver{ballot.peer, false, {}};
     const bool behind = ballot.offer->revision != winner.offer->revision || ballot.tainted;
     receiver.in_place = behind && in_place_allowed;
@@ -155,9 +163,7 @@ Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::ve
         const auto &elected = winner.offer->tensors[i];
         const bool free_to_differ = elected.allow_content_inequality;
         if (!ballot.tainted && (mine.hash == elected.hash || (free_to_differ && !behind))) continue;
-        // Contents that may differ exist once: at the winner.
-        receiver.pull.push_back(
-            {static_cast<std::uint32_t>(i), elected.hash, free_to_differ ? std::vector{winner.peer} : sources});
+        receiver.pull.push_back({static_cast<std::uint32_t>(i), elected.hash, sources_of(i, winner, ballots)});
     }
     return receiver;
 }
@@ -184,14 +190,9 @@ Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots) {
     }
     const Ballot *winner = most_common(holders, same_content);
     out.revision = expected;
-    std::vector<PeerId> sources;
-    for (const auto &b : ballots) {
-        const bool gives = !b.tainted && b.offer->strategy != Strategy::receive_only && b.offer->revision == expected;
-        if (gives && same_content(*b.offer, *winner->offer)) sources.push_back(b.peer);
-    }
     for (const auto &b : ballots) {
         if (b.offer->strategy == Strategy::send_only) continue;  // never overwritten
-        auto receiver = plan_receiver(b, *winner, sources, continuing);
+        auto receiver = plan_receiver(b, *winner, ballots, continuing);
         if (!receiver.pull.empty()) out.receivers.push_back(std::move(receiver));
     }
     return out;
