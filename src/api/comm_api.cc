@@ -88,12 +88,23 @@ bool any_outstanding(pcclComm_t &comm) {
     return !comm.outstanding.empty();
 }
 
+/// Whether the operation would race with one launched before, or with itself.
+bool overlaps_outstanding(pcclComm_t &comm, const pccl::peer::ReduceRequest &request) {
+    if (request.overlaps_itself()) return true;
+    for (const auto &[tag, calls] : comm.outstanding) {
+        for (const auto &call : calls) {
+            if (!call->done && request.overlaps(call->reduce)) return true;
+        }
+    }
+    return false;
+}
+
 /// A call that all members make while nothing else goes on.
 template <class Start> pcclResult_t alone(const pcclComm_t *communicator, const char *name, Start start) {
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
         auto &comm = *mutable_of(communicator);
-        if (!comm.runtime.connected()) return fail(pcclInvalidUsage, std::string(name) + ": not connected; call pcclConnect first");
+        if (const auto status = comm.runtime.check_connected(); !status) return fail(status.error());
         if (any_outstanding(comm)) return fail(pcclPendingAsyncOps, std::string(name) + ": all-reduces were launched and not awaited");
         return start(comm);
     });
@@ -159,7 +170,7 @@ pcclResult_t pcclGetAttribute(const pcclComm_t *communicator, pcclAttribute_t at
         if (!p_attribute_out) return fail(invalid("p_attribute_out is NULL"));
         const bool known = attribute >= PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE && attribute <= PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE;
         if (!known) return fail(invalid("unknown attribute " + std::to_string(static_cast<int>(attribute))));
-        if (!communicator->runtime.connected()) return fail(pcclInvalidUsage, "not connected: call pcclConnect first");
+        if (const auto status = communicator->runtime.check_connected(); !status) return fail(status.error());
         const auto world = communicator->runtime.world();
         std::uint32_t value = world.global;
         if (attribute == PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE) value = world.group;
@@ -198,7 +209,7 @@ pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, bool *pending_o
         if (!communicator) return fail(invalid("communicator is NULL"));
         if (!pending_out) return fail(invalid("pending_out is NULL"));
         auto &runtime = mutable_of(communicator)->runtime;
-        if (!runtime.connected()) return fail(pcclInvalidUsage, "not connected: call pcclConnect first");
+        if (const auto status = runtime.check_connected(); !status) return fail(status.error());
         const CallPtr call = runtime.are_peers_pending();
         const pcclResult_t result = await(call);
         if (result == pcclSuccess) *pending_out = call->pending;
@@ -220,7 +231,7 @@ pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduc
         if (const auto status = check(sendbuff, recvbuff, descriptor); !status) return fail(status.error());
         if (!communicator) return fail(invalid("communicator is NULL"));
         auto &runtime = mutable_of(communicator)->runtime;
-        if (!runtime.connected()) return fail(pcclInvalidUsage, "pcclAllReduce: not connected; call pcclConnect first");
+        if (const auto status = runtime.check_connected(); !status) return fail(status.error());
         const CallPtr call = runtime.all_reduce({descriptor->tag}, to_request(sendbuff, recvbuff, *descriptor));
         return await_reduce(call, reduce_info_out);
     });
@@ -233,13 +244,19 @@ pcclResult_t pcclAllReduceAsync(const void *sendbuff, void *recvbuff, const pccl
         if (!communicator) return fail(invalid("communicator is NULL"));
         if (!reduce_handle_out) return fail(invalid("reduce_handle_out is NULL"));
         auto &comm = *mutable_of(communicator);
-        if (!comm.runtime.connected()) return fail(pcclInvalidUsage, "pcclAllReduceAsync: not connected; call pcclConnect first");
+        if (const auto status = comm.runtime.check_connected(); !status) return fail(status.error());
+        const auto request = to_request(sendbuff, recvbuff, *descriptor);
+        CallPtr refused;
         {
-            // One lock for both: handles of a tag are awaited in order of launch.
+            // One lock for all: handles of a tag are awaited in order of launch.
             const std::lock_guard lock(comm.mutex);
-            comm.outstanding[descriptor->tag].push_back(
-                comm.runtime.all_reduce({descriptor->tag}, to_request(sendbuff, recvbuff, *descriptor)));
+            const bool conflict = overlaps_outstanding(comm, request);
+            const CallPtr call = comm.runtime.all_reduce({descriptor->tag}, request);
+            if (conflict) refused = call;
+            else comm.outstanding[descriptor->tag].push_back(call);
         }
+        // It fails at every member, so that none waits for it; here, at its launch.
+        if (refused) return await_reduce(refused, nullptr);
         *reduce_handle_out = {&comm, descriptor->tag};
         return pcclSuccess;
     });
@@ -289,9 +306,7 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
             return fail(invalid("two descriptors have the same tag " + std::to_string(*std::ranges::adjacent_find(tags))));
         }
         auto &runtime = mutable_of(communicator)->runtime;
-        if (!runtime.connected()) {
-            return fail(pcclInvalidUsage, "pcclAllReduceMultipleWithRetry: not connected; call pcclConnect first");
-        }
+        if (const auto status = runtime.check_connected(); !status) return fail(status.error());
 
         pcclReduceInfo_t total{};
         std::deque<std::size_t> todo;
@@ -315,7 +330,7 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
             total.rx_bytes += info.rx_bytes;
             if (result == pcclSuccess) {
                 total.local_world_size = total.local_world_size == 0 ? info.local_world_size : std::min(total.local_world_size, info.local_world_size);
-            } else if (result == pcclRankConnectionLost && runtime.connected()) {
+            } else if (result == pcclRankConnectionLost && runtime.check_connected()) {
                 // Before what was never begun: all members have this operation ahead of those.
                 todo.insert(std::ranges::upper_bound(todo, i), i);
             } else if (failed == pcclSuccess) {

@@ -34,11 +34,6 @@ std::string describe(const Fingerprint &f) {
     return text;
 }
 
-bool overlaps(const std::byte *a, std::size_t a_bytes, const std::byte *b, std::size_t b_bytes) {
-    const auto first = reinterpret_cast<std::uintptr_t>(a), second = reinterpret_cast<std::uintptr_t>(b);
-    return first < second + b_bytes && second < first + a_bytes;
-}
-
 }  // namespace
 
 void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
@@ -53,15 +48,9 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
 }
 
 std::string Engine::overlap(const ReduceRequest &request) const {
-    const std::size_t bytes = request.bytes();
-    if (!request.in_place() && overlaps(request.send, bytes, request.recv, bytes)) {
-        return "its send and receive buffers overlap without being the same";
-    }
+    if (request.overlaps_itself()) return "its send and receive buffers overlap without being the same";
     for (const auto &[id, op] : ops_) {
-        const ReduceRequest &other = op->request();
-        const std::size_t other_bytes = other.bytes();
-        if (overlaps(request.recv, bytes, other.recv, other_bytes) || overlaps(request.recv, bytes, other.send, other_bytes) ||
-            overlaps(request.send, bytes, other.recv, other_bytes)) {
+        if (request.overlaps(op->request())) {
             return "its buffers overlap those of the operation with tag " + std::to_string(id.tag.value) + ", which is in flight";
         }
     }

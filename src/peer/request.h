@@ -47,10 +47,23 @@ struct ReduceRequest {
     std::size_t bytes() const { return what.count * kernel::size_of(what.type); }
     bool in_place() const { return send == recv; }
 
+    bool overlaps_itself() const { return !in_place() && overlap(send, bytes(), recv, bytes()); }
+    /// One writes what the other reads or writes. Reading the same is no harm.
+    bool overlaps(const ReduceRequest &o) const {
+        return overlap(recv, bytes(), o.recv, o.bytes()) || overlap(recv, bytes(), o.send, o.bytes()) ||
+               overlap(send, bytes(), o.recv, o.bytes());
+    }
+
     // Left behind.
     std::uint64_t tx_bytes = 0, rx_bytes = 0;
     std::uint32_t world = 0;
     UndoLog undo;
+
+private:
+    static bool overlap(const std::byte *a, std::size_t a_bytes, const std::byte *b, std::size_t b_bytes) {
+        const auto first = reinterpret_cast<std::uintptr_t>(a), second = reinterpret_cast<std::uintptr_t>(b);
+        return first < second + b_bytes && second < first + a_bytes;
+    }
 };
 
 }  // namespace pccl::peer

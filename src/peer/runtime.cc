@@ -105,6 +105,13 @@ void Runtime::abort() {
     asio::post(io_, [this] { feed(AbortCalls{}); });
 }
 
+Status Runtime::check_connected() const {
+    if (connected_) return {};
+    const std::lock_guard lock(world_mutex_);
+    if (ended_) return *ended_;
+    return Error{pcclInvalidUsage, "not connected: call pcclConnect first"};
+}
+
 World Runtime::world() const {
     const std::lock_guard lock(world_mutex_);
     return world_;
@@ -215,8 +222,11 @@ void Runtime::finish(CallId id, const Complete &complete) {
     {
         const std::lock_guard lock(world_mutex_);
         world_ = complete.world;
+        if (complete.world.global > 0 && !connected_) {
+            connected_ = true;
+            ended_.reset();
+        }
     }
-    if (complete.world.global > 0) connected_ = true;
     call->done.store(true, std::memory_order_release);
     call->done.notify_all();
 }
@@ -252,9 +262,22 @@ void Runtime::control_up() { feed(MasterUp{}); }
 
 void Runtime::control_message(wire::ToPeer message) {
     if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you);
+    if (const auto *removed = std::get_if<wire::Removed>(&message); removed && removed->code != pcclSuccess) {
+        ended(removed->code, removed->why);
+    }
     feed(FromMaster{std::move(message)});
 }
 
-void Runtime::control_down(const std::string &why) { feed(MasterDown{why}); }
+void Runtime::control_down(const std::string &why) {
+    ended(pcclMasterConnectionFailed, why);
+    feed(MasterDown{why});
+}
+
+/// Before the calls in progress learn of it, so that those after them do, too.
+void Runtime::ended(pcclResult_t code, const std::string &why) {
+    const std::lock_guard lock(world_mutex_);
+    if (connected_) ended_ = Error{code, why + "; call pcclConnect to join again"};
+    connected_ = false;
+}
 
 }  // namespace pccl::peer

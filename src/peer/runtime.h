@@ -58,7 +58,8 @@ public:
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
     void abort();
 
-    bool connected() const { return connected_.load(); }
+    /// An Error that says why not: never connected, or how the connection ended.
+    Status check_connected() const;
     /// As the last call that returned saw it.
     protocol::World world() const;
 
@@ -69,6 +70,7 @@ private:
     void carry_out(protocol::PeerEffect &effect);
     void finish(protocol::CallId id, const protocol::Complete &complete);
     void tick();
+    void ended(pcclResult_t code, const std::string &why);
 
     Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
     void on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
@@ -103,6 +105,7 @@ private:
     std::atomic<bool> connected_{false};
     mutable std::mutex world_mutex_;
     protocol::World world_;
+    std::optional<Error> ended_;  ///< how the last connection ended, unless by this peer's own will
     std::thread thread_;  ///< last: it uses all of the above
 };
 
