@@ -8,6 +8,7 @@ void Master::on_done(Peer &peer, const wire::Done &done) {
     if (group.freeze) return;  // it ends with the view, at every member
     for (const OpId &op : done.ops) {
         if (op.epoch != group.epoch || group.failed.contains(op)) continue;
+        peer.waiting.erase(op);
         if (!group.done[op].insert(peer.id).second) continue;
         if (++peer.open_done > wire::kMaxOpenOps) {
             return remove(peer.id, pcclInvalidUsage,

@@ -21,7 +21,7 @@ std::optional<Time> Peer::next_timeout() const {
     if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
     Time next = next_heartbeat_;
     for (const auto &[id, op] : ops_) {
-        if (!op.reported) next = std::min(next, op.since + options_.report_after);
+        if (!op.reported && !op.finished) next = std::min(next, op.since + options_.report_after);
     }
     return next;
 }
@@ -184,7 +184,10 @@ void Peer::on(const LinkEvent &in) {
 }
 
 void Peer::on(const OpFinished &in) {
-    if (ops_.contains(in.op)) tell(wire::Done{{in.op}});
+    const auto found = ops_.find(in.op);
+    if (found == ops_.end() || found->second.finished) return;
+    found->second.finished = true;
+    tell(wire::Done{{in.op}});
 }
 
 void Peer::on(const OpBroken &in) {
@@ -218,7 +221,7 @@ void Peer::on(const PeerTick &) {
 
 void Peer::report_waiting() {
     for (auto &[id, op] : ops_) {
-        if (op.reported || now_ - op.since < options_.report_after) continue;
+        if (op.reported || op.finished || now_ - op.since < options_.report_after) continue;
         op.reported = true;
         waiting_stale_ = true;
     }
@@ -227,7 +230,7 @@ void Peer::report_waiting() {
 wire::Waiting Peer::waiting() const {
     wire::Waiting report;
     for (const auto &[id, op] : ops_) {
-        if (op.reported && report.ops.size() < wire::kMaxOpsInMessage) report.ops.push_back(id);
+        if (op.reported && !op.finished && report.ops.size() < wire::kMaxOpsInMessage) report.ops.push_back(id);
     }
     return report;
 }

@@ -181,6 +181,7 @@ private:
         CallId call;
         Time since;
         bool reported = false;  ///< in a Waiting message
+        bool finished = false;  ///< Done was sent: only the master is waited for
     };
     struct Failure {
         pcclResult_t code;
