@@ -72,8 +72,7 @@ void DataPlane::dialled(Node &node, PeerId other, std::uint32_t attempt) {
     Side *mine = side(node, other);
     if (!mine || mine->attempt != attempt || mine->state != Side::State::waiting) return;
     Node &callee = *cluster_.owner(other);
-    const auto blocked = unreachable_.find({node.index, callee.index});
-    if (blocked != unreachable_.end() && blocked->second) return lose_side(node, other, attempt, "no route to host", cluster_.delay());
+    if (!reachable(node, callee)) return lose_side(node, other, attempt, "no route to host", cluster_.delay());
     if (!callee.alive) return lose_side(node, other, attempt, "connection refused", cluster_.delay());
     mine->state = Side::State::dialled;
     try_match(callee, node.peer->id());

@@ -19,6 +19,10 @@ public:
 
     /// Which node can dial which; all can, unless said.
     void set_reachable(std::size_t from, std::size_t to, bool can) { unreachable_[{from, to}] = !can; }
+    bool reachable(const Node &from, const Node &to) const {
+        const auto found = unreachable_.find({from.index, to.index});
+        return found == unreachable_.end() || !found->second;
+    }
     void break_link(Node &a, Node &b);
     /// All nodes with a link to another, in pairs.
     std::vector<std::pair<Node *, Node *>> live_links();
