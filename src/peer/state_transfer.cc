@@ -105,7 +105,10 @@ void StateTransfer::pull(const wire::SyncPlan &plan) {
     tensors_.clear();
     todo_.clear();
     outstanding_.clear();
-    if (!pulling_) return;
+    if (!pulling_) {
+        session_->staged.clear();  // an earlier plan had this peer give up content that has now been elected
+        return;
+    }
     for (const auto &tensor : plan.pull) {
         if (tensor.index >= session_->tensors.size()) {
             pulling_ = false;
