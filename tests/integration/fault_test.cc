@@ -115,7 +115,7 @@ TEST(Loss, OfOneSourceOfSharedStateIsMadeUpByTheOther) {
         if (code(source) != pcclSuccess) {
             EXPECT_TRUE(all_same(world.call_all("sync"), "hashes"));
         } else {
-            EXPECT_EQ(source.at("hashes"), receiver.at("hashes"));
+            EXPECT_EQ(source.at("hashes"), receiver.at("hashes")) << source.dump() << receiver.dump();
         }
     }
 }
@@ -135,7 +135,7 @@ TEST(Loss, OfTheOnlySourceOfSharedStateIsReported) {
     ASSERT_EQ(one.at("code"), two.at("code")) << one.dump() << two.dump();
     world.erase(0);
     if (code(one) == pcclSuccess) {
-        EXPECT_EQ(one.at("hashes"), two.at("hashes"));  // it died too late
+        EXPECT_EQ(one.at("hashes"), two.at("hashes")) << one.dump() << two.dump();  // it died too late
     } else {
         EXPECT_TRUE(all_same(world.call_all("sync"), "hashes"));
     }
