@@ -216,8 +216,7 @@ void Master::admit_first() {
     Group &group = groups_[first.group];
     group.ring = {first.id};
     group.full_mesh = true;
-    ++generation_;
-    answers_.clear();
+    new_generation();
     publish_view({first.group}, {}, to_string(first.id) + " is the first of the run");
     call_done(first, pcclSuccess, "");
     refresh_ready();

@@ -133,7 +133,14 @@ private:
         SyncHistory history;
         std::set<PeerId> last_members;
     };
+    /// To the questions of a generation: "no" up to some number, "yes" from it on.
+    struct Answers {
+        std::uint64_t asked = 0;
+        std::optional<std::uint64_t> yes_from;
+        bool is_yes(std::uint64_t k) const { return yes_from && k >= *yes_from; }
+    };
     struct Group {
+        Answers answers;
         ViewNumber epoch;
         std::vector<PeerId> ring;
         bool full_mesh = false;
@@ -194,6 +201,7 @@ private:
     // master_calls.cc: calls that need everybody
     void on_vote(Peer &peer, wire::Call call, std::uint32_t number);
     void on_ask_pending(Peer &peer, const wire::AskPending &ask);
+    void new_generation();
     void on_abort(Peer &peer);
     bool try_update();
     void call_done(Peer &peer, pcclResult_t code, const std::string &why);
@@ -239,7 +247,8 @@ private:
     std::uint64_t next_freeze_ = 1;
     std::uint64_t next_sync_ = 1;
     std::uint64_t generation_ = 1;
-    std::vector<bool> answers_;  ///< to the questions of this generation
+    Answers answers_;        ///< of the run in this generation
+    bool told_yes_ = false;  ///< somebody was, in this generation
     OptimizeState optimize_;
     std::optional<Time> misuse_due_;
 };

@@ -9,9 +9,6 @@ using wire::Call;
 
 namespace {
 
-/// Questions of one generation that are remembered; beyond it the answer is "no".
-constexpr std::size_t kMaxAnswers = std::size_t{1} << 20;
-
 bool needs_whole_run(Call call) { return call == Call::update_topology || call == Call::optimize_topology; }
 
 }  // namespace
@@ -30,14 +27,33 @@ bool Master::all_members_in(Call call) const {
     return std::ranges::all_of(peers_, [&](const auto &entry) { return !entry.second.member || entry.second.call == call; });
 }
 
+void Master::new_generation() {
+    ++generation_;
+    answers_ = {};
+    told_yes_ = false;
+    for (auto &[id, group] : groups_)
+        group.answers = {};
+}
+
+/// The k-th question is answered for all as for the first who asks it. But a group whose questions run ahead of another's by more
+/// than one, since no call of the whole run keeps them in step, binds itself alone: the slower group would learn of a newcomer only
+/// once it had asked as often, if ever. Once somebody was told "yes" everybody is, so that all come to update_topology.
 void Master::on_ask_pending(Peer &peer, const wire::AskPending &ask) {
     bool pending = false;
-    if (ask.generation == generation_ && ask.k < kMaxAnswers) {
-        if (ask.k >= answers_.size()) {
-            const bool ready = std::ranges::any_of(peers_, [](const auto &entry) { return entry.second.ready; });
-            answers_.resize(ask.k + 1, ready);
+    if (ask.generation == generation_) {
+        const bool now = told_yes_ || std::ranges::any_of(peers_, [](const auto &entry) { return entry.second.ready; });
+        if (ask.k >= answers_.asked) {
+            if (now && !answers_.yes_from) answers_.yes_from = ask.k;
+            answers_.asked = ask.k + 1;
         }
-        pending = answers_[ask.k];
+        Answers &group = groups_.at(peer.group).answers;
+        if (ask.k >= group.asked) {
+            const bool behind = ask.k + 1 < answers_.asked;
+            if ((answers_.is_yes(ask.k) || (behind && now)) && !group.yes_from) group.yes_from = ask.k;
+            group.asked = ask.k + 1;
+        }
+        pending = group.is_yes(ask.k);
+        told_yes_ = told_yes_ || pending;
     }
     send(peer, wire::PendingAnswer{ask.generation, ask.k, pending});
 }
@@ -60,8 +76,7 @@ bool Master::try_update() {
         grown.insert(peer.group);
         who += (who.empty() ? "" : ", ") + to_string(id);
     }
-    ++generation_;
-    answers_.clear();
+    new_generation();
     for (const GroupId id : grown) {
         Group &group = groups_[id];
         const auto ids = members_of(id);

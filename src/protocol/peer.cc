@@ -374,14 +374,12 @@ void Peer::hear(const wire::Probe &m) {
 }
 
 void Peer::hear(const wire::CallDone &m) {
+    if ((m.kind == Call::connect || m.kind == Call::update_topology) && m.generation != generation_) {
+        generation_ = m.generation;  // also if the call was aborted here meanwhile
+        asked_ = 0;
+    }
     if (!exclusive_ || exclusive_->kind != m.kind || exclusive_->number != m.call) return;
     if (m.kind == Call::connect) state_ = State::member;
-    if (m.kind == Call::connect || m.kind == Call::update_topology) {
-        if (m.generation != generation_) {
-            generation_ = m.generation;
-            asked_ = 0;
-        }
-    }
     if (m.kind == Call::update_topology && m.code == pcclSuccess) {
         // All members are in this call together: whatever they had not agreed on is behind them.
         for (auto &[tag, state] : tags_) {

@@ -13,13 +13,13 @@ public:
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
         const auto *answer = std::get_if<wire::PendingAnswer>(&message);
         if (!answer) return;
-        const auto first = answers_.try_emplace({answer->generation, answer->k}, answer->pending).first;
+        const auto first = answers_.try_emplace({node.group, answer->generation, answer->k}, answer->pending).first;
         require(first->second == answer->pending, "question " + std::to_string(answer->k) + " of generation " +
                                                       std::to_string(answer->generation) + " has another answer at " + node.name);
     }
 
 private:
-    std::map<std::pair<std::uint64_t, std::uint64_t>, bool> answers_;
+    std::map<std::tuple<GroupId, std::uint64_t, std::uint64_t>, bool> answers_;
 };
 
 }  // namespace

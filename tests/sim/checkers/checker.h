@@ -39,7 +39,7 @@ std::unique_ptr<Checker> check_views(Verdict &verdict);
 std::unique_ptr<Checker> check_buffers(Verdict &verdict);
 /// A peer that is gone never takes part in anything again under its old id.
 std::unique_ptr<Checker> check_identity(Verdict &verdict);
-/// The k-th answer of a generation is the same at all members.
+/// The k-th answer of a generation is the same at all members of a group.
 std::unique_ptr<Checker> check_answers(Verdict &verdict);
 /// After a synchronization all members hold the same content at the same revision.
 std::unique_ptr<Checker> check_state(Verdict &verdict);
