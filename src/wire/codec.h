@@ -2,6 +2,7 @@
 // never allocates more than the bytes it was given could fill, and after its first error returns nothing but zeros.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <concepts>
@@ -50,10 +51,13 @@ public:
     template <class T, class R> void operator()(const Id<T, R> &id) { (*this)(id.value); }
     template <std::size_t N> void operator()(const std::array<std::uint8_t, N> &bytes) { append(bytes.data(), N); }
     template <class C> void operator()(Bounded<C> b) {
-        (*this)(static_cast<std::uint32_t>(b.container.size()));
         if constexpr (std::is_same_v<std::remove_const_t<C>, std::string>) {
-            append(b.container.data(), b.container.size());
+            // Reasons in words quote each other; one that has grown too long is cut, for the receiver would reject the message.
+            const std::size_t size = std::min(b.container.size(), b.limit);
+            (*this)(static_cast<std::uint32_t>(size));
+            append(b.container.data(), size);
         } else {
+            (*this)(static_cast<std::uint32_t>(b.container.size()));
             for (auto &item : b.container)
                 (*this)(item);
         }
