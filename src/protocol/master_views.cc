@@ -72,7 +72,7 @@ bool Master::try_install(GroupId id, Group &group) {
         };
         const PeerId worst =
             *std::ranges::min_element(ids, [&](PeerId a, PeerId b) { return std::pair(links(a), b) < std::pair(links(b), a); });
-        remove(worst, pcclRankConnectionLost,
+        remove(worst, pcclRankConnectionFailed,
                to_string(worst) + " was removed: its links to other peers broke and no ring includes it");
         return true;
     }
