@@ -46,6 +46,11 @@ Lane::Lane(asio::ip::tcp::socket socket, LaneHandler &handler)
 void Lane::start() { wait_readable(); }
 
 void Lane::close() {
+    handler_ = nullptr;
+    shut();
+}
+
+void Lane::shut() {
     closed_ = true;
     asio::error_code ignored;
     socket_.close(ignored);
@@ -53,10 +58,13 @@ void Lane::close() {
     intake_ = {};
 }
 
+/// The handler hears of it from the event loop, never from within its own call into this lane.
 void Lane::fail(const std::string &why) {
     if (closed_) return;
-    close();
-    handler_->on_lane_down(*this, why);
+    shut();
+    asio::post(socket_.get_executor(), [self = shared_from_this(), why] {
+        if (self->handler_) self->handler_->on_lane_down(*self, why);
+    });
 }
 
 // ------------------------------------------------------------------------------------------------------------------ reading --

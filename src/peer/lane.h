@@ -48,7 +48,7 @@ public:
     virtual void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     /// The next frame to send, if there is one. The header's checksum of itself is filled in by the lane.
     virtual bool next_frame(Lane &lane, OutFrame &frame) = 0;
-    /// The connection is of no more use. The lane does nothing from then on.
+    /// The connection is of no more use. The lane does nothing from then on. Never called from within another call.
     virtual void on_lane_down(Lane &lane, const std::string &why) = 0;
 };
 
@@ -84,11 +84,12 @@ private:
     bool accept_header();
     bool finish_payload();
     bool write_some();
+    void shut();
     void fail(const std::string &why);
     void restart_reading();
 
     asio::ip::tcp::socket socket_;
-    LaneHandler *handler_;
+    LaneHandler *handler_;  ///< null once closed by it
     std::string remote_;
     bool closed_ = false;
     bool reading_ = false;  ///< inside read_some

@@ -184,12 +184,11 @@ void Runtime::carry_out(PeerEffect &effect) {
             if (self.control_) self.control_->send(e.message);
         }
         void operator()(Complete &e) { self.finish(e.call, e); }
-        void operator()(MakeLink &e) { self.links_.make(e.link); }
-        void operator()(DropLink &e) {
-            self.links_.drop(e.other);
-            self.transfer_.link_down(e.other);
-            self.prober_.link_down(e.other);
+        void operator()(MakeLink &e) {
+            self.drop_link(e.link.other);
+            self.links_.make(e.link);
         }
+        void operator()(DropLink &e) { self.drop_link(e.other); }
         void operator()(DropAllLinks &) {
             self.links_.drop_all();
             self.connected_ = false;
@@ -208,6 +207,12 @@ void Runtime::carry_out(PeerEffect &effect) {
         }
     };
     std::visit(Do{*this}, effect);
+}
+
+void Runtime::drop_link(PeerId other) {
+    links_.drop(other);
+    transfer_.link_down(other);
+    prober_.link_down(other);
 }
 
 void Runtime::finish(CallId id, const Complete &complete) {

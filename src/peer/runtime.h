@@ -69,6 +69,7 @@ private:
     void feed(protocol::PeerInput input);
     void carry_out(protocol::PeerEffect &effect);
     void finish(protocol::CallId id, const protocol::Complete &complete);
+    void drop_link(PeerId other);
     void tick();
     void ended(pcclResult_t code, const std::string &why);
 

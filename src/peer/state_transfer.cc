@@ -11,11 +11,11 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 void SyncSession::apply() {
-    for (auto &[index, staged] : this->staged) {
+    for (auto &[index, pulled] : staged) {
         SharedTensor &tensor = tensors[index];
-        for (const auto &[chunk, checksum] : staged.chunks) {
+        for (const auto &[chunk, checksum] : pulled.chunks) {
             const std::size_t offset = chunk * kernel::kHashChunkBytes;
-            std::memcpy(tensor.data + offset, staged.memory.get() + offset, tensor.chunk_bytes(chunk));
+            std::memcpy(tensor.data + offset, pulled.memory.get() + offset, tensor.chunk_bytes(chunk));
         }
     }
     staged.clear();
