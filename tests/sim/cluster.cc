@@ -211,7 +211,8 @@ void Cluster::plan_tick(Node &node) {
     });
 }
 
-// ---------------------------------------------------------------------------------------------------------- control connections --
+// ---------------------------------------------------------------------------------------------------------- control connections
+// --
 
 Time Cluster::arrival(Channel &channel) {
     channel.last = std::max(channel.last, queue_.now() + delay());
@@ -327,7 +328,8 @@ void Cluster::step_master(const protocol::MasterInput &input) {
     protocol::MasterEffects effects;
     master_.step(queue_.now(), input, effects);
     for (auto &effect : effects) {
-        if (auto *send = std::get_if<protocol::Send>(&effect)) send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
+        if (auto *send = std::get_if<protocol::Send>(&effect))
+            send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
         if (auto *close = std::get_if<protocol::Close>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
         if (auto *note = std::get_if<protocol::Note>(&effect))
             observe([&](Observer &o) { o.on_master_note(note->level, note->text); });

@@ -138,7 +138,8 @@ std::vector<std::pair<Node *, Node *>> DataPlane::live_links() {
         if (!node->alive) continue;
         for (const auto &[peer, mine] : of(*node).links) {
             Node *other = cluster_.nodes()[mine.other].get();
-            if (mine.state == Side::State::up && other->alive && node->index < other->index) links.emplace_back(node.get(), other);
+            if (mine.state == Side::State::up && other->alive && node->index < other->index)
+                links.emplace_back(node.get(), other);
         }
     }
     return links;
@@ -189,8 +190,9 @@ void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribut
     if (op.fingerprint != contribution.fingerprint) {
         op.broken = true;
         return cluster_.at_node(node, cluster_.delay(), [this, &node, id] {
-            cluster_.step(node, protocol::OpBroken{id, pcclInvalidUsage, "the callers of tag " + std::to_string(id.tag.value) +
-                                                                             " disagree on what to reduce"});
+            cluster_.step(
+                node, protocol::OpBroken{id, pcclInvalidUsage,
+                                         "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce"});
         });
     }
     if (!op.have.emplace(contribution.origin, contribution.content).second) return;
@@ -219,8 +221,10 @@ void DataPlane::forward(Node &node, const OpId &id, const Contribution &contribu
                      [this, &node, &receiver, id, sent, sender, next, attempt = side(node, next)->attempt] {
                          const Side *mine = side(receiver, sender);
                          const Side *theirs = side(node, next);
-                         if (receiver.peer->id() != next || !mine || mine->attempt != attempt || mine->state != Side::State::up) return;
-                         if (theirs && theirs->attempt == attempt && theirs->state == Side::State::dead) return;  // lost on the way
+                         if (receiver.peer->id() != next || !mine || mine->attempt != attempt || mine->state != Side::State::up)
+                             return;
+                         if (theirs && theirs->attempt == attempt && theirs->state == Side::State::dead)
+                             return;  // lost on the way
                          auto &data = of(receiver);
                          if (id.epoch < data.epoch || data.ended.contains(id)) return;
                          if (data.ops.contains(id))
@@ -282,9 +286,10 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
                              theirs.content.tensors[item.index] == content_of(item.hash);
         if (!serving) {
             if (there && patience > 0) {
-                return cluster_.at_node(node, kPullRetry, [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
-                    pull_tensor(node, sync, in_place, std::move(item), patience - 1);
-                });
+                return cluster_.at_node(node, kPullRetry,
+                                        [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
+                                            pull_tensor(node, sync, in_place, std::move(item), patience - 1);
+                                        });
             }
             item.sources.pop_back();
             return pull_tensor(node, sync, in_place, std::move(item), patience);

@@ -70,8 +70,8 @@ private:
     };
     struct Transfer {
         bool offering = false;
-        State content;             ///< what was offered
-        std::uint64_t sync = 0;    ///< of the plan in progress; 0: none
+        State content;           ///< what was offered
+        std::uint64_t sync = 0;  ///< of the plan in progress; 0: none
         std::size_t missing = 0;
         std::map<std::uint32_t, std::uint64_t> staged;
     };

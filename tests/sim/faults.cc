@@ -15,7 +15,8 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
         if (most == 0) return;
         kinds.push_back(kind);
         for (auto left = rng_.below(most + 1); left > 0; --left)
-            cluster_.queue().after(rng_.between(Duration(0), profile.faults_until), [this, kind] { strike(kind, random_node()); });
+            cluster_.queue().after(rng_.between(Duration(0), profile.faults_until),
+                                   [this, kind] { strike(kind, random_node()); });
     };
     draw(profile.crashes, Kind::crash);
     draw(profile.hangs, Kind::hang);
@@ -25,7 +26,8 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
     draw(profile.slow_members, Kind::slow);
     for (unsigned i = 0; i < profile.targeted; ++i) {
         const auto when = static_cast<When>(rng_.below(3));
-        const auto kinds_of_message = when == When::on_master_hears ? std::variant_size_v<wire::ToMaster> : std::variant_size_v<wire::ToPeer>;
+        const auto kinds_of_message =
+            when == When::on_master_hears ? std::variant_size_v<wire::ToMaster> : std::variant_size_v<wire::ToPeer>;
         triggers_.push_back({when, rng_.below(kinds_of_message), 1 + rng_.below(rng_.below(3) == 0 ? 40 : 6), rng_.pick(kinds),
                              rng_.per_mille(400), rng_.per_mille(500)});
     }
@@ -75,7 +77,9 @@ void Faults::watch(When when, const Node &node, std::size_t message) {
 }
 
 void Faults::on_told_peer(const Node &node, const wire::ToPeer &message) { watch(When::on_peer_hears, node, message.index()); }
-void Faults::on_told_master(const Node &node, const wire::ToMaster &message) { watch(When::on_master_hears, node, message.index()); }
+void Faults::on_told_master(const Node &node, const wire::ToMaster &message) {
+    watch(When::on_master_hears, node, message.index());
+}
 void Faults::on_master_sends(const Node &node, PeerId, const wire::ToPeer &message) {
     watch(When::on_master_sends, node, message.index());
 }

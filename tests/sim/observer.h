@@ -34,13 +34,13 @@ public:
     virtual void on_abort(const Node &) {}
     /// Before the data plane carries it out. DropAllLinks comes first in a step that ends a membership.
     virtual void on_effect(const Node &, const protocol::PeerEffect &) {}
-    virtual void on_told_peer(const Node &, const wire::ToPeer &) {}                ///< arrives, before the step
-    virtual void on_told_master(const Node &, const wire::ToMaster &) {}            ///< arrives, before the step
-    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {}     ///< leaves the master; 0: a stranger
-    virtual void on_master_closes(const Node &, PeerId, const std::string &) {}     ///< a connection ends, from either side
+    virtual void on_told_peer(const Node &, const wire::ToPeer &) {}             ///< arrives, before the step
+    virtual void on_told_master(const Node &, const wire::ToMaster &) {}         ///< arrives, before the step
+    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {}  ///< leaves the master; 0: a stranger
+    virtual void on_master_closes(const Node &, PeerId, const std::string &) {}  ///< a connection ends, from either side
     virtual void on_master_note(LogLevel, const std::string &) {}
-    virtual void on_result(const Node &, const OpId &, std::uint64_t) {}            ///< the data plane holds a whole result
-    virtual void on_world_event(const std::string &) {}                             ///< crashes and the like
+    virtual void on_result(const Node &, const OpId &, std::uint64_t) {}  ///< the data plane holds a whole result
+    virtual void on_world_event(const std::string &) {}                   ///< crashes and the like
 };
 
 }  // namespace pccl::sim

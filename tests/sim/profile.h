@@ -20,19 +20,19 @@ struct Profile {
 
     // Faults: how many of each at most.
     unsigned crashes = 0, hangs = 0, long_hangs = 0, breaks = 0, aborts = 0, slow_members = 0;
-    unsigned targeted = 0;            ///< of those kinds, right before or after a certain message
+    unsigned targeted = 0;               ///< of those kinds, right before or after a certain message
     unsigned unreachable_per_mille = 0;  ///< ordered pairs of nodes that cannot dial
     unsigned dial_fails_per_mille = 0;
     unsigned spike_per_mille = 5;
     unsigned probe_lost_per_mille = 0;
 
     // The program.
-    unsigned drift_per_mille = 50;     ///< iterations after which a member's shared state differs
-    unsigned mismatch_per_mille = 0;   ///< reduces that one member calls differently
+    unsigned drift_per_mille = 50;    ///< iterations after which a member's shared state differs
+    unsigned mismatch_per_mille = 0;  ///< reduces that one member calls differently
     unsigned receive_only_per_mille = 0;
-    bool free_tensors = true;          ///< the shared state has tensors that may differ
+    bool free_tensors = true;  ///< the shared state has tensors that may differ
     bool optimizes = true;
-    bool expects_misuse = false;       ///< callers break the rules: they are told so
+    bool expects_misuse = false;  ///< callers break the rules: they are told so
 };
 
 const std::vector<Profile> &profiles();

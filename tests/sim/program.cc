@@ -134,8 +134,8 @@ Task Program::train() {
 
 Task Program::synchronize(bool &synced) {
     while (!gone() && !aborted_) {
-        const auto strategy = rng_.per_mille(rules_.receive_only_per_mille) ? wire::Strategy::receive_only
-                                                                             : wire::Strategy::enforce_popular;
+        const auto strategy =
+            rng_.per_mille(rules_.receive_only_per_mille) ? wire::Strategy::receive_only : wire::Strategy::enforce_popular;
         const auto answer = co_await call(CallKind::sync, {}, 0, strategy);
         synced = answer.code == pcclSuccess;
         if (synced) step_ = node_.state.revision++;

@@ -1,7 +1,7 @@
 // A modelled application: the training loop that users of the library write, with random think times.
 //
-// All members of a run follow the same Rules, as the interface asks of them: whatever decides which call comes next is the same at
-// every member of a group, or was agreed through the library.
+// All members of a run follow the same Rules, as the interface asks of them: whatever decides which call comes next is the same
+// at every member of a group, or was agreed through the library.
 #pragma once
 
 #include "cluster.h"
@@ -13,9 +13,9 @@ namespace pccl::sim {
 
 /// What the program's author decided; drawn once per run.
 struct Rules {
-    bool asks = true;           ///< are_peers_pending before update_topology, else update_topology in every iteration
-    bool retries = true;        ///< a lost reduce is called again in place, else the iteration is given up
-    bool concurrent = true;     ///< the reduces of an iteration are launched side by side, in each member's own order
+    bool asks = true;        ///< are_peers_pending before update_topology, else update_topology in every iteration
+    bool retries = true;     ///< a lost reduce is called again in place, else the iteration is given up
+    bool concurrent = true;  ///< the reduces of an iteration are launched side by side, in each member's own order
     enum class Optimize { never, every_iteration, some_steps } optimize = Optimize::never;
     std::size_t tensors = 3;
     std::size_t free_tensors = 0;

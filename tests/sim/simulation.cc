@@ -29,9 +29,8 @@ class Run {
 public:
     explicit Run(const RunOptions &options)
         : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_)),
-          checkers_(all_checkers(verdict_, !profile_.expects_misuse)),
-          groups_(1 + rng_.below(profile_.groups_max)), rules_(draw_rules(rng_, profile_, groups_)),
-          faults_(cluster_, profile_, programs_, rng_.next()) {
+          checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(1 + rng_.below(profile_.groups_max)),
+          rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
         if (options.transcript) cluster_.watch(*options.transcript);
         for (auto &checker : checkers_)
             cluster_.watch(*checker);
@@ -117,14 +116,14 @@ private:
             if (program.rounds() < marks_[i].rounds + kRounds)
                 left.push_back("the program of " + program.node().name + " stands still" + blocked_in(program.node()));
             else if (program.node().peer->world().group > 1 && program.reduced() < marks_[i].reduced + 1)
-                left.push_back(program.node().name + " is in a world of " +
-                               std::to_string(program.node().peer->world().group) + " and no reduce of its succeeds");
+                left.push_back(program.node().name + " is in a world of " + std::to_string(program.node().peer->world().group) +
+                               " and no reduce of its succeeds");
         }
         return left;
     }
 
-    /// Two live nodes can dial each other in neither direction. A receiver that can reach no source then makes every synchronization
-    /// fail, and its group does not get on: known, and visible to the callers.
+    /// Two live nodes can dial each other in neither direction. A receiver that can reach no source then makes every
+    /// synchronization fail, and its group does not get on: known, and visible to the callers.
     bool parted() const {
         for (const auto &a : programs_) {
             for (const auto &b : programs_) {
@@ -161,7 +160,8 @@ private:
 RunReport run(const RunOptions &options) { return Run(options).go(); }
 
 std::string replay_command(const RunOptions &options) {
-    return "pccl-sim --profile " + std::string(options.profile->name) + " --seed " + std::to_string(options.seed) + " --transcript";
+    return "pccl-sim --profile " + std::string(options.profile->name) + " --seed " + std::to_string(options.seed) +
+           " --transcript";
 }
 
 }  // namespace pccl::sim

@@ -15,8 +15,8 @@ namespace pccl::sim {
 struct RunOptions {
     const Profile *profile = nullptr;
     std::uint64_t seed = 0;
-    Observer *transcript = nullptr;                  ///< not owned; may be null
-    std::function<void(Cluster &)> sabotage = {};    ///< called before anything happens
+    Observer *transcript = nullptr;                ///< not owned; may be null
+    std::function<void(Cluster &)> sabotage = {};  ///< called before anything happens
 };
 
 struct RunReport {

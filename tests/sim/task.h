@@ -57,7 +57,7 @@ public:
     void start() { handle_.resume(); }
     bool done() const { return !handle_ || handle_.done(); }
 
-    auto operator co_await() & noexcept {
+    auto operator co_await() &noexcept {
         struct Awaiter {
             Handle handle;
             bool await_ready() noexcept { return false; }

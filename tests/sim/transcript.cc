@@ -12,7 +12,9 @@ std::string text(bool yes) { return yes ? "yes" : "no"; }
 std::string text(PeerId id) { return "p" + text(id.value); }
 std::string text(const OpId &op) { return text(op.epoch.value) + ":" + text(op.tag.value) + "#" + text(std::uint64_t{op.seq}); }
 std::string text(const wire::TagCount &t) { return text(t.tag.value) + "<" + text(std::uint64_t{t.next_seq}); }
-std::string text(const wire::GroupSize &g) { return "g" + text(std::uint64_t{g.group.value}) + "=" + text(std::uint64_t{g.size}); }
+std::string text(const wire::GroupSize &g) {
+    return "g" + text(std::uint64_t{g.group.value}) + "=" + text(std::uint64_t{g.size});
+}
 std::string text(const std::string &words) { return "\"" + words + "\""; }
 std::string text(const wire::PullTensor &t);
 
@@ -80,8 +82,9 @@ struct Describe {
     std::string operator()(const wire::CloseLink &m) { return " " + text(m.other); }
     std::string operator()(const wire::Freeze &m) { return " freeze=" + text(m.freeze) + because(m.why); }
     std::string operator()(const wire::View &m) {
-        return " " + text(m.number.value) + " epoch=" + text(m.epoch.value) + " ring=" + text(m.ring) + " groups=" + text(m.groups) +
-               " mesh=" + text(m.full_mesh) + " generation=" + text(m.generation) + " begun=" + text(m.begun) + because(m.why);
+        return " " + text(m.number.value) + " epoch=" + text(m.epoch.value) + " ring=" + text(m.ring) +
+               " groups=" + text(m.groups) + " mesh=" + text(m.full_mesh) + " generation=" + text(m.generation) +
+               " begun=" + text(m.begun) + because(m.why);
     }
     std::string operator()(const wire::PendingAnswer &m) {
         return " " + text(m.generation) + "/" + text(m.k) + " " + text(m.pending);

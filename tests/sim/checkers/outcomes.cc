@@ -34,9 +34,7 @@ public:
         member.exempt = false;
     }
 
-    void on_result(const Node &node, const OpId &op, std::uint64_t result) override {
-        members_[node.index].results[op] = result;
-    }
+    void on_result(const Node &node, const OpId &op, std::uint64_t result) override { members_[node.index].results[op] = result; }
 
     void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override {
         Member &member = members_[node.index];
