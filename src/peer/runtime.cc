@@ -201,7 +201,7 @@ void Runtime::carry_out(PeerEffect &effect) {
         }
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
-        void operator()(EndSync &) { self.transfer_.end(); }
+        void operator()(EndSync &e) { self.transfer_.end(e.sync); }
         void operator()(Say &e) {
             if (log_enabled(e.level)) log(e.level, "%s: %s", to_string(self.peer_.id()).c_str(), e.text.c_str());
         }

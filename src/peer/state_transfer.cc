@@ -22,11 +22,13 @@ void SyncSession::apply() {
 }
 
 void StateTransfer::offer(std::shared_ptr<SyncSession> session) {
-    end();
+    end(0);
     session_ = std::move(session);
+    sync_ = 0;
 }
 
-void StateTransfer::end() {
+void StateTransfer::end(std::uint64_t sync) {
+    if (session_ && sync != sync_) session_->staged.clear();
     for (auto &[peer, server] : servers_) {
         if (Link *link = links_.up(peer)) link->remove_producer(server.get());
     }

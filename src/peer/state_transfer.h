@@ -54,8 +54,8 @@ public:
 
     void offer(std::shared_ptr<SyncSession> session);
     void pull(const wire::SyncPlan &plan);
-    /// Nothing of the session's memory is touched after it.
-    void end();
+    /// Nothing of the session's memory is touched after it. What was staged for another plan than `sync` is dropped.
+    void end(std::uint64_t sync);
 
     static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::state_ask_list && kind <= wire::FrameKind::state_refuse; }
     Intake intake(Link &link, const wire::FrameHeader &header);

@@ -76,7 +76,7 @@ void Master::commit_sync(GroupId id, Group &group) {
     sync.pulling = false;
     for (const PeerId m : members) {
         Peer &peer = peers_.at(m);
-        send(peer, wire::SyncCommit{peer.call_number, sync.revision});
+        send(peer, wire::SyncCommit{peer.call_number, sync.id, sync.revision});
         peer.call = Call::none;
         peer.offer = {};
     }

@@ -403,7 +403,7 @@ void Peer::hear(const wire::SyncCommit &m) {
     if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
     const CallId call = exclusive_->call;
     exclusive_.reset();
-    effects_->push_back(EndSync{true});
+    effects_->push_back(EndSync{true, m.sync});
     Complete done{call, pcclSuccess, "", world()};
     done.revision = m.revision;
     effects_->push_back(std::move(done));

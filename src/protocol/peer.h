@@ -149,6 +149,7 @@ struct StartPull {
 };  ///< serve what was offered, and pull what the plan lists; replaces an earlier plan
 struct EndSync {
     bool committed = false;
+    std::uint64_t sync = 0;  ///< committed: the plan that stands, if there was one for this peer
 };
 struct Say {
     LogLevel level;

@@ -386,10 +386,12 @@ template <class V> void visit(V &v, SyncPlan &m) {
 /// Every member holds the content of `revision`.
 struct SyncCommit {
     std::uint32_t call = 0;
+    std::uint64_t sync = 0;  ///< the election it ends; what was pulled for an earlier one is void
     std::uint64_t revision = 0;
 };
 template <class V> void visit(V &v, SyncCommit &m) {
     v(m.call);
+    v(m.sync);
     v(m.revision);
 }
 
