@@ -13,15 +13,14 @@ TEST(Loss, DuringAReduceFailsItEverywhereAndTheInputIsIntact) {
     for (const bool in_place : {false, true}) {
         World world;
         world.join(4);
-        std::vector<int> calls;
         // Peer 3 never calls: the others are well inside when it dies.
         for (std::size_t i = 0; i < 3; ++i) {
-            calls.push_back(world[i].start("reduce", {{"count", 4 << 20}, {"rank", i}, {"in_place", in_place}}));
+            const Json request = {{"count", 4 << 20}, {"rank", i}, {"in_place", in_place}, {"handle", "h"}};
+            ASSERT_TRUE(has_code(world[i].call("launch", request), pcclSuccess));
         }
-        std::this_thread::sleep_for(Millis(150));
         world[3].kill();
         for (std::size_t i = 0; i < 3; ++i) {
-            const Json answer = world[i].finish(calls[i], Millis(5000));
+            const Json answer = world[i].call("await", {{"handle", "h"}}, Millis(5000));
             EXPECT_TRUE(has_code(answer, pcclRankConnectionLost));
             EXPECT_EQ(answer.at("send_intact"), true);
             EXPECT_NE(answer.at("error"), "");

@@ -141,9 +141,11 @@ TEST_F(Membership, OptimizeThenReduce) {
 TEST_F(Membership, AbortEndsBlockedCallsAndLeavesTheWorldUsable) {
     world.join(3);
     // Two are inside, the third has not called.
-    const int first = world[0].start("reduce", {{"count", 1 << 20}});
-    const int second = world[1].start("reduce", {{"count", 1 << 20}});
-    std::this_thread::sleep_for(Millis(50));
+    for (const std::size_t i : {0U, 1U}) {
+        ASSERT_TRUE(has_code(world[i].call("launch", {{"count", 1 << 20}, {"handle", "h"}}), pcclSuccess));
+    }
+    const int first = world[0].start("await", {{"handle", "h"}});
+    const int second = world[1].start("await", {{"handle", "h"}});
     EXPECT_TRUE(has_code(world[0].call("abort"), pcclSuccess));
     const Json aborted = world[0].finish(first, Millis(5000));
     const Json other = world[1].finish(second, Millis(5000));

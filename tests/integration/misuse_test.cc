@@ -19,6 +19,9 @@ struct Difference {
     const char *other_word;
 };
 
+/// Else the test's description would hold addresses, which change.
+void PrintTo(const Difference &difference, std::ostream *out) { *out << difference.name; }
+
 class Mismatch : public ::testing::TestWithParam<Difference> {};
 
 TEST_P(Mismatch, IsInvalidUsageAtEveryMemberAndTheTextNamesBothValues) {

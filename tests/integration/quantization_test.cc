@@ -11,6 +11,8 @@ struct ErrorBound {
     double relative_error;
 };
 
+void PrintTo(const ErrorBound &bound, std::ostream *out) { *out << bound.name; }
+
 class QuantizationError : public ::testing::TestWithParam<std::tuple<const char *, ErrorBound>> {};
 
 TEST_P(QuantizationError, OfFourPeersIsWithinTheBoundAndBitIdentical) {

@@ -214,6 +214,8 @@ struct Deviation {
     const char *word;
 };
 
+void PrintTo(const Deviation &deviation, std::ostream *out) { *out << deviation.name; }
+
 class DeviatingMember : public SharedState, public ::testing::WithParamInterface<Deviation> {};
 
 TEST_P(DeviatingMember, IsRemovedWithAReason) {

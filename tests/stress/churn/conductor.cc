@@ -40,6 +40,7 @@ struct Process {
     Clock::time_point last_step;                   ///< or when it began, or was continued
     std::string last_words;                        ///< its last line other than a step
     std::optional<Clock::time_point> continue_at;  ///< stopped until then
+    bool steps = false;                            ///< has made a step since it began or was stopped: it holds the run's state
     bool stopped = false;
     bool doomed = false;  ///< was killed or told to leave by us
 };
@@ -141,6 +142,7 @@ private:
         } else if (kind == "removed") {
             ++counts_.removed;
             process.last_step = Clock::now();
+            process.steps = false;
         } else if (kind == "wrong") {
             ++counts_.wrong;
             note(process, line);
@@ -151,6 +153,7 @@ private:
 
     void hear_step(Process &process, const std::string &words) {
         process.last_step = Clock::now();
+        process.steps = true;
         ++counts_.reports;
         const std::uint64_t revision = std::stoull(words);
         const auto [entry, is_new] = hashes_.try_emplace(revision, words);
@@ -191,7 +194,9 @@ private:
             while (read_pipe(*process)) {
             }
             const int status = *process->child.status();
-            const bool fine = process->doomed && (status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL));
+            // SIGTERM ends it by itself only before it has begun to listen for it.
+            const bool signalled = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
+            const bool fine = process->doomed && (status == 0 || signalled);
             if (!fine) {
                 ++counts_.crashes;
                 note(*process, "crash: " + tools::describe_status(status) + "; last words: " + process->last_words);
@@ -223,18 +228,26 @@ private:
         process.child.signal(SIGKILL);
     }
 
-    /// One random act against one random trainer. At least two that can go on are left alone.
+    /// One random act against one random trainer. At least two that hold the run's state are left alone: a run whose last member
+    /// has gone starts anew.
     void act() {
         std::vector<Process *> well;
         std::vector<Process *> stopped;
+        std::vector<Process *> joining;
         for (const auto &process : processes_) {
             if (process->doomed) continue;
-            (process->stopped ? stopped : well).push_back(process.get());
+            if (process->stopped) stopped.push_back(process.get());
+            if (process->steps) well.push_back(process.get());
+            if (!process->stopped && !process->steps) joining.push_back(process.get());
         }
         const std::uint64_t dice = random_() % 100;
         if (dice < 10 && !stopped.empty()) {  // a stopped one dies instead of waking
             ++counts_.kills;
             return kill(*stopped[random_() % stopped.size()]);
+        }
+        if (dice >= 10 && dice < 20 && !joining.empty()) {
+            ++counts_.kills;
+            return kill(*joining[random_() % joining.size()]);
         }
         if (well.size() <= 2) return;
         Process &victim = *well[random_() % well.size()];
@@ -244,6 +257,7 @@ private:
         } else if (dice < 85) {
             ++counts_.stops;
             victim.stopped = true;
+            victim.steps = false;
             // Some wake before they are missed, others long after they were removed.
             victim.continue_at = Clock::now() + Millis(100 + random_() % (3 * options_.heartbeat_timeout_ms));
             victim.child.signal(SIGSTOP);

@@ -144,7 +144,9 @@ private:
     }
 
     void step() {
-        if (tools::attribute(comm_.get(), PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE) < 2) {
+        int size = 0;
+        static_cast<void>(filter("pcclGetAttribute", pcclGetAttribute(comm_.get(), PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &size)));
+        if (size < 2) {
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
             return;
         }
