@@ -189,9 +189,9 @@ void Runtime::carry_out(PeerEffect &effect) {
             self.links_.make(e.link);
         }
         void operator()(DropLink &e) { self.drop_link(e.other); }
-        void operator()(DropAllLinks &) {
+        void operator()(DropAllLinks &e) {
+            self.ended(e.code, e.why);
             self.links_.drop_all();
-            self.connected_ = false;
         }
         void operator()(StartEpoch &e) { self.engine_.start_epoch(e, self.peer_.id()); }
         void operator()(StartOp &e) { self.engine_.start(e.op, self.calls_.at(e.call)->reduce); }
@@ -267,21 +267,17 @@ void Runtime::control_up() { feed(MasterUp{}); }
 
 void Runtime::control_message(wire::ToPeer message) {
     if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you);
-    if (const auto *removed = std::get_if<wire::Removed>(&message); removed && removed->code != pcclSuccess) {
-        ended(removed->code, removed->why);
-    }
     feed(FromMaster{std::move(message)});
 }
 
 void Runtime::control_down(const std::string &why) {
-    ended(pcclMasterConnectionFailed, why);
     feed(MasterDown{why});
 }
 
 /// Before the calls in progress learn of it, so that those after them do, too.
 void Runtime::ended(pcclResult_t code, const std::string &why) {
     const std::lock_guard lock(world_mutex_);
-    if (connected_) ended_ = Error{code, why + "; call pcclConnect to join again"};
+    if (connected_) ended_ = Error{code, why};
     connected_ = false;
 }
 

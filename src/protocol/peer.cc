@@ -412,7 +412,7 @@ void Peer::hear(const wire::SyncCommit &m) {
 // ------------------------------------------------------------------------------------------------------------------ helpers --
 
 void Peer::end_everything(pcclResult_t code, const std::string &why) {
-    effects_->push_back(DropAllLinks{});
+    effects_->push_back(DropAllLinks{code, why});
     for (const auto &[op, state] : ops_)
         end_op(op, state, false);
     const auto ops = std::exchange(ops_, {});

@@ -123,7 +123,11 @@ struct MakeLink {
 struct DropLink {
     PeerId other;
 };
-struct DropAllLinks {};
+/// The membership is over.
+struct DropAllLinks {
+    pcclResult_t code = pcclSuccess;
+    std::string why;
+};
 /// Frames of this epoch are current from now on; older ones are stale, newer ones wait.
 struct StartEpoch {
     ViewNumber epoch;
