@@ -25,6 +25,9 @@ public:
     void on_abort(const Node &node) override { members_[node.index].exempt = true; }
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+        // Callers that can never meet are parted by force: their calls cannot be counted alike.
+        if (const auto *failed = std::get_if<wire::OpFailed>(&message); failed && failed->skip)
+            members_[node.index].exempt = true;
         const auto *done = std::get_if<wire::CallDone>(&message);
         if (!done || done->code != pcclSuccess) return;
         if (done->kind != wire::Call::connect && done->kind != wire::Call::update_topology) return;

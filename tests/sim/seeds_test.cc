@@ -1,0 +1,49 @@
+// Runs of every profile from many seeds: no invariant is ever violated. A failure names the seed and how to see it again.
+#include <gtest/gtest.h>
+
+#include "simulation.h"
+
+namespace pccl::sim {
+namespace {
+
+constexpr std::uint64_t kSeeds = 600;  ///< of each profile
+
+class Seeds : public testing::TestWithParam<const Profile *> {};
+
+TEST_P(Seeds, NoInvariantIsViolated) {
+    std::uint64_t reduced = 0;
+    int failed = 0;
+    for (std::uint64_t seed = 1; seed <= kSeeds && failed < 5; ++seed) {
+        const RunOptions options{GetParam(), seed, nullptr, {}};
+        const RunReport report = run(options);
+        reduced += report.reduced;
+        if (report.violations.empty()) continue;
+        ++failed;
+        ADD_FAILURE() << "profile " << GetParam()->name << ", seed " << seed << ": " << report.violations.front()
+                      << "\nreplay: " << replay_command(options);
+    }
+    EXPECT_GT(reduced, kSeeds) << "the runs hardly did anything";
+}
+
+std::vector<const Profile *> all_profiles() {
+    std::vector<const Profile *> all;
+    for (const auto &profile : profiles())
+        all.push_back(&profile);
+    return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Profiles, Seeds, testing::ValuesIn(all_profiles()),
+                         [](const auto &test) { return std::string(test.param->name); });
+
+TEST(Simulator, ASeedGivesTheSameRunEveryTime) {
+    for (const auto &profile : profiles()) {
+        const RunOptions options{&profile, 4711, nullptr, {}};
+        const RunReport first = run(options), second = run(options);
+        EXPECT_EQ(first.events, second.events) << profile.name;
+        EXPECT_EQ(first.virtual_time, second.virtual_time) << profile.name;
+        EXPECT_EQ(first.reduced, second.reduced) << profile.name;
+    }
+}
+
+}  // namespace
+}  // namespace pccl::sim
