@@ -1,0 +1,420 @@
+// The master against single peers, also hostile ones: what breaks the rules costs the connection that did it and nothing else.
+#include "protocol/master.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+
+namespace pccl::protocol {
+namespace {
+
+using namespace std::chrono_literals;
+using wire::ToMaster;
+using wire::ToPeer;
+
+class MasterTest : public testing::Test {
+protected:
+    MasterTest() : master_({}, [n = std::uint8_t{0}]() mutable { return Secret{++n}; }) {}
+
+    /// A peer that introduced itself; its id is its place, from 1.
+    ConnId join(std::uint32_t group = 0) {
+        const ConnId conn = connect();
+        say(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{group}, {}, 0});
+        return conn;
+    }
+    ConnId connect() {
+        const ConnId conn{next_conn_++};
+        step(Connected{conn, {}});
+        return conn;
+    }
+    void say(ConnId conn, ToMaster message) { step(Received{conn, std::move(message)}); }
+    void lose(ConnId conn) { step(Disconnected{conn, "reset"}); }
+    void step(const MasterInput &input) {
+        MasterEffects effects;
+        master_.step(now_, input, effects);
+        for (auto &effect : effects) {
+            if (auto *send = std::get_if<Send>(&effect)) inbox_[send->conn].push_back(send->message);
+            if (auto *close = std::get_if<Close>(&effect)) closed_.insert(close->conn);
+        }
+    }
+    /// Lets time pass, everybody but `silent` being alive.
+    void pass(Duration time, std::set<ConnId> silent = {}) {
+        for (const Time end = now_ + time; now_ < end;) {
+            now_ = now_ + 500ms;
+            for (const auto &[conn, messages] : inbox_) {
+                if (!closed_.contains(conn) && !silent.contains(conn)) say(conn, wire::Heartbeat{});
+            }
+            step(Tick{});
+        }
+    }
+    template <class M> std::vector<M> heard(ConnId conn) {
+        std::vector<M> all;
+        for (const auto &message : inbox_[conn]) {
+            if (const auto *m = std::get_if<M>(&message)) all.push_back(*m);
+        }
+        return all;
+    }
+    /// Both ends report every link that was asked for.
+    void link_all() {
+        for (auto &[conn, messages] : inbox_) {
+            std::map<PeerId, std::uint32_t> latest;
+            for (const auto &link : heard<wire::OpenLink>(conn))
+                latest[link.other] = link.attempt;
+            for (const auto &[other, attempt] : latest)
+                if (!closed_.contains(conn)) say(conn, wire::LinkReport{other, attempt, true, ""});
+        }
+    }
+    void down(ConnId conn, std::uint64_t other, std::uint32_t attempt) {
+        say(conn, wire::LinkReport{PeerId{other}, attempt, false, "test"});
+    }
+    /// `n` members of one group; each vote counts the calls.
+    std::vector<ConnId> members(std::size_t n) {
+        std::vector<ConnId> all;
+        for (std::size_t i = 0; i < n; ++i)
+            all.push_back(join());
+        link_all();
+        say(all[0], wire::VoteUpdate{1});
+        return all;
+    }
+    ViewNumber epoch(ConnId conn) { return heard<wire::View>(conn).back().epoch; }
+    static wire::OfferState offer(std::uint32_t call) { return {call, 0, wire::Strategy::enforce_popular, {}}; }
+    OpId op(ConnId conn, std::uint64_t tag, std::uint32_t seq = 0) { return {epoch(conn), Tag{tag}, seq}; }
+    void thaw(const std::vector<ConnId> &all) {
+        for (const ConnId conn : all)
+            if (!closed_.contains(conn)) say(conn, wire::Frozen{heard<wire::Freeze>(conn).back().freeze, {}});
+    }
+    std::size_t member_count() {
+        const auto infos = master_.members();
+        return static_cast<std::size_t>(std::ranges::count_if(infos, [](const auto &info) { return info.member; }));
+    }
+
+    Master master_;
+    Time now_{1s};
+    std::uint64_t next_conn_ = 1;
+    std::map<ConnId, std::vector<ToPeer>> inbox_;
+    std::set<ConnId> closed_;
+};
+
+// ------------------------------------------------------------------------------------------------------------ hostile messages
+// --
+
+TEST_F(MasterTest, AnythingBeforeHelloIsRefused) {
+    for (const ToMaster &message :
+         {ToMaster(wire::VoteUpdate{1}), ToMaster(wire::Done{}), ToMaster(wire::Frozen{}), ToMaster(wire::Leave{}),
+          ToMaster(wire::OfferState{}), ToMaster(wire::Heartbeat{}), ToMaster(wire::AskPending{}), ToMaster(wire::Abort{})}) {
+        const ConnId conn = connect();
+        say(conn, message);
+        EXPECT_TRUE(closed_.contains(conn)) << name_of(message);
+        say(conn, message);  // what was on its way
+    }
+    EXPECT_EQ(member_count(), 0u);
+}
+
+TEST_F(MasterTest, WrongMagicOrVersionIsRefused) {
+    for (const auto &hello : {wire::Hello{1, wire::kVersion, {}, {}, 0}, wire::Hello{wire::kMagic, 99, {}, {}, 0}}) {
+        const ConnId conn = connect();
+        say(conn, hello);
+        EXPECT_TRUE(closed_.contains(conn));
+    }
+}
+
+TEST_F(MasterTest, WhoNeverSaysHelloIsClosedInTime) {
+    const ConnId conn = connect();
+    EXPECT_LE(master_.next_timeout() - now_, Duration(wire::kHelloTimeout));
+    now_ = now_ + wire::kHelloTimeout;
+    step(Tick{});
+    EXPECT_TRUE(closed_.contains(conn));
+}
+
+TEST_F(MasterTest, ASecondHelloCostsTheConnection) {
+    const auto all = members(2);
+    say(all[1], wire::Hello{});
+    EXPECT_TRUE(closed_.contains(all[1]));
+    EXPECT_FALSE(closed_.contains(all[0]));
+}
+
+TEST_F(MasterTest, AMembersMessageFromANewcomerCostsTheConnection) {
+    const ConnId first = join();
+    for (const ToMaster &message :
+         {ToMaster(wire::VoteUpdate{1}), ToMaster(wire::VoteOptimize{1}), ToMaster(wire::OfferState{}),
+          ToMaster(wire::AskPending{}), ToMaster(wire::ProbeReport{}), ToMaster(wire::Done{}), ToMaster(wire::OpFault{}),
+          ToMaster(wire::Frozen{}), ToMaster(wire::SyncDone{}), ToMaster(wire::Waiting{})}) {
+        const ConnId newcomer = join();
+        say(newcomer, message);
+        EXPECT_TRUE(closed_.contains(newcomer)) << name_of(message);
+        say(newcomer, message);
+    }
+    EXPECT_FALSE(closed_.contains(first));
+    EXPECT_EQ(member_count(), 1u);
+}
+
+TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
+    const auto all = members(2);
+    const OpId old{ViewNumber{0}, Tag{1}, 0}, future{ViewNumber{99}, Tag{1}, 0};
+    for (const OpId &bogus : {old, future}) {
+        say(all[0], wire::Done{{bogus}});
+        say(all[1], wire::Done{{bogus}});
+        say(all[0], wire::OpFault{bogus, pcclSuccess, "?"});
+        say(all[0], wire::Waiting{{bogus}});
+    }
+    for (const std::uint64_t stranger : {0u, 1u, 77u})
+        say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, "?"});
+    say(all[0], wire::LinkReport{PeerId{2}, 55, false, "?"});
+    say(all[0], wire::ProbeReport{5, PeerId{2}, 1e9});
+    say(all[0], wire::SyncDone{5, true, ""});
+    say(all[0], wire::Frozen{5, {{Tag{1}, 9}}});
+    say(all[0], wire::AskPending{~0ull, ~0ull});
+    say(all[0], wire::AskPending{3, ~0ull});
+    EXPECT_TRUE(closed_.empty());
+    EXPECT_EQ(heard<wire::Commit>(all[0]).size(), 0u);
+    EXPECT_EQ(heard<wire::Freeze>(all[0]).size(), 0u);
+    say(all[0], wire::Done{{op(all[0], 1)}});
+    say(all[1], wire::Done{{op(all[1], 1)}});
+    EXPECT_EQ(heard<wire::Commit>(all[1]).size(), 1u);
+}
+
+TEST_F(MasterTest, DoneTwiceCountsOnce) {
+    const auto all = members(2);
+    say(all[0], wire::Done{{op(all[0], 1), op(all[0], 1)}});
+    say(all[0], wire::Done{{op(all[0], 1)}});
+    EXPECT_TRUE(heard<wire::Commit>(all[0]).empty());
+}
+
+TEST_F(MasterTest, AMemberThatIsDoneWithEverythingThatNobodyElseHasIsRemoved) {
+    const auto all = members(2);
+    wire::Done done;
+    for (std::uint64_t tag = 0; tag < wire::kMaxOpsInMessage; ++tag)
+        done.ops.push_back(op(all[0], tag));
+    say(all[0], done);
+    EXPECT_FALSE(closed_.contains(all[0]));
+    say(all[0], wire::Done{{op(all[0], 0, 7)}});
+    EXPECT_TRUE(closed_.contains(all[0]));
+    EXPECT_EQ(member_count(), 1u);
+}
+
+TEST_F(MasterTest, AVoteDuringAnotherCostsTheConnection) {
+    const auto all = members(2);
+    say(all[0], wire::VoteUpdate{2});
+    say(all[0], wire::OfferState{});
+    EXPECT_TRUE(closed_.contains(all[0]));
+    EXPECT_FALSE(closed_.contains(all[1]));
+}
+
+TEST_F(MasterTest, ConnectionsThatAreUnknownOrClosedAreIgnored) {
+    say(ConnId{42}, wire::Leave{});
+    lose(ConnId{42});
+    const ConnId conn = join();
+    say(conn, wire::Leave{});
+    EXPECT_TRUE(closed_.contains(conn));
+    say(conn, wire::VoteUpdate{1});
+    lose(conn);
+    EXPECT_EQ(master_.members().size(), 0u);
+}
+
+TEST_F(MasterTest, AReasonAsLongAsAllowedStaysWithinLimitsWhenItIsQuoted) {
+    const auto all = members(2);
+    say(all[0], wire::LinkReport{PeerId{2}, 1, false, std::string(wire::kMaxText, 'x')});
+    for (const auto &message : inbox_[all[1]]) {
+        const auto bytes = wire::encode(message);
+        ToPeer back;
+        EXPECT_TRUE(wire::decode(std::span(bytes).subspan(4), back)) << name_of(message);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------- admission
+// --
+
+TEST_F(MasterTest, TheFirstMemberDoesNotCountAsANewcomer) {
+    const ConnId first = join();
+    const auto generation = heard<wire::View>(first).back().generation;
+    say(first, wire::AskPending{generation, 0});
+    EXPECT_FALSE(heard<wire::PendingAnswer>(first).back().pending);
+}
+
+TEST_F(MasterTest, AWholeRunThatDiesLeavesItToANewcomer) {
+    const auto all = members(2);
+    const ConnId newcomer = join();
+    lose(all[0]);
+    lose(all[1]);
+    ASSERT_EQ(heard<wire::View>(newcomer).size(), 1u);
+    EXPECT_EQ(heard<wire::View>(newcomer).back().ring, std::vector{PeerId{3}});
+    EXPECT_EQ(heard<wire::CallDone>(newcomer).back().code, pcclSuccess);
+}
+
+TEST_F(MasterTest, ANewcomerIsNotTurnedAwayForAMembersLinkThatIsMadeAgain) {
+    const auto all = members(2);
+    const ConnId newcomer = join();
+    link_all();
+    down(all[0], 2, 1);
+    EXPECT_FALSE(closed_.contains(newcomer));
+    thaw(all);
+    link_all();
+    say(all[0], wire::VoteUpdate{2});
+    say(all[1], wire::VoteUpdate{1});
+    EXPECT_EQ(member_count(), 3u);
+}
+
+TEST_F(MasterTest, TwoNewcomersMayLoseTheirLastHopeAtOnce) {
+    const auto all = members(3);
+    const ConnId one = join(), two = join();
+    link_all();
+    for (const std::uint64_t newcomer : {4u, 5u}) {  // each reaches peers 1 and 2, not 3
+        for (const std::uint32_t attempt : {1u, 2u, 3u})
+            down(all[2], newcomer, attempt);
+    }
+    EXPECT_TRUE(closed_.empty());
+    lose(all[1]);
+    thaw({all[0], all[2]});
+    EXPECT_TRUE(closed_.contains(one));
+    EXPECT_TRUE(closed_.contains(two));
+    EXPECT_EQ(member_count(), 2u);
+}
+
+TEST_F(MasterTest, AMemberWithoutLinksIsPutOutAndNotToldToCallAgain) {
+    const auto all = members(2);
+    for (std::uint32_t attempt = 1; attempt <= 3; ++attempt)
+        down(all[0], 2, attempt);
+    thaw(all);
+    ASSERT_TRUE(closed_.contains(all[1]));
+    EXPECT_EQ(heard<wire::Removed>(all[1]).back().code, pcclRankConnectionFailed);
+    EXPECT_EQ(heard<wire::View>(all[0]).back().ring, std::vector{PeerId{1}});
+}
+
+// ------------------------------------------------------------------------------------------------------------------- questions
+// --
+
+TEST_F(MasterTest, AGroupThatAsksSeldomLearnsOfANewcomerThatAnotherAskedForLong) {
+    const ConnId fast = join(1), slow = join(2);
+    say(fast, wire::VoteUpdate{1});
+    const auto generation = heard<wire::CallDone>(fast).back().generation;
+    const auto ask = [&](ConnId conn, std::uint64_t k) {
+        say(conn, wire::AskPending{generation, k});
+        return heard<wire::PendingAnswer>(conn).back().pending;
+    };
+    EXPECT_FALSE(ask(slow, 0));
+    for (std::uint64_t k = 0; k < 1000; ++k)
+        EXPECT_FALSE(ask(fast, k));
+    join(3);
+    EXPECT_TRUE(ask(fast, 1000));
+    EXPECT_TRUE(ask(slow, 1));
+}
+
+TEST_F(MasterTest, InStepTheAnswerIsThatOfTheFirstWhoAsked) {
+    const ConnId one = join(1), two = join(2);
+    say(one, wire::VoteUpdate{1});
+    const auto generation = heard<wire::CallDone>(one).back().generation;
+    say(one, wire::AskPending{generation, 0});
+    join(3);
+    say(two, wire::AskPending{generation, 0});
+    EXPECT_FALSE(heard<wire::PendingAnswer>(two).back().pending);
+    say(two, wire::AskPending{generation, 1});
+    say(one, wire::AskPending{generation, 1});
+    EXPECT_TRUE(heard<wire::PendingAnswer>(one).back().pending);
+    EXPECT_TRUE(heard<wire::PendingAnswer>(two).back().pending);
+}
+
+TEST_F(MasterTest, OnceSomebodyWasToldYesAllAreThoughTheNewcomerIsGone) {
+    const ConnId one = join(1), two = join(2);
+    say(one, wire::VoteUpdate{1});
+    const auto generation = heard<wire::CallDone>(one).back().generation;
+    const ConnId newcomer = join(3);
+    say(one, wire::AskPending{generation, 0});
+    lose(newcomer);
+    say(two, wire::AskPending{generation, 0});
+    EXPECT_TRUE(heard<wire::PendingAnswer>(two).back().pending);
+}
+
+// ----------------------------------------------------------------------------------------------------------------- measurement
+// --
+
+TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
+    const auto all = members(2);
+    for (const ConnId conn : all)
+        say(conn, wire::VoteOptimize{2});
+    down(all[0], 2, 1);  // a freeze that nobody answers
+    now_ = now_ + 11s;
+    step(Tick{});
+    EXPECT_GT(master_.next_timeout(), now_);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------- misuse
+// --
+
+TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
+    const auto all = members(2);
+    say(all[0], offer(2));
+    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    pass(9s);
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);  // of the last call
+    pass(2s);
+    const auto done = heard<wire::CallDone>(all[0]).back();
+    EXPECT_EQ(done.code, pcclInvalidUsage);
+    EXPECT_NE(done.why.find("peer 1 is in pcclSynchronizeSharedState"), std::string::npos) << done.why;
+    EXPECT_NE(done.why.find("peer 2 is in pcclAllReduce with tag 9"), std::string::npos) << done.why;
+    const auto failed = heard<wire::OpFailed>(all[1]);
+    ASSERT_EQ(failed.size(), 1u);
+    EXPECT_TRUE(failed[0].skip);
+    EXPECT_TRUE(closed_.empty());
+}
+
+TEST_F(MasterTest, CallsOfDifferentGroupsMeet) {
+    const ConnId one = join(1), two = join(2);
+    say(one, wire::VoteUpdate{1});
+    say(one, wire::VoteUpdate{2});
+    say(two, offer(1));  // alone in its group: done at once
+    pass(30s);
+    for (const ConnId conn : {one, two})
+        for (const auto &done : heard<wire::CallDone>(conn))
+            EXPECT_EQ(done.code, pcclSuccess);
+}
+
+TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
+    const auto all = members(2);
+    say(all[0], wire::VoteUpdate{2});
+    pass(60s);
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).size(), 2u);  // connect and the update that admitted
+    say(all[1], wire::VoteUpdate{1});
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);
+}
+
+TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
+    const auto all = members(2);
+    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    say(all[1], wire::Done{{op(all[1], 9)}});
+    say(all[0], wire::Done{{op(all[0], 9)}});
+    say(all[0], offer(2));
+    pass(12s, {all[1]});  // it hangs, and is given up
+    for (const auto &done : heard<wire::CallDone>(all[0]))
+        EXPECT_EQ(done.code, pcclSuccess) << done.why;
+    EXPECT_TRUE(closed_.contains(all[1]));
+}
+
+TEST_F(MasterTest, AnAbortFailsNobodyElsesSynchronization) {
+    const auto all = members(3);
+    say(all[0], offer(2));
+    say(all[1], offer(1));
+    say(all[1], wire::Abort{});
+    thaw(all);
+    say(all[2], offer(1));
+    EXPECT_TRUE(heard<wire::SyncCommit>(all[0]).empty());
+    say(all[1], offer(2));
+    for (const ConnId conn : all)
+        EXPECT_EQ(heard<wire::SyncCommit>(conn).size(), 1u);
+}
+
+TEST_F(MasterTest, TheDeathOfTheLastOneWaitedForCommits) {
+    const auto all = members(3);
+    say(all[0], wire::Done{{op(all[0], 1)}});
+    say(all[1], wire::Done{{op(all[1], 1)}});
+    lose(all[2]);
+    for (const ConnId conn : {all[0], all[1]}) {
+        const auto commit =
+            std::ranges::find_if(inbox_[conn], [](const auto &m) { return std::holds_alternative<wire::Commit>(m); });
+        const auto freeze =
+            std::ranges::find_if(inbox_[conn], [](const auto &m) { return std::holds_alternative<wire::Freeze>(m); });
+        EXPECT_LT(commit - inbox_[conn].begin(), freeze - inbox_[conn].begin());
+        EXPECT_NE(commit, inbox_[conn].end());
+    }
+}
+
+}  // namespace
+}  // namespace pccl::protocol

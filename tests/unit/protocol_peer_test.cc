@@ -1,0 +1,290 @@
+// A peer's side of the protocol, message by message: how its calls end, and what it owes to the calls of others.
+#include "protocol/peer.h"
+
+#include <algorithm>
+#include <gtest/gtest.h>
+
+namespace pccl::protocol {
+namespace {
+
+using namespace std::chrono_literals;
+
+class PeerTest : public testing::Test {
+protected:
+    PeerTest() : peer_(PeerOptions{}) {}
+
+    void step(const PeerInput &input) {
+        PeerEffects effects;
+        peer_.step(now_, input, effects);
+        for (auto &effect : effects)
+            all_.push_back(std::move(effect));
+    }
+    void hear(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
+    template <class E> std::vector<E> effects() {
+        std::vector<E> found;
+        for (const auto &effect : all_) {
+            if (const auto *e = std::get_if<E>(&effect)) found.push_back(*e);
+        }
+        return found;
+    }
+    template <class M> std::vector<M> told() {
+        std::vector<M> found;
+        for (const auto &tell : effects<Tell>()) {
+            if (const auto *m = std::get_if<M>(&tell.message)) found.push_back(*m);
+        }
+        return found;
+    }
+    CallId reduce(std::uint64_t tag) {
+        const CallId call{next_call_++};
+        step(Reduce{call, Tag{tag}});
+        return call;
+    }
+    /// How a call ended; nullopt: it has not.
+    std::optional<pcclResult_t> outcome(CallId call) {
+        std::optional<pcclResult_t> code;
+        for (const auto &done : effects<Complete>()) {
+            if (done.call != call) continue;
+            EXPECT_FALSE(code) << "ended twice";
+            code = done.code;
+        }
+        return code;
+    }
+    void view(std::uint64_t number, std::vector<wire::TagCount> begun = {}, std::vector<PeerId> ring = {PeerId{1}, PeerId{2}}) {
+        wire::View v;
+        v.number = v.epoch = ViewNumber{number};
+        v.ring = std::move(ring);
+        v.groups = {{GroupId{0}, static_cast<std::uint32_t>(v.ring.size())}};
+        v.generation = 1;
+        v.begun = std::move(begun);
+        v.why = "because";
+        hear(v);
+    }
+    void join() {
+        step(Connect{CallId{next_call_++}});
+        step(MasterUp{});
+        wire::Welcome welcome;
+        welcome.you = PeerId{1};
+        hear(welcome);
+        view(1);
+        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
+    }
+    OpId op(std::uint64_t epoch, std::uint64_t tag, std::uint32_t seq) { return {ViewNumber{epoch}, Tag{tag}, seq}; }
+
+    Peer peer_;
+    Time now_{1s};
+    PeerEffects all_;
+    std::uint64_t next_call_ = 1;
+};
+
+TEST_F(PeerTest, ACommitEndsTheOperationAndThenTheCall) {
+    join();
+    const CallId call = reduce(5);
+    ASSERT_EQ(effects<StartOp>().size(), 1u);
+    step(OpFinished{op(1, 5, 0)});
+    step(OpFinished{op(1, 5, 0)});
+    EXPECT_EQ(told<wire::Done>().size(), 1u);
+    hear(wire::Commit{{op(1, 5, 0)}});
+    hear(wire::Commit{{op(1, 5, 0)}});
+    EXPECT_EQ(outcome(call), pcclSuccess);
+    const auto end = std::ranges::find_if(all_, [](const auto &e) { return std::holds_alternative<EndOp>(e); });
+    const auto complete = std::ranges::find_if(all_, [&](const auto &e) {
+        const auto *c = std::get_if<Complete>(&e);
+        return c && c->call == call;
+    });
+    EXPECT_LT(end - all_.begin(), complete - all_.begin());
+}
+
+TEST_F(PeerTest, AFreezeEndsOperationsAndTheViewTheirCalls) {
+    join();
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    EXPECT_EQ(effects<EndOp>().size(), 1u);
+    EXPECT_FALSE(outcome(call));
+    const auto frozen = told<wire::Frozen>();
+    ASSERT_EQ(frozen.size(), 1u);
+    ASSERT_EQ(frozen[0].opened.size(), 1u);
+    EXPECT_EQ(frozen[0].opened[0].next_seq, 1u);
+    const CallId held = reduce(6);
+    view(2, {{Tag{5}, 1}});
+    EXPECT_EQ(outcome(call), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(held));
+    EXPECT_EQ(effects<StartOp>().back().op, op(2, 6, 0));
+}
+
+TEST_F(PeerTest, ACallThatOthersHadBegunFailsOnceWhenItIsMade) {
+    join();
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 1}});
+    EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(reduce(5)));
+    EXPECT_EQ(effects<StartOp>().back().op, op(2, 5, 0));
+}
+
+TEST_F(PeerTest, WhatIsOwedOutlastsTheNextView) {
+    join();
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 1}});
+    hear(wire::Freeze{8, "lost again"});
+    EXPECT_TRUE(told<wire::Frozen>().back().opened.empty());
+    view(3, {{Tag{5}, 1}});  // the others called again, and failed again
+    EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
+    EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(reduce(5)));
+}
+
+TEST_F(PeerTest, ACommittedCallIsNotOwedByThoseWhoMadeIt) {
+    join();
+    reduce(5);
+    hear(wire::Commit{{op(1, 5, 0)}});
+    hear(wire::Freeze{7, "lost"});
+    EXPECT_TRUE(told<wire::Frozen>().back().opened.empty());
+    view(2, {{Tag{5}, 2}});  // another had begun the second
+    EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(reduce(5)));
+}
+
+TEST_F(PeerTest, SeveralOperationsThatFailedBeforeTheyWereCalledAllFail) {
+    join();
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "mismatch"});
+    hear(wire::OpFailed{op(1, 5, 1), pcclInvalidUsage, false, "mismatch"});
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    EXPECT_FALSE(outcome(reduce(5)));
+    EXPECT_EQ(effects<StartOp>().back().op, op(1, 5, 2));
+}
+
+TEST_F(PeerTest, AnOperationThatFailedBeforeItWasCalledFailsAlikeAfterAChangeOfView) {
+    join();
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "mismatch"});
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 2}});  // those who were told called again, and lost that call
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(reduce(5)));
+}
+
+TEST_F(PeerTest, UpdateTopologyPutsWhatWasNotAgreedBehindEverybody) {
+    join();
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 3}});
+    hear(wire::OpFailed{op(2, 6, 0), pcclInvalidUsage, false, "mismatch"});
+    step(UpdateTopology{CallId{50}});
+    hear(wire::CallDone{wire::Call::update_topology, told<wire::VoteUpdate>().back().call, pcclSuccess, 2, ""});
+    EXPECT_FALSE(outcome(reduce(5)));
+    reduce(6);
+    EXPECT_EQ(effects<StartOp>().back().op, op(2, 6, 1));
+}
+
+TEST_F(PeerTest, OldViewsAndThoseOfOthersAreIgnored) {
+    join();
+    view(4);
+    const auto epochs = effects<StartEpoch>().size();
+    view(3);
+    view(4);
+    view(9, {}, {PeerId{2}, PeerId{3}});
+    EXPECT_EQ(effects<StartEpoch>().size(), epochs);
+    EXPECT_EQ(peer_.view(), ViewNumber{4});
+}
+
+TEST_F(PeerTest, AloneThereIsNothingToReduce) {
+    join();
+    view(2, {}, {PeerId{1}});
+    EXPECT_EQ(outcome(reduce(5)), pcclTooFewPeers);
+}
+
+TEST_F(PeerTest, CallsThatNeedAnIdlePeerSayWhyTheyCannotBeMade) {
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);  // not connected
+    join();
+    reduce(5);
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);  // the tag is in use
+    step(UpdateTopology{CallId{50}});
+    EXPECT_EQ(outcome(CallId{50}), pcclPendingAsyncOps);
+    hear(wire::Commit{{op(1, 5, 0)}});
+    step(UpdateTopology{CallId{51}});
+    step(OptimizeTopology{CallId{52}});
+    EXPECT_EQ(outcome(CallId{52}), pcclInvalidUsage);
+    EXPECT_EQ(outcome(reduce(6)), pcclInvalidUsage);
+    EXPECT_FALSE(outcome(CallId{51}));
+}
+
+TEST_F(PeerTest, OnlyOperationsThatWaitForOthersAreReported) {
+    join();
+    reduce(5);
+    reduce(6);
+    step(OpFinished{op(1, 6, 0)});
+    now_ = now_ + 200ms;
+    step(PeerTick{});
+    ASSERT_EQ(told<wire::Waiting>().size(), 1u);
+    EXPECT_EQ(told<wire::Waiting>()[0].ops, std::vector{op(1, 5, 0)});
+    hear(wire::Commit{{op(1, 6, 0)}});
+    step(OpFinished{op(1, 5, 0)});
+    hear(wire::Commit{{op(1, 5, 0)}});
+    EXPECT_TRUE(told<wire::Waiting>().back().ops.empty());
+}
+
+TEST_F(PeerTest, AnAbortReturnsEveryCallAndLateAnswersAreNotTakenForNewOnes) {
+    join();
+    const CallId call = reduce(5);
+    step(ArePending{CallId{60}});
+    step(AbortCalls{});
+    EXPECT_EQ(outcome(call), pcclRankConnectionLost);
+    EXPECT_EQ(outcome(CallId{60}), pcclRankConnectionLost);
+    EXPECT_EQ(told<wire::Abort>().size(), 1u);
+    step(ArePending{CallId{61}});
+    hear(wire::PendingAnswer{1, 0, true});
+    EXPECT_FALSE(outcome(CallId{61}));
+    hear(wire::PendingAnswer{1, 1, false});
+    EXPECT_EQ(outcome(CallId{61}), pcclSuccess);
+    hear(wire::Commit{{op(1, 5, 0)}});
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, ""});
+}
+
+TEST_F(PeerTest, AnUpdateThatEndedWhileItWasAbortedStillBeginsAGeneration) {
+    join();
+    step(UpdateTopology{CallId{50}});
+    const auto number = told<wire::VoteUpdate>().back().call;
+    step(AbortCalls{});
+    hear(wire::CallDone{wire::Call::update_topology, number, pcclSuccess, 9, ""});
+    EXPECT_EQ(outcome(CallId{50}), pcclRankConnectionLost);
+    step(ArePending{CallId{51}});
+    EXPECT_EQ(told<wire::AskPending>().back().generation, 9u);
+    EXPECT_EQ(told<wire::AskPending>().back().k, 0u);
+}
+
+TEST_F(PeerTest, RemovalEndsEverythingOnceAndThePeerCanJoinAgain) {
+    join();
+    const CallId call = reduce(5);
+    hear(wire::Removed{pcclMasterConnectionFailed, "silent"});
+    step(MasterDown{"late"});
+    EXPECT_EQ(outcome(call), pcclMasterConnectionFailed);
+    EXPECT_EQ(effects<HangUp>().size(), 1u);
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    step(Connect{CallId{70}});
+    EXPECT_EQ(effects<DialMaster>().size(), 2u);
+}
+
+TEST_F(PeerTest, ASilentMasterIsGivenUp) {
+    join();
+    const CallId call = reduce(5);
+    for (int i = 0; i < 31 && !outcome(call); ++i) {
+        now_ = now_ + 1s;
+        step(PeerTick{});
+    }
+    EXPECT_EQ(outcome(call), pcclMasterConnectionFailed);
+}
+
+TEST_F(PeerTest, MessagesBeforeTheWelcomeAreIgnored) {
+    step(Connect{CallId{1}});
+    step(MasterUp{});
+    view(1);
+    hear(wire::Freeze{1, ""});
+    hear(wire::Commit{{op(1, 1, 0)}});
+    hear(wire::OpenLink{});
+    hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
+    EXPECT_FALSE(outcome(CallId{1}));
+    EXPECT_TRUE(effects<StartEpoch>().empty());
+    EXPECT_TRUE(effects<MakeLink>().empty());
+}
+
+}  // namespace
+}  // namespace pccl::protocol
