@@ -126,6 +126,7 @@ private:
     };
     struct SyncState {
         bool pulling = false;
+        bool planned = false;  ///< plans were sent for the calls in progress
         std::uint64_t id = 0;
         std::set<PeerId> awaiting;  ///< receivers that have not reported
         std::uint64_t revision = 0;
@@ -177,6 +178,7 @@ private:
     void open_pair(PeerId a, PeerId b, PeerId dialler);
     void on_link_report(Peer &peer, const wire::LinkReport &report);
     void refresh_ready();
+    void refuse_hopeless();
     bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
     std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
     topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;

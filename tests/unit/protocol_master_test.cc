@@ -401,6 +401,25 @@ TEST_F(MasterTest, AnAbortFailsNobodyElsesSynchronization) {
         EXPECT_EQ(heard<wire::SyncCommit>(conn).size(), 1u);
 }
 
+TEST_F(MasterTest, AnElectionWithoutReceiversVoidsThePlanOfTheOneBefore) {
+    const auto all = members(3);
+    const auto holding = [](std::uint32_t call, std::uint8_t content) {
+        wire::OfferState state = offer(call);
+        state.tensors.push_back(
+            {.name = "t", .type = kernel::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+        return state;
+    };
+    say(all[0], holding(2, 7));
+    say(all[1], holding(1, 8));
+    say(all[2], holding(1, 8));
+    EXPECT_EQ(heard<wire::SyncPlan>(all[0]).back().pull.size(), 1u);
+    lose(all[1]);
+    lose(all[2]);
+    thaw({all[0]});  // alone, it holds what is elected: its own
+    EXPECT_TRUE(heard<wire::SyncPlan>(all[0]).back().pull.empty());
+    EXPECT_EQ(heard<wire::SyncCommit>(all[0]).size(), 1u);
+}
+
 TEST_F(MasterTest, TheDeathOfTheLastOneWaitedForCommits) {
     const auto all = members(3);
     say(all[0], wire::Done{{op(all[0], 1)}});
