@@ -126,7 +126,6 @@ private:
     };
     struct SyncState {
         bool pulling = false;
-        bool planned = false;  ///< plans were sent for the calls in progress
         std::uint64_t id = 0;
         std::set<PeerId> awaiting;  ///< receivers that have not reported
         std::uint64_t revision = 0;

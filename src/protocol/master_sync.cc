@@ -31,14 +31,10 @@ bool Master::try_sync(GroupId id, Group &group) {
     sync.revision = election.revision;
     sync.id = next_sync_++;
     if (election.receivers.empty()) {
-        if (sync.planned) {  // what was pulled of another election's content must not be taken for this one's
-            for (const PeerId m : members)
-                send(peers_.at(m), wire::SyncPlan{sync.id, peers_.at(m).call_number, false, {}});
-        }
         commit_sync(id, group);
         return true;
     }
-    sync.pulling = sync.planned = true;
+    sync.pulling = true;
     std::map<PeerId, const Receiver *> receivers;
     for (const auto &receiver : election.receivers) {
         receivers[receiver.peer] = &receiver;
@@ -77,7 +73,7 @@ void Master::commit_sync(GroupId id, Group &group) {
     sync.history.schema = peers_.at(members.front()).offer.tensors;
     sync.last_members = {members.begin(), members.end()};
     sync.tainted.clear();
-    sync.pulling = sync.planned = false;
+    sync.pulling = false;
     for (const PeerId m : members) {
         Peer &peer = peers_.at(m);
         send(peer, wire::SyncCommit{peer.call_number, sync.id, sync.revision});
@@ -87,7 +83,7 @@ void Master::commit_sync(GroupId id, Group &group) {
 }
 
 void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why) {
-    group.sync.pulling = group.sync.planned = false;
+    group.sync.pulling = false;
     group.sync.awaiting.clear();
     for (const PeerId m : members_of(id)) {
         Peer &peer = peers_.at(m);

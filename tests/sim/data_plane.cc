@@ -318,9 +318,9 @@ void DataPlane::pull_failed(Node &node, std::uint64_t sync, const std::string &w
     });
 }
 
-void DataPlane::end_sync(Node &node, bool committed) {
+void DataPlane::end_sync(Node &node, const protocol::EndSync &end) {
     auto &transfer = of(node).transfer;
-    if (committed) {
+    if (end.committed && end.sync == transfer.sync) {
         for (const auto &[index, content] : transfer.staged)
             node.state.tensors[index] = content;
     }

@@ -37,7 +37,7 @@ public:
     void start_probe(Node &node, const wire::Probe &probe);
     void offer(Node &node);  ///< a sync call begins: what the node holds can be pulled from now on
     void start_pull(Node &node, const wire::SyncPlan &plan);
-    void end_sync(Node &node, bool committed);
+    void end_sync(Node &node, const protocol::EndSync &end);
 
     // What only the simulation knows.
     void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content) { announced_[call] = {fingerprint, content}; }
