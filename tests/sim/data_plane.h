@@ -23,6 +23,7 @@ public:
         const auto found = unreachable_.find({from.index, to.index});
         return found == unreachable_.end() || !found->second;
     }
+    bool up(Node &node, PeerId other);  ///< the node's side of their link is
     void break_link(Node &a, Node &b);
     /// All nodes with a link to another, in pairs.
     std::vector<std::pair<Node *, Node *>> live_links();
@@ -87,7 +88,6 @@ private:
 
     NodeData &of(const Node &node);
     Side *side(Node &node, PeerId other);
-    bool up(Node &node, PeerId other);
     void report(Node &node, PeerId other, std::uint32_t attempt, bool is_up, const char *why, Duration delay);
     void lose_side(Node &node, PeerId other, std::uint32_t attempt, const char *why, Duration delay);
     void dialled(Node &node, PeerId other, std::uint32_t attempt);

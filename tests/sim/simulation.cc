@@ -122,14 +122,16 @@ private:
         return left;
     }
 
-    /// Two live nodes can dial each other in neither direction. A receiver that can reach no source then makes every
+    /// Two live nodes have no link, and one cannot dial the other. (A pair that failed in both directions, once each, is left
+    /// alone, even if one of the failures was a passing one.) A receiver that can reach no source then makes every
     /// synchronization fail, and its group does not get on: known, and visible to the callers.
     bool parted() const {
+        auto &data = cluster_.data();
         for (const auto &a : programs_) {
             for (const auto &b : programs_) {
-                if (a->node().index < b->node().index && a->node().alive && b->node().alive &&
-                    !cluster_.data().reachable(a->node(), b->node()) && !cluster_.data().reachable(b->node(), a->node()))
-                    return true;
+                Node &x = a->node(), &y = b->node();
+                if (x.index >= y.index || !x.alive || !y.alive || (data.reachable(x, y) && data.reachable(y, x))) continue;
+                if (!data.up(x, y.peer->id())) return true;
             }
         }
         return false;
