@@ -4,20 +4,49 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
+#include <new>
+#include <utility>
 #include <vector>
+
+#include <sys/mman.h>
 
 #include "collective/ring_plan.h"
 #include "wire/frame.h"
 
 namespace pccl::peer {
 
-/// What an in-place operation overwrote. Memory is taken as chunks are saved.
+/// Pages of their own: large ones where the system has them, since each page costs a fault, and given back at the end.
+class UndoMemory {
+public:
+    UndoMemory() = default;
+    explicit UndoMemory(std::size_t bytes) : bytes_(bytes) {
+        void *pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (pages == MAP_FAILED) throw std::bad_alloc();
+        ::madvise(pages, bytes, MADV_HUGEPAGE);
+        memory_ = static_cast<std::byte *>(pages);
+    }
+    UndoMemory(UndoMemory &&o) noexcept : memory_(std::exchange(o.memory_, nullptr)), bytes_(o.bytes_) {}
+    UndoMemory &operator=(UndoMemory &&o) noexcept {
+        std::swap(memory_, o.memory_);
+        std::swap(bytes_, o.bytes_);
+        return *this;
+    }
+    ~UndoMemory() {
+        if (memory_) ::munmap(memory_, bytes_);
+    }
+    std::byte *get() const { return memory_; }
+
+private:
+    std::byte *memory_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+/// What an in-place operation overwrote. Memory is taken from the system as chunks are saved.
 class UndoLog {
 public:
     void begin(std::byte *buffer, std::size_t bytes) {
         buffer_ = buffer;
-        copy_.reset(new std::byte[bytes]);  // untouched pages cost nothing
+        copy_ = UndoMemory(bytes);
     }
     void save(std::size_t offset, std::size_t bytes) {
         std::memcpy(copy_.get() + offset, buffer_ + offset, bytes);
@@ -30,12 +59,12 @@ public:
     }
     void discard() {
         saved_.clear();
-        copy_.reset();
+        copy_ = {};
     }
 
 private:
     std::byte *buffer_ = nullptr;
-    std::unique_ptr<std::byte[]> copy_;
+    UndoMemory copy_;
     std::vector<collective::Span> saved_;  ///< in bytes
 };
 

@@ -20,7 +20,6 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, std::
     }
     marks_.resize(total_chunks_);
     request_.world = static_cast<std::uint32_t>(members);
-    if (request_.in_place()) request_.undo.begin(request_.recv, request_.bytes());
 }
 
 /// Bytes of a contribution (hop 0) or partial result on the wire.

@@ -88,6 +88,8 @@ CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
     call->reduce.send = request.send;
     call->reduce.recv = request.recv;
     call->reduce.what = request.what;
+    // Here, where running out of memory is the caller's error and nobody else's.
+    if (request.in_place()) call->reduce.undo.begin(request.recv, request.bytes());
     return submit(call, [tag](CallId id) { return Reduce{id, tag}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {

@@ -169,6 +169,7 @@ void Master::on_tick() {
                to_string(id) + " was removed: silent for " + pccl::to_string(now_ - found->second.last_heard) + " (limit " +
                    pccl::to_string(options_.heartbeat_timeout) + ")");
     }
+    refuse_hopeless();
     if (!optimize_.outstanding.empty() && now_ >= optimize_.round_deadline) {
         note(LogLevel::warn, "bandwidth probes did not end in time; going on without them");
         optimize_.outstanding.clear();

@@ -107,26 +107,38 @@ bool Master::full_mesh(const std::vector<PeerId> &ids) const {
 
 void Master::refresh_ready() {
     std::map<GroupId, std::vector<PeerId>> joined;
-    for (const auto &[id, peer] : peers_) {
+    for (auto &[id, peer] : peers_) {
+        peer.ready = false;
         if (peer.member) joined[peer.group].push_back(id);
     }
+    // One newcomer may be what makes a ring with another possible: so again, until nothing changes.
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (auto &[id, peer] : peers_) {
+            if (peer.member || peer.ready) continue;
+            auto &group = joined[peer.group];
+            if (!all_settled(id, group)) continue;
+            group.push_back(id);
+            std::ranges::sort(group);
+            peer.ready = full_mesh(group) || ring_of(group).has_value();
+            changed = changed || peer.ready;
+            if (!peer.ready) std::erase(group, id);
+        }
+    }
+    refuse_hopeless();
+}
+
+/// Newcomers that no ring includes are told so, once it is clear that waiting does not help.
+void Master::refuse_hopeless() {
     std::vector<PeerId> hopeless;
-    for (auto &[id, peer] : peers_) {
-        if (peer.member) continue;
-        auto &group = joined[peer.group];
-        peer.ready = false;
-        if (!all_settled(id, group)) continue;
-        group.push_back(id);
-        std::ranges::sort(group);
-        peer.ready = full_mesh(group) || ring_of(group).has_value();
-        if (peer.ready) continue;
-        std::erase(group, id);
-        // Not for the sake of another newcomer, nor for that of a link between members that is being made again.
+    for (const auto &[id, peer] : peers_) {
+        if (peer.member || peer.ready || now_ - peer.call_since < options_.misuse_grace) continue;
         const auto members = members_of(peer.group);
+        // Not while a link of its own, or one between members, is being made.
         const auto known = groups_.find(peer.group);
         const bool frozen = known != groups_.end() && known->second.freeze;
         const bool settled = std::ranges::all_of(members, [&](PeerId m) { return all_settled(m, members); });
-        if (group == members && settled && !frozen) hopeless.push_back(id);
+        if (all_settled(id, members) && settled && !frozen) hopeless.push_back(id);
     }
     for (const PeerId id : hopeless) {
         if (!peers_.contains(id)) continue;  // went with the one before, whose removal looked at all newcomers again

@@ -42,13 +42,14 @@ World Peer::world() const {
 void Peer::on(const Connect &in) {
     if (state_ != State::idle) return complete(in.call, pcclInvalidUsage, "already connected");
     state_ = State::dialing;
+    ended_.reset();
     exclusive_ = Exclusive{Call::connect, in.call, 0};
     effects_->push_back(DialMaster{});
 }
 
 bool Peer::start_exclusive(Call kind, CallId call) {
     if (state_ != State::member) {
-        complete(call, pcclInvalidUsage, "not connected: call pcclConnect first");
+        refuse_unconnected(call);
     } else if (exclusive_) {
         complete(call, pcclInvalidUsage, std::string(name_of(exclusive_->kind)) + " is in progress on another thread");
     } else if (!ops_.empty() || !held_.empty() || !lost_.empty()) {
@@ -76,7 +77,7 @@ void Peer::on(const Synchronize &in) {
 }
 
 void Peer::on(const ArePending &in) {
-    if (state_ != State::member) return complete(in.call, pcclInvalidUsage, "not connected: call pcclConnect first");
+    if (state_ != State::member) return refuse_unconnected(in.call);
     questions_.push_back({in.call, generation_, asked_});
     tell(wire::AskPending{generation_, asked_++});
 }
@@ -87,7 +88,7 @@ bool Peer::in_flight(Tag tag) const {
 }
 
 void Peer::on(const Reduce &in) {
-    if (state_ != State::member) return complete(in.call, pcclInvalidUsage, "not connected: call pcclConnect first");
+    if (state_ != State::member) return refuse_unconnected(in.call);
     if (exclusive_) {
         return complete(in.call, pcclInvalidUsage,
                         std::string(name_of(exclusive_->kind)) +
@@ -413,6 +414,7 @@ void Peer::hear(const wire::SyncCommit &m) {
 
 void Peer::end_everything(pcclResult_t code, const std::string &why) {
     effects_->push_back(DropAllLinks{code, why});
+    if (state_ == State::member) ended_ = Failure{code, why};
     for (const auto &[op, state] : ops_)
         end_op(op, state, false);
     const auto ops = std::exchange(ops_, {});
@@ -435,6 +437,11 @@ void Peer::end_everything(pcclResult_t code, const std::string &why) {
     for (const auto &question : questions)
         complete(question.call, code, why);
     if (exclusive) complete(exclusive->call, code, why);
+}
+
+void Peer::refuse_unconnected(CallId call) {
+    if (ended_) return complete(call, ended_->code, ended_->why);
+    complete(call, pcclInvalidUsage, "not connected: call pcclConnect first");
 }
 
 void Peer::complete(CallId call, pcclResult_t code, const std::string &why) {

@@ -256,6 +256,7 @@ private:
     void end_op(const OpId &op, const OpState &state, bool committed);
     void end_everything(pcclResult_t code, const std::string &why);
     void complete(CallId call, pcclResult_t code, const std::string &why);
+    void refuse_unconnected(CallId call);
     void tell(wire::ToMaster message);
     bool in_flight(Tag tag) const;
 
@@ -276,6 +277,7 @@ private:
     std::uint64_t asked_ = 0;
     std::uint32_t next_call_number_ = 1;
 
+    std::optional<Failure> ended_;  ///< how the last membership ended
     std::optional<Exclusive> exclusive_;
     std::deque<Question> questions_;
     std::map<Tag, TagState> tags_;

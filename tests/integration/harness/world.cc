@@ -26,8 +26,11 @@ PeerProcess &World::spawn(const PeerOptions &options) {
     peers_.push_back(std::make_unique<PeerProcess>("peer" + std::to_string(spawned_++)));
     PeerProcess &peer = *peers_.back();
     tools::require("pcclInit in a peer", code(peer.call("init")));
-    const Json answer = peer.call(
-        "create", {{"master", master_address()}, {"group", options.group}, {"lanes", options.lanes}, {"port", options.port}});
+    const Json answer = peer.call("create", {{"master", master_address()},
+                                             {"group", options.group},
+                                             {"lanes", options.lanes},
+                                             {"port", options.port},
+                                             {"advertise", options.advertise}});
     tools::require("pcclCreateCommunicatorWithConfig in a peer", code(answer));
     return peer;
 }

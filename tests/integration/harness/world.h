@@ -23,7 +23,8 @@ struct WorldOptions {
 struct PeerOptions {
     int group = 0;
     int lanes = 0;
-    int port = 0;  ///< to listen on; 0: the library's default range
+    int port = 0;           ///< to listen on; 0: the library's default range
+    std::string advertise;  ///< address given to others; empty: as the master sees it
 };
 
 class World {

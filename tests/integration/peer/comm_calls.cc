@@ -16,11 +16,13 @@ Json call_create(Session &session, const Json &request) {
     tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
     const std::string master = request.at("master");
     const std::string listen = request.value("listen", "");
+    const std::string advertise = request.value("advertise", "");
     config.master_address = master.c_str();
     config.peer_group = request.value("group", 0U);
     config.p2p_connection_pool_size = request.value("lanes", 0U);
     config.listen_port_first = config.listen_port_last = request.value("port", std::uint16_t{0});
     if (!listen.empty()) config.listen_address = listen.c_str();
+    if (!advertise.empty()) config.advertise_address = advertise.c_str();
     pcclComm_t *comm = nullptr;
     const pcclResult_t result = pcclCreateCommunicatorWithConfig(&config, &comm);
     if (result == pcclSuccess) {
