@@ -127,13 +127,13 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
 }
 
 Intake Engine::intake(Link &link, const FrameHeader &header) {
-    if (header.epoch < epoch_.value) return {};
+    if (header.epoch < epoch_.value || header.epoch == 0) return {};
     if (header.epoch > epoch_.value) return {Intake::Action::hold, nullptr, nullptr, nullptr, ""};
     if (header.kind == FrameKind::op_open) {
         if (header.bytes > 64) return {Intake::Action::reject, nullptr, nullptr, nullptr, "an opening that is too long"};
         return intake_early(link, header);
     }
-    if (link.other() != predecessor()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a chunk from no neighbour"};
+    if (ring_.size() < 2 || link.other() != predecessor()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a chunk from no neighbour"};
     const OpId id = header.op();
     switch (known(id)) {
     case Known::ended: return {};
