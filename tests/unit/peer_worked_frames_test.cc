@@ -1,0 +1,67 @@
+// The data frames that docs/protocol.md spells out are those that a peer sends.
+#include <cstring>
+
+#include "collective/ring_plan.h"
+#include "kernel/hash.h"
+#include "unit/worked_example.h"
+#include "wire/frame.h"
+
+namespace pccl::peer {
+namespace {
+
+using wire::FrameHeader;
+using wire::FrameKind;
+
+wire::Bytes average_of_a_thousand_floats() {
+    wire::Fingerprint what;
+    what.count = 1000;
+    what.type = kernel::Type::f32;
+    what.op = kernel::Op::avg;
+    wire::Bytes bytes;
+    wire::Writer write(bytes);
+    write(what);
+    return bytes;
+}
+
+FrameHeader second_call_with_tag_9(FrameKind kind) {
+    FrameHeader header;
+    header.kind = kind;
+    header.epoch = 3;
+    header.tag = 9;
+    header.seq = 1;
+    return header;
+}
+
+/// The header with its own checksum, and what follows it.
+std::string sent(FrameHeader header, const wire::Bytes &payload) {
+    header.header_checksum = kernel::checksum(&header, wire::kHeaderChecked);
+    wire::Bytes bytes(sizeof header);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    bytes.insert(bytes.end(), payload.begin(), payload.end());
+    return in_hex(bytes);
+}
+
+TEST(WorkedFrame, Opening) {
+    const auto payload = average_of_a_thousand_floats();
+    FrameHeader header = second_call_with_tag_9(FrameKind::op_open);
+    header.bytes = static_cast<std::uint32_t>(payload.size());
+    header.checksum = kernel::checksum(payload.data(), payload.size());
+    EXPECT_EQ(sent(header, payload), in_hex(worked_example("op_open")));
+}
+
+TEST(WorkedFrame, Contribution) {
+    const collective::RingPlan plan(1000, sizeof(float), 2, 0);
+    ASSERT_EQ(plan.first_block(), 1u);
+    ASSERT_EQ(plan.chunks(1), 1u);
+    const std::vector<float> ones(plan.chunk(1, 0).count, 1.0F);
+    const auto fingerprint = average_of_a_thousand_floats();
+    FrameHeader header = second_call_with_tag_9(FrameKind::reduce_chunk);
+    header.index = 1;
+    header.offset = kernel::checksum(fingerprint.data(), fingerprint.size());
+    header.bytes = static_cast<std::uint32_t>(ones.size() * sizeof(float));
+    header.checksum = kernel::checksum(ones.data(), header.bytes);
+    EXPECT_EQ(sent(header, {}), in_hex(worked_example("reduce_chunk")));
+}
+
+}  // namespace
+}  // namespace pccl::peer
