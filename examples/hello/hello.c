@@ -1,0 +1,65 @@
+/* One trainer. Start pccl-master, then this as often as you like, on any machine, at any time: hello HOST[:PORT] [STEPS] */
+#include <pccl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { COUNT = 1 << 16 };
+static float weights[COUNT], update[COUNT];
+
+static void check(const char *call, pcclResult_t result) {
+    if (result == pcclSuccess) return;
+    fprintf(stderr, "%s: %s (%s)\n", call, pcclGetErrorString(result), pcclGetLastError());
+    exit(1);
+}
+
+int main(int argc, char **argv) {
+    const uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
+    uint64_t step = 0; /* of the whole run, so a part of what all share */
+    pcclTensorInfo_t tensors[] = {{"weights", weights, COUNT, pcclFloat, pcclDeviceCpu, false},
+                                  {"step", &step, 1, pcclUint64, pcclDeviceCpu, false}};
+    pcclSharedState_t state = {0, 2, tensors};
+    const pcclReduceDescriptor_t average = {.count = COUNT, .op = pcclAvg, .src_descriptor = {pcclFloat, pcclDistributionNone}};
+
+    pcclCommConfig_t config;
+    pcclComm_t *comm = NULL;
+    check("pcclInit", pcclInit());
+    check("pcclCommConfigInit", pcclCommConfigInit(&config));
+    config.master_address = argc > 1 ? argv[1] : "127.0.0.1";
+    check("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &comm));
+    check("pcclConnect", pcclConnect(comm)); /* blocks until the members admit this peer */
+
+    for (bool newcomer = true; step < steps; newcomer = false) {
+        bool pending = false; /* the same answer at every member; a newcomer joins in after it */
+        if (!newcomer) check("pcclArePeersPending", pcclArePeersPending(comm, &pending));
+        if (pending) check("pcclUpdateTopology", pcclUpdateTopology(comm));
+
+        int world = 0;
+        check("pcclGetAttribute", pcclGetAttribute(comm, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world));
+        if (world < 2) { /* alone: wait for others */
+            sleep(1);
+            continue;
+        }
+
+        /* Everybody goes on from the same weights and step. Moves nothing but what a peer lacks: a newcomer's state, say. */
+        check("pcclSynchronizeSharedState",
+              pcclSynchronizeSharedState(comm, &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, NULL));
+        state.revision++;
+
+        for (int i = 0; i < COUNT; i++) update[i] = 0.1f * ((float)(getpid() % 100) - weights[i]); /* train here */
+
+        pcclReduceInfo_t info = {0};
+        pcclResult_t result;
+        do result = pcclAllReduce(update, update, &average, comm, &info); /* in place */
+        while (result == pcclRankConnectionLost); /* a peer was lost and `update` is intact: the survivors average again */
+        if (result == pcclTooFewPeers) continue;  /* all others were lost */
+        check("pcclAllReduce", result);
+
+        for (int i = 0; i < COUNT; i++) weights[i] += update[i];
+        step++;
+        printf("step %llu: %u peers, weight %.3f\n", (unsigned long long)step, info.local_world_size, weights[0]);
+        fflush(stdout);
+    }
+    check("pcclDestroyCommunicator", pcclDestroyCommunicator(comm)); /* leaves the run; the others go on */
+    return 0;
+}
