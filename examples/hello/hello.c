@@ -15,7 +15,8 @@ static void check(const char *call, pcclResult_t result) {
 
 int main(int argc, char **argv) {
     const uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
-    uint64_t step = 0; /* of the whole run, so a part of what all share */
+    const float target = (float)(getpid() % 100); /* instead of data: what this trainer wants the weights to be */
+    uint64_t step = 0;                            /* of the whole run, so a part of what all share */
     pcclTensorInfo_t tensors[] = {{"weights", weights, COUNT, pcclFloat, pcclDeviceCpu, false},
                                   {"step", &step, 1, pcclUint64, pcclDeviceCpu, false}};
     pcclSharedState_t state = {0, 2, tensors};
@@ -46,7 +47,7 @@ int main(int argc, char **argv) {
               pcclSynchronizeSharedState(comm, &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, NULL));
         state.revision++;
 
-        for (int i = 0; i < COUNT; i++) update[i] = 0.1f * ((float)(getpid() % 100) - weights[i]); /* train here */
+        for (int i = 0; i < COUNT; i++) update[i] = 0.1f * (target - weights[i]); /* train here */
 
         pcclReduceInfo_t info = {0};
         pcclResult_t result;
