@@ -47,16 +47,19 @@ int main(int argc, char **argv) {
               pcclSynchronizeSharedState(comm, &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, NULL));
         state.revision++;
 
-        for (int i = 0; i < COUNT; i++) update[i] = 0.1f * (target - weights[i]); /* train here */
+        for (int i = 0; i < COUNT; i++)
+            update[i] = 0.1f * (target - weights[i]); /* train here */
 
         pcclReduceInfo_t info = {0};
         pcclResult_t result;
-        do result = pcclAllReduce(update, update, &average, comm, &info); /* in place */
-        while (result == pcclRankConnectionLost); /* a peer was lost and `update` is intact: the survivors average again */
-        if (result == pcclTooFewPeers) continue;  /* all others were lost */
+        do {
+            result = pcclAllReduce(update, update, &average, comm, &info); /* in place */
+        } while (result == pcclRankConnectionLost); /* a peer was lost, `update` is intact: the survivors average again */
+        if (result == pcclTooFewPeers) continue;    /* all others were lost */
         check("pcclAllReduce", result);
 
-        for (int i = 0; i < COUNT; i++) weights[i] += update[i];
+        for (int i = 0; i < COUNT; i++)
+            weights[i] += update[i];
         step++;
         printf("step %llu: %u peers, weight %.3f\n", (unsigned long long)step, info.local_world_size, weights[0]);
         fflush(stdout);
