@@ -102,8 +102,9 @@ void Master::on_message(const Received &input) {
             if (is_member()) master.on_waiting(peer, m);
         }
         bool is_member() {
-            if (!peer.member) wrong("a member's message from a newcomer");
-            return peer.member;
+            if (peer.member) return true;
+            wrong("a member's message from a newcomer");  // `peer` is gone
+            return false;
         }
         void wrong(const char *what) {
             master.remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: it broke the protocol (" + what + ")");
