@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 #include "kernel/hash.h"
+#include "peer/direct_op.h"
+#include "peer/ring_op.h"
 
 namespace pccl::peer {
 
@@ -41,6 +43,7 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
     self_ = self;
     ring_ = epoch.ring;
     rank_ = epoch.rank;
+    full_mesh_ = epoch.full_mesh;
     begun_.clear();
     early_.clear();
     links_.for_each([](Link &link) { link.eager_sent = link.eager_held = link.eager_frames_held = 0; });
@@ -57,17 +60,34 @@ std::string Engine::overlap(const ReduceRequest &request) const {
     return "";
 }
 
-void Engine::announce(const RingOp &op) {
+template <class F>
+void Engine::for_each_link(const std::vector<PeerId> &peers, F &&f) {
+    for (const PeerId peer : peers) {
+        if (Link *link = links_.up(peer)) f(*link);
+    }
+}
+
+/// Tells others that it is posted here, and as what.
+void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
     FrameHeader header;
     header.kind = FrameKind::op_open;
     header.epoch = op.id().epoch.value;
     header.tag = op.id().tag.value;
     header.seq = op.id().seq;
     const auto payload = encode(op.what());
-    for (const PeerId neighbour : {successor(), predecessor()}) {
-        if (Link *link = links_.up(neighbour)) link->send_urgent(small_frame(header, payload));
-        if (successor() == predecessor()) break;
+    for_each_link(to, [&](Link &link) { link.send_urgent(small_frame(header, payload)); });
+}
+
+/// `to`: whom the operation exchanges frames with.
+std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
+    const std::size_t n = ring_.size();
+    if (DirectOp::suits(request.what, n, full_mesh_)) {
+        for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
+        return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
     }
+    to.push_back(ring_[(rank_ + 1) % n]);
+    if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
+    return std::make_unique<RingOp>(id, request, fingerprint, ring_, rank_, pool_);
 }
 
 void Engine::start(const OpId &id, ReduceRequest &request) {
@@ -75,15 +95,15 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     const std::string conflict = overlap(request);
     const auto encoded = encode(request.what);
     const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
-    auto &op = *(ops_[id] = std::make_unique<RingOp>(id, request, fingerprint, ring_.size(), rank_, pool_));
+    std::vector<PeerId> partners;
+    auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));
     if (!conflict.empty()) {
         op.reported = true;
         return host_.op_broken(id, pcclInvalidUsage,
                                "all-reduce with tag " + std::to_string(id.tag.value) + " at " + to_string(self_) + ": " + conflict);
     }
-    announce(op);
-    Link *next = links_.up(successor());
-    if (next) next->add_producer(&op);
+    for_each_link(partners, [&](Link &link) { link.add_producer(&op); });
+    announce(op, partners);  // and the first data with it, in one system call
 
     const auto found = early_.find(id);
     if (found == early_.end()) return;
@@ -95,16 +115,14 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
         chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
         receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload);
     }
-    if (next) next->kick();
 }
 
 void Engine::end(const OpId &id, bool committed) {
     const auto found = ops_.find(id);
     if (found == ops_.end()) return;
-    RingOp *op = found->second.get();
-    Link *next = committed && ring_.size() > 1 ? links_.up(successor()) : nullptr;
-    if (next) next->eager_sent -= std::min(next->eager_sent, op->take_eager());  // committed: it was posted there
+    Operation *op = found->second.get();
     links_.for_each([&](Link &link) {
+        if (committed) op->posted_at(link);  // it was, at every member
         link.remove_producer(op);
         link.detach(op);
     });
@@ -133,17 +151,17 @@ Intake Engine::intake(Link &link, const FrameHeader &header) {
         if (header.bytes > 64) return {Intake::Action::reject, nullptr, nullptr, nullptr, "an opening that is too long"};
         return intake_early(link, header);
     }
-    if (ring_.size() < 2 || link.other() != predecessor()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a chunk from no neighbour"};
+    if (std::ranges::find(ring_, link.other()) == ring_.end()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a chunk from no member"};
     const OpId id = header.op();
     switch (known(id)) {
     case Known::ended: return {};
     case Known::early: return intake_early(link, header);
     case Known::running: break;
     }
-    RingOp &op = *ops_.at(id);
+    Operation &op = *ops_.at(id);
     if (op.reported && !op.finished()) return {};
     if (header.offset != op.fingerprint()) return {};  // of a caller who disagrees: its opening says so
-    if (const char *why = op.objection(header)) return {Intake::Action::reject, nullptr, nullptr, nullptr, why};
+    if (const char *why = op.objection(link.other(), header)) return {Intake::Action::reject, nullptr, nullptr, nullptr, why};
     return op.intake(header);
 }
 
@@ -161,14 +179,16 @@ void Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, 
 }
 
 void Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
-    RingOp &op = *ops_.at(header.op());
+    Operation &op = *ops_.at(header.op());
     if ((op.reported && !op.finished()) || header.offset != op.fingerprint()) return;
-    if (const char *why = op.objection(header)) {  // possible only for what came early, and for duplicates
+    if (const char *why = op.objection(link.other(), header)) {  // possible only for what came early, and for duplicates
         PCCL_LOG_WARN("%s sent %s", to_string(link.other()).c_str(), why);
         return;
     }
+    if (header.kind == FrameKind::direct_chunk) op.posted_at(link);
     const bool finished = op.receive(header, payload, keep);
-    if (Link *next = links_.up(successor())) next->kick();
+    Link *next = header.kind == FrameKind::direct_chunk ? &link : links_.up(ring_[(rank_ + 1) % ring_.size()]);
+    if (next) next->kick();
     if (finished && !op.reported) {
         op.reported = true;
         host_.op_finished(op.id());
@@ -194,15 +214,12 @@ void Engine::receive_opening(Link &link, const FrameHeader &header, const std::b
 }
 
 /// The other has posted the operation: it takes bulk from now on, if it means the same operation.
-void Engine::compare(RingOp &op, PeerId other, const Fingerprint &theirs) {
+void Engine::compare(Operation &op, PeerId other, const Fingerprint &theirs) {
     if (theirs == op.what()) {
-        if (other != successor() || op.successor_ready) return;
-        op.successor_ready = true;
-        if (Link *next = links_.up(other)) {
-            next->eager_sent -= std::min(next->eager_sent, op.take_eager());
-            next->kick();
-        }
-        return;
+        Link *link = links_.up(other);
+        if (!link) return;
+        op.posted_at(*link);
+        return link->kick();
     }
     if (op.reported) return;
     op.reported = true;

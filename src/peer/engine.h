@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "peer/link_table.h"
-#include "peer/ring_op.h"
+#include "peer/operation.h"
 #include "protocol/peer.h"
 
 namespace pccl::peer {
@@ -49,11 +49,12 @@ private:
     Intake intake_early(Link &link, const wire::FrameHeader &header);
     void receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
-    void compare(RingOp &op, PeerId other, const wire::Fingerprint &theirs);
+    void compare(Operation &op, PeerId other, const wire::Fingerprint &theirs);
     std::string overlap(const ReduceRequest &request) const;
-    void announce(const RingOp &op);
-    PeerId successor() const { return ring_[(rank_ + 1) % ring_.size()]; }
-    PeerId predecessor() const { return ring_[(rank_ + ring_.size() - 1) % ring_.size()]; }
+    void announce(const Operation &op, const std::vector<PeerId> &to);
+    std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to);
+    template <class F>
+    void for_each_link(const std::vector<PeerId> &peers, F &&f);
 
     EngineHost &host_;
     LinkTable &links_;
@@ -62,7 +63,8 @@ private:
     PeerId self_;
     std::vector<PeerId> ring_;
     std::size_t rank_ = 0;
-    std::map<OpId, std::unique_ptr<RingOp>> ops_;
+    bool full_mesh_ = false;
+    std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;
     std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch
 };

@@ -101,10 +101,7 @@ void Link::send_urgent(OutFrame frame) {
     kick();
 }
 
-void Link::add_producer(Producer *producer) {
-    producers_.push_back(producer);
-    kick();
-}
+void Link::add_producer(Producer *producer) { producers_.push_back(producer); }
 
 void Link::remove_producer(Producer *producer) {
     std::erase(producers_, producer);

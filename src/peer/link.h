@@ -60,6 +60,7 @@ public:
     Duration round_trip() const { return round_trip_; }
 
     void send_urgent(OutFrame frame);
+    /// Kick the link when it has something.
     void add_producer(Producer *producer);
     void remove_producer(Producer *producer);
     void kick();

@@ -26,6 +26,7 @@ void Prober::start(const wire::Probe &probe) {
     if (const auto old = sending_.find(probe.to); old != sending_.end()) link->remove_producer(old->second.get());
     sending_[probe.to] = std::move(sending);
     link->add_producer(producer);
+    link->kick();
 }
 
 bool Prober::Sending::produce(Link &, OutFrame &frame) {

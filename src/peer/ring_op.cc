@@ -10,10 +10,13 @@ using collective::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
-RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, std::size_t members, std::size_t rank, BufferPool &pool)
-    : id_(id), request_(request), fingerprint_(fingerprint), plan_(request.what.count, kernel::size_of(request.what.type), members, rank), pool_(pool),
+RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
+               BufferPool &pool)
+    : Operation(id, request, fingerprint), plan_(request.what.count, kernel::size_of(request.what.type), ring.size(), rank),
+      successor_(ring[plan_.successor()]), predecessor_(ring[plan_.predecessor()]), pool_(pool),
       accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
       accumulator_bytes_(kernel::size_of(accumulator_)) {
+    const std::size_t members = ring.size();
     for (std::size_t b = 0; b < members; ++b) {
         first_chunk_.push_back(total_chunks_);
         total_chunks_ += plan_.chunks(b);
@@ -46,7 +49,9 @@ void RingOp::save(std::size_t chunk, Span span) {
     marks_[chunk] |= kSaved;
 }
 
-const char *RingOp::objection(const FrameHeader &header) const {
+const char *RingOp::objection(PeerId from, const FrameHeader &header) const {
+    if (from != predecessor_) return "a chunk from no neighbour";
+    if (header.kind == FrameKind::direct_chunk) return "a contribution of a direct exchange in a ring";
     if (header.index >= plan_.members() || header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
     const bool final = header.kind == FrameKind::gather_chunk;
     const std::size_t arrival = final ? plan_.gather_arrival(header.index) : plan_.reduce_arrival(header.index);
@@ -185,12 +190,7 @@ bool RingOp::inject(OutFrame &frame) {
     const std::size_t block = plan_.first_block();
     if (injected_ >= plan_.chunks(block)) return false;
     const Span span = plan_.chunk(block, injected_);
-    frame.header = {};
-    frame.header.kind = FrameKind::reduce_chunk;
-    frame.header.epoch = id_.epoch.value;
-    frame.header.tag = id_.tag.value;
-    frame.header.seq = id_.seq;
-    frame.header.offset = fingerprint_;
+    frame.header = header(FrameKind::reduce_chunk);
     frame.header.index = static_cast<std::uint32_t>(block);
     frame.header.aux = static_cast<std::uint32_t>(injected_);
     const std::size_t bytes = partial_bytes(0, span.count);
@@ -209,9 +209,15 @@ bool RingOp::inject(OutFrame &frame) {
     return true;
 }
 
+void RingOp::posted_at(Link &link) {
+    if (link.other() != successor_) return;
+    successor_posted_ = true;
+    link.eager_sent -= std::min(link.eager_sent, std::exchange(eager_bytes_, 0));
+}
+
 bool RingOp::produce(Link &link, OutFrame &frame) {
     // What others wait for goes before what only begins.
-    const bool eager = !successor_ready;
+    const bool eager = !successor_posted_;
     if (eager) {
         const Span next = !outbox_.empty() || injected_ >= plan_.chunks(plan_.first_block()) ? Span{} : plan_.chunk(plan_.first_block(), injected_);
         const std::size_t bytes = !outbox_.empty() ? outbox_.front().header.bytes : next.count == 0 ? 0 : partial_bytes(0, next.count);

@@ -10,36 +10,20 @@
 #include <vector>
 
 #include "collective/ring_plan.h"
-#include "peer/buffer_pool.h"
-#include "peer/link.h"
-#include "peer/request.h"
+#include "peer/operation.h"
 
 namespace pccl::peer {
 
-class RingOp final : public Producer {
+class RingOp final : public Operation {
 public:
-    /// `request` outlives the operation. `fingerprint` goes with every chunk, so that chunks of callers who disagree never meet.
-    RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, std::size_t members, std::size_t rank, BufferPool &pool);
+    RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank, BufferPool &pool);
 
-    OpId id() const { return id_; }
-    const wire::Fingerprint &what() const { return request_.what; }
-    ReduceRequest &request() { return request_; }
-    std::uint64_t fingerprint() const { return fingerprint_; }
-
-    /// Why this chunk cannot come now; null if it can.
-    const char *objection(const wire::FrameHeader &header) const;
-    /// Where the payload of a chunk goes to which there is no objection.
-    Intake intake(const wire::FrameHeader &header);
-    /// The payload of such a chunk is whole. True: the last chunk became final.
-    bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    const char *objection(PeerId from, const wire::FrameHeader &header) const override;
+    Intake intake(const wire::FrameHeader &header) override;
+    bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool produce(Link &link, OutFrame &frame) override;
-
-    /// The successor has posted the operation: bulk may flow.
-    bool successor_ready = false;
-    /// Bytes sent before that; they count until it is known that they are no longer held unposted.
-    std::size_t take_eager() { return std::exchange(eager_bytes_, 0); }
-    bool finished() const { return finals_ == total_chunks_; }
-    bool reported = false;  ///< as finished, or as broken
+    bool finished() const override { return finals_ == total_chunks_; }
+    void posted_at(Link &link) override;
 
 private:
     /// What happened to a chunk so far.
@@ -59,10 +43,8 @@ private:
     bool inject(OutFrame &frame);
     std::byte *temporary();
 
-    OpId id_;
-    ReduceRequest &request_;
-    std::uint64_t fingerprint_;
     collective::RingPlan plan_;
+    PeerId successor_, predecessor_;
     BufferPool &pool_;
     kernel::Type accumulator_;
     std::size_t element_bytes_, accumulator_bytes_;
@@ -72,7 +54,8 @@ private:
     std::size_t total_chunks_ = 0;
     std::size_t finals_ = 0;
     std::size_t injected_ = 0;              ///< chunks of the first block that have gone out
-    std::size_t eager_bytes_ = 0;
+    bool successor_posted_ = false;  ///< bulk may flow
+    std::size_t eager_bytes_ = 0;    ///< sent before that
     std::deque<OutFrame> outbox_;
     Buffer temporary_;
 };

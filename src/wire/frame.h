@@ -31,8 +31,9 @@ enum class FrameKind : std::uint8_t {
     state_ask_chunk,  ///< for chunk `aux` of tensor `index`; payload the content hash wanted
     state_chunk,      ///< its bytes
     state_refuse,     ///< not held here (any more)
+    direct_chunk,     ///< the whole contribution of the member with rank `index`
 };
-inline constexpr int kFrameKinds = 13;
+inline constexpr int kFrameKinds = 14;
 
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;

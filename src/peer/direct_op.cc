@@ -1,0 +1,112 @@
+#include "peer/direct_op.h"
+
+#include <algorithm>
+
+#include "kernel/hash.h"
+#include "kernel/reduce.h"
+
+namespace pccl::peer {
+
+using wire::FrameHeader;
+using wire::FrameKind;
+
+namespace {
+
+/// Bytes of a contribution up to which the shorter way beats sending more: measured on loopback (docs/performance.md).
+constexpr std::size_t kMaxBytes = std::size_t{32} << 10;
+/// Beyond, N-1 messages from each member cost more than the hops they save.
+constexpr std::size_t kMaxMembers = 64;
+
+}  // namespace
+
+bool DirectOp::suits(const wire::Fingerprint &what, std::size_t members, bool full_mesh) {
+    const bool quantized = what.quantization.algorithm != kernel::Quant::none;
+    return full_mesh && !quantized && what.count <= kMaxBytes && what.count * kernel::size_of(what.type) <= kMaxBytes && members <= kMaxMembers;
+}
+
+DirectOp::DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
+                   BufferPool &pool)
+    : Operation(id, request, fingerprint), ring_(ring), rank_(rank), pool_(pool), members_(ring.size()) {
+    request_.world = static_cast<std::uint32_t>(ring.size());
+    members_[rank].arrived = members_[rank].sent = true;
+    if (request_.in_place()) {
+        copy_ = pool_.get(request_.bytes());
+        std::memcpy(copy_.get(), request_.send, request_.bytes());
+    }
+    checksum_ = kernel::checksum(contribution(rank_), request_.bytes());
+}
+
+std::size_t DirectOp::rank_of(PeerId peer) const {
+    return static_cast<std::size_t>(std::ranges::find(ring_, peer) - ring_.begin());
+}
+
+const std::byte *DirectOp::contribution(std::size_t rank) const {
+    if (rank != rank_) return members_[rank].contribution.get();
+    return copy_ ? copy_.get() : request_.send;
+}
+
+const char *DirectOp::objection(PeerId from, const FrameHeader &header) const {
+    if (header.kind != FrameKind::direct_chunk) return "a chunk of a ring in a direct exchange";
+    if (header.index >= ring_.size() || ring_[header.index] != from) return "a contribution under another's name";
+    if (members_[header.index].arrived) return "a contribution that came before";
+    if (header.bytes != request_.bytes()) return "a contribution of the wrong length";
+    return nullptr;
+}
+
+Intake DirectOp::intake(const FrameHeader &header) {
+    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
+    take.into = take.keep.get();
+    return take;
+}
+
+bool DirectOp::receive(const FrameHeader &header, std::byte *, const Buffer &keep) {
+    Member &member = members_[header.index];
+    request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
+    member.contribution = keep;
+    member.arrived = true;
+    if (++arrived_ < ring_.size()) return false;
+    combine_all();
+    return true;
+}
+
+/// ((c0 op c1) op c2) ..., the contributions in ring order.
+void DirectOp::combine_all() {
+    const auto &what = request_.what;
+    const Buffer sum = pool_.get(what.count * kernel::size_of(kernel::accumulator(what.type, what.op)));
+    kernel::widen(what.type, what.op, sum.get(), contribution(0), what.count);
+    for (std::size_t r = 1; r < ring_.size(); ++r) {
+        kernel::combine({what.type, what.op, false, true}, sum.get(), sum.get(), contribution(r), what.count);
+    }
+    if (request_.in_place()) request_.undo.save(0, request_.bytes());
+    kernel::finish(what.type, what.op, request_.recv, sum.get(), what.count, static_cast<std::uint32_t>(ring_.size()));
+}
+
+void DirectOp::posted_at(Link &link) {
+    const std::size_t rank = rank_of(link.other());
+    if (rank >= members_.size() || members_[rank].posted) return;
+    members_[rank].posted = true;
+    link.eager_sent -= std::min(link.eager_sent, members_[rank].sent ? request_.bytes() : 0);
+}
+
+bool DirectOp::produce(Link &link, OutFrame &frame) {
+    const std::size_t rank = rank_of(link.other());
+    if (rank >= members_.size() || members_[rank].sent) return false;
+    Member &member = members_[rank];
+    const std::size_t bytes = request_.bytes();
+    if (!member.posted) {
+        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+        link.eager_sent += bytes;
+    }
+    member.sent = true;
+    frame.header = header(FrameKind::direct_chunk);
+    frame.header.index = static_cast<std::uint32_t>(rank_);
+    frame.header.bytes = static_cast<std::uint32_t>(bytes);
+    frame.header.checksum = checksum_;
+    frame.payload = contribution(rank_);
+    frame.keep = copy_;
+    frame.owner = copy_ ? nullptr : this;
+    request_.tx_bytes += wire::kFrameHeaderBytes + bytes;
+    return true;
+}
+
+}  // namespace pccl::peer

@@ -1,0 +1,48 @@
+// A small all-reduce by direct exchange: everyone sends its whole contribution to everyone, and each sums in ring order. One one-way
+// delay instead of the ring's 2(N-1). Needs a link between every two members. I/O thread only.
+//
+// All members combine the same contributions in the same order, so all hold the same bits.
+#pragma once
+
+#include <vector>
+
+#include "peer/operation.h"
+
+namespace pccl::peer {
+
+class DirectOp final : public Operation {
+public:
+    /// Whether an operation is small enough; the same at all members, who know the same facts.
+    static bool suits(const wire::Fingerprint &what, std::size_t members, bool full_mesh);
+
+    DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank, BufferPool &pool);
+
+    const char *objection(PeerId from, const wire::FrameHeader &header) const override;
+    Intake intake(const wire::FrameHeader &header) override;
+    bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool produce(Link &link, OutFrame &frame) override;
+    bool finished() const override { return arrived_ == ring_.size(); }
+    void posted_at(Link &link) override;
+
+private:
+    struct Member {
+        Buffer contribution;      ///< as it came
+        bool arrived = false;
+        bool sent = false;
+        bool posted = false;      ///< it takes what it is sent, whatever the budget
+    };
+
+    std::size_t rank_of(PeerId peer) const;
+    const std::byte *contribution(std::size_t rank) const;
+    void combine_all();
+
+    const std::vector<PeerId> ring_;
+    std::size_t rank_;
+    BufferPool &pool_;
+    std::vector<Member> members_;
+    std::size_t arrived_ = 1;  ///< contributions held, one's own included
+    Buffer copy_;              ///< of one's own, in place: the result may be written before it has gone to all
+    std::uint64_t checksum_;   ///< of what is sent
+};
+
+}  // namespace pccl::peer

@@ -1,0 +1,51 @@
+// One all-reduce at one member, whatever its algorithm: takes frames in, combines, hands frames out. I/O thread only.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "peer/buffer_pool.h"
+#include "peer/link.h"
+#include "peer/request.h"
+
+namespace pccl::peer {
+
+class Operation : public Producer {
+public:
+    /// `request` outlives the operation. `fingerprint` goes with every chunk, so that chunks of callers who disagree never meet.
+    Operation(OpId id, ReduceRequest &request, std::uint64_t fingerprint) : id_(id), request_(request), fingerprint_(fingerprint) {}
+
+    OpId id() const { return id_; }
+    const wire::Fingerprint &what() const { return request_.what; }
+    ReduceRequest &request() { return request_; }
+    std::uint64_t fingerprint() const { return fingerprint_; }
+
+    /// Why this chunk cannot come now from `from`; null if it can.
+    virtual const char *objection(PeerId from, const wire::FrameHeader &header) const = 0;
+    /// Where the payload of a chunk goes to which there is no objection.
+    virtual Intake intake(const wire::FrameHeader &header) = 0;
+    /// The payload of such a chunk is whole. True: the whole result is held.
+    virtual bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    virtual bool finished() const = 0;
+    /// The other side of the link has posted the operation: bulk may flow to it.
+    virtual void posted_at(Link &link) = 0;
+
+    bool reported = false;  ///< as finished, or as broken
+
+protected:
+    wire::FrameHeader header(wire::FrameKind kind) const {
+        wire::FrameHeader header;
+        header.kind = kind;
+        header.epoch = id_.epoch.value;
+        header.tag = id_.tag.value;
+        header.seq = id_.seq;
+        header.offset = fingerprint_;
+        return header;
+    }
+
+    OpId id_;
+    ReduceRequest &request_;
+    std::uint64_t fingerprint_;
+};
+
+}  // namespace pccl::peer
