@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cfenv>
 
 #include <asio/post.hpp>
@@ -122,7 +123,10 @@ World Runtime::world() const {
 // --------------------------------------------------------------------------------------------------------------- I/O thread --
 
 void Runtime::tick() {
-    feed(PeerTick{});
+    const bool blocked = std::ranges::any_of(calls_, [](const auto &entry) {
+        return entry.second->reduce.recv != nullptr && entry.second->awaited.load(std::memory_order_relaxed);
+    });
+    feed(PeerTick{blocked});
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();

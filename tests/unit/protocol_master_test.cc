@@ -154,7 +154,7 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
         say(all[0], wire::Done{{bogus}});
         say(all[1], wire::Done{{bogus}});
         say(all[0], wire::OpFault{bogus, pcclSuccess, "?"});
-        say(all[0], wire::Waiting{{bogus}});
+        say(all[0], wire::Waiting{false, {bogus}});
     }
     for (const std::uint64_t stranger : {0u, 1u, 77u})
         say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, "?"});
@@ -343,7 +343,7 @@ TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
 TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     const auto all = members(2);
     say(all[0], offer(2));
-    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
     pass(9s);
     EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);  // of the last call
     pass(2s);
@@ -379,7 +379,7 @@ TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
 
 TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
     const auto all = members(2);
-    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
     say(all[1], wire::Done{{op(all[1], 9)}});
     say(all[0], wire::Done{{op(all[0], 9)}});
     say(all[0], offer(2));
