@@ -129,7 +129,9 @@ private:
     struct SyncState {
         bool pulling = false;
         std::uint64_t id = 0;
-        std::set<PeerId> awaiting;  ///< receivers that have not reported
+        std::set<PeerId> awaiting;  ///< receivers that have a plan and have not reported
+        std::map<PeerId, Receiver> unplanned;                ///< receivers with no link to a holder yet
+        std::map<PeerId, std::set<std::uint32_t>> planned;   ///< what the others pull
         std::uint64_t revision = 0;
         std::set<PeerId> tainted;
         SyncHistory history;
@@ -230,6 +232,7 @@ private:
 
     // master_sync.cc: shared state
     bool try_sync(GroupId id, Group &group);
+    void plan_wave(GroupId id, Group &group);
     void on_sync_done(Peer &peer, const wire::SyncDone &done);
     void commit_sync(GroupId id, Group &group);
     void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why);
