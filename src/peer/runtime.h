@@ -101,6 +101,7 @@ private:
     Prober prober_;
     std::shared_ptr<Control> control_;
     bool listening_ = false;
+    bool leaving_ = false;
 
     std::deque<protocol::PeerInput> inputs_;
     protocol::PeerEffects effects_;
