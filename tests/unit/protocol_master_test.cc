@@ -327,6 +327,44 @@ TEST_F(MasterTest, OnceSomebodyWasToldYesAllAreThoughTheNewcomerIsGone) {
 // ----------------------------------------------------------------------------------------------------------------- measurement
 // --
 
+TEST_F(MasterTest, AnOptimizedRingIsAdoptedByAView) {
+    const auto all = members(4);
+    const auto ring_before = heard<wire::View>(all[0]).back().ring;
+    for (const ConnId conn : all)
+        say(conn, wire::VoteOptimize{2});
+    // Fast only along 1 -> 3 -> 2 -> 4 -> 1: the matrix is asymmetric, its best ring is not the one in use.
+    const std::set<std::pair<std::uint64_t, std::uint64_t>> fast{{1, 3}, {3, 2}, {2, 4}, {4, 1}};
+    std::map<ConnId, std::size_t> answered;
+    for (bool more = true; more;) {
+        more = false;
+        for (const ConnId conn : all) {
+            const auto probes = heard<wire::Probe>(conn);
+            while (answered[conn] < probes.size()) {
+                const auto &probe = probes[answered[conn]++];
+                const bool quick = fast.contains({conn.value, probe.to.value});
+                say(conn, wire::ProbeReport{probe.round, probe.to, quick ? 1000.0 : 10.0});
+                more = true;
+            }
+        }
+    }
+    const std::vector<PeerId> best{PeerId{1}, PeerId{3}, PeerId{2}, PeerId{4}};
+    ASSERT_NE(ring_before, best);
+    for (const ConnId conn : all) {
+        EXPECT_EQ(answered[conn], 3u);  // every other member once
+        const auto view = heard<wire::View>(conn).back();
+        EXPECT_EQ(view.ring, best);
+        EXPECT_EQ(view.epoch, view.number);  // operations from now on run on it
+        const auto done = heard<wire::CallDone>(conn).back();
+        EXPECT_EQ(done.kind, wire::Call::optimize_topology);
+        EXPECT_EQ(done.code, pcclSuccess);
+    }
+    // What is known is not measured again.
+    for (const ConnId conn : all)
+        say(conn, wire::VoteOptimize{3});
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).back().call, 3u);
+    EXPECT_EQ(heard<wire::Probe>(all[0]).size(), 3u);
+}
+
 TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
     const auto all = members(2);
     for (const ConnId conn : all)
