@@ -2,6 +2,7 @@
 #include <pccl/pccl.h>
 
 #include <algorithm>
+#include <cstring>
 #include <deque>
 #include <string>
 
@@ -23,13 +24,20 @@ namespace wire = pccl::wire;
 
 Error invalid(std::string what) { return {pcclInvalidArgument, std::move(what)}; }
 
-template <class E> bool within(E value, int count) { return static_cast<int>(value) >= 0 && static_cast<int>(value) < count; }
+/// An enum from a C caller may hold any number; in C++ one beyond its enumerators must not be read as the enum.
+template <class E> int number(const E &value) {
+    static_assert(sizeof(E) == sizeof(int));
+    int raw = 0;
+    std::memcpy(&raw, &value, sizeof raw);
+    return raw;
+}
+template <class E> bool within(const E &value, int count) { return number(value) >= 0 && number(value) < count; }
 
 Status check(const pcclReduceDescriptor_t &d) {
     if (d.count == 0) return invalid("descriptor->count is 0");
-    if (!within(d.op, kernel::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(d.op));
+    if (!within(d.op, kernel::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
     if (!within(d.src_descriptor.datatype, kernel::kTypes)) {
-        return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(d.src_descriptor.datatype));
+        return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(number(d.src_descriptor.datatype)));
     }
     const auto type = static_cast<kernel::Type>(d.src_descriptor.datatype);
     if (d.count > (std::size_t{1} << 62) / kernel::size_of(type)) return invalid("descriptor->count is beyond any memory");
@@ -168,8 +176,9 @@ pcclResult_t pcclGetAttribute(const pcclComm_t *communicator, pcclAttribute_t at
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
         if (!p_attribute_out) return fail(invalid("p_attribute_out is NULL"));
-        const bool known = attribute >= PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE && attribute <= PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE;
-        if (!known) return fail(invalid("unknown attribute " + std::to_string(static_cast<int>(attribute))));
+        const bool known =
+            number(attribute) >= PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE && number(attribute) <= PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE;
+        if (!known) return fail(invalid("unknown attribute " + std::to_string(number(attribute))));
         if (const auto status = communicator->runtime.check_connected(); !status) return fail(status.error());
         const auto world = communicator->runtime.world();
         std::uint32_t value = world.global;
@@ -351,7 +360,7 @@ pcclResult_t pcclSynchronizeSharedState(const pcclComm_t *communicator, pcclShar
     }
     return alone(communicator, "pcclSynchronizeSharedState", [&](pcclComm_t &comm) {
         if (!shared_state) return fail(invalid("shared_state is NULL"));
-        if (!within(strategy, 3)) return fail(invalid("unknown strategy " + std::to_string(static_cast<int>(strategy))));
+        if (!within(strategy, 3)) return fail(invalid("unknown strategy " + std::to_string(number(strategy))));
         return synchronize(comm, *shared_state, static_cast<wire::Strategy>(strategy), sync_info_out);
     });
 }

@@ -86,7 +86,8 @@ pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pc
 pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *params, pcclComm_t **comm_out) {
     return guarded_initialized([&] {
         if (!params) return fail(invalid("params is NULL"));
-        const auto protocol = params->master_address.inet.protocol;
+        int protocol = 0;  // not read as the enum: a C caller may have put any number there
+        std::memcpy(&protocol, &params->master_address.inet.protocol, sizeof protocol);
         if (protocol != inetIPv4 && protocol != inetIPv6) return fail(invalid("params->master_address has an unknown protocol"));
         if (params->master_address.port == 0) return fail(invalid("params->master_address has port 0"));
         const std::string master = pccl::to_string(pccl::from_c(params->master_address));
