@@ -30,7 +30,6 @@ namespace {
 constexpr std::size_t kWindow = 4;              // slots of scratch per step
 constexpr std::size_t kLeastWrite = 64 * 1024;  // smaller pieces wait for more, unless a chunk ends
 constexpr std::size_t kSmallestChunk = 4 * 1024;
-constexpr int kWarmUp = 5;
 constexpr int kMostRanks = 256;
 
 struct Options {
@@ -38,6 +37,7 @@ struct Options {
     std::size_t first = 1024, last = 64 << 20;
     double factor = 2;
     int iterations = 20;
+    int warm_up = 5;
     std::size_t chunk = 128 * 1024;
     std::string congestion = "cubic";  // the rate estimate and pacing of others cost time on a loopback
     const char *json = nullptr;
@@ -207,7 +207,7 @@ Result measure(Ring &ring, int rank, const Options &options, std::size_t bytes) 
     for (std::size_t i = 0; i < count; ++i)
         input[i] = input_value(rank, i);
     std::vector<double> times;
-    for (int i = -kWarmUp; i < options.iterations; ++i) {
+    for (int i = -options.warm_up; i < options.iterations; ++i) {
         const auto begin = std::chrono::steady_clock::now();
         ring.all_reduce(input.data(), output.data(), count);
         if (i >= 0) times.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count());
@@ -265,19 +265,21 @@ Options parse(int argc, char **argv) {
                             {"congestion", required_argument, nullptr, 'C'},
                             {"help", no_argument, nullptr, 'h'},
                             {}};
-    for (int key; (key = ::getopt_long(argc, argv, "t:b:e:f:n:h", names, nullptr)) != -1;) {
+    for (int key; (key = ::getopt_long(argc, argv, "t:b:e:f:n:w:h", names, nullptr)) != -1;) {
         switch (key) {
         case 't': options.ranks = std::atoi(optarg); break;
         case 'b': options.first = size_of(optarg); break;
         case 'e': options.last = size_of(optarg); break;
         case 'f': options.factor = std::atof(optarg); break;
         case 'n': options.iterations = std::atoi(optarg); break;
+        case 'w': options.warm_up = std::atoi(optarg); break;
         case 'j': options.json = optarg; break;
         case 'c': options.chunk = size_of(optarg) / 64 * 64; break;
         case 'C': options.congestion = optarg; break;
         default:
             std::printf(
-                "bare_ring [-t RANKS] [-b FIRST] [-e LAST] [-f FACTOR] [-n ITERATIONS] [--chunk SIZE] [--congestion NAME]\n"
+                "bare_ring [-t RANKS] [-b FIRST] [-e LAST] [-f FACTOR] [-n ITERATIONS] [-w WARM_UP] [--chunk SIZE] [--congestion "
+                "NAME]\n"
                 "          [--json FILE]\n"
                 "All-reduce of float32 over TCP on this machine, with nothing around it. Example: bare_ring -t 4 -b 1M -e 64M -f "
                 "4\n"
@@ -286,7 +288,8 @@ Options parse(int argc, char **argv) {
             std::exit(key == 'h' ? 0 : 64);
         }
     }
-    if (options.ranks < 2 || options.ranks > kMostRanks || options.iterations < 1 || options.factor <= 1 || options.chunk < 64) {
+    if (options.ranks < 2 || options.ranks > kMostRanks || options.iterations < 1 || options.warm_up < 0 || options.factor <= 1 ||
+        options.chunk < 64) {
         std::fprintf(stderr, "bare_ring: 2 to %d ranks, 1 iteration or more, a factor above 1, chunks of 64 bytes or more\n",
                      kMostRanks);
         std::exit(64);
@@ -338,7 +341,7 @@ int main(int argc, char **argv) {
     require(!options.json || json, "the file for --json");
     if (json) std::fprintf(json, "{\"peers\": %zu, \"iterations\": %d, \"rows\": [", ranks, options.iterations);
     std::printf("# bare_ring: %zu ranks, float32, sum, %d iterations after %d\n#%13s %14s %13s %13s %9s\n", ranks,
-                options.iterations, kWarmUp, "size (B)", "time (us)", "algbw (GB/s)", "busbw (GB/s)", "#wrong");
+                options.iterations, options.warm_up, "size (B)", "time (us)", "algbw (GB/s)", "busbw (GB/s)", "#wrong");
     std::uint64_t wrong_in_all = 0;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
         Result slowest{};
