@@ -155,7 +155,10 @@ class Lab:
             if LIBC.setns(space, CLONE_NEWNET) != 0:
                 os._exit(126)
 
-        child = subprocess.Popen(command, preexec_fn=enter, env={**self.environment(host), **(env or {})}, **popen)
+        try:
+            child = subprocess.Popen(command, preexec_fn=enter, env={**self.environment(host), **(env or {})}, **popen)
+        except OSError as error:
+            raise LabError(f"{command[0]}: {error.strerror}") from error
         self.children.append(child)
         return child
 
@@ -176,7 +179,7 @@ class Lab:
         route = ["ip", "route", "change", "10.77.0.0/24", "dev", "wan0", "src", self.addresses[host], "congctl", name]
         try:
             self.run(host, route)
-        except (OSError, LabError) as error:
+        except LabError as error:
             raise LabError(f"congestion control {name} (with iproute2): {error}") from error
 
     def remove(self, host):
@@ -190,7 +193,9 @@ def running():
 
 
 def lab_folders():
-    return sorted(path for path in pathlib.Path(tempfile.gettempdir()).glob(PREFIX + "*") if path.is_dir())
+    """Ours: others could put theirs there."""
+    found = pathlib.Path(tempfile.gettempdir()).glob(PREFIX + "*")
+    return sorted(path for path in found if path.is_dir() and path.stat().st_uid == os.geteuid())
 
 
 def is_forwarder(folder):
