@@ -26,7 +26,7 @@ demo: deps ## train a model over several processes, lose some of them on the way
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
 
-stress: build ## kill, stop and restart peers and masters for MINUTES (5), and check every result
+stress: build ## kill, stop and replace peers of a live run for MINUTES (5), and check every result
 	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
 
 asan: ## build with the address and undefined-behaviour sanitizers, and test

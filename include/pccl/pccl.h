@@ -1,7 +1,7 @@
 /* PCCL: a fault-tolerant collective communication library.
  *
  * A *master* keeps the membership of a *run*; *peers* join and leave it at any time and combine their data directly with one
- * another. Every call that returns failure leaves the caller's buffers as they were and says what to do next.
+ * another. A call that fails says what to do next, and leaves what it read as it was; what each may have written is told beside it.
  *
  * Threads: a communicator may be used from several threads. Reduces of distinct tags may be launched and awaited anywhere; the
  * calls that need every peer of the run or group (connect, update, optimize, synchronize) are one at a time per communicator.
@@ -224,7 +224,7 @@ PCCL_EXPORT pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator);
  *
  * @retval pcclMasterConnectionFailed  The master cannot be reached, or refused. The call may be made again.
  * @retval pcclRankConnectionFailed    Not enough members can be reached (or can reach this peer) to form a ring.
- * @retval pcclInvalidUsage            Already connected.
+ * @retval pcclInvalidUsage            Already connected; or the master speaks another version of the protocol.
  * @retval pcclRankConnectionLost      pcclAbort was called. */
 PCCL_EXPORT pcclResult_t pcclConnect(pcclComm_t *communicator);
 
@@ -236,7 +236,7 @@ PCCL_EXPORT pcclResult_t pcclConnect(pcclComm_t *communicator);
 PCCL_EXPORT pcclResult_t pcclUpdateTopology(pcclComm_t *communicator);
 
 /** Asks whether a newcomer is ready to be admitted. The k-th question since the last pcclUpdateTopology has the same answer at
- * every member, so all of them branch alike. Waits for the master, never for other members. Allowed while reduces run. */
+ * every member of the group, so all of them branch alike. Waits for the master, never for other members. Allowed while reduces run. */
 PCCL_EXPORT pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, bool *pending_out);
 
 /** Measures the bandwidth between peers that has not been measured yet and adopts the best ring: the one whose slowest link is
@@ -317,7 +317,8 @@ typedef struct pcclMasterConfig_t {
     size_t struct_size;            /**< sizeof(pcclMasterConfig_t), set by pcclMasterConfigInit */
     const char *listen_address;    /**< "host:port", "[v6]:port" or "port"; default "0.0.0.0:48148" */
     uint32_t heartbeat_timeout_ms; /**< a peer silent for longer is removed; default 10000, at least 100 */
-    uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this; default 10000 */
+    uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this (three times this, where another
+                                        thread might still help), and newcomers that no ring includes refused; default 10000 */
     uint32_t max_connections;      /**< open connections, peers and strangers together; default 8192 */
 } pcclMasterConfig_t;
 

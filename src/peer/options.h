@@ -16,7 +16,7 @@ struct Options {
     std::uint32_t lanes = 0;               ///< connections per link; 0: chosen from the measured round trip
     std::string listen_host;               ///< "": all addresses, IPv4 and IPv6
     std::uint16_t port_first = 48149;
-    std::uint16_t port_last = 49172;       ///< inclusive
+    std::uint16_t port_last = 49172;       ///< inclusive: the first and 1023 more
     HostPort advertise;                    ///< empty host: as the master sees this peer; port 0: the listening port
     Duration connect_timeout = std::chrono::seconds(5);
 };

@@ -216,6 +216,7 @@ void RingOp::posted_at(Link &link) {
 }
 
 bool RingOp::produce(Link &link, OutFrame &frame) {
+    if (link.other() != successor_) return false;
     // What others wait for goes before what only begins.
     const bool eager = !successor_posted_;
     if (eager) {

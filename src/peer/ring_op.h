@@ -2,7 +2,8 @@
 //
 // The caller's send buffer is only read. A received partial result is combined with this member's contribution in the scratch buffer it
 // arrived in and goes on from there, while it is in cache; where scratch is crowded (a successor that is slow or has not called), it
-// goes to the place in the receive buffer that its final value will fill, so that memory stays bounded and reading never stops. The owner
+// goes to the place in the receive buffer that its final value will fill, so that memory stays bounded and reading never stops (not so
+// for quantized and widened partial results, which do not fit there: these take memory while the successor is behind). The owner
 // of a block finishes it once; final chunks are received straight into place. In-place calls save what they overwrite.
 #pragma once
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cfenv>
 
 #include <asio/post.hpp>
@@ -49,6 +50,7 @@ Runtime::Runtime(const Options &options)
 
 Runtime::~Runtime() {
     asio::post(io_, [this] {
+        leaving_ = true;
         feed(LeaveRun{});
         const auto stop = [this] { io_.stop(); };
         if (control_) control_->hang_up(stop);
@@ -122,7 +124,10 @@ World Runtime::world() const {
 // --------------------------------------------------------------------------------------------------------------- I/O thread --
 
 void Runtime::tick() {
-    feed(PeerTick{});
+    const bool blocked = std::ranges::any_of(calls_, [](const auto &entry) {
+        return entry.second->reduce.recv != nullptr && entry.second->awaited.load(std::memory_order_relaxed);
+    });
+    feed(PeerTick{blocked});
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();
@@ -193,7 +198,8 @@ void Runtime::carry_out(PeerEffect &effect) {
         void operator()(DropLink &e) { self.drop_link(e.other); }
         void operator()(DropAllLinks &e) {
             self.ended(e.code, e.why);
-            self.links_.drop_all();
+            // The master hears of a good-bye before the others see links end, and so takes none for a loss.
+            if (!self.leaving_) self.links_.drop_all();
         }
         void operator()(StartEpoch &e) { self.engine_.start_epoch(e, self.peer_.id()); }
         void operator()(StartOp &e) { self.engine_.start(e.op, self.calls_.at(e.call)->reduce); }

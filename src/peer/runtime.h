@@ -39,7 +39,12 @@ struct Call {
     ReduceRequest reduce;
     std::shared_ptr<SyncSession> sync;
 
-    void wait() const { done.wait(false, std::memory_order_acquire); }
+    std::atomic<bool> awaited{false};  ///< a thread waits for it
+
+    void wait() {
+        awaited.store(true, std::memory_order_relaxed);
+        done.wait(false, std::memory_order_acquire);
+    }
 };
 using CallPtr = std::shared_ptr<Call>;
 
@@ -96,6 +101,7 @@ private:
     Prober prober_;
     std::shared_ptr<Control> control_;
     bool listening_ = false;
+    bool leaving_ = false;
 
     std::deque<protocol::PeerInput> inputs_;
     protocol::PeerEffects effects_;

@@ -40,18 +40,29 @@ void StateTransfer::end(std::uint64_t sync) {
     tensors_.clear();
     todo_.clear();
     outstanding_.clear();
-    pulling_ = false;
+    pulling_ = pulled_ = false;
     session_.reset();
 }
 
 // ------------------------------------------------------------------------------------------------------------------ serving --
 
 /// The one who asks names the content it wants: only that is given.
-bool StateTransfer::offered(const FrameHeader &header, const std::byte *payload) const {
-    if (!session_ || header.index >= session_->tensors.size()) return false;
-    const auto &tensor = session_->tensors[header.index];
-    if (std::memcmp(payload, tensor.hash.bytes.data(), tensor.hash.bytes.size()) != 0) return false;
-    return header.kind == FrameKind::state_ask_list || header.aux < tensor.checksums.size();
+const std::vector<std::uint64_t> *StateTransfer::held(std::uint32_t tensor, const kernel::ContentHash &hash) const {
+    if (!session_ || tensor >= session_->tensors.size()) return nullptr;
+    if (pulled_) {
+        const auto pulled = tensors_.find(tensor);
+        if (pulled != tensors_.end()) return pulled->second.plan.hash == hash.bytes ? &pulled->second.list : nullptr;
+    }
+    const auto &offered = session_->tensors[tensor];
+    return offered.hash == hash && !(pulling_ && in_place_) ? &offered.checksums : nullptr;
+}
+
+const std::byte *StateTransfer::held_chunk(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash) const {
+    const std::size_t offset = chunk * kernel::kHashChunkBytes;
+    const auto staged = session_->staged.find(tensor);
+    const bool from_staged = pulled_ && tensors_.contains(tensor) && tensors_.at(tensor).plan.hash == hash.bytes &&
+                             staged != session_->staged.end() && staged->second.chunks.contains(chunk);
+    return (from_staged ? staged->second.memory.get() : session_->tensors[tensor].data) + offset;
 }
 
 void StateTransfer::refuse(Link &link, const FrameHeader &header) {
@@ -62,38 +73,45 @@ void StateTransfer::refuse(Link &link, const FrameHeader &header) {
 }
 
 void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte *payload) {
-    if (!offered(header, payload)) return refuse(link, header);
+    kernel::ContentHash hash;
+    std::memcpy(hash.bytes.data(), payload, hash.bytes.size());
+    const auto *list = held(header.index, hash);
+    if (!list) return refuse(link, header);
     if (header.kind == FrameKind::state_ask_list) {
-        const auto &list = session_->tensors[header.index].checksums;
-        wire::Bytes bytes(list.size() * sizeof(std::uint64_t));
+        wire::Bytes bytes(list->size() * sizeof(std::uint64_t));
         if (bytes.size() > wire::kMaxChunkBytes) return refuse(link, header);
-        if (!bytes.empty()) std::memcpy(bytes.data(), list.data(), bytes.size());
+        if (!bytes.empty()) std::memcpy(bytes.data(), list->data(), bytes.size());
         FrameHeader answer = header;
         answer.kind = FrameKind::state_list;
         return link.send_urgent(small_frame(answer, bytes));
     }
+    if (header.aux >= list->size()) return refuse(link, header);
     auto &server = servers_[link.other()];
     if (!server) {
         server = std::make_unique<Server>(*this);
         link.add_producer(server.get());
     }
     if (server->asked.size() >= kMaxQueued) return refuse(link, header);
-    server->asked.push_back(header);
+    server->asked.push_back({header, hash});
     link.kick();
 }
 
 bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
-    if (asked.empty() || !transfer.session_) return false;
-    frame.header = asked.front();
-    asked.pop_front();
-    const auto &tensor = transfer.session_->tensors[frame.header.index];
-    frame.header.kind = FrameKind::state_chunk;
-    frame.header.bytes = static_cast<std::uint32_t>(tensor.chunk_bytes(frame.header.aux));
-    frame.header.checksum = tensor.checksums[frame.header.aux];  // the same function of the same bytes
-    frame.payload = tensor.data + frame.header.aux * kernel::kHashChunkBytes;
-    frame.owner = &transfer.servers_;
-    transfer.session_->tx_bytes += frame.header.bytes;
-    return true;
+    while (!asked.empty()) {
+        const auto [header, hash] = asked.front();
+        asked.pop_front();
+        const auto *list = transfer.held(header.index, hash);
+        if (!list) continue;  // no longer: a new plan has come, for the one who asked, too
+        frame.header = header;
+        frame.header.kind = FrameKind::state_chunk;
+        frame.header.bytes = static_cast<std::uint32_t>(transfer.session_->tensors[header.index].chunk_bytes(header.aux));
+        frame.header.checksum = (*list)[header.aux];  // the same function of the same bytes
+        frame.payload = transfer.held_chunk(header.index, header.aux, hash);
+        frame.owner = &transfer.servers_;
+        transfer.session_->tx_bytes += frame.header.bytes;
+        return true;
+    }
+    return false;
 }
 
 // ------------------------------------------------------------------------------------------------------------------ pulling --
@@ -104,6 +122,7 @@ void StateTransfer::pull(const wire::SyncPlan &plan) {
     sync_ = plan.sync;
     in_place_ = plan.in_place;
     pulling_ = !plan.pull.empty();
+    pulled_ = false;
     tensors_.clear();
     todo_.clear();
     outstanding_.clear();
@@ -259,6 +278,7 @@ void StateTransfer::check_done() {
         if (!tensor.listed) return;
     }
     pulling_ = false;
+    pulled_ = true;
     host_.state_pulled(sync_, true, "");
 }
 

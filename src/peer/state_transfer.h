@@ -71,7 +71,11 @@ private:
         explicit Server(StateTransfer &owner) : transfer(owner) {}
         bool produce(Link &link, OutFrame &frame) override;
         StateTransfer &transfer;
-        std::deque<wire::FrameHeader> asked;
+        struct Asked {
+            wire::FrameHeader header;
+            kernel::ContentHash hash;
+        };
+        std::deque<Asked> asked;
     };
     struct Tensor {
         wire::PullTensor plan;
@@ -85,7 +89,9 @@ private:
         friend auto operator<=>(const Piece &, const Piece &) = default;
     };
 
-    bool offered(const wire::FrameHeader &header, const std::byte *payload) const;
+    /// The chunk checksums of a tensor's content with that hash: as offered, or as pulled. Null if it is not held.
+    const std::vector<std::uint64_t> *held(std::uint32_t tensor, const kernel::ContentHash &hash) const;
+    const std::byte *held_chunk(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash) const;
     void serve(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void refuse(Link &link, const wire::FrameHeader &header);
     void ask_list(Tensor &tensor);
@@ -105,6 +111,7 @@ private:
     std::map<PeerId, std::unique_ptr<Server>> servers_;
 
     bool pulling_ = false;
+    bool pulled_ = false;  ///< all of `tensors_` is held, and given to those who cannot reach its first holders
     bool in_place_ = false;
     std::uint64_t sync_ = 0;
     std::map<std::uint32_t, Tensor> tensors_;

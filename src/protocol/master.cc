@@ -171,6 +171,7 @@ void Master::on_tick() {
                    pccl::to_string(options_.heartbeat_timeout) + ")");
     }
     refuse_hopeless();
+    retry_pairs();
     if (!optimize_.outstanding.empty() && now_ >= optimize_.round_deadline) {
         note(LogLevel::warn, "bandwidth probes did not end in time; going on without them");
         optimize_.outstanding.clear();

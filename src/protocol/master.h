@@ -104,7 +104,8 @@ private:
         Time call_since;
         wire::OfferState offer;  ///< while call is sync_shared_state
         std::set<OpId> waiting;  ///< operations it reported as open for a while
-        Time waiting_since;
+        bool blocked = false;           ///< a thread of its caller does nothing but wait for one of them
+        Time waiting_since;             ///< since this report stands
         std::size_t open_done = 0;  ///< entries of Group::done that name it
     };
     /// What is known of the link between two peers, the smaller id first.
@@ -114,6 +115,7 @@ private:
         PeerId dialler;
         int tries = 0;   ///< since it was last up
         int breaks = 0;  ///< times it broke
+        Time down_since;
         bool first_up = false, second_up = false;
         std::string why;                       ///< it is not up
         double mbit_forth = 0, mbit_back = 0;  ///< first to second, second to first; 0: not measured
@@ -127,7 +129,9 @@ private:
     struct SyncState {
         bool pulling = false;
         std::uint64_t id = 0;
-        std::set<PeerId> awaiting;  ///< receivers that have not reported
+        std::set<PeerId> awaiting;  ///< receivers that have a plan and have not reported
+        std::map<PeerId, Receiver> unplanned;                ///< receivers with no link to a holder yet
+        std::map<PeerId, std::set<std::uint32_t>> planned;   ///< what the others pull
         std::uint64_t revision = 0;
         std::set<PeerId> tainted;
         SyncHistory history;
@@ -178,6 +182,7 @@ private:
     void on_link_report(Peer &peer, const wire::LinkReport &report);
     void refresh_ready();
     void refuse_hopeless();
+    void retry_pairs();
     bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
     std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
     topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;
@@ -208,7 +213,13 @@ private:
     void call_done(Peer &peer, pcclResult_t code, const std::string &why);
     void check_misuse();
     std::string describe_call(const Peer &peer) const;
-    std::optional<std::pair<PeerId, PeerId>> conflict(Time &since) const;
+    /// Two members whose calls wait for each other, and when that is no longer borne.
+    struct Misuse {
+        PeerId first, second;
+        Time due;
+    };
+    std::optional<Misuse> conflict() const;
+    std::optional<Misuse> stuck_reduces(GroupId id, const Group &group) const;
     bool all_members_in(wire::Call call) const;
 
     // master_probe.cc: measuring and reordering
@@ -221,6 +232,7 @@ private:
 
     // master_sync.cc: shared state
     bool try_sync(GroupId id, Group &group);
+    void plan_wave(GroupId id, Group &group);
     void on_sync_done(Peer &peer, const wire::SyncDone &done);
     void commit_sync(GroupId id, Group &group);
     void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why);

@@ -110,8 +110,7 @@ std::string Master::describe_call(const Peer &peer) const {
     return what + "pcclAllReduce with tag " + std::to_string(peer.waiting.begin()->tag.value);
 }
 
-/// Two members whose calls each wait for the other's to end. `since`: both are in them.
-std::optional<std::pair<PeerId, PeerId>> Master::conflict(Time &since) const {
+std::optional<Master::Misuse> Master::conflict() const {
     for (const auto &[a_id, a] : peers_) {
         if (!a.member || a.call == Call::none || a.call == Call::connect) continue;
         for (const auto &[b_id, b] : peers_) {
@@ -120,8 +119,7 @@ std::optional<std::pair<PeerId, PeerId>> Master::conflict(Time &since) const {
             if (b.call != Call::none) {
                 const bool meet = b.call == a.call || !(same_group || (needs_whole_run(a.call) && needs_whole_run(b.call)));
                 if (meet) continue;
-                since = std::max(a.call_since, b.call_since);
-                return std::pair{a_id, b_id};
+                return Misuse{a_id, b_id, std::max(a.call_since, b.call_since) + options_.misuse_grace};
             }
             const Group &group = groups_.at(a.group);
             if (!same_group || group.freeze) continue;
@@ -129,26 +127,50 @@ std::optional<std::pair<PeerId, PeerId>> Master::conflict(Time &since) const {
                 const auto holders = group.done.find(op);
                 if (holders != group.done.end() && holders->second.contains(a_id)) continue;
                 // `a` cannot start `op` before its call ends, which needs `b`, which waits for `op`.
-                since = std::max(a.call_since, b.waiting_since);
-                return std::pair{a_id, b_id};
+                return Misuse{a_id, b_id, std::max(a.call_since, b.waiting_since) + options_.misuse_grace};
             }
         }
+    }
+    for (const auto &[id, group] : groups_) {
+        if (const auto stuck = stuck_reduces(id, group)) return stuck;
     }
     return std::nullopt;
 }
 
-void Master::check_misuse() {
+/// All members of a group wait in all-reduces, each of which some member has not called. Another thread of that member may yet call it:
+/// so this is borne for longer than what can never end.
+std::optional<Master::Misuse> Master::stuck_reduces(GroupId id, const Group &group) const {
+    const auto members = members_of(id);
+    if (group.freeze || members.size() < 2) return std::nullopt;
     Time since;
-    const auto pair = conflict(since);
-    if (!pair) {
+    std::set<OpId> ops;
+    for (const PeerId m : members) {
+        const Peer &peer = peers_.at(m);
+        if (peer.call != Call::none || peer.waiting.empty() || !peer.blocked) return std::nullopt;
+        since = std::max(since, peer.waiting_since);
+        ops.insert(peer.waiting.begin(), peer.waiting.end());
+    }
+    for (const OpId &op : ops) {
+        const auto holders = group.done.find(op);
+        const bool called_by_all = std::ranges::all_of(members, [&](PeerId m) {
+            return peers_.at(m).waiting.contains(op) || (holders != group.done.end() && holders->second.contains(m));
+        });
+        if (called_by_all) return std::nullopt;
+    }
+    return Misuse{members[0], members[1], since + 3 * options_.misuse_grace};
+}
+
+void Master::check_misuse() {
+    const auto misuse = conflict();
+    if (!misuse) {
         misuse_due_.reset();
         return;
     }
-    misuse_due_ = since + options_.misuse_grace;
+    misuse_due_ = misuse->due;
     if (now_ < *misuse_due_) return;
     misuse_due_.reset();
 
-    const std::set<GroupId> groups{peers_.at(pair->first).group, peers_.at(pair->second).group};
+    const std::set<GroupId> groups{peers_.at(misuse->first).group, peers_.at(misuse->second).group};
     std::string why = "calls that can never meet: ";
     bool first = true;
     for (const auto &[id, peer] : peers_) {

@@ -9,6 +9,7 @@ namespace {
 /// A pair that could not be linked from either side, or that broke too often, is left alone: a ring around it is found instead.
 constexpr int kTries = 2;
 constexpr int kMaxBreaks = 8;
+constexpr Duration kRetryAfter = std::chrono::minutes(1);
 
 }  // namespace
 
@@ -58,12 +59,22 @@ void Master::on_link_report(Peer &peer, const wire::LinkReport &report) {
         open_pair(peer.id, report.other, was_up ? link.dialler : other_side);
     } else {
         link.state = Pair::State::down;
+        link.down_since = now_;
         note(LogLevel::warn,
              to_string(peer.id) + " and " + to_string(report.other) + " cannot reach each other: they will not be neighbours");
     }
     const Peer *other = member(report.other);
     if (was_up && peer.member && other) begin_freeze(peer.group, what);
     refresh_ready();
+}
+
+/// What kept two peers apart may have passed: once a minute it is tried again, for the next ring.
+void Master::retry_pairs() {
+    for (auto &[ids, link] : pairs_) {
+        if (link.state != Pair::State::down || now_ - link.down_since < kRetryAfter) continue;
+        link.tries = link.breaks = 0;
+        open_pair(ids.first, ids.second, link.dialler);
+    }
 }
 
 bool Master::all_settled(PeerId id, const std::vector<PeerId> &others) const {

@@ -24,8 +24,10 @@ void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
     for (const OpId &op : waiting.ops) {
         if (op.epoch == group.epoch && !group.failed.contains(op)) current.insert(op);
     }
-    if (peer.waiting.empty()) peer.waiting_since = now_;
+    const bool changed = current != peer.waiting || waiting.blocked != peer.blocked;
+    if (peer.waiting.empty() || changed) peer.waiting_since = now_;
     peer.waiting = std::move(current);
+    peer.blocked = waiting.blocked;
 }
 
 void Master::commit_complete(GroupId id, Group &group) {

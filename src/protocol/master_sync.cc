@@ -35,23 +35,49 @@ bool Master::try_sync(GroupId id, Group &group) {
         return true;
     }
     sync.pulling = true;
-    std::map<PeerId, const Receiver *> receivers;
-    for (const auto &receiver : election.receivers) {
-        receivers[receiver.peer] = &receiver;
-        sync.awaiting.insert(receiver.peer);
-        if (receiver.in_place) sync.tainted.insert(receiver.peer);
+    sync.awaiting.clear();
+    sync.unplanned.clear();
+    sync.planned.clear();
+    for (auto &receiver : election.receivers) {
+        const PeerId peer = receiver.peer;
+        if (receiver.in_place) sync.tainted.insert(peer);
+        sync.unplanned[peer] = std::move(receiver);
     }
     for (const PeerId m : members) {
-        const Peer &peer = peers_.at(m);
-        const auto found = receivers.find(m);
-        if (found == receivers.end())
-            send(peer, wire::SyncPlan{sync.id, peer.call_number, false, {}});
-        else
-            send(peer, wire::SyncPlan{sync.id, peer.call_number, found->second->in_place, found->second->pull});
+        if (!sync.unplanned.contains(m)) send(peers_.at(m), wire::SyncPlan{sync.id, peers_.at(m).call_number, false, {}});
     }
     note(LogLevel::info, "group " + std::to_string(id.value) + " synchronizes revision " + std::to_string(sync.revision) + ": " +
                              std::to_string(election.receivers.size()) + " of " + std::to_string(members.size()) + " receive");
+    plan_wave(id, group);
     return true;
+}
+
+/// Plans for the receivers that have a link to a holder of each tensor they lack. The others wait: a receiver that has received is a
+/// holder for them.
+void Master::plan_wave(GroupId id, Group &group) {
+    SyncState &sync = group.sync;
+    for (auto it = sync.unplanned.begin(); it != sync.unplanned.end();) {
+        auto plan = it->second.pull;
+        for (auto &tensor : plan) {
+            std::erase_if(tensor.sources, [&](PeerId source) {
+                const Pair *link = find_pair(it->first, source);
+                return !link || link->state != Pair::State::up;
+            });
+        }
+        if (std::ranges::any_of(plan, [](const auto &tensor) { return tensor.sources.empty(); })) {
+            ++it;
+            continue;
+        }
+        for (const auto &tensor : plan)
+            sync.planned[it->first].insert(tensor.index);
+        send(peers_.at(it->first), wire::SyncPlan{sync.id, peers_.at(it->first).call_number, it->second.in_place, std::move(plan)});
+        sync.awaiting.insert(it->first);
+        it = sync.unplanned.erase(it);
+    }
+    if (!sync.awaiting.empty() || sync.unplanned.empty()) return;
+    const PeerId left = sync.unplanned.begin()->first;
+    fail_sync(id, group, pcclNoSharedStateAvailable,
+              to_string(left) + " has no link to any peer that holds the shared state; see the log for why links could not be made");
 }
 
 void Master::on_sync_done(Peer &peer, const wire::SyncDone &done) {
@@ -61,8 +87,16 @@ void Master::on_sync_done(Peer &peer, const wire::SyncDone &done) {
         return fail_sync(peer.group, group, pcclNoSharedStateAvailable,
                          to_string(peer.id) + " could not get the shared state: " + done.why);
     }
-    group.sync.awaiting.erase(peer.id);
-    if (group.sync.awaiting.empty()) commit_sync(peer.group, group);
+    SyncState &sync = group.sync;
+    sync.awaiting.erase(peer.id);
+    const bool gives = peer.offer.strategy != wire::Strategy::receive_only;
+    for (auto &[waiting, receiver] : sync.unplanned) {
+        for (auto &tensor : receiver.pull) {
+            if (gives && sync.planned[peer.id].contains(tensor.index)) tensor.sources.push_back(peer.id);
+        }
+    }
+    if (!sync.unplanned.empty()) plan_wave(peer.group, group);
+    if (sync.pulling && sync.awaiting.empty()) commit_sync(peer.group, group);
 }
 
 void Master::commit_sync(GroupId id, Group &group) {

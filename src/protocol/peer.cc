@@ -29,11 +29,11 @@ std::optional<Time> Peer::next_timeout() const {
 World Peer::world() const {
     World world;
     for (const auto &[group, size] : view_.groups) {
+        if (group == options_.group) world.group = size;
         world.global += size;
         world.largest_group = std::max(world.largest_group, size);
         world.groups += size > 0;
     }
-    world.group = static_cast<std::uint32_t>(view_.ring.size());
     return world;
 }
 
@@ -203,7 +203,7 @@ void Peer::on(const SyncPulled &in) {
     if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::SyncDone{in.sync, in.ok, in.why});
 }
 
-void Peer::on(const PeerTick &) {
+void Peer::on(const PeerTick &in) {
     if (state_ == State::greeting && now_ - master_heard_ >= wire::kHelloTimeout) {
         effects_->push_back(HangUp{});
         return end_everything(pcclMasterConnectionFailed, "whoever listens at the master's address does not answer as a PCCL master");
@@ -216,6 +216,9 @@ void Peer::on(const PeerTick &) {
     if (now_ >= next_heartbeat_) {
         next_heartbeat_ = now_ + heartbeat_interval_;
         tell(wire::Heartbeat{});
+    }
+    if (std::exchange(blocked_, in.blocked) != in.blocked) {
+        waiting_stale_ = std::ranges::any_of(ops_, [](const auto &entry) { return entry.second.reported; });
     }
     report_waiting();
 }
@@ -230,6 +233,7 @@ void Peer::report_waiting() {
 
 wire::Waiting Peer::waiting() const {
     wire::Waiting report;
+    report.blocked = blocked_;
     for (const auto &[id, op] : ops_) {
         if (op.reported && !op.finished && report.ops.size() < wire::kMaxOpsInMessage) report.ops.push_back(id);
     }

@@ -96,7 +96,9 @@ struct SyncPulled {
     bool ok = false;
     std::string why;
 };
-struct PeerTick {};
+struct PeerTick {
+    bool blocked = false;  ///< a thread of the caller waits for an operation
+};
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
@@ -282,6 +284,7 @@ private:
     std::deque<Question> questions_;
     std::map<Tag, TagState> tags_;
     std::map<OpId, OpState> ops_;
+    bool blocked_ = false;        ///< as the last tick said
     bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
     std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
     std::deque<std::pair<CallId, Tag>> held_;  ///< made during the freeze

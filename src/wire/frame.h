@@ -46,7 +46,7 @@ struct FrameHeader {
     std::uint32_t index = 0;        ///< the block of a chunk; a tensor
     std::uint32_t aux = 0;          ///< the chunk in its block; the chunk of a tensor
     std::uint32_t bytes = 0;        ///< of payload
-    std::uint64_t offset = 0;
+    std::uint64_t offset = 0;       ///< of a chunk: the fingerprint of its operation; of a probe's result: bytes
     std::uint64_t checksum = 0;
     std::uint64_t header_checksum = 0;
 

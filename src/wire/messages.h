@@ -192,9 +192,13 @@ template <class V> void visit(V &, Abort &) {}
 
 /// The operations that have been open here for a while: all of them, replacing the last report.
 struct Waiting {
+    bool blocked = false;  ///< a thread of the caller does nothing but wait for one of them
     std::vector<OpId> ops;
 };
-template <class V> void visit(V &v, Waiting &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
+template <class V> void visit(V &v, Waiting &m) {
+    v(m.blocked);
+    v(bounded(m.ops, kMaxOpsInMessage));
+}
 
 /// A clean good-bye.
 struct Leave {};

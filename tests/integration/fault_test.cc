@@ -1,5 +1,6 @@
 // Losses in particular moments: within a reduce, within retries, within the measurement of bandwidth, at the source of shared
 // state; and processes that stop without ending.
+#include "harness/sanitized.h"
 #include "harness/reduce.h"
 
 #include <thread>
@@ -171,7 +172,7 @@ TEST(Stop, ASilentPeerIsRemovedByHeartbeatAndToldSoWhenItWakes) {
     for (const std::size_t i : {0U, 2U, 3U})
         EXPECT_EQ(world[i].next_event(Millis(6000)).at("members"), 13);
     const auto took = std::chrono::ceil<Millis>(Clock::now() - stopped_at);
-    EXPECT_LE(took, Millis(3000));
+    EXPECT_LE(took, Millis(3000) * kSlowdown);
     EXPECT_GE(took, Millis(500)) << "removed before the limit";
     world[1].resume();
     const Json told = world[1].finish(loops[1], Millis(10000));

@@ -78,6 +78,17 @@ TEST(Deadlock, MemberInUpdateAndMemberInReduceAreBothTold) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
+TEST(Deadlock, ReducesWithDifferentTagsThatNeverMeetAreTold) {
+    World world({.misuse_grace_ms = 300});
+    world.join(2);
+    const auto answers = world.call_each("reduce", {{{"count", 100}, {"tag", 1}}, {{"count", 100}, {"tag", 2}}}, Millis(8000));
+    for (const Json &answer : answers) {
+        EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
+        EXPECT_THAT(answer.at("error").get<std::string>(), ::testing::ContainsRegex("tag 1.*tag 2|tag 2.*tag 1"));
+    }
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
+}
+
 TEST(Deadlock, ALateMemberIsNoMisuse) {
     World world({.misuse_grace_ms = 300});
     world.join(2);

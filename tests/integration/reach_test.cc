@@ -48,6 +48,23 @@ TEST(Reach, StateCrossesWhereReceiverAndHolderCannotReachEachOther) {
     EXPECT_TRUE(all_same(world.call_all("sync"), "hashes"));
 }
 
+TEST(Reach, StateGoesByWayOfOthersToWhomItsOnlyHolderCannotReach) {
+    World world;
+    world.spawn(kUndiallable);
+    world.spawn();
+    world.spawn(kUndiallable);
+    world.spawn();
+    world.join_all(4);
+    // All differ, peer 0's content must win, and peer 2 has no link to it.
+    std::vector<Json> states, strategies(4, {{"strategy", "popular"}});
+    for (int seed = 1; seed <= 4; ++seed) {
+        states.push_back({{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", seed}}})}});
+    }
+    strategies[0] = {{"strategy", "send"}};
+    world.call_each("define", states);
+    EXPECT_TRUE(all_same(world.call_each("sync", strategies), "hashes"));
+}
+
 TEST(Reach, ANewcomerThatNoRingIncludesIsToldWhyAndTheOthersGoOn) {
     World world({.misuse_grace_ms = 500});
     world.spawn(kUndiallable);

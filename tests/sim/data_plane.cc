@@ -265,6 +265,7 @@ void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
     auto &transfer = of(node).transfer;
     transfer.sync = plan.sync;
     transfer.staged.clear();
+    transfer.received.clear();
     transfer.missing = plan.pull.size();
     for (auto item : plan.pull) {
         cluster_.rng().shuffle(item.sources);
@@ -282,8 +283,11 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
         Node &source = *cluster_.owner(from);
         const auto &theirs = of(source).transfer;
         const bool there = up(node, from) && source.alive;
-        const bool serving = there && !source.hung && theirs.offering && item.index < theirs.content.tensors.size() &&
-                             theirs.content.tensors[item.index] == content_of(item.hash);
+        const std::uint64_t wanted = content_of(item.hash);
+        const bool offered = theirs.offering && item.index < theirs.content.tensors.size() && theirs.content.tensors[item.index] == wanted;
+        const bool received = theirs.sync == sync && theirs.missing == 0 && theirs.received.contains(item.index) &&
+                              theirs.received.at(item.index) == wanted;
+        const bool serving = there && !source.hung && (offered || received);
         if (!serving) {
             if (there && patience > 0) {
                 return cluster_.at_node(node, kPullRetry,
@@ -294,7 +298,8 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
             item.sources.pop_back();
             return pull_tensor(node, sync, in_place, std::move(item), patience);
         }
-        const std::uint64_t content = theirs.content.tensors[item.index];
+        const std::uint64_t content = wanted;
+        mine.received[item.index] = content;
         if (in_place)
             node.state.tensors[item.index] = content;
         else

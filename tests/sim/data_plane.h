@@ -75,6 +75,7 @@ private:
         std::uint64_t sync = 0;  ///< of the plan in progress; 0: none
         std::size_t missing = 0;
         std::map<std::uint32_t, std::uint64_t> staged;
+        std::map<std::uint32_t, std::uint64_t> received;  ///< for this plan, staged or in place
     };
     struct NodeData {
         std::map<PeerId, Side> links;

@@ -311,6 +311,7 @@ TEST_F(MasterServer, DoesNotWaitForAPeerThatNeverClosesItsEnd) {
 }
 
 TEST_F(MasterServer, InterruptEndsAllConnectionsAndGivesEverythingBack) {
+    { const Running first(on_loopback()); }  // libuv keeps a pipe for the process from its first loop on
     const std::size_t before = open_files();
     {
         Running running(on_loopback());
@@ -478,7 +479,7 @@ private:
 TEST_F(MasterServer, RemovesNobodyForTheTimeItWasStopped) {
     ServerOptions options = on_loopback();
     options.protocol.heartbeat_interval = milliseconds(50);
-    options.protocol.heartbeat_timeout = milliseconds(500);
+    options.protocol.heartbeat_timeout = milliseconds(1200);
     ServerProcess process(options);
     Client member(process.address);
     ASSERT_TRUE(member.hello());
@@ -490,7 +491,7 @@ TEST_F(MasterServer, RemovesNobodyForTheTimeItWasStopped) {
             std::this_thread::sleep_for(milliseconds(50));
         }
     };
-    for (const milliseconds stop : {milliseconds(240), milliseconds(400), milliseconds(1500)}) {
+    for (const milliseconds stop : {milliseconds(500), milliseconds(900), milliseconds(3000)}) {
         beat(milliseconds(200));
         process.signal(SIGSTOP);
         beat(stop);

@@ -154,7 +154,7 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
         say(all[0], wire::Done{{bogus}});
         say(all[1], wire::Done{{bogus}});
         say(all[0], wire::OpFault{bogus, pcclSuccess, "?"});
-        say(all[0], wire::Waiting{{bogus}});
+        say(all[0], wire::Waiting{false, {bogus}});
     }
     for (const std::uint64_t stranger : {0u, 1u, 77u})
         say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, "?"});
@@ -327,6 +327,44 @@ TEST_F(MasterTest, OnceSomebodyWasToldYesAllAreThoughTheNewcomerIsGone) {
 // ----------------------------------------------------------------------------------------------------------------- measurement
 // --
 
+TEST_F(MasterTest, AnOptimizedRingIsAdoptedByAView) {
+    const auto all = members(4);
+    const auto ring_before = heard<wire::View>(all[0]).back().ring;
+    for (const ConnId conn : all)
+        say(conn, wire::VoteOptimize{2});
+    // Fast only along 1 -> 3 -> 2 -> 4 -> 1: the matrix is asymmetric, its best ring is not the one in use.
+    const std::set<std::pair<std::uint64_t, std::uint64_t>> fast{{1, 3}, {3, 2}, {2, 4}, {4, 1}};
+    std::map<ConnId, std::size_t> answered;
+    for (bool more = true; more;) {
+        more = false;
+        for (const ConnId conn : all) {
+            const auto probes = heard<wire::Probe>(conn);
+            while (answered[conn] < probes.size()) {
+                const auto &probe = probes[answered[conn]++];
+                const bool quick = fast.contains({conn.value, probe.to.value});
+                say(conn, wire::ProbeReport{probe.round, probe.to, quick ? 1000.0 : 10.0});
+                more = true;
+            }
+        }
+    }
+    const std::vector<PeerId> best{PeerId{1}, PeerId{3}, PeerId{2}, PeerId{4}};
+    ASSERT_NE(ring_before, best);
+    for (const ConnId conn : all) {
+        EXPECT_EQ(answered[conn], 3u);  // every other member once
+        const auto view = heard<wire::View>(conn).back();
+        EXPECT_EQ(view.ring, best);
+        EXPECT_EQ(view.epoch, view.number);  // operations from now on run on it
+        const auto done = heard<wire::CallDone>(conn).back();
+        EXPECT_EQ(done.kind, wire::Call::optimize_topology);
+        EXPECT_EQ(done.code, pcclSuccess);
+    }
+    // What is known is not measured again.
+    for (const ConnId conn : all)
+        say(conn, wire::VoteOptimize{3});
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).back().call, 3u);
+    EXPECT_EQ(heard<wire::Probe>(all[0]).size(), 3u);
+}
+
 TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
     const auto all = members(2);
     for (const ConnId conn : all)
@@ -343,7 +381,7 @@ TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
 TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     const auto all = members(2);
     say(all[0], offer(2));
-    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
     pass(9s);
     EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);  // of the last call
     pass(2s);
@@ -379,7 +417,7 @@ TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
 
 TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
     const auto all = members(2);
-    say(all[1], wire::Waiting{{op(all[1], 9)}});
+    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
     say(all[1], wire::Done{{op(all[1], 9)}});
     say(all[0], wire::Done{{op(all[0], 9)}});
     say(all[0], offer(2));

@@ -24,7 +24,7 @@ struct PeerOptions {
     int group = 0;
     int lanes = 0;
     int port = 0;           ///< to listen on; 0: the library's default range
-    std::string advertise;  ///< address given to others; empty: as the master sees it
+    std::string advertise = {};  ///< address given to others; empty: as the master sees it
 };
 
 class World {
