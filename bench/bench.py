@@ -90,7 +90,7 @@ def lab_row(args, kind, ranks, size, one_way_ms, rate, iterations, warm_up):
         row["rounds"] = [wide_area.pccl_us(network, args.build, size, iterations, warm_up) for _ in range(args.lab_rounds)]
         row["us"] = statistics.median(row["rounds"])
         if kind == "bandwidth":
-            row["iperf3_gbits"] = wide_area.iperf3_gbits(network, 10 if args.full else 4)
+            row["iperf3_gbits"] = wide_area.iperf3_gbits(network, 20 if args.full else 8)
     progress(f"lab, {ranks} hosts, {2 * one_way_ms} ms, {tables.size_name(size)}: {tables.time_name(row['us'])}")
     return row
 
