@@ -39,10 +39,11 @@ tsan: ## build with the thread sanitizer, and test
 	cmake --build --preset tsan --parallel $(JOBS)
 	ctest --preset tsan --parallel $(JOBS)
 
-bench: ## build and run the micro-benchmarks
+bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo"
 	cmake --preset release -DPCCL_BUILD_BENCH=ON
 	cmake --build --preset release --parallel $(JOBS)
 	@set -e; for bench in $(BUILD)/bin/*_bench; do echo "== $$bench"; $$bench; done
+	python3 bench/bench.py --build $(BUILD) $(BENCH)
 
 format: ## format all C and C++ files
 	git ls-files -z '*.c' '*.cc' '*.h' | xargs -0 clang-format -i

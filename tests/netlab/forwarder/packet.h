@@ -1,0 +1,49 @@
+// A packet as a TUN device with virtio-net headers passes it: the header, then an IPv4 packet. With segmentation offload one
+// "packet" may hold up to 64 KiB of TCP, which stands for many segments on a wire. `split` cuts it where a wire would, so that
+// rate, queue and loss apply to segments although whole packets are carried.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace netlab {
+
+constexpr std::size_t kVnetHeader = 10;  // struct virtio_net_hdr
+constexpr std::size_t kLargestPacket = kVnetHeader + 65536;
+
+struct Packet {
+    std::unique_ptr<std::uint8_t[]> data;
+    std::uint32_t size = 0;  // with the virtio-net header
+
+    const std::uint8_t *ip() const { return data.get() + kVnetHeader; }
+    std::uint8_t *ip() { return data.get() + kVnetHeader; }
+    std::size_t ip_bytes() const { return size - kVnetHeader; }
+};
+
+/// What a wire would see of a packet.
+struct Shape {
+    std::uint32_t segments = 1;
+    std::uint32_t headers = 0;          // bytes of IP and TCP header, in each segment
+    std::uint32_t segment_payload = 0;  // in each but the last
+    std::uint32_t wire_bytes = 0;       // of all segments, IP headers included
+
+    /// Bytes on the wire of the first `count` segments.
+    std::uint32_t wire_bytes_of(std::uint32_t count) const {
+        return count >= segments ? wire_bytes : count * (headers + segment_payload);
+    }
+};
+
+/// False if it is no whole IPv4 packet with a sound header; everything else here requires one.
+bool is_sound(const Packet &packet);
+Shape shape_of(const Packet &packet);
+/// Cuts a TCP packet of several segments behind the first `segments`, 0 < segments < all; returns the first part and leaves the
+/// rest.
+Packet split(Packet &packet, std::uint32_t segments);
+
+/// The last byte of the addresses 10.77.0.x, or 0 if it is another.
+std::uint8_t destination_of(const Packet &packet);
+/// Whether it is of TCP or UDP and has this port at either end.
+bool has_port(const Packet &packet, std::uint16_t port);
+
+}  // namespace netlab

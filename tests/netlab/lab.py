@@ -1,0 +1,225 @@
+"""A wide-area network on one machine: hosts are network namespaces, and netlab-forwarder carries packets between them with delay, rate,
+queue and loss. Nothing is left behind: the namespaces have no names and end with their last process, and the forwarder kills what
+runs in them when this process ends, however it does.
+
+    with Lab(hosts=2, delay="25ms", rate="1gbit") as lab:
+        process = lab.start(0, ["sleep", "1"])
+        lab.command("block 0 1")
+"""
+
+import ctypes
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+MARK = "NETLAB"  # in the environment of every process started in a lab: the lab's folder
+PREFIX = "netlab-"
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(RuntimeError):
+    """What could not be done, and what to do."""
+
+
+def why_not():
+    """Why no lab can be made here, or None."""
+    if os.uname().sysname != "Linux":
+        return "network namespaces need Linux"
+    if not os.path.exists("/dev/net/tun"):
+        return "/dev/net/tun is missing: load the kernel module tun, or give the container that device"
+    if os.geteuid() != 0:
+        return "network namespaces and TUN devices need root: run it with sudo"
+    probe = subprocess.run([forwarder(), "--hosts", "1"], input="", capture_output=True, text=True, check=False)
+    if probe.returncode != 0 or not probe.stdout.startswith("ready"):
+        return f"not permitted here ({probe.stderr.strip()}); a container needs --cap-add NET_ADMIN,SYS_ADMIN --device /dev/net/tun"
+    return None
+
+
+def forwarder():
+    """The program: $NETLAB_FORWARDER, or of the build folder, or on the path."""
+    named = os.environ.get("NETLAB_FORWARDER")
+    if named:
+        return named
+    built = sorted(HERE.parent.parent.glob("build*/bin/netlab-forwarder"), key=lambda path: path.stat().st_mtime)
+    found = str(built[-1]) if built else shutil.which("netlab-forwarder")
+    if not found:
+        raise LabError("netlab-forwarder is not built: ninja -C build netlab-forwarder, or set NETLAB_FORWARDER")
+    return found
+
+
+def ask(path, text):
+    """Sends one command to a lab's socket; returns the answer without its `ok`."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path))
+        connection.sendall(text.encode() + b"\n")
+        answer = ""
+        while not (answer.endswith("ok\n") or answer.startswith("error: ") and answer.endswith("\n")):
+            more = connection.recv(65536).decode()
+            if not more:
+                break
+            answer += more
+    if answer.startswith("error: "):
+        raise LabError(f"{text}: {answer[7:].strip()}")
+    return answer.removesuffix("ok\n")
+
+
+class Lab:
+    def __init__(self, hosts, delay=None, rate=None, queue=None, loss=None, mtu=1500, seed=1, congestion=None):
+        self.hosts = hosts
+        self.addresses = [f"10.77.0.{i + 1}" for i in range(hosts)]
+        self.settings = {"delay": delay, "rate": rate, "queue": queue, "loss": loss}
+        self.congestion = congestion
+        self.options = ["--hosts", str(hosts), "--mtu", str(mtu), "--seed", str(seed)]
+        self.folder = None
+        self.process = None
+        self.spaces = []
+        self.children = []
+
+    def __enter__(self):
+        if problem := why_not():
+            raise LabError(problem)
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def socket(self):
+        return self.folder / "control"
+
+    def open(self):
+        # Its own process group: Ctrl-C is for us to handle. It ends with our end of its standard input, also if we are killed.
+        self.process = subprocess.Popen([forwarder(), *self.options, "--socket", str(self.socket)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, start_new_session=True)
+        words = self.process.stdout.readline().split()
+        if not words or words[0] != "ready":
+            raise LabError("the forwarder did not start; see above")
+        self.spaces = [os.open(f"/proc/{words[1]}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC) for fd in words[2:]]
+        (self.folder / "pid").write_text(words[1])
+        (self.folder / "spaces").write_text(" ".join(f"/proc/{words[1]}/fd/{fd}" for fd in words[2:]))
+        chosen = " ".join(f"{key} {value}" for key, value in self.settings.items() if value is not None)
+        if chosen:
+            self.command(f"set * * {chosen}")
+        if self.congestion:
+            for host in range(self.hosts):
+                self.set_congestion(host, self.congestion)
+
+    def close(self):
+        if self.process:
+            self.process.stdin.close()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for child in self.children:
+            child.wait()
+        for space in self.spaces:
+            os.close(space)
+        self.spaces = []
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self, text):
+        return ask(self.socket, text)
+
+    def counters(self, a, b):
+        """Of one direction: a dict of what `show` prints."""
+        words = self.command(f"show {a} {b}").split()[2:]
+        return {key: float(value) for key, value in zip(words[::2], words[1::2])}
+
+    def environment(self, host):
+        return {**os.environ, MARK: str(self.folder), "NETLAB_CONTROL": str(self.socket), "HOST_INDEX": str(host),
+                "HOST_ADDRESS": self.addresses[host], "HOSTS": ",".join(self.addresses), "MASTER_ADDRESS": self.addresses[0]}
+
+    def start(self, host, command, env=None, **popen):
+        """Starts a program on a host; it is killed at the end of the lab if it still runs."""
+        space = self.spaces[host]
+
+        def enter():
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if LIBC.setns(space, CLONE_NEWNET) != 0:
+                os._exit(126)
+
+        try:
+            child = subprocess.Popen(command, preexec_fn=enter, env={**self.environment(host), **(env or {})}, **popen)
+        except OSError as error:
+            raise LabError(f"{command[0]}: {error.strerror}") from error
+        self.children.append(child)
+        return child
+
+    def run(self, host, command, **popen):
+        """Runs a program on a host to its end; returns its standard output."""
+        child = self.start(host, command, stdout=subprocess.PIPE, text=True, **popen)
+        out, _ = child.communicate()
+        if child.returncode != 0:
+            raise LabError(f"{' '.join(command)}: exit status {child.returncode}")
+        return out
+
+    def sysctl(self, host, name, value):
+        path = "/proc/sys/" + name.replace(".", "/")
+        self.run(host, ["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, path])
+
+    def set_congestion(self, host, name):
+        """By the route: the default of a namespace may only be one that the machine allows to everybody."""
+        route = ["ip", "route", "change", "10.77.0.0/24", "dev", "wan0", "src", self.addresses[host], "congctl", name]
+        try:
+            self.run(host, route)
+        except LabError as error:
+            raise LabError(f"congestion control {name} (with iproute2): {error}") from error
+
+    def remove(self, host):
+        """The host vanishes from the network; its processes go on, alone, until stopped."""
+        self.command(f"remove {host}")
+
+
+def running():
+    """Folders of labs whose forwarder lives."""
+    return [folder for folder in lab_folders() if is_forwarder(folder)]
+
+
+def lab_folders():
+    """Ours: others could put theirs there."""
+    found = pathlib.Path(tempfile.gettempdir()).glob(PREFIX + "*")
+    return sorted(path for path in found if path.is_dir() and path.stat().st_uid == os.geteuid())
+
+
+def is_forwarder(folder):
+    try:
+        pid = (folder / "pid").read_text()
+        return b"netlab-forwarder" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return False
+
+
+def clean():
+    """Kills processes of labs whose forwarder was itself killed, and removes their folders. Returns how many processes."""
+    dead = {str(folder) for folder in lab_folders() if (folder / "pid").exists() and not is_forwarder(folder)}
+    killed = 0
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(f"{MARK}={folder}".encode() in variables for folder in dead):
+            os.kill(int(entry.name), signal.SIGKILL)
+            killed += 1
+    for folder in dead:
+        shutil.rmtree(folder, ignore_errors=True)
+    return killed
