@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test demo stress asan tsan bench format tidy install clean
+.PHONY: help deps build test netlab demo stress asan tsan bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -21,6 +21,10 @@ build: ## build the library and the tools into build/
 test: deps ## install what is missing, build, and run all tests
 	@$(MAKE) --no-print-directory build
 	ctest --preset release --parallel $(JOBS)
+
+netlab: deps ## test the wide-area lab itself, as root: its rates and delays are timed, so on a quiet machine
+	@$(MAKE) --no-print-directory build
+	ctest --preset netlab
 
 demo: deps ## train a model over several processes, lose some of them on the way, and draw what happened
 	@$(MAKE) --no-print-directory build
