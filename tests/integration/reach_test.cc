@@ -11,6 +11,15 @@ using ::testing::HasSubstr;
 /// Port 1 of loopback: refused at once.
 const PeerOptions kUndiallable{.advertise = "127.0.0.1:1"};
 
+/// Peers 0 and 2 have no link; all other pairs have.
+struct FourWithAnUnreachablePair : World {
+    FourWithAnUnreachablePair() {
+        for (const auto &options : {kUndiallable, PeerOptions{}, kUndiallable, PeerOptions{}})
+            spawn(options);
+        join_all(4);
+    }
+};
+
 TEST(Reach, APeerThatCannotBeDialledDialsTheOthers) {
     World world;
     world.spawn(kUndiallable);
@@ -21,12 +30,7 @@ TEST(Reach, APeerThatCannotBeDialledDialsTheOthers) {
 }
 
 TEST(Reach, ARingOfFourIsFoundAroundAnUnreachablePairAndNobodyIsRemoved) {
-    World world;
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.join_all(4);
+    FourWithAnUnreachablePair world;
     for (const std::size_t count : {3u, 1000u, 2000000u}) {
         EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, {{"count", count}}))));
     }
@@ -36,12 +40,7 @@ TEST(Reach, ARingOfFourIsFoundAroundAnUnreachablePairAndNobodyIsRemoved) {
 }
 
 TEST(Reach, StateCrossesWhereReceiverAndHolderCannotReachEachOther) {
-    World world;
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.join_all(4);
+    FourWithAnUnreachablePair world;
     const Json usual = {{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", 1}}})}};
     const Json other = {{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", 2}}})}};
     world.call_each("define", {usual, usual, other, usual});
@@ -49,12 +48,7 @@ TEST(Reach, StateCrossesWhereReceiverAndHolderCannotReachEachOther) {
 }
 
 TEST(Reach, StateGoesByWayOfOthersToWhomItsOnlyHolderCannotReach) {
-    World world;
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.spawn(kUndiallable);
-    world.spawn();
-    world.join_all(4);
+    FourWithAnUnreachablePair world;
     // All differ, peer 0's content must win, and peer 2 has no link to it.
     std::vector<Json> states, strategies(4, {{"strategy", "popular"}});
     for (int seed = 1; seed <= 4; ++seed) {

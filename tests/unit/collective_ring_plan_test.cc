@@ -1,0 +1,101 @@
+// The arithmetic of the ring: every element is in exactly one chunk, and every chunk passes every member in the order of the ring.
+#include "collective/ring_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace pccl::collective {
+namespace {
+
+struct Shape {
+    std::size_t count, element_bytes, members;
+};
+
+class RingPlanTest : public testing::TestWithParam<Shape> {
+protected:
+    RingPlan plan(std::size_t rank) const { return {GetParam().count, GetParam().element_bytes, GetParam().members, rank}; }
+};
+
+TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizationBlocks) {
+    const RingPlan p = plan(0);
+    std::size_t next = 0;
+    for (std::size_t b = 0; b < p.members(); ++b) {
+        EXPECT_EQ(p.block(b).begin, next);
+        for (std::size_t i = 0; i < p.chunks(b); ++i) {
+            const Span chunk = p.chunk(b, i);
+            EXPECT_EQ(chunk.begin, next);
+            EXPECT_EQ(chunk.begin % kernel::kQuantBlock, 0u);
+            EXPECT_GT(chunk.count, 0u);
+            EXPECT_LE(chunk.count, p.max_chunk_elements());
+            EXPECT_LE(chunk.count * GetParam().element_bytes, std::max(RingPlan::kMaxChunk, kernel::kQuantBlock * GetParam().element_bytes));
+            next += chunk.count;
+        }
+    }
+    EXPECT_EQ(next, GetParam().count);
+}
+
+TEST_P(RingPlanTest, AllMembersCutAlike) {
+    const RingPlan first = plan(0);
+    for (std::size_t rank = 1; rank < GetParam().members; ++rank) {
+        const RingPlan other = plan(rank);
+        for (std::size_t b = 0; b < first.members(); ++b) {
+            ASSERT_EQ(other.chunks(b), first.chunks(b));
+            EXPECT_EQ(other.block(b).begin, first.block(b).begin);
+        }
+    }
+}
+
+TEST_P(RingPlanTest, EachBlockGathersEveryContributionOnItsWayToItsOwnerAndThenReachesEveryOther) {
+    const std::size_t n = GetParam().members;
+    if (n < 2) return;
+    for (std::size_t b = 0; b < n; ++b) {
+        std::size_t rank = n;  // where its journey begins
+        for (std::size_t r = 0; r < n; ++r) {
+            if (plan(r).first_block() == b) {
+                EXPECT_EQ(rank, n) << "it begins once";
+                rank = r;
+            }
+        }
+        ASSERT_LT(rank, n);
+        EXPECT_EQ(plan(rank).reduce_arrival(b), 0u) << "nothing arrives where it begins";
+        std::vector<int> seen(n);
+        ++seen[rank];
+        for (std::size_t hop = 0; hop < n - 1; ++hop) {
+            rank = plan(rank).successor();
+            EXPECT_EQ(plan(rank).reduce_arrival(b), hop + 1);
+            ++seen[rank];
+        }
+        EXPECT_EQ(seen, std::vector<int>(n, 1));
+        EXPECT_EQ(plan(rank).own_block(), b) << "complete at its owner";
+
+        EXPECT_EQ(plan(rank).gather_arrival(b), 0u);
+        for (std::size_t hop = 0; hop < n - 1; ++hop) {
+            EXPECT_TRUE(plan(rank).forwards_gather(b));
+            rank = plan(rank).successor();
+            EXPECT_EQ(plan(rank).gather_arrival(b), hop + 1);
+        }
+        EXPECT_FALSE(plan(rank).forwards_gather(b)) << "the last one has nobody to send to";
+        EXPECT_EQ(plan(rank).successor(), plan(b).rank());
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, RingPlanTest,
+                         testing::Values(Shape{1, 4, 2}, Shape{3, 4, 4}, Shape{255, 8, 3}, Shape{256, 1, 2}, Shape{257, 2, 2},
+                                         Shape{1000, 4, 8}, Shape{100003, 4, 5}, Shape{1 << 20, 1, 7}, Shape{1 << 22, 8, 4},
+                                         Shape{(1 << 22) + 1, 2, 9}, Shape{12345678, 4, 64}, Shape{1, 1, 1}),
+                         [](const auto &shape) {
+                             return std::to_string(shape.param.count) + "x" + std::to_string(shape.param.element_bytes) + "over" +
+                                    std::to_string(shape.param.members);
+                         });
+
+TEST(RingPlan, HugeCountsDoNotOverflow) {
+    const std::size_t count = (std::size_t{1} << 61) - 1;
+    const RingPlan p(count, 1, 4096, 7);
+    const Span last = p.block(4095);
+    EXPECT_EQ(last.begin + last.count, count);
+    EXPECT_EQ(p.block(0).begin, 0u);
+}
+
+}  // namespace
+}  // namespace pccl::collective
