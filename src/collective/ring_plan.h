@@ -55,11 +55,6 @@ public:
         return {whole.begin + begin, std::min(chunk_units_ * kernel::kQuantBlock, whole.count - begin)};
     }
     std::size_t max_chunk_elements() const { return std::min(count_, chunk_units_ * kernel::kQuantBlock); }
-    std::size_t total_chunks() const {
-        std::size_t total = 0;
-        for (std::size_t b = 0; b < members_; ++b) total += chunks(b);
-        return total;
-    }
 
     /// The block whose journey begins here.
     std::size_t first_block() const { return predecessor(); }

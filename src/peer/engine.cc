@@ -137,7 +137,7 @@ Engine::Known Engine::known(const OpId &id) const {
 
 Intake Engine::intake_early(Link &link, const FrameHeader &header) {
     if (link.eager_held + header.bytes > kEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
-        return {Intake::Action::reject, nullptr, nullptr, nullptr, "too much for operations that are not posted here"};
+        return Intake::reject("too much for operations that are not posted here");
     }
     Intake take{Intake::Action::take, nullptr, Buffer(new std::byte[header.bytes]), nullptr, ""};
     take.into = take.keep.get();
@@ -146,12 +146,12 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
 
 Intake Engine::intake(Link &link, const FrameHeader &header) {
     if (header.epoch < epoch_.value || header.epoch == 0) return {};
-    if (header.epoch > epoch_.value) return {Intake::Action::hold, nullptr, nullptr, nullptr, ""};
+    if (header.epoch > epoch_.value) return Intake::hold();
     if (header.kind == FrameKind::op_open) {
-        if (header.bytes > 64) return {Intake::Action::reject, nullptr, nullptr, nullptr, "an opening that is too long"};
+        if (header.bytes > 64) return Intake::reject("an opening that is too long");
         return intake_early(link, header);
     }
-    if (std::ranges::find(ring_, link.other()) == ring_.end()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a chunk from no member"};
+    if (std::ranges::find(ring_, link.other()) == ring_.end()) return Intake::reject("a chunk from no member");
     const OpId id = header.op();
     switch (known(id)) {
     case Known::ended: return {};
@@ -161,7 +161,7 @@ Intake Engine::intake(Link &link, const FrameHeader &header) {
     Operation &op = *ops_.at(id);
     if (op.reported && !op.finished()) return {};
     if (header.offset != op.fingerprint()) return {};  // of a caller who disagrees: its opening says so
-    if (const char *why = op.objection(link.other(), header)) return {Intake::Action::reject, nullptr, nullptr, nullptr, why};
+    if (const char *why = op.objection(link.other(), header)) return Intake::reject(why);
     return op.intake(header);
 }
 

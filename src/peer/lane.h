@@ -37,6 +37,9 @@ struct Intake {
     Buffer keep;                  ///< keeps `into` alive if set
     const void *owner = nullptr;  ///< for detach()
     std::string why;              ///< reject
+
+    static Intake reject(std::string why) { return {Action::reject, nullptr, nullptr, nullptr, std::move(why)}; }
+    static Intake hold() { return {Action::hold, nullptr, nullptr, nullptr, {}}; }
 };
 
 class LaneHandler {
@@ -66,7 +69,6 @@ public:
     void close();
     void set_handler(LaneHandler &handler) { handler_ = &handler; }
     std::string remote() const { return remote_; }
-    bool writing() const { return waiting_to_write_; }
 
     /// Lets go of memory that belongs to `owner`: what is half sent from it is copied, what is half received into it is drained.
     void detach(const void *owner);

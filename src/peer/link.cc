@@ -145,13 +145,13 @@ void Link::fail(const std::string &why) {
 
 Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     if (header.kind == FrameKind::link_accept) {
-        if (header.bytes != 0 || !dials_) return {Intake::Action::reject, nullptr, nullptr, nullptr, "an accept out of place"};
+        if (header.bytes != 0 || !dials_) return Intake::reject("an accept out of place");
         on_accept(lane);
         return {};
     }
     const bool in_use = std::ranges::any_of(lanes_, [&](const auto &l) { return l.get() == &lane; });
     if (!in_use || header.kind == FrameKind::link_hello) {
-        return {Intake::Action::reject, nullptr, nullptr, nullptr, "a frame before the link was accepted"};
+        return Intake::reject("a frame before the link was accepted");
     }
     return owner_.on_link_header(*this, header);
 }

@@ -157,10 +157,10 @@ std::list<LinkTable::Stranger>::iterator LinkTable::find(const Lane &lane) {
 
 Intake LinkTable::on_header(Lane &lane, const FrameHeader &header) {
     const auto stranger = find(lane);
-    if (stranger == strangers_.end()) return {Intake::Action::reject, nullptr, nullptr, nullptr, "unknown"};
-    if (stranger->hello) return {Intake::Action::hold, nullptr, nullptr, nullptr, ""};
+    if (stranger == strangers_.end()) return Intake::reject("unknown");
+    if (stranger->hello) return Intake::hold();
     if (header.kind != FrameKind::link_hello || header.bytes > wire::kMaxLinkHelloBytes) {
-        return {Intake::Action::reject, nullptr, nullptr, nullptr, "a first frame that is no hello"};
+        return Intake::reject("a first frame that is no hello");
     }
     stranger->payload = Buffer(new std::byte[header.bytes]);
     return {Intake::Action::take, stranger->payload.get(), stranger->payload, nullptr, ""};

@@ -48,7 +48,7 @@ bool Prober::Sending::produce(Link &, OutFrame &frame) {
 
 Intake Prober::intake(Link &link, const FrameHeader &header) {
     if (header.kind != FrameKind::probe_data) {
-        if (header.bytes != 0) return {Intake::Action::reject, nullptr, nullptr, nullptr, "a probe's end with a payload"};
+        if (header.bytes != 0) return Intake::reject("a probe's end with a payload");
         return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
     }
     Receiving &state = receiving_[link.other()];

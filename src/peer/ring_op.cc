@@ -220,8 +220,9 @@ bool RingOp::produce(Link &link, OutFrame &frame) {
     // What others wait for goes before what only begins.
     const bool eager = !successor_posted_;
     if (eager) {
-        const Span next = !outbox_.empty() || injected_ >= plan_.chunks(plan_.first_block()) ? Span{} : plan_.chunk(plan_.first_block(), injected_);
-        const std::size_t bytes = !outbox_.empty() ? outbox_.front().header.bytes : next.count == 0 ? 0 : partial_bytes(0, next.count);
+        std::size_t bytes = 0;
+        if (!outbox_.empty()) bytes = outbox_.front().header.bytes;
+        else if (injected_ < plan_.chunks(plan_.first_block())) bytes = partial_bytes(0, plan_.chunk(plan_.first_block(), injected_).count);
         if (link.eager_sent + bytes > wire::kEagerBytes) return false;
     }
     if (!outbox_.empty()) {

@@ -285,18 +285,17 @@ void StateTransfer::check_done() {
 // ------------------------------------------------------------------------------------------------------------------- frames --
 
 Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
-    const auto reject = [](const char *why) { return Intake{Intake::Action::reject, nullptr, nullptr, nullptr, why}; };
     if (header.kind == FrameKind::state_chunk) {
         const Piece piece{header.index, header.aux};
         const auto asked = outstanding_.find(link.other());
         const bool wanted = pulling_ && header.epoch == sync_ && asked != outstanding_.end() && asked->second.contains(piece);
         if (!wanted) return {};
-        if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return reject("a chunk of state of the wrong length");
+        if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
         return {Intake::Action::take, destination(piece), nullptr, this, ""};
     }
     const bool ask = header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk;
-    if (ask && header.bytes != sizeof(kernel::ContentHash)) return reject("a request for state of the wrong length");
-    if (header.kind == FrameKind::state_refuse && header.bytes != 0) return reject("a refusal of the wrong length");
+    if (ask && header.bytes != sizeof(kernel::ContentHash)) return Intake::reject("a request for state of the wrong length");
+    if (header.kind == FrameKind::state_refuse && header.bytes != 0) return Intake::reject("a refusal of the wrong length");
     Intake take{Intake::Action::take, nullptr, Buffer(new std::byte[header.bytes]), nullptr, ""};
     take.into = take.keep.get();
     return take;
