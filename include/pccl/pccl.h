@@ -85,6 +85,15 @@ typedef enum pcclQuantizationAlgorithm_t {
     pcclQuantZeroPointScale = 2 /**< scale and integer zero point: zero stays exactly zero where a block's range holds it */
 } pcclQuantizationAlgorithm_t;
 
+/** Who sends what to whom in an all-reduce. One that cannot work where it was asked for gives way to the next that can, the same at
+ * every member: pcclAlgorithmDirect to pcclAlgorithmOneHop to pcclAlgorithmRing. pcclReduceReport_t says which was taken. */
+typedef enum pcclReduceAlgorithm_t {
+    pcclAlgorithmAuto = 0,   /**< the library chooses, from facts that all members share */
+    pcclAlgorithmRing = 1,   /**< round the ring twice, 2(N-1) hops: needs no more than a ring of connections */
+    pcclAlgorithmDirect = 2, /**< every contribution to everyone, one hop. Up to 1 MiB and 64 peers, all of them connected, not quantized */
+    pcclAlgorithmOneHop = 3  /**< each part to its owner and, combined, from there to everyone: two hops. All peers connected */
+} pcclReduceAlgorithm_t;
+
 /** An opaque handle of one peer's membership. Owned by the caller from pcclCreateCommunicator to pcclDestroyCommunicator. */
 typedef struct pcclComm_t pcclComm_t;
 typedef struct pcclRankInfo_t pcclRankInfo_t;
@@ -122,6 +131,24 @@ typedef struct pcclReduceDescriptor_t {
     pcclReduceOperandDescriptor_t src_descriptor;
     pcclQuantizationOptions_t quantization_options;
 } pcclReduceDescriptor_t;
+
+/** How one all-reduce is carried out, beyond what pcclReduceDescriptor_t says. Set defaults with pcclReduceOptionsInit, then change
+ * fields. Every member of the group gives the same, as with the descriptor. */
+typedef struct pcclReduceOptions_t {
+    size_t struct_size; /**< sizeof(pcclReduceOptions_t), set by pcclReduceOptionsInit */
+    pcclReduceAlgorithm_t algorithm;
+} pcclReduceOptions_t;
+
+/** How one all-reduce went. */
+typedef struct pcclReduceReport_t {
+    size_t struct_size;              /**< sizeof(pcclReduceReport_t), set by pcclReduceReportInit */
+    uint32_t world_size;             /**< peers that took part */
+    uint32_t lanes;                  /**< TCP connections to the next peer of the ring when the operation began */
+    uint64_t tx_bytes;               /**< bytes this peer sent for the operation, headers included */
+    uint64_t rx_bytes;               /**< bytes this peer received for the operation, headers included */
+    uint64_t chunk_bytes;            /**< the largest piece that moves by itself, as bytes of `sendbuff` */
+    pcclReduceAlgorithm_t algorithm; /**< that was taken; pcclAlgorithmAuto if the operation never began */
+} pcclReduceReport_t;
 
 /** One operation of pcclAllReduceMultipleWithRetry. */
 typedef struct pcclReduceSingleDescriptor_t {
@@ -279,6 +306,28 @@ PCCL_EXPORT pcclResult_t pcclAllReduceAsync(const void *sendbuff, void *recvbuff
 /** Waits for an operation and returns its outcome: the codes of pcclAllReduce.
  * @retval pcclInvalidUsage  No such operation is outstanding: awaited before, or never launched. */
 PCCL_EXPORT pcclResult_t pcclAwaitAsyncReduce(const pcclAsyncReduceOp_t *reduce_handle, pcclReduceInfo_t *reduce_info_out);
+
+/** Sets every field to its default, with which a call is as one without options. @retval pcclInvalidArgument `options` is NULL. */
+PCCL_EXPORT pcclResult_t pcclReduceOptionsInit(pcclReduceOptions_t *options);
+/** Zeroes a report but for its size. @retval pcclInvalidArgument `report` is NULL. */
+PCCL_EXPORT pcclResult_t pcclReduceReportInit(pcclReduceReport_t *report);
+
+/** pcclAllReduce with options and a report.
+ * @param[in]  options  NULL for the defaults.
+ * @param[out] report   NULL if not wanted. Filled in after a failure, too.
+ * @retval pcclInvalidArgument  Also: an unset `struct_size`, an unknown value in `options`.
+ * @retval pcclInvalidUsage     Also: the members' options differ. */
+PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                                  const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                                                  pcclReduceReport_t *report);
+
+/** Starts pcclAllReduceWithOptions, as pcclAllReduceAsync does pcclAllReduce. `options` are copied; NULL for the defaults. */
+PCCL_EXPORT pcclResult_t pcclAllReduceAsyncWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                                       const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                                                       pcclAsyncReduceOp_t *reduce_handle_out);
+
+/** pcclAwaitAsyncReduce with a report, for operations however started. `report` is NULL if not wanted. */
+PCCL_EXPORT pcclResult_t pcclAwaitAsyncReduceWithReport(const pcclAsyncReduceOp_t *reduce_handle, pcclReduceReport_t *report);
 
 /** Runs `count` all-reduces with distinct tags, at most `max_in_flight` at a time, and repeats those that a lost peer made fail
  * until every one is done.

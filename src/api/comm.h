@@ -1,4 +1,4 @@
-// What a communicator's handle points to.
+// What a communicator's handle points to, and how calls on it are awaited.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 
+#include "api/state.h"
 #include "peer/runtime.h"
 
 struct pcclComm_t {
@@ -16,3 +17,15 @@ struct pcclComm_t {
     std::map<std::uint64_t, std::deque<pccl::peer::CallPtr>> outstanding;
     pccl::peer::Runtime runtime;
 };
+
+namespace pccl::api {
+
+inline pcclComm_t *mutable_of(const pcclComm_t *comm) { return const_cast<pcclComm_t *>(comm); }
+
+/// Waits for a call and turns its end into this thread's.
+inline pcclResult_t await(const peer::CallPtr &call) {
+    call->wait();
+    return call->code == pcclSuccess ? pcclSuccess : fail(call->code, call->why);
+}
+
+}  // namespace pccl::api

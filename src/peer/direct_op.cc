@@ -10,24 +10,12 @@ namespace pccl::peer {
 using wire::FrameHeader;
 using wire::FrameKind;
 
-namespace {
-
-/// Bytes of a contribution up to which the shorter way beats sending more: measured on loopback (docs/performance.md).
-constexpr std::size_t kMaxBytes = std::size_t{32} << 10;
-/// Beyond, N-1 messages from each member cost more than the hops they save.
-constexpr std::size_t kMaxMembers = 64;
-
-}  // namespace
-
-bool DirectOp::suits(const wire::Fingerprint &what, std::size_t members, bool full_mesh) {
-    const bool quantized = what.quantization.algorithm != kernel::Quant::none;
-    return full_mesh && !quantized && what.count <= kMaxBytes && what.count * kernel::size_of(what.type) <= kMaxBytes && members <= kMaxMembers;
-}
-
 DirectOp::DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
                    BufferPool &pool)
     : Operation(id, request, fingerprint), ring_(ring), rank_(rank), pool_(pool), members_(ring.size()) {
     request_.world = static_cast<std::uint32_t>(ring.size());
+    request_.algorithm = wire::Algorithm::direct;
+    request_.chunk_elements = request_.what.count;
     members_[rank].arrived = members_[rank].sent = true;
     if (request_.in_place()) {
         copy_ = pool_.get(request_.bytes());

@@ -12,9 +12,6 @@ namespace pccl::peer {
 
 class DirectOp final : public Operation {
 public:
-    /// Whether an operation is small enough; the same at all members, who know the same facts.
-    static bool suits(const wire::Fingerprint &what, std::size_t members, bool full_mesh);
-
     DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank, BufferPool &pool);
 
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;

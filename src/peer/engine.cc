@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "collective/algorithm.h"
 #include "kernel/hash.h"
 #include "peer/direct_op.h"
 #include "peer/ring_op.h"
@@ -30,10 +31,11 @@ std::string describe(const Fingerprint &f) {
                                              "float", "double"};
     static constexpr const char *kOps[] = {"sum", "avg", "prod", "max", "min"};
     static constexpr const char *kQuants[] = {"none", "min-max", "zero-point-scale"};
+    static constexpr const char *kAlgorithms[] = {"auto", "ring", "direct", "one-hop"};
     std::string text = "count " + std::to_string(f.count) + ", type " + kTypes[static_cast<int>(f.type)] + ", operator " +
                        kOps[static_cast<int>(f.op)] + ", quantization " + kQuants[static_cast<int>(f.quantization.algorithm)];
     if (f.quantization.algorithm != kernel::Quant::none) text += std::string(" to ") + kTypes[static_cast<int>(f.quantization.type)];
-    return text;
+    return text + ", algorithm " + kAlgorithms[static_cast<int>(f.algorithm)];
 }
 
 }  // namespace
@@ -81,7 +83,7 @@ void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
 /// `to`: whom the operation exchanges frames with.
 std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
-    if (DirectOp::suits(request.what, n, full_mesh_)) {
+    if (collective::choose_algorithm(request.what, n, full_mesh_, {}) == wire::Algorithm::direct) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
         return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
     }
@@ -95,6 +97,7 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     const std::string conflict = overlap(request);
     const auto encoded = encode(request.what);
     const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
+    if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();
     std::vector<PeerId> partners;
     auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));
     if (!conflict.empty()) {

@@ -56,6 +56,7 @@ public:
     bool dials() const { return dials_; }
     bool up() const { return up_; }
     const wire::LinkHello &hello() const { return hello_; }
+    std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
 
     void send_urgent(OutFrame frame);

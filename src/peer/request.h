@@ -86,6 +86,9 @@ struct ReduceRequest {
     // Left behind.
     std::uint64_t tx_bytes = 0, rx_bytes = 0;
     std::uint32_t world = 0;
+    wire::Algorithm algorithm{};    ///< taken
+    std::size_t lanes = 0;          ///< of the link to the successor, at the start
+    std::size_t chunk_elements = 0; ///< of the largest chunk
     UndoLog undo;
 
 private:

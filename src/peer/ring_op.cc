@@ -23,6 +23,8 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const
     }
     marks_.resize(total_chunks_);
     request_.world = static_cast<std::uint32_t>(members);
+    request_.algorithm = wire::Algorithm::ring;
+    request_.chunk_elements = plan_.max_chunk_elements();
 }
 
 /// Bytes of a contribution (hop 0) or partial result on the wire.

@@ -82,12 +82,21 @@ struct EnumLimit<kernel::Quant> {
     static constexpr unsigned value = kernel::kQuants;
 };
 
+/// Who sends what to whom in an operation. Values equal those of the C API.
+enum class Algorithm : std::uint8_t { automatic = 0, ring, direct, one_hop };
+inline constexpr int kAlgorithms = 4;
+template <>
+struct EnumLimit<Algorithm> {
+    static constexpr unsigned value = kAlgorithms;
+};
+
 /// What the members of an operation must agree on.
 struct Fingerprint {
     std::uint64_t count = 0;
     kernel::Type type{};
     kernel::Op op{};
     kernel::Quantization quantization;
+    Algorithm algorithm{};  ///< asked for
     friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
 };
 template <class V>
@@ -97,6 +106,7 @@ void visit(V &v, Fingerprint &m) {
     v(m.op);
     v(m.quantization.algorithm);
     v(m.quantization.type);
+    v(m.algorithm);
 }
 
 }  // namespace pccl::wire

@@ -2,8 +2,10 @@
 #include "common/handles.h"
 #include "harness/world.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <cstring>
 #include <vector>
 
@@ -107,6 +109,12 @@ TEST(NullArguments, AreInvalidArgument) {
     EXPECT_EQ(pcclAllReduceAsync(data, data, &d, nullptr, &handle), pcclInvalidArgument);
     EXPECT_EQ(pcclAwaitAsyncReduce(nullptr, nullptr), pcclInvalidArgument);
     EXPECT_EQ(pcclAwaitAsyncReduce(&handle, nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceOptionsInit(nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceReportInit(nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAllReduceWithOptions(data, data, &d, nullptr, nullptr, nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAllReduceAsyncWithOptions(data, data, &d, nullptr, nullptr, &handle), pcclInvalidArgument);
+    EXPECT_EQ(pcclAwaitAsyncReduceWithReport(nullptr, nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAwaitAsyncReduceWithReport(&handle, nullptr), pcclInvalidArgument);
     pcclReduceOpDescriptor_t op{data, data, d};
     EXPECT_EQ(pcclAllReduceMultipleWithRetry(&op, 1, nullptr, nullptr, 1), pcclInvalidArgument);
     pcclSharedState_t state{};
@@ -176,6 +184,8 @@ TEST_F(Unconnected, CallsThatNeedAConnectionAreInvalidUsage) {
     EXPECT_EQ(pcclAllReduce(data, data, &d, comm.get(), nullptr), pcclInvalidUsage);
     pcclAsyncReduceOp_t handle{};
     EXPECT_EQ(pcclAllReduceAsync(data, data, &d, comm.get(), &handle), pcclInvalidUsage);
+    EXPECT_EQ(pcclAllReduceWithOptions(data, data, &d, nullptr, comm.get(), nullptr), pcclInvalidUsage);
+    EXPECT_EQ(pcclAllReduceAsyncWithOptions(data, data, &d, nullptr, comm.get(), &handle), pcclInvalidUsage);
     pcclReduceOpDescriptor_t op{data, data, d};
     EXPECT_EQ(pcclAllReduceMultipleWithRetry(&op, 1, comm.get(), nullptr, 1), pcclInvalidUsage);
     pcclTensorInfo_t info{"a", data, 4, pcclFloat, pcclDeviceCpu, false};
@@ -184,6 +194,7 @@ TEST_F(Unconnected, CallsThatNeedAConnectionAreInvalidUsage) {
               pcclInvalidUsage);
     const pcclAsyncReduceOp_t never{comm.get(), 99};
     EXPECT_EQ(pcclAwaitAsyncReduce(&never, nullptr), pcclInvalidUsage);
+    EXPECT_EQ(pcclAwaitAsyncReduceWithReport(&never, nullptr), pcclInvalidUsage);
 }
 
 TEST_F(Unconnected, ConnectWithoutAMasterFailsAndMayBeTriedAgain) {
@@ -247,6 +258,39 @@ TEST_F(Connected, QuantizationOfOrToUnfitTypesIsInvalidArgument) {
     d = valid_descriptor();
     d.quantization_options = {pcclDouble, pcclQuantNone};  // ignored
     EXPECT_EQ(reduce(), pcclTooFewPeers);
+}
+
+TEST_F(Connected, BadOptionsAndReportsAreInvalidArgument) {
+    pcclReduceOptions_t options{};
+    const auto reduce_with = [&] { return pcclAllReduceWithOptions(data, out, &d, &options, comm.get(), nullptr); };
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument) << "struct_size is not set";
+    ASSERT_EQ(pcclReduceOptionsInit(&options), pcclSuccess);
+    EXPECT_EQ(reduce_with(), pcclTooFewPeers);
+    options.algorithm = static_cast<pcclReduceAlgorithm_t>(4);
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("algorithm"));
+    options.algorithm = static_cast<pcclReduceAlgorithm_t>(-1);
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    pcclReduceReport_t report{};
+    EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclInvalidArgument);
+    ASSERT_EQ(pcclReduceReportInit(&report), pcclSuccess);
+    EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclTooFewPeers);
+    EXPECT_EQ(report.algorithm, pcclAlgorithmAuto);
+}
+
+TEST_F(Connected, StructuresOfAnOlderOrNewerHeaderAreUnderstood) {
+    pcclReduceReport_t report{};
+    report.struct_size = offsetof(pcclReduceReport_t, chunk_bytes);
+    report.chunk_bytes = 77;
+    EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclTooFewPeers);
+    EXPECT_EQ(report.chunk_bytes, 77U) << "written beyond what the caller has";
+    struct {
+        pcclReduceOptions_t known;
+        unsigned char unknown[64];
+    } larger{};
+    ASSERT_EQ(pcclReduceOptionsInit(&larger.known), pcclSuccess);
+    larger.known.struct_size = sizeof larger;
+    EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, &larger.known, comm.get(), nullptr), pcclTooFewPeers);
 }
 
 TEST_F(Connected, BadMultipleArgumentsAreInvalidArgument) {

@@ -49,6 +49,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Difference{"Type", {{"type", "float"}}, {{"type", "int32"}}, "float", "int32"},
                       Difference{"Operator", {{"op", "sum"}}, {{"op", "max"}}, "sum", "max"},
                       Difference{"Quantization", {{"quant", "none"}}, {{"quant", "minmax:u8"}}, "none", "min"},
+                      Difference{"Algorithm", {{"algorithm", "auto"}}, {{"algorithm", "ring"}}, "algorithm auto", "algorithm ring"},
                       Difference{"QuantizedType", {{"quant", "minmax:u8"}}, {{"quant", "minmax:u16"}}, "uint8", "uint16"}),
     [](const auto &param) { return std::string(param.param.name); });
 

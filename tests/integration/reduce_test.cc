@@ -66,6 +66,29 @@ TEST_F(Reduce, InfoCountsPeersAndBytes) {
     }
 }
 
+TEST_F(Reduce, ReportSaysWhatWasDone) {
+    world.join(3, {.lanes = 2});
+    struct {
+        const char *asked;
+        std::size_t count;
+        const char *taken;
+    } const cases[] = {{"auto", 1000, "direct"}, {"auto", 8 << 20, "ring"}, {"ring", 1000, "ring"}, {"direct", 200000, "direct"},
+                       {"direct", 300000, "ring"}};
+    for (const auto &c : cases) {
+        const auto answers = world.call_each("reduce", ranked(3, {{"count", c.count}, {"algorithm", c.asked}}));
+        EXPECT_TRUE(all_right(answers)) << c.asked << ' ' << c.count;
+        for (const Json &answer : answers) {
+            EXPECT_EQ(answer.at("algorithm"), c.taken) << c.asked << ' ' << c.count;
+            EXPECT_EQ(answer.at("lanes"), 2);
+            EXPECT_GT(answer.at("chunk_bytes"), 0);
+            EXPECT_LE(answer.at("chunk_bytes"), 4 * c.count);
+            if (std::string(c.taken) == "direct") {
+                EXPECT_EQ(answer.at("chunk_bytes"), 4 * c.count);
+            }
+        }
+    }
+}
+
 TEST_F(Reduce, TagsMayBeUsedAgainAndAgain) {
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 777}, {"tag", 5}, {"times", 200}}))));

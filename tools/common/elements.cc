@@ -19,6 +19,7 @@ constexpr TypeName kTypeNames[] = {
     {pcclBFloat16, "bfloat16", "bf16"}, {pcclFloat, "float", "float32"}, {pcclDouble, "double", "float64"},
 };
 constexpr const char *kOpNames[] = {"sum", "avg", "prod", "max", "min"};
+constexpr std::array<std::string_view, 4> kAlgorithmNames = {"auto", "ring", "direct", "one-hop"};
 
 /// Rounds a finite non-negative value to a multiple of 2^exponent, ties to even.
 double round_to_multiple(double value, int exponent) {
@@ -92,6 +93,17 @@ std::optional<pcclDataType_t> type_named(std::string_view name) {
 std::optional<pcclRedOp_t> op_named(std::string_view name) {
     for (pcclRedOp_t op : kAllOps) {
         if (kOpNames[op] == name) return op;
+    }
+    return std::nullopt;
+}
+
+const char *name_of(pcclReduceAlgorithm_t algorithm) {
+    return algorithm >= pcclAlgorithmAuto && algorithm <= pcclAlgorithmOneHop ? kAlgorithmNames[algorithm].data() : "?";
+}
+
+std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name) {
+    for (std::size_t i = 0; i < kAlgorithmNames.size(); ++i) {
+        if (kAlgorithmNames[i] == name) return static_cast<pcclReduceAlgorithm_t>(i);
     }
     return std::nullopt;
 }

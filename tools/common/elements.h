@@ -74,6 +74,9 @@ const char *name_of(pcclRedOp_t op);       ///< "sum" ...
 std::optional<pcclDataType_t> type_named(std::string_view name);
 std::optional<pcclRedOp_t> op_named(std::string_view name);
 
+const char *name_of(pcclReduceAlgorithm_t algorithm);  ///< "auto", "ring", "direct", "one-hop"
+std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name);
+
 /// "none", "minmax:u8", "zps:i16" ...
 std::string name_of(pcclQuantizationOptions_t quantization);
 std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name);

@@ -25,6 +25,20 @@ pcclReduceDescriptor_t descriptor_of(const Json &request) {
     return d;
 }
 
+/// "algorithm": auto, ring, direct or one-hop.
+pcclReduceOptions_t options_of(const Json &request) {
+    pcclReduceOptions_t options{};
+    tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
+    options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
+    return options;
+}
+
+pcclReduceReport_t empty_report() {
+    pcclReduceReport_t report{};
+    tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
+    return report;
+}
+
 tools::Case case_of(const pcclReduceDescriptor_t &d, const Json &request) {
     return {d.src_descriptor.datatype, d.op, d.quantization_options, d.count, request.value("ranks", 1), 0};
 }
@@ -42,7 +56,7 @@ Buffers make_buffers(const pcclReduceDescriptor_t &d, const Json &request) {
 }
 
 /// The answer to a reduce that has ended.
-Json reduce_answer(pcclResult_t result, const pcclReduceInfo_t &info, Buffers &buffers, const Json &request) {
+Json reduce_answer(pcclResult_t result, const pcclReduceReport_t &report, Buffers &buffers, const Json &request) {
     Json answer = answer_of(result);
     const pcclReduceDescriptor_t d = descriptor_of(request);
     const std::size_t bytes = d.count * tools::size_of(d.src_descriptor.datatype);
@@ -54,9 +68,12 @@ Json reduce_answer(pcclResult_t result, const pcclReduceInfo_t &info, Buffers &b
             buffers.in_place || std::ranges::all_of(buffers.receive, [](auto b) { return b == kCanary; });
         return answer;
     }
-    answer["peers"] = info.local_world_size;
-    answer["tx"] = info.tx_bytes;
-    answer["rx"] = info.rx_bytes;
+    answer["peers"] = report.world_size;
+    answer["tx"] = report.tx_bytes;
+    answer["rx"] = report.rx_bytes;
+    answer["algorithm"] = tools::name_of(report.algorithm);
+    answer["lanes"] = report.lanes;
+    answer["chunk_bytes"] = report.chunk_bytes;
     answer["hash"] = hash_bytes(buffers.receive_data(), bytes);
     answer["first"] = tools::visit_type(
         d.src_descriptor.datatype, [&](auto v) { return tools::to_double(tools::load<decltype(v)>(buffers.receive_data(), 0)); });
@@ -71,12 +88,14 @@ Json reduce_answer(pcclResult_t result, const pcclReduceInfo_t &info, Buffers &b
 
 Json call_reduce(Session &session, const Json &request) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
+    const pcclReduceOptions_t options = options_of(request);
     Json answer;
     for (int i = 0; i < request.value("times", 1); ++i) {
         Buffers buffers = make_buffers(d, request);
-        pcclReduceInfo_t info{};
-        const pcclResult_t result = pcclAllReduce(buffers.send_data(), buffers.receive_data(), &d, session.comm(request), &info);
-        answer = reduce_answer(result, info, buffers, request);
+        pcclReduceReport_t report = empty_report();
+        const pcclResult_t result = pcclAllReduceWithOptions(buffers.send_data(), buffers.receive_data(), &d, &options,
+                                                             session.comm(request), &report);
+        answer = reduce_answer(result, report, buffers, request);
         if (result != pcclSuccess || answer.value("wrong", 0) != 0) break;
     }
     return answer;
@@ -101,7 +120,8 @@ Json call_launch(Session &session, const Json &request) {
         send = flight->buffers.send_data();
         receive = flight->buffers.receive_data();
     }
-    const pcclResult_t result = pcclAllReduceAsync(send, receive, &d, session.comm(request), &flight->handle);
+    const pcclReduceOptions_t options = options_of(request);
+    const pcclResult_t result = pcclAllReduceAsyncWithOptions(send, receive, &d, &options, session.comm(request), &flight->handle);
     Json answer = answer_of(result);
     if (result == pcclSuccess) {
         const std::scoped_lock lock(session.mutex);
@@ -117,10 +137,10 @@ Json call_await(Session &session, const Json &request) {
         const std::scoped_lock lock(session.mutex);
         flight = session.flights.at(request.at("handle")).get();
     }
-    pcclReduceInfo_t info{};
-    const pcclResult_t result = pcclAwaitAsyncReduce(&flight->handle, &info);
+    pcclReduceReport_t report = empty_report();
+    const pcclResult_t result = pcclAwaitAsyncReduceWithReport(&flight->handle, &report);
     if (flight->request.contains("arena")) return answer_of(result);
-    return reduce_answer(result, info, flight->buffers, flight->request);
+    return reduce_answer(result, report, flight->buffers, flight->request);
 }
 
 /// pcclAllReduceMultipleWithRetry over "ops", one reduce request each. Answers with "results".
@@ -139,8 +159,9 @@ Json call_multiple(Session &session, const Json &request) {
     answer["peers"] = info.local_world_size;
     answer["tx"] = info.tx_bytes;
     answer["results"] = Json::array();
+    const pcclReduceReport_t report = empty_report();  // of each operation there is none
     for (std::size_t i = 0; i < buffers.size(); ++i) {
-        answer["results"].push_back(reduce_answer(result, info, buffers[i], request.at("ops")[i]));
+        answer["results"].push_back(reduce_answer(result, report, buffers[i], request.at("ops")[i]));
     }
     return answer;
 }
@@ -158,6 +179,7 @@ struct MatrixCase {
 
 /// Every type, operator, count of "counts", in place and not, at odd addresses. "hash" is over all results; "failures" are words.
 Json call_matrix(Session &session, const Json &request) {
+    const pcclReduceOptions_t options = options_of(request);
     Json failures = Json::array();
     std::uint64_t hash = 0;
     std::size_t cases = 0;
@@ -175,10 +197,10 @@ Json call_matrix(Session &session, const Json &request) {
                     reduce["ranks"] = ranks;
                     Buffers buffers = make_buffers(d, reduce);
                     if (request.at("rank") != 0) reduce.erase("ranks");
-                    pcclReduceInfo_t info{};
-                    const auto result =
-                        pcclAllReduce(buffers.send_data(), buffers.receive_data(), &d, session.comm(request), &info);
-                    const Json answer = reduce_answer(result, info, buffers, reduce);
+                    pcclReduceReport_t report = empty_report();
+                    const auto result = pcclAllReduceWithOptions(buffers.send_data(), buffers.receive_data(), &d, &options,
+                                                                 session.comm(request), &report);
+                    const Json answer = reduce_answer(result, report, buffers, reduce);
                     ++cases;
                     const bool fine = result == pcclSuccess && answer.value("wrong", 0) == 0 &&
                                       answer.value("send_intact", true) && answer.at("peers") == ranks;

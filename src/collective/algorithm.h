@@ -1,0 +1,19 @@
+// Which way an all-reduce takes: a pure function of facts that all members share, so that all take the same.
+#pragma once
+
+#include <cstddef>
+
+#include "wire/frame.h"
+
+namespace pccl::collective {
+
+/// What is known of the paths between the members, the same at all of them. 0: not known.
+struct Path {
+    double round_trip_us = 0;
+    double mbit_per_s = 0;  ///< of one direction
+};
+
+/// Never `automatic`. What was asked for gives way where it cannot work: direct to one-hop to ring.
+wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path);
+
+}  // namespace pccl::collective

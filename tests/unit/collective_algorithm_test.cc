@@ -1,0 +1,53 @@
+// Which algorithm is taken for what.
+#include "collective/algorithm.h"
+
+#include <gtest/gtest.h>
+
+namespace pccl::collective {
+namespace {
+
+using wire::Algorithm;
+
+wire::Fingerprint floats(std::size_t count, Algorithm asked = Algorithm::automatic) {
+    wire::Fingerprint what;
+    what.count = count;
+    what.type = kernel::Type::f32;
+    what.algorithm = asked;
+    return what;
+}
+
+Algorithm choose(const wire::Fingerprint &what, std::size_t members = 4, bool full_mesh = true) {
+    return choose_algorithm(what, members, full_mesh, {});
+}
+
+TEST(Algorithm, SmallOnesGoToEveryoneWhereAllAreConnected) {
+    EXPECT_EQ(choose(floats(1)), Algorithm::direct);
+    EXPECT_EQ(choose(floats(8192)), Algorithm::direct);
+    EXPECT_EQ(choose(floats(8193)), Algorithm::ring);
+    EXPECT_EQ(choose(floats(1), 4, false), Algorithm::ring);
+    EXPECT_EQ(choose(floats(1), 65), Algorithm::ring);
+}
+
+TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
+    EXPECT_EQ(choose(floats(1, Algorithm::ring)), Algorithm::ring);
+    EXPECT_EQ(choose(floats(std::size_t{1} << 18, Algorithm::direct)), Algorithm::direct);
+    EXPECT_NE(choose(floats((std::size_t{1} << 18) + 1, Algorithm::direct)), Algorithm::direct);
+    EXPECT_EQ(choose(floats(1, Algorithm::direct), 4, false), Algorithm::ring);
+}
+
+TEST(Algorithm, QuantizedOnesAreNeverDirect) {
+    auto what = floats(1000);
+    what.quantization.algorithm = kernel::Quant::min_max;
+    EXPECT_NE(choose(what), Algorithm::direct);
+    what.algorithm = Algorithm::direct;
+    EXPECT_NE(choose(what), Algorithm::direct);
+}
+
+TEST(Algorithm, CountsBeyondAnyMemoryDoNotOverflow) {
+    auto what = floats(std::size_t{1} << 60, Algorithm::direct);
+    what.type = kernel::Type::f64;
+    EXPECT_EQ(choose(what, 2), Algorithm::ring);
+}
+
+}  // namespace
+}  // namespace pccl::collective
