@@ -20,9 +20,16 @@ Examples:
   pccl-perf -t 4 -b 16M -e 16M -q minmax:u8    quantized to 8 bits on the wire
   pccl-perf -t 3 -d all -o all -e 1M           every type and operator, checked
   pccl-perf --master 10.0.0.1:48148 --peers 8  one peer of a run over several machines: start it on each of the eight
+  pccl-perf -t 2 --json old.json --plot old.svg, and later
+  pccl-perf-plot old.json new.json -o both.svg  several runs in one plot
 
 Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent / time,
 busbw = algbw * 2(n-1)/n: what each link carries, comparable between different numbers of peers. 1 GB = 10^9 bytes.
+cpu is the processor time of all peers together, user and system, per GB of size * concurrent. warm is the number of iterations
+before the timed ones: without -w at least 3, and on until at every peer the median of the last three is within 5 % of the best so
+far, or the last five brought nothing better by 5 %; 100 or 60 s at most. mem (--memory) is the peak of the peer that needed most,
+without its buffers and without what the program had before it called the library. The JSON file has cpu, of one iteration, and mem
+of each peer.
 #wrong counts elements off by more than the type and operator allow; "err" is the relative L2 error of a quantized result.
 Exit status: 0 if all results were right, 1 if some were wrong, 2 if a call or a peer failed, 64 for a mistake in the command line.
 )";
@@ -153,9 +160,9 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
         ->check(CLI::Range(1.01, 1e6))
         ->capture_default_str();
     app.add_option("-n,--iters", options.iterations, "timed iterations")->check(CLI::Range(1, 1000000))->capture_default_str();
-    app.add_option("-w,--warmup", options.warm_up, "iterations before those")
-        ->check(CLI::Range(0, 1000000))
-        ->capture_default_str();
+    app.add_option("-w,--warmup", options.warm_up,
+                   "exactly so many iterations before those; without it, until times have settled")
+        ->check(CLI::Range(0, 1000000));
     auto *local = app.add_option("-t,--local-peers", options.peers, "start this many peers, and a master, on this machine")
                       ->check(CLI::Range(2, 1024))
                       ->capture_default_str();
@@ -176,7 +183,9 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_flag("--in-place", options.in_place, "the send buffer is the receive buffer");
     app.add_flag("--optimize", options.optimize, "measure the bandwidth between peers and choose the ring first");
     app.add_option("--join-timeout", options.join_timeout_s, "seconds to wait for all peers")->capture_default_str();
+    app.add_flag("--memory", options.memory, "a column for the memory beyond the buffers");
     app.add_option("--json", options.json_file, "write the results to this file, too");
+    app.add_option("--plot", options.plot_file, "draw them into this file, SVG: bus bandwidth and time over size");
     app.add_option("--index", options.index, "this peer's number, given to the peers started here")->group("");
     try {
         app.parse(argc, argv);

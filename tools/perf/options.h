@@ -16,7 +16,7 @@ struct Options {
     std::size_t bytes_last = std::size_t{64} << 20;
     double factor = 4;
     int iterations = 20;
-    int warm_up = 5;
+    int warm_up = -1;  ///< -1: until the times have settled
     int peers = 2;
     std::string master;  ///< empty: a world of our own on this machine
     int index = -1;      ///< -1: find out from the others
@@ -28,8 +28,10 @@ struct Options {
     bool check = true;
     bool in_place = false;
     bool optimize = false;
+    bool memory = false;  ///< a column for it
     int join_timeout_s = 60;
     std::string json_file;
+    std::string plot_file;
 
     bool local() const { return master.empty(); }
     /// Buffer sizes to measure, ascending.

@@ -2,14 +2,17 @@
 // that were reduced over all of them.
 #include "perf/peer.h"
 
-#include "common/check.h"
 #include "common/elements.h"
 #include "common/handles.h"
+#include "perf/measurement.h"
 #include "perf/report.h"
+#include "perf/usage.h"
+#include "perf/warm_up.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
+#include <cmath>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -85,114 +88,55 @@ int agree_on_rank(const pcclComm_t *comm, int peers) {
     }
 }
 
-/// The buffers of one case, for all concurrent operations.
-class Measurement {
-public:
-    Measurement(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what)
-        : options_(options), comm_(comm), rank_(rank), what_(what) {
-        const std::size_t bytes = what.count * tools::size_of(what.type);
-        for (int i = 0; i < options.concurrent; ++i) {
-            send_.emplace_back(bytes);
-            if (!options.in_place) receive_.emplace_back(bytes);
-        }
-        fill();
-    }
-
-    /// One iteration; returns bytes sent.
-    std::uint64_t iterate() {
-        std::uint64_t sent = 0;
-        pcclReduceInfo_t info{};
-        if (options_.concurrent == 1) {
-            const auto d = descriptor(0);
-            tools::require("pcclAllReduce", pcclAllReduce(send_[0].data(), result(0), &d, comm_, &info));
-            sent = info.tx_bytes;
-        } else {
-            std::vector<pcclAsyncReduceOp_t> handles(send_.size());
-            for (std::size_t i = 0; i < send_.size(); ++i) {
-                const auto d = descriptor(i);
-                tools::require("pcclAllReduceAsync", pcclAllReduceAsync(send_[i].data(), result(i), &d, comm_, &handles[i]));
-            }
-            for (const pcclAsyncReduceOp_t &handle : handles) {
-                tools::require("pcclAwaitAsyncReduce", pcclAwaitAsyncReduce(&handle, &info));
-                sent += info.tx_bytes;
-            }
-        }
-        if (static_cast<int>(info.local_world_size) != what_.ranks) {
-            throw std::runtime_error("the number of peers changed from " + std::to_string(what_.ranks) + " to " +
-                                     std::to_string(info.local_world_size) + " during the measurement; start again");
-        }
-        return sent;
-    }
-
-    /// One more iteration on fresh inputs, judged.
-    tools::Verdict check() {
-        fill();
-        static_cast<void>(iterate());
-        tools::Verdict total;
-        for (std::size_t i = 0; i < send_.size(); ++i) {
-            tools::Case what = what_;
-            what.buffer = static_cast<int>(i);
-            const tools::Verdict verdict = tools::check_result(what, result(i));
-            if (verdict.wrong > 0 && total.wrong == 0) {
-                std::fprintf(stderr,
-                             "pccl-perf: peer %d: wrong result: %s %s of %zu elements, element %zu of buffer %zu: expected %.9g, "
-                             "found %.9g\n",
-                             rank_, tools::name_of(what.type), tools::name_of(what.op), what.count, verdict.first_wrong, i,
-                             verdict.expected, verdict.found);
-            }
-            total.wrong += verdict.wrong;
-            total.relative_error = std::max(total.relative_error, verdict.relative_error);
-        }
-        return total;
-    }
-
-private:
-    const Options &options_;
-    const pcclComm_t *comm_;
-    int rank_;
-    tools::Case what_;
-    std::vector<std::vector<unsigned char>> send_;
-    std::vector<std::vector<unsigned char>> receive_;
-
-    void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
-
-    void fill() {
-        for (std::size_t i = 0; i < send_.size(); ++i) {
-            tools::Case what = what_;
-            what.buffer = static_cast<int>(i);
-            tools::fill_input(what, rank_, send_[i].data());
-        }
-    }
-
-    pcclReduceDescriptor_t descriptor(std::size_t i) const {
-        pcclReduceDescriptor_t d{};
-        d.count = what_.count;
-        d.op = what_.op;
-        d.tag = i;
-        d.src_descriptor.datatype = what_.type;
-        d.quantization_options = what_.quantization;
-        return d;
-    }
-};
-
 double median(std::vector<double> &values) {
     const std::size_t middle = values.size() / 2;
     std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle), values.end());
     return values[middle];
 }
 
-Row measure(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what) {
-    Measurement measurement(options, comm, rank, what);
-    for (int i = 0; i < options.warm_up; ++i)
-        static_cast<void>(measurement.iterate());
-    static_cast<void>(reduce_value<std::uint64_t>(comm, pcclSum, 1));
-    std::vector<double> times;
-    Row row;
-    for (int i = 0; i < options.iterations; ++i) {
-        const auto begin = Clock::now();
-        row.tx_bytes = measurement.iterate();
-        times.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count());
+/// One iteration; returns microseconds.
+double timed(Measurement &measurement, std::uint64_t &sent) {
+    const auto begin = Clock::now();
+    sent = measurement.iterate();
+    return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+}
+
+/// Iterates until every peer finds its times settled: the peers make as many calls as each other. Returns how many.
+int warm_up(const Options &options, const pcclComm_t *comm, Measurement &measurement) {
+    WarmUp times;
+    std::uint64_t sent = 0;
+    const auto unsettled = [&] { return reduce_value<std::uint8_t>(comm, pcclMax, times.settled() ? 0 : 1) != 0; };
+    if (options.warm_up >= 0) {
+        while (times.iterations() < options.warm_up)
+            times.add(timed(measurement, sent));
+        static_cast<void>(reduce_value<std::uint8_t>(comm, pcclMax, 0));  // all begin together
+        return times.iterations();
     }
+    do
+        times.add(timed(measurement, sent));
+    while (times.iterations() < WarmUp::kLeast || unsettled());
+    return times.iterations();
+}
+
+/// Of each peer, in the order of ranks.
+std::vector<double> gather(const pcclComm_t *comm, int rank, int peers, double mine) {
+    std::vector<double> values(static_cast<std::size_t>(peers), 0);
+    values[static_cast<std::size_t>(rank)] = mine;
+    reduce_values(comm, pcclSum, values);
+    return values;
+}
+
+Row measure(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what, std::uint64_t resident_at_start) {
+    Measurement measurement(options, comm, rank, what);
+    const bool peak_is_known = reset_peak();
+    Row row;
+    row.warm_up = warm_up(options, comm, measurement);
+    std::vector<double> times;
+    const double cpu_before = cpu_seconds();
+    for (int i = 0; i < options.iterations; ++i)
+        times.push_back(timed(measurement, row.tx_bytes));
+    const double cpu_s = (cpu_seconds() - cpu_before) / options.iterations;
+    const double beyond = static_cast<double>(peak_bytes()) - static_cast<double>(resident_at_start + measurement.buffer_bytes());
     row.count = what.count;
     row.bytes = what.count * tools::size_of(what.type);
     row.type = what.type;
@@ -200,6 +144,10 @@ Row measure(const Options &options, const pcclComm_t *comm, int rank, const tool
     row.time_us = reduce_value(comm, pcclMax, median(times));
     row.algbw_gbs = static_cast<double>(row.bytes) * options.concurrent / (row.time_us * 1e3);
     row.busbw_gbs = row.algbw_gbs * 2 * (what.ranks - 1) / what.ranks;
+    row.cpu_s = gather(comm, rank, what.ranks, cpu_s);
+    row.cpu_s_per_gb =
+        std::accumulate(row.cpu_s.begin(), row.cpu_s.end(), 0.0) / (static_cast<double>(row.bytes) * options.concurrent / 1e9);
+    row.memory_bytes = gather(comm, rank, what.ranks, peak_is_known ? std::max(0.0, beyond) : std::nan(""));
     if (options.check) {
         const tools::Verdict verdict = measurement.check();
         row.checked = true;
@@ -212,6 +160,7 @@ Row measure(const Options &options, const pcclComm_t *comm, int rank, const tool
 }  // namespace
 
 int run_peer(const Options &options) {
+    const std::uint64_t resident_at_start = resident_bytes();
     tools::require("pcclInit", pcclInit());
     const tools::Comm comm = join(options);
     const int rank = options.index >= 0 ? options.index : agree_on_rank(comm.get(), options.peers);
@@ -223,7 +172,7 @@ int run_peer(const Options &options) {
             for (const std::size_t bytes : options.sizes()) {
                 const std::size_t count = std::max<std::size_t>(1, bytes / tools::size_of(type));
                 const tools::Case what{type, op, options.quantization, count, options.peers, 0};
-                const Row row = measure(options, comm.get(), rank, what);
+                const Row row = measure(options, comm.get(), rank, what, resident_at_start);
                 wrong += row.wrong;
                 report.add(row);
             }

@@ -16,9 +16,13 @@ struct Row {
     double time_us = 0;
     double algbw_gbs = 0;
     double busbw_gbs = 0;
-    std::uint64_t tx_bytes = 0;  ///< sent by this peer for one iteration, headers included
-    std::uint64_t wrong = 0;     ///< over all peers
-    double relative_error = 0;   ///< the largest of all peers
+    int warm_up = 0;                   ///< iterations before those that were timed
+    std::vector<double> cpu_s;         ///< of each peer: processor time of one iteration
+    double cpu_s_per_gb = 0;           ///< of all peers together, for 10^9 bytes of one peer's send buffers
+    std::vector<double> memory_bytes;  ///< of each peer: its peak beyond the buffers and the program; NaN if unknown
+    std::uint64_t tx_bytes = 0;        ///< sent by this peer for one iteration, headers included
+    std::uint64_t wrong = 0;           ///< over all peers
+    double relative_error = 0;         ///< the largest of all peers
     bool checked = false;
 };
 
@@ -29,7 +33,7 @@ public:
 
     void begin();
     void add(const Row &row);
-    /// Writes the JSON file if one is wanted. False, with the reason on standard error, if it cannot be written.
+    /// Writes the JSON file and the plot, if they are wanted. False, with the reason on standard error, if one cannot be written.
     bool end();
 
 private:
@@ -37,6 +41,9 @@ private:
     bool enabled_;
     std::vector<Row> rows_;
 
+    std::uint64_t wrong() const;
+    bool write_json(const std::string &path) const;
+    bool draw() const;
     bool quantized() const { return options_.quantization.algorithm != pcclQuantNone; }
 };
 

@@ -1,0 +1,96 @@
+#include "perf/measurement.h"
+
+#include "common/elements.h"
+#include "common/handles.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+namespace pccl::perf {
+
+Measurement::Measurement(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what)
+    : options_(options), comm_(comm), rank_(rank), what_(what) {
+    const std::size_t bytes = what.count * tools::size_of(what.type);
+    for (int i = 0; i < options.concurrent; ++i) {
+        send_.emplace_back(bytes);
+        if (!options.in_place) receive_.emplace_back(bytes);
+    }
+    fill();
+}
+
+std::uint64_t Measurement::iterate() {
+    std::uint64_t sent = 0;
+    pcclReduceInfo_t info{};
+    if (options_.concurrent == 1) {
+        const auto d = descriptor(0);
+        tools::require("pcclAllReduce", pcclAllReduce(send_[0].data(), result(0), &d, comm_, &info));
+        sent = info.tx_bytes;
+    } else {
+        std::vector<pcclAsyncReduceOp_t> handles(send_.size());
+        for (std::size_t i = 0; i < send_.size(); ++i) {
+            const auto d = descriptor(i);
+            tools::require("pcclAllReduceAsync", pcclAllReduceAsync(send_[i].data(), result(i), &d, comm_, &handles[i]));
+        }
+        for (const pcclAsyncReduceOp_t &handle : handles) {
+            tools::require("pcclAwaitAsyncReduce", pcclAwaitAsyncReduce(&handle, &info));
+            sent += info.tx_bytes;
+        }
+    }
+    if (static_cast<int>(info.local_world_size) != what_.ranks) {
+        throw std::runtime_error("the number of peers changed from " + std::to_string(what_.ranks) + " to " +
+                                 std::to_string(info.local_world_size) + " during the measurement; start again");
+    }
+    return sent;
+}
+
+tools::Verdict Measurement::check() {
+    fill();
+    static_cast<void>(iterate());
+    tools::Verdict total;
+    for (std::size_t i = 0; i < send_.size(); ++i) {
+        tools::Case what = what_;
+        what.buffer = static_cast<int>(i);
+        const tools::Verdict verdict = tools::check_result(what, result(i));
+        if (verdict.wrong > 0 && total.wrong == 0) {
+            std::fprintf(stderr,
+                         "pccl-perf: peer %d: wrong result: %s %s of %zu elements, element %zu of buffer %zu: expected %.9g, "
+                         "found %.9g\n",
+                         rank_, tools::name_of(what.type), tools::name_of(what.op), what.count, verdict.first_wrong, i,
+                         verdict.expected, verdict.found);
+        }
+        total.wrong += verdict.wrong;
+        total.relative_error = std::max(total.relative_error, verdict.relative_error);
+    }
+    return total;
+}
+
+std::uint64_t Measurement::buffer_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto &buffer : send_)
+        bytes += buffer.size();
+    for (const auto &buffer : receive_)
+        bytes += buffer.size();
+    return bytes;
+}
+
+void Measurement::fill() {
+    for (std::size_t i = 0; i < send_.size(); ++i) {
+        tools::Case what = what_;
+        what.buffer = static_cast<int>(i);
+        tools::fill_input(what, rank_, send_[i].data());
+    }
+}
+
+pcclReduceDescriptor_t Measurement::descriptor(std::size_t i) const {
+    pcclReduceDescriptor_t d{};
+    d.count = what_.count;
+    d.op = what_.op;
+    d.tag = i;
+    d.src_descriptor.datatype = what_.type;
+    d.quantization_options = what_.quantization;
+    return d;
+}
+
+}  // namespace pccl::perf

@@ -1,0 +1,38 @@
+// The buffers of one case, for all concurrent operations, and one iteration of it at a time.
+#pragma once
+
+#include "common/check.h"
+#include "perf/options.h"
+
+#include <cstdint>
+#include <vector>
+
+namespace pccl::perf {
+
+class Measurement {
+public:
+    Measurement(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what);
+
+    /// One iteration; returns bytes sent. Throws tools::CallFailed, or std::runtime_error if the number of peers changed.
+    std::uint64_t iterate();
+
+    /// One more iteration on fresh inputs, judged. The first wrong element is told on standard error.
+    tools::Verdict check();
+
+    /// What the caller of the library holds: send and receive buffers.
+    std::uint64_t buffer_bytes() const;
+
+private:
+    const Options &options_;
+    const pcclComm_t *comm_;
+    int rank_;
+    tools::Case what_;
+    std::vector<std::vector<unsigned char>> send_;
+    std::vector<std::vector<unsigned char>> receive_;
+
+    void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
+    void fill();
+    pcclReduceDescriptor_t descriptor(std::size_t i) const;
+};
+
+}  // namespace pccl::perf
