@@ -60,6 +60,15 @@ def processor_time_of_each_peer(perf, folder):
     expect(math.isclose(float(rows_of(text)[0]["cpu"]), per_gb, abs_tol=1e-3), text)
 
 
+def algorithm_and_lanes_that_were_taken(perf, folder):
+    for asked in ("ring", "direct"):
+        text, result = results(perf, folder, "-t", "2", "-b", "4K", "-e", "4K", "-n", "3", "-a", asked, "--lanes", "2")
+        row, shown = result["rows"][0], rows_of(text)[0]
+        expect(result["algorithm"] == row["algorithm"] == shown["algorithm"] == asked, f"asked for {asked}: {row}, {shown}")
+        expect(shown["lanes"] == str(row["lanes"]) and row["chunk_bytes"] > 0, f"{row}, {shown}")
+    expect("unknown algorithm" in call(perf, "-t", "2", "-a", "tree", status=64), "tree was accepted")
+
+
 def memory_beyond_the_buffers(perf, folder):
     size = 64 << 20
     text, result = results(perf, folder, "-t", "2", "-b", size, "-e", size, "-n", "2", "--memory")
@@ -106,8 +115,8 @@ def a_plot_that_cannot_be_written_is_said(perf, folder):
 
 
 CASES = {case.__name__: case for case in (
-    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer, memory_beyond_the_buffers, plots_one_run,
-    plots_several_results, a_plot_that_cannot_be_written_is_said)}
+    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer,
+    algorithm_and_lanes_that_were_taken, memory_beyond_the_buffers, plots_one_run, plots_several_results, a_plot_that_cannot_be_written_is_said)}
 
 
 def main():

@@ -20,29 +20,41 @@ Measurement::Measurement(const Options &options, const pcclComm_t *comm, int ran
     fill();
 }
 
-std::uint64_t Measurement::iterate() {
-    std::uint64_t sent = 0;
-    pcclReduceInfo_t info{};
+Iteration Measurement::iterate() {
+    Iteration iteration;
+    pcclReduceOptions_t how{};
+    tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&how));
+    how.algorithm = options_.algorithm;
+    pcclReduceReport_t report{};
+    tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {
         const auto d = descriptor(0);
-        tools::require("pcclAllReduce", pcclAllReduce(send_[0].data(), result(0), &d, comm_, &info));
-        sent = info.tx_bytes;
-    } else {
-        std::vector<pcclAsyncReduceOp_t> handles(send_.size());
-        for (std::size_t i = 0; i < send_.size(); ++i) {
-            const auto d = descriptor(i);
-            tools::require("pcclAllReduceAsync", pcclAllReduceAsync(send_[i].data(), result(i), &d, comm_, &handles[i]));
-        }
-        for (const pcclAsyncReduceOp_t &handle : handles) {
-            tools::require("pcclAwaitAsyncReduce", pcclAwaitAsyncReduce(&handle, &info));
-            sent += info.tx_bytes;
-        }
+        tools::require("pcclAllReduce", pcclAllReduceWithOptions(send_[0].data(), result(0), &d, &how, comm_, &report));
+        finished(report, iteration);
+        return iteration;
     }
-    if (static_cast<int>(info.local_world_size) != what_.ranks) {
+    std::vector<pcclAsyncReduceOp_t> handles(send_.size());
+    for (std::size_t i = 0; i < send_.size(); ++i) {
+        const auto d = descriptor(i);
+        tools::require("pcclAllReduceAsync",
+                       pcclAllReduceAsyncWithOptions(send_[i].data(), result(i), &d, &how, comm_, &handles[i]));
+    }
+    for (const pcclAsyncReduceOp_t &handle : handles) {
+        tools::require("pcclAwaitAsyncReduce", pcclAwaitAsyncReduceWithReport(&handle, &report));
+        finished(report, iteration);
+    }
+    return iteration;
+}
+
+void Measurement::finished(const pcclReduceReport_t &report, Iteration &iteration) const {
+    if (static_cast<int>(report.world_size) != what_.ranks) {
         throw std::runtime_error("the number of peers changed from " + std::to_string(what_.ranks) + " to " +
-                                 std::to_string(info.local_world_size) + " during the measurement; start again");
+                                 std::to_string(report.world_size) + " during the measurement; start again");
     }
-    return sent;
+    iteration.tx_bytes += report.tx_bytes;
+    iteration.algorithm = report.algorithm;
+    iteration.lanes = report.lanes;
+    iteration.chunk_bytes = report.chunk_bytes;
 }
 
 tools::Verdict Measurement::check() {

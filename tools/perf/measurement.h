@@ -9,12 +9,20 @@
 
 namespace pccl::perf {
 
+/// What one peer learns from one iteration.
+struct Iteration {
+    std::uint64_t tx_bytes = 0;  ///< in all
+    pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
+    std::uint32_t lanes = 0;
+    std::uint64_t chunk_bytes = 0;
+};
+
 class Measurement {
 public:
     Measurement(const Options &options, const pcclComm_t *comm, int rank, const tools::Case &what);
 
-    /// One iteration; returns bytes sent. Throws tools::CallFailed, or std::runtime_error if the number of peers changed.
-    std::uint64_t iterate();
+    /// Throws tools::CallFailed, or std::runtime_error if the number of peers changed.
+    Iteration iterate();
 
     /// One more iteration on fresh inputs, judged. The first wrong element is told on standard error.
     tools::Verdict check();
@@ -32,6 +40,7 @@ private:
 
     void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
     void fill();
+    void finished(const pcclReduceReport_t &report, Iteration &iteration) const;
     pcclReduceDescriptor_t descriptor(std::size_t i) const;
 };
 

@@ -25,11 +25,11 @@ Examples:
 
 Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent / time,
 busbw = algbw * 2(n-1)/n: what each link carries, comparable between different numbers of peers. 1 GB = 10^9 bytes.
-cpu is the processor time of all peers together, user and system, per GB of size * concurrent. warm is the number of iterations
-before the timed ones: without -w at least 3, and on until at every peer the median of the last three is within 5 % of the best so
-far, or the last five brought nothing better by 5 %; 100 or 60 s at most. mem (--memory) is the peak of the peer that needed most,
-without its buffers and without what the program had before it called the library. The JSON file has cpu, of one iteration, and mem
-of each peer.
+cpu is the processor time of all peers together, user and system, per GB of size * concurrent. algorithm and lanes (connections to
+the next peer) are what the library took. warm is the number of iterations before the timed ones: without -w at least 3, and on until
+at every peer the median of the last three is within 5 % of the best so far, or the last five brought nothing better by 5 %; 100 or
+60 s at most. mem (--memory) is the peak of the peer that needed most, without its buffers and without what the program had before
+it called the library. The JSON file has cpu, of one iteration, and mem of each peer.
 #wrong counts elements off by more than the type and operator allow; "err" is the relative L2 error of a quantized result.
 Exit status: 0 if all results were right, 1 if some were wrong, 2 if a call or a peer failed, 64 for a mistake in the command line.
 )";
@@ -42,6 +42,7 @@ struct Texts {
     std::string type = "float";
     std::string op = "sum";
     std::string quantization = "none";
+    std::string algorithm = "auto";
     int check = 1;
 };
 
@@ -103,6 +104,12 @@ bool interpret(const Texts &texts, Options &options) {
         return false;
     }
     options.quantization = *quantization;
+    const auto algorithm = tools::algorithm_named(texts.algorithm);
+    if (!algorithm) {
+        std::cerr << "pccl-perf: unknown algorithm (-a) '" << texts.algorithm << "'; auto, ring, direct or one-hop\n";
+        return false;
+    }
+    options.algorithm = *algorithm;
     options.check = texts.check != 0;
     return keep_only_floats(options);
 }
@@ -174,6 +181,7 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("-d,--datatype", texts.type, "element type, a list with commas, or all")->capture_default_str();
     app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list with commas, or all")->capture_default_str();
     app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16 ...")->capture_default_str();
+    app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--concurrent", options.concurrent,
                    "operations in flight at the same time, each with buffers of the size given")

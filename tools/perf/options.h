@@ -24,6 +24,7 @@ struct Options {
     std::vector<pcclRedOp_t> ops = {pcclSum};
     pcclQuantizationOptions_t quantization = {};
     std::uint32_t lanes = 0;
+    pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
     int concurrent = 1;
     bool check = true;
     bool in_place = false;

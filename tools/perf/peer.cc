@@ -95,25 +95,25 @@ double median(std::vector<double> &values) {
 }
 
 /// One iteration; returns microseconds.
-double timed(Measurement &measurement, std::uint64_t &sent) {
+double timed(Measurement &measurement, Iteration &what) {
     const auto begin = Clock::now();
-    sent = measurement.iterate();
+    what = measurement.iterate();
     return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
 }
 
 /// Iterates until every peer finds its times settled: the peers make as many calls as each other. Returns how many.
 int warm_up(const Options &options, const pcclComm_t *comm, Measurement &measurement) {
     WarmUp times;
-    std::uint64_t sent = 0;
+    Iteration ignored;
     const auto unsettled = [&] { return reduce_value<std::uint8_t>(comm, pcclMax, times.settled() ? 0 : 1) != 0; };
     if (options.warm_up >= 0) {
         while (times.iterations() < options.warm_up)
-            times.add(timed(measurement, sent));
+            times.add(timed(measurement, ignored));
         static_cast<void>(reduce_value<std::uint8_t>(comm, pcclMax, 0));  // all begin together
         return times.iterations();
     }
     do
-        times.add(timed(measurement, sent));
+        times.add(timed(measurement, ignored));
     while (times.iterations() < WarmUp::kLeast || unsettled());
     return times.iterations();
 }
@@ -134,7 +134,7 @@ Row measure(const Options &options, const pcclComm_t *comm, int rank, const tool
     std::vector<double> times;
     const double cpu_before = cpu_seconds();
     for (int i = 0; i < options.iterations; ++i)
-        times.push_back(timed(measurement, row.tx_bytes));
+        times.push_back(timed(measurement, row.iteration));
     const double cpu_s = (cpu_seconds() - cpu_before) / options.iterations;
     const double beyond = static_cast<double>(peak_bytes()) - static_cast<double>(resident_at_start + measurement.buffer_bytes());
     row.count = what.count;

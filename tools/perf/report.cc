@@ -34,7 +34,7 @@ void Report::begin() {
     std::printf("# %11s %11s %9s %5s %12s %9s %9s %8s", "size", "count", "type", "op", "time", "algbw", "busbw", "cpu");
     if (options_.memory) std::printf(" %8s", "mem");
     if (quantized()) std::printf(" %9s", "err");
-    std::printf(" %5s %7s\n", "warm", "#wrong");
+    std::printf(" %9s %5s %5s %7s\n", "algorithm", "lanes", "warm", "#wrong");
     std::printf("# %11s %11s %9s %5s %12s %9s %9s %8s", "(B)", "(elements)", "", "", "(us, median)", "(GB/s)", "(GB/s)",
                 "(s/GB)");
     if (options_.memory) std::printf(" %8s", "(MiB)");
@@ -52,7 +52,8 @@ void Report::add(const Row &row) {
     if (options_.memory && !std::isfinite(memory)) std::printf(" %8s", "-");
     if (quantized() && row.checked) std::printf(" %9.2e", row.relative_error);
     if (quantized() && !row.checked) std::printf(" %9s", "-");
-    std::printf(" %5d %7s\n", row.warm_up, row.checked ? std::to_string(row.wrong).c_str() : "-");
+    std::printf(" %9s %5u %5d %7s\n", tools::name_of(row.iteration.algorithm), row.iteration.lanes, row.warm_up,
+                row.checked ? std::to_string(row.wrong).c_str() : "-");
     std::fflush(stdout);
 }
 
@@ -79,6 +80,7 @@ bool Report::write_json(const std::string &path) const {
     nlohmann::ordered_json json;
     json["peers"] = options_.peers;
     json["lanes"] = options_.lanes;
+    json["algorithm"] = tools::name_of(options_.algorithm);
     json["concurrent"] = options_.concurrent;
     json["quantization"] = tools::name_of(options_.quantization);
     json["in_place"] = options_.in_place;
@@ -93,7 +95,10 @@ bool Report::write_json(const std::string &path) const {
                                         {"time_us", row.time_us},
                                         {"algbw_gbs", row.algbw_gbs},
                                         {"busbw_gbs", row.busbw_gbs},
-                                        {"tx_bytes", row.tx_bytes},
+                                        {"tx_bytes", row.iteration.tx_bytes},
+                                        {"algorithm", tools::name_of(row.iteration.algorithm)},
+                                        {"lanes", row.iteration.lanes},
+                                        {"chunk_bytes", row.iteration.chunk_bytes},
                                         {"warm_up", row.warm_up},
                                         {"cpu_s", row.cpu_s},
                                         {"cpu_s_per_gb", row.cpu_s_per_gb},

@@ -1,6 +1,7 @@
 // The table on standard output, a row as soon as it is measured, and the JSON file.
 #pragma once
 
+#include "perf/measurement.h"
 #include "perf/options.h"
 
 #include <string>
@@ -20,7 +21,7 @@ struct Row {
     std::vector<double> cpu_s;         ///< of each peer: processor time of one iteration
     double cpu_s_per_gb = 0;           ///< of all peers together, for 10^9 bytes of one peer's send buffers
     std::vector<double> memory_bytes;  ///< of each peer: its peak beyond the buffers and the program; NaN if unknown
-    std::uint64_t tx_bytes = 0;        ///< sent by this peer for one iteration, headers included
+    Iteration iteration;               ///< the last one of this peer
     std::uint64_t wrong = 0;           ///< over all peers
     double relative_error = 0;         ///< the largest of all peers
     bool checked = false;
