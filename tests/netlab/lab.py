@@ -15,12 +15,15 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 MARK = "NETLAB"  # in the environment of every process started in a lab: the lab's folder
 PREFIX = "netlab-"
+MASTER_PORT = 48148  # of pccl-master
+ESTABLISHED = "01"
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -170,6 +173,31 @@ class Lab:
             raise LabError(f"{' '.join(command)}: exit status {child.returncode}")
         return out
 
+    def lanes(self, a, b):
+        """The connections from one program on host a to one on host b, or back, by the port that each has for itself; of several such
+        programs those with the most. Connections to a pccl-master do not count."""
+        groups = {}
+        for local, address, remote in parse_connections(self.run(a, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])):
+            if address == self.addresses[b] and MASTER_PORT not in (local, remote):
+                groups.setdefault(("to", remote), []).append(local)
+                groups.setdefault(("from", local), []).append(remote)
+        return max(groups.values(), key=len, default=[])
+
+    def slow_lane(self, a, b, rate, timeout_s=60, settle_s=1):
+        """Waits until there are several connections between two hosts and no more come; then one of them has this rate at most, in
+        both directions. Returns (its port, how many there are)."""
+        end, lanes, since = time.monotonic() + timeout_s, [], 0.0
+        while len(lanes) < 2 or time.monotonic() < since + settle_s:
+            if time.monotonic() > end:
+                raise LabError(f"there are {len(lanes)} connections between hosts {a} and {b}; one of several can be slow")
+            time.sleep(0.1)
+            now = sorted(self.lanes(a, b))
+            if now != lanes:
+                lanes, since = now, time.monotonic()
+        for one, other in ((a, b), (b, a)):
+            self.command(f"shape {one} {other} port {lanes[-1]} rate {rate}")
+        return lanes[-1], len(lanes)
+
     def sysctl(self, host, name, value):
         path = "/proc/sys/" + name.replace(".", "/")
         self.run(host, ["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, path])
@@ -185,6 +213,18 @@ class Lab:
     def remove(self, host):
         """The host vanishes from the network; its processes go on, alone, until stopped."""
         self.command(f"remove {host}")
+
+
+def parse_connections(text):
+    """[(local port, address of the other end, its port)] of the established ones in /proc/net/tcp and tcp6; IPv4 alone."""
+    out = []
+    for words in map(str.split, text.splitlines()):
+        if len(words) < 4 or words[3] != ESTABLISHED or ":" not in words[1]:
+            continue
+        local_port = int(words[1].rpartition(":")[2], 16)
+        address, _, port = words[2].rpartition(":")
+        out.append((local_port, socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1]), int(port, 16)))
+    return out
 
 
 def running():

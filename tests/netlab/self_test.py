@@ -145,6 +145,29 @@ def shape():
         persistently(measure, lambda off: off <= 0.1, "shaped off by")
 
 
+def slow_lane():
+    with netlab.Lab(2, delay="2ms", rate="200mbit", congestion="cubic") as lab:
+        counts = []
+
+        def measure():
+            sinks = traffic(lab, 1, "sinks", lab.addresses[1], PORT, 4, 2.5, 2.5, ready=True)
+            sources = traffic(lab, 0, "sources", lab.addresses[1], PORT, 4, 6)
+            counts.append(lab.slow_lane(0, 1, "2%")[1])
+            rates = sorted(float(word) for word in result(sinks))
+            result(sources)
+            print("Mbit/s: " + " ".join(f"{rate:.1f}" for rate in rates))
+            return rates[0] if rates[1] > 15 else 0.0
+
+        persistently(measure, lambda mbit: 3.2 <= mbit <= 4.4, "Mbit/s of the slow one of 4, of 4")
+        expect(set(counts) == {4}, f"found {counts} connections, not 4")
+        try:
+            lab.slow_lane(1, 0, "1%", timeout_s=0.5)
+        except netlab.LabError as error:
+            print(f"refused: {error}")
+        else:
+            raise AssertionError("found connections where there are none")
+
+
 def remove():
     with netlab.Lab(2, delay="1ms") as lab:
         traffic(lab, 1, "echo", lab.addresses[1], ready=True)
@@ -187,7 +210,7 @@ def ends_with_its_driver():
     netlab.clean()
 
 
-CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, remove, ends_with_its_driver)}
+CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, slow_lane, remove, ends_with_its_driver)}
 
 
 def main():

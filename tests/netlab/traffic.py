@@ -1,9 +1,11 @@
 """Small senders and receivers that the lab's own test runs on its hosts: traffic.py ROLE ARGUMENTS. Each prints one line of result."""
 
 import hashlib
+import select
 import socket
 import statistics
 import sys
+import threading
 import time
 
 PORT = 5201
@@ -102,6 +104,29 @@ def source(address, port, seconds):
     print("sent")
 
 
+def sinks(address, port, number, settle_s, measure_s):
+    """Receives several streams; prints megabits per second of each after `settle_s`."""
+    listener = socket.create_server((address, int(port)))
+    print("ready", flush=True)
+    streams = {listener.accept()[0]: 0 for _ in range(int(number))}
+    begin = time.monotonic() + float(settle_s)
+    end = begin + float(measure_s)
+    while (now := time.monotonic()) < end:
+        for stream in select.select(list(streams), [], [], 0.1)[0]:
+            got = len(stream.recv(1 << 16))
+            streams[stream] += got if now >= begin else 0
+    print(" ".join(str(total * 8 / (end - begin) / 1e6) for total in streams.values()))
+
+
+def sources(address, port, number, seconds):
+    """Sends several streams for so long, or until the other end has enough."""
+    threads = [threading.Thread(target=source, args=(address, port, seconds)) for _ in range(int(number))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def send(address, port, blocks):
     """Sends so many blocks; prints their hash."""
     content = hashlib.sha256()
@@ -114,4 +139,4 @@ def send(address, port, blocks):
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (echo, ping, count, burst, sink, source, send)}[sys.argv[1]](*sys.argv[2:])
+    {f.__name__: f for f in (echo, ping, count, burst, sink, source, sinks, sources, send)}[sys.argv[1]](*sys.argv[2:])
