@@ -43,7 +43,7 @@ tsan: ## build with the thread sanitizer, and test
 	cmake --build --preset tsan --parallel $(JOBS)
 	ctest --preset tsan --parallel $(JOBS)
 
-bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo"
+bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo" for all
 	cmake --preset release -DPCCL_BUILD_BENCH=ON
 	cmake --build --preset release --parallel $(JOBS)
 	@set -e; for bench in $(BUILD)/bin/*_bench; do echo "== $$bench"; $$bench; done

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Measures PCCL's all-reduce against what the machine allows and against others, on this machine and over an emulated wide area.
+"""Measures PCCL's all-reduce against what the machine allows and against others, on this machine and over an emulated wide area, and says
+which bars are met.
 
-  bench.py                      quick: a few minutes
-  bench.py --full --gloo        all sizes and numbers of ranks; Gloo as well (installs torch into build/gloo-venv)
+  bench.py                      quick: every regime, fewer and smaller cases; about four minutes
+  bench.py --full --gloo        every case, and Gloo (installs torch into build/gloo-venv); about half an hour
+  bench.py --list               the regimes
+  bench.py --only latency,wan   these alone
   bench.py --against OLD/build  another build's pccl-perf as well: old against new, interleaved
-  bench.py --only lab --latency-only
-  bench.py --full --write-docs  replaces the tables of docs/performance.md
+  bench.py --full --gloo --write-docs        replaces the tables and plots of docs/performance.md
+  bench.py --from build/bench.json --write-docs  the same, of results that were saved, by several runs perhaps
 
 The contestants take turns (A B C, C B A, ...), so that what else the machine does meets all alike; the result is the median of the rounds.
-Prints tables, writes JSON (build/bench.json). Installs the Debian packages it needs, and shows that. The wide area needs root.
+Prints tables, writes JSON (build/bench.json). A missed bar is told, and is no failure. Installs what it needs, and shows that. The wide
+area needs root.
 """
 
 import argparse
@@ -17,22 +21,19 @@ import json
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import regimes  # noqa: E402
 import tables  # noqa: E402
 import wide_area  # noqa: E402
-from contestants import Failed, Gloo, OpenMpi, Program  # noqa: E402
+from contestants import Failed, all_contestants  # noqa: E402
+from measuring import Context, progress  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-KIB, MIB = 1 << 10, 1 << 20
-DATA = 256 * MIB  # about what one measurement moves in all, so that small sizes get many iterations and large ones few
-
-
-def iterations_of(size, full):
-    return max(3, min(400, DATA // size // (1 if full else 4)))
+DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def machine():
@@ -47,120 +48,85 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def all_contestants(args):
-    """What the machine allows first, then PCCL, then the others."""
-    bin_folder = args.build / "bin"
-    found = [Program("bare_ring", bin_folder / "bare_ring"), Program("PCCL", bin_folder / "pccl-perf")]
-    for contestant in found:
-        if not contestant.path.exists():
-            raise SystemExit(f"{contestant.path} is not built; cmake --preset release -DPCCL_BUILD_BENCH=ON, and build")
-    for folder in args.against:
-        found.append(Program(f"PCCL of {folder}", folder / "bin" / "pccl-perf"))
-    if not args.no_mpi:
-        found.append(OpenMpi(args.build))
-    if args.gloo:
-        found.append(Gloo(args.build))
-    return found
-
-
-def progress(*words):
-    print(*words, file=sys.stderr, flush=True)
-
-
-def loopback(args, contestants):
-    rows = []
-    for ranks in args.ranks or ((2, 4, 8) if args.full else (2, 4)):
-        for size in args.sizes or ([4 * KIB, MIB, 16 * MIB, 64 * MIB] + ([256 * MIB] if args.full else [])):
-            times = {contestant.name: [] for contestant in contestants}
-            for turn in range(args.rounds):
-                for contestant in contestants if turn % 2 == 0 else reversed(contestants):
-                    try:
-                        times[contestant.name].append(contestant.time_us(ranks, size, iterations_of(size, args.full)))
-                    except Failed as error:
-                        progress(f"{contestant.name}: {error}")
-            us = {name: statistics.median(values) if values else None for name, values in times.items()}
-            progress(f"{ranks} ranks, {tables.size_name(size)}: " + ", ".join(f"{n} {tables.time_name(t)}" for n, t in us.items()))
-            rows.append({"ranks": ranks, "size": size, "us": us, "rounds": times})
-    return rows
-
-
-def lab_row(args, kind, ranks, size, one_way_ms, rate, iterations, warm_up):
-    with wide_area.netlab.Lab(ranks, delay=f"{one_way_ms}ms", rate=rate) as network:
-        row = {"kind": kind, "ranks": ranks, "size": size, "round_trip_ms": 2 * one_way_ms, "rate": rate or "any"}
-        row["rounds"] = [wide_area.pccl_us(network, args.build, size, iterations, warm_up) for _ in range(args.lab_rounds)]
-        row["us"] = statistics.median(row["rounds"])
-        if kind == "bandwidth":
-            row["iperf3_gbits"] = wide_area.iperf3_gbits(network, 20 if args.full else 8)
-    progress(f"lab, {ranks} hosts, {2 * one_way_ms} ms, {tables.size_name(size)}: {tables.time_name(row['us'])}")
-    return row
-
-
-def lab(args):
-    cases = []
-    if not args.latency_only:
-        for ranks in args.ranks or ((2, 4) if args.full else (2,)):
-            for size in args.sizes or ([64 * MIB, 256 * MIB] if args.full else [64 * MIB]):
-                cases.append(("bandwidth", ranks, size, 25, "1gbit", 5 if size <= 64 * MIB else 3, 2))
-    for one_way_ms in (25, 75):
-        for ranks in args.ranks or ((2, 4, 8) if args.full else (2, 4)):
-            cases.append(("latency", ranks, 4 * KIB, one_way_ms, None, 10, 2))
-    rows = []
-    for case in cases:
+def measure(args):
+    """All that was asked for, as plain data."""
+    chosen = regimes.named(args.only) if args.only else regimes.ALL
+    if any(regime.over_lab for regime in chosen):
+        os.environ.setdefault("NETLAB_FORWARDER", str(args.build / "bin" / "netlab-forwarder"))
+        if problem := wide_area.why_not():
+            progress(f"no wide area: {problem}")
+            chosen = [regime for regime in chosen if not regime.over_lab]
+    contestants = all_contestants(args.build, args.against, not args.no_mpi, args.gloo)
+    context = Context(args.build, contestants, args.full, args.rounds, args.lab_rounds, args.ranks)
+    result = {"date": datetime.date.today().isoformat(), "commit": commit(), "mode": "full" if args.full else "quick",
+              "rounds": args.rounds, "lab_rounds": args.lab_rounds, "machine": machine(),
+              "contestants": [contestant.name for contestant in contestants],
+              "versions": " ".join(f"{c.name} {c.version}." for c in contestants if hasattr(c, "version")), "regimes": []}
+    for number, regime in enumerate(chosen, 1):
+        progress(f"[{number}/{len(chosen)}] {regime.name}: {regime.title}")
+        began = time.monotonic()
         try:
-            rows.append(lab_row(args, *case))
+            head, rows = regime.measure(context)
         except (Failed, wide_area.netlab.LabError) as error:
-            progress(f"lab, {case}: {error}")
-    return rows
+            progress(f"  {regime.name}: {error}")
+            continue
+        one = {"name": regime.name, "title": regime.title, "words": regime.words, "head": head, "rows": rows,
+               "seconds": round(time.monotonic() - began)}
+        result["regimes"].append(one)
+        print(f"\n{one['title']} ({one['seconds']} s)\n{tables.as_text(*tables.table(one))}", flush=True)
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def merged(results):
+    """The regimes of several results, the last of each name, and the rest as the first has it."""
+    found = {regime["name"]: regime for result in results for regime in result["regimes"]}
+    return {**results[0], "regimes": [found[regime.name] for regime in regimes.ALL if regime.name in found]}
 
 
 def parse():
-    def size(text):
-        scale = {"K": KIB, "M": MIB, "G": 1 << 30}.get(text[-1], 1)
-        return int(text.rstrip("KMG")) * scale
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("--full", action="store_true", help="everything; about an hour")
-    parser.add_argument("--only", choices=("loopback", "lab"))
-    parser.add_argument("--gloo", action="store_true", help="Gloo as well")
-    parser.add_argument("--no-mpi", action="store_true", help="without Open MPI")
-    parser.add_argument("--against", type=pathlib.Path, action="append", default=[], metavar="BUILD", help="another build folder")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant (3; 5 with --full)")
-    parser.add_argument("--lab-rounds", type=int, help="runs of each case over the wide area (1; 3 with --full)")
-    parser.add_argument("--ranks", type=lambda text: [int(word) for word in text.split(",")], help="2,4,8")
-    parser.add_argument("--sizes", type=lambda text: [size(word) for word in text.split(",")], help="4K,64M")
-    parser.add_argument("--latency-only", action="store_true", help="of the wide area, the small sizes")
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--write-docs", action="store_true", help="replace the tables of docs/performance.md")
+    words = parser.add_argument
+    words("--build", type=pathlib.Path, default=ROOT / "build")
+    words("--full", action="store_true", help="every case; about half an hour")
+    words("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="regimes")
+    words("--list", action="store_true", help="say which there are")
+    words("--gloo", action="store_true", help="Gloo as well")
+    words("--no-mpi", action="store_true", help="without Open MPI")
+    words("--against", type=pathlib.Path, action="append", default=[], metavar="BUILD", help="another build folder")
+    words("--rounds", type=int, help="turns of each contestant (3)")
+    words("--lab-rounds", type=int, help="turns over the wide area (1; 2 with --full)")
+    words("--ranks", type=lambda text: [int(word) for word in text.split(",")], help="2,4,8")
+    words("--json", type=pathlib.Path)
+    words("--from", type=pathlib.Path, nargs="+", dest="saved", metavar="JSON", help="print results that were saved; measure nothing")
+    words("--write-docs", action="store_true", help="replace the tables and plots of docs/performance.md")
     args = parser.parse_args()
     args.build = args.build.resolve()
-    args.rounds = args.rounds or (5 if args.full else 3)
-    args.lab_rounds = args.lab_rounds or (3 if args.full else 1)
+    args.rounds = args.rounds or 3
+    args.lab_rounds = args.lab_rounds or (2 if args.full else 1)
     args.json = args.json or args.build / "bench.json"
     return args
 
 
 def main():
     args = parse()
-    contestants = all_contestants(args)
-    result = {"date": datetime.date.today().isoformat(), "commit": commit(), "mode": "full" if args.full else "quick",
-              "rounds": args.rounds, "machine": machine(), "contestants": [contestant.name for contestant in contestants],
-              "versions": " ".join(f"{c.name} {c.version}." for c in contestants if hasattr(c, "version")),
-              "loopback": [], "wide_area": []}
-    if args.only != "lab":
-        result["loopback"] = loopback(args, contestants)
-    if args.only != "loopback":
-        os.environ.setdefault("NETLAB_FORWARDER", str(args.build / "bin" / "netlab-forwarder"))
-        problem = wide_area.why_not()
-        if problem:
-            progress(f"no wide area: {problem}")
-        else:
-            result["wide_area"] = lab(args)
-    for title, _, table in tables.sections(result):
-        print(f"\n{title}\n{tables.as_text(table)}")
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    if args.list:
+        for regime in regimes.ALL:
+            print(f"{regime.name:12} {regime.title}. {regime.words}")
+        return
+    if args.saved:
+        result = merged([json.loads(path.read_text()) for path in args.saved])
+        for regime in result["regimes"]:
+            print(f"\n{regime['title']}\n{tables.as_text(*tables.table(regime))}")
+    else:
+        try:
+            result = measure(args)
+        except ValueError as error:
+            raise SystemExit(f"bench.py: {error}") from error
+    met, missed = tables.tally(result)
+    print(f"\n{met} bars met, {missed} missed")
     if args.write_docs:
-        tables.write_document(ROOT / "docs" / "performance.md", result)
+        tables.write_document(DOCUMENT, result)
 
 
 if __name__ == "__main__":

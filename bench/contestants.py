@@ -1,5 +1,9 @@
-"""Who is measured: each is a name and a way to time an all-reduce of one size among ranks on this machine. All time alike: the median of
-single calls at the slowest rank, float32 sums, out of place where it can be said, results checked."""
+"""Who is measured: each is a name and a way to time an all-reduce among ranks on this machine. All time alike: the median of single
+calls at the slowest rank, float32 sums, out of place where it can be said, results checked.
+
+A sample is a dict: `us`, and where it is known `cpu_s` (processor time of all ranks for one all-reduce) and `memory` (bytes beyond the
+buffers at the rank that needed most).
+"""
 
 import json
 import os
@@ -11,6 +15,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 LIMIT_S = 600
+MOST_WARM_UP = 5
 
 
 class Failed(RuntimeError):
@@ -29,8 +34,8 @@ def call(command, limit_s=LIMIT_S, **popen):
 
 def visibly(command, **popen):
     """Runs something that changes the machine, and shows it."""
-    print("+ " + " ".join(map(str, command)), flush=True)
-    subprocess.run([str(word) for word in command], check=True, **popen)
+    print("+ " + " ".join(map(str, command)), file=sys.stderr, flush=True)
+    subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr, **popen)
 
 
 def install(packages):
@@ -42,11 +47,27 @@ def install(packages):
         visibly([*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends", *missing])
 
 
-def only_row(path):
-    row = json.loads(path.read_text())["rows"][0]
-    if row["wrong"]:
-        raise Failed(f"{row['wrong']} wrong elements")
-    return row["time_us"]
+def samples_of(path):
+    """{size: sample} of a JSON file of pccl-perf or bare_ring."""
+    samples = {}
+    for row in json.loads(path.read_text())["rows"]:
+        if row.get("wrong"):
+            raise Failed(f"{row['wrong']} wrong elements")
+        sample = samples[row["bytes"]] = {"us": row["time_us"]}
+        if row.get("cpu_s"):
+            sample["cpu_s"] = sum(row["cpu_s"])
+        if row.get("memory_bytes") and None not in row["memory_bytes"]:
+            sample["memory"] = max(row["memory_bytes"])
+        sample.update((key, row[key]) for key in ("algorithm", "lanes", "warm_up") if key in row)
+    return samples
+
+
+def factor_of(sizes):
+    """The factor between neighbours; None if they are no geometric row."""
+    factors = {after // before for before, after in zip(sizes, sizes[1:]) if after % before == 0}
+    if len(sizes) == 1:
+        return 2
+    return factors.pop() if len(factors) == 1 and sizes[-1] == sizes[0] * min(factors, default=0) ** (len(sizes) - 1) else None
 
 
 class Program:
@@ -55,27 +76,32 @@ class Program:
     def __init__(self, name, path):
         self.name, self.path = name, path
 
-    def time_us(self, ranks, size, iterations):
+    def measure(self, ranks, sizes, iterations, options=(), warm_up=None):
+        """{size: sample}; one process for all sizes where their row allows."""
+        factor = factor_of(sizes)
+        if factor is None:
+            return {k: v for size in sizes for k, v in self.measure(ranks, [size], iterations, options, warm_up).items()}
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "out.json"
-            call([self.path, "-t", ranks, "-b", size, "-e", size, "-n", iterations, "-w", min(5, iterations), "--json", out])
-            return only_row(out)
+            call([self.path, "-t", ranks, "-b", sizes[0], "-e", sizes[-1], "-f", factor, "-n", iterations,
+                  "-w", min(MOST_WARM_UP, iterations) if warm_up is None else warm_up, *options, "--json", out])
+            return samples_of(out)
 
 
 class Lines:
-    """Programs that print `bytes microseconds wrong`."""
+    """Programs that print `bytes microseconds wrong processor-seconds`."""
 
-    def time_us(self, ranks, size, iterations):
-        for line in call(self.command(ranks, size, iterations), env=self.environment()).splitlines():
+    def measure(self, ranks, sizes, iterations):
+        samples = {}
+        for line in call(self.command(ranks, sizes, iterations), env=self.environment()).splitlines():
             words = line.split()
-            if len(words) == 3 and words[0] == str(size):
+            if len(words) == 4 and words[0].isdigit():
                 if words[2] != "0":
                     raise Failed(f"{self.name}: {words[2]} wrong elements")
-                return float(words[1])
-        raise Failed(f"{self.name} printed no result")
-
-    def environment(self):
-        return None
+                samples[int(words[0])] = {"us": float(words[1]), "cpu_s": float(words[3])}
+        if missing := set(sizes) - set(samples):
+            raise Failed(f"{self.name} printed no result for {missing}")
+        return samples
 
 
 class OpenMpi(Lines):
@@ -86,16 +112,16 @@ class OpenMpi(Lines):
         self.program = build / "bin" / "mpi_allreduce"
         source = HERE / "mpi_allreduce.c"
         if not self.program.exists() or self.program.stat().st_mtime < source.stat().st_mtime:
-            visibly(["mpicc", "-O2", "-std=c99", source, "-o", self.program])
+            visibly(["mpicc", "-O2", "-std=gnu99", source, "-o", self.program])
         self.version = call(["mpirun", "--version"]).splitlines()[0].rpartition(" ")[2]
 
     def environment(self):
         return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
-    def command(self, ranks, size, iterations):
+    def command(self, ranks, sizes, iterations):
         # TCP alone, over the loopback: what it would use between machines, not its shared memory.
         return ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "pml", "ob1", "--mca", "btl", "tcp,self",
-                "--mca", "btl_tcp_if_include", "lo", "-n", ranks, self.program, iterations, size]
+                "--mca", "btl_tcp_if_include", "lo", "-n", ranks, self.program, iterations, *sizes]
 
 
 class Gloo(Lines):
@@ -113,5 +139,20 @@ class Gloo(Lines):
     def environment(self):
         return {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
-    def command(self, ranks, size, iterations):
-        return [self.python, HERE / "gloo_allreduce.py", ranks, iterations, size]
+    def command(self, ranks, sizes, iterations):
+        return [self.python, HERE / "gloo_allreduce.py", ranks, iterations, *sizes]
+
+
+def all_contestants(build, against=(), mpi=True, gloo=False):
+    """What the machine allows first, then PCCL, then the others."""
+    found = [Program("bare_ring", build / "bin" / "bare_ring"), Program("PCCL", build / "bin" / "pccl-perf")]
+    for contestant in found:
+        if not contestant.path.exists():
+            raise SystemExit(f"{contestant.path} is not built; cmake --preset release -DPCCL_BUILD_BENCH=ON, and build")
+    for folder in against:
+        found.append(Program(f"PCCL of {folder}", folder / "bin" / "pccl-perf"))
+    if mpi:
+        found.append(OpenMpi(build))
+    if gloo:
+        found.append(Gloo(build))
+    return found

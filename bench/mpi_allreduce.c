@@ -2,17 +2,26 @@
  *
  *   mpirun -n 4 --mca btl tcp,self mpi_allreduce ITERATIONS BYTES...
  *
- * Rank 0 prints one line per size: bytes, microseconds, wrong elements. Small integers are summed, so that every order is exact.
+ * Rank 0 prints one line per size: bytes, microseconds, wrong elements, seconds of processor time of all ranks for one
+ * all-reduce. Small integers are summed, so that every order is exact.
  */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 enum { MOST_WARM_UP = 5 };
 
 static int by_value(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
+}
+
+static double cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           1e-6 * (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 static float input_value(int rank, size_t i) { return (float)((rank + 1) * (int)(i * 7 % 1021)); }
@@ -37,11 +46,15 @@ int main(int argc, char **argv) {
         if (times == NULL || input == NULL || output == NULL) MPI_Abort(MPI_COMM_WORLD, 2);
         for (size_t i = 0; i < count; i++)
             input[i] = input_value(rank, i);
+        double cpu = 0, all_cpu;
         for (int i = -warm_up; i < iterations; i++) {
+            if (i == 0) cpu = -cpu_seconds();
             const double begin = MPI_Wtime();
             MPI_Allreduce(input, output, (int)count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
             if (i >= 0) times[i] = MPI_Wtime() - begin;
         }
+        cpu = (cpu + cpu_seconds()) / iterations;
+        MPI_Reduce(&cpu, &all_cpu, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
         qsort(times, (size_t)iterations, sizeof *times, by_value);
         double mine = times[iterations / 2], slowest;
         unsigned long long wrong = 0, all_wrong;
@@ -49,7 +62,7 @@ int main(int argc, char **argv) {
             wrong += output[i] != input_value(0, i) * (float)(size * (size + 1) / 2);
         MPI_Reduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
         MPI_Allreduce(&wrong, &all_wrong, 1, MPI_UNSIGNED_LONG_LONG, MPI_SUM, MPI_COMM_WORLD);
-        if (rank == 0) printf("%zu %.3f %llu\n", bytes, slowest * 1e6, all_wrong);
+        if (rank == 0) printf("%zu %.3f %llu %.9f\n", bytes, slowest * 1e6, all_wrong, all_cpu);
         fflush(stdout);
         wrong_in_all += all_wrong;
         free(input);

@@ -2,97 +2,73 @@
 
 import re
 
+import charts
+
 BEGIN, END = "<!-- bench.py: begin -->", "<!-- bench.py: end -->"
+MET = {True: "met", False: "missed"}
 
 
-def size_name(size):
-    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if size % scale == 0:
-            return f"{size // scale} {unit}"
-    return f"{size} B"
+def check_cell(one):
+    """0.93 (≥ 0.9: met)"""
+    if one["value"] is None:
+        return ""
+    value = f"{one['value']:.2f}" if one["value"] < 100 else f"{one['value']:.0f}"
+    if one["met"] is None:
+        return value
+    return f"{value} ({one['sign']} {one['bar']:g}: {MET[one['met']]})"
 
 
-def time_name(us):
-    if us is None:
-        return "failed"
-    for unit, scale in (("s", 1e6), ("ms", 1e3)):
-        if us >= scale:
-            return f"{us / scale:.3g} {unit}" if us < 1000 * scale else f"{us / scale:.0f} {unit}"
-    return f"{us:.3g} µs"
-
-
-def ratio(a, b):
-    return "" if not a or not b else f"{a / b:.2f}"
-
-
-def bus_gbits(row):
-    ranks = row["ranks"]
-    return row["size"] * 2 * (ranks - 1) / ranks * 8 / row["us"] / 1e3 if row["us"] else 0.0
-
-
-def loopback_table(result):
-    """Times of all; then how many times bare_ring's time PCCL takes, and how many times PCCL's the others."""
-    names = result["contestants"]
-    reference, ours = names[0], names[1]
-    head = ["ranks", "size", *names, f"{ours} / {reference}", *(f"{other} / {ours}" for other in names[2:])]
+def table(regime):
+    """(head, rows of text): the cells, then the checks of which any row has a value."""
+    whats = list(dict.fromkeys(one["what"] for row in regime["rows"] for one in row["checks"] if one["value"] is not None))
     rows = []
-    for row in result["loopback"]:
-        us = row["us"]
-        rows.append([str(row["ranks"]), size_name(row["size"]), *(time_name(us.get(name)) for name in names),
-                     ratio(us.get(ours), us.get(reference)), *(ratio(us.get(other), us.get(ours)) for other in names[2:])])
-    return head, rows
+    for row in regime["rows"]:
+        of = {one["what"]: one for one in row["checks"]}
+        rows.append([*row["cells"], *(check_cell(of[what]) if what in of else "" for what in whats)])
+    return [*regime["head"], *whats], rows
 
 
-def bandwidth_table(result):
-    head = ["hosts", "round trip", "rate", "size", "time", "bus bandwidth", "iperf3 -P 16", "part of iperf3"]
-    return head, [[str(r["ranks"]), f"{r['round_trip_ms']} ms", r["rate"], size_name(r["size"]), time_name(r["us"]),
-                   f"{bus_gbits(r):.3f} Gbit/s", f"{r['iperf3_gbits']:.3f} Gbit/s", f"{bus_gbits(r) / r['iperf3_gbits']:.0%}"]
-                  for r in result["wide_area"] if r["kind"] == "bandwidth"]
+def tally(result):
+    """(met, missed) over all bars."""
+    met = [one["met"] for regime in result["regimes"] for row in regime["rows"] for one in row["checks"]]
+    return met.count(True), met.count(False)
 
 
-def latency_table(result):
-    head = ["hosts", "round trip", "size", "time", "round trips"]
-    return head, [[str(r["ranks"]), f"{r['round_trip_ms']} ms", size_name(r["size"]), time_name(r["us"]),
-                   ratio(r["us"], r["round_trip_ms"] * 1e3)] for r in result["wide_area"] if r["kind"] == "latency"]
-
-
-def as_text(table):
-    head, rows = table
+def as_text(head, rows):
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip() for row in [head, *rows])
 
 
-def as_markdown(table):
-    head, rows = table
+def as_markdown(head, rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---:"] * len(head), *rows])
 
 
-def sections(result):
-    """(title, what it says, table) of all that was measured."""
-    if result["loopback"]:
-        yield ("On one machine", "Median time of one all-reduce over the loopback; ratios above 1 are slower. "
-               "`bare_ring` is what TCP allows here: a ring without membership, checksums, agreement or fault tolerance.",
-               loopback_table(result))
-    if any(r["kind"] == "bandwidth" for r in result["wide_area"]):
-        yield ("Bandwidth over a wide area", "Hosts joined by `tests/netlab/netlab`; the bus bandwidth is what each link carries.",
-               bandwidth_table(result))
-    if any(r["kind"] == "latency" for r in result["wide_area"]):
-        yield ("Latency over a wide area", "The same, small.", latency_table(result))
-
-
-def document(result):
+def origin(result):
     machine = result["machine"]
-    lines = [f"Measured {result['date']} at {result['commit']}, {result['mode']} mode, medians of {result['rounds']} interleaved rounds, "
-             f"on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, TCP congestion control "
-             f"{machine['congestion']}, load {machine['load']} before. {result['versions']}".strip(), ""]
-    for title, words, table in sections(result):
-        lines += [f"### {title}", "", words, "", as_markdown(table), ""]
+    return (f"Measured {result['date']} at {result['commit']}, {result['mode']} mode, medians of {result['rounds']} interleaved rounds "
+            f"({result['lab_rounds']} over the wide area), on {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, "
+            f"TCP congestion control {machine['congestion']}, load {machine['load']} before. {result['versions']}").strip()
+
+
+def as_document(result, plots):
+    """`plots`: [(file name beside the document, regime that it follows, words instead of it)]."""
+    lines = [origin(result), ""]
+    for regime in result["regimes"]:
+        lines += [f"### {regime['title']}", "", regime["words"], "", as_markdown(*table(regime)), ""]
+        for name, after, words in plots:
+            if after == regime["name"]:
+                lines += [f"![{words}]({name})", ""]
     return "\n".join(lines)
 
 
 def write_document(path, result):
-    text = path.read_text()
-    fresh, found = re.subn(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n{document(result)}{END}", text, flags=re.DOTALL)
+    """Replaces what is between the markers, and draws the plots beside it."""
+    plots = []
+    for name, after, words, svg in charts.of(result):
+        (path.parent / name).write_text(svg)
+        plots.append((name, after, words))
+    fresh, found = re.subn(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n{as_document(result, plots)}{END}",
+                           path.read_text(), flags=re.DOTALL)
     if found != 1:
         raise SystemExit(f"{path}: needs the markers {BEGIN} and {END} once")
     path.write_text(fresh)

@@ -1,4 +1,4 @@
-"""All-reduce over an emulated wide-area network (tests/netlab), with iperf3 over 16 connections as what the path carries."""
+"""Regimes over an emulated wide area (tests/netlab), with iperf3 over 16 connections as what the path carries."""
 
 import json
 import pathlib
@@ -7,16 +7,19 @@ import sys
 import tempfile
 import time
 
-from contestants import Failed, install, only_row
+from contestants import Failed, install, samples_of
+from measuring import GIB, KIB, MIB, Rounds, bus_gbits, check, ratio, row, size_name, take_turns, time_name
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "netlab"))
 import lab as netlab  # noqa: E402
 
-PORT = 48148
 IPERF3_PORT = 5201
 SETTLE_S = 3
 LIMIT_S = 600
+QUANTIZED = ("-q", "minmax:u8")
+SLOW_LANES = 16
+SLOW_PART = 10  # of a lane's even share
 
 
 def why_not():
@@ -25,7 +28,6 @@ def why_not():
 
 def iperf3_gbits(network, seconds):
     """Gigabits per second from host 0 to host 1 over 16 connections, once they have settled."""
-    install({"iperf3": "iperf3"})
     server = network.start(1, ["iperf3", "--server", "--one-off", "--json"], stdout=subprocess.PIPE, text=True)
     for _ in range(50):
         if f":{IPERF3_PORT:04X} " in network.run(1, ["cat", "/proc/net/tcp", "/proc/net/tcp6"]):
@@ -38,25 +40,110 @@ def iperf3_gbits(network, seconds):
     return sum(part["bytes"] for part in settled) * 8 / sum(part["seconds"] for part in settled) / 1e9
 
 
-def pccl_us(network, build, size, iterations, warm_up):
-    """The time of one all-reduce among all hosts; the master is on host 0."""
-    master = network.start(0, [str(build / "bin" / "pccl-master"), "--listen", f"0.0.0.0:{PORT}"], stdout=subprocess.PIPE,
+def pccl(network, build, sizes, iterations, options=(), meanwhile=None):
+    """{size: sample} of one run of pccl-perf among all hosts; the master is on host 0. Calls `meanwhile` once the peers have started."""
+    master = network.start(0, [str(build / "bin" / "pccl-master"), "--listen", f"0.0.0.0:{netlab.MASTER_PORT}"], stdout=subprocess.PIPE,
                            stderr=subprocess.DEVNULL, text=True)
     if "listening" not in master.stdout.readline():
         raise Failed("pccl-master did not start")
+    factor = sizes[-1] // sizes[0] if len(sizes) == 2 else 2
     with tempfile.TemporaryDirectory() as folder:
         outs = [pathlib.Path(folder) / f"{host}.json" for host in range(network.hosts)]
         peers = [network.start(host, [str(word) for word in (
-            build / "bin" / "pccl-perf", "--master", f"{network.addresses[0]}:{PORT}", "--peers", network.hosts, "-b", size, "-e", size,
-            "-n", iterations, "-w", warm_up, "--json", outs[host])], stdout=subprocess.DEVNULL) for host in range(network.hosts)]
+            build / "bin" / "pccl-perf", "--master", f"{network.addresses[0]}:{netlab.MASTER_PORT}", "--peers", network.hosts,
+            "-b", sizes[0], "-e", sizes[-1], "-f", factor, "-n", iterations, *options, "--json", outs[host])], stdout=subprocess.DEVNULL)
+            for host in range(network.hosts)]
         try:
+            if meanwhile:
+                meanwhile()
             worst = max(peer.wait(LIMIT_S) for peer in peers)
         except subprocess.TimeoutExpired as error:
             raise Failed(f"pccl-perf took more than {LIMIT_S} s") from error
+        except netlab.LabError as error:
+            raise Failed(str(error)) from error
         finally:
             for process in [master, *peers]:
                 process.kill()
                 process.wait()
         if worst != 0:
             raise Failed(f"pccl-perf: exit status {worst}")
-        return only_row(next(out for out in outs if out.exists()))
+        return samples_of(next(out for out in outs if out.exists()))
+
+
+def path_words(one_way_ms, rate):
+    return [f"{2 * one_way_ms} ms", rate or "any"]
+
+
+def bandwidth_rows(context, ranks, one_way_ms, rate, sizes, bar, with_quantized):
+    install({"iperf3": "iperf3"})
+    with netlab.Lab(ranks, delay=f"{one_way_ms}ms", rate=rate) as network:
+        measures = {"float32": lambda: pccl(network, context.build, sizes, 3)}
+        if with_quantized:
+            measures["8 bits"] = lambda: pccl(network, context.build, sizes, 3, QUANTIZED)
+        measures["iperf3"] = lambda: {"gbits": iperf3_gbits(network, context.chosen(6, 10))}
+        taken = take_turns(measures, context.lab_rounds, f"{ranks} hosts, {rate}")
+    iperf3 = Rounds({"iperf3": taken.pop("iperf3")}).median("iperf3", "gbits")
+    for size in sizes:
+        rounds = Rounds({name: [of[size] for of in samples] for name, samples in taken.items()})
+        us = rounds.medians()
+        context.say(f"{ranks} hosts, {2 * one_way_ms} ms, {rate}, {size_name(size)}", us)
+        gbits = bus_gbits(ranks, size, us["float32"])
+        checks = [check("of iperf3 -P 16", ratio(gbits, iperf3), at_least=bar)]
+        cells = [str(ranks), *path_words(one_way_ms, rate), size_name(size), time_name(us["float32"])]
+        if with_quantized:
+            cells.append(time_name(us["8 bits"]))
+            checks.append(check("times float32, with 8 bits", ratio(us["float32"], us["8 bits"]), at_least=3.5))
+        cells += [f"{gbits:.3f} Gbit/s" if gbits else "", f"{iperf3:.3f} Gbit/s" if iperf3 else ""]
+        yield row(cells, checks, ranks=ranks, round_trip_ms=2 * one_way_ms, rate=rate, size=size, gbits=gbits, iperf3_gbits=iperf3,
+                  quantized_gbits=bus_gbits(ranks, size, us.get("8 bits")), rounds=rounds.samples)
+
+
+def wan(context):
+    head = ["hosts", "round trip", "rate", "size", "time", "time, 8 bits", "bus bandwidth", "iperf3 -P 16"]
+    sizes = context.chosen([64 * MIB], [64 * MIB, 256 * MIB])
+    return head, [one for ranks in context.chosen_ranks((2,), (2, 4))
+                  for one in bandwidth_rows(context, ranks, 25, "1gbit", sizes, 0.92, True)]
+
+
+def wan_fast(context):
+    head = ["hosts", "round trip", "rate", "size", "time", "bus bandwidth", "iperf3 -P 16"]
+    return head, list(bandwidth_rows(context, 2, 50, "5gbit", context.chosen([256 * MIB], [GIB]), 0.85, False))
+
+
+def wan_latency(context):
+    rows = []
+    for one_way_ms in (25, 75):
+        for ranks in context.chosen_ranks((2, 4), (2, 4, 8)):
+            with netlab.Lab(ranks, delay=f"{one_way_ms}ms") as network:
+                taken = take_turns({"PCCL": lambda: pccl(network, context.build, [4 * KIB], 10)[4 * KIB]}, context.lab_rounds, "latency")
+            rounds = Rounds(taken)
+            us = rounds.median("PCCL")
+            context.say(f"{ranks} hosts, {2 * one_way_ms} ms, 4 KiB", rounds.medians())
+            rows.append(row([str(ranks), f"{2 * one_way_ms} ms", time_name(us)],
+                            [check("round trips", ratio(us, 2e3 * one_way_ms), at_most=1.7)],
+                            ranks=ranks, round_trip_ms=2 * one_way_ms, rounds=rounds.samples))
+    return ["hosts", "round trip", "time"], rows
+
+
+def slow_lane(context):
+    size, rate_mbit = context.chosen(64 * MIB, 256 * MIB), 1000
+    options = ("--lanes", SLOW_LANES, "-w", 2, "-c", 0)
+    slow = f"{rate_mbit / SLOW_LANES / SLOW_PART:g}mbit"
+    with netlab.Lab(2, delay="25ms", rate=f"{rate_mbit}mbit") as network:
+
+        def with_slow_lane():
+            ports = []
+            try:
+                return pccl(network, context.build, [size], 3, options, lambda: ports.append(network.slow_lane(0, 1, slow)[0]))[size]
+            finally:
+                for port in ports:
+                    network.command(f"shape * * port {port} rate none")
+
+        taken = take_turns({"all alike": lambda: pccl(network, context.build, [size], 3, options)[size], "one slow": with_slow_lane},
+                           context.lab_rounds, "slow lane")
+    rounds = Rounds(taken)
+    us = rounds.medians()
+    context.say(f"2 hosts, {SLOW_LANES} lanes, {size_name(size)}", us)
+    return (["lanes", "rate of the slow one", "size", "all alike", "one slow"],
+            [row([str(SLOW_LANES), slow, size_name(size), time_name(us["all alike"]), time_name(us["one slow"])],
+                 [check("times the time without", ratio(us["one slow"], us["all alike"]), at_most=1.15)], rounds=rounds.samples)])
