@@ -6,7 +6,7 @@ which bars are met.
   bench.py --full --gloo        every case, and Gloo (installs torch into build/gloo-venv); about half an hour
   bench.py --list               the regimes
   bench.py --only latency,wan   these alone
-  bench.py --against OLD/build  another build's pccl-perf as well: old against new, interleaved
+  bench.py --against OLD/build  another build as well: old against new, interleaved (sizes, large, wan, wan-fast)
   bench.py --full --gloo --write-docs        replaces the tables and plots of docs/performance.md
   bench.py --from build/bench.json --write-docs  the same, of results that were saved, by several runs perhaps
 
@@ -78,10 +78,18 @@ def measure(args):
     return result
 
 
+def case(row):
+    return tuple(row["data"].get(key) for key in ("ranks", "round_trip_ms", "rate", "size"))
+
+
 def merged(results):
-    """The regimes of several results, the last of each name, and the rest as the first has it."""
-    found = {regime["name"]: regime for result in results for regime in result["regimes"]}
-    return {**results[0], "regimes": [found[regime.name] for regime in regimes.ALL if regime.name in found]}
+    """The cases of several results, the last of each, and the rest as the last has it. Results of other contestants replace a regime."""
+    found = {}
+    for regime in (regime for result in results for regime in result["regimes"]):
+        before = found.get(regime["name"])
+        rows = before["rows"] if before and before["head"] == regime["head"] else []
+        found[regime["name"]] = {**regime, "rows": list({case(row): row for row in [*rows, *regime["rows"]]}.values())}
+    return {**results[-1], "regimes": [found[regime.name] for regime in regimes.ALL if regime.name in found]}
 
 
 def parse():

@@ -21,10 +21,8 @@ def size_name(size):
 def time_name(us):
     if us is None:
         return "failed"
-    for unit, scale in (("s", 1e6), ("ms", 1e3)):
-        if us >= scale:
-            return f"{us / scale:.3g} {unit}" if us < 1000 * scale else f"{us / scale:.0f} {unit}"
-    return f"{us:.3g} µs"
+    unit, scale = next(((unit, scale) for unit, scale in (("s", 1e6), ("ms", 1e3)) if us >= 0.9995 * scale), ("µs", 1))
+    return f"{us / scale:.3g} {unit}" if us < 999.5 * scale else f"{us / scale:.0f} {unit}"
 
 
 def check(what, value, at_least=None, at_most=None, unit=""):
@@ -89,6 +87,11 @@ class Context:
     ranks: list | None = None
     began: float = field(default_factory=time.monotonic)
     known: dict = field(default_factory=dict)
+
+    @property
+    def older(self):
+        """Other builds of PCCL: {name: build folder}."""
+        return {c.name: c.path.parent.parent for c in self.contestants if c.name.startswith("PCCL of ")}
 
     def contestant(self, name):
         return next(contestant for contestant in self.contestants if contestant.name == name)

@@ -76,10 +76,13 @@ def path_words(one_way_ms, rate):
 
 def bandwidth_rows(context, ranks, one_way_ms, rate, sizes, bar, with_quantized):
     install({"iperf3": "iperf3"})
+    iterations = context.chosen(5, 3)
     with netlab.Lab(ranks, delay=f"{one_way_ms}ms", rate=rate) as network:
-        measures = {"float32": lambda: pccl(network, context.build, sizes, 3)}
+        measures = {"float32": lambda: pccl(network, context.build, sizes, iterations)}
         if with_quantized:
-            measures["8 bits"] = lambda: pccl(network, context.build, sizes, 3, QUANTIZED)
+            measures["8 bits"] = lambda: pccl(network, context.build, sizes, iterations, QUANTIZED)
+        for name, build in context.older.items():
+            measures[name] = lambda build=build: pccl(network, build, sizes, iterations)
         measures["iperf3"] = lambda: {"gbits": iperf3_gbits(network, context.chosen(6, 10))}
         taken = take_turns(measures, context.lab_rounds, f"{ranks} hosts, {rate}")
     iperf3 = Rounds({"iperf3": taken.pop("iperf3")}).median("iperf3", "gbits")
@@ -93,6 +96,7 @@ def bandwidth_rows(context, ranks, one_way_ms, rate, sizes, bar, with_quantized)
         if with_quantized:
             cells.append(time_name(us["8 bits"]))
             checks.append(check("times float32, with 8 bits", ratio(us["float32"], us["8 bits"]), at_least=3.5))
+        checks += [check(f"times {name}", ratio(us[name], us["float32"])) for name in context.older]
         cells += [f"{gbits:.3f} Gbit/s" if gbits else "", f"{iperf3:.3f} Gbit/s" if iperf3 else ""]
         yield row(cells, checks, ranks=ranks, round_trip_ms=2 * one_way_ms, rate=rate, size=size, gbits=gbits, iperf3_gbits=iperf3,
                   quantized_gbits=bus_gbits(ranks, size, us.get("8 bits")), rounds=rounds.samples)

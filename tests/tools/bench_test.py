@@ -65,6 +65,11 @@ class Bench(unittest.TestCase):
         for bar, value, met in cases:
             self.assertEqual(measuring.check("", value, **bar)["met"], met, (bar, value))
 
+    def test_times_have_three_digits_and_a_unit(self):
+        times = {0.5: "0.5 µs", 999.4: "999 µs", 999.7: "1 ms", 52718.9: "52.7 ms", 999.9e3: "1 s", 1.36e6: "1.36 s", 1234e6: "1234 s"}
+        self.assertEqual({us: measuring.time_name(us) for us in times}, times)
+        self.assertEqual(measuring.time_name(None), "failed")
+
     def test_without_gloo_nothing_is_said_about_the_better_of_two(self):
         checks = checks_of(loopback.large(context({"bare_ring": 1, "PCCL": 1.1, "Open MPI": 2})))
         self.assertTrue(checks["of bare_ring's bandwidth"]["met"])
@@ -91,9 +96,12 @@ class Bench(unittest.TestCase):
             regimes.named(["none"])
 
     def test_results_of_several_runs_are_one(self):
-        first, second = result(wan=([], []), latency=(["old"], [])), result(latency=(["new"], []))
+        rows = {(ranks, words): {"cells": [words], "checks": [], "data": {"ranks": ranks}} for ranks in (2, 4) for words in ("old", "new")}
+        first = result(wan=([], [rows[2, "old"]]), latency=(["us"], [rows[2, "old"], rows[4, "old"]]))
+        second = result(latency=(["us"], [rows[4, "new"]]), wan=(["other"], [rows[4, "new"]]))
         merged = bench.merged([first, second])
-        self.assertEqual([(regime["name"], regime["head"]) for regime in merged["regimes"]], [("latency", ["new"]), ("wan", [])])
+        self.assertEqual([(regime["name"], regime["rows"]) for regime in merged["regimes"]],
+                         [("latency", [rows[2, "old"], rows[4, "new"]]), ("wan", [rows[4, "new"]])])
 
     def test_the_document_has_tables_and_plots_between_its_markers(self):
         measured = result(large=loopback.large(context({"bare_ring": 1, "PCCL": 2})))
