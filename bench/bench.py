@@ -83,13 +83,15 @@ def case(row):
 
 
 def merged(results):
-    """The cases of several results, the last of each, and the rest as the last has it. Results of other contestants replace a regime."""
+    """The cases of several results, the last of each. Results of other contestants replace a regime."""
     found = {}
     for regime in (regime for result in results for regime in result["regimes"]):
         before = found.get(regime["name"])
         rows = before["rows"] if before and before["head"] == regime["head"] else []
         found[regime["name"]] = {**regime, "rows": list({case(row): row for row in [*rows, *regime["rows"]]}.values())}
-    return {**results[-1], "regimes": [found[regime.name] for regime in regimes.ALL if regime.name in found]}
+    several = {key: ", ".join(dict.fromkeys(str(result[key]) for result in results)) for key in ("date", "commit", "mode", "rounds", "lab_rounds")}
+    most = max(results, key=lambda result: len(result["contestants"]))
+    return {**most, **several, "regimes": [found[regime.name] for regime in regimes.ALL if regime.name in found]}
 
 
 def parse():
