@@ -20,7 +20,8 @@ ALL = [
     Regime("latency", "Latency on one machine", "Median time of an all-reduce of 4 KiB.", loopback.latency),
     Regime("sizes", "Small and middle sizes on one machine",
            "Median times over the loopback. `bare_ring` is what TCP allows here: a ring without membership, checksums, agreement or fault "
-           "tolerance. Factors are of bandwidth: above 1, PCCL is faster.", loopback.sizes),
+           "tolerance. Gloo works in place, the others from one buffer into another. Factors are of bandwidth: above 1, PCCL is faster.",
+           loopback.sizes),
     Regime("large", "Large sizes on one machine", "The same, from 64 MiB up.", loopback.large),
     Regime("cpu", "Processor time on one machine",
            "Seconds of all ranks together, user and system, for each GB of a rank's buffer; of the same runs.", loopback.cpu),
