@@ -28,6 +28,7 @@ namespace pccl::kernel {
 inline constexpr std::size_t kStripeBytes = 64;
 inline constexpr std::size_t kSecretBytes = 192;
 inline constexpr std::size_t kStripesPerBlock = (kSecretBytes - kStripeBytes) / 8;
+inline constexpr std::size_t kBlockBytes = kStripesPerBlock * kStripeBytes;
 inline constexpr std::size_t kShortBytes = 240;  ///< up to here XXH3 is another function, without the loop
 
 }  // namespace pccl::kernel
@@ -41,7 +42,36 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET == HWY_SCALAR
 
-std::uint64_t checksum_long(const std::uint8_t *data, std::size_t bytes) { return XXH3_64bits(data, bytes); }
+struct Accumulators {
+    std::uint64_t at[8];
+};
+
+std::uint64_t load_word(const std::uint8_t *from) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, from, sizeof word);
+    return word;
+}
+
+Accumulators load(const std::uint64_t *words) {
+    Accumulators acc;
+    std::copy_n(words, 8, acc.at);
+    return acc;
+}
+
+void store(const Accumulators &acc, std::uint64_t *words) { std::copy_n(acc.at, 8, words); }
+
+void accumulate(Accumulators &acc, const std::uint8_t *stripe, const std::uint8_t *secret) {
+    for (std::size_t i = 0; i < 8; ++i) {
+        const std::uint64_t data = load_word(stripe + 8 * i), key = data ^ load_word(secret + 8 * i);
+        acc.at[i ^ 1] += data;
+        acc.at[i] += (key & 0xFFFFFFFFu) * (key >> 32);
+    }
+}
+
+void scramble(Accumulators &acc, const std::uint8_t *secret) {
+    for (std::size_t i = 0; i < 8; ++i)
+        acc.at[i] = (acc.at[i] ^ (acc.at[i] >> 47) ^ load_word(secret + 8 * i)) * XXH_PRIME32_1;
+}
 
 #else
 
@@ -80,30 +110,45 @@ HWY_INLINE void scramble(Accumulators &acc, const std::uint8_t *secret) {
     }
 }
 
-std::uint64_t checksum_long(const std::uint8_t *data, std::size_t bytes) {
-    HWY_ALIGN std::uint64_t words[8] = {XXH_PRIME32_3, XXH_PRIME64_1, XXH_PRIME64_2, XXH_PRIME64_3,
-                                        XXH_PRIME64_4, XXH_PRIME32_2, XXH_PRIME64_5, XXH_PRIME32_1};
-    const std::uint8_t *const secret = XXH3_kSecret;
+HWY_INLINE Accumulators load(const std::uint64_t *words) {
     Accumulators acc;
     for (std::size_t v = 0; v < kVectors; ++v)
-        acc.at[v] = hn::Load(Words(), words + v * kWordLanes);
-    // The last stripe is taken apart, and may overlap the one before.
-    const std::size_t stripes = (bytes - 1) / kStripeBytes;
-    const std::uint8_t *stripe = data;
-    for (std::size_t left = stripes; left != 0;) {
-        const std::size_t now = std::min(left, kStripesPerBlock);
-        for (std::size_t i = 0; i < now; ++i, stripe += kStripeBytes)
-            accumulate(acc, stripe, secret + 8 * i);
-        if (now == kStripesPerBlock) scramble(acc, secret + kSecretBytes - kStripeBytes);
-        left -= now;
-    }
-    accumulate(acc, data + bytes - kStripeBytes, secret + kSecretBytes - kStripeBytes - 7);
+        acc.at[v] = hn::LoadU(Words(), words + v * kWordLanes);
+    return acc;
+}
+
+HWY_INLINE void store(const Accumulators &acc, std::uint64_t *words) {
     for (std::size_t v = 0; v < kVectors; ++v)
-        hn::Store(acc.at[v], Words(), words + v * kWordLanes);
-    return XXH3_mergeAccs(words, secret + 11, bytes * XXH_PRIME64_1);
+        hn::StoreU(acc.at[v], Words(), words + v * kWordLanes);
 }
 
 #endif
+
+/// Whole blocks, behind which more follows. `read` and `write` are the addresses of as many bytes that will be used next, or 0.
+void checksum_blocks(std::uint64_t *words, const std::uint8_t *data, std::size_t blocks, std::uintptr_t read, std::uintptr_t write) {
+    Accumulators acc = load(words);
+    for (; blocks != 0; --blocks, data += kBlockBytes) {
+        for (std::size_t i = 0; i < kStripesPerBlock; ++i) {
+            if (read != 0) __builtin_prefetch(reinterpret_cast<const void *>(read + i * kStripeBytes), 0);
+            if (write != 0) __builtin_prefetch(reinterpret_cast<const void *>(write + i * kStripeBytes), 1);
+            accumulate(acc, data + i * kStripeBytes, XXH3_kSecret + 8 * i);
+        }
+        scramble(acc, XXH3_kSecret + kSecretBytes - kStripeBytes);
+        if (read != 0) read += kBlockBytes;
+        if (write != 0) write += kBlockBytes;
+    }
+    store(acc, words);
+}
+
+/// At most one block, with which the data end. The last stripe is taken apart, and may overlap the one before.
+void checksum_rest(std::uint64_t *words, const std::uint8_t *data, std::size_t bytes) {
+    Accumulators acc = load(words);
+    const std::size_t stripes = (bytes - 1) / kStripeBytes;
+    for (std::size_t i = 0; i < stripes; ++i)
+        accumulate(acc, data + i * kStripeBytes, XXH3_kSecret + 8 * i);
+    accumulate(acc, data + bytes - kStripeBytes, XXH3_kSecret + kSecretBytes - kStripeBytes - 7);
+    store(acc, words);
+}
 
 }  // namespace pccl::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -111,12 +156,34 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace pccl::kernel {
 
-HWY_EXPORT(checksum_long);
+HWY_EXPORT(checksum_blocks);
+HWY_EXPORT(checksum_rest);
 
-std::uint64_t checksum(const void *data, std::size_t bytes) {
-    if (bytes <= kShortBytes) return XXH3_64bits(data, bytes);
-    return HWY_DYNAMIC_DISPATCH(checksum_long)(static_cast<const std::uint8_t *>(data), bytes);
+static_assert(Checksum::kGrain == kBlockBytes);
+
+Checksum::Checksum()
+    : words_{XXH_PRIME32_3, XXH_PRIME64_1, XXH_PRIME64_2, XXH_PRIME64_3, XXH_PRIME64_4, XXH_PRIME32_2, XXH_PRIME64_5, XXH_PRIME32_1} {}
+
+void Checksum::add(const void *data, std::size_t bytes, const void *read, void *write) {
+    bytes_ += bytes;
+    HWY_DYNAMIC_DISPATCH(checksum_blocks)
+    (words_, static_cast<const std::uint8_t *>(data), bytes / kBlockBytes, reinterpret_cast<std::uintptr_t>(read),
+     reinterpret_cast<std::uintptr_t>(write));
 }
+
+std::uint64_t Checksum::finish(const void *data, std::size_t bytes) {
+    if (bytes_ == 0 && bytes <= kShortBytes) return XXH3_64bits(data, bytes);
+    const auto *rest = static_cast<const std::uint8_t *>(data);
+    const std::size_t blocks = (bytes - 1) / kBlockBytes;
+    if (blocks != 0) add(rest, blocks * kBlockBytes);
+    rest += blocks * kBlockBytes;
+    bytes -= blocks * kBlockBytes;
+    bytes_ += bytes;
+    HWY_DYNAMIC_DISPATCH(checksum_rest)(words_, rest, bytes);
+    return XXH3_mergeAccs(words_, XXH3_kSecret + 11, bytes_ * XXH_PRIME64_1);
+}
+
+std::uint64_t checksum(const void *data, std::size_t bytes) { return Checksum().finish(data, bytes); }
 
 std::vector<std::uint64_t> chunk_checksums(const void *data, std::size_t bytes) {
     std::vector<std::uint64_t> sums;

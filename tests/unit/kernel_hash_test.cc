@@ -36,6 +36,23 @@ TEST(KernelChecksum, IsXxh3ForBlockMultiplesAndLargeBuffers) {
     }
 }
 
+TEST(KernelChecksum, PieceByPieceIsTheSame) {
+    const auto bytes = some_bytes(8 * Checksum::kGrain);
+    on_every_target([&](std::int64_t) {
+        for (const std::size_t first : {std::size_t{0}, Checksum::kGrain, 3 * Checksum::kGrain}) {
+            for (const std::size_t second : {std::size_t{0}, Checksum::kGrain}) {
+                for (const std::size_t last : {64u, 65u, 240u, 1023u, 1024u, 1025u, 2048u, 3000u}) {
+                    Checksum sum;
+                    sum.add(bytes.data(), first);
+                    sum.add(bytes.data() + first, second);
+                    const std::size_t so_far = first + second;
+                    ASSERT_EQ(sum.finish(bytes.data() + so_far, last), XXH3_64bits(bytes.data(), so_far + last)) << so_far << "+" << last;
+                }
+            }
+        }
+    });
+}
+
 TEST(KernelContentHash, HasOneChecksumPerChunkAndNoneForNoData) {
     EXPECT_TRUE(chunk_checksums(nullptr, 0).empty());
     const auto bytes = some_bytes(2 * kHashChunkBytes + 5);
