@@ -229,6 +229,8 @@ typedef struct pcclCommConfig_t {
     uint16_t listen_port_last;         /**< last port to try, inclusive; 0: first + 1023 (at most 65535) */
     const char *advertise_address;     /**< "host" or "host:port" under which others reach this peer; NULL: as the master sees it */
     uint32_t connect_timeout_ms;       /**< for one attempt to reach the master or a peer; 0: 5000 */
+    const char *congestion_control;    /**< of the data connections, as the system names it ("bbr", "cubic"); one that it does not
+                                            offer makes pcclConnect fail. NULL: bbr where it is to be had on paths of 1 ms and more */
 } pcclCommConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */

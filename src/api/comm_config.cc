@@ -54,6 +54,7 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
         if (!advertise) return advertise.error();
         options.advertise = *advertise;
     }
+    if (config.congestion_control) options.congestion_control = config.congestion_control;
     if (config.connect_timeout_ms != 0) options.connect_timeout = std::chrono::milliseconds(config.connect_timeout_ms);
     return options;
 }

@@ -47,14 +47,14 @@ Intake DirectOp::intake(const FrameHeader &header) {
     return take;
 }
 
-bool DirectOp::receive(const FrameHeader &header, std::byte *, const Buffer &keep) {
+Received DirectOp::receive(const FrameHeader &header, std::byte *, const Buffer &keep) {
     Member &member = members_[header.index];
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
     member.contribution = keep;
     member.arrived = true;
-    if (++arrived_ < ring_.size()) return false;
+    if (++arrived_ < ring_.size()) return Received::part;
     combine_all();
-    return true;
+    return Received::last;
 }
 
 /// ((c0 op c1) op c2) ..., the contributions in ring order.

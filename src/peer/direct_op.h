@@ -16,7 +16,7 @@ public:
 
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
-    bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return arrived_ == ring_.size(); }
     void posted_at(Link &link) override;

@@ -7,6 +7,7 @@
 #include "kernel/hash.h"
 #include "peer/direct_op.h"
 #include "peer/ring_op.h"
+#include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
 
@@ -105,7 +106,11 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
         return host_.op_broken(id, pcclInvalidUsage,
                                "all-reduce with tag " + std::to_string(id.tag.value) + " at " + to_string(self_) + ": " + conflict);
     }
-    for_each_link(partners, [&](Link &link) { link.add_producer(&op); });
+    near_ = true;
+    for_each_link(partners, [&](Link &link) {
+        near_ = near_ && link.round_trip() < kLongPath;
+        link.add_producer(&op);
+    });
     announce(op, partners);  // and the first data with it, in one system call
 
     const auto found = early_.find(id);
@@ -116,7 +121,7 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     for (const auto &chunk : early.chunks) {
         chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
         chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
-        receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload);
+        (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload);  // checked when it came
     }
 }
 
@@ -168,34 +173,40 @@ Intake Engine::intake(Link &link, const FrameHeader &header) {
     return op.intake(header);
 }
 
-void Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
-    if (header.epoch != epoch_.value) return;
-    if (header.kind == FrameKind::op_open) return receive_opening(link, header, payload);
+bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    if (header.epoch != epoch_.value) return true;
+    if (header.kind == FrameKind::op_open) {
+        receive_opening(link, header, payload);
+        return true;
+    }
     switch (known(header.op())) {
-    case Known::ended: return;
+    case Known::ended: return true;
     case Known::running: return receive_chunk(link, header, payload, keep);
     case Known::early: break;
     }
     link.eager_held += header.bytes;
     ++link.eager_frames_held;
     early_[header.op()].chunks.push_back({link.shared_from_this(), header, keep});
+    return true;
 }
 
-void Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
     Operation &op = *ops_.at(header.op());
-    if ((op.reported && !op.finished()) || header.offset != op.fingerprint()) return;
+    if ((op.reported && !op.finished()) || header.offset != op.fingerprint()) return true;
     if (const char *why = op.objection(link.other(), header)) {  // possible only for what came early, and for duplicates
         PCCL_LOG_WARN("%s sent %s", to_string(link.other()).c_str(), why);
-        return;
+        return true;
     }
     if (header.kind == FrameKind::direct_chunk) op.posted_at(link);
-    const bool finished = op.receive(header, payload, keep);
+    const Received received = op.receive(header, payload, keep);
+    if (received == Received::damaged) return false;
     Link *next = header.kind == FrameKind::direct_chunk ? &link : links_.up(ring_[(rank_ + 1) % ring_.size()]);
     if (next) next->kick();
-    if (finished && !op.reported) {
+    if (received == Received::last && !op.reported) {
         op.reported = true;
         host_.op_finished(op.id());
     }
+    return true;
 }
 
 void Engine::receive_opening(Link &link, const FrameHeader &header, const std::byte *payload) {

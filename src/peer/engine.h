@@ -29,8 +29,12 @@ public:
     /// After it nothing of the operation's buffers is touched.
     void end(const OpId &id, bool committed);
 
+    /// An operation is on its way, and its partners are near: what it waits for takes less than a thread's sleep and waking up.
+    bool expects_soon() const { return near_ && !ops_.empty(); }
+
     Intake intake(Link &link, const wire::FrameHeader &header);
-    void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    /// False: its checksum is wrong.
+    bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
 
 private:
     /// What came for an operation that is not posted here yet.
@@ -47,7 +51,7 @@ private:
     enum class Known { running, ended, early };
     Known known(const OpId &id) const;
     Intake intake_early(Link &link, const wire::FrameHeader &header);
-    void receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void compare(Operation &op, PeerId other, const wire::Fingerprint &theirs);
     std::string overlap(const ReduceRequest &request) const;
@@ -64,6 +68,7 @@ private:
     std::vector<PeerId> ring_;
     std::size_t rank_ = 0;
     bool full_mesh_ = false;
+    bool near_ = false;  ///< the partners of the last operation
     std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;
     std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch

@@ -7,9 +7,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-
 #include <asio/post.hpp>
 
 #include "kernel/hash.h"
@@ -21,9 +18,6 @@ using wire::kFrameHeaderBytes;
 
 namespace {
 
-/// Unacknowledged data for longer than this breaks the lane: the path is dead although no reset came.
-constexpr unsigned kUserTimeoutMs = 20'000;
-
 std::byte *drain_buffer(std::size_t size) {
     thread_local std::unique_ptr<std::byte[]> buffer(new std::byte[size]);
     return buffer.get();
@@ -33,17 +27,11 @@ bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
 }  // namespace
 
-Lane::Lane(asio::ip::tcp::socket socket, LaneHandler &handler)
-    : socket_(std::move(socket)), handler_(&handler), staging_(new std::byte[kStaging]) {
+Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler)
+    : socket_(std::move(socket)), round_trip_(round_trip), handler_(&handler), staging_(new std::byte[kStaging]) {
     asio::error_code ignored;
     socket_.non_blocking(true, ignored);
-    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-    ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof kUserTimeoutMs);
     const auto endpoint = socket_.remote_endpoint(ignored);
-    if (!ignored && endpoint.address().is_loopback()) {
-        // Nothing is lost inside one machine: pacing (bbr, where it is the default) only costs time.
-        ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
-    }
     if (!ignored) remote_ = endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
 }
 
@@ -111,9 +99,11 @@ void Lane::read_some() {
                 parts[used++] = {drain_buffer(kDrain), payload_room};
             }
         }
-        // Staging is empty or holds less than a header, at its front.
+        // Staging is empty or holds less than a header, at its front. Behind bulk comes more bulk, most likely: only its header is
+        // staged, and its payload need not be copied from here.
         const bool drains_part = in_payload_ && received_ + payload_room < header_.bytes;
-        if (!drains_part) parts[used++] = {staging_.get() + staged_end_, kStaging - staged_end_};
+        const std::size_t stage = in_payload_ && header_.bytes >= kBulk ? kFrameHeaderBytes : kStaging;
+        if (!drains_part) parts[used++] = {staging_.get() + staged_end_, stage - staged_end_};
         const ssize_t got = ::readv(socket_.native_handle(), parts, used);
         if (got == 0) return fail("connection closed");
         if (got < 0) {
@@ -192,11 +182,11 @@ bool Lane::finish_payload() {
     in_payload_ = false;
     const Intake intake = std::exchange(intake_, {});
     if (intake.action != Intake::Action::take) return true;
-    if (header_.bytes > 0 && kernel::checksum(intake.into, header_.bytes) != header_.checksum) {
+    const bool damaged = !intake.taker_checks && header_.bytes > 0 && kernel::checksum(intake.into, header_.bytes) != header_.checksum;
+    if (damaged || !handler_->on_frame(*this, header_, intake.into, intake.keep)) {
         fail("a frame with a wrong checksum");
         return false;
     }
-    handler_->on_frame(*this, header_, intake.into, intake.keep);
     return !closed_;
 }
 

@@ -13,6 +13,7 @@
 
 #include <asio/ip/tcp.hpp>
 
+#include "base/time.h"
 #include "wire/frame.h"
 
 namespace pccl::peer {
@@ -37,6 +38,7 @@ struct Intake {
     Buffer keep;                  ///< keeps `into` alive if set
     const void *owner = nullptr;  ///< for detach()
     std::string why;              ///< reject
+    bool taker_checks = false;    ///< take: on_frame() compares the checksum, while it works on the payload
 
     static Intake reject(std::string why) { return {Action::reject, nullptr, nullptr, nullptr, std::move(why)}; }
     static Intake hold() { return {Action::hold, nullptr, nullptr, nullptr, {}}; }
@@ -47,8 +49,9 @@ public:
     virtual ~LaneHandler() = default;
     /// A header arrived and its checksum is right. `hold`: ask again after resume().
     virtual Intake on_header(Lane &lane, const wire::FrameHeader &header) = 0;
-    /// A payload that was taken arrived whole and its checksum is right.
-    virtual void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// A payload that was taken arrived whole, and its checksum is right unless Intake::taker_checks left that to be found out here.
+    /// False: it is wrong; the lane fails.
+    virtual bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     /// The next frame to send, if there is one. The header's checksum of itself is filled in by the lane.
     virtual bool next_frame(Lane &lane, OutFrame &frame) = 0;
     /// The connection is of no more use. The lane does nothing from then on. Never called from within another call.
@@ -57,7 +60,8 @@ public:
 
 class Lane : public std::enable_shared_from_this<Lane> {
 public:
-    Lane(asio::ip::tcp::socket socket, LaneHandler &handler);
+    /// `round_trip`: of the path, as far as it is known.
+    Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler);
 
     /// Begins to read. Call once.
     void start();
@@ -69,12 +73,14 @@ public:
     void close();
     void set_handler(LaneHandler &handler) { handler_ = &handler; }
     std::string remote() const { return remote_; }
+    Duration round_trip() const { return round_trip_; }
 
     /// Lets go of memory that belongs to `owner`: what is half sent from it is copied, what is half received into it is drained.
     void detach(const void *owner);
 
 private:
     static constexpr std::size_t kStaging = 16 << 10;
+    static constexpr std::size_t kBulk = 32 << 10;
     static constexpr std::size_t kDrain = 64 << 10;
     static constexpr std::size_t kReadBudget = 4 << 20;   ///< bytes before other lanes get their turn
     static constexpr std::size_t kGather = 8;             ///< frames in one system call
@@ -91,6 +97,7 @@ private:
     void restart_reading();
 
     asio::ip::tcp::socket socket_;
+    Duration round_trip_;
     LaneHandler *handler_;  ///< null once closed by it
     std::string remote_;
     bool closed_ = false;

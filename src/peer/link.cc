@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "kernel/hash.h"
 #include "peer/endpoint.h"
+#include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
 
@@ -26,22 +27,24 @@ OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
     return frame;
 }
 
-Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, Duration connect_timeout)
+Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options)
     : io_(io), owner_(owner), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
-      dials_(how.dial), connect_timeout_(connect_timeout), timer_(io) {}
+      dials_(how.dial), options_(options), timer_(io) {}
 
 void Link::dial() {
-    timer_.expires_after(connect_timeout_);
+    timer_.expires_after(options_.connect_timeout);
     timer_.async_wait([self = shared_from_this()](const asio::error_code &error) {
-        if (!error && !self->up_) self->fail("no answer from " + to_string(self->address_) + " within " + to_string(self->connect_timeout_));
+        if (!error && !self->up_) self->fail("no answer from " + to_string(self->address_) + " within " + to_string(self->options_.connect_timeout));
     });
-    dialled_at_ = monotonic_now();
     dial_lane();
 }
 
 void Link::dial_lane() {
     auto socket = std::make_shared<asio::ip::tcp::socket>(io_);
     const auto endpoint = to_endpoint(address_);
+    asio::error_code failed;
+    socket->open(endpoint.protocol(), failed);  // connecting says why not
+    if (!failed) tune_before_connecting(socket->native_handle(), options_.congestion_control);
     socket->async_connect(endpoint, [self = shared_from_this(), socket](const asio::error_code &error) {
         if (self->closed_) return;
         if (error) {
@@ -49,7 +52,8 @@ void Link::dial_lane() {
             if (!self->up_) self->fail("cannot connect to " + to_string(self->address_) + ": " + error.message());
             return;
         }
-        self->dialled(std::make_shared<Lane>(std::move(*socket), *self));
+        const Duration round_trip = tune_connected(socket->native_handle(), self->options_.congestion_control);
+        self->dialled(std::make_shared<Lane>(std::move(*socket), round_trip, *self));
     });
 }
 
@@ -67,6 +71,7 @@ void Link::adopt(std::shared_ptr<Lane> lane) {
     greeting_due_.push_back(lane.get());
     if (!up_) {
         up_ = true;
+        round_trip_ = lane->round_trip();
         owner_.on_link_up(*this);
     }
     lane->kick();
@@ -80,7 +85,7 @@ void Link::on_accept(Lane &lane) {
     greeting_.erase(found);
     if (!up_) {
         up_ = true;
-        round_trip_ = (monotonic_now() - dialled_at_) / 2;  // connect and hello took one each
+        round_trip_ = lane.round_trip();
         timer_.cancel();
         for (std::size_t i = 1; i < wanted_lanes(); ++i) dial_lane();
         owner_.on_link_up(*this);
@@ -156,8 +161,8 @@ Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     return owner_.on_link_header(*this, header);
 }
 
-void Link::on_frame(Lane &, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
-    owner_.on_link_frame(*this, header, payload, keep);
+bool Link::on_frame(Lane &, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    return owner_.on_link_frame(*this, header, payload, keep);
 }
 
 bool Link::next_frame(Lane &lane, OutFrame &frame) {

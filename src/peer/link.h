@@ -18,6 +18,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "peer/lane.h"
+#include "peer/options.h"
 #include "wire/messages.h"
 
 namespace pccl::peer {
@@ -37,14 +38,15 @@ class LinkOwner {
 public:
     virtual ~LinkOwner() = default;
     virtual Intake on_link_header(Link &link, const wire::FrameHeader &header) = 0;
-    virtual void on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// As LaneHandler::on_frame.
+    virtual bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     virtual void on_link_up(Link &link) = 0;
     virtual void on_link_down(Link &link, const std::string &why) = 0;
 };
 
 class Link final : public LaneHandler, public std::enable_shared_from_this<Link> {
 public:
-    Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, Duration connect_timeout);
+    Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options);
 
     /// The dialling side: connects the first lane, then the others once that is accepted.
     void dial();
@@ -76,7 +78,7 @@ public:
 
 private:
     Intake on_header(Lane &lane, const wire::FrameHeader &header) override;
-    void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool next_frame(Lane &lane, OutFrame &frame) override;
     void on_lane_down(Lane &lane, const std::string &why) override;
 
@@ -93,9 +95,8 @@ private:
     SocketAddress address_;
     std::uint32_t lanes_asked_;
     bool dials_;
-    Duration connect_timeout_;
+    const Options &options_;
     asio::steady_timer timer_;
-    Time dialled_at_{};
     Duration round_trip_{};
 
     bool up_ = false;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "peer/endpoint.h"
+#include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
 
@@ -39,6 +40,7 @@ Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::e
     if (!error && endpoint.protocol() == asio::ip::tcp::v6()) {
         acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
     }
+    if (!error) tune_before_connecting(acceptor.native_handle(), options_.congestion_control);
     if (!error) acceptor.bind(endpoint, error);
     if (!error) acceptor.listen(1024, error);
     if (!error) return {};
@@ -48,6 +50,9 @@ Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::e
 }
 
 Status LinkTable::listen() {
+    if (!options_.congestion_control.empty()) {
+        if (auto offered = check_congestion_control(options_.congestion_control); !offered) return offered;
+    }
     std::vector<asio::ip::address> addresses;
     if (options_.listen_host.empty()) {
         addresses = {asio::ip::address_v6::any(), asio::ip::address_v4::any()};  // the second where there is no IPv6
@@ -88,7 +93,8 @@ void LinkTable::accept() {
             strangers_.front().lane->close();
             strangers_.pop_front();
         }
-        auto lane = std::make_shared<Lane>(std::move(socket), *this);
+        const Duration round_trip = tune_connected(socket.native_handle(), options_.congestion_control);
+        auto lane = std::make_shared<Lane>(std::move(socket), round_trip, *this);
         strangers_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
         lane->start();
         accept();
@@ -120,7 +126,7 @@ void LinkTable::make(const wire::OpenLink &how) {
     drop(how.other);
     const PeerId from = how.dial ? self_ : how.other, to = how.dial ? how.other : self_;
     const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
-    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_.connect_timeout);
+    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_);
     links_[how.other] = link;
     if (how.dial) return link->dial();
     for (auto it = strangers_.begin(); it != strangers_.end();) {
@@ -166,9 +172,9 @@ Intake LinkTable::on_header(Lane &lane, const FrameHeader &header) {
     return {Intake::Action::take, stranger->payload.get(), stranger->payload, nullptr, ""};
 }
 
-void LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &) {
+bool LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &) {
     const auto stranger = find(lane);
-    if (stranger == strangers_.end()) return;
+    if (stranger == strangers_.end()) return true;
     wire::LinkHello hello;
     wire::Reader read(std::span(payload, header.bytes));
     read(hello);
@@ -176,10 +182,11 @@ void LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *paylo
         PCCL_LOG_WARN("connection from %s refused: a malformed hello", lane.remote().c_str());
         lane.close();
         strangers_.erase(stranger);
-        return;
+        return true;
     }
     stranger->hello = hello;
     introduce(stranger);
+    return true;
 }
 
 /// Gives a stranger that has said hello to the link it means. False: it stays, or it was refused.

@@ -54,7 +54,7 @@ private:
     };
 
     Intake on_header(Lane &lane, const wire::FrameHeader &header) override;
-    void on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool next_frame(Lane &, OutFrame &) override { return false; }
     void on_lane_down(Lane &lane, const std::string &why) override;
 

@@ -10,6 +10,13 @@
 
 namespace pccl::peer {
 
+/// What a chunk brought.
+enum class Received {
+    part,
+    last,     ///< the whole result is held
+    damaged,  ///< its checksum is wrong; found by an operation whose intake said that it checks
+};
+
 class Operation : public Producer {
 public:
     /// `request` outlives the operation. `fingerprint` goes with every chunk, so that chunks of callers who disagree never meet.
@@ -24,8 +31,8 @@ public:
     virtual const char *objection(PeerId from, const wire::FrameHeader &header) const = 0;
     /// Where the payload of a chunk goes to which there is no objection.
     virtual Intake intake(const wire::FrameHeader &header) = 0;
-    /// The payload of such a chunk is whole. True: the whole result is held.
-    virtual bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// The payload of such a chunk is here.
+    virtual Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     virtual bool finished() const = 0;
     /// The other side of the link has posted the operation: bulk may flow to it.
     virtual void posted_at(Link &link) = 0;

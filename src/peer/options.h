@@ -18,6 +18,7 @@ struct Options {
     std::uint16_t port_first = 48149;
     std::uint16_t port_last = 49172;       ///< inclusive: the first and 1023 more
     HostPort advertise;                    ///< empty host: as the master sees this peer; port 0: the listening port
+    std::string congestion_control;        ///< of data connections; "": chosen by the path
     Duration connect_timeout = std::chrono::seconds(5);
 };
 

@@ -1,5 +1,6 @@
 #include "peer/ring_op.h"
 
+#include "kernel/checked.h"
 #include "kernel/hash.h"
 #include "kernel/quantize.h"
 #include "kernel/reduce.h"
@@ -71,33 +72,33 @@ Intake RingOp::intake(const FrameHeader &header) {
     // A partial result goes to its place only where scratch is crowded; at the owner it is used up at once.
     if (fits && (final || (pool_.crowded() && header.index != plan_.own_block()))) {
         save(chunk, span);
-        return {Intake::Action::take, request_.recv + span.begin * element_bytes_, nullptr, this, ""};
+        Intake take{Intake::Action::take, request_.recv + span.begin * element_bytes_, nullptr, this, ""};
+        take.taker_checks = !final;
+        return take;
     }
     Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
     take.into = take.keep.get();
+    take.taker_checks = !final && !quantized();
     return take;
 }
 
-bool RingOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+Received RingOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
     const std::size_t chunk = chunk_index(header);
     const Span span = plan_.chunk(header.index, header.aux);
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
     if (header.kind == FrameKind::gather_chunk) {
-        if (marks_[chunk] & kFinalIn) return false;
+        if (marks_[chunk] & kFinalIn) return Received::part;
         take_final(header, span, payload, keep);
     } else {
-        if (marks_[chunk] & kPartialIn) return false;
+        if (marks_[chunk] & kPartialIn) return Received::part;
         marks_[chunk] |= kPartialIn;
-        if (header.index != plan_.own_block()) {
-            combine_and_forward(header, span, payload, keep);
-            return false;
-        }
+        if (header.index != plan_.own_block()) return combine_and_forward(header, span, payload, keep) ? Received::part : Received::damaged;
         if (quantized()) complete_quantized(header, span, payload, keep);
-        else complete_block_chunk(header, span, payload, keep);
+        else if (!complete_block_chunk(header, span, payload)) return Received::damaged;
     }
     marks_[chunk] |= kFinalIn;
     ++finals_;
-    return finished();
+    return finished() ? Received::last : Received::part;
 }
 
 void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep) {
@@ -117,7 +118,8 @@ std::byte *RingOp::temporary() {
     return temporary_.get();
 }
 
-void RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
+/// False: what came was damaged.
+bool RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
     const auto &what = request_.what;
     const std::byte *mine = own(chunk_index(header), span.begin);
     FrameHeader out = header;
@@ -126,7 +128,8 @@ void RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte
         kernel::dequantize_combine(what.quantization, what.type, what.op, values, payload, mine, span.count);
         kernel::quantize(what.quantization, what.type, payload, values, span.count);
         out.checksum = kernel::checksum(payload, header.bytes);
-        return forward(out, header.hop + 1u, payload, header.bytes, keep);
+        forward(out, header.hop + 1u, payload, header.bytes, keep);
+        return true;
     }
     const bool input = header.hop == 0;
     const std::size_t bytes = span.count * accumulator_bytes_;
@@ -136,26 +139,29 @@ void RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte
         held = pool_.get(bytes);
         result = held.get();
     }
-    kernel::combine({what.type, what.op, input, true}, result, payload, mine, span.count);
-    out.checksum = kernel::checksum(result, bytes);
+    const auto seals = kernel::combine_checked({what.type, what.op, input, true}, result, payload, mine, span.count);
+    if (seals.in != header.checksum) return false;
+    out.checksum = seals.out;
     forward(out, header.hop + 1u, result, bytes, std::move(held));
+    return true;
 }
 
-void RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byte *payload, const Buffer &) {
+/// False: what came was damaged.
+bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byte *payload) {
     const auto &what = request_.what;
     const std::size_t chunk = chunk_index(header);
     save(chunk, span);
     const std::byte *mine = own(chunk, span.begin);
     std::byte *final = request_.recv + span.begin * element_bytes_;
-    const bool same = accumulator_ == what.type;
-    std::byte *sum = same ? final : temporary();
-    kernel::combine({what.type, what.op, header.hop == 0, true}, sum, payload, mine, span.count);
-    kernel::finish(what.type, what.op, final, sum, span.count, static_cast<std::uint32_t>(plan_.members()));
+    const kernel::Combine how{what.type, what.op, header.hop == 0, true};
+    const auto seals =
+        kernel::combine_and_finish_checked(how, final, payload, mine, span.count, static_cast<std::uint32_t>(plan_.members()));
+    if (seals.in != header.checksum) return false;
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
-    const std::size_t bytes = span.count * element_bytes_;
-    out.checksum = kernel::checksum(final, bytes);
-    forward(out, 0, final, bytes, nullptr);
+    out.checksum = seals.out;
+    forward(out, 0, final, span.count * element_bytes_, nullptr);
+    return true;
 }
 
 void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {

@@ -21,7 +21,7 @@ public:
 
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
-    bool receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return finals_ == total_chunks_; }
     void posted_at(Link &link) override;
@@ -37,8 +37,8 @@ private:
     const std::byte *own(std::size_t chunk, std::size_t element) const;
     void save(std::size_t chunk, collective::Span span);
     void forward(const wire::FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep);
-    void combine_and_forward(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
-    void complete_block_chunk(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
+    bool combine_and_forward(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
+    bool complete_block_chunk(const wire::FrameHeader &header, collective::Span span, std::byte *payload);
     void complete_quantized(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
     void take_final(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
     bool inject(OutFrame &frame);

@@ -20,6 +20,9 @@ namespace {
 /// How often the protocol is asked whether something is due; its finest deadline is a tenth of a second.
 constexpr Duration kTick = std::chrono::milliseconds(25);
 
+/// Tries before the I/O thread sleeps where something is expected soon; other threads have the core meanwhile, if they want it.
+constexpr int kTriesBeforeSleep = 100;
+
 PeerOptions peer_options(const Options &options) {
     PeerOptions result;
     result.group = options.group;
@@ -44,7 +47,7 @@ Runtime::Runtime(const Options &options)
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
         pthread_setname_np(pthread_self(), "pccl-io");
         tick();
-        io_.run();
+        serve();
     });
 }
 
@@ -122,6 +125,21 @@ World Runtime::world() const {
 }
 
 // --------------------------------------------------------------------------------------------------------------- I/O thread --
+
+void Runtime::serve() {
+    int idle = 0;
+    while (!io_.stopped()) {
+        if (io_.poll() > 0) {
+            idle = 0;
+        } else if (idle < kTriesBeforeSleep && engine_.expects_soon()) {
+            ++idle;
+            std::this_thread::yield();
+        } else {
+            io_.run_one();
+            idle = 0;
+        }
+    }
+}
 
 void Runtime::tick() {
     const bool blocked = std::ranges::any_of(calls_, [](const auto &entry) {
@@ -250,10 +268,11 @@ Intake Runtime::on_link_header(Link &link, const wire::FrameHeader &header) {
     return engine_.intake(link, header);
 }
 
-void Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) {
-    if (StateTransfer::handles(header.kind)) return transfer_.receive(link, header, payload, keep);
-    if (Prober::handles(header.kind)) return prober_.receive(link, header);
-    engine_.receive(link, header, payload, keep);
+bool Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    if (StateTransfer::handles(header.kind)) transfer_.receive(link, header, payload, keep);
+    else if (Prober::handles(header.kind)) prober_.receive(link, header);
+    else return engine_.receive(link, header, payload, keep);
+    return true;
 }
 
 void Runtime::on_link_up(Link &link) { feed(LinkEvent{link.other(), link.attempt(), true, ""}); }

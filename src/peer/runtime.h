@@ -76,10 +76,11 @@ private:
     void finish(protocol::CallId id, const protocol::Complete &complete);
     void drop_link(PeerId other);
     void tick();
+    void serve();
     void ended(pcclResult_t code, const std::string &why);
 
     Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
-    void on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     void on_link_up(Link &link) override;
     void on_link_down(Link &link, const std::string &why) override;
     void op_finished(const OpId &op) override;

@@ -352,6 +352,25 @@ TEST_F(Connected, CallsAfterTheMasterHasGoneAreMasterConnectionFailed) {
     EXPECT_STRNE(pcclGetLastError(), "");
 }
 
+TEST(CongestionControl, ThatTheSystemDoesNotOfferFailsTheConnectionInWords) {
+    World world;
+    pcclCommConfig_t config{};
+    ASSERT_EQ(pcclCommConfigInit(&config), pcclSuccess);
+    const std::string master = "127.0.0.1:" + std::to_string(world.master_port());
+    config.master_address = master.c_str();
+    for (const char *name : {"no-such-control", "reno"}) {
+        config.congestion_control = name;
+        pcclComm_t *comm = nullptr;
+        ASSERT_EQ(pcclCreateCommunicatorWithConfig(&config, &comm), pcclSuccess) << pcclGetLastError();
+        const bool offered = std::string(name) == "reno";
+        EXPECT_EQ(pcclConnect(comm), offered ? pcclSuccess : pcclInvalidArgument);
+        if (!offered) {
+            EXPECT_NE(std::string(pcclGetLastError()).find(name), std::string::npos) << pcclGetLastError();
+        }
+        EXPECT_EQ(pcclDestroyCommunicator(comm), pcclSuccess);
+    }
+}
+
 TEST(Master, LifeCycleMisuseIsInvalidUsage) {
     pcclMasterConfig_t config{};
     ASSERT_EQ(pcclMasterConfigInit(&config), pcclSuccess);

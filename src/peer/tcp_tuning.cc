@@ -1,0 +1,79 @@
+#include "peer/tcp_tuning.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+
+namespace pccl::peer {
+
+namespace {
+
+/// Unacknowledged data for longer than this breaks the connection: the path is dead although no reset came.
+constexpr unsigned kUserTimeoutMs = 20'000;
+
+bool set_congestion_control(int socket, const std::string &name) {
+    return ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
+}
+
+/// The `which`-th number in a file of the kernel's settings; 0 if it cannot be read.
+long setting(const char *path, int which) {
+    std::ifstream file(path);
+    long value = 0;
+    for (int i = 0; i <= which; ++i) {
+        if (!(file >> value)) return 0;
+    }
+    return value;
+}
+
+/// The largest send buffer that can be asked for, if it is more than the kernel's own tuning would come to; else 0.
+int send_buffer() {
+    static const int size = [] {
+        const long asked = setting("/proc/sys/net/core/wmem_max", 0);  // the kernel gives twice as much
+        const long tuned = setting("/proc/sys/net/ipv4/tcp_wmem", 2);
+        return 2 * asked > tuned ? static_cast<int>(std::min(asked, 64L << 20)) : 0;
+    }();
+    return size;
+}
+
+}  // namespace
+
+Status check_congestion_control(const std::string &name) {
+    const int socket = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const int probe = socket >= 0 ? socket : ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (probe < 0) return {};
+    const bool known = set_congestion_control(probe, name);
+    const int error = errno;
+    ::close(probe);
+    if (known) return {};
+    std::string offered;
+    std::getline(std::ifstream("/proc/sys/net/ipv4/tcp_available_congestion_control"), offered);
+    return Error{pcclInvalidArgument, "congestion control '" + name + "' is not to be had here (" + std::strerror(error) +
+                                          ")" + (offered.empty() ? "" : "; this system offers: " + offered)};
+}
+
+void tune_before_connecting(int socket, const std::string &congestion_control) {
+    if (!congestion_control.empty()) (void)set_congestion_control(socket, congestion_control);
+    else if (!set_congestion_control(socket, "cubic")) (void)set_congestion_control(socket, "reno");
+}
+
+Duration tune_connected(int socket, const std::string &congestion_control) {
+    const int on = 1;
+    ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    ::setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof kUserTimeoutMs);
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return {};
+    const Duration round_trip = std::chrono::microseconds(info.tcpi_rtt);
+    if (round_trip < kLongPath) return round_trip;
+    if (congestion_control.empty()) (void)set_congestion_control(socket, "bbr");
+    const int bytes = send_buffer();
+    if (bytes > 0) ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    return round_trip;
+}
+
+}  // namespace pccl::peer
