@@ -144,13 +144,28 @@ void add_quantizations() {
     for (const Quant algorithm : {Quant::min_max, Quant::zero_point_scale})
         for (const Type operand : {Type::f32, Type::f16, Type::bf16, Type::f64})
             for (const Type to : {Type::u8, Type::i16}) {
-                const Quantization how{algorithm, to};
+                const Quantization how{algorithm, to, 0, {}};
                 const std::string suffix = std::string(algorithm == Quant::min_max ? "_min_max/" : "_zero_point/") +
                                            kTypeNames[static_cast<int>(operand)] + "_" + kTypeNames[static_cast<int>(to)];
                 add("quantize" + suffix, bench_quantize, Step::quantize, how, operand);
                 add("dequantize" + suffix, bench_quantize, Step::dequantize, how, operand);
                 add("dequantize_combine" + suffix, bench_quantize, Step::combine, how, operand);
             }
+}
+
+void add_block_scales() {
+    for (const Type operand : {Type::f32, Type::bf16, Type::f64})
+        for (const Type to : {Type::i8, Type::i4})
+            for (const Scale scale : {Scale::floating, Scale::power_of_two})
+                for (const std::uint16_t block : {std::uint16_t{32}, std::uint16_t{128}}) {
+                    const Quantization how{Quant::block_scale, to, block, scale};
+                    const std::string suffix = std::string("_block_scale/") + kTypeNames[static_cast<int>(operand)] + "_" +
+                                               (to == Type::i8 ? "i8" : "i4") + (scale == Scale::floating ? "_float" : "_power") +
+                                               std::to_string(block);
+                    add("quantize" + suffix, bench_quantize, Step::quantize, how, operand);
+                    add("dequantize" + suffix, bench_quantize, Step::dequantize, how, operand);
+                    add("dequantize_combine" + suffix, bench_quantize, Step::combine, how, operand);
+                }
 }
 
 bool choose_target(const char *name) {
@@ -176,6 +191,7 @@ int main(int argc, char **argv) {
     add("checksum", bench_checksum);
     add_reductions();
     add_quantizations();
+    add_block_scales();
     benchmark::Initialize(&argc, argv);
     benchmark::RunSpecifiedBenchmarks();
     return 0;

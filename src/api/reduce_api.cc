@@ -44,7 +44,7 @@ Status check(const pcclReduceDescriptor_t &d) {
     if (!within(q.quantized_datatype, kernel::kTypes)) {
         return invalid("descriptor->quantization_options.quantized_datatype is no element type");
     }
-    if (!kernel::can_quantize(type, static_cast<kernel::Type>(q.quantized_datatype))) {
+    if (!kernel::can_quantize(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype))) {
         return invalid("quantization takes float16, bfloat16, float and double to 8- and 16-bit integers, nothing else");
     }
     return {};

@@ -9,6 +9,7 @@
 #endif
 
 #include "kernel/lanes-inl.h"
+#include "kernel/types.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
@@ -94,6 +95,21 @@ struct Float16 {
 };
 
 #endif
+
+/// Whole buffers of f16 or bf16 to float32, and back.
+HWY_INLINE void widen_floats(Type from, void *out, const void *in, std::size_t count) {
+    if (from == Type::f16)
+        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return Float16::widen(v); });
+    else
+        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::widen(v); });
+}
+
+HWY_INLINE void narrow_floats(Type to, void *out, const void *in, std::size_t count) {
+    if (to == Type::f16)
+        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return Float16::narrow(v); });
+    else
+        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::narrow(v); });
+}
 
 }  // namespace pccl::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -8,6 +8,7 @@
 
 #include <bit>
 
+#include "kernel/block_scale.h"
 #include "kernel/combine-inl.h"
 #include "kernel/half-inl.h"
 #include "kernel/quantize-inl.h"
@@ -21,20 +22,6 @@ namespace pccl::kernel::HWY_NAMESPACE {
 /// Elements of one block, or their packed form, where a caller's buffer will not do.
 template <class C> struct BlockBuffer { alignas(64) C values[kQuantBlock]; };
 template <class U, class C> struct PackedBuffer { std::uint8_t bytes[sizeof(Range<C>) + kQuantBlock * sizeof(U)]; };
-
-HWY_INLINE void widen_floats(Type from, void *out, const void *in, std::size_t count) {
-    if (from == Type::f16)
-        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return Float16::widen(v); });
-    else
-        map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::widen(v); });
-}
-
-HWY_INLINE void narrow_floats(Type to, void *out, const void *in, std::size_t count) {
-    if (to == Type::f16)
-        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return Float16::narrow(v); });
-    else
-        map(Halves(), Floats(), out, in, count, [](auto v) HWY_ATTR { return BFloat16::narrow(v); });
-}
 
 /// `in` holds elements of type `from`: C, or a 16-bit float where C is float.
 template <class U, class C> void pack(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
@@ -164,28 +151,34 @@ const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint
 }  // namespace
 
 std::size_t packed_bytes(Quantization how, Type operand, std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_bytes(how, operand, count);
     const std::size_t blocks = count / kQuantBlock + (count % kQuantBlock != 0);
     return blocks * 2 * size_of(compute_type(operand)) + count * size_of(how.type);
 }
 
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_pack(how, compute_type(operand), out, in, count);
     HWY_DYNAMIC_DISPATCH(pack_here)(how, compute_type(operand), bytes_at(out), bytes_at(in), count);
 }
 
 void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_pack(how, operand, out, in, count);
     HWY_DYNAMIC_DISPATCH(pack_here)(how, operand, bytes_at(out), bytes_at(in), count);
 }
 
 void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, compute_type(operand), out, packed, count);
     HWY_DYNAMIC_DISPATCH(unpack_here)(how, compute_type(operand), bytes_at(out), bytes_at(packed), count);
 }
 
 void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own,
                         std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_unpack_combine(how, operand, op, out, packed, own, count);
     HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
 }
 
 void dequantize_output(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, operand, out, packed, count);
     HWY_DYNAMIC_DISPATCH(unpack_here)(how, operand, bytes_at(out), bytes_at(packed), count);
 }
 

@@ -1,11 +1,12 @@
-// Packing of floating-point elements into 8- or 16-bit integers, per block of kQuantBlock elements with its own range in band.
+// Packing of floating-point elements into 4-, 8- or 16-bit integers, per block of elements with its own range or scale in band.
 //
 // Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
 // and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
-// Signs of zeros are not kept. `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
+// Signs of zeros are not kept. Rounding is to nearest even. `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
 // they are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
-// Layout. Blocks follow each other without padding, the last one with as many elements as are left:
+// Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as many
+// elements as are left:
 //
 //     C first; C second; codes of the block's elements         (all little endian)
 //
@@ -28,8 +29,24 @@
 //
 //     0.0 in a block comes back as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
 //
-// A value beyond C's largest finite number is that number. Where first or second is not finite, every value is the quiet NaN.
-// The sender rounds each element to the nearest u; the error is at most half a step, and the roundings above.
+// Where first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error is at
+// most half a step, and the roundings above.
+//
+// Layout of block_scale. Blocks have how.block elements, the last one as many as are left: first the scales of all blocks, then the
+// codes of all elements, without padding. Codes are signed: a byte each (i8), or two in a byte (i4), the first in its low half; the
+// upper half of a last odd one is 0. With m the block's largest magnitude and L = 127 or 7:
+//
+//       value = code * scale
+//
+//   floating: the scale is a C: m / L, but at least C's smallest normal number, or 0 for a block of zeros.
+//   power_of_two: the scale is 2^(E - 133) (i8) or 2^(E - 129) (i4) for C = f32, E a byte; 2^(E - 1029) or 2^(E - 1025) for C = f64, E
+//     two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller one is read as
+//     this) to 254 or 2046. A larger one says NaN.
+//
+// Where the floating scale is not finite, or E says NaN, every value of the block is the quiet NaN. The error is at most half of the
+// scale; for elements near C's largest number, that the largest scale's codes do not reach, one scale.
+//
+// With all of them, a value beyond C's largest finite number is that number.
 #pragma once
 
 #include "kernel/types.h"

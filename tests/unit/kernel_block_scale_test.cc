@@ -1,0 +1,322 @@
+// Quant::block_scale on every instruction set: against a plain reading of quantize.h, one element at a time; equal bytes everywhere;
+// blocks at the edges of what floats can hold; bytes that nobody would send.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernel/quantize.h"
+#include "kernel/reduce.h"
+#include "unit/kernel_reference.h"
+#include "unit/kernel_targets.h"
+
+namespace pccl::kernel {
+namespace {
+
+constexpr std::uint64_t kSeed = 88001;
+
+std::vector<Quantization> all_block_scales() {
+    std::vector<Quantization> all;
+    for (const Type type : {Type::i8, Type::i4})
+        for (const Scale scale : {Scale::floating, Scale::power_of_two})
+            for (std::uint16_t block = kMinScaleBlock; block <= kMaxScaleBlock; block = static_cast<std::uint16_t>(2 * block))
+                all.push_back({Quant::block_scale, type, block, scale});
+    return all;
+}
+
+std::string describe(Quantization how) {
+    return std::string(how.type == Type::i8 ? "i8" : "i4") + (how.scale == Scale::floating ? " floating " : " powers ") +
+           std::to_string(how.block);
+}
+
+template <class C> constexpr Type type_of = sizeof(C) == 8 ? Type::f64 : Type::f32;
+template <class C> constexpr int kLargestExponent = sizeof(C) == 8 ? 1023 : 127;
+
+long double largest_code(Quantization how) { return how.type == Type::i8 ? 127 : 7; }
+
+/// The scale that quantize.h prescribes for a block whose largest magnitude is m.
+template <class C> long double plain_scale(Quantization how, C m) {
+    using Number = std::numeric_limits<C>;
+    if (how.scale == Scale::floating) return m == 0 ? 0 : std::max(static_cast<C>(m / static_cast<C>(largest_code(how))), Number::min());
+    const int lowest = Number::min_exponent - 1, highest = kLargestExponent<C> - (how.type == Type::i8 ? 6 : 2);
+    int e = lowest;
+    while (e < highest && std::nearbyint(std::ldexp(static_cast<long double>(m), -e)) > largest_code(how))
+        ++e;
+    return std::ldexp(1.0L, e);
+}
+
+/// What comes back. Elements that lie on a tie, or as close to one as the rounding of a factor, may go either way with a floating scale.
+template <class C> void expect_block(Quantization how, const C *block, const C *back, std::size_t count) {
+    C m = 0;
+    for (std::size_t i = 0; i < count; ++i)
+        m = std::max(m, std::abs(block[i]));
+    const long double scale = plain_scale(how, m);
+    const long double top = std::numeric_limits<C>::max();
+    for (std::size_t i = 0; i < count; ++i) {
+        if (scale == 0) {
+            ASSERT_EQ(back[i], C(0));
+            continue;
+        }
+        const long double codes = static_cast<long double>(block[i]) / scale;
+        if (how.scale == Scale::power_of_two) {
+            const long double lowest = -largest_code(how) - 1;  // reached by no element but those near C's lowest
+            const long double code = std::clamp(std::nearbyint(codes), lowest, largest_code(how));
+            ASSERT_EQ(static_cast<long double>(back[i]), std::clamp(code * scale, -top, top)) << describe(how) << " " << i << ": " << block[i];
+        } else {
+            const long double error = std::abs(static_cast<long double>(back[i]) - block[i]) / scale;
+            ASSERT_LE(error, 0.5L + 300 * std::numeric_limits<C>::epsilon()) << describe(how) << " " << i << ": " << block[i] << " -> " << back[i];
+        }
+    }
+}
+
+template <class C> std::vector<std::uint8_t> packed(Quantization how, const C *values, std::size_t count) {
+    std::vector<std::uint8_t> bytes(packed_bytes(how, type_of<C>, count));
+    quantize(how, type_of<C>, bytes.data(), values, count);
+    return bytes;
+}
+
+template <class C> void expect_round_trip(Quantization how, const std::vector<C> &values) {
+    std::vector<std::uint8_t> first;
+    on_every_target([&](std::int64_t) {
+        const auto bytes = packed(how, values.data(), values.size());
+        if (first.empty()) first = bytes;
+        ASSERT_EQ(bytes, first) << describe(how) << " " << values.size();
+        std::vector<C> back(values.size());
+        dequantize(how, type_of<C>, back.data(), bytes.data(), values.size());
+        for (std::size_t i = 0; i < values.size(); i += how.block)
+            expect_block(how, values.data() + i, back.data() + i, std::min<std::size_t>(how.block, values.size() - i));
+    });
+}
+
+template <class C> std::vector<C> normal(std::size_t count, double deviation, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<double> distribution(0, deviation);
+    std::vector<C> values(count);
+    for (C &v : values)
+        v = static_cast<C>(distribution(random));
+    return values;
+}
+
+TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStepForEveryCount) {
+    for (const Quantization how : all_block_scales())
+        for (const std::size_t count : test_counts()) {
+            ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, normal<float>(count, 1, kSeed + count)));
+            if (count % 16 != 1) continue;
+            ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, normal<double>(count, 3, kSeed + count)));
+        }
+}
+
+template <class C> void expect_edges() {
+    using Number = std::numeric_limits<C>;
+    for (const C edge : {C(0), Number::denorm_min(), 77 * Number::denorm_min(), Number::min(), 126 * Number::min(), 128 * Number::min(), C(1e-30),
+                         C(127), C(127.5), C(127.49), C(7.5), C(63.75), C(1), C(1e30), Number::max() / 2, Number::max(), Number::lowest()})
+        for (const Quantization how : all_block_scales()) {
+            std::vector<C> values(700, C(0));
+            expect_round_trip(how, values);
+            for (std::size_t i = 0; i < values.size(); ++i)
+                values[i] = edge / static_cast<C>(1 + i % 97) * (i % 3 == 0 ? -1 : 1);
+            ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, values)) << edge;
+            values.assign(700, edge);
+            ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, values)) << edge;
+            values.assign(700, C(0));
+            values[650] = edge;  // a single outlier, in the last, shorter block
+            ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, values)) << edge;
+        }
+}
+
+TEST(KernelBlockScale, HoldsItsErrorForHugeTinySubnormalConstantAndOneSidedBlocks) {
+    expect_edges<float>();
+    expect_edges<double>();
+}
+
+TEST(KernelBlockScale, PowersOfTwoScaleExactly) {
+    const auto values = normal<float>(1000, 1, kSeed);
+    for (const Quantization how : all_block_scales()) {
+        if (how.scale != Scale::power_of_two) continue;
+        const auto scaled = [&](float by) {
+            std::vector<float> in = values, out(values.size());
+            for (float &v : in)
+                v *= by;
+            dequantize(how, Type::f32, out.data(), packed(how, in.data(), in.size()).data(), in.size());
+            for (float &v : out)
+                v /= by;
+            return out;
+        };
+        EXPECT_EQ(scaled(0x1p40f), scaled(1)) << describe(how);
+        EXPECT_EQ(scaled(0x1p-40f), scaled(1)) << describe(how);
+    }
+}
+
+TEST(KernelBlockScale, SmallIntegersAreExact) {
+    std::vector<float> values(512);
+    for (const Quantization how : all_block_scales()) {
+        const int top = static_cast<int>(largest_code(how));
+        for (std::size_t i = 0; i < values.size(); ++i)
+            values[i] = static_cast<float>(static_cast<int>(i) % (2 * top + 1) - top);
+        for (std::size_t i = 0; i < values.size(); i += 32)
+            values[i] = static_cast<float>(top);
+        std::vector<float> back(values.size());
+        dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), values.size());
+        EXPECT_EQ(back, values) << describe(how);
+    }
+}
+
+TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNot) {
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
+        for (const Quantization how : all_block_scales())
+            for (std::size_t where = 3; where < 1200; where += 101)
+                on_every_target([&](std::int64_t) {
+                    auto values = normal<float>(1200, 1, kSeed);
+                    values[where] = bad;
+                    std::vector<float> back(values.size());
+                    dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), values.size());
+                    for (std::size_t i = 0; i < back.size(); ++i)
+                        ASSERT_EQ(std::isnan(back[i]), i / how.block == where / how.block) << describe(how) << " " << i;
+                });
+}
+
+/// quantize.h's formulas for what came over the wire.
+template <class C> std::vector<C> plain_dequantize(Quantization how, const std::vector<std::uint8_t> &bytes, std::size_t count) {
+    const bool wide = sizeof(C) == 8;
+    const std::size_t blocks = (count + how.block - 1) / how.block;
+    const std::size_t size = how.scale == Scale::floating ? sizeof(C) : wide ? 2 : 1;
+    const C top = std::numeric_limits<C>::max();
+    std::vector<C> out;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint8_t *at = bytes.data() + i / how.block * size;
+        long double scale = 0;
+        bool nan = false;
+        if (how.scale == Scale::floating) {
+            const C wire = reference::read<C>(at);
+            nan = !std::isfinite(wire);
+            scale = wire;
+        } else {
+            const int digits = how.type == Type::i8 ? 6 : 2;
+            const int exponent = wide ? reference::read<std::uint16_t>(at) : *at;
+            nan = exponent > 2 * kLargestExponent<C>;
+            scale = std::ldexp(1.0L, std::max(exponent, digits + 1) - kLargestExponent<C> - digits);
+        }
+        const std::uint8_t *codes = bytes.data() + blocks * size;
+        int code = how.type == Type::i8 ? static_cast<std::int8_t>(codes[i]) : codes[i / 2] >> i % 2 * 4 & 0xF;
+        if (how.type == Type::i4 && code > 7) code -= 16;
+        const long double exact = std::clamp<long double>(code * scale, -static_cast<long double>(top), top);
+        out.push_back(nan ? reference::canonical(std::numeric_limits<C>::quiet_NaN()) : static_cast<C>(exact));
+    }
+    return out;
+}
+
+template <class C> void expect_any_bytes_read_alike() {
+    std::mt19937_64 random(kSeed + 5);
+    const auto all = all_block_scales();
+    for (int round = 0; round < 2000; ++round) {
+        const Quantization how = all[static_cast<std::size_t>(round) % all.size()];
+        const std::size_t count = 1 + random() % 700;
+        std::vector<std::uint8_t> bytes(packed_bytes(how, type_of<C>, count));
+        for (auto &b : bytes)
+            b = static_cast<std::uint8_t>(random() % 3 == 0 ? 0x80 | random() : random());
+        if (round % 3 == 0 && how.scale == Scale::floating) {
+            const auto odd = reference::elements(type_of<C>, 1, random);
+            std::memcpy(bytes.data(), odd.data(), sizeof(C));
+        }
+        const auto want = plain_dequantize<C>(how, bytes, count);
+        on_every_target([&](std::int64_t) {
+            std::vector<C> out(count);
+            dequantize(how, type_of<C>, out.data(), bytes.data(), count);
+            for (std::size_t i = 0; i < count; ++i)
+                ASSERT_TRUE(std::memcmp(&out[i], &want[i], sizeof(C)) == 0 || (out[i] == 0 && want[i] == 0))
+                    << describe(how) << " " << i << ": " << out[i] << ", not " << want[i];
+        });
+        if (testing::Test::HasFatalFailure()) return;
+    }
+}
+
+TEST(KernelBlockScale, AnyBytesUnpackAsDocumentedToFiniteValuesOrNan) {
+    expect_any_bytes_read_alike<float>();
+    expect_any_bytes_read_alike<double>();
+}
+
+TEST(KernelBlockScale, PackedBytesCountsScalesAndCodes) {
+    const Quantization bytes{Quant::block_scale, Type::i8, 32, Scale::floating}, nibbles{Quant::block_scale, Type::i4, 512, Scale::power_of_two};
+    EXPECT_EQ(packed_bytes(bytes, Type::f32, 0), 0u);
+    EXPECT_EQ(packed_bytes(bytes, Type::bf16, 1), 5u);
+    EXPECT_EQ(packed_bytes(bytes, Type::f32, 33), 8u + 33u);
+    EXPECT_EQ(packed_bytes(bytes, Type::f64, 32), 8u + 32u);
+    EXPECT_EQ(packed_bytes(nibbles, Type::f32, 513), 2u + 257u);
+    EXPECT_EQ(packed_bytes(nibbles, Type::f64, 512), 2u + 256u);
+}
+
+TEST(KernelBlockScale, OtherOperandTypesGoThroughTheComputeTypeAtAnyAlignment) {
+    std::mt19937_64 random(kSeed + 6);
+    for (const Quantization how : all_block_scales())
+        for (const Type operand : {Type::f16, Type::bf16, Type::f32, Type::f64})
+            for (const std::size_t count : {0, 1, 7, 257, 515, 1025}) {
+                const std::size_t offset = random() % 64;
+                const Type compute = compute_type(operand);
+                const auto in = reference::elements(operand, count, random);
+                on_every_target([&](std::int64_t) {
+                    Buffer from(in.size(), offset), wire(packed_bytes(how, operand, count), (offset * 5 + 1) % 64);
+                    Buffer wide(count * size_of(compute), (offset * 3 + 1) % 64), output(in.size(), (offset + 9) % 64);
+                    from.assign(in);
+                    quantize_input(how, operand, wire.data(), from.data(), count);
+                    dequantize(how, operand, wide.data(), wire.data(), count);
+                    dequantize_output(how, operand, output.data(), wire.data(), count);
+                    ASSERT_TRUE(wire.guards_hold() && wide.guards_hold() && output.guards_hold());
+                    Buffer narrowed(in.size()), combined(wide.size(), offset), sum(wide.size());
+                    finish(operand, Op::sum, narrowed.data(), wide.data(), count, 1);
+                    ASSERT_EQ(narrowed.contents(), output.contents()) << describe(how) << name_of(operand);
+                    dequantize_combine(how, operand, Op::sum, combined.data(), wire.data(), from.data(), count);
+                    combine({operand, Op::sum, false, true}, sum.data(), wide.data(), from.data(), count);
+                    ASSERT_EQ(combined.contents(), sum.contents()) << describe(how) << name_of(operand) << " " << count;
+                    ASSERT_TRUE(combined.guards_hold());
+                });
+            }
+}
+
+/// Relative L2 error of a mean over peers whose contributions are quantized once, and then the mean.
+double one_hop_error(Quantization how, std::size_t peers) {
+    constexpr std::size_t kCount = 262144;
+    std::vector<double> mean(kCount, 0), sum(kCount, 0);
+    std::vector<float> back(kCount);
+    for (std::size_t p = 0; p < peers; ++p) {
+        const auto values = normal<float>(kCount, 1, kSeed + p);
+        dequantize(how, Type::f32, back.data(), packed(how, values.data(), kCount).data(), kCount);
+        for (std::size_t i = 0; i < kCount; ++i) {
+            mean[i] += values[i] / static_cast<double>(peers);
+            sum[i] += back[i] / static_cast<double>(peers);
+        }
+    }
+    const std::vector<float> result(sum.begin(), sum.end());
+    dequantize(how, Type::f32, back.data(), packed(how, result.data(), kCount).data(), kCount);
+    double error = 0, norm = 0;
+    for (std::size_t i = 0; i < kCount; ++i) {
+        error += (back[i] - mean[i]) * (back[i] - mean[i]);
+        norm += mean[i] * mean[i];
+    }
+    return std::sqrt(error / norm);
+}
+
+TEST(KernelBlockScale, ErrorOfAMeanIsSmallAndDoesNotGrowWithThePeers) {
+    for (const Scale scale : {Scale::floating, Scale::power_of_two}) {
+        const Quantization bytes{Quant::block_scale, Type::i8, 32, scale}, nibbles{Quant::block_scale, Type::i4, 32, scale};
+        EXPECT_LE(one_hop_error(bytes, 8), 0.012);
+        EXPECT_LE(one_hop_error(nibbles, 8), 0.21);
+        const double spread = scale == Scale::floating ? 0.03 : 0.1;
+        EXPECT_NEAR(one_hop_error(bytes, 8) / one_hop_error(bytes, 2), 1, spread);
+        EXPECT_NEAR(one_hop_error(nibbles, 8) / one_hop_error(nibbles, 2), 1, spread);
+    }
+    EXPECT_LE(one_hop_error({Quant::block_scale, Type::i8, 32, Scale::floating}, 8), 0.008);
+}
+
+TEST(KernelBlockScale, RoundingHasNoBias) {
+    const auto values = normal<float>(262144, 1, kSeed);
+    std::vector<float> back(values.size());
+    for (const Quantization how : all_block_scales()) {
+        dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), values.size());
+        double bias = 0;
+        for (std::size_t i = 0; i < values.size(); ++i)
+            bias += static_cast<double>(back[i]) - values[i];
+        EXPECT_LT(std::abs(bias / 262144), how.type == Type::i8 ? 1e-4 : 1.5e-3) << describe(how);
+    }
+}
+
+}  // namespace
+}  // namespace pccl::kernel
