@@ -46,7 +46,8 @@ typedef enum pcclDataType_t {
     pcclFloat16 = 8,
     pcclBFloat16 = 9,
     pcclFloat = 10,
-    pcclDouble = 11
+    pcclDouble = 11,
+    pcclInt4 = 12 /**< signed, two in a byte: only as `quantized_datatype` */
 } pcclDataType_t;
 
 /** Where a tensor lives. pcclDeviceCuda needs a build with CUDA (see pcclGetBuildInfo). */
@@ -78,12 +79,21 @@ typedef enum pcclDistributionHint_t {
     pcclDistributionUniform = 2
 } pcclDistributionHint_t;
 
-/** How values are packed on the wire. Ranges are taken per block of 256 elements and travel beside the data. */
+/** How values are packed on the wire, in blocks of elements whose range or scale travels beside them: 256 of them, or with
+ * pcclQuantBlockScale as many as pcclReduceOptions_t says. */
 typedef enum pcclQuantizationAlgorithm_t {
     pcclQuantNone = 0,          /**< elements travel as they are */
     pcclQuantMinMax = 1,        /**< affine between each block's minimum and maximum */
-    pcclQuantZeroPointScale = 2 /**< scale and integer zero point: zero stays exactly zero where a block's range holds it */
+    pcclQuantZeroPointScale = 2, /**< scale and integer zero point: zero stays exactly zero where a block's range holds it */
+    pcclQuantBlockScale = 3 /**< symmetric, to pcclInt8 or pcclInt4: the largest magnitude of a small block is its largest code */
 } pcclQuantizationAlgorithm_t;
+
+/** What pcclQuantBlockScale multiplies a block's integers with. */
+typedef enum pcclQuantizationScale_t {
+    pcclScaleFloat = 0,     /**< a float (double for double operands): the smallest error */
+    pcclScalePowerOfTwo = 1 /**< a power of two: one byte (two for double operands), up to half as much error again, no rounding when
+                                 values are unpacked */
+} pcclQuantizationScale_t;
 
 /** Who sends what to whom in an all-reduce. One that cannot work where it was asked for gives way to the next that can, the same at
  * every member: pcclAlgorithmDirect to pcclAlgorithmOneHop to pcclAlgorithmRing. pcclReduceReport_t says which was taken. */
@@ -117,8 +127,8 @@ typedef struct pcclReduceOperandDescriptor_t {
     pcclDistributionHint_t distribution_hint;
 } pcclReduceOperandDescriptor_t;
 
-/** Zeroed: no quantization. `quantized_datatype` is an 8- or 16-bit integer type and counts only if `algorithm` is set; the
- * operand must then be a floating-point type. */
+/** Zeroed: no quantization. `quantized_datatype` is an 8- or 16-bit integer type (with pcclQuantBlockScale pcclInt8 or pcclInt4) and
+ * counts only if `algorithm` is set; the operand must then be a floating-point type. */
 typedef struct pcclQuantizationOptions_t {
     pcclDataType_t quantized_datatype;
     pcclQuantizationAlgorithm_t algorithm;
@@ -137,6 +147,8 @@ typedef struct pcclReduceDescriptor_t {
 typedef struct pcclReduceOptions_t {
     size_t struct_size; /**< sizeof(pcclReduceOptions_t), set by pcclReduceOptionsInit */
     pcclReduceAlgorithm_t algorithm;
+    uint32_t quantization_block; /**< elements that share a scale with pcclQuantBlockScale: 32, 64, 128, 256, 512; 0: 32. Else 0 */
+    pcclQuantizationScale_t quantization_scale; /**< with pcclQuantBlockScale */
 } pcclReduceOptions_t;
 
 /** How one all-reduce went. */

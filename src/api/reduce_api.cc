@@ -41,11 +41,12 @@ Status check(const pcclReduceDescriptor_t &d) {
     const auto &q = d.quantization_options;
     if (!within(q.algorithm, kernel::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
     if (q.algorithm == pcclQuantNone) return {};
-    if (!within(q.quantized_datatype, kernel::kTypes)) {
+    if (!within(q.quantized_datatype, kernel::kPackedTypes)) {
         return invalid("descriptor->quantization_options.quantized_datatype is no element type");
     }
     if (!kernel::can_quantize(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype))) {
-        return invalid("quantization takes float16, bfloat16, float and double to 8- and 16-bit integers, nothing else");
+        return invalid("quantization takes float16, bfloat16, float and double to 8- and 16-bit integers (pcclQuantBlockScale: to int8 and "
+                       "int4), nothing else");
     }
     return {};
 }
@@ -66,7 +67,28 @@ Result<pcclReduceOptions_t> complete(const pcclReduceOptions_t *options) {
     }
     std::memcpy(&whole, options, std::min(options->struct_size, sizeof whole));
     if (!within(whole.algorithm, wire::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
+    if (!within(whole.quantization_scale, kernel::kScales)) {
+        return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
+    }
     return whole;
+}
+
+/// Defaults are filled in here, so that a member that asks for them by name agrees with one that does not.
+Result<kernel::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
+    const bool in_blocks = q.algorithm == pcclQuantBlockScale;
+    const std::size_t block = options.quantization_block;
+    if (!in_blocks && block != 0) return invalid("options->quantization_block is set: it belongs to pcclQuantBlockScale");
+    if (block != 0 && !kernel::is_scale_block(block)) {
+        return invalid("options->quantization_block is " + std::to_string(block) + ", not 32, 64, 128, 256 or 512");
+    }
+    kernel::Quantization how;
+    if (q.algorithm == pcclQuantNone) return how;
+    how.algorithm = static_cast<kernel::Quant>(q.algorithm);
+    how.type = static_cast<kernel::Type>(q.quantized_datatype);
+    if (!in_blocks) return how;
+    how.block = static_cast<std::uint16_t>(block != 0 ? block : kernel::kDefaultScaleBlock);
+    how.scale = static_cast<kernel::Scale>(options.quantization_scale);
+    return how;
 }
 
 Result<ReduceRequest> to_request(const void *send, void *recv, const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
@@ -81,10 +103,9 @@ Result<ReduceRequest> to_request(const void *send, void *recv, const pcclReduceD
     request.what.type = static_cast<kernel::Type>(d.src_descriptor.datatype);
     request.what.op = static_cast<kernel::Op>(d.op);
     request.what.algorithm = static_cast<wire::Algorithm>(how->algorithm);
-    if (d.quantization_options.algorithm != pcclQuantNone) {
-        request.what.quantization = {static_cast<kernel::Quant>(d.quantization_options.algorithm),
-                                     static_cast<kernel::Type>(d.quantization_options.quantized_datatype)};
-    }
+    const auto quantization = to_quantization(d.quantization_options, *how);
+    if (!quantization) return quantization.error();
+    request.what.quantization = *quantization;
     return request;
 }
 

@@ -82,6 +82,11 @@ struct EnumLimit<kernel::Quant> {
     static constexpr unsigned value = kernel::kQuants;
 };
 
+template <>
+struct EnumLimit<kernel::Scale> {
+    static constexpr unsigned value = kernel::kScales;
+};
+
 /// Who sends what to whom in an operation. Values equal those of the C API.
 enum class Algorithm : std::uint8_t { automatic = 0, ring, direct, one_hop };
 inline constexpr int kAlgorithms = 4;
@@ -106,6 +111,8 @@ void visit(V &v, Fingerprint &m) {
     v(m.op);
     v(m.quantization.algorithm);
     v(m.quantization.type);
+    v(m.quantization.block);
+    v(m.quantization.scale);
     v(m.algorithm);
 }
 

@@ -30,7 +30,7 @@ enum class Strategy : std::uint8_t { enforce_popular = 0, receive_only, send_onl
 template <> struct EnumLimit<pcclResult_t> { static constexpr unsigned value = pcclStatusEnd_; };
 template <> struct EnumLimit<Call> { static constexpr unsigned value = 6; };
 template <> struct EnumLimit<Strategy> { static constexpr unsigned value = 3; };
-template <> struct EnumLimit<kernel::Type> { static constexpr unsigned value = kernel::kTypes; };
+template <> struct EnumLimit<kernel::Type> { static constexpr unsigned value = kernel::kPackedTypes; };
 
 // ------------------------------------------------------------------------------------------------------------ peer to master --
 

@@ -239,7 +239,7 @@ TEST_F(Connected, BadReduceArgumentsAreInvalidArgument) {
     d.src_descriptor.distribution_hint = static_cast<pcclDistributionHint_t>(3);
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d = valid_descriptor();
-    d.quantization_options.algorithm = static_cast<pcclQuantizationAlgorithm_t>(3);
+    d.quantization_options.algorithm = static_cast<pcclQuantizationAlgorithm_t>(4);
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d = valid_descriptor();
     d.count = SIZE_MAX / 2;
@@ -256,6 +256,15 @@ TEST_F(Connected, QuantizationOfOrToUnfitTypesIsInvalidArgument) {
     d.src_descriptor.datatype = pcclInt32;
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d = valid_descriptor();
+    for (const auto &[type, algorithm] : {std::pair{pcclUint8, pcclQuantBlockScale}, {pcclInt16, pcclQuantBlockScale}, {pcclInt4, pcclQuantMinMax},
+                                          {pcclInt4, pcclQuantZeroPointScale}, {static_cast<pcclDataType_t>(13), pcclQuantBlockScale}}) {
+        d.quantization_options = {type, algorithm};
+        EXPECT_EQ(reduce(), pcclInvalidArgument) << type;
+    }
+    for (const auto type : {pcclInt8, pcclInt4}) {
+        d.quantization_options = {type, pcclQuantBlockScale};
+        EXPECT_EQ(reduce(), pcclTooFewPeers) << type;
+    }
     d.quantization_options = {pcclDouble, pcclQuantNone};  // ignored
     EXPECT_EQ(reduce(), pcclTooFewPeers);
 }
@@ -270,6 +279,24 @@ TEST_F(Connected, BadOptionsAndReportsAreInvalidArgument) {
     EXPECT_EQ(reduce_with(), pcclInvalidArgument);
     EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("algorithm"));
     options.algorithm = static_cast<pcclReduceAlgorithm_t>(-1);
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    options.algorithm = pcclAlgorithmAuto;
+    options.quantization_block = 32;
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument) << "nothing is quantized in blocks";
+    d.quantization_options = {pcclInt8, pcclQuantMinMax};
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    d.quantization_options = {pcclInt8, pcclQuantBlockScale};
+    for (const std::uint32_t block : {0U, 32U, 64U, 128U, 256U, 512U}) {
+        options.quantization_block = block;
+        EXPECT_EQ(reduce_with(), pcclTooFewPeers) << block;
+    }
+    for (const std::uint32_t block : {1U, 16U, 48U, 1024U, 65568U}) {
+        options.quantization_block = block;
+        EXPECT_EQ(reduce_with(), pcclInvalidArgument) << block;
+        EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr(std::to_string(block)));
+    }
+    options.quantization_block = 0;
+    options.quantization_scale = static_cast<pcclQuantizationScale_t>(2);
     EXPECT_EQ(reduce_with(), pcclInvalidArgument);
     pcclReduceReport_t report{};
     EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclInvalidArgument);

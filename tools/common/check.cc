@@ -74,7 +74,10 @@ template <typename T> Reference reference(const Case &what) {
 /// Relative L2 error that quantization may cause: each of the ranks' contributions is rounded to one of 2^bits steps of its
 /// block's range (about 2 here, 1.5 for products), as is each partial sum.
 double allowed_relative_error(const Case &what) {
-    const double steps = size_of(what.quantization.quantized_datatype) == 1 ? 255 : 65535;
+    const pcclDataType_t to = what.packing.quantization.quantized_datatype;
+    double steps = to == pcclInt4 ? 15 : size_of(to) == 1 ? 255 : 65535;
+    // From the largest magnitude to its negative, and a power of two may leave half of the codes unused.
+    if (what.packing.quantization.algorithm == pcclQuantBlockScale) steps /= what.packing.scale == pcclScalePowerOfTwo ? 3 : 1.5;
     return 4.0 * std::sqrt(static_cast<double>(what.ranks)) / steps +
            4 * visit_type(what.type, [](auto value) { return roundoff<decltype(value)>(); });
 }
@@ -84,7 +87,7 @@ template <typename T> Verdict check_typed(const Case &what, const void *result) 
     Verdict verdict;
     double error_square = 0;
     double norm_square = 0;
-    const bool quantized = what.quantization.algorithm != pcclQuantNone;
+    const bool quantized = !what.packing.none();
     for (std::size_t i = 0; i < what.count; ++i) {
         const std::size_t at = i % kPeriod;
         const double found = to_double(load<T>(result, i));

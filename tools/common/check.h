@@ -4,6 +4,8 @@
 // computed for one period alone and checking costs one pass over the result.
 #pragma once
 
+#include "common/elements.h"
+
 #include <pccl.h>
 
 #include <cstddef>
@@ -15,7 +17,7 @@ namespace pccl::tools {
 struct Case {
     pcclDataType_t type;
     pcclRedOp_t op;
-    pcclQuantizationOptions_t quantization;
+    Packing packing;
     std::size_t count;
     int ranks;
     int buffer;

@@ -2,6 +2,8 @@
 #include "common/elements.h"
 
 #include <bit>
+#include <charconv>
+#include <vector>
 
 namespace pccl::tools {
 
@@ -108,24 +110,49 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name) {
     return std::nullopt;
 }
 
-std::string name_of(pcclQuantizationOptions_t quantization) {
-    if (quantization.algorithm == pcclQuantNone) return "none";
-    const std::string algorithm = quantization.algorithm == pcclQuantMinMax ? "minmax:" : "zps:";
+std::string name_of(const Packing &packing) {
+    const pcclQuantizationOptions_t how = packing.quantization;
+    if (packing.none()) return "none";
+    std::string name = how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:";
+    name += how.quantized_datatype == pcclInt4 ? "i4" : "?";
     for (const TypeName &entry : kTypeNames) {
-        if (entry.type == quantization.quantized_datatype) return algorithm + entry.alias;
+        if (entry.type == how.quantized_datatype) name.replace(name.size() - 1, 1, entry.alias);
     }
-    return algorithm + "?";
+    if (packing.block != 0) name += ":" + std::to_string(packing.block);
+    return name + (packing.scale == pcclScalePowerOfTwo ? ":pow2" : "");
+}
+
+std::optional<Packing> packing_named(std::string_view name) {
+    std::vector<std::string_view> words;
+    for (std::size_t colon = 0; colon != std::string_view::npos; name.remove_prefix(colon == std::string_view::npos ? 0 : colon + 1)) {
+        colon = name.find(':');
+        words.push_back(name.substr(0, colon));
+    }
+    Packing packing;
+    if (words[0] == "none") return words.size() == 1 ? std::optional(packing) : std::nullopt;
+    const bool in_blocks = words[0] == "blockscale";
+    const std::string_view type = words.size() > 1 ? words[1] : in_blocks ? "i8" : "u8";
+    const auto integer = type == "i4" ? std::optional(pcclInt4) : type_named(type);
+    if (!integer || is_float(*integer) || (*integer != pcclInt4 && size_of(*integer) > 2)) return std::nullopt;
+    if (*integer == pcclInt4 && !in_blocks) return std::nullopt;
+    packing.quantization = {*integer, words[0] == "minmax" ? pcclQuantMinMax : in_blocks ? pcclQuantBlockScale : pcclQuantZeroPointScale};
+    if (!in_blocks) return words.size() <= 2 && (words[0] == "minmax" || words[0] == "zps") ? std::optional(packing) : std::nullopt;
+    if (*integer != pcclInt8 && *integer != pcclInt4) return std::nullopt;
+    for (std::size_t i = 2; i < words.size(); ++i) {
+        if (words[i] == "pow2") {
+            packing.scale = pcclScalePowerOfTwo;
+            continue;
+        }
+        const auto [end, error] = std::from_chars(words[i].data(), words[i].data() + words[i].size(), packing.block);
+        if (error != std::errc() || end != words[i].data() + words[i].size()) return std::nullopt;
+    }
+    return packing;
 }
 
 std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name) {
-    if (name == "none") return pcclQuantizationOptions_t{pcclUint8, pcclQuantNone};
-    const std::size_t colon = name.find(':');
-    const std::string_view algorithm = name.substr(0, colon);
-    const auto type = type_named(colon == std::string_view::npos ? "u8" : name.substr(colon + 1));
-    if (!type || is_float(*type) || size_of(*type) > 2) return std::nullopt;
-    if (algorithm == "minmax") return pcclQuantizationOptions_t{*type, pcclQuantMinMax};
-    if (algorithm == "zps") return pcclQuantizationOptions_t{*type, pcclQuantZeroPointScale};
-    return std::nullopt;
+    const auto packing = packing_named(name);
+    if (!packing || packing->block != 0 || packing->scale != pcclScaleFloat) return std::nullopt;
+    return packing->quantization;
 }
 
 }  // namespace pccl::tools

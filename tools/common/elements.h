@@ -55,7 +55,8 @@ template <typename Function> decltype(auto) visit_type(pcclDataType_t type, Func
     case pcclFloat16: return function(Half{});
     case pcclBFloat16: return function(BFloat{});
     case pcclFloat: return function(float{});
-    case pcclDouble: break;
+    case pcclDouble:
+    case pcclInt4: break;  // of operands there are none
     }
     return function(double{});
 }
@@ -77,8 +78,22 @@ std::optional<pcclRedOp_t> op_named(std::string_view name);
 const char *name_of(pcclReduceAlgorithm_t algorithm);  ///< "auto", "ring", "direct", "one-hop"
 std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name);
 
-/// "none", "minmax:u8", "zps:i16" ...
-std::string name_of(pcclQuantizationOptions_t quantization);
+/// A way to quantize: of a reduce, one part is in its descriptor and one in its options.
+struct Packing {
+    pcclQuantizationOptions_t quantization{};
+    std::uint32_t block = 0;
+    pcclQuantizationScale_t scale = pcclScaleFloat;
+
+    Packing() = default;
+    Packing(pcclQuantizationOptions_t how) : quantization(how) {}
+
+    bool none() const { return quantization.algorithm == pcclQuantNone; }
+};
+
+/// "none", "minmax:u8", "zps:i16", "blockscale:i4", "blockscale:i8:128", "blockscale:i8:64:pow2" ...
+std::string name_of(const Packing &packing);
+std::optional<Packing> packing_named(std::string_view name);
+/// Where neither blocks nor scales can be chosen.
 std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name);
 
 /// Reads element i of a buffer of any alignment.

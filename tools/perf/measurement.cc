@@ -25,6 +25,8 @@ Iteration Measurement::iterate() {
     pcclReduceOptions_t how{};
     tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&how));
     how.algorithm = options_.algorithm;
+    how.quantization_block = what_.packing.block;
+    how.quantization_scale = what_.packing.scale;
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {
@@ -101,7 +103,7 @@ pcclReduceDescriptor_t Measurement::descriptor(std::size_t i) const {
     d.op = what_.op;
     d.tag = i;
     d.src_descriptor.datatype = what_.type;
-    d.quantization_options = what_.quantization;
+    d.quantization_options = what_.packing.quantization;
     return d;
 }
 

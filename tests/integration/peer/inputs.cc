@@ -97,7 +97,7 @@ template <typename T> tools::Verdict check_nonfinite(const tools::Case &what, co
         const double found = tools::to_double(tools::load<T>(result, i));
         const bool special = i % kNonFiniteStride == 7;
         bool may_be_lost = false;
-        if (what.quantization.algorithm != pcclQuantNone) {
+        if (!what.packing.none()) {
             for (std::size_t j = i - i % kBlock; j < i - i % kBlock + kBlock; ++j)
                 may_be_lost |= j % kNonFiniteStride == 7;
         }

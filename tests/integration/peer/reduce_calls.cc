@@ -11,9 +11,7 @@ namespace {
 
 constexpr unsigned char kCanary = 0xa5;
 
-pcclQuantizationOptions_t quantization_of(const Json &request) {
-    return tools::quantization_named(request.value("quant", "none")).value();
-}
+tools::Packing packing_of(const Json &request) { return tools::packing_named(request.value("quant", "none")).value(); }
 
 pcclReduceDescriptor_t descriptor_of(const Json &request) {
     pcclReduceDescriptor_t d{};
@@ -21,7 +19,7 @@ pcclReduceDescriptor_t descriptor_of(const Json &request) {
     d.op = tools::op_named(request.value("op", "sum")).value();
     d.tag = request.value("tag", std::uint64_t{0});
     d.src_descriptor.datatype = tools::type_named(request.value("type", "float")).value();
-    d.quantization_options = quantization_of(request);
+    d.quantization_options = packing_of(request).quantization;
     return d;
 }
 
@@ -29,6 +27,8 @@ pcclReduceDescriptor_t descriptor_of(const Json &request) {
 pcclReduceOptions_t options_of(const Json &request) {
     pcclReduceOptions_t options{};
     tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
+    options.quantization_block = packing_of(request).block;
+    options.quantization_scale = packing_of(request).scale;
     options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
     return options;
 }
@@ -40,7 +40,7 @@ pcclReduceReport_t empty_report() {
 }
 
 tools::Case case_of(const pcclReduceDescriptor_t &d, const Json &request) {
-    return {d.src_descriptor.datatype, d.op, d.quantization_options, d.count, request.value("ranks", 1), 0};
+    return {d.src_descriptor.datatype, d.op, packing_of(request), d.count, request.value("ranks", 1), 0};
 }
 
 Buffers make_buffers(const pcclReduceDescriptor_t &d, const Json &request) {
