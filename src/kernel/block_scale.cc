@@ -14,21 +14,16 @@
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
 
-constexpr std::size_t blocks_of(Quantization how, std::size_t count) { return count / how.block + (count % how.block != 0); }
-
 template <class C> constexpr std::size_t scale_bytes(Quantization how) {
     return how.scale == Scale::power_of_two ? sizeof(typename ScaleFormat<C>::Power) : sizeof(C);
 }
 
 constexpr std::size_t code_bytes(Quantization how, std::size_t count) { return how.type == Type::i4 ? count / 2 + count % 2 : count; }
 
-/// Where the scales and codes of a unit are, and their bytes.
-template <class C> struct UnitPlan {
-    UnitPlan(Quantization how, std::size_t count)
-        : scales(kScaleUnit / how.block * scale_bytes<C>(how)), codes(code_bytes(how, kScaleUnit)),
-          first_code(blocks_of(how, count) * scale_bytes<C>(how)) {}
-    std::size_t scales, codes, first_code;
-};
+/// Bytes of the scales of `count` elements of a unit.
+template <class C> constexpr std::size_t scales_bytes(Quantization how, std::size_t count) {
+    return (count / how.block + (count % how.block != 0)) * scale_bytes<C>(how);
+}
 
 /// One unit's worth of each, where a caller's buffer will not do.
 template <class C> struct UnitBuffer {
@@ -39,11 +34,11 @@ template <class C> struct UnitBuffer {
 
 template <class C> void pack_units(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
     const std::size_t size = size_of(from);
-    const UnitPlan<C> plan(how, count);
     UnitBuffer<C> buffer;
-    std::uint8_t *scales = out, *codes = out + plan.first_code;
-    for (std::size_t i = 0; i < count; i += kScaleUnit, scales += plan.scales, codes += plan.codes) {
+    for (std::size_t i = 0; i < count; i += kScaleUnit) {
         const std::size_t now = std::min(kScaleUnit, count - i);
+        std::uint8_t *const scales = out, *const codes = out + scales_bytes<C>(how, now);
+        out = codes + code_bytes(how, now);
         const void *unit = in + i * size;
         if (size != sizeof(C)) {
             widen_floats(from, buffer.values, unit, now);
@@ -57,7 +52,7 @@ template <class C> void pack_units(Quantization how, Type from, std::uint8_t *ou
         } else {  // zeros leave the largest magnitude as it is
             std::fill(buffer.values + now, buffer.values + kScaleUnit, C(0));
             encode_unit<C>(how, buffer.scales, buffer.codes, unit);
-            std::memcpy(scales, buffer.scales, blocks_of(how, now) * scale_bytes<C>(how));
+            std::memcpy(scales, buffer.scales, scales_bytes<C>(how, now));
             std::memcpy(codes, buffer.codes, code_bytes(how, now));
         }
     }
@@ -66,15 +61,15 @@ template <class C> void pack_units(Quantization how, Type from, std::uint8_t *ou
 /// Calls use(values, i, n) for each unit, which holds elements [i, i + n); unpacks into `direct + i` if not null and n allows it.
 template <class C, class Use>
 HWY_INLINE void unpack_units(Quantization how, std::uint8_t *direct, const std::uint8_t *packed, std::size_t count, Use use) {
-    const UnitPlan<C> plan(how, count);
     UnitBuffer<C> buffer;
-    const std::uint8_t *scales = packed, *codes = packed + plan.first_code;
-    for (std::size_t i = 0; i < count; i += kScaleUnit, scales += plan.scales, codes += plan.codes) {
+    for (std::size_t i = 0; i < count; i += kScaleUnit) {
         const std::size_t now = std::min(kScaleUnit, count - i);
+        const std::uint8_t *const scales = packed, *const codes = packed + scales_bytes<C>(how, now);
+        packed = codes + code_bytes(how, now);
         if (now < kScaleUnit) {
             std::memset(buffer.scales, 0, sizeof buffer.scales);
             std::memset(buffer.codes, 0, sizeof buffer.codes);
-            std::memcpy(buffer.scales, scales, blocks_of(how, now) * scale_bytes<C>(how));
+            std::memcpy(buffer.scales, scales, scales_bytes<C>(how, now));
             std::memcpy(buffer.codes, codes, code_bytes(how, now));
             decode_unit<C>(how, buffer.values, buffer.scales, buffer.codes);
             use(buffer.values, i, now);

@@ -148,6 +148,20 @@ namespace {
 std::uint8_t *bytes_at(void *p) { return static_cast<std::uint8_t *>(p); }
 const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint8_t *>(p); }
 
+/// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm.
+constexpr std::size_t kPiece = 2048;
+static_assert(kPiece % kQuantBlock == 0 && kPiece % kMaxScaleBlock == 0);
+struct Piece {
+    alignas(64) std::uint8_t values[kPiece * sizeof(double)];
+};
+
+/// Calls step(i, n, p) for each piece: elements [i, i + n), packed from byte p on.
+template <class Step> void in_pieces(Quantization how, Type operand, std::size_t count, Step step) {
+    const std::size_t packed = packed_bytes(how, operand, kPiece);
+    for (std::size_t i = 0; i < count; i += kPiece)
+        step(i, std::min(kPiece, count - i), i / kPiece * packed);
+}
+
 }  // namespace
 
 std::size_t packed_bytes(Quantization how, Type operand, std::size_t count) {
@@ -184,6 +198,27 @@ void dequantize_output(Quantization how, Type operand, void *out, const void *pa
 
 void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor) {
     finish(compute_type(operand), op, values, values, count, divisor);
+}
+
+void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count) {
+    Piece piece;
+    const std::size_t size = size_of(operand);
+    in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
+        dequantize_combine(how, operand, op, piece.values, bytes_at(packed) + p, bytes_at(own) + i * size, n);
+        quantize(how, operand, bytes_at(packed) + p, piece.values, n);
+    });
+}
+
+void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
+                      std::uint32_t divisor) {
+    Piece piece;
+    const std::size_t size = size_of(operand);
+    in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
+        dequantize_combine(how, operand, op, piece.values, bytes_at(packed) + p, bytes_at(own) + i * size, n);
+        scale_average(operand, op, piece.values, n, divisor);
+        quantize(how, operand, bytes_at(packed) + p, piece.values, n);
+        dequantize_output(how, operand, bytes_at(out) + i * size, bytes_at(packed) + p, n);
+    });
 }
 
 }  // namespace pccl::kernel

@@ -32,8 +32,9 @@
 // Where first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error is at
 // most half a step, and the roundings above.
 //
-// Layout of block_scale. Blocks have how.block elements, the last one as many as are left: first the scales of all blocks, then the
-// codes of all elements, without padding. Codes are signed: a byte each (i8), or two in a byte (i4), the first in its low half; the
+// Layout of block_scale. Units of 512 elements follow each other without padding, the last one with as many elements as are left; in a
+// unit, blocks have how.block elements, the last one as many as are left: first the scales of its blocks, then the codes of its
+// elements. Codes are signed: a byte each (i8), or two in a byte (i4), the first in its low half; the
 // upper half of a last odd one is 0. With m the block's largest magnitude and L = 127 or 7:
 //
 //       value = code * scale
@@ -77,5 +78,14 @@ void dequantize_output(Quantization how, Type operand, void *out, const void *pa
 
 /// value /= divisor for avg, in place, compute type. Nothing for other operators. `divisor` is at least 1.
 void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor);
+
+/// packed = packed(unpacked op own), in place: a partial result on its way. The steps are taken in pieces that stay in the first-level
+/// cache, as they are in the next one.
+void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count);
+
+/// The last step at a chunk's owner: as requantize, then scale_average before it is packed; `out`, of the operand type, gets what the
+/// others will unpack.
+void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
+                      std::uint32_t divisor);
 
 }  // namespace pccl::kernel

@@ -124,9 +124,7 @@ bool RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte
     const std::byte *mine = own(chunk_index(header), span.begin);
     FrameHeader out = header;
     if (quantized()) {
-        std::byte *values = temporary();
-        kernel::dequantize_combine(what.quantization, what.type, what.op, values, payload, mine, span.count);
-        kernel::quantize(what.quantization, what.type, payload, values, span.count);
+        kernel::requantize(what.quantization, what.type, what.op, payload, mine, span.count);
         out.checksum = kernel::checksum(payload, header.bytes);
         forward(out, header.hop + 1u, payload, header.bytes, keep);
         return true;
@@ -167,13 +165,10 @@ bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byt
 void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
     const auto &what = request_.what;
     const std::size_t chunk = chunk_index(header);
-    std::byte *values = temporary();
-    kernel::dequantize_combine(what.quantization, what.type, what.op, values, payload, own(chunk, span.begin), span.count);
-    kernel::scale_average(what.type, what.op, values, span.count, static_cast<std::uint32_t>(plan_.members()));
-    kernel::quantize(what.quantization, what.type, payload, values, span.count);
     save(chunk, span);
     // The owner holds what the others will unpack, not what it had: so all hold the same bits.
-    kernel::dequantize_output(what.quantization, what.type, request_.recv + span.begin * element_bytes_, payload, span.count);
+    kernel::requantize_final(what.quantization, what.type, what.op, payload, own(chunk, span.begin), request_.recv + span.begin * element_bytes_,
+                             span.count, static_cast<std::uint32_t>(plan_.members()));
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
     out.checksum = kernel::checksum(payload, header.bytes);

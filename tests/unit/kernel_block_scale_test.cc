@@ -177,12 +177,14 @@ TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDo
 /// quantize.h's formulas for what came over the wire.
 template <class C> std::vector<C> plain_dequantize(Quantization how, const std::vector<std::uint8_t> &bytes, std::size_t count) {
     const bool wide = sizeof(C) == 8;
-    const std::size_t blocks = (count + how.block - 1) / how.block;
     const std::size_t size = how.scale == Scale::floating ? sizeof(C) : wide ? 2 : 1;
+    const std::size_t whole_unit = 512 / how.block * size + (how.type == Type::i8 ? 512 : 256);
     const C top = std::numeric_limits<C>::max();
     std::vector<C> out;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint8_t *at = bytes.data() + i / how.block * size;
+    for (std::size_t k = 0; k < count; ++k) {
+        const std::size_t i = k % 512, in_unit = std::min<std::size_t>(512, count - (k - i));
+        const std::uint8_t *const unit = bytes.data() + k / 512 * whole_unit;
+        const std::uint8_t *at = unit + i / how.block * size;
         long double scale = 0;
         bool nan = false;
         if (how.scale == Scale::floating) {
@@ -195,7 +197,7 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
             nan = exponent > 2 * kLargestExponent<C>;
             scale = std::ldexp(1.0L, std::max(exponent, digits + 1) - kLargestExponent<C> - digits);
         }
-        const std::uint8_t *codes = bytes.data() + blocks * size;
+        const std::uint8_t *codes = unit + (in_unit + how.block - 1) / how.block * size;
         int code = how.type == Type::i8 ? static_cast<std::int8_t>(codes[i]) : codes[i / 2] >> i % 2 * 4 & 0xF;
         if (how.type == Type::i4 && code > 7) code -= 16;
         const long double exact = std::clamp<long double>(code * scale, -static_cast<long double>(top), top);

@@ -468,6 +468,28 @@ TEST(KernelQuantize, ScaleAverageDividesForAvgOnlyInTheComputeType) {
     EXPECT_EQ(wide, (std::vector<double>{10.0 / 3, -1.0 / 3}));
 }
 
+TEST(KernelQuantize, RequantizeIsItsStepsOneAfterAnother) {
+    auto all = all_quantizations();
+    all.push_back({Quant::block_scale, Type::i8, 32, Scale::floating});
+    all.push_back({Quant::block_scale, Type::i4, 512, Scale::power_of_two});
+    for (const Quantization how : all)
+        for (const std::size_t count : {1, 300, 2048, 5000}) {
+            const auto bytes = packed(how, normal<float>(count, 0, 1, kSeed));
+            const auto own = normal<float>(count, 0, 3, kSeed + 1);
+            std::vector<float> sum(count), want(count), got(count);
+            dequantize_combine(how, Type::f32, Op::avg, sum.data(), bytes.data(), own.data(), count);
+            auto partial = bytes;
+            requantize(how, Type::f32, Op::avg, partial.data(), own.data(), count);
+            EXPECT_EQ(partial, packed(how, sum)) << describe(how, Type::f32, count);
+            scale_average(Type::f32, Op::avg, sum.data(), count, 3);
+            dequantize_output(how, Type::f32, want.data(), packed(how, sum).data(), count);
+            auto final = bytes;
+            requantize_final(how, Type::f32, Op::avg, final.data(), own.data(), got.data(), count, 3);
+            EXPECT_EQ(final, packed(how, sum)) << describe(how, Type::f32, count);
+            EXPECT_EQ(got, want) << describe(how, Type::f32, count);
+        }
+}
+
 /// What all peers hold after a re-quantizing ring average of these contributions, relative to the float64 mean (L2).
 double ring_error(Quantization how, const std::vector<std::vector<float>> &peers) {
     const std::size_t count = peers[0].size();
