@@ -19,16 +19,45 @@ bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_
            members <= kMaxDirectMembers;
 }
 
+/// Beyond, a member would have to hold too many parts at once.
+constexpr std::size_t kMaxOneHopMembers = 256;
+
+/// Unless they say otherwise.
+constexpr double kUsualMbitPerS = 1000;
+/// Share of a transfer's time that shorter ways must save before they are taken: many streams into one member cost something, too.
+constexpr double kWorthIt = 0.1;
+
+bool one_hop_works(std::size_t members, bool full_mesh) { return full_mesh && members <= kMaxOneHopMembers; }
+
+/// Two one-way delays instead of 2(N-1), for as many bytes.
+bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Path &path) {
+    const auto n = static_cast<double>(members);
+    const double mbit_per_s = path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS;
+    const double bits = static_cast<double>(what.count) * static_cast<double>(kernel::size_of(what.type)) * 8;
+    const double transfer_us = 2 * (n - 1) / n * bits / mbit_per_s;
+    return (n - 2) * path.round_trip_us > kWorthIt * transfer_us;
+}
+
+Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
+    if (direct_works(what, members, full_mesh, kDirectBytes)) return Algorithm::direct;
+    if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
+    // Rounded at every hop, the error of a ring grows with the square root of the group.
+    if (what.quantization.algorithm == kernel::Quant::block_scale) return Algorithm::one_hop;
+    return one_hop_saves(what, members, path) ? Algorithm::one_hop : Algorithm::ring;
+}
+
 }  // namespace
 
-Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &) {
+Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
     switch (what.algorithm) {
-    case Algorithm::automatic: return direct_works(what, members, full_mesh, kDirectBytes) ? Algorithm::direct : Algorithm::ring;
-    case Algorithm::direct: return direct_works(what, members, full_mesh, kMaxDirectBytes) ? Algorithm::direct : Algorithm::ring;
-    case Algorithm::one_hop:
-    case Algorithm::ring: break;
+    case Algorithm::automatic: return best(what, members, full_mesh, path);
+    case Algorithm::ring: return Algorithm::ring;
+    case Algorithm::direct:
+        if (direct_works(what, members, full_mesh, kMaxDirectBytes)) return Algorithm::direct;
+        break;
+    case Algorithm::one_hop: break;
     }
-    return Algorithm::ring;
+    return one_hop_works(members, full_mesh) ? Algorithm::one_hop : Algorithm::ring;
 }
 
 }  // namespace pccl::collective

@@ -20,6 +20,10 @@ public:
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return arrived_ == ring_.size(); }
     void posted_at(Link &link) override;
+    bool stir(Link &from) override {
+        from.kick();
+        return true;
+    }
 
 private:
     struct Member {

@@ -6,6 +6,7 @@
 #include "collective/algorithm.h"
 #include "kernel/hash.h"
 #include "peer/direct_op.h"
+#include "peer/one_hop_op.h"
 #include "peer/ring_op.h"
 #include "peer/tcp_tuning.h"
 
@@ -88,9 +89,11 @@ void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
 /// `to`: whom the operation exchanges frames with.
 std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
-    if (collective::choose_algorithm(request.what, n, full_mesh_, {}) == wire::Algorithm::direct) {
+    const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, {});
+    if (algorithm != wire::Algorithm::ring) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
-        return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
+        if (algorithm == wire::Algorithm::direct) return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
+        return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
     }
     to.push_back(ring_[(rank_ + 1) % n]);
     if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
@@ -201,11 +204,12 @@ bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *pay
         PCCL_LOG_WARN("%s sent %s", to_string(link.other()).c_str(), why);
         return true;
     }
-    if (header.kind == FrameKind::direct_chunk) op.posted_at(link);
+    op.posted_at(link);  // it sends chunks, whether or not its opening has come
     const Received received = op.receive(header, payload, keep);
     if (received == Received::damaged) return false;
-    Link *next = header.kind == FrameKind::direct_chunk ? &link : links_.up(ring_[(rank_ + 1) % ring_.size()]);
-    if (next) next->kick();
+    if (!op.stir(link)) {
+        if (Link *successor = links_.up(ring_[(rank_ + 1) % ring_.size()])) successor->kick();
+    }
     if (received == Received::last && !op.reported) {
         op.reported = true;
         host_.op_finished(op.id());

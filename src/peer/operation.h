@@ -36,6 +36,8 @@ public:
     virtual bool finished() const = 0;
     /// The other side of the link has posted the operation: bulk may flow to it.
     virtual void posted_at(Link &link) = 0;
+    /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.
+    virtual bool stir(Link & /*from*/) { return false; }
 
     bool reported = false;  ///< as finished, or as broken
 

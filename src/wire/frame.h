@@ -32,14 +32,15 @@ enum class FrameKind : std::uint8_t {
     state_chunk,      ///< its bytes
     state_refuse,     ///< not held here (any more)
     direct_chunk,     ///< the whole contribution of the member with rank `index`
+    reduce_credit,    ///< contributions to chunks below `aux` of the sender's block may be sent
 };
-inline constexpr int kFrameKinds = 14;
+inline constexpr int kFrameKinds = 15;
 
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;
     FrameKind kind{};
     std::uint8_t reserved = 0;
-    std::uint16_t hop = 0;          ///< of a chunk: how many members it passed before the sender
+    std::uint16_t hop = 0;          ///< of a chunk: how many members it passed before the sender; in a one-hop, the sender's rank
     std::uint64_t epoch = 0;        ///< of an operation; the sync for state frames; the round for probes
     std::uint64_t tag = 0;
     std::uint32_t seq = 0;

@@ -1,0 +1,310 @@
+#include "peer/one_hop_op.h"
+
+#include <algorithm>
+
+#include "kernel/hash.h"
+#include "kernel/quantize.h"
+#include "kernel/reduce.h"
+
+namespace pccl::peer {
+
+using collective::Span;
+using wire::FrameHeader;
+using wire::FrameKind;
+
+namespace {
+
+/// Elements that are combined at a time, so that sums stay in the first-level cache.
+constexpr std::size_t kPiece = 2048;
+static_assert(kPiece % collective::OneHopPlan::kUnit == 0);
+
+}  // namespace
+
+OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
+                   BufferPool &pool, LinkTable &links)
+    : Operation(id, request, fingerprint), ring_(ring), rank_(rank),
+      plan_(request.what.count, kernel::size_of(request.what.type), ring.size()), pool_(pool), links_(links),
+      accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
+      members_(ring.size()) {
+    window_ = plan_.window(payload_bytes(plan_.max_chunk_elements()));
+    for (std::size_t r = 0; r < ring.size(); ++r) {
+        const std::size_t chunks = plan_.chunks(r);
+        members_[r].granted = std::min(window_, chunks);
+        members_[r].marks.resize(chunks);
+        total_chunks_ += chunks;
+    }
+    granted_ = members_[rank].granted;
+    request_.world = static_cast<std::uint32_t>(ring.size());
+    request_.algorithm = wire::Algorithm::one_hop;
+    request_.chunk_elements = plan_.max_chunk_elements();
+}
+
+std::size_t OneHopOp::rank_of(PeerId peer) const { return static_cast<std::size_t>(std::ranges::find(ring_, peer) - ring_.begin()); }
+
+/// Of contributions and final chunks alike.
+std::size_t OneHopOp::payload_bytes(std::size_t elements) const {
+    if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
+    return elements * element_bytes_;
+}
+
+/// This member's contribution to a chunk of its own block, which has been saved where it is about to be overwritten.
+const std::byte *OneHopOp::own(Span span) const {
+    const std::size_t offset = span.begin * element_bytes_;
+    return request_.in_place() ? request_.undo.at(offset) : request_.send + offset;
+}
+
+void OneHopOp::save(std::size_t block, std::size_t chunk) {
+    std::uint8_t &mark = members_[block].marks[chunk];
+    if (!request_.in_place() || mark & kSaved) return;
+    const Span span = plan_.chunk(block, chunk);
+    request_.undo.save(span.begin * element_bytes_, span.count * element_bytes_);
+    mark |= kSaved;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ receiving --
+
+const char *OneHopOp::objection(PeerId from, const FrameHeader &header) const {
+    if (header.hop >= ring_.size() || ring_[header.hop] != from || header.hop == rank_) return "a chunk under another's name";
+    switch (header.kind) {
+    case FrameKind::reduce_chunk: return objection_to_contribution(header);
+    case FrameKind::gather_chunk: return objection_to_final(header);
+    case FrameKind::reduce_credit:
+        if (header.index != header.hop) return "a credit for another's block";
+        if (header.aux > plan_.chunks(header.index)) return "a credit for chunks that do not exist";
+        if (header.bytes != 0) return "a credit with a payload";
+        return nullptr;
+    default: return "a frame of another algorithm in a one-hop all-reduce";
+    }
+}
+
+const char *OneHopOp::objection_to_contribution(const FrameHeader &header) const {
+    if (header.index != rank_) return "a contribution to another's block";
+    if (header.aux >= plan_.chunks(rank_)) return "a chunk that does not exist";
+    if (header.aux >= granted_) return "a contribution beyond its credit";
+    if (header.bytes != payload_bytes(plan_.chunk(rank_, header.aux).count)) return "a chunk of the wrong length";
+    if (header.aux < released_) return "a contribution that came before";
+    const std::size_t at = header.aux - released_;
+    if (at < own_chunks_.size() && (own_chunks_[at].complete || (own_chunks_[at].arrived > 0 && own_chunks_[at].contributions[header.hop]))) {
+        return "a contribution that came before";
+    }
+    return nullptr;
+}
+
+const char *OneHopOp::objection_to_final(const FrameHeader &header) const {
+    if (header.index != header.hop) return "a final chunk from another than its owner";
+    if (header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
+    const Member &owner = members_[header.index];
+    if (header.aux >= owner.sent) return "a final chunk before this member's contribution";
+    if (owner.marks[header.aux] & kFinalIn) return "a final chunk that came before";
+    if (header.bytes != payload_bytes(plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
+    return nullptr;
+}
+
+Intake OneHopOp::intake(const FrameHeader &header) {
+    if (header.kind == FrameKind::gather_chunk && !quantized()) {
+        const Span span = plan_.chunk(header.index, header.aux);
+        save(header.index, header.aux);
+        return {Intake::Action::take, place(span), nullptr, this, ""};
+    }
+    if (header.kind == FrameKind::reduce_credit) return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
+    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
+    take.into = take.keep.get();
+    return take;
+}
+
+Received OneHopOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
+    if (header.kind == FrameKind::reduce_credit) {
+        Member &owner = members_[header.index];
+        owner.granted = std::max<std::size_t>(owner.granted, header.aux);  // credits may come out of order
+        return Received::part;
+    }
+    if (header.kind == FrameKind::gather_chunk) take_final(header, payload);
+    else take_contribution(header, keep);
+    return finished() ? Received::last : Received::part;
+}
+
+void OneHopOp::take_final(const FrameHeader &header, std::byte *payload) {
+    const Span span = plan_.chunk(header.index, header.aux);
+    std::byte *final = place(span);
+    save(header.index, header.aux);
+    if (quantized()) {
+        kernel::dequantize_output(request_.what.quantization, request_.what.type, final, payload, span.count);
+    } else if (payload != final) {
+        std::memcpy(final, payload, header.bytes);
+    }
+    members_[header.index].marks[header.aux] |= kFinalIn;
+    ++finals_;
+}
+
+void OneHopOp::take_contribution(const FrameHeader &header, const Buffer &keep) {
+    while (own_chunks_.size() <= header.aux - released_) own_chunks_.emplace_back();
+    OwnChunk &chunk = own_chunks_[header.aux - released_];
+    if (chunk.contributions.empty()) chunk.contributions.resize(ring_.size());
+    chunk.contributions[header.hop] = keep;
+    if (++chunk.arrived == ring_.size() - 1) complete(header.aux);
+}
+
+// ------------------------------------------------------------------------------------------------------------------ combining --
+
+/// All contributions to a chunk of this member's block are there.
+void OneHopOp::complete(std::size_t index) {
+    OwnChunk &chunk = own_chunks_[index - released_];
+    const Span span = plan_.chunk(rank_, index);
+    save(rank_, index);
+    Buffer packed = quantized() ? combine_quantized(chunk, span) : combine(chunk, span);
+    OutFrame frame;
+    frame.header = header(FrameKind::gather_chunk);
+    frame.header.hop = static_cast<std::uint16_t>(rank_);
+    frame.header.index = static_cast<std::uint32_t>(rank_);
+    frame.header.aux = static_cast<std::uint32_t>(index);
+    frame.header.bytes = static_cast<std::uint32_t>(payload_bytes(span.count));
+    frame.payload = packed ? packed.get() : place(span);
+    frame.owner = packed ? nullptr : this;
+    frame.keep = std::move(packed);
+    frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+    for (std::size_t i = 1; i < ring_.size(); ++i) members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
+    chunk.contributions.clear();
+    chunk.complete = true;
+    chunk.unsent = ring_.size() - 1;
+    members_[rank_].marks[index] |= kFinalIn;
+    ++finals_;
+    stirred_ = true;
+}
+
+/// Writes the final chunk to its place. No buffer: it is sent from there.
+Buffer OneHopOp::combine(const OwnChunk &chunk, Span span) {
+    const auto &what = request_.what;
+    const bool same = accumulator_ == what.type;
+    const std::size_t others = ring_.size() - 1;
+    alignas(64) std::byte wide[kPiece * sizeof(double)];
+    for (std::size_t i = 0; i < span.count; i += kPiece) {
+        const std::size_t n = std::min(kPiece, span.count - i), offset = i * element_bytes_;
+        std::byte *final = place(span) + offset;
+        std::byte *sum = same ? final : wide;
+        const auto contribution = [&](std::size_t k) {
+            return k == others ? own(span) + offset : chunk.contributions[plan_.contributor(rank_, k)].get() + offset;
+        };
+        kernel::combine({what.type, what.op, true, true}, sum, contribution(0), contribution(1), n);
+        for (std::size_t k = 2; k <= others; ++k) kernel::combine({what.type, what.op, false, true}, sum, sum, contribution(k), n);
+        kernel::finish(what.type, what.op, final, sum, n, static_cast<std::uint32_t>(ring_.size()));
+    }
+    return nullptr;
+}
+
+/// Writes the final chunk to its place, as others will unpack it, and returns it packed.
+Buffer OneHopOp::combine_quantized(const OwnChunk &chunk, Span span) {
+    const auto &what = request_.what;
+    const auto how = what.quantization;
+    const kernel::Type compute = kernel::compute_type(what.type);
+    const std::size_t others = ring_.size() - 1;
+    const std::size_t piece_bytes = payload_bytes(kPiece);
+    const Buffer packed = pool_.get(payload_bytes(span.count));
+    alignas(64) std::byte sum[kPiece * sizeof(double)];
+    for (std::size_t i = 0; i < span.count; i += kPiece) {
+        const std::size_t n = std::min(kPiece, span.count - i), at = i / kPiece * piece_bytes;
+        std::byte *const out = packed.get() + at;
+        kernel::dequantize(how, what.type, sum, chunk.contributions[plan_.contributor(rank_, 0)].get() + at, n);
+        for (std::size_t k = 1; k < others; ++k) {
+            kernel::dequantize_combine(how, compute, what.op, sum, chunk.contributions[plan_.contributor(rank_, k)].get() + at, sum, n);
+        }
+        // The owner's counts as the others', rounded once: so the error is the same whoever owns an element, and however many they are.
+        kernel::quantize_input(how, what.type, out, own(span) + i * element_bytes_, n);
+        kernel::dequantize_combine(how, compute, what.op, sum, out, sum, n);
+        kernel::scale_average(what.type, what.op, sum, n, static_cast<std::uint32_t>(ring_.size()));
+        kernel::quantize(how, what.type, out, sum, n);
+        kernel::dequantize_output(how, what.type, place(span) + i * element_bytes_, out, n);
+    }
+    return packed;
+}
+
+// -------------------------------------------------------------------------------------------------------------------- sending --
+
+/// Lets go of chunks that have gone out to all, and grants the others as many more.
+void OneHopOp::release() {
+    while (!own_chunks_.empty() && own_chunks_.front().complete && own_chunks_.front().unsent == 0) {
+        own_chunks_.pop_front();
+        ++released_;
+    }
+    const std::size_t all = plan_.chunks(rank_);
+    const std::size_t limit = std::min(all, released_ + window_);
+    if (limit <= granted_ || (limit < all && limit - granted_ < (window_ + 3) / 4)) return;
+    granted_ = limit;
+    OutFrame credit;
+    credit.header = header(FrameKind::reduce_credit);
+    credit.header.hop = static_cast<std::uint16_t>(rank_);
+    credit.header.index = static_cast<std::uint32_t>(rank_);
+    credit.header.aux = static_cast<std::uint32_t>(granted_);
+    for (std::size_t i = 1; i < ring_.size(); ++i) {
+        Link *link = links_.up(ring_[(rank_ + i) % ring_.size()]);
+        if (!link) continue;
+        request_.tx_bytes += wire::kFrameHeaderBytes;
+        link->send_urgent(credit);
+    }
+}
+
+void OneHopOp::posted_at(Link &link) {
+    const std::size_t rank = rank_of(link.other());
+    if (rank >= members_.size() || members_[rank].posted) return;
+    members_[rank].posted = true;
+    link.eager_sent -= std::min(link.eager_sent, std::exchange(members_[rank].eager_bytes, 0));
+}
+
+bool OneHopOp::stir(Link &from) {
+    from.kick();  // it may have posted the operation just now, or granted more
+    if (!std::exchange(stirred_, false)) return true;
+    for (std::size_t i = 1; i < ring_.size(); ++i) {
+        if (Link *link = links_.up(ring_[(rank_ + i) % ring_.size()])) link->kick();
+    }
+    return true;
+}
+
+/// This member's contribution to the next chunk of another's block.
+void OneHopOp::contribute(std::size_t to, OutFrame &frame) {
+    Member &owner = members_[to];
+    const std::size_t index = owner.sent++;
+    const Span span = plan_.chunk(to, index);
+    frame.header = header(FrameKind::reduce_chunk);
+    frame.header.hop = static_cast<std::uint16_t>(rank_);
+    frame.header.index = static_cast<std::uint32_t>(to);
+    frame.header.aux = static_cast<std::uint32_t>(index);
+    frame.header.bytes = static_cast<std::uint32_t>(payload_bytes(span.count));
+    const std::byte *mine = request_.send + span.begin * element_bytes_;
+    if (quantized()) {
+        frame.keep = pool_.get(frame.header.bytes);
+        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count);
+        frame.payload = frame.keep.get();
+    } else {
+        frame.payload = mine;
+        frame.owner = this;
+    }
+    frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+}
+
+bool OneHopOp::produce(Link &link, OutFrame &frame) {
+    const std::size_t rank = rank_of(link.other());
+    if (rank >= members_.size()) return false;
+    Member &member = members_[rank];
+    const bool final = !member.outbox.empty();
+    if (!final && member.sent >= std::min(member.granted, plan_.chunks(rank))) return false;
+    if (!member.posted) {
+        const std::size_t bytes = final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(rank, member.sent).count);
+        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+        link.eager_sent += bytes;
+        member.eager_bytes += bytes;
+    }
+    if (final) {  // what others wait for goes before what only begins
+        frame = std::move(member.outbox.front());
+        member.outbox.pop_front();
+    } else {
+        contribute(rank, frame);
+    }
+    request_.tx_bytes += wire::kFrameHeaderBytes + frame.header.bytes;
+    if (final) {
+        --own_chunks_[frame.header.aux - released_].unsent;
+        release();  // last: it may make other links ask for more
+    }
+    return true;
+}
+
+}  // namespace pccl::peer
