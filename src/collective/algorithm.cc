@@ -41,8 +41,9 @@ bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Pat
 Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
     if (direct_works(what, members, full_mesh, kDirectBytes)) return Algorithm::direct;
     if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
-    // Rounded at every hop, the error of a ring grows with the square root of the group.
-    if (what.quantization.algorithm == kernel::Quant::block_scale) return Algorithm::one_hop;
+    // Rounded at every hop, the error of a ring grows with the square root of the group. Of two members there is but one hop, and the ring
+    // does not round the owner's contribution.
+    if (what.quantization.algorithm == kernel::Quant::block_scale && members > 2) return Algorithm::one_hop;
     return one_hop_saves(what, members, path) ? Algorithm::one_hop : Algorithm::ring;
 }
 

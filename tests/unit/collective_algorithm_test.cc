@@ -33,6 +33,31 @@ TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
     EXPECT_EQ(choose(floats(std::size_t{1} << 18, Algorithm::direct)), Algorithm::direct);
     EXPECT_NE(choose(floats((std::size_t{1} << 18) + 1, Algorithm::direct)), Algorithm::direct);
     EXPECT_EQ(choose(floats(1, Algorithm::direct), 4, false), Algorithm::ring);
+    EXPECT_EQ(choose(floats(1000000, Algorithm::direct)), Algorithm::one_hop);
+    EXPECT_EQ(choose(floats(1, Algorithm::one_hop)), Algorithm::one_hop);
+    EXPECT_EQ(choose(floats(1, Algorithm::one_hop), 4, false), Algorithm::ring);
+    EXPECT_EQ(choose(floats(1, Algorithm::one_hop), 257), Algorithm::ring);
+}
+
+TEST(Algorithm, BlockScalesAreRoundedOnceWhereAllAreConnected) {
+    auto what = floats(1000);
+    what.quantization = {kernel::Quant::block_scale, kernel::Type::i4, 32, {}};
+    EXPECT_EQ(choose(what), Algorithm::one_hop);
+    EXPECT_EQ(choose(what, 4, false), Algorithm::ring);
+    EXPECT_EQ(choose(what, 2), Algorithm::ring);
+    what.algorithm = Algorithm::ring;
+    EXPECT_EQ(choose(what), Algorithm::ring);
+}
+
+TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
+    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
+    EXPECT_EQ(choose_on(1 << 20, 8, {}), Algorithm::ring) << "nothing is known of the path";
+    EXPECT_EQ(choose_on(1 << 20, 8, {50000, 1000}), Algorithm::one_hop);
+    EXPECT_EQ(choose_on(1 << 20, 8, {50000, 0}), Algorithm::one_hop);
+    EXPECT_EQ(choose_on(1 << 20, 8, {50, 10000}), Algorithm::one_hop);
+    EXPECT_EQ(choose_on(1 << 30, 8, {50, 10000}), Algorithm::ring) << "delay does not count beside the transfer";
+    EXPECT_EQ(choose_on(std::size_t{8} << 30, 4, {50000, 1000}), Algorithm::ring);
+    EXPECT_EQ(choose_on(1 << 20, 2, {50000, 1000}), Algorithm::ring) << "of two members each is the other's neighbour";
 }
 
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
@@ -46,7 +71,7 @@ TEST(Algorithm, QuantizedOnesAreNeverDirect) {
 TEST(Algorithm, CountsBeyondAnyMemoryDoNotOverflow) {
     auto what = floats(std::size_t{1} << 60, Algorithm::direct);
     what.type = kernel::Type::f64;
-    EXPECT_EQ(choose(what, 2), Algorithm::ring);
+    EXPECT_NE(choose(what, 2), Algorithm::direct);
 }
 
 }  // namespace

@@ -64,7 +64,9 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
     d.tag = 1;
     d.src_descriptor.datatype = pcclUint64;
     const bool in_place = request.value("in_place", false);
-    const pcclResult_t result = pcclAllReduce(send.data(), in_place ? send.data() : receive.data(), &d, comm, nullptr);
+    const pcclReduceOptions_t options = options_of(request);
+    const pcclResult_t result =
+        pcclAllReduceWithOptions(send.data(), in_place ? send.data() : receive.data(), &d, &options, comm, nullptr);
     if (result == pcclTooFewPeers) {
         ++state.alone;
         state.members = 0;
@@ -91,7 +93,7 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
     return sum.votes == 0;
 }
 
-/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place".
+/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place", "algorithm".
 Json call_loop(Session &session, const Json &request) {
     OutcomeLog log(request.value("log", ""));
     std::vector<std::uint64_t> send(request.value("count", std::size_t{32768}));

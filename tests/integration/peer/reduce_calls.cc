@@ -23,16 +23,6 @@ pcclReduceDescriptor_t descriptor_of(const Json &request) {
     return d;
 }
 
-/// "algorithm": auto, ring, direct or one-hop.
-pcclReduceOptions_t options_of(const Json &request) {
-    pcclReduceOptions_t options{};
-    tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
-    options.quantization_block = packing_of(request).block;
-    options.quantization_scale = packing_of(request).scale;
-    options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
-    return options;
-}
-
 pcclReduceReport_t empty_report() {
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
@@ -223,6 +213,15 @@ Json call_matrix(Session &session, const Json &request) {
 }
 
 }  // namespace
+
+pcclReduceOptions_t options_of(const Json &request) {
+    pcclReduceOptions_t options{};
+    tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
+    options.quantization_block = packing_of(request).block;
+    options.quantization_scale = packing_of(request).scale;
+    options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
+    return options;
+}
 
 void add_reduce_calls(CallTable &table) {
     table["reduce"] = call_reduce;

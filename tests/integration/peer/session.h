@@ -61,6 +61,9 @@ public:
     std::atomic<bool> stop{false};  ///< asks a loop to end
 };
 
+/// "algorithm": auto, ring, direct or one-hop; and what "quant" says beyond the descriptor.
+pcclReduceOptions_t options_of(const Json &request);
+
 /// Answers hold at least "code" and "error".
 Json answer_of(pcclResult_t result);
 
