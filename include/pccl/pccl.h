@@ -149,6 +149,8 @@ typedef struct pcclReduceOptions_t {
     pcclReduceAlgorithm_t algorithm;
     uint32_t quantization_block; /**< elements that share a scale with pcclQuantBlockScale: 32, 64, 128, 256, 512; 0: 32. Else 0 */
     pcclQuantizationScale_t quantization_scale; /**< with pcclQuantBlockScale */
+    bool error_feedback; /**< of quantized sums and averages: what rounding takes from an operation is added to the next one with its tag,
+                              so that nothing is lost in the long run. See pcclDropErrorFeedback */
 } pcclReduceOptions_t;
 
 /** How one all-reduce went. */
@@ -334,6 +336,15 @@ PCCL_EXPORT pcclResult_t pcclReduceReportInit(pcclReduceReport_t *report);
 PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                                   const pcclReduceOptions_t *options, const pcclComm_t *communicator,
                                                   pcclReduceReport_t *report);
+
+/** Forgets what error feedback holds back for the operations with this tag.
+ *
+ * Each communicator keeps a residual per tag, of the elements that it rounded: 4 bytes per element of the buffer (8 for doubles), twice that
+ * while an operation runs. An operation that fails leaves it as it was; so do members that come and go: a newcomer's begins at zero, and
+ * what a lost peer held back is lost. Another count or type than the last begins anew at zero, with a warning in the log.
+ * Not while an operation with this tag is in flight. Thread-safe. @retval pcclInvalidArgument `communicator` is NULL.
+ * Source: Seide et al. 2014; for sums that are rounded on their way, docs/quantization.md. */
+PCCL_EXPORT pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag);
 
 /** Starts pcclAllReduceWithOptions, as pcclAllReduceAsync does pcclAllReduce. `options` are copied; NULL for the defaults. */
 PCCL_EXPORT pcclResult_t pcclAllReduceAsyncWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,

@@ -103,6 +103,12 @@ Result<ReduceRequest> to_request(const void *send, void *recv, const pcclReduceD
     request.what.type = static_cast<kernel::Type>(d.src_descriptor.datatype);
     request.what.op = static_cast<kernel::Op>(d.op);
     request.what.algorithm = static_cast<wire::Algorithm>(how->algorithm);
+    if (how->error_feedback) {
+        const bool adds = d.op == pcclSum || d.op == pcclAvg;
+        if (d.quantization_options.algorithm == pcclQuantNone) return invalid("options->error_feedback is set, but nothing is quantized");
+        if (!adds) return invalid("options->error_feedback is for sums and averages");
+        request.what.error_feedback = true;
+    }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
     request.what.quantization = *quantization;
@@ -241,6 +247,14 @@ pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *recvbuff, cons
     return guarded_initialized([&] {
         if (const auto status = check(report); !status) return fail(status.error());
         return all_reduce(sendbuff, recvbuff, descriptor, options, communicator, report);
+    });
+}
+
+pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag) {
+    return guarded_initialized([&] {
+        if (!communicator) return fail(invalid("communicator is NULL"));
+        mutable_of(communicator)->runtime.drop_residual({tag});
+        return pcclSuccess;
     });
 }
 

@@ -13,6 +13,7 @@
 #include "kernel/half-inl.h"
 #include "kernel/quantize-inl.h"
 #include "kernel/quantize.h"
+#include "kernel/reduce.h"
 
 static_assert(std::endian::native == std::endian::little, "ranges and codes travel as they lie in memory");
 
@@ -133,6 +134,28 @@ void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *ou
               : unpack_combine<std::uint16_t, float>(how, operand, op, out, packed, own, count);
 }
 
+/// lost[i] = (value[i] - back[i]) * factor, plus what `lost` held if `more`; 0 where that is not finite.
+template <class C> void lose(void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
+    const hn::ScalableTag<C> d;
+    const auto by = static_cast<C>(factor);
+    const auto rest = [d, by](auto v, auto b) HWY_ATTR {
+        const auto r = hn::Mul(hn::Sub(v, b), hn::Set(d, by));
+        return hn::IfThenElseZero(hn::Lt(hn::Abs(r), hn::Set(d, std::numeric_limits<C>::infinity())), r);
+    };
+    if (!more) return map(d, d, d, lost, value, back, count, rest);
+    alignas(64) C added[kQuantBlock];
+    for (std::size_t i = 0; i < count; i += kQuantBlock) {
+        const std::size_t n = std::min(kQuantBlock, count - i);
+        map(d, d, d, added, static_cast<const C *>(value) + i, static_cast<const C *>(back) + i, n, rest);
+        C *const to = static_cast<C *>(lost) + i;
+        map(d, d, d, to, to, added, n, [](auto a, auto b) HWY_ATTR { return hn::Add(a, b); });
+    }
+}
+
+void lose_here(Type compute, void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
+    compute == Type::f64 ? lose<double>(lost, value, back, count, factor, more) : lose<float>(lost, value, back, count, factor, more);
+}
+
 }  // namespace pccl::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -142,6 +165,7 @@ namespace pccl::kernel {
 HWY_EXPORT(pack_here);
 HWY_EXPORT(unpack_here);
 HWY_EXPORT(unpack_combine_here);
+HWY_EXPORT(lose_here);
 
 namespace {
 
@@ -149,7 +173,7 @@ std::uint8_t *bytes_at(void *p) { return static_cast<std::uint8_t *>(p); }
 const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint8_t *>(p); }
 
 /// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm.
-constexpr std::size_t kPiece = 2048;
+constexpr std::size_t kPiece = kMaxFinish;
 static_assert(kPiece % kQuantBlock == 0 && kPiece % kMaxScaleBlock == 0);
 struct Piece {
     alignas(64) std::uint8_t values[kPiece * sizeof(double)];
@@ -160,6 +184,41 @@ template <class Step> void in_pieces(Quantization how, Type operand, std::size_t
     const std::size_t packed = packed_bytes(how, operand, kPiece);
     for (std::size_t i = 0; i < count; i += kPiece)
         step(i, std::min(kPiece, count - i), i / kPiece * packed);
+}
+
+/// Feedback of the elements from `i` on.
+Feedback from(Feedback feedback, Type operand, std::size_t i) {
+    const std::size_t at = i * size_of(compute_type(operand));
+    return feedback ? Feedback{bytes_at(feedback.residual) + at, bytes_at(feedback.lost) + at} : feedback;
+}
+
+/// Writes down what packing took from `values`, `factor` times.
+void note_lost(Quantization how, Type operand, Feedback feedback, const void *values, const void *packed, std::size_t count,
+               std::uint32_t factor, bool more) {
+    Piece back;
+    dequantize(how, operand, back.values, packed, count);
+    HWY_DYNAMIC_DISPATCH(lose_here)(compute_type(operand), feedback.lost, values, back.values, count, factor, more);
+}
+
+/// What is to be packed: own elements and the residual, in the compute type.
+void add_residual(Type operand, Feedback feedback, void *values, const void *own, std::size_t count) {
+    combine({operand, Op::sum, false, true}, values, feedback.residual, own, count);
+}
+
+/// values = unpacked op own, or op what add_residual makes of it.
+void add_own(Quantization how, Type operand, Op op, void *values, const void *packed, const void *own, std::size_t count, Feedback feedback) {
+    if (!feedback) return dequantize_combine(how, operand, op, values, packed, own, count);
+    add_residual(operand, feedback, values, own, count);
+    dequantize_combine(how, compute_type(operand), op, values, packed, values, count);
+}
+
+/// The last steps: divides, packs, and unpacks for this member as for the others.
+void finish_piece(Quantization how, Type operand, Op op, void *packed, void *values, void *out, std::size_t count, std::uint32_t divisor,
+                  Feedback feedback, bool more) {
+    scale_average(operand, op, values, count, divisor);
+    quantize(how, operand, packed, values, count);
+    if (feedback) note_lost(how, operand, feedback, values, packed, count, op == Op::avg ? divisor : 1, more);
+    dequantize_output(how, operand, out, packed, count);
 }
 
 }  // namespace
@@ -175,7 +234,16 @@ void quantize(Quantization how, Type operand, void *out, const void *in, std::si
     HWY_DYNAMIC_DISPATCH(pack_here)(how, compute_type(operand), bytes_at(out), bytes_at(in), count);
 }
 
-void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count, Feedback feedback) {
+    if (feedback) {
+        Piece piece;
+        return in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
+            const Feedback here = from(feedback, operand, i);
+            add_residual(operand, here, piece.values, bytes_at(in) + i * size_of(operand), n);
+            quantize(how, operand, bytes_at(out) + p, piece.values, n);
+            note_lost(how, operand, here, piece.values, bytes_at(out) + p, n, 1, false);
+        });
+    }
     if (how.algorithm == Quant::block_scale) return block_scale_pack(how, operand, out, in, count);
     HWY_DYNAMIC_DISPATCH(pack_here)(how, operand, bytes_at(out), bytes_at(in), count);
 }
@@ -200,25 +268,34 @@ void scale_average(Type operand, Op op, void *values, std::size_t count, std::ui
     finish(compute_type(operand), op, values, values, count, divisor);
 }
 
-void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count) {
+void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback) {
     Piece piece;
-    const std::size_t size = size_of(operand);
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
-        dequantize_combine(how, operand, op, piece.values, bytes_at(packed) + p, bytes_at(own) + i * size, n);
-        quantize(how, operand, bytes_at(packed) + p, piece.values, n);
+        const Feedback here = from(feedback, operand, i);
+        std::uint8_t *const at = bytes_at(packed) + p;
+        add_own(how, operand, op, piece.values, at, bytes_at(own) + i * size_of(operand), n, here);
+        quantize(how, operand, at, piece.values, n);
+        if (here) note_lost(how, operand, here, piece.values, at, n, 1, false);
     });
 }
 
 void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
-                      std::uint32_t divisor) {
+                      std::uint32_t divisor, Feedback feedback) {
     Piece piece;
     const std::size_t size = size_of(operand);
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
-        dequantize_combine(how, operand, op, piece.values, bytes_at(packed) + p, bytes_at(own) + i * size, n);
-        scale_average(operand, op, piece.values, n, divisor);
-        quantize(how, operand, bytes_at(packed) + p, piece.values, n);
-        dequantize_output(how, operand, bytes_at(out) + i * size, bytes_at(packed) + p, n);
+        const Feedback here = from(feedback, operand, i);
+        std::uint8_t *const at = bytes_at(packed) + p;
+        add_own(how, operand, op, piece.values, at, bytes_at(own) + i * size, n, here);
+        finish_piece(how, operand, op, at, piece.values, bytes_at(out) + i * size, n, divisor, here, false);
     });
+}
+
+void finish_one_hop(Quantization how, Type operand, Op op, void *packed, void *sum, const void *own, void *out, std::size_t count,
+                    std::uint32_t divisor, Feedback feedback) {
+    quantize_input(how, operand, packed, own, count, feedback);
+    dequantize_combine(how, compute_type(operand), op, sum, packed, sum, count);
+    finish_piece(how, operand, op, packed, sum, out, count, divisor, feedback, true);
 }
 
 }  // namespace pccl::kernel

@@ -63,8 +63,17 @@ std::size_t packed_bytes(Quantization how, Type operand, std::size_t count);
 /// Packs `count` elements of the compute type. `out` has packed_bytes() bytes, any alignment.
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count);
 
+/// What quantization took from earlier sums and is added to this one, and where to write what it takes now: as many elements of the
+/// compute type as the operands they go with. Null: no feedback. What was added to a value that comes out as NaN is gone, not kept.
+struct Feedback {
+    const void *residual = nullptr;
+    void *lost = nullptr;
+
+    explicit operator bool() const { return residual != nullptr; }
+};
+
 /// Packs straight from elements of the operand type (f16, bf16, f32, f64).
-void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count);
+void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count, Feedback feedback = {});
 
 /// Unpacks into the compute type.
 void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count);
@@ -81,11 +90,17 @@ void scale_average(Type operand, Op op, void *values, std::size_t count, std::ui
 
 /// packed = packed(unpacked op own), in place: a partial result on its way. The steps are taken in pieces that stay in the first-level
 /// cache, as they are in the next one.
-void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count);
+void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback = {});
 
 /// The last step at a chunk's owner: as requantize, then scale_average before it is packed; `out`, of the operand type, gets what the
 /// others will unpack.
 void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
-                      std::uint32_t divisor);
+                      std::uint32_t divisor, Feedback feedback = {});
+
+/// The owner's part of a one-hop all-reduce: combines `sum`, of the compute type and the others' contributions, with its own, which is
+/// packed once as theirs were; then as requantize_final. `packed` gets what the others will unpack. At most kMaxFinish elements.
+inline constexpr std::size_t kMaxFinish = 2048;
+void finish_one_hop(Quantization how, Type operand, Op op, void *packed, void *sum, const void *own, void *out, std::size_t count,
+                    std::uint32_t divisor, Feedback feedback = {});
 
 }  // namespace pccl::kernel

@@ -41,7 +41,7 @@ std::string describe(const Fingerprint &f) {
         text += " in blocks of " + std::to_string(f.quantization.block) + " with " +
                 (f.quantization.scale == kernel::Scale::floating ? "float scales" : "powers of two");
     }
-    return text + ", algorithm " + kAlgorithms[static_cast<int>(f.algorithm)];
+    return text + (f.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " + kAlgorithms[static_cast<int>(f.algorithm)];
 }
 
 }  // namespace
@@ -141,6 +141,7 @@ void Engine::end(const OpId &id, bool committed) {
         link.remove_producer(op);
         link.detach(op);
     });
+    if (const auto &residual = op->request().residual; residual && committed) residual->replace(std::move(op->request().lost));
     ops_.erase(found);
 }
 

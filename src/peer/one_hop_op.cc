@@ -15,7 +15,7 @@ using wire::FrameKind;
 namespace {
 
 /// Elements that are combined at a time, so that sums stay in the first-level cache.
-constexpr std::size_t kPiece = 2048;
+constexpr std::size_t kPiece = kernel::kMaxFinish;
 static_assert(kPiece % collective::OneHopPlan::kUnit == 0);
 
 }  // namespace
@@ -209,11 +209,8 @@ Buffer OneHopOp::combine_quantized(const OwnChunk &chunk, Span span) {
             kernel::dequantize_combine(how, compute, what.op, sum, chunk.contributions[plan_.contributor(rank_, k)].get() + at, sum, n);
         }
         // The owner's counts as the others', rounded once: so the error is the same whoever owns an element, and however many they are.
-        kernel::quantize_input(how, what.type, out, own(span) + i * element_bytes_, n);
-        kernel::dequantize_combine(how, compute, what.op, sum, out, sum, n);
-        kernel::scale_average(what.type, what.op, sum, n, static_cast<std::uint32_t>(ring_.size()));
-        kernel::quantize(how, what.type, out, sum, n);
-        kernel::dequantize_output(how, what.type, place(span) + i * element_bytes_, out, n);
+        kernel::finish_one_hop(how, what.type, what.op, out, sum, own(span) + i * element_bytes_, place(span) + i * element_bytes_, n,
+                               static_cast<std::uint32_t>(ring_.size()), request_.feedback(span.begin + i));
     }
     return packed;
 }
@@ -272,7 +269,8 @@ void OneHopOp::contribute(std::size_t to, OutFrame &frame) {
     const std::byte *mine = request_.send + span.begin * element_bytes_;
     if (quantized()) {
         frame.keep = pool_.get(frame.header.bytes);
-        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count);
+        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count,
+                               request_.feedback(span.begin));
         frame.payload = frame.keep.get();
     } else {
         frame.payload = mine;

@@ -124,7 +124,7 @@ bool RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte
     const std::byte *mine = own(chunk_index(header), span.begin);
     FrameHeader out = header;
     if (quantized()) {
-        kernel::requantize(what.quantization, what.type, what.op, payload, mine, span.count);
+        kernel::requantize(what.quantization, what.type, what.op, payload, mine, span.count, request_.feedback(span.begin));
         out.checksum = kernel::checksum(payload, header.bytes);
         forward(out, header.hop + 1u, payload, header.bytes, keep);
         return true;
@@ -168,7 +168,7 @@ void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte 
     save(chunk, span);
     // The owner holds what the others will unpack, not what it had: so all hold the same bits.
     kernel::requantize_final(what.quantization, what.type, what.op, payload, own(chunk, span.begin), request_.recv + span.begin * element_bytes_,
-                             span.count, static_cast<std::uint32_t>(plan_.members()));
+                             span.count, static_cast<std::uint32_t>(plan_.members()), request_.feedback(span.begin));
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
     out.checksum = kernel::checksum(payload, header.bytes);
@@ -201,7 +201,8 @@ bool RingOp::inject(OutFrame &frame) {
     const std::byte *mine = request_.send + span.begin * element_bytes_;
     if (quantized()) {
         frame.keep = pool_.get(bytes);
-        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count);
+        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count,
+                               request_.feedback(span.begin));
         frame.payload = frame.keep.get();
     } else {
         frame.payload = mine;

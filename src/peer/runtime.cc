@@ -95,6 +95,15 @@ CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
     call->reduce.what = request.what;
     // Here, where running out of memory is the caller's error and nobody else's.
     if (request.in_place()) call->reduce.undo.begin(request.recv, request.bytes());
+    if (request.what.error_feedback) {
+        bool replaced = false;
+        call->reduce.residual = residuals_.of(tag, request.what.count, request.what.type, replaced);
+        call->reduce.lost = UndoMemory(call->reduce.residual->bytes());
+        if (replaced) {
+            PCCL_LOG_WARN("the all-reduce with tag %llu has another count or type than the last: its error feedback begins anew",
+                          static_cast<unsigned long long>(tag.value));
+        }
+    }
     return submit(call, [tag](CallId id) { return Reduce{id, tag}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {

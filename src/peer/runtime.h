@@ -61,6 +61,8 @@ public:
     CallPtr optimize_topology();
     CallPtr all_reduce(Tag tag, const ReduceRequest &request);
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
+    /// Forgets what quantization took from operations with this tag.
+    void drop_residual(Tag tag) { residuals_.drop(tag); }
     void abort();
 
     /// An Error that says why not: never connected, or how the connection ended.
@@ -92,6 +94,7 @@ private:
     void control_down(const std::string &why) override;
 
     Options options_;
+    Residuals residuals_;
     asio::io_context io_{1};
     asio::executor_work_guard<asio::io_context::executor_type> work_;
     asio::steady_timer ticker_;

@@ -103,6 +103,7 @@ struct Fingerprint {
     kernel::Op op{};
     kernel::Quantization quantization;
     Algorithm algorithm{};  ///< asked for
+    bool error_feedback = false;
     friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
 };
 template <class V>
@@ -115,6 +116,7 @@ void visit(V &v, Fingerprint &m) {
     v(m.quantization.block);
     v(m.quantization.scale);
     v(m.algorithm);
+    v(m.error_feedback);
 }
 
 }  // namespace pccl::wire

@@ -110,6 +110,7 @@ TEST(NullArguments, AreInvalidArgument) {
     EXPECT_EQ(pcclAwaitAsyncReduce(nullptr, nullptr), pcclInvalidArgument);
     EXPECT_EQ(pcclAwaitAsyncReduce(&handle, nullptr), pcclInvalidArgument);
     EXPECT_EQ(pcclReduceOptionsInit(nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclDropErrorFeedback(nullptr, 0), pcclInvalidArgument);
     EXPECT_EQ(pcclReduceReportInit(nullptr), pcclInvalidArgument);
     EXPECT_EQ(pcclAllReduceWithOptions(data, data, &d, nullptr, nullptr, nullptr), pcclInvalidArgument);
     EXPECT_EQ(pcclAllReduceAsyncWithOptions(data, data, &d, nullptr, nullptr, &handle), pcclInvalidArgument);
@@ -296,6 +297,15 @@ TEST_F(Connected, BadOptionsAndReportsAreInvalidArgument) {
         EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr(std::to_string(block)));
     }
     options.quantization_block = 0;
+    options.error_feedback = true;
+    EXPECT_EQ(reduce_with(), pcclTooFewPeers);
+    d.op = pcclMax;
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    d = valid_descriptor();
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument) << "nothing is quantized";
+    options.error_feedback = false;
+    EXPECT_EQ(pcclDropErrorFeedback(comm.get(), 0), pcclSuccess);
+    EXPECT_EQ(pcclDropErrorFeedback(comm.get(), 77), pcclSuccess);
     options.quantization_scale = static_cast<pcclQuantizationScale_t>(2);
     EXPECT_EQ(reduce_with(), pcclInvalidArgument);
     pcclReduceReport_t report{};

@@ -52,6 +52,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Difference{"Algorithm", {{"algorithm", "auto"}}, {{"algorithm", "ring"}}, "algorithm auto", "algorithm ring"},
                       Difference{"QuantizationBlock", {{"quant", "blockscale:i8:32"}}, {{"quant", "blockscale:i8:64"}}, "blocks of 32", "blocks of 64"},
                       Difference{"QuantizationScale", {{"quant", "blockscale:i4"}}, {{"quant", "blockscale:i4:pow2"}}, "float scales", "powers of two"},
+                      Difference{"ErrorFeedback", {{"quant", "minmax:u8"}}, {{"quant", "minmax:u8"}, {"error_feedback", true}}, "feedback off", "feedback on"},
                       Difference{"QuantizedType", {{"quant", "minmax:u8"}}, {{"quant", "minmax:u16"}}, "uint8", "uint16"}),
     [](const auto &param) { return std::string(param.param.name); });
 

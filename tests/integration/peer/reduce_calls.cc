@@ -4,6 +4,7 @@
 #include "peer/session.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace pccl::itest {
 
@@ -156,6 +157,73 @@ Json call_multiple(Session &session, const Json &request) {
     return answer;
 }
 
+/// Sums of what came out and what should have, over rounds.
+struct Accumulated {
+    std::vector<double> found, expected;
+
+    double relative_error() const {
+        double error = 0, norm = 0;
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            error += (found[i] - expected[i]) * (found[i] - expected[i]);
+            norm += expected[i] * expected[i];
+        }
+        return std::sqrt(error / norm);
+    }
+};
+
+/// One round of averages of floats; made again until it succeeds. Counts what failed.
+pcclResult_t average(Session &session, const Json &request, std::vector<float> &data, int &lost) {
+    const pcclReduceDescriptor_t d = descriptor_of(request);
+    const pcclReduceOptions_t options = options_of(request);
+    std::vector<float> out(data.size());
+    pcclResult_t result = pcclSuccess;
+    do {
+        result = pcclAllReduceWithOptions(data.data(), out.data(), &d, &options, session.comm(request), nullptr);
+        lost += result == pcclRankConnectionLost;
+    } while (result == pcclRankConnectionLost);
+    data = out;
+    return result;
+}
+
+/// "rounds" quantized averages with one tag; then, what error feedback still holds back is let out by an average of zeros in 16 bits.
+/// Answers with the relative error of the sum over all rounds, before and after that.
+Json call_rounds(Session &session, const Json &request) {
+    const pcclReduceDescriptor_t d = descriptor_of(request);
+    Accumulated total{std::vector<double>(d.count), std::vector<double>(d.count)};
+    int lost = 0;
+    std::vector<float> data(d.count);
+    for (int round = 0; round < request.at("rounds").get<int>(); ++round) {
+        tools::Case what = case_of(d, request);
+        what.buffer = round;
+        for (int rank = 0; rank < what.ranks; ++rank) {
+            tools::fill_input(what, rank, data.data());
+            for (std::size_t i = 0; i < d.count; ++i)
+                total.expected[i] += static_cast<double>(data[i]) / what.ranks;
+        }
+        tools::fill_input(what, request.at("rank"), data.data());
+        if (const auto result = average(session, request, data, lost); result != pcclSuccess) return answer_of(result);
+        for (std::size_t i = 0; i < d.count; ++i)
+            total.found[i] += data[i];
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["error"] = "";
+    answer["relative_error"] = total.relative_error();
+    answer["lost"] = lost;
+    answer["hash"] = hash_bytes(data.data(), d.count * sizeof(float));
+    Json flush = request;
+    flush["quant"] = "minmax:u16";
+    std::ranges::fill(data, 0.0F);
+    if (const auto result = average(session, flush, data, lost); result != pcclSuccess) return answer_of(result);
+    for (std::size_t i = 0; i < d.count; ++i)
+        total.found[i] += data[i];
+    answer["flushed_error"] = total.relative_error();
+    return answer;
+}
+
+Json call_drop_feedback(Session &session, const Json &request) {
+    return answer_of(pcclDropErrorFeedback(session.comm(request), request.at("tag").get<std::uint64_t>()));
+}
+
 struct MatrixCase {
     pcclDataType_t type;
     pcclRedOp_t op;
@@ -219,6 +287,7 @@ pcclReduceOptions_t options_of(const Json &request) {
     tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
     options.quantization_block = packing_of(request).block;
     options.quantization_scale = packing_of(request).scale;
+    options.error_feedback = request.value("error_feedback", false);
     options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
     return options;
 }
@@ -229,6 +298,8 @@ void add_reduce_calls(CallTable &table) {
     table["await"] = call_await;
     table["multiple"] = call_multiple;
     table["matrix"] = call_matrix;
+    table["rounds"] = call_rounds;
+    table["drop_feedback"] = call_drop_feedback;
 }
 
 }  // namespace pccl::itest

@@ -1,0 +1,58 @@
+// What quantization has taken from one member's contributions to the all-reduces with one tag, to be added to the next (error feedback).
+//
+// In units of the sum, so that it holds whatever the number of members. An operation reads the residual and writes a new one beside it,
+// which takes its place when the operation is committed: one that fails leaves the residual as it was.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "base/ids.h"
+#include "kernel/quantize.h"
+#include "peer/undo.h"
+
+namespace pccl::peer {
+
+class Residual {
+public:
+    Residual(std::size_t count, kernel::Type operand) : count_(count), operand_(operand), now_(bytes()) {}
+
+    std::size_t bytes() const { return count_ * element_bytes(); }
+    std::size_t element_bytes() const { return kernel::size_of(kernel::compute_type(operand_)); }
+    bool fits(std::size_t count, kernel::Type operand) const {
+        return count == count_ && kernel::compute_type(operand) == kernel::compute_type(operand_);
+    }
+    const std::byte *now() const { return now_.get(); }
+    void replace(UndoMemory next) { now_ = std::move(next); }
+
+    bool in_use = false;  ///< by an operation that is running; the next with the tag waits for it. I/O thread
+
+private:
+    std::size_t count_;
+    kernel::Type operand_;
+    UndoMemory now_;  ///< zeros at first
+};
+
+/// The residuals of a communicator. Any thread.
+class Residuals {
+public:
+    /// That of the tag; a new one of zeros if there is none, or it is of another count or type. `fresh`: it replaces one of those.
+    std::shared_ptr<Residual> of(Tag tag, std::size_t count, kernel::Type operand, bool &replaced) {
+        const std::lock_guard lock(mutex_);
+        auto &residual = residuals_[tag];
+        replaced = residual && !residual->fits(count, operand);
+        if (!residual || replaced) residual = std::make_shared<Residual>(count, operand);
+        return residual;
+    }
+    void drop(Tag tag) {
+        const std::lock_guard lock(mutex_);
+        residuals_.erase(tag);
+    }
+
+private:
+    std::mutex mutex_;
+    std::unordered_map<Tag, std::shared_ptr<Residual>> residuals_;
+};
+
+}  // namespace pccl::peer

@@ -1,0 +1,69 @@
+// Memory beside a caller's buffer: what an in-place operation overwrote, and the residuals of quantization.
+#pragma once
+
+#include <cstddef>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <sys/mman.h>
+
+#include "collective/ring_plan.h"
+
+namespace pccl::peer {
+
+/// Pages of their own: large ones where the system has them, since each page costs a fault, and given back at the end.
+class UndoMemory {
+public:
+    UndoMemory() = default;
+    explicit UndoMemory(std::size_t bytes) : bytes_(bytes) {
+        void *pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (pages == MAP_FAILED) throw std::bad_alloc();
+        ::madvise(pages, bytes, MADV_HUGEPAGE);
+        memory_ = static_cast<std::byte *>(pages);
+    }
+    UndoMemory(UndoMemory &&o) noexcept : memory_(std::exchange(o.memory_, nullptr)), bytes_(o.bytes_) {}
+    UndoMemory &operator=(UndoMemory &&o) noexcept {
+        std::swap(memory_, o.memory_);
+        std::swap(bytes_, o.bytes_);
+        return *this;
+    }
+    ~UndoMemory() {
+        if (memory_) ::munmap(memory_, bytes_);
+    }
+    std::byte *get() const { return memory_; }
+
+private:
+    std::byte *memory_ = nullptr;
+    std::size_t bytes_ = 0;
+};
+
+/// What an in-place operation overwrote. Memory is taken from the system as chunks are saved.
+class UndoLog {
+public:
+    void begin(std::byte *buffer, std::size_t bytes) {
+        buffer_ = buffer;
+        copy_ = UndoMemory(bytes);
+    }
+    void save(std::size_t offset, std::size_t bytes) {
+        std::memcpy(copy_.get() + offset, buffer_ + offset, bytes);
+        saved_.push_back({offset, bytes});
+    }
+    const std::byte *at(std::size_t offset) const { return copy_.get() + offset; }
+    void restore() {
+        for (const auto &span : saved_) std::memcpy(buffer_ + span.begin, copy_.get() + span.begin, span.count);
+        discard();
+    }
+    void discard() {
+        saved_.clear();
+        copy_ = {};
+    }
+
+private:
+    std::byte *buffer_ = nullptr;
+    UndoMemory copy_;
+    std::vector<collective::Span> saved_;  ///< in bytes
+};
+
+}  // namespace pccl::peer

@@ -1,0 +1,92 @@
+// Error feedback: what quantization takes from one round comes back in later ones. The sum over time of what comes out is that of the true
+// means, less what is still held back; so once that has been let out, no error is left but that of floats.
+#include "harness/reduce.h"
+
+#include <iostream>
+#include <thread>
+
+namespace pccl::itest {
+namespace {
+
+constexpr int kRounds = 60;
+
+Json rounds(const char *quant, const char *algorithm, bool feedback) {
+    return {{"count", 40007}, {"op", "avg"}, {"tag", 3}, {"quant", quant}, {"algorithm", algorithm}, {"error_feedback", feedback}, {"rounds", kRounds}};
+}
+
+TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
+    World world;
+    for (const int peers : {4, 8}) {
+        while (static_cast<int>(world.size()) < peers)
+            world.spawn();
+        world.join_all(peers);
+        for (const char *algorithm : {"ring", "one-hop"}) {
+            for (const char *quant : {"blockscale:i4", "blockscale:i8:128:pow2", "minmax:u8", "zps:i8"}) {
+                const auto without = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, false)), Millis(60000));
+                const auto with = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, true)), Millis(60000));
+                ASSERT_TRUE(all_same(without, "hash") && all_same(with, "hash"));
+                const double before = without[0].at("relative_error"), after = with[0].at("relative_error"), flushed = with[0].at("flushed_error");
+                std::cout << peers << ' ' << algorithm << ' ' << quant << ": " << before << " -> " << after << " -> " << flushed << '\n';
+                EXPECT_LT(after, before / 4);
+                EXPECT_LT(flushed, after / 100);
+                EXPECT_LT(flushed, 3e-5) << "floats and 16 bits of what was held back";
+                world.call_all("drop_feedback", {{"tag", 3}});
+            }
+        }
+    }
+}
+
+TEST(ErrorFeedback, IsAsItWasAfterARoundThatFailed) {
+    for (const char *algorithm : {"ring", "one-hop"}) {
+        World world;
+        world.join(4);
+        Json request = rounds("blockscale:i4", algorithm, true);
+        request["thread"] = 1;
+        const auto requests = ranked(4, request);
+        std::vector<int> calls;
+        for (std::size_t i = 0; i < 4; ++i)
+            calls.push_back(world[i].start("rounds", requests[i]));
+        for (std::size_t i = 0; i < 40 && !world[0].answered(calls[0]); ++i) {
+            std::this_thread::sleep_for(Millis(2));
+            world[i % 4].call("abort");
+        }
+        int lost = 0;
+        for (std::size_t i = 0; i < 4; ++i) {
+            const Json answer = world[i].finish(calls[i], Millis(60000));
+            ASSERT_TRUE(has_code(answer, pcclSuccess));
+            EXPECT_LT(answer.at("flushed_error"), 3e-5);
+            lost += answer.at("lost").get<int>();
+        }
+        EXPECT_GT(lost, 0) << "no round was disturbed";
+    }
+}
+
+TEST(ErrorFeedback, OfOperationsInFlightWithOneTagIsTakenOneAfterTheOther) {
+    World world;
+    world.join(3);
+    for (int i = 0; i < 8; ++i) {
+        const Json request = {{"count", 300000}, {"tag", 9}, {"quant", "blockscale:i8"}, {"error_feedback", true}, {"handle", std::to_string(i)}};
+        for (std::size_t rank = 0; rank < 3; ++rank)
+            ASSERT_TRUE(has_code(world[rank].call("launch", ranked(3, request)[rank]), pcclSuccess));
+    }
+    for (int i = 0; i < 8; ++i)
+        EXPECT_TRUE(all_right(world.call_all("await", {{"handle", std::to_string(i)}}))) << i;
+}
+
+TEST(ErrorFeedback, SurvivesAChangeOfTheGroupAndBeginsAnewWithAnotherCount) {
+    World world;
+    world.join(3);
+    const Json request = {{"count", 50000}, {"tag", 9}, {"op", "avg"}, {"quant", "blockscale:i4"}, {"error_feedback", true}};
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, request))));
+    world.spawn();
+    world.join_all(4);
+    EXPECT_TRUE(all_same(world.call_each("reduce", ranked(4, request)), "hash"));
+    Json other = request;
+    other["count"] = 777;
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, other))));
+    other["type"] = "double";
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, other))));
+}
+
+}  // namespace
+}  // namespace pccl::itest
