@@ -1,7 +1,8 @@
 // What quantization has taken from one member's contributions to the all-reduces with one tag, to be added to the next (error feedback).
 //
 // In units of the sum, so that it holds whatever the number of members. An operation reads the residual and writes a new one beside it,
-// which takes its place when the operation is committed: one that fails leaves the residual as it was.
+// which takes its place when the operation is committed: one that fails leaves the residual as it was. Operations with one tag follow
+// one another, so no two work on a residual at the same time.
 #pragma once
 
 #include <memory>
@@ -26,8 +27,6 @@ public:
     const std::byte *now() const { return now_.get(); }
     void replace(UndoMemory next) { now_ = std::move(next); }
 
-    bool in_use = false;  ///< by an operation that is running; the next with the tag waits for it. I/O thread
-
 private:
     std::size_t count_;
     kernel::Type operand_;
@@ -37,7 +36,7 @@ private:
 /// The residuals of a communicator. Any thread.
 class Residuals {
 public:
-    /// That of the tag; a new one of zeros if there is none, or it is of another count or type. `fresh`: it replaces one of those.
+    /// That of the tag; a new one of zeros if there is none, or (`replaced`) it is of another count or type.
     std::shared_ptr<Residual> of(Tag tag, std::size_t count, kernel::Type operand, bool &replaced) {
         const std::lock_guard lock(mutex_);
         auto &residual = residuals_[tag];

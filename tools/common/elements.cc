@@ -114,9 +114,9 @@ std::string name_of(const Packing &packing) {
     const pcclQuantizationOptions_t how = packing.quantization;
     if (packing.none()) return "none";
     std::string name = how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:";
-    name += how.quantized_datatype == pcclInt4 ? "i4" : "?";
+    if (how.quantized_datatype == pcclInt4) name += "i4";
     for (const TypeName &entry : kTypeNames) {
-        if (entry.type == how.quantized_datatype) name.replace(name.size() - 1, 1, entry.alias);
+        if (entry.type == how.quantized_datatype) name += entry.alias;
     }
     if (packing.block != 0) name += ":" + std::to_string(packing.block);
     return name + (packing.scale == pcclScalePowerOfTwo ? ":pow2" : "");

@@ -4,7 +4,9 @@
 #include "peer/session.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <thread>
 
 namespace pccl::itest {
 
@@ -186,7 +188,7 @@ pcclResult_t average(Session &session, const Json &request, std::vector<float> &
 }
 
 /// "rounds" quantized averages with one tag; then, what error feedback still holds back is let out by an average of zeros in 16 bits.
-/// Answers with the relative error of the sum over all rounds, before and after that.
+/// Answers with the relative error of the sum over all rounds, before and after that. In "aborted_rounds" the last rank aborts.
 Json call_rounds(Session &session, const Json &request) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
     Accumulated total{std::vector<double>(d.count), std::vector<double>(d.count)};
@@ -201,6 +203,11 @@ Json call_rounds(Session &session, const Json &request) {
                 total.expected[i] += static_cast<double>(data[i]) / what.ranks;
         }
         tools::fill_input(what, request.at("rank"), data.data());
+        const auto aborted = request.value("aborted_rounds", std::vector<int>());
+        if (request.at("rank") == what.ranks - 1 && std::ranges::find(aborted, round) != aborted.end()) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others are inside
+            tools::require("pcclAbort", pcclAbort(session.comm(request)));
+        }
         if (const auto result = average(session, request, data, lost); result != pcclSuccess) return answer_of(result);
         for (std::size_t i = 0; i < d.count; ++i)
             total.found[i] += data[i];
