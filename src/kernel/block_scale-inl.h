@@ -41,7 +41,7 @@ HWY_INLINE auto round_to_bytes(hn::ScalableTag<float> d, hn::Vec<hn::ScalableTag
     constexpr float kRound = GridLimits<float>::kRound;
     const hn::RebindToSigned<decltype(d)> ints;
     const auto in_low_bits = hn::BitCast(ints, hn::Add(t, hn::Set(d, kRound)));
-    return hn::DemoteTo(hn::Rebind<std::int8_t, decltype(d)>(), hn::Sub(in_low_bits, hn::Set(ints, std::bit_cast<std::int32_t>(kRound))));
+    return saturate_to_bytes(ints, hn::Sub(in_low_bits, hn::Set(ints, std::bit_cast<std::int32_t>(kRound))));
 }
 
 HWY_INLINE auto round_to_bytes(hn::ScalableTag<double> d, hn::Vec<hn::ScalableTag<double>> t) {

@@ -103,6 +103,10 @@ template <class T> void divide_words(void *out, const void *in, std::size_t coun
 template <class T> void divide_floats(void *out, const void *in, std::size_t count, std::uint32_t divisor) {
     const hn::ScalableTag<T> d;
     const auto by = static_cast<T>(divisor);
+    if (std::has_single_bit(divisor)) {  // the same quotient, rounded once, and several times as fast
+        const T factor = 1 / by;
+        return map(d, d, out, in, count, [d, factor](auto v) HWY_ATTR { return canonical(d, hn::Mul(v, hn::Set(d, factor))); });
+    }
     map(d, d, out, in, count, [d, by](auto v) HWY_ATTR { return canonical(d, hn::Div(v, hn::Set(d, by))); });
 }
 

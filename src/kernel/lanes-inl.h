@@ -44,6 +44,18 @@ template <class D> HWY_INLINE void store_tail(D d, void *to, std::size_t i, std:
     std::memcpy(static_cast<std::uint8_t *>(to) + i * sizeof(T), padded, count * sizeof(T));
 }
 
+/// 32-bit integers as bytes, limited to their range. Highway 1.0 takes four instructions for what AVX-512 has one.
+template <class D> HWY_INLINE auto saturate_to_bytes(D d, hn::Vec<D> v) {
+    static_cast<void>(d);
+    using Bytes = hn::Rebind<std::int8_t, D>;
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+    if constexpr (hn::MaxLanes(D()) == 16)
+        return hn::Vec<Bytes>{_mm512_cvtsepi32_epi8(v.raw)};
+    else
+#endif
+        return hn::DemoteTo(Bytes(), v);
+}
+
 /// out[i] = f(in[i]). The tags have equal numbers of lanes.
 template <class DOut, class DIn, class F>
 HWY_INLINE void map(DOut d_out, DIn d_in, void *out, const void *in, std::size_t count, F f) {

@@ -31,19 +31,19 @@ template <class C> HWY_INLINE Extrema<C> find_extrema(const void *block) {
         const V x = load(d, block, k * kLanes);
         low[k] = x;
         high[k] = x;
-        rest[k] = hn::Sub(x, x);
+        rest[k] = hn::Mul(x, hn::Zero(d));
     }
     for (std::size_t i = kChains * kLanes; i < kQuantBlock; i += kChains * kLanes) {
         for (std::size_t k = 0; k < kChains; ++k) {
             const V x = load(d, block, i + k * kLanes);
             low[k] = hn::Min(low[k], x);
             high[k] = hn::Max(high[k], x);
-            rest[k] = hn::Or(rest[k], hn::Sub(x, x));  // +0, or NaN if x is not finite
+            rest[k] = hn::MulAdd(x, hn::Zero(d), rest[k]);  // zero, or NaN if any x is not finite
         }
     }
     const V all_low = hn::Min(hn::Min(low[0], low[1]), hn::Min(low[2], low[3]));
     const V all_high = hn::Max(hn::Max(high[0], high[1]), hn::Max(high[2], high[3]));
-    const V all_rest = hn::Or(hn::Or(rest[0], rest[1]), hn::Or(rest[2], rest[3]));
+    const V all_rest = hn::Add(hn::Add(rest[0], rest[1]), hn::Add(rest[2], rest[3]));
     return {hn::GetLane(hn::MinOfLanes(d, all_low)) + C(0), hn::GetLane(hn::MaxOfLanes(d, all_high)) + C(0),
             hn::AllTrue(d, hn::Eq(all_rest, hn::Zero(d)))};
 }
@@ -58,9 +58,14 @@ template <class DCode> HWY_INLINE hn::Vec<DCode> flip(DCode d, hn::Vec<DCode> co
 template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<float> d, hn::Vec<hn::ScalableTag<float>> t, float zero) {
     constexpr float kRound = GridLimits<float>::kRound;
     const hn::RebindToSigned<decltype(d)> ints;
-    const auto shift = static_cast<std::int32_t>(zero) - std::bit_cast<std::int32_t>(kRound);
+    const hn::Rebind<U, decltype(d)> d_code;
+    constexpr std::int32_t kSigned = sizeof(U) == 1 ? 128 : 0;  // bytes go by way of signed ones
+    const auto shift = static_cast<std::int32_t>(zero) - std::bit_cast<std::int32_t>(kRound) - kSigned;
     const auto u = hn::Add(hn::BitCast(ints, hn::Add(t, hn::Set(d, kRound))), hn::Set(ints, shift));
-    return hn::DemoteTo(hn::Rebind<U, decltype(d)>(), u);
+    if constexpr (sizeof(U) == 1)
+        return flip(d_code, hn::BitCast(d_code, saturate_to_bytes(ints, u)), true);
+    else
+        return hn::DemoteTo(d_code, u);
 }
 
 template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<double> d, hn::Vec<hn::ScalableTag<double>> t, double zero) {
