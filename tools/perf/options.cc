@@ -183,6 +183,7 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16 ...")->capture_default_str();
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
+    app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");
     app.add_option("--concurrent", options.concurrent,
                    "operations in flight at the same time, each with buffers of the size given")
         ->check(CLI::Range(1, 1024))

@@ -24,6 +24,7 @@ struct Options {
     std::vector<pcclRedOp_t> ops = {pcclSum};
     pcclQuantizationOptions_t quantization = {};
     std::uint32_t lanes = 0;
+    std::string congestion;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
     int concurrent = 1;
     bool check = true;

@@ -52,6 +52,7 @@ tools::Comm join(const Options &options) {
     tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
     config.master_address = options.master.c_str();
     config.p2p_connection_pool_size = options.lanes;
+    if (!options.congestion.empty()) config.congestion_control = options.congestion.c_str();
     pcclComm_t *handle = nullptr;
     tools::require("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &handle));
     tools::Comm comm(handle);
