@@ -1,5 +1,7 @@
 #include "collective/algorithm.h"
 
+#include "collective/ring_plan.h"
+
 namespace pccl::collective {
 
 using wire::Algorithm;
@@ -18,6 +20,9 @@ bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_
     return full_mesh && !quantized && what.count <= limit && what.count * kernel::size_of(what.type) <= limit &&
            members <= kMaxDirectMembers;
 }
+
+constexpr double kLongPathUs = 1000;
+constexpr std::size_t kLongPathChunk = std::size_t{64} << 10;
 
 /// Beyond, a member would have to hold too many parts at once.
 constexpr std::size_t kMaxOneHopMembers = 256;
@@ -60,5 +65,7 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
     }
     return one_hop_works(members, full_mesh) ? Algorithm::one_hop : Algorithm::ring;
 }
+
+std::size_t max_chunk_bytes(const Path &path) { return path.round_trip_us < kLongPathUs ? RingPlan::kMaxChunk : kLongPathChunk; }
 
 }  // namespace pccl::collective

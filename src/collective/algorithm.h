@@ -16,4 +16,8 @@ struct Path {
 /// Never `automatic`. What was asked for gives way where it cannot work: direct to one-hop to ring.
 wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path);
 
+/// The largest chunk of a ring, in bytes of input elements. Over a long path chunks are smaller: what several connections carry side by
+/// side arrives a whole chunk at a time.
+std::size_t max_chunk_bytes(const Path &path);
+
 }  // namespace pccl::collective

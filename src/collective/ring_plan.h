@@ -28,10 +28,11 @@ public:
     /// A block is cut in about this many chunks where it is large enough, so that all links are busy at once.
     static constexpr std::size_t kPipeline = 8;
 
-    RingPlan(std::size_t count, std::size_t element_bytes, std::size_t members, std::size_t rank)
+    /// `max_chunk`: at least kMinChunk.
+    RingPlan(std::size_t count, std::size_t element_bytes, std::size_t members, std::size_t rank, std::size_t max_chunk = kMaxChunk)
         : count_(count), members_(members), rank_(rank) {
         const std::size_t block_bytes = units(count) * kernel::kQuantBlock / members * element_bytes;
-        const std::size_t wanted = std::clamp(block_bytes / kPipeline, kMinChunk, kMaxChunk);
+        const std::size_t wanted = std::clamp(block_bytes / kPipeline, kMinChunk, max_chunk);
         chunk_units_ = std::max<std::size_t>(1, wanted / (kernel::kQuantBlock * element_bytes));
     }
 
@@ -64,6 +65,9 @@ public:
     std::size_t reduce_arrival(std::size_t b) const { return (rank_ + 2 * members_ - b - 1) % members_; }
     /// Hops a final chunk of block `b` has behind it when it arrives here: 1 to N-1; 0 at the owner.
     std::size_t gather_arrival(std::size_t b) const { return (rank_ + members_ - b) % members_; }
+    /// Frames that are ready go in the order of their turns: chunk i of every step before chunk i + 1 of the step before it. So no member
+    /// runs ahead with one block while its neighbours wait for another, and all links stay busy to the end.
+    std::size_t turn(bool final, std::size_t hop, std::size_t chunk) const { return (final ? members_ - 1 : 0) + hop + chunk; }
     bool forwards_gather(std::size_t b) const { return gather_arrival(b) < members_ - 1; }
 
 private:

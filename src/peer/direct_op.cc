@@ -82,7 +82,7 @@ bool DirectOp::produce(Link &link, OutFrame &frame) {
     Member &member = members_[rank];
     const std::size_t bytes = request_.bytes();
     if (!member.posted) {
-        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+        if (link.eager_sent + bytes > link.eager_budget()) return false;
         link.eager_sent += bytes;
     }
     member.sent = true;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/log.h"
-#include "collective/algorithm.h"
 #include "kernel/hash.h"
 #include "peer/direct_op.h"
 #include "peer/one_hop_op.h"
@@ -17,9 +16,6 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 namespace {
-
-/// A sender keeps to wire::kEagerBytes; what it sent for operations that failed here unposted is forgotten with the epoch.
-constexpr std::size_t kEagerHeld = 16 * wire::kEagerBytes;
 
 wire::Bytes encode(const Fingerprint &what) {
     wire::Bytes bytes;
@@ -52,6 +48,7 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
     ring_ = epoch.ring;
     rank_ = epoch.rank;
     full_mesh_ = epoch.full_mesh;
+    path_ = {static_cast<double>(epoch.path.round_trip_us), static_cast<double>(epoch.path.mbit_per_s)};
     begun_.clear();
     early_.clear();
     links_.for_each([](Link &link) { link.eager_sent = link.eager_held = link.eager_frames_held = 0; });
@@ -89,7 +86,7 @@ void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
 /// `to`: whom the operation exchanges frames with.
 std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
-    const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, {});
+    const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, path_);
     if (algorithm != wire::Algorithm::ring) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
         if (algorithm == wire::Algorithm::direct) return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
@@ -97,7 +94,8 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
     }
     to.push_back(ring_[(rank_ + 1) % n]);
     if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
-    return std::make_unique<RingOp>(id, request, fingerprint, ring_, rank_, pool_);
+    const collective::RingPlan plan(request.what.count, kernel::size_of(request.what.type), n, rank_, collective::max_chunk_bytes(path_));
+    return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_);
 }
 
 void Engine::start(const OpId &id, ReduceRequest &request) {
@@ -152,7 +150,7 @@ Engine::Known Engine::known(const OpId &id) const {
 }
 
 Intake Engine::intake_early(Link &link, const FrameHeader &header) {
-    if (link.eager_held + header.bytes > kEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
+    if (link.eager_held + header.bytes > wire::kMaxEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
         return Intake::reject("too much for operations that are not posted here");
     }
     Intake take{Intake::Action::take, nullptr, Buffer(new std::byte[header.bytes]), nullptr, ""};

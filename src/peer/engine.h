@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collective/algorithm.h"
 #include "peer/link_table.h"
 #include "peer/operation.h"
 #include "protocol/peer.h"
@@ -68,6 +69,7 @@ private:
     std::vector<PeerId> ring_;
     std::size_t rank_ = 0;
     bool full_mesh_ = false;
+    collective::Path path_;
     bool near_ = false;  ///< the partners of the last operation
     std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;

@@ -249,6 +249,7 @@ bool Lane::write_some() {
         else fail(std::strerror(errno));
         return false;
     }
+    written_ += static_cast<std::size_t>(put);
     std::size_t left = static_cast<std::size_t>(put) + sent_of_first_;
     std::size_t done = 0;
     while (done < sending_.size() && left >= kFrameHeaderBytes + sending_[done].header.bytes) {

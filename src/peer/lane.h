@@ -14,6 +14,7 @@
 #include <asio/ip/tcp.hpp>
 
 #include "base/time.h"
+#include "peer/tcp_tuning.h"
 #include "wire/frame.h"
 
 namespace pccl::peer {
@@ -74,6 +75,12 @@ public:
     void set_handler(LaneHandler &handler) { handler_ = &handler; }
     std::string remote() const { return remote_; }
     Duration round_trip() const { return round_trip_; }
+    /// It has more to send than the system takes.
+    bool backlogged() const { return waiting_to_write_; }
+    std::uint64_t acknowledged_bytes() { return closed_ ? 0 : written_ - unacknowledged_bytes(socket_.native_handle()); }
+    void limit_rate(std::uint64_t bytes_per_s) {
+        if (!closed_) peer::limit_rate(socket_.native_handle(), bytes_per_s);
+    }
 
     /// Lets go of memory that belongs to `owner`: what is half sent from it is copied, what is half received into it is drained.
     void detach(const void *owner);
@@ -115,6 +122,7 @@ private:
     // What is being sent: taken from the handler, not wholly written.
     std::vector<OutFrame> sending_;
     std::size_t sent_of_first_ = 0;
+    std::uint64_t written_ = 0;
     bool waiting_to_write_ = false;
     bool writing_ = false;  ///< inside write_some
 };

@@ -98,7 +98,30 @@ std::size_t Link::wanted_lanes() const {
     if (lanes_asked_ > 0) return std::min<std::size_t>(lanes_asked_, wire::kMaxLanes);
     if (round_trip_ < std::chrono::milliseconds(1)) return 1;
     if (round_trip_ < std::chrono::milliseconds(10)) return 4;
-    return 8;
+    if (round_trip_ < std::chrono::milliseconds(75)) return 8;
+    return 16;
+}
+
+void Link::tick(Time now) {
+    if (!up_ || closed_ || round_trip_ < kLongPath || lanes_.empty()) return;
+    if (!pacer_) pacer_.emplace(round_trip_);
+    std::uint64_t acknowledged = 0;
+    bool backlogged = true;
+    for (const auto &lane : lanes_) {
+        acknowledged += lane->acknowledged_bytes();
+        backlogged = backlogged && lane->backlogged();
+    }
+    if (!pacer_->observe(now, acknowledged, backlogged)) return;
+    const auto limit = pacer_->limit();
+    for (const auto &lane : lanes_) {
+        if (limit) lane->limit_rate(*limit / lanes_.size());
+    }
+}
+
+std::size_t Link::eager_budget() const {
+    constexpr std::size_t kBytesPerUs = 125;  // 1 Gbit/s
+    const auto us = static_cast<std::size_t>(std::max<Duration::rep>(round_trip_.count(), 0));
+    return std::clamp(us * 3 / 2 * kBytesPerUs, wire::kEagerBytes, wire::kMaxEagerBytes);
 }
 
 void Link::send_urgent(OutFrame frame) {

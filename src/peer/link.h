@@ -8,6 +8,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "base/time.h"
 #include "peer/lane.h"
 #include "peer/options.h"
+#include "peer/pacer.h"
 #include "wire/messages.h"
 
 namespace pccl::peer {
@@ -61,6 +63,9 @@ public:
     std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
 
+    /// Every few tens of milliseconds.
+    void tick(Time now);
+
     void send_urgent(OutFrame frame);
     /// Kick the link when it has something.
     void add_producer(Producer *producer);
@@ -71,7 +76,9 @@ public:
     /// No callback comes after this.
     void close();
 
-    /// Bytes sent for operations that the other side has not posted yet (see wire::kEagerBytes), and those held for it here.
+    /// Bytes that may be sent for operations that the other side has not posted yet (see wire::kEagerBytes).
+    std::size_t eager_budget() const;
+    /// Bytes so sent, and those held for it here.
     std::size_t eager_sent = 0;
     std::size_t eager_held = 0;
     std::size_t eager_frames_held = 0;
@@ -98,6 +105,7 @@ private:
     const Options &options_;
     asio::steady_timer timer_;
     Duration round_trip_{};
+    std::optional<Pacer> pacer_;  ///< of a long path
 
     bool up_ = false;
     bool closed_ = false;

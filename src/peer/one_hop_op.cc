@@ -287,7 +287,7 @@ bool OneHopOp::produce(Link &link, OutFrame &frame) {
     if (!final && member.sent >= std::min(member.granted, plan_.chunks(rank))) return false;
     if (!member.posted) {
         const std::size_t bytes = final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(rank, member.sent).count);
-        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+        if (link.eager_sent + bytes > link.eager_budget()) return false;
         link.eager_sent += bytes;
         member.eager_bytes += bytes;
     }

@@ -11,9 +11,9 @@ using collective::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
-RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
-               BufferPool &pool)
-    : Operation(id, request, fingerprint), plan_(request.what.count, kernel::size_of(request.what.type), ring.size(), rank),
+RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring,
+               const collective::RingPlan &plan, BufferPool &pool)
+    : Operation(id, request, fingerprint), plan_(plan),
       successor_(ring[plan_.successor()]), predecessor_(ring[plan_.predecessor()]), pool_(pool),
       accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
       accumulator_bytes_(kernel::size_of(accumulator_)) {
@@ -109,7 +109,7 @@ void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte
     frame.payload = payload;
     frame.owner = keep ? nullptr : this;
     frame.keep = std::move(keep);
-    outbox_.push_back(std::move(frame));
+    outbox_.emplace(plan_.turn(header.kind == FrameKind::gather_chunk, hop, header.aux), std::move(frame));
 }
 
 /// Room for one chunk of the accumulator (or compute) type.
@@ -221,17 +221,18 @@ void RingOp::posted_at(Link &link) {
 
 bool RingOp::produce(Link &link, OutFrame &frame) {
     if (link.other() != successor_) return false;
-    // What others wait for goes before what only begins.
+    const bool injecting = injected_ < plan_.chunks(plan_.first_block());
+    const bool forwarding = !outbox_.empty() && (!injecting || outbox_.begin()->first <= plan_.turn(false, 0, injected_));
     const bool eager = !successor_posted_;
     if (eager) {
         std::size_t bytes = 0;
-        if (!outbox_.empty()) bytes = outbox_.front().header.bytes;
-        else if (injected_ < plan_.chunks(plan_.first_block())) bytes = partial_bytes(0, plan_.chunk(plan_.first_block(), injected_).count);
-        if (link.eager_sent + bytes > wire::kEagerBytes) return false;
+        if (forwarding) bytes = outbox_.begin()->second.header.bytes;
+        else if (injecting) bytes = partial_bytes(0, plan_.chunk(plan_.first_block(), injected_).count);
+        if (link.eager_sent + bytes > link.eager_budget()) return false;
     }
-    if (!outbox_.empty()) {
-        frame = std::move(outbox_.front());
-        outbox_.pop_front();
+    if (forwarding) {
+        frame = std::move(outbox_.begin()->second);
+        outbox_.erase(outbox_.begin());
     } else if (!inject(frame)) {
         return false;
     }

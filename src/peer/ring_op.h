@@ -7,7 +7,7 @@
 // of a block finishes it once; final chunks are received straight into place. In-place calls save what they overwrite.
 #pragma once
 
-#include <deque>
+#include <map>
 #include <vector>
 
 #include "collective/ring_plan.h"
@@ -17,7 +17,8 @@ namespace pccl::peer {
 
 class RingOp final : public Operation {
 public:
-    RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank, BufferPool &pool);
+    RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, const collective::RingPlan &plan,
+           BufferPool &pool);
 
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
@@ -57,7 +58,7 @@ private:
     std::size_t injected_ = 0;              ///< chunks of the first block that have gone out
     bool successor_posted_ = false;  ///< bulk may flow
     std::size_t eager_bytes_ = 0;    ///< sent before that
-    std::deque<OutFrame> outbox_;
+    std::multimap<std::size_t, OutFrame> outbox_;  ///< by turn
     Buffer temporary_;
 };
 

@@ -155,6 +155,7 @@ void Runtime::tick() {
         return entry.second->reduce.recv != nullptr && entry.second->awaited.load(std::memory_order_relaxed);
     });
     feed(PeerTick{blocked});
+    links_.for_each([now = monotonic_now()](Link &link) { link.tick(now); });
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();
@@ -284,7 +285,10 @@ bool Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::by
     return true;
 }
 
-void Runtime::on_link_up(Link &link) { feed(LinkEvent{link.other(), link.attempt(), true, ""}); }
+void Runtime::on_link_up(Link &link) {
+    const auto round_trip_us = std::clamp<Duration::rep>(link.round_trip().count(), 0, UINT32_MAX);
+    feed(LinkEvent{link.other(), link.attempt(), true, "", static_cast<std::uint32_t>(round_trip_us)});
+}
 
 void Runtime::on_link_down(Link &link, const std::string &why) {
     const PeerId other = link.other();
@@ -292,7 +296,7 @@ void Runtime::on_link_down(Link &link, const std::string &why) {
     links_.forget(link);
     transfer_.link_down(other);
     prober_.link_down(other);
-    feed(LinkEvent{other, attempt, false, why});
+    feed(LinkEvent{other, attempt, false, why, 0});
 }
 
 void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }

@@ -1,7 +1,9 @@
 #include "peer/tcp_tuning.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,6 +17,9 @@ namespace {
 
 /// Unacknowledged data for longer than this breaks the connection: the path is dead although no reset came.
 constexpr unsigned kUserTimeoutMs = 20'000;
+
+/// Bytes that wait in a connection for its congestion window, at most.
+constexpr int kUnsent = 256 << 10;
 
 bool set_congestion_control(int socket, const std::string &name) {
     return ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
@@ -71,9 +76,20 @@ Duration tune_connected(int socket, const std::string &congestion_control) {
     const Duration round_trip = std::chrono::microseconds(info.tcpi_rtt);
     if (round_trip < kLongPath) return round_trip;
     if (congestion_control.empty()) (void)set_congestion_control(socket, "bbr");
+    ::setsockopt(socket, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &kUnsent, sizeof kUnsent);
     const int bytes = send_buffer();
     if (bytes > 0) ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     return round_trip;
+}
+
+std::uint64_t unacknowledged_bytes(int socket) {
+    int bytes = 0;
+    return ::ioctl(socket, SIOCOUTQ, &bytes) == 0 ? static_cast<std::uint64_t>(bytes) : 0;
+}
+
+void limit_rate(int socket, std::uint64_t bytes_per_s) {
+    const auto rate = static_cast<unsigned long>(bytes_per_s);
+    ::setsockopt(socket, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof rate);
 }
 
 }  // namespace pccl::peer

@@ -1,6 +1,7 @@
 // What the kernel's TCP is asked to do for our connections. Linux; elsewhere, and where the system refuses, its own choice stays.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include <asio/ip/tcp.hpp>
@@ -25,7 +26,14 @@ void tune_before_connecting(asio::ip::tcp::socket::native_handle_type socket, co
 /// For a connection that is there; returns its round trip as the handshake saw it, 0 if that is not known.
 ///
 /// Over a long path it is given bbr where the system allows it (or `congestion_control`), and a send buffer beyond what the system would
-/// give by itself: one connection carries no more than its buffer per round trip.
+/// give by itself: one connection carries no more than its buffer per round trip. What it has not sent yet stays small, so that another
+/// connection may take it.
 Duration tune_connected(asio::ip::tcp::socket::native_handle_type socket, const std::string &congestion_control);
+
+/// Bytes that were written and not acknowledged by the other end yet.
+std::uint64_t unacknowledged_bytes(asio::ip::tcp::socket::native_handle_type socket);
+
+/// Sends no faster than that from now on.
+void limit_rate(asio::ip::tcp::socket::native_handle_type socket, std::uint64_t bytes_per_s);
 
 }  // namespace pccl::peer

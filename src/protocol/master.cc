@@ -217,8 +217,7 @@ void Master::admit_first() {
     first.member = true;
     first.ready = false;
     Group &group = groups_[first.group];
-    group.ring = {first.id};
-    group.full_mesh = true;
+    set_ring(group, {first.id});
     new_generation();
     publish_view({first.group}, {}, to_string(first.id) + " is the first of the run");
     call_done(first, pcclSuccess, "");

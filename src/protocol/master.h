@@ -118,6 +118,7 @@ private:
         Time down_since;
         bool first_up = false, second_up = false;
         std::string why;                       ///< it is not up
+        std::uint32_t round_trip_us = 0;       ///< the longer of what the two saw
         double mbit_forth = 0, mbit_back = 0;  ///< first to second, second to first; 0: not measured
     };
     struct FreezeState {
@@ -148,6 +149,7 @@ private:
         ViewNumber epoch;
         std::vector<PeerId> ring;
         bool full_mesh = false;
+        wire::PathFacts path;
         std::optional<FreezeState> freeze;
         std::map<OpId, std::set<PeerId>> done;  ///< who holds its result, of operations not committed
         std::set<OpId> failed;                  ///< of this epoch
@@ -187,6 +189,7 @@ private:
     std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
     topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;
     bool full_mesh(const std::vector<PeerId> &ids) const;
+    void set_ring(Group &group, const std::vector<PeerId> &ring);
 
     // master_views.cc: the end of a view and the start of the next
     void begin_freeze(GroupId group, const std::string &why);

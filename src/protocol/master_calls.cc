@@ -80,8 +80,7 @@ bool Master::try_update() {
     for (const GroupId id : grown) {
         Group &group = groups_[id];
         const auto ids = members_of(id);
-        group.ring = ring_of(ids).value_or(ids);  // refresh_ready saw that there is one
-        group.full_mesh = full_mesh(ids);
+        set_ring(group, ring_of(ids).value_or(ids));  // refresh_ready saw that there is one
     }
     if (!grown.empty()) publish_view(grown, {}, who + " joined");
     for (auto &[id, peer] : peers_) {

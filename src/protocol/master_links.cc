@@ -25,6 +25,7 @@ void Master::open_pair(PeerId a, PeerId b, PeerId dialler) {
     link.state = Pair::State::dialing;
     link.dialler = dialler;
     link.first_up = link.second_up = false;
+    link.round_trip_us = 0;
     ++link.attempt;
     ++link.tries;
     const Secret token = random_();
@@ -41,6 +42,7 @@ void Master::on_link_report(Peer &peer, const wire::LinkReport &report) {
     const bool was_up = link.state == Pair::State::up;
     if (report.up) {
         (peer.id < report.other ? link.first_up : link.second_up) = true;
+        link.round_trip_us = std::max(link.round_trip_us, report.round_trip_us);
         if (!was_up && link.first_up && link.second_up) {
             link.state = Pair::State::up;
             link.tries = 0;
@@ -114,6 +116,28 @@ bool Master::full_mesh(const std::vector<PeerId> &ids) const {
         }
     }
     return true;
+}
+
+/// Gives the group a ring, and with it what its members will know of their paths: the same at all of them.
+void Master::set_ring(Group &group, const std::vector<PeerId> &ring) {
+    group.ring = ring;
+    group.full_mesh = full_mesh(ring);
+    group.path = {};
+    for (std::size_t i = 0; i < ring.size(); ++i) {
+        for (std::size_t j = i + 1; j < ring.size(); ++j) {
+            const Pair *link = find_pair(ring[i], ring[j]);
+            if (link && link->state == Pair::State::up) group.path.round_trip_us = std::max(group.path.round_trip_us, link->round_trip_us);
+        }
+    }
+    double slowest = 0;
+    for (std::size_t i = 0; ring.size() > 1 && i < ring.size(); ++i) {
+        const PeerId from = ring[i], to = ring[(i + 1) % ring.size()];
+        const Pair *link = find_pair(from, to);
+        const double mbit = !link ? 0 : from < to ? link->mbit_forth : link->mbit_back;
+        if (mbit <= 0) return;
+        slowest = i == 0 ? mbit : std::min(slowest, mbit);
+    }
+    group.path.mbit_per_s = static_cast<std::uint32_t>(std::clamp(slowest, 0.0, 4e9));
 }
 
 void Master::refresh_ready() {

@@ -87,8 +87,7 @@ void Master::finish_optimize() {
         const auto ids = members_of(id);
         const auto ring = ring_of(ids);
         if (!ring || *ring == group.ring) continue;
-        group.ring = *ring;
-        group.full_mesh = full_mesh(ids);
+        set_ring(group, *ring);
         changed.insert(id);
         const auto matrix = matrix_of(ids);
         std::vector<std::size_t> order;

@@ -76,8 +76,7 @@ bool Master::try_install(GroupId id, Group &group) {
                to_string(worst) + " was removed: its links to other peers broke and no ring includes it");
         return true;
     }
-    group.ring = *ring;
-    group.full_mesh = full_mesh(ids);
+    set_ring(group, *ring);
     std::vector<wire::TagCount> begun;
     for (const auto &[tag, next] : group.freeze->begun)
         begun.push_back({tag, next});
@@ -114,6 +113,7 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
         view.epoch = group.epoch;
         view.ring = group.ring;
         view.full_mesh = group.full_mesh;
+        view.path = group.path;
         const auto ended = begun.find(peer.group);
         view.begun = ended == begun.end() ? std::vector<wire::TagCount>{} : ended->second;
         send(peer, view);

@@ -181,7 +181,7 @@ void Peer::on(const FromMaster &in) {
 }
 
 void Peer::on(const LinkEvent &in) {
-    if (state_ == State::newcomer || state_ == State::member) tell(wire::LinkReport{in.other, in.attempt, in.up, in.why});
+    if (state_ == State::newcomer || state_ == State::member) tell(wire::LinkReport{in.other, in.attempt, in.up, in.round_trip_us, in.why});
 }
 
 void Peer::on(const OpFinished &in) {
@@ -322,7 +322,7 @@ void Peer::start_epoch(const wire::View &view) {
     view_ = view;
     freeze_.reset();
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
-    effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh});
+    effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path});
     for (const auto &[call, why] : std::exchange(lost_, {}))
         complete(call, pcclRankConnectionLost, why);
     for (const auto &[call, tag] : std::exchange(held_, {}))

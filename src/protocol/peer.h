@@ -77,6 +77,7 @@ struct LinkEvent {
     std::uint32_t attempt = 0;
     bool up = false;
     std::string why;
+    std::uint32_t round_trip_us = 0;
 };
 struct OpFinished {
     OpId op;
@@ -136,6 +137,7 @@ struct StartEpoch {
     std::vector<PeerId> ring;
     std::size_t rank = 0;
     bool full_mesh = false;
+    wire::PathFacts path;
 };
 struct StartOp {
     CallId call;

@@ -21,8 +21,12 @@ inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member
 /// Data lanes.
 inline constexpr std::size_t kMaxLanes = 64;
 inline constexpr std::size_t kMaxChunkBytes = std::size_t{4} << 20;  ///< payload of one data frame
-/// Bytes that a peer sends, per link, for operations that the receiver has not posted yet; it buffers no more than that.
+/// Bytes that a peer sends, per link, for operations that the receiver has not posted yet: what a path carries in one and a half round
+/// trips at 1 Gbit/s, at least and at most this. So long it takes a peer that is told of a commit last to be heard of by the one told first.
 inline constexpr std::size_t kEagerBytes = std::size_t{1} << 20;
+inline constexpr std::size_t kMaxEagerBytes = std::size_t{16} << 20;
+/// What a receiver holds of them, per link: what came for operations that failed here unposted is forgotten with the epoch only.
+inline constexpr std::size_t kMaxEagerHeld = 4 * kMaxEagerBytes;
 /// Frames a receiver holds, per link, for operations it has not posted.
 inline constexpr std::size_t kMaxEagerFrames = 65536;
 

@@ -59,12 +59,14 @@ struct LinkReport {
     PeerId other;
     std::uint32_t attempt = 0;  ///< of the OpenLink it answers
     bool up = false;
+    std::uint32_t round_trip_us = 0;  ///< as the first connection's handshake saw it; 0: not known
     std::string why;
 };
 template <class V> void visit(V &v, LinkReport &m) {
     v(m.other);
     v(m.attempt);
     v(m.up);
+    v(m.round_trip_us);
     v(bounded(m.why, kMaxText));
 }
 
@@ -281,12 +283,24 @@ template <class V> void visit(V &v, GroupSize &m) {
 }
 
 /// A membership: of the run in numbers, of the receiver's group in full.
+/// What the members of a group share about the paths between them. 0: not known.
+struct PathFacts {
+    std::uint32_t round_trip_us = 0;  ///< the longest between two members
+    std::uint32_t mbit_per_s = 0;     ///< of the slowest link of the ring, where bandwidth was measured
+    friend bool operator==(const PathFacts &, const PathFacts &) = default;
+};
+template <class V> void visit(V &v, PathFacts &m) {
+    v(m.round_trip_us);
+    v(m.mbit_per_s);
+}
+
 struct View {
     ViewNumber number;
     ViewNumber epoch;               ///< the view since which this group's ring stands; operations are named by it
     std::vector<PeerId> ring;       ///< the group's members in ring order; the first is where numbering of blocks starts
     std::vector<GroupSize> groups;  ///< sizes of all groups of the run
     bool full_mesh = false;         ///< every two members of the group have a link
+    PathFacts path;                 ///< when the ring was made
     std::uint64_t generation = 0;   ///< of AskPending
     std::vector<TagCount> begun;    ///< calls of the epoch that ended which failed at some member: they fail at all
     std::string why;                ///< what changed
@@ -297,6 +311,7 @@ template <class V> void visit(V &v, View &m) {
     v(bounded(m.ring, kMaxPeers));
     v(bounded(m.groups, kMaxPeers));
     v(m.full_mesh);
+    v(m.path);
     v(m.generation);
     v(bounded(m.begun, kMaxOpsInMessage));
     v(bounded(m.why, kMaxText));

@@ -41,7 +41,7 @@ void DataPlane::report(Node &node, PeerId other, std::uint32_t attempt, bool is_
     cluster_.at_node(node, delay, [this, &node, other, attempt, is_up, why] {
         const Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt) return;
-        cluster_.step(node, LinkEvent{other, attempt, is_up, why});
+        cluster_.step(node, LinkEvent{other, attempt, is_up, why, 0});
     });
 }
 
@@ -51,7 +51,7 @@ void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const
         Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt || mine->state == Side::State::dead) return;
         mine->state = Side::State::dead;
-        cluster_.step(node, LinkEvent{other, attempt, false, why});
+        cluster_.step(node, LinkEvent{other, attempt, false, why, 0});
     });
 }
 
@@ -93,7 +93,7 @@ void DataPlane::try_match(Node &acceptor, PeerId dialler) {
             Side *own = side(caller, me);
             if (!own || own->attempt != attempt || own->state != Side::State::dialled) return;
             own->state = Side::State::up;
-            cluster_.step(caller, LinkEvent{me, attempt, true, ""});
+            cluster_.step(caller, LinkEvent{me, attempt, true, "", 0});
         });
     });
 }

@@ -44,7 +44,7 @@ protected:
     std::vector<float> send = std::vector<float>(512, 1.0f), recv = std::vector<float>(512, -1.0f), theirs = std::vector<float>(256, 2.0f);
     ReduceRequest request;
     BufferPool pool;
-    RingOp op{OpId{ViewNumber{1}, Tag{7}, 0}, complete(request), 5, {PeerId{1}, PeerId{2}}, 0, pool};
+    RingOp op{OpId{ViewNumber{1}, Tag{7}, 0}, complete(request), 5, {PeerId{1}, PeerId{2}}, collective::RingPlan(512, sizeof(float), 2, 0), pool};
 };
 
 TEST_F(TwoMembers, CompleteWhatArrivesWhole) {

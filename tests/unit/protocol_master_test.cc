@@ -60,11 +60,11 @@ protected:
             for (const auto &link : heard<wire::OpenLink>(conn))
                 latest[link.other] = link.attempt;
             for (const auto &[other, attempt] : latest)
-                if (!closed_.contains(conn)) say(conn, wire::LinkReport{other, attempt, true, ""});
+                if (!closed_.contains(conn)) say(conn, wire::LinkReport{other, attempt, true, 0, ""});
         }
     }
     void down(ConnId conn, std::uint64_t other, std::uint32_t attempt) {
-        say(conn, wire::LinkReport{PeerId{other}, attempt, false, "test"});
+        say(conn, wire::LinkReport{PeerId{other}, attempt, false, 0, "test"});
     }
     /// `n` members of one group; each vote counts the calls.
     std::vector<ConnId> members(std::size_t n) {
@@ -157,8 +157,8 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
         say(all[0], wire::Waiting{false, {bogus}});
     }
     for (const std::uint64_t stranger : {0u, 1u, 77u})
-        say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, "?"});
-    say(all[0], wire::LinkReport{PeerId{2}, 55, false, "?"});
+        say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, 0, "?"});
+    say(all[0], wire::LinkReport{PeerId{2}, 55, false, 0, "?"});
     say(all[0], wire::ProbeReport{5, PeerId{2}, 1e9});
     say(all[0], wire::SyncDone{5, true, ""});
     say(all[0], wire::Frozen{5, {{Tag{1}, 9}}});
@@ -212,7 +212,7 @@ TEST_F(MasterTest, ConnectionsThatAreUnknownOrClosedAreIgnored) {
 
 TEST_F(MasterTest, AReasonAsLongAsAllowedStaysWithinLimitsWhenItIsQuoted) {
     const auto all = members(2);
-    say(all[0], wire::LinkReport{PeerId{2}, 1, false, std::string(wire::kMaxText, 'x')});
+    say(all[0], wire::LinkReport{PeerId{2}, 1, false, 0, std::string(wire::kMaxText, 'x')});
     for (const auto &message : inbox_[all[1]]) {
         const auto bytes = wire::encode(message);
         ToPeer back;

@@ -20,6 +20,7 @@ TEST(WorkedExample, View) {
     view.ring = {PeerId{1}, PeerId{4}};
     view.groups = {{GroupId{7}, 2}};
     view.full_mesh = true;
+    view.path = {50000, 940};
     view.generation = 5;
     view.begun = {{Tag{9}, 1}};
     view.why = "peer 2 left";

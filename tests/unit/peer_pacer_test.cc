@@ -1,0 +1,69 @@
+// How the limit of a link follows what its path delivers.
+#include "peer/pacer.h"
+
+#include <gtest/gtest.h>
+
+namespace pccl::peer {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Path50ms : public testing::Test {
+protected:
+    Pacer pacer{50ms};
+    Time now{1s};
+    std::uint64_t acknowledged = 0;
+
+    /// The path delivers so much for that long, asked for its state every 25 ms.
+    void deliver(double bytes_per_s, Duration time, bool backlogged = true) {
+        for (Duration passed{}; passed < time; passed += 25ms) {
+            (void)pacer.observe(now, acknowledged, backlogged);
+            now = now + Duration(25ms);
+            acknowledged += static_cast<std::uint64_t>(bytes_per_s * 0.025);
+        }
+    }
+};
+
+TEST_F(Path50ms, IsNotLimitedBeforeItsBandwidthIsKnown) {
+    EXPECT_EQ(pacer.limit(), std::nullopt);
+    for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);  // slow start
+    EXPECT_EQ(pacer.limit(), std::nullopt);
+}
+
+TEST_F(Path50ms, IsLimitedToWhatItDeliversOnceThatGrowsNoMore) {
+    for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);
+    deliver(1.2e8, 500ms);
+    int probes = 0, cruises = 0;
+    for (int i = 0; i < 32; ++i) {
+        deliver(1.2e8, 50ms);
+        ASSERT_TRUE(pacer.limit());
+        EXPECT_GE(*pacer.limit(), 1.0e8);
+        EXPECT_LE(*pacer.limit(), 1.6e8);
+        probes += *pacer.limit() > 1.4e8;
+        cruises += *pacer.limit() > 1.1e8 && *pacer.limit() < 1.3e8;
+    }
+    EXPECT_EQ(probes, 4);
+    EXPECT_EQ(cruises, 24);
+}
+
+TEST_F(Path50ms, LearnsNothingWhileThereIsLittleToSend) {
+    deliver(1.2e8, 500ms);
+    const auto before = pacer.limit();
+    deliver(1e6, 10s, false);
+    EXPECT_EQ(pacer.limit(), before);
+}
+
+TEST_F(Path50ms, FollowsAPathThatCarriesMore) {
+    deliver(1e8, 500ms);
+    for (int i = 0; i < 100; ++i) deliver(std::min(2e8, static_cast<double>(pacer.limit().value_or(200'000'000))), 50ms);
+    EXPECT_GE(*pacer.limit(), 1.6e8);
+}
+
+TEST_F(Path50ms, ForgetsWhatItCarriedLongAgo) {
+    deliver(1e8, 500ms);
+    deliver(2e7, 15s);
+    EXPECT_LE(*pacer.limit(), 2.6e7);
+}
+
+}  // namespace
+}  // namespace pccl::peer
