@@ -113,13 +113,14 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name) {
 std::string name_of(const Packing &packing) {
     const pcclQuantizationOptions_t how = packing.quantization;
     if (packing.none()) return "none";
-    std::string name = how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:";
-    if (how.quantized_datatype == pcclInt4) name += "i4";
+    std::string name(how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:");
+    if (how.quantized_datatype == pcclInt4) name.append("i4");
     for (const TypeName &entry : kTypeNames) {
-        if (entry.type == how.quantized_datatype) name += entry.alias;
+        if (entry.type == how.quantized_datatype) name.append(entry.alias);
     }
-    if (packing.block != 0) name += ":" + std::to_string(packing.block);
-    return name + (packing.scale == pcclScalePowerOfTwo ? ":pow2" : "");
+    if (packing.block != 0) name.append(1, ':').append(std::to_string(packing.block));
+    if (packing.scale == pcclScalePowerOfTwo) name.append(":pow2");
+    return name;
 }
 
 std::optional<Packing> packing_named(std::string_view name) {
@@ -147,12 +148,6 @@ std::optional<Packing> packing_named(std::string_view name) {
         if (error != std::errc() || end != words[i].data() + words[i].size()) return std::nullopt;
     }
     return packing;
-}
-
-std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name) {
-    const auto packing = packing_named(name);
-    if (!packing || packing->block != 0 || packing->scale != pcclScaleFloat) return std::nullopt;
-    return packing->quantization;
 }
 
 }  // namespace pccl::tools

@@ -84,17 +84,12 @@ struct Packing {
     std::uint32_t block = 0;
     pcclQuantizationScale_t scale = pcclScaleFloat;
 
-    Packing() = default;
-    Packing(pcclQuantizationOptions_t how) : quantization(how) {}
-
     bool none() const { return quantization.algorithm == pcclQuantNone; }
 };
 
 /// "none", "minmax:u8", "zps:i16", "blockscale:i4", "blockscale:i8:128", "blockscale:i8:64:pow2" ...
 std::string name_of(const Packing &packing);
 std::optional<Packing> packing_named(std::string_view name);
-/// Where neither blocks nor scales can be chosen.
-std::optional<pcclQuantizationOptions_t> quantization_named(std::string_view name);
 
 /// Reads element i of a buffer of any alignment.
 template <typename T> T load(const void *buffer, std::size_t i) {

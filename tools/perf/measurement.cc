@@ -27,6 +27,7 @@ Iteration Measurement::iterate() {
     how.algorithm = options_.algorithm;
     how.quantization_block = what_.packing.block;
     how.quantization_scale = what_.packing.scale;
+    how.error_feedback = options_.error_feedback;
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {

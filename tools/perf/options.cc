@@ -82,7 +82,7 @@ bool interpret_size(const char *option, const std::string &text, std::size_t &ou
 }
 
 bool keep_only_floats(Options &options) {
-    if (options.quantization.algorithm == pcclQuantNone) return true;
+    if (options.packing.none()) return true;
     std::erase_if(options.types, [](pcclDataType_t type) { return !tools::is_float(type); });
     if (options.types.empty()) std::cerr << "pccl-perf: only floating-point types can be quantized (-q); choose one with -d\n";
     return !options.types.empty();
@@ -97,13 +97,14 @@ bool interpret(const Texts &texts, Options &options) {
     }
     if (!interpret_list("type (-d)", texts.type, tools::kAllTypes, tools::type_named, options.types)) return false;
     if (!interpret_list("operator (-o)", texts.op, tools::kAllOps, tools::op_named, options.ops)) return false;
-    const auto quantization = tools::quantization_named(texts.quantization);
-    if (!quantization) {
+    const auto packing = tools::packing_named(texts.quantization);
+    if (!packing) {
         std::cerr << "pccl-perf: unknown quantization (-q) '" << texts.quantization
-                  << "'; none, or minmax or zps, a colon, and u8, i8, u16 or i16\n";
+                  << "'; none; minmax or zps, a colon, and u8, i8, u16 or i16; or blockscale, a colon, i8 or i4, and if wished a colon and\n"
+                     "32, 64, 128, 256 or 512 elements to a block, and :pow2\n";
         return false;
     }
-    options.quantization = *quantization;
+    options.packing = *packing;
     const auto algorithm = tools::algorithm_named(texts.algorithm);
     if (!algorithm) {
         std::cerr << "pccl-perf: unknown algorithm (-a) '" << texts.algorithm << "'; auto, ring, direct or one-hop\n";
@@ -180,7 +181,8 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     master->excludes(local)->needs(peers);
     app.add_option("-d,--datatype", texts.type, "element type, a list with commas, or all")->capture_default_str();
     app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list with commas, or all")->capture_default_str();
-    app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16 ...")->capture_default_str();
+    app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:i4:64 ...")->capture_default_str();
+    app.add_flag("--error-feedback", options.error_feedback, "what quantization takes is added to the next iteration (sum and avg)");
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");

@@ -1,6 +1,8 @@
 // What pccl-perf was asked to do.
 #pragma once
 
+#include "common/elements.h"
+
 #include <pccl.h>
 
 #include <cstddef>
@@ -22,7 +24,8 @@ struct Options {
     int index = -1;      ///< -1: find out from the others
     std::vector<pcclDataType_t> types = {pcclFloat};
     std::vector<pcclRedOp_t> ops = {pcclSum};
-    pcclQuantizationOptions_t quantization = {};
+    tools::Packing packing;
+    bool error_feedback = false;
     std::uint32_t lanes = 0;
     std::string congestion;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;

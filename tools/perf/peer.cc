@@ -172,7 +172,7 @@ int run_peer(const Options &options) {
         for (const pcclRedOp_t op : options.ops) {
             for (const std::size_t bytes : options.sizes()) {
                 const std::size_t count = std::max<std::size_t>(1, bytes / tools::size_of(type));
-                const tools::Case what{type, op, options.quantization, count, options.peers, 0};
+                const tools::Case what{type, op, options.packing, count, options.peers, 0};
                 const Row row = measure(options, comm.get(), rank, what, resident_at_start);
                 wrong += row.wrong;
                 report.add(row);

@@ -29,7 +29,7 @@ void Report::begin() {
     std::printf("# pccl-perf: %d peers%s, lanes %s, quantization %s, %d concurrent, %s, %d iterations after %s\n", options_.peers,
                 options_.index >= 0 ? " on this machine" : "",
                 options_.lanes == 0 ? "auto" : std::to_string(options_.lanes).c_str(),
-                tools::name_of(options_.quantization).c_str(), options_.concurrent,
+                tools::name_of(options_.packing).c_str(), options_.concurrent,
                 options_.in_place ? "in place" : "out of place", options_.iterations, warm_up.c_str());
     std::printf("# %11s %11s %9s %5s %12s %9s %9s %8s", "size", "count", "type", "op", "time", "algbw", "busbw", "cpu");
     if (options_.memory) std::printf(" %8s", "mem");
@@ -82,7 +82,7 @@ bool Report::write_json(const std::string &path) const {
     json["lanes"] = options_.lanes;
     json["algorithm"] = tools::name_of(options_.algorithm);
     json["concurrent"] = options_.concurrent;
-    json["quantization"] = tools::name_of(options_.quantization);
+    json["quantization"] = tools::name_of(options_.packing);
     json["in_place"] = options_.in_place;
     json["iterations"] = options_.iterations;
     json["wrong"] = wrong();

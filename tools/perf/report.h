@@ -45,7 +45,7 @@ private:
     std::uint64_t wrong() const;
     bool write_json(const std::string &path) const;
     bool draw() const;
-    bool quantized() const { return options_.quantization.algorithm != pcclQuantNone; }
+    bool quantized() const { return !options_.packing.none(); }
 };
 
 }  // namespace pccl::perf
