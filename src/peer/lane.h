@@ -77,7 +77,9 @@ public:
     Duration round_trip() const { return round_trip_; }
     /// It has more to send than the system takes.
     bool backlogged() const { return waiting_to_write_; }
-    std::uint64_t acknowledged_bytes() { return closed_ ? 0 : written_ - unacknowledged_bytes(socket_.native_handle()); }
+    /// Written and not acknowledged yet.
+    std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
+    std::uint64_t acknowledged_bytes() { return written_ - outstanding_bytes(); }
     void limit_rate(std::uint64_t bytes_per_s) {
         if (!closed_) peer::limit_rate(socket_.native_handle(), bytes_per_s);
     }

@@ -14,6 +14,15 @@ namespace pccl::peer {
 using wire::FrameHeader;
 using wire::FrameKind;
 
+namespace {
+
+/// Lanes are compared over a round trip, and no less than this.
+constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
+/// Of the mean lane's rate: a lane below it lags.
+constexpr double kLags = 0.25;
+
+}  // namespace
+
 OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
     OutFrame frame;
     frame.header = header;
@@ -105,17 +114,51 @@ std::size_t Link::wanted_lanes() const {
 void Link::tick(Time now) {
     if (!up_ || closed_ || round_trip_ < kLongPath || lanes_.empty()) return;
     if (!pacer_) pacer_.emplace(round_trip_);
+    measure_lanes(now);
     std::uint64_t acknowledged = 0;
     bool backlogged = true;
     for (const auto &lane : lanes_) {
         acknowledged += lane->acknowledged_bytes();
-        backlogged = backlogged && lane->backlogged();
+        backlogged = backlogged && (lane->backlogged() || paces_[lane.get()].lags);
     }
+    if (!producers_.empty()) kick();  // those that held back
     if (!pacer_->observe(now, acknowledged, backlogged)) return;
     const auto limit = pacer_->limit();
     for (const auto &lane : lanes_) {
         if (limit) lane->limit_rate(*limit / lanes_.size());
     }
+}
+
+/// Which lanes are much slower than the rest.
+void Link::measure_lanes(Time now) {
+    const Duration passed = now - measured_;
+    if (passed < std::max(round_trip_, kLeastMeasured)) return;
+    measured_ = now;
+    double sum = 0;
+    for (const auto &lane : lanes_) {
+        Pace &pace = paces_[lane.get()];
+        const std::uint64_t acknowledged = lane->acknowledged_bytes();
+        const bool busy = lane->outstanding_bytes() > 0;
+        if (busy && pace.busy && passed < 4 * std::max(round_trip_, kLeastMeasured)) {
+            const double now_achieved = static_cast<double>(acknowledged - pace.acknowledged) * 1e6 / static_cast<double>(passed.count());
+            pace.bytes_per_s = pace.bytes_per_s == 0 ? now_achieved : (pace.bytes_per_s + now_achieved) / 2;
+        }
+        pace.acknowledged = acknowledged;
+        pace.busy = busy;
+        sum += pace.bytes_per_s;
+    }
+    for (auto &[lane, pace] : paces_) {
+        pace.lags = pace.bytes_per_s > 0 && pace.bytes_per_s < kLags * sum / static_cast<double>(lanes_.size());
+    }
+}
+
+/// A lane that lags takes no more than it delivers soon, lest an operation wait at its end for what that lane has taken.
+bool Link::holds_back(Lane &lane) {
+    const auto pace = paces_.find(&lane);
+    if (pace == paces_.end() || !pace->second.lags) return false;
+    const std::uint64_t outstanding = lane.outstanding_bytes();
+    const double soon = pace->second.bytes_per_s * std::chrono::duration<double>(round_trip_ + kLeastMeasured).count();
+    return outstanding > 0 && static_cast<double>(outstanding) > soon;
 }
 
 std::size_t Link::eager_budget() const {
@@ -205,6 +248,7 @@ bool Link::next_frame(Lane &lane, OutFrame &frame) {
         urgent_.pop_front();
         return true;
     }
+    if (!paces_.empty() && holds_back(lane)) return false;
     for (std::size_t i = 0; i < producers_.size(); ++i) {
         Producer *producer = producers_[next_producer_++ % producers_.size()];
         if (producer->produce(*this, frame)) return true;
