@@ -29,18 +29,27 @@ constexpr std::size_t kMaxOneHopMembers = 256;
 
 /// Unless they say otherwise.
 constexpr double kUsualMbitPerS = 1000;
+/// Larger buffers go round a ring, which loads each path evenly.
+constexpr double kMostInTwoHops = 4 << 20;
 /// Share of a transfer's time that shorter ways must save before they are taken: many streams into one member cost something, too.
 constexpr double kWorthIt = 0.1;
 
 bool one_hop_works(std::size_t members, bool full_mesh) { return full_mesh && members <= kMaxOneHopMembers; }
 
+double buffer_bytes(const wire::Fingerprint &what) {
+    return static_cast<double>(what.count) * static_cast<double>(kernel::size_of(what.type));
+}
+
+/// What the whole buffer takes over one link.
+double buffer_us(const wire::Fingerprint &what, const Path &path) {
+    return buffer_bytes(what) * 8 / (path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS);
+}
+
 /// Two one-way delays instead of 2(N-1), for as many bytes.
 bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Path &path) {
+    if (path.round_trip_us < kLongPathUs || buffer_bytes(what) > kMostInTwoHops) return false;
     const auto n = static_cast<double>(members);
-    const double mbit_per_s = path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS;
-    const double bits = static_cast<double>(what.count) * static_cast<double>(kernel::size_of(what.type)) * 8;
-    const double transfer_us = 2 * (n - 1) / n * bits / mbit_per_s;
-    return (n - 2) * path.round_trip_us > kWorthIt * transfer_us;
+    return (n - 2) * path.round_trip_us > kWorthIt * 2 * (n - 1) / n * buffer_us(what, path);
 }
 
 Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {

@@ -54,10 +54,11 @@ TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
     EXPECT_EQ(choose_on(1 << 20, 8, {}), Algorithm::ring) << "nothing is known of the path";
     EXPECT_EQ(choose_on(1 << 20, 8, {50000, 1000}), Algorithm::one_hop);
     EXPECT_EQ(choose_on(1 << 20, 8, {50000, 0}), Algorithm::one_hop);
-    EXPECT_EQ(choose_on(1 << 20, 8, {50, 10000}), Algorithm::one_hop);
-    EXPECT_EQ(choose_on(1 << 30, 8, {50, 10000}), Algorithm::ring) << "delay does not count beside the transfer";
-    EXPECT_EQ(choose_on(std::size_t{8} << 30, 4, {50000, 1000}), Algorithm::ring);
-    EXPECT_EQ(choose_on(1 << 20, 2, {50000, 1000}), Algorithm::ring) << "of two members each is the other's neighbour";
+    EXPECT_EQ(choose_on(1 << 20, 8, {50, 10000}), Algorithm::ring) << "near";
+    EXPECT_EQ(choose_on(4 << 20, 8, {50000, 1000}), Algorithm::one_hop);
+    EXPECT_EQ(choose_on(5 << 20, 8, {50000, 1000}), Algorithm::ring) << "large";
+    EXPECT_EQ(choose_on(4 << 20, 4, {2000, 100}), Algorithm::ring) << "delay does not count beside the transfer";
+    EXPECT_EQ(choose_on(2 << 20, 2, {50000, 1000}), Algorithm::ring) << "of two members each is the other's neighbour";
 }
 
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
