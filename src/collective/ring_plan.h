@@ -23,7 +23,7 @@ struct Span {
 class RingPlan {
 public:
     /// Chunks hold at most this many bytes of input elements: two of them stay in a second-level cache.
-    static constexpr std::size_t kMaxChunk = std::size_t{256} << 10;
+    static constexpr std::size_t kMaxChunk = std::size_t{512} << 10;
     static constexpr std::size_t kMinChunk = std::size_t{32} << 10;
     /// A block is cut in about this many chunks where it is large enough, so that all links are busy at once.
     static constexpr std::size_t kPipeline = 8;

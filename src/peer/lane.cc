@@ -116,6 +116,7 @@ void Lane::read_some() {
         const std::size_t to_payload = std::min(bytes, payload_room);
         received_ += to_payload;
         staged_end_ += bytes - to_payload;
+        if (in_payload_) sum_payload();
         if (in_payload_ && received_ == header_.bytes && !finish_payload()) return;
     }
 }
@@ -175,14 +176,26 @@ bool Lane::accept_header() {
     }
     in_payload_ = true;
     received_ = 0;
+    checksum_ = {};
+    summed_ = 0;
     return true;
+}
+
+/// What has just been read is summed while it is in cache, all but the end.
+void Lane::sum_payload() {
+    constexpr std::size_t kEnd = 64;  // what finish() wants at least
+    if (intake_.action != Intake::Action::take || intake_.taker_checks || received_ < summed_ + kBulk) return;
+    const std::size_t sure = std::min<std::size_t>(received_, header_.bytes - kEnd);
+    const std::size_t grains = (sure - summed_) / kernel::Checksum::kGrain * kernel::Checksum::kGrain;
+    checksum_.add(intake_.into + summed_, grains);
+    summed_ += grains;
 }
 
 bool Lane::finish_payload() {
     in_payload_ = false;
     const Intake intake = std::exchange(intake_, {});
     if (intake.action != Intake::Action::take) return true;
-    const bool damaged = !intake.taker_checks && header_.bytes > 0 && kernel::checksum(intake.into, header_.bytes) != header_.checksum;
+    const bool damaged = !intake.taker_checks && header_.bytes > 0 && checksum_.finish(intake.into + summed_, header_.bytes - summed_) != header_.checksum;
     if (damaged || !handler_->on_frame(*this, header_, intake.into, intake.keep)) {
         fail("a frame with a wrong checksum");
         return false;

@@ -14,6 +14,7 @@
 #include <asio/ip/tcp.hpp>
 
 #include "base/time.h"
+#include "kernel/hash.h"
 #include "peer/tcp_tuning.h"
 #include "wire/frame.h"
 
@@ -99,6 +100,7 @@ private:
     void read_some();
     bool consume_staging();
     bool accept_header();
+    void sum_payload();
     bool finish_payload();
     bool write_some();
     void shut();
@@ -120,6 +122,8 @@ private:
     bool held_ = false;
     Intake intake_;
     std::size_t received_ = 0;
+    kernel::Checksum checksum_;  ///< of the payload so far
+    std::size_t summed_ = 0;     ///< bytes that are in it
 
     // What is being sent: taken from the handler, not wholly written.
     std::vector<OutFrame> sending_;
