@@ -4,17 +4,18 @@
 
 #include <cstring>
 
+#include "api/arguments.h"
 #include "api/comm.h"
 #include "api/state.h"
 
-using pccl::Error;
 using pccl::Result;
 using pccl::api::fail;
 using pccl::api::guarded_initialized;
+using pccl::api::invalid;
+using pccl::api::number;
+using pccl::api::size_is_set;
 
 namespace {
-
-Error invalid(std::string what) { return {pcclInvalidArgument, std::move(what)}; }
 
 /// Fields that a caller built against an older header does not have keep their defaults.
 pcclCommConfig_t complete(const pcclCommConfig_t &config) {
@@ -74,7 +75,7 @@ pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pc
     return guarded_initialized([&] {
         if (!config) return fail(invalid("config is NULL"));
         if (!comm_out) return fail(invalid("comm_out is NULL"));
-        if (config->struct_size < offsetof(pcclCommConfig_t, peer_group) || config->struct_size > 4096) {
+        if (!size_is_set(config->struct_size, offsetof(pcclCommConfig_t, peer_group))) {
             return fail(invalid("config->struct_size is not set: call pcclCommConfigInit first"));
         }
         const auto options = to_options(complete(*config));
@@ -87,8 +88,7 @@ pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pc
 pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *params, pcclComm_t **comm_out) {
     return guarded_initialized([&] {
         if (!params) return fail(invalid("params is NULL"));
-        int protocol = 0;  // not read as the enum: a C caller may have put any number there
-        std::memcpy(&protocol, &params->master_address.inet.protocol, sizeof protocol);
+        const int protocol = number(params->master_address.inet.protocol);
         if (protocol != inetIPv4 && protocol != inetIPv6) return fail(invalid("params->master_address has an unknown protocol"));
         if (params->master_address.port == 0) return fail(invalid("params->master_address has port 0"));
         const std::string master = pccl::to_string(pccl::from_c(params->master_address));

@@ -42,9 +42,7 @@ const char *DirectOp::objection(PeerId from, const FrameHeader &header) const {
 }
 
 Intake DirectOp::intake(const FrameHeader &header) {
-    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
-    take.into = take.keep.get();
-    return take;
+    return Intake::take(pool_.get(header.bytes));
 }
 
 Received DirectOp::receive(const FrameHeader &header, std::byte *, const Buffer &keep) {

@@ -153,9 +153,7 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
     if (link.eager_held + header.bytes > wire::kMaxEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
         return Intake::reject("too much for operations that are not posted here");
     }
-    Intake take{Intake::Action::take, nullptr, Buffer(new std::byte[header.bytes]), nullptr, ""};
-    take.into = take.keep.get();
-    return take;
+    return Intake::take(Buffer(new std::byte[header.bytes]));
 }
 
 Intake Engine::intake(Link &link, const FrameHeader &header) {

@@ -42,6 +42,11 @@ struct Intake {
     std::string why;              ///< reject
     bool taker_checks = false;    ///< take: on_frame() compares the checksum, while it works on the payload
 
+    /// Into memory of its own.
+    static Intake take(Buffer buffer) {
+        std::byte *const into = buffer.get();
+        return {Action::take, into, std::move(buffer), nullptr, {}};
+    }
     static Intake reject(std::string why) { return {Action::reject, nullptr, nullptr, nullptr, std::move(why)}; }
     static Intake hold() { return {Action::hold, nullptr, nullptr, nullptr, {}}; }
 };
@@ -80,7 +85,7 @@ public:
     bool backlogged() const { return waiting_to_write_; }
     /// Written and not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
-    std::uint64_t acknowledged_bytes() { return written_ - outstanding_bytes(); }
+    std::uint64_t written_bytes() const { return written_; }
     void limit_rate(std::uint64_t bytes_per_s) {
         if (!closed_) peer::limit_rate(socket_.native_handle(), bytes_per_s);
     }

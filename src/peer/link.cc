@@ -113,14 +113,20 @@ std::size_t Link::wanted_lanes() const {
 
 void Link::tick(Time now) {
     if (!up_ || closed_ || round_trip_ < kLongPath || lanes_.empty()) return;
+    // Nothing is asked of the system for a link that rests; the last look is the one that finds nothing on its way.
+    if (producers_.empty() && resting_) return;
     if (!pacer_) pacer_.emplace(round_trip_);
-    measure_lanes(now);
+    resting_ = producers_.empty();
     std::uint64_t acknowledged = 0;
-    bool backlogged = true;
     for (const auto &lane : lanes_) {
-        acknowledged += lane->acknowledged_bytes();
-        backlogged = backlogged && (lane->backlogged() || paces_[lane.get()].lags);
+        Pace &pace = paces_[lane.get()];
+        pace.outstanding = lane->outstanding_bytes();
+        pace.acknowledged = lane->written_bytes() - pace.outstanding;
+        acknowledged += pace.acknowledged;
+        resting_ = resting_ && pace.outstanding == 0;
     }
+    compare_lanes(now);
+    const bool backlogged = std::ranges::all_of(lanes_, [&](const auto &lane) { return lane->backlogged() || paces_[lane.get()].lags; });
     if (!producers_.empty()) kick();  // those that held back
     if (!pacer_->observe(now, acknowledged, backlogged)) return;
     const auto limit = pacer_->limit();
@@ -130,20 +136,18 @@ void Link::tick(Time now) {
 }
 
 /// Which lanes are much slower than the rest.
-void Link::measure_lanes(Time now) {
-    const Duration passed = now - measured_;
-    if (passed < std::max(round_trip_, kLeastMeasured)) return;
-    measured_ = now;
+void Link::compare_lanes(Time now) {
+    const Duration passed = now - compared_, least = std::max(round_trip_, kLeastMeasured);
+    if (passed < least && !resting_) return;  // before a rest at once: what follows it is another stretch
+    compared_ = now;
     double sum = 0;
-    for (const auto &lane : lanes_) {
-        Pace &pace = paces_[lane.get()];
-        const std::uint64_t acknowledged = lane->acknowledged_bytes();
-        const bool busy = lane->outstanding_bytes() > 0;
-        if (busy && pace.busy && passed < 4 * std::max(round_trip_, kLeastMeasured)) {
-            const double now_achieved = static_cast<double>(acknowledged - pace.acknowledged) * 1e6 / static_cast<double>(passed.count());
-            pace.bytes_per_s = pace.bytes_per_s == 0 ? now_achieved : (pace.bytes_per_s + now_achieved) / 2;
+    for (auto &[lane, pace] : paces_) {
+        const bool busy = pace.outstanding > 0;
+        if (busy && pace.busy && passed < 4 * least) {
+            const double achieved = static_cast<double>(pace.acknowledged - pace.at_last) * 1e6 / static_cast<double>(passed.count());
+            pace.bytes_per_s = pace.bytes_per_s == 0 ? achieved : (pace.bytes_per_s + achieved) / 2;
         }
-        pace.acknowledged = acknowledged;
+        pace.at_last = pace.acknowledged;
         pace.busy = busy;
         sum += pace.bytes_per_s;
     }

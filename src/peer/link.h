@@ -112,17 +112,19 @@ private:
     bool closed_ = false;
     /// What a lane of a long path achieves beside the others.
     struct Pace {
-        std::uint64_t acknowledged = 0;  ///< when it was last looked at
-        bool busy = false;               ///< something was outstanding then
+        std::uint64_t acknowledged = 0, outstanding = 0;  ///< bytes, at the last tick
+        std::uint64_t at_last = 0;                        ///< acknowledged when lanes were last compared
+        bool busy = false;                                ///< something was outstanding then
         double bytes_per_s = 0;          ///< while something was
         bool lags = false;
     };
-    void measure_lanes(Time now);
+    void compare_lanes(Time now);
     bool holds_back(Lane &lane);
 
     std::vector<std::shared_ptr<Lane>> lanes_;                           ///< in use
     std::map<const Lane *, Pace> paces_;
-    Time measured_{};
+    Time compared_{};
+    bool resting_ = true;  ///< nothing was on its way at the last tick
     std::vector<std::shared_ptr<Lane>> greeting_;                        ///< dialled, not accepted yet
     std::vector<const Lane *> greeting_due_;                             ///< their first frame, hello or accept, is to be sent
     std::deque<OutFrame> urgent_;

@@ -107,9 +107,7 @@ Intake OneHopOp::intake(const FrameHeader &header) {
         return {Intake::Action::take, place(span), nullptr, this, ""};
     }
     if (header.kind == FrameKind::reduce_credit) return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
-    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
-    take.into = take.keep.get();
-    return take;
+    return Intake::take(pool_.get(header.bytes));
 }
 
 Received OneHopOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
@@ -265,18 +263,7 @@ void OneHopOp::contribute(std::size_t to, OutFrame &frame) {
     frame.header.hop = static_cast<std::uint16_t>(rank_);
     frame.header.index = static_cast<std::uint32_t>(to);
     frame.header.aux = static_cast<std::uint32_t>(index);
-    frame.header.bytes = static_cast<std::uint32_t>(payload_bytes(span.count));
-    const std::byte *mine = request_.send + span.begin * element_bytes_;
-    if (quantized()) {
-        frame.keep = pool_.get(frame.header.bytes);
-        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count,
-                               request_.feedback(span.begin));
-        frame.payload = frame.keep.get();
-    } else {
-        frame.payload = mine;
-        frame.owner = this;
-    }
-    frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+    carry_own(frame, span, payload_bytes(span.count), pool_);
 }
 
 bool OneHopOp::produce(Link &link, OutFrame &frame) {

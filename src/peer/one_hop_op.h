@@ -49,7 +49,6 @@ private:
         bool complete = false;
     };
 
-    bool quantized() const { return request_.what.quantization.algorithm != kernel::Quant::none; }
     std::size_t rank_of(PeerId peer) const;
     std::size_t payload_bytes(std::size_t elements) const;
     std::byte *place(collective::Span span) const { return request_.recv + span.begin * element_bytes_; }

@@ -52,6 +52,11 @@ protected:
         return header;
     }
 
+    bool quantized() const { return request_.what.quantization.algorithm != kernel::Quant::none; }
+
+    /// Makes the payload of a frame this member's values of the span, as they are or quantized; `bytes` long.
+    void carry_own(OutFrame &frame, collective::Span span, std::size_t bytes, BufferPool &pool) const;
+
     OpId id_;
     ReduceRequest &request_;
     std::uint64_t fingerprint_;

@@ -76,8 +76,7 @@ Intake RingOp::intake(const FrameHeader &header) {
         take.taker_checks = !final;
         return take;
     }
-    Intake take{Intake::Action::take, nullptr, pool_.get(header.bytes), nullptr, ""};
-    take.into = take.keep.get();
+    Intake take = Intake::take(pool_.get(header.bytes));
     take.taker_checks = !final && !quantized();
     return take;
 }
@@ -196,19 +195,7 @@ bool RingOp::inject(OutFrame &frame) {
     frame.header = header(FrameKind::reduce_chunk);
     frame.header.index = static_cast<std::uint32_t>(block);
     frame.header.aux = static_cast<std::uint32_t>(injected_);
-    const std::size_t bytes = partial_bytes(0, span.count);
-    frame.header.bytes = static_cast<std::uint32_t>(bytes);
-    const std::byte *mine = request_.send + span.begin * element_bytes_;
-    if (quantized()) {
-        frame.keep = pool_.get(bytes);
-        kernel::quantize_input(request_.what.quantization, request_.what.type, frame.keep.get(), mine, span.count,
-                               request_.feedback(span.begin));
-        frame.payload = frame.keep.get();
-    } else {
-        frame.payload = mine;
-        frame.owner = this;
-    }
-    frame.header.checksum = kernel::checksum(frame.payload, bytes);
+    carry_own(frame, span, partial_bytes(0, span.count), pool_);
     ++injected_;
     return true;
 }

@@ -34,7 +34,6 @@ private:
     std::size_t chunk_index(const wire::FrameHeader &header) const { return first_chunk_[header.index] + header.aux; }
     std::size_t payload_bytes(const wire::FrameHeader &header, std::size_t elements) const;
     std::size_t partial_bytes(std::size_t hop, std::size_t elements) const;
-    bool quantized() const { return request_.what.quantization.algorithm != kernel::Quant::none; }
     const std::byte *own(std::size_t chunk, std::size_t element) const;
     void save(std::size_t chunk, collective::Span span);
     void forward(const wire::FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep);
