@@ -391,8 +391,8 @@ typedef struct pcclMasterConfig_t {
     size_t struct_size;            /**< sizeof(pcclMasterConfig_t), set by pcclMasterConfigInit */
     const char *listen_address;    /**< "host:port", "[v6]:port" or "port"; default "0.0.0.0:48148" */
     uint32_t heartbeat_timeout_ms; /**< a peer silent for longer is removed; default 10000, at least 100 */
-    uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this (three times this, where another
-                                        thread might still help), and newcomers that no ring includes refused; default 10000 */
+    uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this (three times this, where a thread
+                                        that does not wait might still help), and newcomers that no ring includes refused; default 10000 */
     uint32_t max_connections;      /**< open connections, peers and strangers together; default 8192 */
 } pcclMasterConfig_t;
 

@@ -112,6 +112,7 @@ void Lane::read_some() {
             return fail(std::strerror(errno));
         }
         auto bytes = static_cast<std::size_t>(got);
+        read_ += bytes;
         budget -= std::min(budget, bytes);
         const std::size_t to_payload = std::min(bytes, payload_room);
         received_ += to_payload;
@@ -272,6 +273,18 @@ bool Lane::write_some() {
     sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(done));
     sent_of_first_ = sending_.empty() ? 0 : left;
     return true;
+}
+
+void Lane::watch(Time now, Duration limit) {
+    if (closed_ || written_ == at_rest_) return;
+    const std::uint64_t outstanding = outstanding_bytes();
+    stall_.observe(now, written_ - std::min(written_, outstanding), outstanding);
+    if (outstanding == 0) at_rest_ = written_;
+    if (stall_.stalled() < limit) return;
+    const auto state = health();
+    if (!state || !state->awaits_ack || state->since_ack < limit) return;
+    fail(std::to_string(outstanding) + " bytes not acknowledged for " + to_string(std::min(stall_.stalled(), state->since_ack)) +
+         ", sent again " + std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
 }
 
 void Lane::detach(const void *owner) {

@@ -15,6 +15,8 @@
 
 #include "base/time.h"
 #include "kernel/hash.h"
+#include "peer/stall_watch.h"
+#include "peer/tcp_health.h"
 #include "peer/tcp_tuning.h"
 #include "wire/frame.h"
 
@@ -86,6 +88,16 @@ public:
     /// Written and not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
     std::uint64_t written_bytes() const { return written_; }
+    std::uint64_t read_bytes() const { return read_; }
+    std::optional<TcpHealth> health() { return closed_ ? std::nullopt : tcp_health(socket_.native_handle()); }
+    Duration stalled() const { return stall_.stalled(); }
+
+    /// Every few hundred milliseconds. Fails if the other end has not acknowledged what is on its way for `limit`: a process that is
+    /// stopped still acknowledges, and a receiver that does not read answers questions whether it does.
+    void watch(Time now, Duration limit);
+    void give_up_after(Duration limit) {
+        if (!closed_) peer::give_up_after(socket_.native_handle(), limit);
+    }
     void limit_rate(std::uint64_t bytes_per_s) {
         if (!closed_) peer::limit_rate(socket_.native_handle(), bytes_per_s);
     }
@@ -133,7 +145,9 @@ private:
     // What is being sent: taken from the handler, not wholly written.
     std::vector<OutFrame> sending_;
     std::size_t sent_of_first_ = 0;
-    std::uint64_t written_ = 0;
+    std::uint64_t written_ = 0, read_ = 0;
+    StallWatch stall_;
+    std::uint64_t at_rest_ = 0;  ///< written_ when nothing was outstanding
     bool waiting_to_write_ = false;
     bool writing_ = false;  ///< inside write_some
 };

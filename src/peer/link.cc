@@ -20,6 +20,8 @@ namespace {
 constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
 /// Of the mean lane's rate: a lane below it lags.
 constexpr double kLags = 0.25;
+/// How often it is asked whether lanes deliver.
+constexpr Duration kWatch = std::chrono::milliseconds(250);
 
 }  // namespace
 
@@ -36,9 +38,10 @@ OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
     return frame;
 }
 
-Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options)
+Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options,
+           Duration dead_after)
     : io_(io), owner_(owner), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
-      dials_(how.dial), options_(options), timer_(io) {}
+      dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io) {}
 
 void Link::dial() {
     timer_.expires_after(options_.connect_timeout);
@@ -69,6 +72,7 @@ void Link::dial_lane() {
 void Link::dialled(std::shared_ptr<Lane> lane) {
     greeting_.push_back(lane);
     greeting_due_.push_back(lane.get());
+    lane->give_up_after(2 * dead_after_);
     lane->start();
     lane->kick();  // pulls the hello
 }
@@ -76,6 +80,7 @@ void Link::dialled(std::shared_ptr<Lane> lane) {
 void Link::adopt(std::shared_ptr<Lane> lane) {
     if (lanes_.size() >= wire::kMaxLanes) return lane->close();
     lane->set_handler(*this);
+    lane->give_up_after(2 * dead_after_);
     lanes_.push_back(lane);
     greeting_due_.push_back(lane.get());
     if (!up_) {
@@ -112,7 +117,19 @@ std::size_t Link::wanted_lanes() const {
 }
 
 void Link::tick(Time now) {
-    if (!up_ || closed_ || round_trip_ < kLongPath || lanes_.empty()) return;
+    if (!up_ || closed_) return;
+    if (now - watched_ >= kWatch) watch(now);
+    if (round_trip_ >= kLongPath && !lanes_.empty()) tune(now);
+}
+
+/// Finds a path that swallows what is sent. The kernel's own limit is twice ours: it does not tell a dead path from a receiver that was
+/// stopped for a while.
+void Link::watch(Time now) {
+    watched_ = now;
+    for (const auto &lane : lanes_) lane->watch(now, dead_after_);
+}
+
+void Link::tune(Time now) {
     // Nothing is asked of the system for a link that rests; the last look is the one that finds nothing on its way.
     if (producers_.empty() && resting_) return;
     if (!pacer_) pacer_.emplace(round_trip_);

@@ -49,7 +49,8 @@ public:
 
 class Link final : public LaneHandler, public std::enable_shared_from_this<Link> {
 public:
-    Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options);
+    /// `dead_after`: a path on which nothing is acknowledged for so long breaks the link.
+    Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options, Duration dead_after);
 
     /// The dialling side: connects the first lane, then the others once that is accepted.
     void dial();
@@ -95,6 +96,8 @@ private:
     void on_accept(Lane &lane);
     void fail(const std::string &why);
     std::size_t wanted_lanes() const;
+    void watch(Time now);
+    void tune(Time now);
 
     asio::io_context &io_;
     LinkOwner &owner_;
@@ -104,6 +107,8 @@ private:
     std::uint32_t lanes_asked_;
     bool dials_;
     const Options &options_;
+    Duration dead_after_;
+    Time watched_{};
     asio::steady_timer timer_;
     Duration round_trip_{};
     std::optional<Pacer> pacer_;  ///< of a long path

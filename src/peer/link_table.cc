@@ -117,16 +117,17 @@ void LinkTable::sweep() {
     });
 }
 
-void LinkTable::set_identity(const Secret &run, PeerId self) {
+void LinkTable::set_identity(const Secret &run, PeerId self, Duration dead_after) {
     run_ = run;
     self_ = self;
+    dead_after_ = dead_after;
 }
 
 void LinkTable::make(const wire::OpenLink &how) {
     drop(how.other);
     const PeerId from = how.dial ? self_ : how.other, to = how.dial ? how.other : self_;
     const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
-    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_);
+    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_, dead_after_);
     links_[how.other] = link;
     if (how.dial) return link->dial();
     for (auto it = strangers_.begin(); it != strangers_.end();) {

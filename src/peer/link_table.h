@@ -31,7 +31,8 @@ public:
     Status listen();
     std::uint16_t port() const { return port_; }
 
-    void set_identity(const Secret &run, PeerId self);
+    /// Of this membership. `dead_after`: as Link's.
+    void set_identity(const Secret &run, PeerId self, Duration dead_after);
     void make(const wire::OpenLink &how);
     void drop(PeerId other);
     void drop_all();
@@ -73,6 +74,7 @@ private:
     std::uint16_t port_ = 0;
     Secret run_{};
     PeerId self_;
+    Duration dead_after_ = std::chrono::seconds(10);
     std::map<PeerId, std::shared_ptr<Link>> links_;
     std::list<Stranger> strangers_;  ///< oldest first
 };

@@ -20,6 +20,9 @@ namespace {
 /// How often the protocol is asked whether something is due; its finest deadline is a tenth of a second.
 constexpr Duration kTick = std::chrono::milliseconds(25);
 
+/// A path that swallows packets for less is not given up, however short the heartbeat timeout.
+constexpr Duration kLeastDeadAfter = std::chrono::seconds(1);
+
 /// Tries before the I/O thread sleeps where something is expected soon; other threads have the core meanwhile, if they want it.
 constexpr int kTriesBeforeSleep = 100;
 
@@ -28,6 +31,11 @@ PeerOptions peer_options(const Options &options) {
     result.group = options.group;
     result.lanes = options.lanes;
     return result;
+}
+
+std::uint64_t next_instance() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
 }
 
 /// Signals belong to the trainer's threads.
@@ -41,7 +49,7 @@ void block_signals() {
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
-      engine_(*this, links_), transfer_(*this, links_), prober_(*this, links_) {
+      engine_(*this, links_), transfer_(*this, links_), prober_(*this, links_), instance_(next_instance()) {
     thread_ = std::thread([this] {
         block_signals();
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
@@ -64,7 +72,17 @@ Runtime::~Runtime() {
 
 // -------------------------------------------------------------------------------------------------------------- any thread --
 
+/// The first call of a thread is noted: the master is told whether all such threads wait.
+void Runtime::note_caller() {
+    thread_local std::uint64_t noted = 0;
+    if (noted == instance_) return;
+    noted = instance_;
+    const std::lock_guard lock(callers_mutex_);
+    callers_.insert(std::this_thread::get_id());
+}
+
 CallPtr Runtime::submit(CallPtr call, std::function<PeerInput(CallId)> make) {
+    note_caller();
     const CallId id{next_call_++};
     asio::post(io_, [this, call, id, make = std::move(make)] {
         calls_[id] = call;
@@ -74,6 +92,7 @@ CallPtr Runtime::submit(CallPtr call, std::function<PeerInput(CallId)> make) {
 }
 
 CallPtr Runtime::connect() {
+    note_caller();
     auto call = std::make_shared<Call>();
     const CallId id{next_call_++};
     asio::post(io_, [this, call, id] { prepare_to_connect(call, id); });
@@ -107,6 +126,7 @@ CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
     return submit(call, [tag](CallId id) { return Reduce{id, tag}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
+    note_caller();
     auto call = std::make_shared<Call>();
     call->sync = session;
     const CallId id{next_call_++};
@@ -150,11 +170,18 @@ void Runtime::serve() {
     }
 }
 
+wire::Blocked Runtime::blocked() {
+    std::set<std::thread::id> waiting;
+    for (const auto &[id, call] : calls_) {
+        if (call->reduce.recv != nullptr && call->awaited.load(std::memory_order_acquire)) waiting.insert(call->waiter);
+    }
+    if (waiting.empty()) return wire::Blocked::none;
+    const std::lock_guard lock(callers_mutex_);
+    return std::ranges::includes(waiting, callers_) ? wire::Blocked::all : wire::Blocked::some;
+}
+
 void Runtime::tick() {
-    const bool blocked = std::ranges::any_of(calls_, [](const auto &entry) {
-        return entry.second->reduce.recv != nullptr && entry.second->awaited.load(std::memory_order_relaxed);
-    });
-    feed(PeerTick{blocked});
+    feed(PeerTick{blocked()});
     links_.for_each([now = monotonic_now()](Link &link) { link.tick(now); });
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
@@ -306,7 +333,7 @@ void Runtime::probe_finished(std::uint64_t round, PeerId to, double mbit) { feed
 void Runtime::control_up() { feed(MasterUp{}); }
 
 void Runtime::control_message(wire::ToPeer message) {
-    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you);
+    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you, std::max(kLeastDeadAfter, heartbeat_timeout(*welcome)));
     feed(FromMaster{std::move(message)});
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -40,9 +41,11 @@ struct Call {
     std::shared_ptr<SyncSession> sync;
 
     std::atomic<bool> awaited{false};  ///< a thread waits for it
+    std::thread::id waiter;            ///< once awaited
 
     void wait() {
-        awaited.store(true, std::memory_order_relaxed);
+        waiter = std::this_thread::get_id();
+        awaited.store(true, std::memory_order_release);
         done.wait(false, std::memory_order_acquire);
     }
 };
@@ -71,6 +74,8 @@ public:
     protocol::World world() const;
 
 private:
+    void note_caller();
+    wire::Blocked blocked();
     CallPtr submit(CallPtr call, std::function<protocol::PeerInput(protocol::CallId)> make);
     void prepare_to_connect(const CallPtr &call, protocol::CallId id);
     void feed(protocol::PeerInput input);
@@ -111,6 +116,9 @@ private:
     protocol::PeerEffects effects_;
     bool feeding_ = false;
     std::map<protocol::CallId, CallPtr> calls_;
+    const std::uint64_t instance_;  ///< of all that this process ever made
+    std::mutex callers_mutex_;
+    std::set<std::thread::id> callers_;  ///< threads that have made calls
     std::atomic<std::uint64_t> next_call_{1};
 
     std::atomic<bool> connected_{false};

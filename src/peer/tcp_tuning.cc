@@ -15,9 +15,6 @@ namespace pccl::peer {
 
 namespace {
 
-/// Unacknowledged data for longer than this breaks the connection: the path is dead although no reset came.
-constexpr unsigned kUserTimeoutMs = 20'000;
-
 /// Bytes that wait in a connection for its congestion window, at most.
 constexpr int kUnsent = 256 << 10;
 
@@ -69,7 +66,6 @@ void tune_before_connecting(int socket, const std::string &congestion_control) {
 Duration tune_connected(int socket, const std::string &congestion_control) {
     const int on = 1;
     ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(socket, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof kUserTimeoutMs);
     tcp_info info{};
     socklen_t length = sizeof info;
     if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return {};

@@ -24,7 +24,7 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
 }
 
 Time Master::next_timeout() const {
-    Time next = next_heartbeat_;
+    Time next = std::min(next_heartbeat_, next_silence_);
     for (const auto &[conn, stranger] : strangers_)
         next = std::min(next, stranger.second);
     if (misuse_due_) next = std::min(next, *misuse_due_);
@@ -160,15 +160,17 @@ void Master::on_tick() {
             send(peer, wire::Heartbeat{});
     }
     std::vector<PeerId> silent;
+    next_silence_ = next_heartbeat_ + options_.heartbeat_timeout;
     for (const auto &[id, peer] : peers_) {
-        if (now_ - peer.last_heard > options_.heartbeat_timeout) silent.push_back(id);
+        if (now_ - peer.last_heard >= options_.heartbeat_timeout) silent.push_back(id);
+        else next_silence_ = std::min(next_silence_, peer.last_heard + options_.heartbeat_timeout);
     }
     for (const PeerId id : silent) {
         const auto found = peers_.find(id);
         if (found == peers_.end()) continue;
         remove(id, pcclMasterConnectionFailed,
-               to_string(id) + " was removed: silent for " + pccl::to_string(now_ - found->second.last_heard) + " (limit " +
-                   pccl::to_string(options_.heartbeat_timeout) + ")");
+               to_string(id) + " at " + pccl::to_string(found->second.address) + " was removed: silent for " +
+                   pccl::to_string(now_ - found->second.last_heard) + " (limit " + pccl::to_string(options_.heartbeat_timeout) + ")");
     }
     refuse_hopeless();
     retry_pairs();

@@ -104,7 +104,7 @@ private:
         Time call_since;
         wire::OfferState offer;  ///< while call is sync_shared_state
         std::set<OpId> waiting;  ///< operations it reported as open for a while
-        bool blocked = false;           ///< a thread of its caller does nothing but wait for one of them
+        wire::Blocked blocked = wire::Blocked::none;  ///< whether its caller's threads do nothing but wait for them
         Time waiting_since;             ///< since this report stands
         std::size_t open_done = 0;  ///< entries of Group::done that name it
     };
@@ -114,7 +114,8 @@ private:
         std::uint32_t attempt = 0;
         PeerId dialler;
         int tries = 0;   ///< since it was last up
-        int breaks = 0;  ///< times it broke
+        int breaks = 0;  ///< times it broke, of late
+        Time broke_at;
         Time down_since;
         bool first_up = false, second_up = false;
         std::string why;                       ///< it is not up
@@ -123,9 +124,11 @@ private:
     };
     struct FreezeState {
         std::uint64_t id = 0;
+        Time since;
         std::set<PeerId> awaiting;
         std::map<Tag, std::uint32_t> begun;
         std::string why;
+        std::set<std::pair<PeerId, PeerId>> retried;  ///< pairs that were given up and had another chance, since nothing else is left
     };
     struct SyncState {
         bool pulling = false;
@@ -185,6 +188,7 @@ private:
     void refresh_ready();
     void refuse_hopeless();
     void retry_pairs();
+    bool reopen_pair(PeerId a, PeerId b, FreezeState &freeze);
     bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
     std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
     topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;
@@ -196,6 +200,7 @@ private:
     void member_lost(GroupId group, PeerId id, const std::string &why);
     void on_frozen(Peer &peer, const wire::Frozen &frozen);
     bool try_install(GroupId id, Group &group);
+    bool retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze);
     void publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
                       const std::string &why);
     bool any_frozen() const;
@@ -222,6 +227,8 @@ private:
         Time due;
     };
     std::optional<Misuse> conflict() const;
+    std::optional<Misuse> crossed_calls() const;
+    std::optional<Misuse> blocked_by_call(GroupId id, const Group &group) const;
     std::optional<Misuse> stuck_reduces(GroupId id, const Group &group) const;
     bool all_members_in(wire::Call call) const;
 
@@ -267,6 +274,8 @@ private:
     bool told_yes_ = false;  ///< somebody was, in this generation
     OptimizeState optimize_;
     std::optional<Time> misuse_due_;
+    bool misuse_stale_ = false;  ///< somebody waits in another call than when it was last looked
+    Time next_silence_;          ///< nobody can have been silent for too long before
 };
 
 using pccl::to_string;

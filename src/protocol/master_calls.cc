@@ -21,6 +21,7 @@ void Master::on_vote(Peer &peer, Call call, std::uint32_t number) {
     peer.call = call;
     peer.call_number = number;
     peer.call_since = now_;
+    misuse_stale_ = true;
 }
 
 bool Master::all_members_in(Call call) const {
@@ -109,43 +110,92 @@ std::string Master::describe_call(const Peer &peer) const {
     return what + "pcclAllReduce with tag " + std::to_string(peer.waiting.begin()->tag.value);
 }
 
+/// The pair of members that has waited for each other longest, if there is one.
 std::optional<Master::Misuse> Master::conflict() const {
-    for (const auto &[a_id, a] : peers_) {
-        if (!a.member || a.call == Call::none || a.call == Call::connect) continue;
-        for (const auto &[b_id, b] : peers_) {
-            if (!b.member || a_id == b_id) continue;
-            const bool same_group = a.group == b.group;
-            if (b.call != Call::none) {
-                const bool meet = b.call == a.call || !(same_group || (needs_whole_run(a.call) && needs_whole_run(b.call)));
-                if (meet) continue;
-                return Misuse{a_id, b_id, std::max(a.call_since, b.call_since) + options_.misuse_grace};
-            }
-            const Group &group = groups_.at(a.group);
-            if (!same_group || group.freeze) continue;
-            for (const OpId &op : b.waiting) {
-                const auto holders = group.done.find(op);
-                if (holders != group.done.end() && holders->second.contains(a_id)) continue;
-                // `a` cannot start `op` before its call ends, which needs `b`, which waits for `op`.
-                return Misuse{a_id, b_id, std::max(a.call_since, b.waiting_since) + options_.misuse_grace};
-            }
-        }
-    }
+    std::optional<Misuse> first = crossed_calls();
+    const auto consider = [&](const std::optional<Misuse> &other) {
+        if (other && (!first || other->due < first->due)) first = other;
+    };
     for (const auto &[id, group] : groups_) {
-        if (const auto stuck = stuck_reduces(id, group)) return stuck;
+        consider(blocked_by_call(id, group));
+        consider(stuck_reduces(id, group));
     }
-    return std::nullopt;
+    return first;
 }
 
-/// All members of a group wait in all-reduces, each of which some member has not called. Another thread of that member may yet call it:
-/// so this is borne for longer than what can never end.
+/// Two members in different calls of all members.
+std::optional<Master::Misuse> Master::crossed_calls() const {
+    struct Entered {
+        PeerId who;
+        Time since;
+    };
+    // Who entered each call first, in the run and in each group.
+    std::map<Call, Entered> run;
+    std::map<GroupId, std::map<Call, Entered>> groups;
+    const auto enter = [](std::map<Call, Entered> &calls, const Peer &peer) {
+        const auto [at, first] = calls.try_emplace(peer.call, Entered{peer.id, peer.call_since});
+        if (!first && peer.call_since < at->second.since) at->second = {peer.id, peer.call_since};
+    };
+    for (const auto &[id, peer] : peers_) {
+        if (!peer.member || peer.call == Call::none || peer.call == Call::connect) continue;
+        if (needs_whole_run(peer.call)) enter(run, peer);
+        enter(groups[peer.group], peer);
+    }
+    std::optional<Misuse> found;
+    const auto compare = [&](const std::map<Call, Entered> &calls) {
+        for (const auto &[call, a] : calls) {
+            for (const auto &[other, b] : calls) {
+                const Time due = std::max(a.since, b.since) + options_.misuse_grace;
+                if (call < other && (!found || due < found->due)) found = Misuse{a.who, b.who, due};
+            }
+        }
+    };
+    compare(run);
+    for (const auto &[id, calls] : groups)
+        compare(calls);
+    return found;
+}
+
+/// A member waits for an all-reduce that another, in a call of all members, has not made: that one cannot make it before its call ends,
+/// which needs the first.
+std::optional<Master::Misuse> Master::blocked_by_call(GroupId id, const Group &group) const {
+    if (group.freeze) return std::nullopt;
+    std::vector<const Peer *> callers, waiters;
+    for (const PeerId m : members_of(id)) {
+        const Peer &peer = peers_.at(m);
+        if (peer.call != Call::none) callers.push_back(&peer);
+        else if (!peer.waiting.empty()) waiters.push_back(&peer);
+    }
+    std::ranges::stable_sort(callers, {}, [](const Peer *peer) { return peer->call_since; });
+    std::optional<Misuse> found;
+    std::set<OpId> seen;
+    std::ranges::stable_sort(waiters, {}, [](const Peer *peer) { return peer->waiting_since; });
+    for (const Peer *waiter : waiters) {
+        for (const OpId &op : waiter->waiting) {
+            if (!seen.insert(op).second) continue;  // who waits for it longest has been looked at
+            const auto holders = group.done.find(op);
+            const auto missing = std::ranges::find_if(
+                callers, [&](const Peer *peer) { return holders == group.done.end() || !holders->second.contains(peer->id); });
+            if (missing == callers.end()) continue;
+            const Time due = std::max((*missing)->call_since, waiter->waiting_since) + options_.misuse_grace;
+            if (!found || due < found->due) found = Misuse{(*missing)->id, waiter->id, due};
+        }
+    }
+    return found;
+}
+
+/// All members of a group wait in all-reduces, each of which some member has not called. Where a thread that has made calls is not among
+/// those that wait, it may yet make the missing one: so this is borne for longer than what can never end.
 std::optional<Master::Misuse> Master::stuck_reduces(GroupId id, const Group &group) const {
     const auto members = members_of(id);
     if (group.freeze || members.size() < 2) return std::nullopt;
     Time since;
+    bool hopeless = true;
     std::set<OpId> ops;
     for (const PeerId m : members) {
         const Peer &peer = peers_.at(m);
-        if (peer.call != Call::none || peer.waiting.empty() || !peer.blocked) return std::nullopt;
+        if (peer.call != Call::none || peer.waiting.empty() || peer.blocked == wire::Blocked::none) return std::nullopt;
+        hopeless = hopeless && peer.blocked == wire::Blocked::all;
         since = std::max(since, peer.waiting_since);
         ops.insert(peer.waiting.begin(), peer.waiting.end());
     }
@@ -156,10 +206,15 @@ std::optional<Master::Misuse> Master::stuck_reduces(GroupId id, const Group &gro
         });
         if (called_by_all) return std::nullopt;
     }
-    return Misuse{members[0], members[1], since + 3 * options_.misuse_grace};
+    return Misuse{members[0], members[1], since + (hopeless ? 1 : 3) * options_.misuse_grace};
 }
 
+/// Looked at when somebody enters a call or waits for other operations than before, and when it is due: what ends in between is found
+/// out then.
 void Master::check_misuse() {
+    const bool due = misuse_due_ && now_ >= *misuse_due_;
+    if (!due && !misuse_stale_) return;
+    misuse_stale_ = false;
     const auto misuse = conflict();
     if (!misuse) {
         misuse_due_.reset();
@@ -168,6 +223,7 @@ void Master::check_misuse() {
     misuse_due_ = misuse->due;
     if (now_ < *misuse_due_) return;
     misuse_due_.reset();
+    misuse_stale_ = true;  // there may be others
 
     const std::set<GroupId> groups{peers_.at(misuse->first).group, peers_.at(misuse->second).group};
     std::string why = "calls that can never meet: ";

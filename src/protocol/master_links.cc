@@ -10,6 +10,8 @@ namespace {
 constexpr int kTries = 2;
 constexpr int kMaxBreaks = 8;
 constexpr Duration kRetryAfter = std::chrono::minutes(1);
+/// A link that has stood for so long is as good as new, however often it broke before.
+constexpr Duration kForgiveAfter = std::chrono::minutes(10);
 
 }  // namespace
 
@@ -55,7 +57,11 @@ void Master::on_link_report(Peer &peer, const wire::LinkReport &report) {
     const std::string what = "the link between " + to_string(peer.id) + " and " + to_string(report.other) +
                              (was_up ? " broke: " : " could not be made: ") + report.why;
     note(was_up ? LogLevel::warn : LogLevel::info, what);
-    link.breaks += was_up;
+    if (was_up) {
+        if (now_ - link.broke_at > kForgiveAfter) link.breaks = 0;
+        ++link.breaks;
+        link.broke_at = now_;
+    }
     const PeerId other_side = link.dialler == peer.id ? report.other : peer.id;
     if (link.tries < kTries && link.breaks < kMaxBreaks) {
         open_pair(peer.id, report.other, was_up ? link.dialler : other_side);
@@ -77,6 +83,18 @@ void Master::retry_pairs() {
         link.tries = link.breaks = 0;
         open_pair(ids.first, ids.second, link.dialler);
     }
+}
+
+bool Master::reopen_pair(PeerId a, PeerId b, FreezeState &freeze) {
+    const auto found = pairs_.find(std::minmax(a, b));
+    if (found == pairs_.end() || found->second.state != Pair::State::down || found->second.breaks >= kMaxBreaks) return false;
+    if (!freeze.retried.insert(found->first).second) return false;
+    Pair &link = found->second;
+    // Those that were tried in this very freeze have had their chance.
+    if (link.down_since >= freeze.since) return false;
+    link.tries = 0;
+    open_pair(a, b, link.dialler);
+    return true;
 }
 
 bool Master::all_settled(PeerId id, const std::vector<PeerId> &others) const {

@@ -26,6 +26,7 @@ void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
     }
     const bool changed = current != peer.waiting || waiting.blocked != peer.blocked;
     if (peer.waiting.empty() || changed) peer.waiting_since = now_;
+    misuse_stale_ = misuse_stale_ || changed;
     peer.waiting = std::move(current);
     peer.blocked = waiting.blocked;
 }

@@ -29,17 +29,19 @@ void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
     group.sync.pulling = false;  // elect again among those who are left
     group.sync.awaiting.clear();
     if (!group.freeze) commit_complete(group_id, group);  // the dead one may have been the last to be waited for
-    if (group.freeze)
+    if (group.freeze) {
         group.freeze->awaiting.erase(id);
-    else
+        if (group.freeze->why.size() < wire::kMaxText) group.freeze->why.append("; ").append(why);
+    } else {
         begin_freeze(group_id, why);
+    }
 }
 
 void Master::begin_freeze(GroupId group_id, const std::string &why) {
     Group &group = groups_.at(group_id);
     if (group.freeze) return;
     const auto members = members_of(group_id);
-    group.freeze = FreezeState{next_freeze_++, {members.begin(), members.end()}, {}, why};
+    group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}};
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     for (const PeerId id : members)
@@ -63,6 +65,7 @@ bool Master::try_install(GroupId id, Group &group) {
         for (const PeerId a : ids) {
             if (!all_settled(a, ids)) return false;  // a link is being made again; it will be reported
         }
+        if (retry_given_up(ids, *group.freeze)) return false;
         // No ring: give up the member with the fewest links, the youngest among equals.
         const auto links = [&](PeerId a) {
             return std::ranges::count_if(ids, [&](PeerId b) {
@@ -87,9 +90,22 @@ bool Master::try_install(GroupId id, Group &group) {
     return true;
 }
 
+/// Before a member is given up for want of links, every link that was given up has one more chance: what kept two peers apart may have
+/// passed. Not those that broke again and again.
+bool Master::retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze) {
+    bool any = false;
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        for (std::size_t j = i + 1; j < ids.size(); ++j) {
+            any = reopen_pair(ids[i], ids[j], freeze) || any;
+        }
+    }
+    return any;
+}
+
 void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
                           const std::string &why) {
     ++view_.value;
+    misuse_stale_ = true;
     for (const GroupId id : changed) {
         Group &group = groups_.at(id);
         group.epoch = view_;

@@ -6,6 +6,10 @@ namespace pccl::protocol {
 
 using wire::Call;
 
+Duration heartbeat_timeout(const wire::Welcome &welcome) {
+    return std::chrono::milliseconds(std::clamp<std::uint32_t>(welcome.heartbeat_timeout_ms, 100, 3'600'000));
+}
+
 void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
     effects_ = &effects;
     // If this process was stopped, the master was not silent: this peer was deaf.
@@ -252,9 +256,8 @@ void Peer::hear(const wire::Welcome &m) {
     if (state_ != State::greeting) return;
     state_ = State::newcomer;
     id_ = m.you;
-    // Hostile or mistaken values must not make this peer spin or fall silent.
     heartbeat_interval_ = std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_interval_ms, 10, 60'000));
-    master_timeout_ = 3 * Duration(std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_timeout_ms, 100, 3'600'000)));
+    master_timeout_ = 3 * heartbeat_timeout(m);
     next_heartbeat_ = now_ + heartbeat_interval_;
     effects_->push_back(Say{LogLevel::info, "welcomed as peer " + std::to_string(id_.value)});
 }
@@ -324,7 +327,7 @@ void Peer::start_epoch(const wire::View &view) {
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
     effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path});
     for (const auto &[call, why] : std::exchange(lost_, {}))
-        complete(call, pcclRankConnectionLost, why);
+        complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);  // whatever else happened meanwhile
     for (const auto &[call, tag] : std::exchange(held_, {}))
         open_op(call, tag);
 }

@@ -98,7 +98,7 @@ struct SyncPulled {
     std::string why;
 };
 struct PeerTick {
-    bool blocked = false;  ///< a thread of the caller waits for an operation
+    wire::Blocked blocked = wire::Blocked::none;  ///< whether the caller's threads wait for operations
 };
 
 using PeerInput =
@@ -167,6 +167,9 @@ struct Say {
 using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
                                 StartProbe, StartPull, EndSync, Say>;
 using PeerEffects = std::vector<PeerEffect>;
+
+/// What Welcome says, within reason: hostile or mistaken values must not make a peer spin or fall silent.
+Duration heartbeat_timeout(const wire::Welcome &welcome);
 
 class Peer {
 public:
@@ -286,7 +289,7 @@ private:
     std::deque<Question> questions_;
     std::map<Tag, TagState> tags_;
     std::map<OpId, OpState> ops_;
-    bool blocked_ = false;        ///< as the last tick said
+    wire::Blocked blocked_ = wire::Blocked::none;  ///< as the last tick said
     bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
     std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
     std::deque<std::pair<CallId, Tag>> held_;  ///< made during the freeze

@@ -25,10 +25,14 @@ inline constexpr std::uint16_t kVersion = 2;
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
 const char *name_of(Call call);  ///< as the C API spells it
 
+/// Whether the threads of a peer's program that make its calls do nothing but wait for all-reduces.
+enum class Blocked : std::uint8_t { none = 0, some, all };
+
 enum class Strategy : std::uint8_t { enforce_popular = 0, receive_only, send_only };
 
 template <> struct EnumLimit<pcclResult_t> { static constexpr unsigned value = pcclStatusEnd_; };
 template <> struct EnumLimit<Call> { static constexpr unsigned value = 6; };
+template <> struct EnumLimit<Blocked> { static constexpr unsigned value = 3; };
 template <> struct EnumLimit<Strategy> { static constexpr unsigned value = 3; };
 template <> struct EnumLimit<kernel::Type> { static constexpr unsigned value = kernel::kPackedTypes; };
 
@@ -194,7 +198,7 @@ template <class V> void visit(V &, Abort &) {}
 
 /// The operations that have been open here for a while: all of them, replacing the last report.
 struct Waiting {
-    bool blocked = false;  ///< a thread of the caller does nothing but wait for one of them
+    Blocked blocked = Blocked::none;  ///< of the threads that make calls
     std::vector<OpId> ops;
 };
 template <class V> void visit(V &v, Waiting &m) {

@@ -71,7 +71,7 @@ struct Describe {
     }
     std::string operator()(const wire::SyncDone &m) { return " sync=" + text(m.sync) + " ok=" + text(m.ok) + because(m.why); }
     std::string operator()(const wire::Abort &) { return ""; }
-    std::string operator()(const wire::Waiting &m) { return " " + text(m.ops) + (m.blocked ? " blocked" : ""); }
+    std::string operator()(const wire::Waiting &m) { return " " + text(m.ops) + (m.blocked == wire::Blocked::none ? "" : " blocked"); }
     std::string operator()(const wire::Leave &) { return ""; }
     // To a peer.
     std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }

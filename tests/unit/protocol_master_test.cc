@@ -154,7 +154,7 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
         say(all[0], wire::Done{{bogus}});
         say(all[1], wire::Done{{bogus}});
         say(all[0], wire::OpFault{bogus, pcclSuccess, "?"});
-        say(all[0], wire::Waiting{false, {bogus}});
+        say(all[0], wire::Waiting{wire::Blocked::none, {bogus}});
     }
     for (const std::uint64_t stranger : {0u, 1u, 77u})
         say(all[0], wire::LinkReport{PeerId{stranger}, 1, false, 0, "?"});
@@ -381,7 +381,7 @@ TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
 TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     const auto all = members(2);
     say(all[0], offer(2));
-    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
+    say(all[1], wire::Waiting{wire::Blocked::none, {op(all[1], 9)}});
     pass(9s);
     EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);  // of the last call
     pass(2s);
@@ -393,6 +393,96 @@ TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     ASSERT_EQ(failed.size(), 1u);
     EXPECT_TRUE(failed[0].skip);
     EXPECT_TRUE(closed_.empty());
+}
+
+TEST_F(MasterTest, ReducesThatNeverMeetAreEndedWithinTheGraceWhereNoThreadIsLeftToHelp) {
+    const auto all = members(2);
+    say(all[0], wire::Waiting{wire::Blocked::all, {op(all[0], 1)}});
+    say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
+    pass(9s);
+    EXPECT_TRUE(heard<wire::OpFailed>(all[0]).empty());
+    pass(2s);
+    for (const ConnId conn : all) {
+        const auto failed = heard<wire::OpFailed>(conn);
+        ASSERT_EQ(failed.size(), 2u);
+        EXPECT_NE(failed[0].why.find("peer 1 is in pcclAllReduce with tag 1, peer 2 is in pcclAllReduce with tag 2"), std::string::npos) << failed[0].why;
+    }
+}
+
+TEST_F(MasterTest, ReducesThatAnotherThreadMayStillMakeAreBorneThreeTimesAsLong) {
+    const auto all = members(2);
+    say(all[0], wire::Waiting{wire::Blocked::some, {op(all[0], 1)}});
+    say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
+    pass(28s);
+    EXPECT_TRUE(heard<wire::OpFailed>(all[0]).empty());
+    pass(4s);
+    EXPECT_EQ(heard<wire::OpFailed>(all[0]).size(), 2u);
+}
+
+TEST_F(MasterTest, AConflictThatBeginsWhileAnotherOneEndsIsFound) {
+    const auto all = members(3);
+    say(all[0], offer(2));
+    say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 9)}});
+    pass(8s);
+    say(all[1], wire::Waiting{wire::Blocked::none, {}});  // it gave up that one
+    say(all[2], wire::VoteOptimize{1});
+    pass(9s);
+    EXPECT_TRUE(heard<wire::CallDone>(all[2]).back().code == pcclSuccess);
+    pass(2s);
+    EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclInvalidUsage);
+    EXPECT_EQ(heard<wire::CallDone>(all[2]).back().code, pcclInvalidUsage);
+}
+
+TEST_F(MasterTest, ALinkThatWasGivenUpHasAnotherChanceBeforeAMemberIsRemovedForIt) {
+    const auto all = members(4);  // a ring without the link between 1 and 2 is left: 1 3 2 4
+    down(all[0], 2, 1);
+    down(all[0], 2, 2);
+    down(all[0], 2, 3);
+    thaw(all);
+    EXPECT_EQ(heard<wire::View>(all[0]).back().ring.size(), 4u);
+    now_ = now_ + 1s;
+    lose(all[3]);  // now every link is needed
+    thaw({all[0], all[1], all[2]});
+    EXPECT_EQ(heard<wire::OpenLink>(all[0]).back().other, PeerId{2});
+    link_all();
+    EXPECT_EQ(heard<wire::View>(all[0]).back().ring.size(), 3u);
+    EXPECT_EQ(member_count(), 3u);
+}
+
+TEST_F(MasterTest, AMemberIsRemovedForItsLinksOnceEverythingWasTried) {
+    const auto all = members(2);
+    down(all[0], 2, 1);
+    thaw(all);
+    down(all[0], 2, 2);
+    EXPECT_EQ(member_count(), 2u);
+    down(all[1], 1, 3);
+    EXPECT_EQ(member_count(), 1u);
+}
+
+TEST_F(MasterTest, BreaksOfALinkThatStoodForLongAreForgiven) {
+    const auto all = members(2);
+    for (std::uint32_t attempt = 1; attempt <= 20; ++attempt) {
+        down(all[0], 2, attempt);
+        thaw(all);
+        link_all();
+        ASSERT_EQ(heard<wire::View>(all[0]).back().ring.size(), 2u) << attempt;
+        pass(11min);
+    }
+}
+
+TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
+    const auto all = members(3);
+    const Time last = now_;
+    while (!closed_.contains(all[2]) && now_ - last < 20s) {
+        now_ = std::min(now_ + Duration(500ms), std::max(master_.next_timeout(), now_ + Duration(1ms)));
+        for (const ConnId conn : {all[0], all[1]})
+            say(conn, wire::Heartbeat{});
+        step(Tick{});
+    }
+    EXPECT_GE(now_ - last, 10s);
+    EXPECT_LE(now_ - last, 10s + 100ms);
+    EXPECT_NE(heard<wire::Freeze>(all[0]).back().why.find("peer 3 at 0.0.0.0:0 was removed: silent for 10s"), std::string::npos)
+        << heard<wire::Freeze>(all[0]).back().why;
 }
 
 TEST_F(MasterTest, CallsOfDifferentGroupsMeet) {
@@ -417,7 +507,7 @@ TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
 
 TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
     const auto all = members(2);
-    say(all[1], wire::Waiting{false, {op(all[1], 9)}});
+    say(all[1], wire::Waiting{wire::Blocked::none, {op(all[1], 9)}});
     say(all[1], wire::Done{{op(all[1], 9)}});
     say(all[0], wire::Done{{op(all[0], 9)}});
     say(all[0], offer(2));

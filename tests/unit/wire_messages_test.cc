@@ -142,7 +142,7 @@ TEST(CodecLimits, ACountBeyondTheBytesAtHandIsRejectedBeforeAnythingIsAllocated)
 }
 
 TEST(CodecLimits, AListLongerThanItsLimitIsRejected) {
-    ToMaster waiting = Waiting{false, std::vector<OpId>(kMaxOpsInMessage)};
+    ToMaster waiting = Waiting{Blocked::none, std::vector<OpId>(kMaxOpsInMessage)};
     ToMaster back;
     EXPECT_TRUE(decode(body(encode(waiting)), back));
     std::get<Waiting>(waiting).ops.push_back({});

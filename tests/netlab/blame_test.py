@@ -1,0 +1,172 @@
+"""Who is to blame, and how soon: faults of hosts and paths, each caused in the lab, and what the log and the calls say of it.
+
+    blame_test.py [CASE ...] [--timeout SECONDS] [--runs N]     prints the time of each run, and the median
+
+`--timeout` is the heartbeat timeout of the master; each fault must be found within it and a second. Exit status 77: not permitted here.
+"""
+
+import argparse
+import os
+import pathlib
+import signal
+import statistics
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import lab as netlab  # noqa: E402
+from trainers import Run  # noqa: E402
+
+SKIPPED = 77
+OK, LOST = 0, 8
+BULK = 1 << 22  # elements: more than the buffers of a connection hold
+
+
+def expect(condition, words):
+    if not condition:
+        raise AssertionError(words)
+
+
+def says(answer, *words):
+    for word in words:
+        expect(word in answer["error"], f"'{word}' is not in: {answer['error']}")
+
+
+def network(hosts, **settings):
+    return netlab.Lab(hosts, **{"delay": "2ms", "rate": "400mbit", **settings})
+
+
+def run_of(lab, limit_s, *options):
+    return Run(lab, "--heartbeat-timeout", f"{limit_s}s", *options)
+
+
+def reduce_all(peers, **arguments):
+    """Starts the same reduce at each; returns how to wait for the answers."""
+    calls = [peer.start("reduce", count=BULK, rank=i, ranks=len(peers), **arguments) for i, peer in enumerate(peers)]
+    return lambda: [peer.finish(call) for peer, call in zip(peers, calls)]
+
+
+def everybody_reduces(peers):
+    for answer in reduce_all(peers)():
+        expect(answer["code"] == OK and answer["wrong"] == 0 and answer["peers"] == len(peers), f"afterwards: {answer}")
+
+
+def within(took, limit_s, words):
+    expect(took <= limit_s + 1, f"{words} after {took:.2f} s; the limit is {limit_s} s and a second")
+    return took
+
+
+def member_lost(limit_s, fault):
+    """The last of four stops taking part in the way of `fault(lab, run)`: the three others' reduce ends, names it, and works again."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s)
+        survivors = run.peers[:3]
+        answers = reduce_all(survivors)
+        time.sleep(0.3)
+        begin = time.monotonic()
+        fault(lab, run)
+        at, line = run.log.wait_for("peer 4", "was removed: silent for")
+        took = within(at - begin, limit_s, "removed")
+        for answer in answers():
+            expect(answer["code"] == LOST, f"{answer}")
+            says(answer, f"peer 4 at {lab.addresses[4]}", "silent for")
+            within(answer["at"] - begin, limit_s, "the survivors' reduce ended")
+        everybody_reduces(survivors)
+        print(line)
+        return took
+
+
+def stopped(limit_s):
+    return member_lost(limit_s, lambda lab, run: run.peers[3].process.send_signal(signal.SIGSTOP))
+
+
+def vanished(limit_s):
+    return member_lost(limit_s, lambda lab, run: lab.remove(4))
+
+
+def silent_to_master(limit_s):
+    return member_lost(limit_s, lambda lab, run: lab.command("block 4 0"))
+
+
+def deaf_to_master(limit_s):
+    return member_lost(limit_s, lambda lab, run: lab.command("block 0 4"))
+
+
+def dead_path(limit_s):
+    """Between two of four that are neighbours, one way, at rest; found when an operation needs it. The ring then goes another way."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s)
+        everybody_reduces(run.peers)
+        lab.command("block 1 2")
+        begin = time.monotonic()
+        for answer in reduce_all(run.peers)():
+            expect(answer["code"] == LOST, f"{answer}")
+            says(answer, "peer 1", "peer 2", "not acknowledged for", "the path is dead")
+            took = within(answer["at"] - begin, limit_s, "the reduce ended")
+        everybody_reduces(run.peers)
+        _, line = run.log.wait_for("not acknowledged")
+        run.log.wait_for("will not be neighbours")
+        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        print(line)
+        return took
+
+
+def dead_path_heals(limit_s):
+    """Of the only two members: nobody is removed, and the link is made again once packets pass."""
+    with network(3) as lab:
+        run = run_of(lab, limit_s)
+        answers = reduce_all(run.peers, type="double")
+        lab.command("block 2 1")
+        begin = time.monotonic()
+        at, line = run.log.wait_for("the link between peer 1 and peer 2 broke")
+        took = within(at - begin, limit_s, "the link broke")
+        time.sleep(1)
+        lab.command("unblock 2 1")
+        for answer in answers():
+            expect(answer["code"] == LOST, f"{answer}")
+        everybody_reduces(run.peers)
+        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        print(line)
+        return took
+
+
+def short_gap(limit_s):
+    """A path that swallows everything for less than the limit costs time and nothing else."""
+    with network(4) as lab:
+        run = run_of(lab, limit_s)
+        answers = reduce_all(run.peers)
+        lab.command("block 1 2")
+        time.sleep(limit_s * 0.4)
+        lab.command("unblock 1 2")
+        begin = time.monotonic()
+        for answer in answers():
+            expect(answer["code"] == OK, f"{answer}")
+        took = time.monotonic() - begin
+        expect(not run.log.find("broke") and not run.log.find("removed"), run.log.text())
+        return took
+
+
+CASES = {case.__name__: case for case in (stopped, vanished, silent_to_master, deaf_to_master, dead_path, dead_path_heals, short_gap)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--timeout", type=float, default=3)
+    parser.add_argument("--runs", type=int, default=1)
+    args = parser.parse_args()
+    if problem := netlab.why_not():
+        print(f"skipped: {problem}")
+        sys.exit(SKIPPED)
+    os.environ["NETLAB_FORWARDER"] = netlab.forwarder()
+    for name in args.cases or CASES:
+        try:
+            times = [CASES[name](args.timeout) for _ in range(args.runs)]
+        except AssertionError as error:
+            sys.exit(f"{name}: {error}")
+        print(f"{name}: {statistics.median(times):.2f} s, median of {len(times)}: {' '.join(f'{t:.2f}' for t in times)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
