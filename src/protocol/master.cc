@@ -1,14 +1,30 @@
 #include "protocol/master.h"
 
+#include <algorithm>
+
 namespace pccl::protocol {
 
 using wire::Call;
 
-Master::Master(const MasterOptions &options, std::function<Secret()> random)
-    : options_(options), random_(std::move(random)), run_(random_()) {}
+namespace {
+
+/// Names for newcomers that the journal sets aside at a time, so that it is not written for each.
+constexpr std::uint64_t kPeersReserved = 64;
+
+}  // namespace
+
+Master::Master(const MasterOptions &options, std::function<Secret()> random, const std::optional<Record> &record)
+    : options_(options), random_(std::move(random)), run_(random_()), changed_(true) {
+    if (record) restore(*record);
+    // Numbers that members may have heard from the last process are not used again.
+    next_freeze_ = next_sync_ = (starts_ << 32) + 1;
+    ++starts_;
+}
 
 void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
     effects_ = &effects;
+    const auto first = static_cast<std::ptrdiff_t>(effects.size());
+    if (recovery_ && recovery_->deadline == Time{}) recovery_->deadline = now + options_.recovery_window;
     // If this process was stopped, its peers were not silent: it was deaf.
     if (now_ != Time{} && now - now_ > options_.heartbeat_timeout / 2) {
         for (auto &[id, peer] : peers_)
@@ -20,11 +36,14 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
     if (const auto *m = std::get_if<Disconnected>(&input)) on_disconnected(*m);
     if (std::holds_alternative<Tick>(input)) on_tick();
     settle();
+    // Before anybody hears of it.
+    if (std::exchange(changed_, false) && options_.journal) effects.insert(effects.begin() + first, Persist{std::make_shared<const Record>(record())});
     effects_ = nullptr;
 }
 
 Time Master::next_timeout() const {
     Time next = std::min(next_heartbeat_, next_silence_);
+    if (recovery_) next = std::min(next_heartbeat_, recovery_->deadline);
     for (const auto &[conn, stranger] : strangers_)
         next = std::min(next, stranger.second);
     if (misuse_due_) next = std::min(next, *misuse_due_);
@@ -47,6 +66,7 @@ void Master::on_disconnected(const Disconnected &input) {
     if (known == by_conn_.end()) return;
     const PeerId id = known->second;
     by_conn_.erase(known);
+    if (recovery_) return lost_again(peers_.at(id));
     remove(id, pcclMasterConnectionFailed, to_string(id) + " was lost: " + input.why);
 }
 
@@ -55,15 +75,21 @@ void Master::on_message(const Received &input) {
     if (known == by_conn_.end()) {
         if (!strangers_.contains(input.conn)) return;  // of a connection that is being closed
         if (const auto *hello = std::get_if<wire::Hello>(&input.message)) return on_hello(input.conn, *hello);
+        if (const auto *resume = std::get_if<wire::Resume>(&input.message)) return on_resume(input.conn, *resume);
+        const bool waits = recovery_ && std::ranges::any_of(recovery_->newcomers, [&](const auto &n) { return n.first == input.conn; });
+        if (waits && std::holds_alternative<wire::Heartbeat>(input.message)) return;
         return refuse(input.conn, pcclInvalidUsage, std::string(name_of(input.message)) + " before Hello");
     }
     Peer &peer = peers_.at(known->second);
     peer.last_heard = now_;
+    if (recovery_) return during_recovery(peer, input.message);
     struct Dispatch {
         Master &master;
         Peer &peer;
         void operator()(const wire::Hello &) { wrong("a second Hello"); }
-        void operator()(const wire::Heartbeat &) {}
+        void operator()(const wire::Resume &) { wrong("Resume after Hello"); }
+        void operator()(const wire::Account &) { wrong("Account without having been asked"); }
+        void operator()(const wire::Heartbeat &m) { master.on_heartbeat(peer, m); }
         void operator()(const wire::LinkReport &m) { master.on_link_report(peer, m); }
         void operator()(const wire::Leave &) { master.remove(peer.id, pcclSuccess, to_string(peer.id) + " left"); }
         void operator()(const wire::Abort &) { master.on_abort(peer); }
@@ -77,7 +103,8 @@ void Master::on_message(const Received &input) {
         void operator()(const wire::OfferState &m) {
             if (!is_member()) return;
             peer.offer = m;
-            master.groups_.at(peer.group).sync.tainted.erase(peer.id);  // it offers what it holds now
+            auto &tainted = master.groups_.at(peer.group).sync.tainted;
+            m.tainted ? static_cast<void>(tainted.insert(peer.id)) : static_cast<void>(tainted.erase(peer.id));
             master.on_vote(peer, Call::sync_shared_state, m.call);
         }
         void operator()(const wire::AskPending &m) {
@@ -114,19 +141,33 @@ void Master::on_message(const Received &input) {
     std::visit(Dispatch{*this, peer}, input.message);
 }
 
+bool Master::compatible(ConnId conn, const wire::Hello &hello) {
+    if (hello.magic == wire::kMagic && hello.version == wire::kVersion) return true;
+    refuse(conn, pcclInvalidUsage,
+           hello.magic != wire::kMagic ? "not a PCCL peer"
+                                       : "the master speaks protocol version " + std::to_string(wire::kVersion) +
+                                             " and the peer version " + std::to_string(hello.version) + ": use one release on all");
+    return false;
+}
+
 void Master::on_hello(ConnId conn, const wire::Hello &hello) {
-    if (hello.magic != wire::kMagic) return refuse(conn, pcclInvalidUsage, "not a PCCL peer");
-    if (hello.version != wire::kVersion) {
-        return refuse(conn, pcclInvalidUsage,
-                      "the master speaks protocol version " + std::to_string(wire::kVersion) + " and the peer version " +
-                          std::to_string(hello.version) + ": use one release on all");
+    if (!compatible(conn, hello)) return;
+    if (recovery_) {
+        strangers_.at(conn).second = recovery_->deadline + options_.hello_timeout;
+        recovery_->newcomers.emplace_back(conn, hello);
+        return;
     }
     if (peers_.size() >= wire::kMaxPeers) return refuse(conn, pcclMasterConnectionFailed, "the run is full");
 
+    if (next_peer_ == reserved_peers_) {
+        reserved_peers_ += kPeersReserved;
+        changed_ = true;
+    }
     Peer peer;
     peer.id = PeerId{next_peer_++};
     peer.conn = conn;
     peer.group = hello.group;
+    peer.secret = random_();
     peer.address = hello.advertised;
     if (peer.address.ip.unspecified()) peer.address.ip = strangers_.at(conn).first.ip;
     peer.lanes = std::min<std::uint32_t>(hello.lanes, wire::kMaxLanes);
@@ -138,15 +179,41 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     peers_.emplace(id, std::move(peer));
 
     const Peer &newcomer = peers_.at(id);
-    const auto ms = [](Duration d) { return static_cast<std::uint32_t>(d.count() / 1000); };
-    send(newcomer,
-         wire::Welcome{wire::kVersion, run_, id, random_(), ms(options_.heartbeat_interval), ms(options_.heartbeat_timeout)});
+    welcome(newcomer);
     note(LogLevel::info, to_string(id) + " (group " + std::to_string(newcomer.group.value) + ", " +
                              pccl::to_string(newcomer.address) + ") wants to join");
     for (auto &[other, theirs] : peers_) {
         if (other != id && theirs.group == newcomer.group) open_pair(other, id, id);
     }
     refresh_ready();
+}
+
+void Master::welcome(const Peer &peer) {
+    const auto ms = [](Duration d) { return static_cast<std::uint32_t>(d.count() / 1000); };
+    send(peer, wire::Welcome{wire::kVersion, run_, peer.id, peer.secret, ms(options_.heartbeat_interval),
+                             ms(options_.heartbeat_timeout), options_.journal});
+}
+
+void Master::on_heartbeat(Peer &peer, const wire::Heartbeat &heartbeat) {
+    if (peer.member && heartbeat.epoch == groups_.at(peer.group).epoch)
+        peer.commits_heard = std::min(heartbeat.commits, groups_.at(peer.group).commits);
+}
+
+/// To everybody, with how far the commits are known to all members of the group.
+void Master::beat() {
+    std::map<GroupId, std::uint64_t> settled;
+    for (const auto &[id, peer] : peers_) {
+        if (!peer.member) continue;
+        const auto found = settled.try_emplace(peer.group, peer.commits_heard).first;
+        found->second = std::min(found->second, peer.commits_heard);
+    }
+    for (const auto &[id, peer] : peers_) {
+        send(peer, peer.member ? wire::Heartbeat{groups_.at(peer.group).epoch, settled.at(peer.group)} : wire::Heartbeat{});
+    }
+    if (!recovery_) return;
+    for (const auto &[conn, hello] : recovery_->newcomers) {
+        if (strangers_.contains(conn)) effects_->push_back(Send{conn, wire::Heartbeat{}});
+    }
 }
 
 void Master::on_tick() {
@@ -156,9 +223,9 @@ void Master::on_tick() {
     }
     if (now_ >= next_heartbeat_) {
         next_heartbeat_ = now_ + options_.heartbeat_interval;
-        for (const auto &[id, peer] : peers_)
-            send(peer, wire::Heartbeat{});
+        beat();
     }
+    if (recovery_) return;
     std::vector<PeerId> silent;
     next_silence_ = next_heartbeat_ + options_.heartbeat_timeout;
     for (const auto &[id, peer] : peers_) {
@@ -209,6 +276,7 @@ void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
         send(peers_.at(a == id ? b : a), wire::CloseLink{id});
         it = pairs_.erase(it);
     }
+    changed_ = changed_ || peer.member;
     if (peer.member) member_lost(peer.group, id, why);
     refresh_ready();
 }
@@ -222,11 +290,15 @@ void Master::admit_first() {
     set_ring(group, {first.id});
     new_generation();
     publish_view({first.group}, {}, to_string(first.id) + " is the first of the run");
-    call_done(first, pcclSuccess, "");
+    call_done(first, pcclSuccess, "", answer_.decision);
     refresh_ready();
 }
 
 void Master::settle() {
+    if (recovery_) {
+        if (!recovered()) return;
+        finish_recovery();
+    }
     for (bool changed = true; changed;) {
         changed = false;
         admit_first();
@@ -259,7 +331,9 @@ std::size_t Master::member_count() const {
     return count;
 }
 
-void Master::send(const Peer &peer, wire::ToPeer message) { effects_->push_back(Send{peer.conn, std::move(message)}); }
+void Master::send(const Peer &peer, wire::ToPeer message) {
+    if (peer.conn != ConnId{}) effects_->push_back(Send{peer.conn, std::move(message)});
+}
 
 void Master::note(LogLevel level, std::string text) { effects_->push_back(Note{level, std::move(text)}); }
 

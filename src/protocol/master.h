@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -18,6 +19,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "protocol/election.h"
+#include "protocol/record.h"
 #include "topology/ring.h"
 #include "wire/messages.h"
 
@@ -33,6 +35,10 @@ struct MasterOptions {
     Duration hello_timeout = wire::kHelloTimeout;
     Duration probe_duration = std::chrono::milliseconds(250);
     Duration probe_timeout = std::chrono::seconds(10);
+    /// A record is kept (Persist is carried out), so a new process can take this one's place.
+    bool journal = false;
+    /// Members that have not come back to a restarted master after this are lost.
+    Duration recovery_window = std::chrono::seconds(10);
 };
 
 // Inputs.
@@ -67,13 +73,18 @@ struct Note {
     LogLevel level;
     std::string text;
 };
-using MasterEffect = std::variant<Send, Close, Note>;
+/// Must be safe on disk before any effect after it is carried out: what members are told, a restarted master has to know.
+struct Persist {
+    std::shared_ptr<const Record> record;
+};
+using MasterEffect = std::variant<Send, Close, Note, Persist>;
 using MasterEffects = std::vector<MasterEffect>;
 
 class Master {
 public:
-    /// `random` gives unguessable secrets (repeatable ones in a simulation).
-    Master(const MasterOptions &options, std::function<Secret()> random);
+    /// `random` gives unguessable secrets (repeatable ones in a simulation). `record`: of the master whose place this one takes; its
+    /// members are waited for before anything is decided.
+    Master(const MasterOptions &options, std::function<Secret()> random, const std::optional<Record> &record = {});
 
     void step(Time now, const MasterInput &input, MasterEffects &effects);
     /// When a Tick is due, at the latest.
@@ -92,8 +103,9 @@ public:
 private:
     struct Peer {
         PeerId id;
-        ConnId conn;
+        ConnId conn;  ///< 0: none, of a member that has not come back to the restarted master
         GroupId group;
+        Secret secret{};
         SocketAddress address;
         std::uint32_t lanes = 0;
         bool member = false;
@@ -107,6 +119,7 @@ private:
         wire::Blocked blocked = wire::Blocked::none;  ///< whether its caller's threads do nothing but wait for them
         Time waiting_since;             ///< since this report stands
         std::size_t open_done = 0;  ///< entries of Group::done that name it
+        std::uint64_t commits_heard = 0;  ///< Commit messages of this epoch
     };
     /// What is known of the link between two peers, the smaller id first.
     struct Pair {
@@ -153,6 +166,10 @@ private:
         std::vector<PeerId> ring;
         bool full_mesh = false;
         wire::PathFacts path;
+        std::vector<wire::TagCount> begun;  ///< as the view that began the epoch said
+        std::string why;                    ///< the same
+        std::uint64_t commits = 0;          ///< Commit messages of this epoch
+        wire::Answer answer;                ///< of the last synchronization
         std::optional<FreezeState> freeze;
         std::map<OpId, std::set<PeerId>> done;  ///< who holds its result, of operations not committed
         std::set<OpId> failed;                  ///< of this epoch
@@ -169,16 +186,51 @@ private:
         Time round_deadline;
     };
 
+    /// The members of the last process, coming back.
+    struct Recovery {
+        Time deadline;
+        std::map<PeerId, wire::Account> accounts;
+        std::set<PeerId> left;                               ///< came back and said good-bye
+        std::vector<std::pair<ConnId, wire::Hello>> newcomers;  ///< who wait until it is over
+    };
+
     // master.cc: connections and membership
     void on_connected(const Connected &input);
     void on_disconnected(const Disconnected &input);
     void on_message(const Received &input);
     void on_hello(ConnId conn, const wire::Hello &hello);
+    bool compatible(ConnId conn, const wire::Hello &hello);
+    void welcome(const Peer &peer);
+    void on_heartbeat(Peer &peer, const wire::Heartbeat &heartbeat);
+    void beat();
     void on_tick();
     void admit_first();
     void remove(PeerId id, pcclResult_t code, const std::string &why);
     void refuse(ConnId conn, pcclResult_t code, const std::string &why);
     void settle();
+
+    // master_recovery.cc: taking the place of a master that died
+    void restore(const Record &record);
+    Record record() const;
+    void on_resume(ConnId conn, const wire::Resume &resume);
+    void during_recovery(Peer &peer, const wire::ToMaster &message);
+    void lost_again(Peer &peer);
+    bool recovered() const;
+    void finish_recovery();
+    /// What the accounts of a group's members say together.
+    struct Agreed {
+        std::map<std::uint64_t, wire::Commit> commits;  ///< by number, from 0
+        std::map<OpId, wire::OpFailed> failures;
+    };
+    using Accounts = std::map<PeerId, wire::Account>;
+    void merge_run(const Accounts &accounts);
+    Agreed merge_group(GroupId id, Group &group, const Accounts &accounts);
+    void merge_freeze(GroupId id, Group &group, const Accounts &accounts);
+    void catch_up(const Peer &peer, const wire::Account &account, const Agreed &agreed);
+    void answer_again(const Peer &peer, const wire::Account &account);
+    void merge_links(GroupId id, const Accounts &accounts);
+    void commit_what_all_hold(GroupId id, Group &group, const Accounts &accounts);
+    void lose_missing(const Recovery &recovery, const Accounts &accounts);
 
     // master_links.cc: who can talk to whom
     Pair &pair(PeerId a, PeerId b);
@@ -204,12 +256,14 @@ private:
     void publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
                       const std::string &why);
     bool any_frozen() const;
+    std::vector<wire::GroupSize> group_sizes() const;
+    wire::View view_of(const Group &group) const;
 
     // master_ops.cc: agreement on operations
     void on_done(Peer &peer, const wire::Done &done);
     void on_waiting(Peer &peer, const wire::Waiting &waiting);
     void on_op_fault(Peer &peer, const wire::OpFault &fault);
-    void commit_complete(GroupId id, Group &group);
+    void commit_complete(Group &group, const std::vector<PeerId> &members);
     void fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why);
 
     // master_calls.cc: calls that need everybody
@@ -218,7 +272,10 @@ private:
     void new_generation();
     void on_abort(Peer &peer);
     bool try_update();
-    void call_done(Peer &peer, pcclResult_t code, const std::string &why);
+    /// `decision`: 0 where it is for this peer alone.
+    void call_done(Peer &peer, pcclResult_t code, const std::string &why, std::uint64_t decision);
+    void decide_run(wire::Call call, pcclResult_t code, const std::string &why);
+    void decide_sync(Group &group, pcclResult_t code, const std::string &why);
     void check_misuse();
     std::string describe_call(const Peer &peer) const;
     /// Two members whose calls wait for each other, and when that is no longer borne.
@@ -266,7 +323,12 @@ private:
     std::map<std::pair<PeerId, PeerId>, Pair> pairs_;
     std::map<GroupId, Group> groups_;
     ViewNumber view_{0};
+    struct Published {
+        std::vector<wire::GroupSize> sizes;
+        std::uint64_t generation = 0;
+    } published_;  ///< what all groups were told with it
     std::uint64_t next_peer_ = 1;
+    std::uint64_t reserved_peers_ = 1;  ///< those below may have been given, as far as the journal knows
     std::uint64_t next_freeze_ = 1;
     std::uint64_t next_sync_ = 1;
     std::uint64_t generation_ = 1;
@@ -276,6 +338,11 @@ private:
     std::optional<Time> misuse_due_;
     bool misuse_stale_ = false;  ///< somebody waits in another call than when it was last looked
     Time next_silence_;          ///< nobody can have been silent for too long before
+
+    wire::Answer answer_;  ///< of the last call of the whole run
+    std::uint64_t starts_ = 0;
+    bool changed_ = false;  ///< what the journal holds is no longer so
+    std::optional<Recovery> recovery_;
 };
 
 using pccl::to_string;

@@ -59,8 +59,12 @@ void Master::on_ask_pending(Peer &peer, const wire::AskPending &ask) {
     send(peer, wire::PendingAnswer{ask.generation, ask.k, pending});
 }
 
-void Master::call_done(Peer &peer, pcclResult_t code, const std::string &why) {
-    send(peer, wire::CallDone{peer.call, peer.call_number, code, generation_, why});
+void Master::decide_run(Call call, pcclResult_t code, const std::string &why) {
+    answer_ = {answer_.decision + 1, {}, call, code, 0, 0, why};
+}
+
+void Master::call_done(Peer &peer, pcclResult_t code, const std::string &why, std::uint64_t decision) {
+    send(peer, wire::CallDone{peer.call, peer.call_number, code, generation_, why, decision});
     peer.call = Call::none;
     peer.call_number = 0;
     peer.offer = {};
@@ -78,6 +82,7 @@ bool Master::try_update() {
         who += (who.empty() ? "" : ", ") + to_string(id);
     }
     new_generation();
+    decide_run(Call::update_topology, pcclSuccess, "");
     for (const GroupId id : grown) {
         Group &group = groups_[id];
         const auto ids = members_of(id);
@@ -85,7 +90,7 @@ bool Master::try_update() {
     }
     if (!grown.empty()) publish_view(grown, {}, who + " joined");
     for (auto &[id, peer] : peers_) {
-        if (peer.member) call_done(peer, pcclSuccess, "");
+        if (peer.member) call_done(peer, pcclSuccess, "", answer_.decision);
     }
     refresh_ready();
     return true;
@@ -238,7 +243,7 @@ void Master::check_misuse() {
     for (auto &[id, peer] : peers_) {
         if (!peer.member) continue;
         const bool meant = needs_whole_run(peer.call) || (peer.call == Call::sync_shared_state && groups.contains(peer.group));
-        if (meant) call_done(peer, pcclInvalidUsage, why);
+        if (meant) call_done(peer, pcclInvalidUsage, why, 0);
     }
     for (const GroupId id : groups) {
         Group &group = groups_.at(id);

@@ -15,7 +15,7 @@ void Master::on_done(Peer &peer, const wire::Done &done) {
                           to_string(peer.id) + " was removed: too many operations done that nobody else has");
         }
     }
-    commit_complete(peer.group, group);
+    commit_complete(group, members_of(peer.group));
 }
 
 void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
@@ -31,8 +31,8 @@ void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
     peer.blocked = waiting.blocked;
 }
 
-void Master::commit_complete(GroupId id, Group &group) {
-    const auto members = members_of(id);
+/// Commits what all of `members` hold.
+void Master::commit_complete(Group &group, const std::vector<PeerId> &members) {
     wire::Commit commit;
     for (auto it = group.done.begin(); it != group.done.end();) {
         if (it->second.size() < members.size()) {
@@ -47,6 +47,7 @@ void Master::commit_complete(GroupId id, Group &group) {
         it = group.done.erase(it);
     }
     if (commit.ops.empty()) return;
+    ++group.commits;
     for (const PeerId m : members)
         send(peers_.at(m), commit);
 }

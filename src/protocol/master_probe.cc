@@ -29,8 +29,9 @@ bool Master::try_optimize() {
 
 void Master::start_optimize() {
     if (member_count() == 1) {
+        decide_run(Call::optimize_topology, pcclTooFewPeers, "alone in the run: there is nothing to measure");
         for (auto &[id, peer] : peers_) {
-            if (peer.member) call_done(peer, pcclTooFewPeers, "alone in the run: there is nothing to measure");
+            if (peer.member) call_done(peer, answer_.code, answer_.why, answer_.decision);
         }
         return;
     }
@@ -96,9 +97,11 @@ void Master::finish_optimize() {
         const auto [slowest, sum] = topology::quality(matrix, order);
         why += " group " + std::to_string(id.value) + " (slowest link " + std::to_string(static_cast<long>(slowest)) + " Mbit/s)";
     }
+    changed_ = true;  // what was measured, too
+    decide_run(Call::optimize_topology, pcclSuccess, "");
     if (!changed.empty()) publish_view(changed, {}, why);
     for (auto &[id, peer] : peers_) {
-        if (peer.member && peer.call == Call::optimize_topology) call_done(peer, pcclSuccess, "");
+        if (peer.member && peer.call == Call::optimize_topology) call_done(peer, pcclSuccess, "", answer_.decision);
     }
 }
 

@@ -108,9 +108,10 @@ void Master::commit_sync(GroupId id, Group &group) {
     sync.last_members = {members.begin(), members.end()};
     sync.tainted.clear();
     sync.pulling = false;
+    decide_sync(group, pcclSuccess, "");
     for (const PeerId m : members) {
         Peer &peer = peers_.at(m);
-        send(peer, wire::SyncCommit{peer.call_number, sync.id, sync.revision});
+        send(peer, wire::SyncCommit{peer.call_number, sync.id, sync.revision, group.answer.decision});
         peer.call = Call::none;
         peer.offer = {};
     }
@@ -119,10 +120,16 @@ void Master::commit_sync(GroupId id, Group &group) {
 void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why) {
     group.sync.pulling = false;
     group.sync.awaiting.clear();
+    decide_sync(group, code, why);
     for (const PeerId m : members_of(id)) {
         Peer &peer = peers_.at(m);
-        if (peer.call == Call::sync_shared_state) call_done(peer, code, why);
+        if (peer.call == Call::sync_shared_state) call_done(peer, code, why, group.answer.decision);
     }
+}
+
+void Master::decide_sync(Group &group, pcclResult_t code, const std::string &why) {
+    group.answer = {group.answer.decision + 1, group.epoch, Call::sync_shared_state, code, group.sync.id, group.sync.revision, why};
+    changed_ = true;
 }
 
 }  // namespace pccl::protocol

@@ -28,7 +28,7 @@ void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
     group.sync.last_members.erase(id);
     group.sync.pulling = false;  // elect again among those who are left
     group.sync.awaiting.clear();
-    if (!group.freeze) commit_complete(group_id, group);  // the dead one may have been the last to be waited for
+    if (!group.freeze) commit_complete(group, members_of(group_id));  // the dead one may have been the last to be waited for
     if (group.freeze) {
         group.freeze->awaiting.erase(id);
         if (group.freeze->why.size() < wire::kMaxText) group.freeze->why.append("; ").append(why);
@@ -106,35 +106,59 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
                           const std::string &why) {
     ++view_.value;
     misuse_stale_ = true;
+    changed_ = true;
     for (const GroupId id : changed) {
         Group &group = groups_.at(id);
         group.epoch = view_;
+        const auto ended = begun.find(id);
+        group.begun = ended == begun.end() ? std::vector<wire::TagCount>{} : ended->second;
+        group.why = why;
+        group.commits = 0;
         group.done.clear();
         group.failed.clear();
     }
-    wire::View view;
-    view.number = view_;
-    view.generation = generation_;
-    view.why = why;
-    for (const auto &[id, group] : groups_) {
-        view.groups.push_back({id, static_cast<std::uint32_t>(members_of(id).size())});
-    }
+    published_ = {group_sizes(), generation_};
     for (auto &[id, peer] : peers_) {
         if (!peer.member) continue;
-        const Group &group = groups_.at(peer.group);
         if (changed.contains(peer.group)) {
             peer.waiting.clear();
             peer.open_done = 0;
+            peer.commits_heard = 0;
         }
-        view.epoch = group.epoch;
-        view.ring = group.ring;
-        view.full_mesh = group.full_mesh;
-        view.path = group.path;
-        const auto ended = begun.find(peer.group);
-        view.begun = ended == begun.end() ? std::vector<wire::TagCount>{} : ended->second;
-        send(peer, view);
+        wire::View view = view_of(groups_.at(peer.group));
+        if (!changed.contains(peer.group)) view.begun.clear();
+        view.why = why;
+        send(peer, std::move(view));
     }
     note(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
+}
+
+std::vector<wire::GroupSize> Master::group_sizes() const {
+    std::map<GroupId, std::uint32_t> members;
+    for (const auto &[id, group] : groups_)
+        members[id] = 0;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.member) ++members[peer.group];
+    }
+    std::vector<wire::GroupSize> sizes;
+    for (const auto &[id, count] : members)
+        sizes.push_back({id, count});
+    return sizes;
+}
+
+/// The current view as members of a group are told it.
+wire::View Master::view_of(const Group &group) const {
+    wire::View view;
+    view.number = view_;
+    view.epoch = group.epoch;
+    view.ring = group.ring;
+    view.groups = published_.sizes;
+    view.full_mesh = group.full_mesh;
+    view.path = group.path;
+    view.generation = published_.generation;
+    view.begun = group.begun;
+    view.why = group.why;
+    return view;
 }
 
 }  // namespace pccl::protocol

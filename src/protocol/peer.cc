@@ -16,7 +16,7 @@ void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
     if (now_ != Time{} && now - now_ > master_timeout_ / 2) master_heard_ = master_heard_ + (now - now_);
     now_ = now;
     std::visit([&](const auto &in) { on(in); }, input);
-    if (std::exchange(waiting_stale_, false) && state_ == State::member) tell(waiting());
+    if (!away() && std::exchange(waiting_stale_, false) && state_ == State::member) tell(waiting());
     effects_ = nullptr;
 }
 
@@ -24,6 +24,8 @@ std::optional<Time> Peer::next_timeout() const {
     if (state_ == State::greeting) return master_heard_ + wire::kHelloTimeout;
     if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
     Time next = next_heartbeat_;
+    if (away()) next = std::min(next, gone_since_ + options_.master_limit);
+    if (contact_ == Contact::gone) next = std::min(next, redial_at_);
     for (const auto &[id, op] : ops_) {
         if (!op.reported && !op.finished) next = std::min(next, op.since + options_.report_after);
     }
@@ -47,7 +49,7 @@ void Peer::on(const Connect &in) {
     if (state_ != State::idle) return complete(in.call, pcclInvalidUsage, "already connected");
     state_ = State::dialing;
     ended_.reset();
-    exclusive_ = Exclusive{Call::connect, in.call, 0};
+    exclusive_ = Exclusive{Call::connect, in.call, 0, {}};
     effects_->push_back(DialMaster{});
 }
 
@@ -59,7 +61,7 @@ bool Peer::start_exclusive(Call kind, CallId call) {
     } else if (!ops_.empty() || !held_.empty() || !lost_.empty()) {
         complete(call, pcclPendingAsyncOps, "all-reduces are in flight: await them first");
     } else {
-        exclusive_ = Exclusive{kind, call, next_call_number_++};
+        exclusive_ = Exclusive{kind, call, next_call_number_++, {}};
         return true;
     }
     return false;
@@ -75,9 +77,9 @@ void Peer::on(const OptimizeTopology &in) {
 
 void Peer::on(const Synchronize &in) {
     if (!start_exclusive(Call::sync_shared_state, in.call)) return;
-    wire::OfferState offer = in.offer;
-    offer.call = exclusive_->number;
-    tell(std::move(offer));
+    exclusive_->offer = in.offer;
+    exclusive_->offer.call = exclusive_->number;
+    tell(exclusive_->offer);
 }
 
 void Peer::on(const ArePending &in) {
@@ -123,7 +125,7 @@ void Peer::open_op(CallId call, Tag tag) {
     }
     const OpId op{view_.epoch, tag, state.next_seq++};
     state.committed = false;
-    ops_[op] = {call, now_};
+    ops_[op] = {call, now_, false, false, {}};
     effects_->push_back(StartOp{call, op});
 }
 
@@ -135,6 +137,7 @@ void Peer::on(const AbortCalls &) {
         effects_->push_back(HangUp{});
         return end_everything(pcclRankConnectionLost, why);
     }
+    aborted_ = true;
     for (const auto &[op, state] : ops_)
         end_op(op, state, false);
     auto ops = std::exchange(ops_, {});
@@ -157,7 +160,8 @@ void Peer::on(const AbortCalls &) {
 
 void Peer::on(const LeaveRun &) {
     if (state_ == State::idle) return;
-    if (state_ != State::dialing) tell(wire::Leave{});
+    const bool heard = contact_ == Contact::there || contact_ == Contact::introduced || contact_ == Contact::accounted;
+    if (state_ != State::dialing && heard) say(wire::Leave{});
     effects_->push_back(HangUp{});
     end_everything(pcclRankConnectionLost, "this peer left the run");
 }
@@ -165,6 +169,7 @@ void Peer::on(const LeaveRun &) {
 // -------------------------------------------------------------------------------------------------------------------- shell --
 
 void Peer::on(const MasterUp &) {
+    if (contact_ == Contact::dialing) return introduce();
     if (state_ != State::dialing) return;
     state_ = State::greeting;
     master_heard_ = now_;
@@ -172,6 +177,7 @@ void Peer::on(const MasterUp &) {
 }
 
 void Peer::on(const MasterDown &in) {
+    if (state_ == State::newcomer || state_ == State::member) return master_gone(in.why);
     if (state_ != State::idle) end_everything(pcclMasterConnectionFailed, in.why);
 }
 
@@ -181,11 +187,12 @@ void Peer::on(const FromMaster &in) {
                           std::holds_alternative<wire::Removed>(in.message) ||
                           std::holds_alternative<wire::Heartbeat>(in.message);
     if (state_ == State::idle || state_ == State::dialing || (state_ == State::greeting && !greeting)) return;
+    if (contact_ == Contact::gone || contact_ == Contact::dialing || (contact_ == Contact::introduced && !greeting)) return;
     std::visit([&](const auto &m) { hear(m); }, in.message);
 }
 
 void Peer::on(const LinkEvent &in) {
-    if (state_ == State::newcomer || state_ == State::member) tell(wire::LinkReport{in.other, in.attempt, in.up, in.round_trip_us, in.why});
+    if (state_ == State::newcomer || state_ == State::member) note_link(in);
 }
 
 void Peer::on(const OpFinished &in) {
@@ -196,7 +203,10 @@ void Peer::on(const OpFinished &in) {
 }
 
 void Peer::on(const OpBroken &in) {
-    if (ops_.contains(in.op)) tell(wire::OpFault{in.op, in.code, in.why});
+    const auto found = ops_.find(in.op);
+    if (found == ops_.end()) return;
+    found->second.fault = wire::OpFault{in.op, in.code, in.why};
+    tell(*found->second.fault);
 }
 
 void Peer::on(const ProbeFinished &in) {
@@ -213,14 +223,14 @@ void Peer::on(const PeerTick &in) {
         return end_everything(pcclMasterConnectionFailed, "whoever listens at the master's address does not answer as a PCCL master");
     }
     if (state_ != State::newcomer && state_ != State::member) return;
-    if (now_ - master_heard_ > master_timeout_) {
+    const bool connected = contact_ == Contact::there || contact_ == Contact::introduced || contact_ == Contact::accounted;
+    if (connected && now_ - master_heard_ > master_timeout_) {
         effects_->push_back(HangUp{});
-        return end_everything(pcclMasterConnectionFailed, "the master has been silent for " + to_string(now_ - master_heard_));
+        return master_gone("the master has been silent for " + to_string(now_ - master_heard_));
     }
-    if (now_ >= next_heartbeat_) {
-        next_heartbeat_ = now_ + heartbeat_interval_;
-        tell(wire::Heartbeat{});
-    }
+    if (connected && now_ >= next_heartbeat_) say(wire::Heartbeat{view_.epoch, commits_});
+    if (now_ >= next_heartbeat_) next_heartbeat_ = now_ + heartbeat_interval_;
+    if (away()) wait_for_master();
     if (std::exchange(blocked_, in.blocked) != in.blocked) {
         waiting_stale_ = std::ranges::any_of(ops_, [](const auto &entry) { return entry.second.reported; });
     }
@@ -253,9 +263,14 @@ void Peer::end_op(const OpId &op, const OpState &state, bool committed) {
 // ------------------------------------------------------------------------------------------------------------------- master --
 
 void Peer::hear(const wire::Welcome &m) {
+    if (contact_ == Contact::introduced) return recognized(m);
     if (state_ != State::greeting) return;
     state_ = State::newcomer;
+    contact_ = Contact::there;
     id_ = m.you;
+    run_ = m.run;
+    secret_ = m.secret;
+    resumable_ = m.resumable;
     heartbeat_interval_ = std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_interval_ms, 10, 60'000));
     master_timeout_ = 3 * heartbeat_timeout(m);
     next_heartbeat_ = now_ + heartbeat_interval_;
@@ -268,8 +283,15 @@ void Peer::hear(const wire::Removed &m) {
     end_everything(m.code == pcclSuccess ? pcclMasterConnectionFailed : m.code, m.why + "; call pcclConnect to join again");
 }
 
-void Peer::hear(const wire::OpenLink &m) { effects_->push_back(MakeLink{m}); }
-void Peer::hear(const wire::CloseLink &m) { effects_->push_back(DropLink{m.other}); }
+void Peer::hear(const wire::OpenLink &m) {
+    links_[m.other] = {m.other, m.attempt, view_.epoch, false, 0};
+    effects_->push_back(MakeLink{m});
+}
+
+void Peer::hear(const wire::CloseLink &m) {
+    links_.erase(m.other);
+    effects_->push_back(DropLink{m.other});
+}
 
 void Peer::hear(const wire::Freeze &m) {
     if (state_ != State::member) return;
@@ -283,6 +305,7 @@ void Peer::hear(const wire::Freeze &m) {
     for (const auto &[tag, state] : tags_) {
         if (!state.committed && frozen.opened.size() < wire::kMaxOpsInMessage) frozen.opened.push_back({tag, state.next_seq});
     }
+    frozen_ = frozen;
     tell(std::move(frozen));
 }
 
@@ -324,6 +347,11 @@ void Peer::start_epoch(const wire::View &view) {
     ops_.clear();
     view_ = view;
     freeze_.reset();
+    frozen_.reset();
+    commits_ = recent_ops_ = 0;
+    recent_.clear();
+    failures_.clear();
+    aborted_ = false;
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
     effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path});
     for (const auto &[call, why] : std::exchange(lost_, {}))
@@ -337,10 +365,15 @@ void Peer::hear(const wire::PendingAnswer &m) {
     Complete done{questions_.front().call, pcclSuccess, "", world()};
     done.pending = m.pending;
     questions_.pop_front();
+    if (m.generation == generation_) {
+        answered_ = m.k + 1;
+        if (m.pending) yes_from_ = std::min(yes_from_, m.k);
+    }
     effects_->push_back(std::move(done));
 }
 
 void Peer::hear(const wire::Commit &m) {
+    remember(m);
     for (const OpId &op : m.ops) {
         if (op.epoch != view_.epoch) continue;
         if (const auto state = tags_.find(op.tag); state != tags_.end() && state->second.next_seq == op.seq + 1) {
@@ -357,6 +390,7 @@ void Peer::hear(const wire::Commit &m) {
 
 void Peer::hear(const wire::OpFailed &m) {
     if (m.op.epoch != view_.epoch || freeze_) return;
+    if (failures_.size() < wire::kMaxOpenOps) failures_.push_back(m);
     if (const auto found = ops_.find(m.op); found != ops_.end()) {
         const CallId call = found->second.call;
         end_op(m.op, found->second, false);
@@ -382,10 +416,12 @@ void Peer::hear(const wire::Probe &m) {
 }
 
 void Peer::hear(const wire::CallDone &m) {
-    if ((m.kind == Call::connect || m.kind == Call::update_topology) && m.generation != generation_) {
-        generation_ = m.generation;  // also if the call was aborted here meanwhile
-        asked_ = 0;
-    }
+    // Also if the call was aborted here meanwhile.
+    if (m.kind == Call::connect || m.kind == Call::update_topology) new_generation(m.generation);
+    if (m.kind == Call::sync_shared_state && m.decision > 0)
+        group_answer_ = {m.decision, view_.epoch, m.kind, m.code, 0, 0, m.why};
+    else if (m.decision > 0)
+        run_answer_ = {m.decision, {}, m.kind, m.code, 0, 0, m.why};
     if (!exclusive_ || exclusive_->kind != m.kind || exclusive_->number != m.call) return;
     if (m.kind == Call::connect) state_ = State::member;
     if (m.kind == Call::update_topology && m.code == pcclSuccess) {
@@ -403,11 +439,13 @@ void Peer::hear(const wire::CallDone &m) {
 }
 
 void Peer::hear(const wire::SyncPlan &m) {
-    if (exclusive_ && exclusive_->kind == Call::sync_shared_state && exclusive_->number == m.call)
-        effects_->push_back(StartPull{m});
+    if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
+    if (m.in_place && !m.pull.empty()) exclusive_->offer.tainted = true;
+    effects_->push_back(StartPull{m});
 }
 
 void Peer::hear(const wire::SyncCommit &m) {
+    if (m.decision > 0) group_answer_ = {m.decision, view_.epoch, Call::sync_shared_state, pcclSuccess, m.sync, m.revision, ""};
     if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
     const CallId call = exclusive_->call;
     exclusive_.reset();
@@ -431,10 +469,19 @@ void Peer::end_everything(pcclResult_t code, const std::string &why) {
     const auto exclusive = std::exchange(exclusive_, {});
     if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
     state_ = State::idle;
+    contact_ = Contact::there;
     tags_.clear();
     freeze_.reset();
+    frozen_.reset();
     view_ = {};
-    asked_ = 0;
+    new_generation(0);
+    run_answer_ = group_answer_ = {};
+    links_.clear();
+    lost_links_.clear();
+    recent_.clear();
+    failures_.clear();
+    commits_ = recent_ops_ = 0;
+    aborted_ = false;
     for (const auto &[op, state] : ops)
         complete(state.call, code, why);
     for (const auto &[call, tag] : held)
@@ -455,6 +502,10 @@ void Peer::complete(CallId call, pcclResult_t code, const std::string &why) {
     effects_->push_back(Complete{call, code, why, world()});
 }
 
-void Peer::tell(wire::ToMaster message) { effects_->push_back(Tell{std::move(message)}); }
+void Peer::tell(wire::ToMaster message) {
+    if (!away()) say(std::move(message));
+}
+
+void Peer::say(wire::ToMaster message) { effects_->push_back(Tell{std::move(message)}); }
 
 }  // namespace pccl::protocol

@@ -29,6 +29,8 @@ struct PeerOptions {
     std::uint32_t lanes = 0;
     /// An operation open for longer is reported to the master, so that it can tell who waits for whom.
     Duration report_after = std::chrono::milliseconds(100);
+    /// A master that keeps a journal is waited for when it goes. After this the membership is over.
+    Duration master_limit = std::chrono::minutes(10);
 };
 
 /// The sizes of the run as a call saw them.
@@ -188,12 +190,21 @@ public:
 
 private:
     enum class State { idle, dialing, greeting, newcomer, member };
+    /// Of a newcomer or member with its master, which may end and come back.
+    enum class Contact {
+        there,
+        gone,       ///< to be dialled at redial_at_
+        dialing,
+        introduced,  ///< Resume was sent: Welcome is awaited
+        accounted,   ///< Account was sent: told what it has missed, until Resumed comes
+    };
 
     struct OpState {
         CallId call;
         Time since;
         bool reported = false;  ///< in a Waiting message
         bool finished = false;  ///< Done was sent: only the master is waited for
+        std::optional<wire::OpFault> fault;  ///< told to the master
     };
     struct Failure {
         pcclResult_t code;
@@ -211,6 +222,7 @@ private:
         wire::Call kind;
         CallId call;
         std::uint32_t number;
+        wire::OfferState offer;  ///< of a synchronization
     };
     struct Question {
         CallId call;
@@ -241,7 +253,7 @@ private:
 
     void hear(const wire::Welcome &m);
     void hear(const wire::Removed &m);
-    void hear(const wire::Heartbeat &) {}
+    void hear(const wire::Heartbeat &m);
     void hear(const wire::OpenLink &m);
     void hear(const wire::CloseLink &m);
     void hear(const wire::Freeze &m);
@@ -253,6 +265,20 @@ private:
     void hear(const wire::CallDone &m);
     void hear(const wire::SyncPlan &m);
     void hear(const wire::SyncCommit &m);
+    void hear(const wire::Resumed &m);
+
+    // peer_resume.cc: when the master goes, and comes back
+    void master_gone(const std::string &why);
+    void introduce();
+    void recognized(const wire::Welcome &m);
+    void begin_again(const wire::Welcome &m);
+    wire::Account account() const;
+    void wait_for_master();
+    void say_again();
+    void note_link(const LinkEvent &in);
+    void remember(const wire::Commit &m);
+    void new_generation(std::uint64_t generation);
+    bool away() const { return contact_ != Contact::there; }
 
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(CallId call, Tag tag);
@@ -264,7 +290,9 @@ private:
     void end_everything(pcclResult_t code, const std::string &why);
     void complete(CallId call, pcclResult_t code, const std::string &why);
     void refuse_unconnected(CallId call);
+    /// Not while the master is away: what matters then is said again when it is back.
     void tell(wire::ToMaster message);
+    void say(wire::ToMaster message);
     bool in_flight(Tag tag) const;
 
     PeerOptions options_;
@@ -273,6 +301,11 @@ private:
     PeerEffects *effects_ = nullptr;  ///< of the step in progress
 
     PeerId id_;
+    Secret run_{}, secret_{};
+    bool resumable_ = false;  ///< the master keeps a journal
+    Contact contact_ = Contact::there;
+    Time gone_since_, redial_at_;
+    Duration redial_after_{};
     Duration heartbeat_interval_ = std::chrono::seconds(1);
     Duration master_timeout_ = std::chrono::seconds(30);
     Time next_heartbeat_;
@@ -282,6 +315,8 @@ private:
     std::optional<std::uint64_t> freeze_;  ///< of the view: operations wait for the next
     std::uint64_t generation_ = 0;
     std::uint64_t asked_ = 0;
+    std::uint64_t answered_ = 0;                       ///< of this generation
+    std::uint64_t yes_from_ = wire::Account::kNever;  ///< the same
     std::uint32_t next_call_number_ = 1;
 
     std::optional<Failure> ended_;  ///< how the last membership ended
@@ -293,6 +328,17 @@ private:
     bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
     std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
     std::deque<std::pair<CallId, Tag>> held_;  ///< made during the freeze
+
+    // What a restarted master will have to be told.
+    wire::Answer run_answer_, group_answer_;  ///< the last ones heard
+    std::map<PeerId, wire::KnownLink> links_;
+    std::vector<wire::LinkReport> lost_links_;  ///< while it was away
+    std::uint64_t commits_ = 0;                 ///< Commit messages of this epoch
+    std::deque<wire::Commit> recent_;           ///< the last of them
+    std::size_t recent_ops_ = 0;                ///< in those
+    std::vector<wire::OpFailed> failures_;      ///< of this epoch
+    std::optional<wire::Frozen> frozen_;        ///< as told
+    bool aborted_ = false;                      ///< in this epoch
 };
 
 }  // namespace pccl::protocol

@@ -16,6 +16,8 @@ inline constexpr std::size_t kMaxPeers = 4096;          ///< members and newcome
 inline constexpr std::size_t kMaxTensors = 65536;       ///< in one shared state
 inline constexpr std::size_t kMaxTensorName = 1024;     ///< bytes
 inline constexpr std::size_t kMaxOpsInMessage = 65536;  ///< operations named by one message
+inline constexpr std::size_t kMaxRecentCommits = 65536; ///< Commit messages that a peer keeps for a master that restarts
+inline constexpr std::size_t kMaxRecentOps = 262144;    ///< operations in them
 inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member may have open
 
 /// Data lanes.

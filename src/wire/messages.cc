@@ -40,7 +40,8 @@ bool decode(std::span<const std::byte> frame, ToPeer &out) { return decode_frame
 const char *name_of(const ToMaster &message) {
     static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
-                                             "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave"};
+                                             "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
+                                             "Resume",       "Account"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }
@@ -48,7 +49,7 @@ const char *name_of(const ToMaster &message) {
 const char *name_of(const ToPeer &message) {
     static constexpr const char *kNames[] = {"Welcome", "Removed",  "Heartbeat",     "OpenLink",  "CloseLink",
                                              "Freeze",  "View",     "PendingAnswer", "Commit",    "OpFailed",
-                                             "Probe",   "CallDone", "SyncPlan",      "SyncCommit"};
+                                             "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed"};
     static_assert(std::size(kNames) == std::variant_size_v<ToPeer>);
     return kNames[message.index()];
 }

@@ -19,7 +19,7 @@
 namespace pccl::wire {
 
 inline constexpr std::uint32_t kMagic = 0x4c434350;  // "PCCL"
-inline constexpr std::uint16_t kVersion = 2;
+inline constexpr std::uint16_t kVersion = 3;
 
 /// The calls that need every member of the run or the group, one at a time per peer.
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
@@ -54,9 +54,16 @@ template <class V> void visit(V &v, Hello &m) {
     v(m.lanes);
 }
 
-/// "I live." Both ways.
-struct Heartbeat {};
-template <class V> void visit(V &, Heartbeat &) {}
+/// "I live." Both ways, with how far commits are known: to the master, how many Commit messages of `epoch` came here; to a peer, how
+/// many of them have come to every member of its group, so that none of those need be kept for a master that restarts.
+struct Heartbeat {
+    ViewNumber epoch;  ///< 0: of no group yet
+    std::uint64_t commits = 0;
+};
+template <class V> void visit(V &v, Heartbeat &m) {
+    v(m.epoch);
+    v(m.commits);
+}
 
 /// The link to `other` is up, could not be made, or broke.
 struct LinkReport {
@@ -171,12 +178,14 @@ struct OfferState {
     std::uint32_t call = 0;
     std::uint64_t revision = 0;
     Strategy strategy = Strategy::enforce_popular;
+    bool tainted = false;  ///< said again to a restarted master, and partly overwritten since the hashes were taken
     std::vector<TensorOffer> tensors;
 };
 template <class V> void visit(V &v, OfferState &m) {
     v(m.call);
     v(m.revision);
     v(m.strategy);
+    v(m.tainted);
     v(bounded(m.tensors, kMaxTensors));
 }
 
@@ -210,8 +219,120 @@ template <class V> void visit(V &v, Waiting &m) {
 struct Leave {};
 template <class V> void visit(V &, Leave &) {}
 
+/// All members are done with these operations: they succeeded.
+struct Commit {
+    std::vector<OpId> ops;
+};
+template <class V> void visit(V &v, Commit &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
+
+/// The operation fails at every member. One that has not called it yet fails its call when it makes it, or, with `skip`, never
+/// makes this call: its next one with the tag is the one after.
+struct OpFailed {
+    OpId op;
+    pcclResult_t code = pcclInvalidUsage;
+    bool skip = false;
+    std::string why;
+};
+template <class V> void visit(V &v, OpFailed &m) {
+    v(m.op);
+    v(m.code);
+    v(m.skip);
+    v(bounded(m.why, kMaxText));
+}
+
+/// How a call of all members ended, as one who heard it tells it.
+struct Answer {
+    std::uint64_t decision = 0;
+    ViewNumber epoch;  ///< of the group, where the call was the group's
+    Call kind = Call::none;
+    pcclResult_t code = pcclSuccess;
+    std::uint64_t sync = 0, revision = 0;  ///< of a synchronization that succeeded
+    std::string why;
+};
+template <class V> void visit(V &v, Answer &m) {
+    v(m.decision);
+    v(m.epoch);
+    v(m.kind);
+    v(m.code);
+    v(m.sync);
+    v(m.revision);
+    v(bounded(m.why, kMaxText));
+}
+
+struct KnownLink {
+    PeerId other;
+    std::uint32_t attempt = 0;
+    ViewNumber epoch;  ///< in which the attempt began
+    bool up = false;
+    std::uint32_t round_trip_us = 0;
+};
+template <class V> void visit(V &v, KnownLink &m) {
+    v(m.other);
+    v(m.attempt);
+    v(m.epoch);
+    v(m.up);
+    v(m.round_trip_us);
+}
+
+/// The first message to a master that has restarted: who this peer was. The master answers Welcome, with the same name, or Removed; a
+/// newcomer that the journal does not know is welcomed with a new name.
+struct Resume {
+    Hello hello;  ///< as it was
+    Secret run{};
+    PeerId peer;
+    Secret secret{};
+    bool member = false;
+    ViewNumber view;
+};
+template <class V> void visit(V &v, Resume &m) {
+    v(m.hello);
+    v(m.run);
+    v(m.peer);
+    v(m.secret);
+    v(m.member);
+    v(m.view);
+}
+
+/// The answer to the Welcome of a master that has restarted: all that this member knows of what was agreed.
+struct Account {
+    ViewNumber view, epoch;
+    std::uint64_t generation = 0;
+    std::uint64_t answered = 0;           ///< questions of this generation
+    std::uint64_t yes_from = kNever;      ///< the first of them that was answered "yes"
+    Answer run_answer, group_answer;      ///< the last ones heard
+    Call open = Call::none;               ///< the call of all members that the caller is in
+    std::uint32_t open_number = 0;
+    bool aborted = false;                 ///< the caller gave up its calls in this epoch
+    std::vector<Frozen> frozen;           ///< one or none: the answer to a Freeze whose View has not come
+    std::vector<KnownLink> links;
+    std::uint64_t commits = 0;            ///< Commit messages heard in this epoch
+    std::vector<Commit> recent;           ///< the last of them, oldest first
+    std::vector<OpFailed> failures;       ///< heard in this epoch
+    std::vector<OpId> done;               ///< results held and not committed
+
+    static constexpr std::uint64_t kNever = UINT64_MAX;
+};
+template <class V> void visit(V &v, Account &m) {
+    v(m.view);
+    v(m.epoch);
+    v(m.generation);
+    v(m.answered);
+    v(m.yes_from);
+    v(m.run_answer);
+    v(m.group_answer);
+    v(m.open);
+    v(m.open_number);
+    v(m.aborted);
+    v(bounded(m.frozen, 1));
+    v(bounded(m.links, kMaxPeers));
+    v(m.commits);
+    v(bounded(m.recent, kMaxRecentCommits));
+    v(bounded(m.failures, kMaxOpenOps));
+    v(bounded(m.done, kMaxOpsInMessage));
+}
+
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
@@ -220,9 +341,10 @@ struct Welcome {
     std::uint16_t version = kVersion;
     Secret run{};
     PeerId you;
-    Secret secret{};
+    Secret secret{};  ///< the peer's own: proves to a restarted master that it is the one who was here
     std::uint32_t heartbeat_interval_ms = 1000;
     std::uint32_t heartbeat_timeout_ms = 10000;
+    bool resumable = false;  ///< the master keeps a journal: if it goes, it can come back
 };
 template <class V> void visit(V &v, Welcome &m) {
     v(m.version);
@@ -231,6 +353,7 @@ template <class V> void visit(V &v, Welcome &m) {
     v(m.secret);
     v(m.heartbeat_interval_ms);
     v(m.heartbeat_timeout_ms);
+    v(m.resumable);
 }
 
 /// Not admitted, or no longer a member. The connection closes after it.
@@ -332,27 +455,6 @@ template <class V> void visit(V &v, PendingAnswer &m) {
     v(m.pending);
 }
 
-/// All members are done with these operations: they succeeded.
-struct Commit {
-    std::vector<OpId> ops;
-};
-template <class V> void visit(V &v, Commit &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
-
-/// The operation fails at every member. One that has not called it yet fails its call when it makes it, or, with `skip`, never
-/// makes this call: its next one with the tag is the one after.
-struct OpFailed {
-    OpId op;
-    pcclResult_t code = pcclInvalidUsage;
-    bool skip = false;
-    std::string why;
-};
-template <class V> void visit(V &v, OpFailed &m) {
-    v(m.op);
-    v(m.code);
-    v(m.skip);
-    v(bounded(m.why, kMaxText));
-}
-
 /// Send to `to` at full speed for a while and report.
 struct Probe {
     std::uint64_t round = 0;
@@ -372,6 +474,9 @@ struct CallDone {
     pcclResult_t code = pcclSuccess;
     std::uint64_t generation = 0;
     std::string why;
+    /// Counts the calls of the whole run that were decided, or those of the group where the call is its own. Members of one count have
+    /// heard the same answers. 0: decided for the receiver alone.
+    std::uint64_t decision = 0;
 };
 template <class V> void visit(V &v, CallDone &m) {
     v(m.kind);
@@ -379,6 +484,7 @@ template <class V> void visit(V &v, CallDone &m) {
     v(m.code);
     v(m.generation);
     v(bounded(m.why, kMaxText));
+    v(m.decision);
 }
 
 struct PullTensor {
@@ -411,15 +517,27 @@ struct SyncCommit {
     std::uint32_t call = 0;
     std::uint64_t sync = 0;  ///< the election it ends; what was pulled for an earlier one is void
     std::uint64_t revision = 0;
+    std::uint64_t decision = 0;  ///< as in CallDone
 };
 template <class V> void visit(V &v, SyncCommit &m) {
     v(m.call);
     v(m.sync);
     v(m.revision);
+    v(m.decision);
+}
+
+/// The restarted master knows this peer again, and has told it all that it had missed: what it still waits for is to be said again.
+struct Resumed {
+    std::uint64_t generation = 0;
+    std::uint64_t decision = 0;  ///< the last of the whole run's
+};
+template <class V> void visit(V &v, Resumed &m) {
+    v(m.generation);
+    v(m.decision);
 }
 
 using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
-                            Probe, CallDone, SyncPlan, SyncCommit>;
+                            Probe, CallDone, SyncPlan, SyncCommit, Resumed>;
 
 // ------------------------------------------------------------------------------------------------------------------- framing --
 

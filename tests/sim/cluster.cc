@@ -42,8 +42,8 @@ wire::OfferState offer_of(const State &state, wire::Strategy strategy) {
 }  // namespace
 
 Cluster::Cluster(std::uint64_t seed, const NetworkOptions &network, const protocol::MasterOptions &master)
-    : rng_(seed), network_(network), master_(master, secrets(seed ^ 0x5ec2e7)), data_(std::make_unique<DataPlane>(*this)) {
-    plan_master_tick();
+    : seed_(seed), rng_(seed), network_(network), master_options_(master), data_(std::make_unique<DataPlane>(*this)) {
+    start_master();
 }
 
 Cluster::~Cluster() = default;
@@ -226,16 +226,18 @@ void Cluster::dial_master(Node &node) {
     conn.node = &node;
     node.conn = conn.id;
     const auto still = [&node, &conn] { return node.conn == conn.id; };
-    if (rng_.per_mille(network_.dial_fails_per_mille)) {
+    const auto refused = [this, &node, &conn, still] {
         conn.gone = true;
-        return at_node(node, delay(), [this, &node, still] {
+        at_node(node, delay(), [this, &node, still] {
             if (!still()) return;
             node.conn = {};
             step(node, protocol::MasterDown{"connection refused"});
         });
-    }
-    queue_.at(arrival(conn.up), [this, &conn, &node, still] {
+    };
+    if (rng_.per_mille(network_.dial_fails_per_mille)) return refused();
+    queue_.at(arrival(conn.up), [this, &conn, &node, still, refused] {
         if (conn.gone) return;
+        if (!master_) return refused();
         SocketAddress from;
         from.ip.octets = {127, 0, 0, 1};
         from.port = static_cast<std::uint16_t>(conn.id.value);
@@ -275,7 +277,7 @@ void Cluster::arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &byt
     if (number >= conn.up.lost_from || conn.gone || (conn.master_closed && !network_.hear_closing)) return;
     conn.up.frames.append(bytes);
     std::span<const std::byte> frame;
-    while (conn.up.frames.next(frame) == wire::FrameBuffer::Next::frame) {
+    while (!conn.gone && conn.up.frames.next(frame) == wire::FrameBuffer::Next::frame) {
         protocol::Received received{conn.id, {}};
         if (!wire::decode(frame, received.message)) throw std::logic_error("a peer's message does not decode");
         observe([&](Observer &o) { o.on_told_master(*conn.node, received.message); });
@@ -291,7 +293,10 @@ void Cluster::send_down(Conn &conn, wire::ToPeer message) {
     observe([&](Observer &o) { o.on_master_sends(*conn.node, conn.peer, message); });
     if (tamper_master && !tamper_master(*conn.node, message)) return;
     Node &node = *conn.node;
-    queue_.at(arrival(conn.down), [this, &node, &conn, bytes = wire::encode(message)]() mutable {
+    const auto number = conn.down.sent++;
+    queue_.at(arrival(conn.down), [this, &node, &conn, number, bytes = wire::encode(message)]() mutable {
+        ++conn.down.arrived;
+        if (number >= conn.down.lost_from) return;
         run_at_node(node, [this, &node, &conn, bytes = std::move(bytes)] {
             if (node.conn != conn.id) return;
             conn.down.frames.append(bytes);
@@ -324,10 +329,53 @@ void Cluster::close_down(Conn &conn, const std::string &why) {
 
 // --------------------------------------------------------------------------------------------------------------------- master --
 
+void Cluster::start_master() {
+    std::optional<protocol::Record> record;
+    if (!journal_.empty()) {
+        const auto known = protocol::decode_record(journal_);
+        if (!known) throw std::logic_error("the journal cannot be read: " + known.error().what);
+        record = *known;
+    }
+    master_ = std::make_unique<protocol::Master>(master_options_, secrets(seed_ ^ 0x5ec2e7 ^ (master_starts_++ << 40)), record);
+    master_tick_at_.reset();
+    plan_master_tick();
+}
+
+void Cluster::crash_master(Duration away) {
+    dies_within_.reset();
+    if (!master_) return;
+    observe([&](Observer &o) { o.on_world_event("the master dies"); });
+    master_.reset();
+    for (auto &conn : conns_) {
+        if (conn->gone && conn->master_closed) continue;
+        const bool told = conn->master_closed;
+        conn->gone = conn->master_closed = true;
+        Node &node = *conn->node;
+        if (node.conn != conn->id || told) continue;
+        // Some of what it sent last is lost with it.
+        conn->down.lost_from = conn->down.arrived + rng_.below(conn->down.sent - conn->down.arrived + 1);
+        queue_.at(arrival(conn->down), [this, &node, id = conn->id] {
+            run_at_node(node, [this, &node, id] {
+                if (node.conn != id) return;
+                node.conn = {};
+                step(node, protocol::MasterDown{"the master closed the connection"});
+            });
+        });
+    }
+    queue_.after(away, [this] {
+        observe([&](Observer &o) { o.on_world_event("the master is started again"); });
+        start_master();
+    });
+}
+
 void Cluster::step_master(const protocol::MasterInput &input) {
+    if (!master_) return;
     protocol::MasterEffects effects;
-    master_.step(queue_.now(), input, effects);
+    master_->step(queue_.now(), input, effects);
+    std::size_t carried_out = 0;
     for (auto &effect : effects) {
+        if (dies_within_ && carried_out++ >= dies_within_->first) return crash_master(dies_within_->second);
+        if (auto *persist = std::get_if<protocol::Persist>(&effect)) journal_ = protocol::encode(*persist->record);
         if (auto *send = std::get_if<protocol::Send>(&effect))
             send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
         if (auto *close = std::get_if<protocol::Close>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
@@ -338,7 +386,8 @@ void Cluster::step_master(const protocol::MasterInput &input) {
 }
 
 void Cluster::plan_master_tick() {
-    const Time due = std::max(master_.next_timeout(), queue_.now());
+    if (!master_) return;
+    const Time due = std::max(master_->next_timeout(), queue_.now());
     if (master_tick_at_ && *master_tick_at_ <= due) return;
     master_tick_at_ = due;
     queue_.at(due, [this, due] {

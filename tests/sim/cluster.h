@@ -82,11 +82,15 @@ public:
     void crash(Node &node, Crash kind);
     void hang(Node &node);
     void resume(Node &node);
+    /// The master's process ends, and all its connections with it: now, or in the middle of the next step, when so many of its effects
+    /// have been carried out. A new one takes its place, from the record, after `away`.
+    void crash_master(Duration away);
+    void crash_master_within(std::size_t effects, Duration away) { dies_within_ = {effects, away}; }
+    bool master_is_up() const { return master_ != nullptr; }
 
     EventQueue &queue() { return queue_; }
     Rng &rng() { return rng_; }
     DataPlane &data() { return *data_; }
-    const protocol::Master &master() const { return master_; }
     Duration delay();
     /// Plans `action` for a node; it does not happen if the node is dead by then, and waits while the node hangs.
     void at_node(Node &node, Duration delay, EventQueue::Action action);
@@ -121,6 +125,7 @@ private:
     void send_down(Conn &conn, wire::ToPeer message);
     void close_down(Conn &conn, const std::string &why);
     void step_master(const protocol::MasterInput &input);
+    void start_master();
     void plan_master_tick();
     void plan_tick(Node &node);
     void run_at_node(Node &node, EventQueue::Action action);
@@ -129,9 +134,14 @@ private:
     Time arrival(Channel &channel);
 
     EventQueue queue_;
+    const std::uint64_t seed_;
     Rng rng_;
     NetworkOptions network_;
-    protocol::Master master_;
+    protocol::MasterOptions master_options_;
+    std::unique_ptr<protocol::Master> master_;  ///< null: its process has ended
+    protocol::NamedValues journal_;             ///< what it has persisted
+    std::uint64_t master_starts_ = 0;
+    std::optional<std::pair<std::size_t, Duration>> dies_within_;
     std::optional<Time> master_tick_at_;
     std::vector<std::unique_ptr<Node>> nodes_;
     std::vector<std::unique_ptr<Conn>> conns_;  ///< ConnId n at n - 1

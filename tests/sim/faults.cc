@@ -24,6 +24,7 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
     draw(profile.breaks, Kind::break_link);
     draw(profile.aborts, Kind::abort);
     draw(profile.slow_members, Kind::slow);
+    draw(profile.master_crashes, Kind::master);
     for (unsigned i = 0; i < profile.targeted; ++i) {
         const auto when = static_cast<When>(rng_.below(3));
         const auto kinds_of_message =
@@ -61,6 +62,12 @@ void Faults::strike(Kind kind, Node *node) {
     case Kind::abort:
         if (node->alive && !node->hung) program_of(*node).abort();
         return;
+    case Kind::master: {
+        const auto away = rng_.per_mille(100) ? rng_.between(std::chrono::seconds(5), std::chrono::seconds(20))
+                                              : rng_.between(Duration(0), std::chrono::milliseconds(2500));
+        if (rng_.per_mille(500)) return cluster_.crash_master(away);
+        return cluster_.crash_master_within(rng_.below(8), away);
+    }
     case Kind::slow: return program_of(*node).slow_down(static_cast<int>(rng_.between(3, 10)));
     }
 }

@@ -76,6 +76,27 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 2;
                     p.expects_misuse = true;
                 }),
+        profile("master", "the master dies again and again; nobody else does",
+                [](Profile &p) {
+                    p.master_crashes = 8;
+                    p.targeted = 4;
+                    p.joins_max = 3;
+                    p.drift_per_mille = 200;
+                    p.continuous = true;
+                }),
+        profile("master_and_peers", "the master dies, and peers die, hang and abort meanwhile",
+                [](Profile &p) {
+                    p.master_crashes = 5;
+                    p.crashes = 3;
+                    p.hangs = 1;
+                    p.breaks = 2;
+                    p.aborts = 1;
+                    p.targeted = 4;
+                    p.joins_max = 4;
+                    p.groups_max = 2;
+                    p.drift_per_mille = 200;
+                    p.free_tensors = false;
+                }),
         profile("everything", "all of it at once",
                 [](Profile &p) {
                     p.nodes_max = 7;
@@ -85,6 +106,7 @@ const std::vector<Profile> &profiles() {
                     p.hangs = 2;
                     p.long_hangs = 1;
                     p.breaks = 4;
+                    p.master_crashes = 1;
                     p.aborts = 2;
                     p.slow_members = 2;
                     p.targeted = 4;

@@ -20,6 +20,7 @@ struct Profile {
 
     // Faults: how many of each at most.
     unsigned crashes = 0, hangs = 0, long_hangs = 0, breaks = 0, aborts = 0, slow_members = 0;
+    unsigned master_crashes = 0;         ///< of the master, which is started again from its record
     unsigned targeted = 0;               ///< of those kinds, right before or after a certain message
     unsigned unreachable_per_mille = 0;  ///< ordered pairs of nodes that cannot dial
     unsigned dial_fails_per_mille = 0;
@@ -32,6 +33,7 @@ struct Profile {
     unsigned receive_only_per_mille = 0;
     bool free_tensors = true;  ///< the shared state has tensors that may differ
     bool optimizes = true;
+    bool continuous = false;      ///< nothing happens that may make a call fail
     bool expects_misuse = false;  ///< callers break the rules: they are told so
 };
 

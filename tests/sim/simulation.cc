@@ -25,12 +25,19 @@ NetworkOptions draw_network(Rng &rng, const Profile &profile) {
     return network;
 }
 
+protocol::MasterOptions draw_master(Rng &rng, const Profile &profile) {
+    protocol::MasterOptions options;
+    options.journal = profile.master_crashes > 0 || rng.per_mille(300);
+    return options;
+}
+
 class Run {
 public:
     explicit Run(const RunOptions &options)
-        : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_)),
+        : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_), draw_master(rng_, profile_)),
           checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(1 + rng_.below(profile_.groups_max)),
           rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
+        if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
         if (options.transcript) cluster_.watch(*options.transcript);
         for (auto &checker : checkers_)
             cluster_.watch(*checker);

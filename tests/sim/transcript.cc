@@ -73,6 +73,22 @@ struct Describe {
     std::string operator()(const wire::Abort &) { return ""; }
     std::string operator()(const wire::Waiting &m) { return " " + text(m.ops) + (m.blocked == wire::Blocked::none ? "" : " blocked"); }
     std::string operator()(const wire::Leave &) { return ""; }
+    std::string operator()(const wire::Resume &m) {
+        return " " + text(m.peer) + (m.member ? " member" : " newcomer") + " view=" + text(m.view.value);
+    }
+    std::string operator()(const wire::Account &m) {
+        std::string out = " view=" + text(m.view.value) + " epoch=" + text(m.epoch.value) + " generation=" + text(m.generation);
+        if (m.open != wire::Call::none) out += std::string(" in ") + wire::name_of(m.open) + " call=" + text(std::uint64_t{m.open_number});
+        if (m.aborted) out += " aborted";
+        if (!m.frozen.empty()) out += " frozen" + (*this)(m.frozen.front());
+        out += " answers=" + text(m.run_answer.decision) + "," + text(m.group_answer.decision) + " links=[";
+        for (const auto &link : m.links)
+            out += (out.back() == '[' ? "" : " ") + text(link.other) + (link.up ? " up" : " down");
+        out += "] commits=" + text(m.commits) + " recent=[";
+        for (const auto &commit : m.recent)
+            out += (out.back() == '[' ? "" : " ") + text(commit.ops);
+        return out + "] failures=" + text(std::uint64_t{m.failures.size()}) + " done=" + text(m.done);
+    }
     // To a peer.
     std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }
     std::string operator()(const wire::Removed &m) { return std::string(" ") + text(m.code) + because(m.why); }
@@ -104,6 +120,7 @@ struct Describe {
     std::string operator()(const wire::SyncCommit &m) {
         return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision);
     }
+    std::string operator()(const wire::Resumed &m) { return " generation=" + text(m.generation) + " answers=" + text(m.decision); }
 };
 
 std::string describe_call(const CallInfo &call) {

@@ -76,7 +76,7 @@ protected:
         return all;
     }
     ViewNumber epoch(ConnId conn) { return heard<wire::View>(conn).back().epoch; }
-    static wire::OfferState offer(std::uint32_t call) { return {call, 0, wire::Strategy::enforce_popular, {}}; }
+    static wire::OfferState offer(std::uint32_t call) { return {call, 0, wire::Strategy::enforce_popular, false, {}}; }
     OpId op(ConnId conn, std::uint64_t tag, std::uint32_t seq = 0) { return {epoch(conn), Tag{tag}, seq}; }
     void thaw(const std::vector<ConnId> &all) {
         for (const ConnId conn : all)

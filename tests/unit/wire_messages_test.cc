@@ -32,7 +32,7 @@ public:
         if constexpr (std::is_same_v<C, std::string>) {
             b.container = "words " + std::to_string(++count_);
         } else {
-            b.container.resize(items_);
+            b.container.resize(std::min(items_, b.limit));
             for (auto &item : b.container)
                 (*this)(item);
         }

@@ -13,13 +13,26 @@ public:
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
         const auto *answer = std::get_if<wire::PendingAnswer>(&message);
         if (!answer) return;
-        const auto first = answers_.try_emplace({node.group, answer->generation, answer->k}, answer->pending).first;
-        require(first->second == answer->pending, "question " + std::to_string(answer->k) + " of generation " +
-                                                      std::to_string(answer->generation) + " has another answer at " + node.name);
+        const auto [first, is_first] =
+            answers_.try_emplace({node.group, answer->generation, answer->k}, First{answer->pending, &node, node.peer->id()});
+        if (is_first || first->second.pending == answer->pending || lost(first->second)) return;
+        violated("question " + std::to_string(answer->k) + " of generation " + std::to_string(answer->generation) +
+                 " has another answer at " + node.name);
     }
 
 private:
-    std::map<std::tuple<GroupId, std::uint64_t, std::uint64_t>, bool> answers_;
+    struct First {
+        bool pending;
+        const Node *node;
+        PeerId id;
+    };
+    /// It did not come back to a master that restarted, which cannot know what it had been told.
+    static bool lost(const First &first) {
+        const Node &node = *first.node;
+        return !node.alive || node.hung || node.conn == protocol::ConnId{} || node.peer->id() != first.id;
+    }
+
+    std::map<std::tuple<GroupId, std::uint64_t, std::uint64_t>, First> answers_;
 };
 
 }  // namespace

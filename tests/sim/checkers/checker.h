@@ -41,6 +41,8 @@ std::unique_ptr<Checker> check_buffers(Verdict &verdict);
 std::unique_ptr<Checker> check_identity(Verdict &verdict);
 /// The k-th answer of a generation is the same at all members of a group.
 std::unique_ptr<Checker> check_answers(Verdict &verdict);
+/// Where nobody dies but the master, which comes back, no call fails.
+std::unique_ptr<Checker> check_continuity(Verdict &verdict);
 /// After a synchronization all members hold the same content at the same revision.
 std::unique_ptr<Checker> check_state(Verdict &verdict);
 /// Callers that keep the rules are never told that they broke them.

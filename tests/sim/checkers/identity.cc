@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "checker.h"
@@ -15,13 +16,18 @@ public:
         if (peer != PeerId{}) gone_.insert(peer);
     }
 
+    void on_world_event(const std::string &what) override { restarted_ = restarted_ || what.starts_with("the master dies"); }
+
     void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override {
         if (std::holds_alternative<wire::Welcome>(message))
-            return require(names_.insert(to).second, "peer id " + std::to_string(to.value) + " is given twice");
+            return require(names_.try_emplace(to, node.index).first->second == node.index,
+                           "peer id " + std::to_string(to.value) + " is given to two");
         if (std::holds_alternative<wire::Removed>(message) || to == PeerId{}) return;
         require(!gone_.contains(to), "the master talks to peer " + std::to_string(to.value) + ", which is gone");
         if (const auto *view = std::get_if<wire::View>(&message)) {
-            if (view->epoch != view->number) return;  // an older ring, told again
+            if (std::exchange(restarted_, false)) found_ = view->number;
+            // Not an older ring, told again; also by a restarted master, to one that had not heard of it.
+            if (view->epoch != view->number || view->number == found_) return;
             for (const PeerId peer : view->ring)
                 alive(peer, "is in a new ring");
         }
@@ -40,7 +46,10 @@ private:
         require(!gone_.contains(peer), "peer " + std::to_string(peer.value) + " is gone and " + role);
     }
 
-    std::set<PeerId> gone_, names_;
+    std::set<PeerId> gone_;
+    bool restarted_ = false;  ///< and has sent no view since
+    ViewNumber found_;        ///< the first that it sent
+    std::map<PeerId, std::size_t> names_;
 };
 
 }  // namespace

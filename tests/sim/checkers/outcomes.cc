@@ -41,6 +41,12 @@ public:
 
     void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override {
         Member &member = members_[node.index];
+        if (const auto lost = member.lost.extract(call.id); !lost.empty() && !member.exempt) {
+            Operation &op = operations_[{node.group, lost.mapped()}];
+            require(op.committed_by.empty(),
+                    describe(lost.mapped()) + " failed at " + node.name + " and was committed at " + op.committed_by);
+            op.failed_by = node.name;
+        }
         if (call.kind != CallKind::reduce || member.exempt) return;
         const auto nth = member.calls[call.tag]++;
         const bool success = done.code == pcclSuccess;
@@ -58,6 +64,7 @@ private:
         std::uint64_t generation = 0;
         std::map<Tag, std::uint64_t> calls;
         std::map<OpId, std::uint64_t> results;
+        std::map<CallId, OpId> lost;
     };
     struct First {
         bool success;
@@ -80,9 +87,7 @@ private:
             op.committed_by = node.name;
             op.result = found->second;
         } else if (!member.exempt) {
-            require(op.committed_by.empty(),
-                    describe(end.op) + " failed at " + node.name + " and was committed at " + op.committed_by);
-            op.failed_by = node.name;
+            member.lost[end.call] = end.op;  // the caller is told later, or never if the member dies
         }
         if (found != member.results.end()) member.results.erase(found);
     }
