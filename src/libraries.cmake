@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 
 set(PCCL_SYSTEM_LIBRARIES)
 if(TARGET pccl_master)
-  list(APPEND PCCL_SYSTEM_LIBRARIES uv)
+  list(APPEND PCCL_SYSTEM_LIBRARIES uv sqlite3)
 endif()
 if(TARGET pccl_kernel)
   list(APPEND PCCL_SYSTEM_LIBRARIES hwy)

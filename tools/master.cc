@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <strings.h>
@@ -27,9 +28,15 @@ Examples:
   pccl-master --listen 127.0.0.1:0             any free port of this machine; read it from the line on standard output
   pccl-master --listen '[::]:48148'            IPv6 and IPv4
   pccl-master --heartbeat-timeout 3s --log-level debug
+  pccl-master --journal /var/lib/pccl/run7     keep the run's journal there
+  pccl-master --journal new                    begin a new run; the journal of the last one is renamed, not deleted
+  pccl-master --no-journal                     a throw-away run
 
 When it serves it prints one line:  pccl-master: listening on 127.0.0.1:48148
-It ends on SIGINT (Ctrl-C) or SIGTERM; peers see their connection close. Durations are written 500ms, 10s, 2m.
+It ends on SIGINT (Ctrl-C) or SIGTERM. Started again with the same journal, also after a crash, it takes its run on: peers wait for it (for
+ten minutes, unless told otherwise), and what they are doing does not stop meanwhile. Without a journal the run ends with it.
+The journal's default place is $STATE_DIRECTORY, else $XDG_STATE_HOME/pccl, else ~/.local/state/pccl, with a name of the port:
+master-48148.journal; none where the port is 0. Durations are written 500ms, 10s, 2m.
 Exit status: 0 when told to stop, 1 if it cannot serve, 64 for a mistake in the command line.
 )";
 
@@ -38,8 +45,34 @@ struct Options {
     std::string log_level = "INFO";
     std::string heartbeat_timeout = "10s";
     std::string misuse_grace = "10s";
+    std::string recovery_window = "10s";
+    std::string journal;
+    bool no_journal = false;
     std::uint32_t max_connections = 8192;
 };
+
+/// Where the journal is unless told; "" where a restarted master would not find it again.
+std::string default_journal(std::uint16_t port) {
+    if (port == 0) return "";
+    const auto variable = [](const char *name) {
+        const char *value = std::getenv(name);
+        return std::string(value ? value : "");
+    };
+    const std::string file = "/master-" + std::to_string(port) + ".journal";
+    if (const auto folder = variable("STATE_DIRECTORY"); !folder.empty()) return folder.substr(0, folder.find(':')) + file;
+    if (const auto folder = variable("XDG_STATE_HOME"); !folder.empty()) return folder + "/pccl" + file;
+    if (const auto home = variable("HOME"); !home.empty()) return home + "/.local/state/pccl" + file;
+    return "";
+}
+
+/// What the library is told: "", PATH or new:PATH. Nullopt: "new" with no place for it.
+std::optional<std::string> journal_of(const Options &options, std::uint16_t port) {
+    if (options.no_journal) return "";
+    if (!options.journal.empty() && options.journal != "new") return options.journal;
+    const std::string place = default_journal(port);
+    if (options.journal.empty()) return place;
+    return place.empty() ? std::nullopt : std::optional("new:" + place);
+}
 
 std::string version() {
     int number = 0;
@@ -93,6 +126,13 @@ int serve(const Options &options) {
     config.heartbeat_timeout_ms = milliseconds_of(options.heartbeat_timeout);
     config.misuse_grace_ms = milliseconds_of(options.misuse_grace);
     config.max_connections = options.max_connections;
+    config.recovery_window_ms = milliseconds_of(options.recovery_window);
+    const auto journal = journal_of(options, listen->port);
+    if (!journal) {
+        std::fprintf(stderr, "pccl-master: --journal new: there is no default place (port 0, or no $HOME); write --journal new:FILE\n");
+        return kExitUsage;
+    }
+    if (!journal->empty()) config.journal = journal->c_str();
 
     pcclMasterInstance_t *handle = nullptr;
     if (pcclCreateMasterWithConfig(&config, &handle) != pcclSuccess) return failed();
@@ -131,6 +171,13 @@ int main(int argc, char **argv) {
         ->check(check_duration)
         ->capture_default_str();
     app.add_option("--misuse-grace", options.misuse_grace, "callers in calls that can never meet are failed after this")
+        ->type_name("DURATION")
+        ->check(check_duration)
+        ->capture_default_str();
+    auto *journal = app.add_option("--journal", options.journal, "file that a restarted master takes its run on from; new or new:FILE begins a new run")
+                        ->type_name("FILE");
+    app.add_flag("--no-journal", options.no_journal, "keep none: the run ends with this process")->excludes(journal);
+    app.add_option("--recovery-window", options.recovery_window, "members that are not back so long after a restart are lost")
         ->type_name("DURATION")
         ->check(check_duration)
         ->capture_default_str();

@@ -235,7 +235,8 @@ PCCL_EXPORT pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *pa
 /** Everything that can be configured about a communicator. Set defaults with pcclCommConfigInit, then change fields. */
 typedef struct pcclCommConfig_t {
     size_t struct_size;                /**< sizeof(pcclCommConfig_t), set by pcclCommConfigInit */
-    const char *master_address;        /**< "host:port", "address:port" or "[v6]:port"; the port may be left out (48148) */
+    const char *master_address;        /**< "host:port", "address:port" or "[v6]:port"; the port may be left out (48148). Several, with
+                                            commas between: where the master may be; they are tried in turn */
     uint32_t peer_group;
     uint32_t p2p_connection_pool_size; /**< TCP connections per pair of neighbours; 0: the library chooses */
     const char *listen_address;        /**< local address to listen on; NULL: all, IPv4 and IPv6 */
@@ -245,6 +246,8 @@ typedef struct pcclCommConfig_t {
     uint32_t connect_timeout_ms;       /**< for one attempt to reach the master or a peer; 0: 5000 */
     const char *congestion_control;    /**< of the data connections, as the system names it ("bbr", "cubic"); one that it does not
                                             offer makes pcclConnect fail. NULL: bbr where it is to be had on paths of 1 ms and more */
+    uint32_t master_limit_ms;          /**< how long a master that keeps a journal is waited for when it is gone. Calls take longer
+                                            meanwhile; then they return pcclMasterConnectionFailed. 0: 600000, ten minutes */
 } pcclCommConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
@@ -394,11 +397,17 @@ typedef struct pcclMasterConfig_t {
     uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this (three times this, where a thread
                                         that does not wait might still help), and newcomers that no ring includes refused; default 10000 */
     uint32_t max_connections;      /**< open connections, peers and strangers together; default 8192 */
+    const char *journal;           /**< file from which another process finds the run again if this one ends ("new:FILE": begin a new run
+                                        and rename what is there). Written when members or shared state change, never for a reduce.
+                                        NULL: none, and the run ends with its master */
+    uint32_t recovery_window_ms;   /**< members that have not come back to a restarted master after this are lost; default 10000 */
 } pcclMasterConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
 PCCL_EXPORT pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config);
-/** pcclCreateMaster with a configuration. Strings are copied. */
+/** pcclCreateMaster with a configuration. Strings are copied.
+ * @retval pcclInvalidArgument  Also a journal that is damaged, of a newer version, or in use; pcclGetLastError says which and what to
+ *                              do. Nothing is guessed from it. */
 PCCL_EXPORT pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMasterInstance_t **out);
 /** The port the master listens on, also where it was asked for port 0. */
 PCCL_EXPORT pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint16_t *port_out);

@@ -2,7 +2,9 @@
 #include <pccl/pccl.h>
 #include <pccl/ports.h>
 
+#include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "api/arguments.h"
 #include "api/comm.h"
@@ -24,14 +26,27 @@ pcclCommConfig_t complete(const pcclCommConfig_t &config) {
     return whole;
 }
 
+/// "host:port,host:port,...".
+Result<std::vector<pccl::HostPort>> to_masters(const std::string &text) {
+    std::vector<pccl::HostPort> masters;
+    for (std::size_t begin = 0; begin <= text.size();) {
+        const std::size_t end = std::min(text.find(',', begin), text.size());
+        auto master = pccl::parse_host_port(text.substr(begin, end - begin));
+        if (!master) return master.error();
+        if (master->host.empty()) return invalid("config->master_address '" + text + "' names no host");
+        if (master->port == 0) master->port = CCOIP_PROTOCOL_PORT_MASTER;
+        masters.push_back(std::move(*master));
+        begin = end + 1;
+    }
+    return masters;
+}
+
 Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
     pccl::peer::Options options;
     if (!config.master_address) return invalid("config->master_address is NULL");
-    auto master = pccl::parse_host_port(config.master_address);
-    if (!master) return master.error();
-    if (master->host.empty()) return invalid(std::string("config->master_address '") + config.master_address + "' names no host");
-    options.master = *master;
-    if (options.master.port == 0) options.master.port = CCOIP_PROTOCOL_PORT_MASTER;
+    auto masters = to_masters(config.master_address);
+    if (!masters) return masters.error();
+    options.masters = std::move(*masters);
     options.group = pccl::GroupId{config.peer_group};
     options.lanes = config.p2p_connection_pool_size;
     if (options.lanes > pccl::wire::kMaxLanes) {
@@ -57,6 +72,7 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
     }
     if (config.congestion_control) options.congestion_control = config.congestion_control;
     if (config.connect_timeout_ms != 0) options.connect_timeout = std::chrono::milliseconds(config.connect_timeout_ms);
+    if (config.master_limit_ms != 0) options.master_limit = std::chrono::milliseconds(config.master_limit_ms);
     return options;
 }
 

@@ -81,6 +81,7 @@ Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
                                               std::to_string(read.heartbeat_timeout_ms) + "; the least is " +
                                               std::to_string(kMinHeartbeatTimeoutMs)};
     if (read.misuse_grace_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: misuse_grace_ms is 0"};
+    if (read.recovery_window_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: recovery_window_ms is 0"};
     if (read.max_connections == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: max_connections is 0"};
     return read;
 }
@@ -108,6 +109,7 @@ pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config) {
         config->heartbeat_timeout_ms = 10000;
         config->misuse_grace_ms = 10000;
         config->max_connections = 8192;
+        config->recovery_window_ms = 10000;
         return succeed();
     });
 }
@@ -126,7 +128,9 @@ pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMa
         protocol.heartbeat_timeout = std::chrono::milliseconds(read->heartbeat_timeout_ms);
         protocol.heartbeat_interval = std::min<Duration>(protocol.heartbeat_interval, protocol.heartbeat_timeout / 5);
         protocol.misuse_grace = std::chrono::milliseconds(read->misuse_grace_ms);
+        protocol.recovery_window = std::chrono::milliseconds(read->recovery_window_ms);
         options.max_connections = read->max_connections;
+        if (read->journal) options.journal = read->journal;
         return create(options, out);
     });
 }

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "master/callers.h"
+#include "master/journal.h"
 #include "master/listener.h"
 #include "master/wakeup.h"
 
@@ -22,6 +23,14 @@ constexpr std::size_t kReadBytes = std::size_t{64} << 10;
 constexpr int kReadsAtOnce = 4;  ///< of one connection before the others have their turn
 /// Descriptors that the rest of the process may need.
 constexpr std::size_t kSpareFiles = 64;
+/// Between two tries to write what the journal did not take.
+constexpr Duration kRetryJournal = std::chrono::seconds(1);
+
+protocol::MasterOptions protocol_options(const ServerOptions &options, bool journal) {
+    protocol::MasterOptions protocol = options.protocol;
+    protocol.journal = journal;
+    return protocol;
+}
 
 std::size_t connection_limit(std::size_t wanted) {
     const std::size_t files = raise_file_limit();
@@ -37,8 +46,10 @@ std::size_t connection_limit(std::size_t wanted) {
 /// leaves in one write per connection at the end of the loop's iteration.
 class Server::Service final : public ConnectionOwner {
 public:
-    Service(Fd socket, const ServerOptions &options)
-        : max_output_(options.max_output_bytes), master_(options.protocol, random_secret),
+    Service(Fd socket, std::unique_ptr<Journal> journal, const ServerOptions &options)
+        : max_output_(options.max_output_bytes), journal_(std::move(journal)),
+          master_(protocol_options(options, journal_ != nullptr), random_secret,
+                  journal_ ? journal_->record() : std::optional<protocol::Record>{}),
           callers_(connection_limit(options.max_connections)),
           listener_(std::move(socket),
                     {[this](Accepted accepted) { on_caller(std::move(accepted)); }, [this] { return make_room(); }}) {}
@@ -65,8 +76,12 @@ private:
     void send(ConnId to, const wire::ToPeer &message);
     void flush();
     Time next_deadline() const;
+    void persist(std::shared_ptr<const protocol::Record> record);
 
     const std::size_t max_output_;
+    std::unique_ptr<Journal> journal_;
+    std::shared_ptr<const protocol::Record> unsaved_;  ///< what the journal did not take; the newest
+    Time retry_journal_;
     protocol::Master master_;
     Callers callers_;
     Listener listener_;
@@ -124,6 +139,7 @@ void Server::Service::after_poll() {
     if (drained && wakeup_->due(*drained)) callers_.close_overdue(*drained);
     const auto paused = listener_.paused_until();
     if (paused && wakeup_->due(*paused)) listener_.resume();
+    if (unsaved_ && wakeup_->due(retry_journal_)) persist(unsaved_);
     if (wakeup_->due(master_.next_timeout())) feed(protocol::Tick{});
     flush();
     wakeup_->arm(monotonic_now(), next_deadline());
@@ -133,6 +149,7 @@ Time Server::Service::next_deadline() const {
     Time next = master_.next_timeout();
     if (const auto drained = callers_.next_deadline()) next = std::min(next, *drained);
     if (const auto paused = listener_.paused_until()) next = std::min(next, *paused);
+    if (unsaved_) next = std::min(next, retry_journal_);
     return next;
 }
 
@@ -239,7 +256,25 @@ void Server::Service::carry_out(protocol::MasterEffect &effect) {
         callers_.drain(*connection, monotonic_now() + kDrainTime);
     } else if (const auto *note = std::get_if<protocol::Note>(&effect)) {
         if (log_enabled(note->level)) log(note->level, "%s", note->text.c_str());
+    } else if (const auto *record = std::get_if<protocol::Persist>(&effect)) {
+        persist(record->record);
     }
+}
+
+/// A journal that cannot be written does not stop a run that is well. Should this process end meanwhile, the peers see that the journal
+/// is older than they are, and no run is resumed from it.
+void Server::Service::persist(std::shared_ptr<const protocol::Record> record) {
+    const Status written = journal_->write(*record);
+    if (written) {
+        if (std::exchange(unsaved_, nullptr)) PCCL_LOG_WARN("the journal %s takes what it is given again", journal_->path().c_str());
+        return;
+    }
+    if (!unsaved_) {
+        PCCL_LOG_ERROR("%s; the run goes on, but could not be resumed if this master ended now. Trying again every second",
+                       written.error().what.c_str());
+    }
+    unsaved_ = std::move(record);
+    retry_journal_ = monotonic_now() + kRetryJournal;
 }
 
 void Server::Service::send(ConnId to, const wire::ToPeer &message) {
@@ -275,7 +310,13 @@ Server::~Server() = default;
 Result<std::unique_ptr<Server>> Server::create(const ServerOptions &options) {
     auto socket = listen_on(options.listen);
     if (!socket) return socket.error();
-    auto service = std::make_unique<Service>(std::move(*socket), options);
+    std::unique_ptr<Journal> journal;
+    if (!options.journal.empty()) {
+        auto opened = Journal::open(parse_journal_name(options.journal));
+        if (!opened) return opened.error();
+        journal = std::move(*opened);
+    }
+    auto service = std::make_unique<Service>(std::move(*socket), std::move(journal), options);
     if (const Status started = service->start(); !started) return started.error();
     return std::unique_ptr<Server>(new Server(std::move(service)));
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "base/address.h"
 #include "base/result.h"
@@ -13,6 +14,7 @@ namespace pccl::master {
 struct ServerOptions {
     SocketAddress listen;  ///< port 0: any free one. An unspecified IPv6 address takes IPv4 callers, too
     protocol::MasterOptions protocol;
+    std::string journal;  ///< as in journal.h: "PATH" or "new:PATH"; "": none, and a run ends with its master
     std::size_t max_output_bytes = std::size_t{64} << 20;  ///< that wait for one peer; it is lost beyond
     std::size_t max_connections = 8192;  ///< peers and strangers together; fewer where the limit of open files is lower
 };
@@ -21,7 +23,8 @@ struct ServerOptions {
 class Server {
 public:
     /// Binds and listens; callers wait until run(). Raises this process's soft limit of open files to the hard one.
-    /// Error: pcclMasterConnectionFailed with the address, the system's reason and what to do.
+    /// Error: pcclMasterConnectionFailed with the address, the system's reason and what to do; pcclInvalidArgument with what is wrong
+    /// with the journal.
     static Result<std::unique_ptr<Server>> create(const ServerOptions &options);
     /// Not while run() is running.
     ~Server();

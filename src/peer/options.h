@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/address.h"
 #include "base/ids.h"
@@ -11,7 +12,7 @@
 namespace pccl::peer {
 
 struct Options {
-    HostPort master;
+    std::vector<HostPort> masters;         ///< where the master may be, tried in turn; at least one
     GroupId group;
     std::uint32_t lanes = 0;               ///< connections per link; 0: chosen from the measured round trip
     std::string listen_host;               ///< "": all addresses, IPv4 and IPv6
@@ -20,6 +21,7 @@ struct Options {
     HostPort advertise;                    ///< empty host: as the master sees this peer; port 0: the listening port
     std::string congestion_control;        ///< of data connections; "": chosen by the path
     Duration connect_timeout = std::chrono::seconds(5);
+    Duration master_limit = std::chrono::minutes(10);  ///< how long a master that may come back is waited for
 };
 
 }  // namespace pccl::peer

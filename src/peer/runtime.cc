@@ -30,6 +30,7 @@ PeerOptions peer_options(const Options &options) {
     PeerOptions result;
     result.group = options.group;
     result.lanes = options.lanes;
+    result.master_limit = options.master_limit;
     return result;
 }
 
@@ -236,8 +237,8 @@ void Runtime::carry_out(PeerEffect &effect) {
     struct Do {
         Runtime &self;
         void operator()(DialMaster &) {
-            self.control_ = std::make_shared<Control>(self.io_, static_cast<ControlHost &>(self));
-            self.control_->dial(self.options_.master, self.options_.connect_timeout);
+            self.masters_to_try_ = self.options_.masters.size();
+            self.dial_master();
         }
         void operator()(HangUp &) {
             if (self.control_) self.control_->hang_up();
@@ -330,7 +331,17 @@ void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }
 void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why) { feed(OpBroken{op, code, why}); }
 void Runtime::state_pulled(std::uint64_t sync, bool ok, const std::string &why) { feed(SyncPulled{sync, ok, why}); }
 void Runtime::probe_finished(std::uint64_t round, PeerId to, double mbit) { feed(ProbeFinished{round, to, mbit}); }
-void Runtime::control_up() { feed(MasterUp{}); }
+
+void Runtime::dial_master() {
+    --masters_to_try_;
+    control_ = std::make_shared<Control>(io_, static_cast<ControlHost &>(*this));
+    control_->dial(options_.masters[master_ % options_.masters.size()], options_.connect_timeout);
+}
+
+void Runtime::control_up() {
+    masters_to_try_ = 0;
+    feed(MasterUp{});
+}
 
 void Runtime::control_message(wire::ToPeer message) {
     if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you, std::max(kLeastDeadAfter, heartbeat_timeout(*welcome)));
@@ -338,6 +349,8 @@ void Runtime::control_message(wire::ToPeer message) {
 }
 
 void Runtime::control_down(const std::string &why) {
+    ++master_;  // the next time, the next one in turn
+    if (masters_to_try_ > 0) return dial_master();
     feed(MasterDown{why});
 }
 

@@ -81,6 +81,7 @@ private:
     void feed(protocol::PeerInput input);
     void carry_out(protocol::PeerEffect &effect);
     void finish(protocol::CallId id, const protocol::Complete &complete);
+    void dial_master();
     void drop_link(PeerId other);
     void tick();
     void serve();
@@ -109,6 +110,8 @@ private:
     StateTransfer transfer_;
     Prober prober_;
     std::shared_ptr<Control> control_;
+    std::size_t master_ = 0;          ///< which of the addresses is dialled, or was dialled last
+    std::size_t masters_to_try_ = 0;  ///< after the one that is being dialled
     bool listening_ = false;
     bool leaving_ = false;
 

@@ -24,7 +24,11 @@ Master::Master(const MasterOptions &options, std::function<Secret()> random, con
 void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
     effects_ = &effects;
     const auto first = static_cast<std::ptrdiff_t>(effects.size());
-    if (recovery_ && recovery_->deadline == Time{}) recovery_->deadline = now + options_.recovery_window;
+    if (recovery_ && recovery_->deadline == Time{}) {
+        recovery_->deadline = now + options_.recovery_window;
+        note(LogLevel::warn, "the journal tells of a run with " + std::to_string(peers_.size()) + " members: waiting " +
+                                 pccl::to_string(options_.recovery_window) + " for them to come back");
+    }
     // If this process was stopped, its peers were not silent: it was deaf.
     if (now_ != Time{} && now - now_ > options_.heartbeat_timeout / 2) {
         for (auto &[id, peer] : peers_)

@@ -15,7 +15,7 @@ using wire::Call;
 namespace {
 
 constexpr Duration kFirstRedial = std::chrono::milliseconds(50);
-constexpr Duration kLastRedial = std::chrono::seconds(1);
+constexpr Duration kLastRedial = std::chrono::milliseconds(250);
 
 }  // namespace
 

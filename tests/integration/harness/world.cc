@@ -11,6 +11,8 @@ namespace pccl::itest {
 World::World(const WorldOptions &options)
     : host_(options.host.find(':') == std::string::npos ? options.host : "[" + options.host + "]") {
     tools::require("pcclInit", pcclInit());
+    elsewhere_ = options.master;
+    if (!elsewhere_.empty()) return;
     pcclMasterConfig_t config{};
     tools::require("pcclMasterConfigInit", pcclMasterConfigInit(&config));
     const std::string listen = host_ + ":0";
@@ -20,7 +22,7 @@ World::World(const WorldOptions &options)
     master_ = tools::Master::start(config);
 }
 
-std::string World::master_address() const { return host_ + ":" + std::to_string(master_.port); }
+std::string World::master_address() const { return !elsewhere_.empty() ? elsewhere_ : host_ + ":" + std::to_string(master_.port); }
 
 PeerProcess &World::spawn(const PeerOptions &options) {
     peers_.push_back(std::make_unique<PeerProcess>("peer" + std::to_string(spawned_++)));
@@ -30,6 +32,7 @@ PeerProcess &World::spawn(const PeerOptions &options) {
                                              {"group", options.group},
                                              {"lanes", options.lanes},
                                              {"port", options.port},
+                                             {"master_limit_ms", options.master_limit_ms},
                                              {"advertise", options.advertise}});
     tools::require("pcclCreateCommunicatorWithConfig in a peer", code(answer));
     return peer;

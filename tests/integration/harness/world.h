@@ -17,6 +17,7 @@ struct WorldOptions {
     std::string host = "127.0.0.1";
     std::uint32_t heartbeat_timeout_ms = 0;  ///< 0: the default
     std::uint32_t misuse_grace_ms = 0;
+    std::string master = {};  ///< address of a master that the test runs itself; empty: one inside the test
 };
 
 /// What a peer is created with.
@@ -24,6 +25,7 @@ struct PeerOptions {
     int group = 0;
     int lanes = 0;
     int port = 0;           ///< to listen on; 0: the library's default range
+    int master_limit_ms = 0;  ///< how long a master that went is waited for; 0: the default
     std::string advertise = {};  ///< address given to others; empty: as the master sees it
 };
 
@@ -55,6 +57,7 @@ public:
 
 private:
     std::string host_;
+    std::string elsewhere_;  ///< where the master is that the test runs itself
     tools::Master master_;
     std::vector<std::unique_ptr<PeerProcess>> peers_;
     int spawned_ = 0;

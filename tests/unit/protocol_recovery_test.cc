@@ -1,0 +1,254 @@
+// A master that takes another's place, message by message: whom it takes for a member, and what it tells each.
+#include "protocol/master.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pccl::protocol {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+
+/// A run of two members, 1 and 2, in view 5, whose master has just been started again.
+class RecoveryTest : public testing::Test {
+protected:
+    RecoveryTest() {
+        record_.run.fill(9);
+        record_.starts = 1;
+        record_.view = ViewNumber{5};
+        record_.view_groups = {{GroupId{0}, 2}};
+        record_.next_peer = 65;
+        record_.generation = 3;
+        for (std::uint64_t id = 1; id <= 2; ++id)
+            record_.members.push_back({PeerId{id}, GroupId{0}, secret_of(id), {}, 0});
+        GroupRecord group;
+        group.view.epoch = ViewNumber{5};
+        group.view.ring = {PeerId{1}, PeerId{2}};
+        group.view.full_mesh = true;
+        record_.groups = {group};
+    }
+
+    static Secret secret_of(std::uint64_t id) {
+        Secret secret{};
+        secret.fill(static_cast<std::uint8_t>(id + 100));
+        return secret;
+    }
+    void start() {
+        MasterOptions options;
+        options.journal = true;
+        options.recovery_window = 5s;
+        master_.emplace(options, [] { return Secret{}; }, record_);
+        step(Tick{});
+    }
+    void step(const MasterInput &input) {
+        MasterEffects effects;
+        master_->step(now_, input, effects);
+        for (auto &effect : effects) {
+            if (auto *send = std::get_if<Send>(&effect)) sent_[send->conn].push_back(std::move(send->message));
+            if (auto *persist = std::get_if<Persist>(&effect)) persisted_ = persist->record;
+        }
+    }
+    void say(ConnId conn, wire::ToMaster message) { step(Received{conn, std::move(message)}); }
+    wire::Resume resume_of(std::uint64_t id) const {
+        wire::Resume resume;
+        resume.run = record_.run;
+        resume.peer = PeerId{id};
+        resume.secret = secret_of(id);
+        resume.member = true;
+        resume.view = record_.view;
+        return resume;
+    }
+    ConnId connect() {
+        const ConnId conn{next_conn_++};
+        step(Connected{conn, {}});
+        return conn;
+    }
+    ConnId come_back(const wire::Resume &resume) {
+        const ConnId conn = connect();
+        say(conn, resume);
+        return conn;
+    }
+    /// What both members of an undisturbed run say.
+    wire::Account account_of(std::uint64_t id) const {
+        wire::Account account;
+        account.view = account.epoch = record_.view;
+        account.generation = record_.generation;
+        account.links = {{PeerId{3 - id}, 1, ViewNumber{4}, true, 50}};
+        return account;
+    }
+    ConnId recover(std::uint64_t id, const wire::Account &account) {
+        const ConnId conn = come_back(resume_of(id));
+        say(conn, account);
+        return conn;
+    }
+    template <class M> std::vector<M> heard(ConnId conn) {
+        std::vector<M> found;
+        for (const auto &message : sent_[conn]) {
+            if (const auto *m = std::get_if<M>(&message)) found.push_back(*m);
+        }
+        return found;
+    }
+    static OpId op(std::uint64_t tag, std::uint32_t seq = 0) { return {ViewNumber{5}, Tag{tag}, seq}; }
+
+    Record record_;
+    std::optional<Master> master_;
+    std::shared_ptr<const Record> persisted_;
+    Time now_{1s};
+    std::uint64_t next_conn_ = 1;
+    std::map<ConnId, std::vector<wire::ToPeer>> sent_;
+};
+
+TEST_F(RecoveryTest, MembersThatComeBackAreWelcomedByTheirOldNamesAndGoOn) {
+    start();
+    const ConnId a = recover(1, account_of(1)), b = recover(2, account_of(2));
+    for (const auto &[conn, id] : {std::pair{a, 1}, std::pair{b, 2}}) {
+        ASSERT_EQ(heard<wire::Welcome>(conn).size(), 1U);
+        EXPECT_EQ(heard<wire::Welcome>(conn)[0].you.value, static_cast<std::uint64_t>(id));
+        EXPECT_EQ(heard<wire::Resumed>(conn).size(), 1U);
+        EXPECT_TRUE(heard<wire::Freeze>(conn).empty());
+        EXPECT_TRUE(heard<wire::View>(conn).empty());
+    }
+    say(a, wire::Done{{op(7)}});
+    say(b, wire::Done{{op(7)}});
+    EXPECT_EQ(heard<wire::Commit>(a).size(), 1U);
+}
+
+TEST_F(RecoveryTest, AStrangerDoesNotTakeAMembersPlace) {
+    start();
+    wire::Resume forged = resume_of(1);
+    forged.secret.fill(1);
+    const ConnId stranger = come_back(forged);
+    ASSERT_EQ(heard<wire::Removed>(stranger).size(), 1U);
+    EXPECT_TRUE(heard<wire::Welcome>(stranger).empty());
+    EXPECT_EQ(heard<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
+}
+
+TEST_F(RecoveryTest, WhoComesTooLateIsRefusedWithWords) {
+    start();
+    recover(1, account_of(1));
+    now_ = now_ + 6s;
+    step(Tick{});
+    const ConnId late = come_back(resume_of(2));
+    ASSERT_EQ(heard<wire::Removed>(late).size(), 1U);
+    EXPECT_THAT(heard<wire::Removed>(late)[0].why, HasSubstr("call pcclConnect to join again"));
+}
+
+TEST_F(RecoveryTest, AMemberThatDoesNotComeBackIsLostWithAFreezeAndAView) {
+    start();
+    const ConnId a = recover(1, account_of(1));
+    EXPECT_TRUE(heard<wire::Resumed>(a).empty());
+    now_ = now_ + 6s;
+    step(Tick{});
+    EXPECT_EQ(heard<wire::Resumed>(a).size(), 1U);
+    ASSERT_EQ(heard<wire::Freeze>(a).size(), 1U);
+    say(a, wire::Frozen{heard<wire::Freeze>(a)[0].freeze, {}});
+    ASSERT_EQ(heard<wire::View>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::View>(a)[0].ring, std::vector<PeerId>{PeerId{1}});
+    EXPECT_EQ(persisted_->members.size(), 1U);
+}
+
+TEST_F(RecoveryTest, AJournalOlderThanItsMembersIsNotResumedFrom) {
+    start();
+    wire::Resume resume = resume_of(1);
+    resume.view = ViewNumber{6};
+    const ConnId conn = come_back(resume);
+    ASSERT_EQ(heard<wire::Removed>(conn).size(), 1U);
+    EXPECT_THAT(heard<wire::Removed>(conn)[0].why, HasSubstr("older than the run"));
+}
+
+TEST_F(RecoveryTest, ACommitThatOneHasHeardIsToldToTheOther) {
+    start();
+    wire::Account first = account_of(1), second = account_of(2);
+    first.commits = 3;
+    first.recent = {{{op(7)}}, {{op(8)}}};
+    second.commits = 2;
+    second.recent = {{{op(7)}}};
+    second.done = {op(8)};
+    const ConnId a = recover(1, first), b = recover(2, second);
+    EXPECT_TRUE(heard<wire::Commit>(a).empty());
+    ASSERT_EQ(heard<wire::Commit>(b).size(), 1U);
+    EXPECT_EQ(heard<wire::Commit>(b)[0].ops, std::vector<OpId>{op(8)});
+}
+
+TEST_F(RecoveryTest, WhatAllWhoCameBackHoldIsCommittedBeforeTheLostOneEndsTheEpoch) {
+    start();
+    wire::Account account = account_of(1);
+    account.done = {op(7)};
+    const ConnId a = recover(1, account);
+    now_ = now_ + 6s;
+    step(Tick{});
+    ASSERT_EQ(heard<wire::Commit>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
+}
+
+TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
+    start();
+    wire::Account first = account_of(1), second = account_of(2);
+    first.failures = {{op(7), pcclInvalidUsage, false, "counts differ"}};
+    second.done = {op(7)};
+    recover(1, first);
+    const ConnId b = recover(2, second);
+    ASSERT_EQ(heard<wire::OpFailed>(b).size(), 1U);
+    EXPECT_EQ(heard<wire::OpFailed>(b)[0].why, "counts differ");
+}
+
+TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
+    start();
+    wire::Account first = account_of(1), second = account_of(2);
+    first.generation = 4;
+    first.run_answer = {7, {}, wire::Call::update_topology, pcclSuccess, 0, 0, ""};
+    second.open = wire::Call::update_topology;
+    second.open_number = 12;
+    recover(1, first);
+    const ConnId b = recover(2, second);
+    ASSERT_EQ(heard<wire::CallDone>(b).size(), 1U);
+    EXPECT_EQ(heard<wire::CallDone>(b)[0].call, 12U);
+    EXPECT_EQ(heard<wire::CallDone>(b)[0].generation, 4U);
+}
+
+TEST_F(RecoveryTest, ACallThatEndedAtNobodyIsDecidedAnew) {
+    start();
+    wire::Account first = account_of(1), second = account_of(2);
+    first.open = second.open = wire::Call::update_topology;
+    first.open_number = 4;
+    second.open_number = 12;
+    const ConnId a = recover(1, first), b = recover(2, second);
+    EXPECT_TRUE(heard<wire::CallDone>(b).empty());
+    say(a, wire::VoteUpdate{4});
+    say(b, wire::VoteUpdate{12});
+    EXPECT_EQ(heard<wire::CallDone>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::CallDone>(b).size(), 1U);
+}
+
+TEST_F(RecoveryTest, ALinkThatOnlyOneSideStillHasEndsTheEpoch) {
+    start();
+    wire::Account second = account_of(2);
+    second.links[0].up = false;
+    const ConnId a = recover(1, account_of(1)), b = recover(2, second);
+    EXPECT_EQ(heard<wire::OpenLink>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::Freeze>(b).size(), 1U);
+}
+
+TEST_F(RecoveryTest, ANewcomerWaitsUntilTheMembersAreBack) {
+    start();
+    const ConnId newcomer = connect();
+    say(newcomer, wire::Hello{});
+    EXPECT_TRUE(heard<wire::Welcome>(newcomer).empty());
+    recover(1, account_of(1));
+    recover(2, account_of(2));
+    ASSERT_EQ(heard<wire::Welcome>(newcomer).size(), 1U);
+    EXPECT_EQ(heard<wire::Welcome>(newcomer)[0].you, PeerId{65});
+}
+
+TEST_F(RecoveryTest, AnAccountFromTheFutureEndsThatConnection) {
+    start();
+    wire::Account lie = account_of(1);
+    lie.epoch = ViewNumber{99};
+    const ConnId a = recover(1, lie);
+    EXPECT_EQ(heard<wire::Removed>(a).size(), 1U);
+}
+
+}  // namespace
+}  // namespace pccl::protocol
