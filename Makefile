@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test netlab demo stress asan tsan bench format tidy install clean
+.PHONY: help deps build test netlab demo stress chaos asan tsan bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -30,8 +30,13 @@ demo: deps ## train a model over several processes, lose some of them on the way
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
 
-stress: build ## kill, stop and replace peers of a live run for MINUTES (5), and check every result
+stress: build ## 24 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
+	$(BUILD)/bin/pccl-sim --seeds 10001..12000
+	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyMoment*'
 	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
+
+chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; draws chaos.svg
+	python3 tests/stress/chaos/chaos.py --build $(BUILD) --minutes $(MINUTES) --svg chaos.svg
 
 asan: ## build with the address and undefined-behaviour sanitizers, and test
 	cmake --preset asan

@@ -28,7 +28,7 @@ Words split(const std::string &line, char at) {
 class Scenario {
 public:
     Scenario()
-        : cluster_(1, NetworkOptions{}), transcript_([this](const std::string &line) {
+        : cluster_(1, NetworkOptions{}, with_journal()), transcript_([this](const std::string &line) {
               if (loud_) out_ += line + "\n";
           }),
           checkers_(all_checkers(verdict_, false)) {
@@ -54,6 +54,12 @@ public:
     std::string text() const { return out_; }
 
 private:
+    static protocol::MasterOptions with_journal() {
+        protocol::MasterOptions options;
+        options.journal = true;
+        return options;
+    }
+
     bool plain(const std::string &verb, const Words &words) {
         if (verb == "new") {
             const GroupId group{words.size() > 1 ? static_cast<std::uint32_t>(std::stoul(words[1].substr(6))) : 0};
@@ -118,6 +124,10 @@ private:
             cluster_.resume(node(words.at(0)));
         else if (verb == "part")
             cluster_.data().set_reachable(node(words.at(0)).index, node(words.at(1)).index, false);
+        else if (verb == "restart" && words.size() == 1)  // the master's process, after so long away
+            cluster_.crash_master(parse_duration(words[0]).value());
+        else if (verb == "restart")  // it dies when so many effects of its next step have been carried out
+            cluster_.crash_master_within(std::stoull(words.at(1)), parse_duration(words[0]).value());
         else if (verb == "break")
             cluster_.data().break_link(node(words.at(0)), node(words.at(1)));
         else

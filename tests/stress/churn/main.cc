@@ -23,6 +23,7 @@ int main(int argc, char **argv) {
         ->capture_default_str();
     app.add_option("--trainer", options.trainer_master, "be a trainer of this master")->group("");
     app.add_option("--slot", options.slot)->group("");
+    app.add_option("--master-limit-ms", options.master_limit_ms)->group("");
     app.add_flag("--serve-master", options.serve_master)->group("");
     CLI11_PARSE(app, argc, argv);
     try {

@@ -108,6 +108,7 @@ private:
         pcclCommConfig_t config{};
         tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
         config.master_address = options_.trainer_master.c_str();
+        config.master_limit_ms = options_.master_limit_ms;
         config.p2p_connection_pool_size = static_cast<std::uint32_t>(random_() % 4);
         pcclComm_t *comm = nullptr;
         tools::require("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &comm));
