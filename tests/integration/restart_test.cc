@@ -8,9 +8,12 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <random>
 #include <thread>
+
+#include <sys/mount.h>
 
 namespace pccl::itest {
 namespace {
@@ -130,6 +133,57 @@ TEST(Restart, APeerThatDiesWhileTheMasterIsAwayIsLostAndTheOthersGoOn) {
     world.erase(2);
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
     EXPECT_THAT(master.log(), testing::HasSubstr("did not come back to the restarted master"));
+}
+
+TEST(Restart, OnAnotherMachineWithTheSameJournalIfPeersKnowBothAddresses) {
+    MasterProcess master;
+    const std::uint16_t elsewhere = free_port();
+    World world({.master = "127.0.0.1:" + std::to_string(elsewhere) + "," + master.address()});  // the first does not answer yet
+    world.join(2);
+    master.kill();
+    master.start_elsewhere(elsewhere);
+    EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();
+}
+
+TEST(Restart, AFullDiskUnderTheJournalStopsNobody) {
+    MasterProcess master;
+    master.kill();
+    const std::string disk = master.folder() + "/disk";
+    std::filesystem::create_directory(disk);
+    if (::mount("none", disk.c_str(), "tmpfs", 0, "size=128k") != 0) GTEST_SKIP() << "mounting a small file system needs root";
+    struct Unmount {
+        const std::string &disk;
+        ~Unmount() { ::umount2(disk.c_str(), MNT_DETACH); }
+    } const unmount{disk};
+    master.use_journal(disk + "/journal");
+    master.start();
+    World world({.master = master.address()});
+    world.join(2);
+    {
+        std::ofstream filler(disk + "/filler");
+        while (filler << std::string(4096, 'x') << std::flush) {
+        }
+    }
+    world.spawn();
+    world.join_all(3);  // a view that cannot be written
+    EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
+    EXPECT_THAT(master.log(), testing::HasSubstr("the run goes on, but could not be resumed"));
+    std::filesystem::remove(disk + "/filler");
+    while (master.log().find("takes what it is given again") == std::string::npos)
+        std::this_thread::sleep_for(Millis(20));
+    master.kill();
+    master.start();
+    EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();
+}
+
+TEST(Restart, ADamagedJournalIsRefusedWithWhatToDo) {
+    MasterProcess master;
+    World world({.master = master.address()});
+    world.join(2);
+    master.kill();
+    std::filesystem::resize_file(master.journal(), std::filesystem::file_size(master.journal()) / 2);
+    EXPECT_THROW(master.start(), std::runtime_error);
+    EXPECT_THAT(master.log(), testing::HasSubstr("--journal new:" + master.journal()));
 }
 
 }  // namespace

@@ -100,7 +100,7 @@ class Run:
 
     def __init__(self, lab, *options, **settings):
         self.lab = lab
-        self.master = lab.start(0, [program("pccl-master"), "--log-level", "INFO", *options], stdout=subprocess.PIPE,
+        self.master = lab.start(0, [program("pccl-master"), "--no-journal", "--log-level", "INFO", *options], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
         self.master.stdout.readline()
         self.log = Log(self.master.stderr, "the master")

@@ -214,9 +214,17 @@ void Cluster::plan_tick(Node &node) {
 // ---------------------------------------------------------------------------------------------------------- control connections
 // --
 
-Time Cluster::arrival(Channel &channel) {
-    channel.last = std::max(channel.last, queue_.now() + delay());
+Time Cluster::arrival(const Node &node, Channel &channel, bool up) {
+    channel.last = std::max({channel.last, queue_.now() + delay(), up ? node.up_blocked_until : node.down_blocked_until});
     return channel.last;
+}
+
+void Cluster::cut(Node &node, bool up, bool down, Duration time) {
+    if (!node.alive) return;
+    observe([&](Observer &o) { o.on_world_event("the path of " + node.name + (up ? " to the master" : "") + (up && down ? " and" : "") +
+                                                (down ? " from the master" : "") + " is cut for " + to_string(time)); });
+    if (up) node.up_blocked_until = queue_.now() + time;
+    if (down) node.down_blocked_until = queue_.now() + time;
 }
 
 void Cluster::dial_master(Node &node) {
@@ -235,7 +243,7 @@ void Cluster::dial_master(Node &node) {
         });
     };
     if (rng_.per_mille(network_.dial_fails_per_mille)) return refused();
-    queue_.at(arrival(conn.up), [this, &conn, &node, still, refused] {
+    queue_.at(arrival(*conn.node, conn.up, true), [this, &conn, &node, still, refused] {
         if (conn.gone) return;
         if (!master_) return refused();
         SocketAddress from;
@@ -256,7 +264,7 @@ void Cluster::hang_up(Node &node) {
 }
 
 void Cluster::end_up(Conn &conn, const char *why) {
-    queue_.at(arrival(conn.up), [this, &conn, why] {
+    queue_.at(arrival(*conn.node, conn.up, true), [this, &conn, why] {
         if (conn.gone) return;
         conn.gone = true;
         if (conn.master_closed && !network_.hear_closing) return;
@@ -269,7 +277,7 @@ void Cluster::send_up(Node &node, const wire::ToMaster &message) {
     if (node.conn.value == 0) return;
     Conn &conn = *conns_[node.conn.value - 1];
     const auto number = conn.up.sent++;
-    queue_.at(arrival(conn.up), [this, &conn, number, bytes = wire::encode(message)] { arrive_up(conn, number, bytes); });
+    queue_.at(arrival(*conn.node, conn.up, true), [this, &conn, number, bytes = wire::encode(message)] { arrive_up(conn, number, bytes); });
 }
 
 void Cluster::arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &bytes) {
@@ -294,7 +302,7 @@ void Cluster::send_down(Conn &conn, wire::ToPeer message) {
     if (tamper_master && !tamper_master(*conn.node, message)) return;
     Node &node = *conn.node;
     const auto number = conn.down.sent++;
-    queue_.at(arrival(conn.down), [this, &node, &conn, number, bytes = wire::encode(message)]() mutable {
+    queue_.at(arrival(*conn.node, conn.down, false), [this, &node, &conn, number, bytes = wire::encode(message)]() mutable {
         ++conn.down.arrived;
         if (number >= conn.down.lost_from) return;
         run_at_node(node, [this, &node, &conn, bytes = std::move(bytes)] {
@@ -318,7 +326,7 @@ void Cluster::close_down(Conn &conn, const std::string &why) {
     conn.master_closed = true;
     observe([&](Observer &o) { o.on_master_closes(*conn.node, conn.peer, why); });
     Node &node = *conn.node;
-    queue_.at(arrival(conn.down), [this, &node, &conn] {
+    queue_.at(arrival(*conn.node, conn.down, false), [this, &node, &conn] {
         run_at_node(node, [this, &node, &conn] {
             if (node.conn != conn.id) return;
             node.conn = {};
@@ -354,7 +362,7 @@ void Cluster::crash_master(Duration away) {
         if (node.conn != conn->id || told) continue;
         // Some of what it sent last is lost with it.
         conn->down.lost_from = conn->down.arrived + rng_.below(conn->down.sent - conn->down.arrived + 1);
-        queue_.at(arrival(conn->down), [this, &node, id = conn->id] {
+        queue_.at(arrival(node, conn->down, false), [this, &node, id = conn->id] {
             run_at_node(node, [this, &node, id] {
                 if (node.conn != id) return;
                 node.conn = {};

@@ -46,6 +46,7 @@ struct Node {
     State state;
     bool alive = true;
     bool hung = false;
+    Time up_blocked_until, down_blocked_until;
     protocol::ConnId conn;  ///< 0: none
     std::optional<Time> tick_at;
     std::map<CallId, CallInfo> calls;
@@ -82,6 +83,8 @@ public:
     void crash(Node &node, Crash kind);
     void hang(Node &node);
     void resume(Node &node);
+    /// What the node and the master say to each other comes only after that time, in these directions.
+    void cut(Node &node, bool up, bool down, Duration time);
     /// The master's process ends, and all its connections with it: now, or in the middle of the next step, when so many of its effects
     /// have been carried out. A new one takes its place, from the record, after `away`.
     void crash_master(Duration away);
@@ -131,7 +134,7 @@ private:
     void run_at_node(Node &node, EventQueue::Action action);
     void carry_out(Node &node, protocol::PeerEffect &effect);
     void complete(Node &node, const protocol::Complete &done);
-    Time arrival(Channel &channel);
+    Time arrival(const Node &node, Channel &channel, bool up);
 
     EventQueue queue_;
     const std::uint64_t seed_;

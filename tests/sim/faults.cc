@@ -9,7 +9,7 @@ constexpr Duration kLongestHang = std::chrono::seconds(25);
 
 Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique_ptr<Program>> &programs, std::uint64_t seed)
     : cluster_(cluster), programs_(programs), rng_(seed), last_fault_(cluster.queue().now() + profile.faults_until),
-      quiet_from_(last_fault_ + (profile.long_hangs > 0 ? kLongestHang : Duration(std::chrono::seconds(10)))) {
+      quiet_from_(last_fault_ + (profile.long_hangs > 0 || profile.cuts > 0 ? kLongestHang : Duration(std::chrono::seconds(10)))) {
     std::vector<Kind> kinds;
     const auto draw = [&](unsigned most, Kind kind) {
         if (most == 0) return;
@@ -25,6 +25,7 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
     draw(profile.aborts, Kind::abort);
     draw(profile.slow_members, Kind::slow);
     draw(profile.master_crashes, Kind::master);
+    draw(profile.cuts, Kind::cut);
     for (unsigned i = 0; i < profile.targeted; ++i) {
         const auto when = static_cast<When>(rng_.below(3));
         const auto kinds_of_message =
@@ -67,6 +68,12 @@ void Faults::strike(Kind kind, Node *node) {
                                               : rng_.between(Duration(0), std::chrono::milliseconds(2500));
         if (rng_.per_mille(500)) return cluster_.crash_master(away);
         return cluster_.crash_master_within(rng_.below(8), away);
+    }
+    case Kind::cut: {
+        const auto which = rng_.below(3);
+        const auto time = rng_.per_mille(500) ? rng_.between(std::chrono::milliseconds(100), std::chrono::seconds(9))
+                                              : rng_.between(std::chrono::seconds(9), kLongestHang);
+        return cluster_.cut(*node, which != 0, which != 1, time);
     }
     case Kind::slow: return program_of(*node).slow_down(static_cast<int>(rng_.between(3, 10)));
     }

@@ -23,7 +23,7 @@ public:
     void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override;
 
 private:
-    enum class Kind { crash, hang, long_hang, break_link, abort, slow, master };
+    enum class Kind { crash, hang, long_hang, break_link, abort, slow, master, cut };
     enum class When { on_master_hears, on_peer_hears, on_master_sends };
     struct Trigger {
         When when;

@@ -97,6 +97,17 @@ const std::vector<Profile> &profiles() {
                     p.drift_per_mille = 200;
                     p.free_tensors = false;
                 }),
+        profile("partition", "nodes are cut off from the master, in one direction or both, while it dies and comes back",
+                [](Profile &p) {
+                    p.cuts = 5;
+                    p.master_crashes = 2;
+                    p.crashes = 1;
+                    p.breaks = 1;
+                    p.targeted = 3;
+                    p.joins_max = 3;
+                    p.groups_max = 2;
+                    p.free_tensors = false;
+                }),
         profile("everything", "all of it at once",
                 [](Profile &p) {
                     p.nodes_max = 7;
@@ -107,6 +118,7 @@ const std::vector<Profile> &profiles() {
                     p.long_hangs = 1;
                     p.breaks = 4;
                     p.master_crashes = 1;
+                    p.cuts = 2;
                     p.aborts = 2;
                     p.slow_members = 2;
                     p.targeted = 4;

@@ -20,6 +20,7 @@ struct Profile {
 
     // Faults: how many of each at most.
     unsigned crashes = 0, hangs = 0, long_hangs = 0, breaks = 0, aborts = 0, slow_members = 0;
+    unsigned cuts = 0;                   ///< of the path between a node and the master, in one direction or both
     unsigned master_crashes = 0;         ///< of the master, which is started again from its record
     unsigned targeted = 0;               ///< of those kinds, right before or after a certain message
     unsigned unreachable_per_mille = 0;  ///< ordered pairs of nodes that cannot dial

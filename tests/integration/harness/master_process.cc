@@ -16,6 +16,7 @@ MasterProcess::MasterProcess(std::vector<std::string> options) : options_(std::m
     std::string pattern = (std::filesystem::temp_directory_path() / "pccl-master-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a folder for a master");
     folder_ = pattern;
+    journal_ = folder_ + "/journal";
     start();
 }
 
