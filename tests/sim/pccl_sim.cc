@@ -62,6 +62,9 @@ bool parse(int argc, char **argv, Options &options) {
     return true;
 }
 
+/// Of a run that failed, where not all were asked for.
+constexpr std::size_t kLastLines = 30;
+
 bool run_one(const pccl::sim::Profile &profile, std::uint64_t seed, bool transcript, std::uint64_t &events) {
     pccl::sim::RunOptions options{&profile, seed, nullptr, {}};
     pccl::sim::Transcript lines([](const std::string &line) { std::puts(line.c_str()); });
@@ -76,6 +79,8 @@ bool run_one(const pccl::sim::Profile &profile, std::uint64_t seed, bool transcr
                     static_cast<double>(report.virtual_time.count()) / 1e6, static_cast<unsigned long long>(report.reduced));
     for (const auto &violation : report.violations)
         std::printf("%s seed %llu: %s\n", profile.name, static_cast<unsigned long long>(seed), violation.c_str());
+    if (!report.violations.empty() && !transcript)
+        std::printf("%s", pccl::sim::last_lines(options, kLastLines).c_str());
     return report.violations.empty();
 }
 

@@ -20,7 +20,8 @@ TEST_P(Seeds, NoInvariantIsViolated) {
         if (report.violations.empty()) continue;
         ++failed;
         ADD_FAILURE() << "profile " << GetParam()->name << ", seed " << seed << ": " << report.violations.front()
-                      << "\nreplay: " << replay_command(options);
+                      << "\nreplay: " << replay_command(options) << "\nits end:\n"
+                      << last_lines(options, 30);
     }
     EXPECT_GT(reduced, kSeeds) << "the runs hardly did anything";
 }

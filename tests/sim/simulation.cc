@@ -1,11 +1,13 @@
 #include "simulation.h"
 
 #include <algorithm>
+#include <deque>
 #include <set>
 
 #include "data_plane.h"
 #include "faults.h"
 #include "program.h"
+#include "transcript.h"
 
 namespace pccl::sim {
 namespace {
@@ -167,6 +169,25 @@ private:
 }  // namespace
 
 RunReport run(const RunOptions &options) { return Run(options).go(); }
+
+std::string last_lines(RunOptions options, std::size_t count) {
+    std::deque<std::string> lines;
+    Transcript transcript([&](const std::string &line) {
+        lines.push_back(line);
+        if (lines.size() > count) lines.pop_front();
+    });
+    const auto sabotage = options.sabotage;
+    options.transcript = &transcript;
+    options.sabotage = [&](Cluster &cluster) {
+        transcript.set_clock([&] { return cluster.queue().now(); });
+        if (sabotage) sabotage(cluster);
+    };
+    run(options);
+    std::string text;
+    for (const auto &line : lines)
+        text += line + "\n";
+    return text;
+}
 
 std::string replay_command(const RunOptions &options) {
     return "pccl-sim --profile " + std::string(options.profile->name) + " --seed " + std::to_string(options.seed) +

@@ -28,6 +28,8 @@ struct RunReport {
 
 RunReport run(const RunOptions &options);
 
+/// The last lines of its transcript: what led to the first violation.
+std::string last_lines(RunOptions options, std::size_t count);
 /// How to see a run again: the command line.
 std::string replay_command(const RunOptions &options);
 
