@@ -110,6 +110,8 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     if (empty) return journal->damaged("it is empty");
     if (!existed) {
         if (const Status made = journal->begin(); !made) return made.error();
+        // It holds the members' secrets.
+        fs::permissions(first, fs::perms::owner_read | fs::perms::owner_write, error);
         journal.reset();
         fs::rename(first, path, error);
         if (error) return refuse("cannot make it: " + error.message());

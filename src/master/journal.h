@@ -1,7 +1,7 @@
 // The master's record on disk: a small SQLite file that a new process starts from when this one is gone.
 //
 // Guarantee: once write() has succeeded, open() finds that record, whatever happened to the process or the machine since; a write that
-// was cut short leaves the one before. A file that is damaged, of a newer version or not ours is refused, never guessed at. Written
+// was cut short leaves the one before. Only its owner may read it: it holds what proves who is a member. A file that is damaged, of a newer version or not ours is refused, never guessed at. Written
 // when a membership changes or shared state was synchronized, never for an operation; only the values that changed.
 #pragma once
 

@@ -381,6 +381,10 @@ void Peer::hear(const wire::Commit &m) {
         }
         const auto found = ops_.find(op);
         if (found == ops_.end()) continue;  // given up here
+        if (!found->second.finished) {
+            effects_->push_back(HangUp{});
+            return end_everything(pcclInternalError, "the master committed an operation whose result is not here: it is not to be trusted");
+        }
         const CallId call = found->second.call;
         end_op(op, found->second, true);
         ops_.erase(found);

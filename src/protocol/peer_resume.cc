@@ -20,7 +20,7 @@ constexpr Duration kLastRedial = std::chrono::milliseconds(250);
 }  // namespace
 
 void Peer::master_gone(const std::string &why) {
-    if (!resumable_) return end_everything(pcclMasterConnectionFailed, why);
+    if (!resumable_) return end_everything(pcclMasterConnectionFailed, why + "; it keeps no journal: call pcclConnect to join its next run");
     if (contact_ == Contact::there) {
         gone_since_ = now_;
         redial_after_ = kFirstRedial;

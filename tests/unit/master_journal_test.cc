@@ -75,6 +75,11 @@ TEST_F(JournalTest, ANewOneHasNothing) {
     EXPECT_FALSE((*journal)->record());
 }
 
+TEST_F(JournalTest, IsForItsOwnersEyes) {
+    write(5);
+    EXPECT_EQ(fs::status(path()).permissions() & (fs::perms::group_all | fs::perms::others_all), fs::perms::none);
+}
+
 TEST_F(JournalTest, IsMadeWithItsFolder) {
     folder_ += "/some/where";
     write(5);

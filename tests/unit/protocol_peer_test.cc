@@ -135,6 +135,7 @@ TEST_F(PeerTest, WhatIsOwedOutlastsTheNextView) {
 TEST_F(PeerTest, ACommittedCallIsNotOwedByThoseWhoMadeIt) {
     join();
     reduce(5);
+    step(OpFinished{op(1, 5, 0)});
     hear(wire::Commit{{op(1, 5, 0)}});
     hear(wire::Freeze{7, "lost"});
     EXPECT_TRUE(told<wire::Frozen>().back().opened.empty());
@@ -199,6 +200,7 @@ TEST_F(PeerTest, CallsThatNeedAnIdlePeerSayWhyTheyCannotBeMade) {
     EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);  // the tag is in use
     step(UpdateTopology{CallId{50}});
     EXPECT_EQ(outcome(CallId{50}), pcclPendingAsyncOps);
+    step(OpFinished{op(1, 5, 0)});
     hear(wire::Commit{{op(1, 5, 0)}});
     step(UpdateTopology{CallId{51}});
     step(OptimizeTopology{CallId{52}});
@@ -235,6 +237,7 @@ TEST_F(PeerTest, AnAbortReturnsEveryCallAndLateAnswersAreNotTakenForNewOnes) {
     EXPECT_FALSE(outcome(CallId{61}));
     hear(wire::PendingAnswer{1, 1, false});
     EXPECT_EQ(outcome(CallId{61}), pcclSuccess);
+    step(OpFinished{op(1, 5, 0)});
     hear(wire::Commit{{op(1, 5, 0)}});
     hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, ""});
 }
@@ -278,12 +281,21 @@ TEST_F(PeerTest, MessagesBeforeTheWelcomeAreIgnored) {
     step(MasterUp{});
     view(1);
     hear(wire::Freeze{1, ""});
+    step(OpFinished{op(1, 1, 0)});
     hear(wire::Commit{{op(1, 1, 0)}});
     hear(wire::OpenLink{});
     hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
     EXPECT_FALSE(outcome(CallId{1}));
     EXPECT_TRUE(effects<StartEpoch>().empty());
     EXPECT_TRUE(effects<MakeLink>().empty());
+}
+
+TEST_F(PeerTest, AMasterThatCommitsWhatIsNotDoneIsLeft) {
+    join();
+    const CallId call = reduce(5);
+    hear(wire::Commit{{op(1, 5, 0)}});
+    EXPECT_EQ(outcome(call), pcclInternalError);
+    EXPECT_EQ(effects<HangUp>().size(), 1U);
 }
 
 }  // namespace
