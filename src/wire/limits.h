@@ -19,6 +19,8 @@ inline constexpr std::size_t kMaxOpsInMessage = 65536;  ///< operations named by
 inline constexpr std::size_t kMaxRecentCommits = 65536; ///< Commit messages that a peer keeps for a master that restarts
 inline constexpr std::size_t kMaxRecentOps = 262144;    ///< operations in them
 inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member may have open
+inline constexpr std::size_t kMaxFinalRanges = 65536;   ///< ranges of final elements in one Frozen, of all its operations
+inline constexpr std::size_t kMaxViewRanges = 262144;   ///< the same in one View, of all members
 
 /// Data lanes.
 inline constexpr std::size_t kMaxLanes = 64;
