@@ -104,6 +104,14 @@ typedef enum pcclReduceAlgorithm_t {
     pcclAlgorithmOneHop = 3  /**< each part to its owner and, combined, from there to everyone: two hops. All peers connected */
 } pcclReduceAlgorithm_t;
 
+/** What becomes of an all-reduce when a member is lost before it is done. */
+typedef enum pcclFault_t {
+    pcclFaultRetry = 0, /**< it fails at every survivor, which may call it again */
+    pcclFaultRepair = 1 /**< for averages: it goes on among the survivors. What is final at any of them stays and reaches all; the rest is
+                             averaged again over those who are left. So each element is a true average of those who took part in it, and
+                             a loss near the end costs what was not final yet */
+} pcclFault_t;
+
 /** An opaque handle of one peer's membership. Owned by the caller from pcclCreateCommunicator to pcclDestroyCommunicator. */
 typedef struct pcclComm_t pcclComm_t;
 typedef struct pcclRankInfo_t pcclRankInfo_t;
@@ -117,7 +125,7 @@ typedef struct pcclCommCreateParams_t {
 } pcclCommCreateParams_t;
 
 typedef struct pcclReduceInfo_t {
-    uint32_t local_world_size; /**< peers that took part */
+    uint32_t local_world_size; /**< peers that took part, to the end */
     uint64_t tx_bytes;         /**< bytes this peer sent for the operation, headers included */
     uint64_t rx_bytes;         /**< bytes this peer received for the operation, headers included */
 } pcclReduceInfo_t;
@@ -151,17 +159,24 @@ typedef struct pcclReduceOptions_t {
     pcclQuantizationScale_t quantization_scale; /**< with pcclQuantBlockScale */
     bool error_feedback; /**< of quantized sums and averages: what rounding takes from an operation is added to the next one with its tag,
                               so that nothing is lost in the long run. See pcclDropErrorFeedback */
+    pcclFault_t fault;   /**< pcclFaultRepair is for pcclAvg. In place, it keeps no copy of what it overwrites: should the call fail after
+                              all (pcclAbort, or this peer loses the master), each element of the buffer is either what it was or the
+                              average. What pcclAlgorithmDirect and pcclAlgorithmOneHop carry begins anew after a loss */
 } pcclReduceOptions_t;
 
 /** How one all-reduce went. */
 typedef struct pcclReduceReport_t {
     size_t struct_size;              /**< sizeof(pcclReduceReport_t), set by pcclReduceReportInit */
-    uint32_t world_size;             /**< peers that took part */
+    uint32_t world_size;             /**< peers that took part to the end */
     uint32_t lanes;                  /**< TCP connections to the next peer of the ring when the operation began */
     uint64_t tx_bytes;               /**< bytes this peer sent for the operation, headers included */
     uint64_t rx_bytes;               /**< bytes this peer received for the operation, headers included */
     uint64_t chunk_bytes;            /**< the largest piece that moves by itself, as bytes of `sendbuff` */
     pcclReduceAlgorithm_t algorithm; /**< that was taken; pcclAlgorithmAuto if the operation never began */
+    uint32_t repairs;                /**< changes of the membership that it went on after */
+    uint32_t fewest_took_part;       /**< peers that took part in the elements in which the fewest did: 1 if this peer was left alone */
+    uint64_t fewest_elements;        /**< in how many elements so few took part; `count` where nobody was lost */
+    uint64_t repair_tx_bytes;        /**< of tx_bytes, those sent after the first loss */
 } pcclReduceReport_t;
 
 /** One operation of pcclAllReduceMultipleWithRetry. */

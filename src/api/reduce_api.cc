@@ -10,6 +10,7 @@
 #include "api/arguments.h"
 #include "api/comm.h"
 #include "api/state.h"
+#include "collective/repair_plan.h"
 #include "kernel/types.h"
 
 using pccl::Result;
@@ -26,6 +27,7 @@ using pccl::peer::ReduceRequest;
 
 namespace {
 
+namespace collective = pccl::collective;
 namespace kernel = pccl::kernel;
 namespace wire = pccl::wire;
 
@@ -70,6 +72,7 @@ Result<pcclReduceOptions_t> complete(const pcclReduceOptions_t *options) {
     if (!within(whole.quantization_scale, kernel::kScales)) {
         return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
     }
+    if (!within(whole.fault, wire::kFaults)) return invalid("options->fault is unknown: " + std::to_string(number(whole.fault)));
     return whole;
 }
 
@@ -109,6 +112,11 @@ Result<ReduceRequest> to_request(const void *send, void *recv, const pcclReduceD
         if (!adds) return invalid("options->error_feedback is for sums and averages");
         request.what.error_feedback = true;
     }
+    request.what.fault = static_cast<wire::Fault>(how->fault);
+    if (request.repairs() && d.op != pcclAvg) {
+        return invalid("options->fault is pcclFaultRepair, which is for averages: use pcclAvg, or pcclFaultRetry. (Of a sum in which not "
+                       "everybody took part nobody could tell what is missing)");
+    }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
     request.what.quantization = *quantization;
@@ -144,6 +152,12 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.rx_bytes = reduce.rx_bytes;
     whole.chunk_bytes = reduce.chunk_elements * kernel::size_of(reduce.what.type);
     whole.algorithm = static_cast<pcclReduceAlgorithm_t>(reduce.algorithm);
+    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.what.count}
+                                                 : collective::participation(reduce.finals);
+    whole.repairs = reduce.repairs_made;
+    whole.fewest_took_part = took_part.fewest;
+    whole.fewest_elements = took_part.elements;
+    whole.repair_tx_bytes = reduce.repairs_made > 0 ? reduce.tx_bytes - reduce.tx_before_loss : 0;
     std::memcpy(report, &whole, std::min(report->struct_size, sizeof whole));
 }
 

@@ -4,11 +4,14 @@
 // member's contribution (reduce-scatter, hops 0 to N-2), until it is complete at its owner, rank b; from there the final chunk travels on
 // to all others (all-gather, hops 0 to N-2). There is no barrier: a chunk moves as soon as it has arrived.
 // So every element is summed in ring order, starting behind its owner: one order, fixed by the view.
+//
+// A repair (collective/repair_plan.h) goes round the ring with a part of the buffer: some ranges of elements, which are cut likewise.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kernel/types.h"
 
@@ -36,21 +39,43 @@ public:
         chunk_units_ = std::max<std::size_t>(1, wanted / (kernel::kQuantBlock * element_bytes));
     }
 
+    /// Of these elements alone, in ascending order. No chunk spans two ranges; a block may hold parts of several.
+    RingPlan(const std::vector<Span> &ranges, std::size_t element_bytes, std::size_t members, std::size_t rank,
+             std::size_t max_chunk = kMaxChunk)
+        : RingPlan(sum(ranges), element_bytes, members, rank, max_chunk) {
+        std::size_t before = 0, owner = 0;
+        first_cut_.assign(members + 1, 0);
+        for (const Span &range : ranges) {
+            for (std::size_t at = 0; at < range.count;) {
+                const Span cut{range.begin + at, std::min(chunk_units_ * kernel::kQuantBlock, range.count - at)};
+                while (owner + 1 < members && split(count_, owner + 1) <= before) first_cut_[++owner] = cuts_.size();
+                cuts_.push_back(cut);
+                before += cut.count;
+                at += cut.count;
+            }
+        }
+        while (owner < members) first_cut_[++owner] = cuts_.size();
+    }
+
     std::size_t members() const { return members_; }
     std::size_t rank() const { return rank_; }
     std::size_t successor() const { return (rank_ + 1) % members_; }
     std::size_t predecessor() const { return (rank_ + members_ - 1) % members_; }
 
-    /// The elements of a block; boundaries are multiples of kQuantBlock. May be empty.
+    /// The elements of a block, where the plan is of a whole buffer; boundaries are multiples of kQuantBlock. May be empty.
     Span block(std::size_t b) const {
         const std::size_t total = units(count_);
         const std::size_t first = split(total, b), last = split(total, b + 1);
         const std::size_t begin = std::min(first * kernel::kQuantBlock, count_);
         return {begin, std::min(last * kernel::kQuantBlock, count_) - begin};
     }
-    std::size_t chunks(std::size_t b) const { return (units(block(b).count) + chunk_units_ - 1) / chunk_units_; }
+    std::size_t chunks(std::size_t b) const {
+        if (!first_cut_.empty()) return first_cut_[b + 1] - first_cut_[b];
+        return (units(block(b).count) + chunk_units_ - 1) / chunk_units_;
+    }
     /// Chunk `i` of block `b`; i < chunks(b).
     Span chunk(std::size_t b, std::size_t i) const {
+        if (!first_cut_.empty()) return cuts_[first_cut_[b] + i];
         const Span whole = block(b);
         const std::size_t begin = i * chunk_units_ * kernel::kQuantBlock;
         return {whole.begin + begin, std::min(chunk_units_ * kernel::kQuantBlock, whole.count - begin)};
@@ -77,10 +102,18 @@ private:
         return total / members_ * b + total % members_ * b / members_;
     }
 
+    static std::size_t sum(const std::vector<Span> &ranges) {
+        std::size_t elements = 0;
+        for (const Span &range : ranges) elements += range.count;
+        return elements;
+    }
+
     std::size_t count_;
     std::size_t members_;
     std::size_t rank_;
     std::size_t chunk_units_ = 1;
+    std::vector<Span> cuts_;              ///< of ranges: all chunks, block by block
+    std::vector<std::size_t> first_cut_;  ///< of ranges: per block, and one past the last; else empty
 };
 
 }  // namespace pccl::collective

@@ -37,6 +37,7 @@ std::string describe(const Fingerprint &f) {
         text += " in blocks of " + std::to_string(f.quantization.block) + " with " +
                 (f.quantization.scale == kernel::Scale::floating ? "float scales" : "powers of two");
     }
+    if (f.fault == wire::Fault::repair) text += ", repair after a loss";
     return text + (f.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " + kAlgorithms[static_cast<int>(f.algorithm)];
 }
 
@@ -51,6 +52,8 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
     path_ = {static_cast<double>(epoch.path.round_trip_us), static_cast<double>(epoch.path.mbit_per_s)};
     begun_.clear();
     early_.clear();
+    repaired_.clear();
+    for (const auto &op : epoch.repaired) repaired_[op.tag] = op;
     links_.for_each([](Link &link) { link.eager_sent = link.eager_held = link.eager_frames_held = 0; });
     links_.for_each([](Link &link) { link.resume(); });
 }
@@ -63,6 +66,25 @@ std::string Engine::overlap(const ReduceRequest &request) const {
         }
     }
     return "";
+}
+
+/// What the members hold of the operation that this one continues; null if it is a new one.
+const wire::RepairedOp *Engine::repaired(const OpId &id, const ReduceRequest &request) const {
+    const auto found = repaired_.find(id.tag);
+    return id.seq == 0 && request.repairs() && found != repaired_.end() ? &found->second : nullptr;
+}
+
+/// Why it cannot go on as the view says, in words; empty if it can.
+std::string Engine::unfit(const OpId &id, const ReduceRequest &request) const {
+    const auto *how = repaired(id, request);
+    wire::FinalRanges mine;
+    for (const auto &holding : how ? how->holdings : std::vector<wire::Holding>{}) {
+        if (holding.member == self_) mine = holding.final;
+        if (holding.final.empty() || !wire::well_formed(holding.final)) return "what is final of it is told wrongly";
+        const auto &last = holding.final.back();
+        if (last.begin + last.count > request.what.count) return "another member calls it with a larger count";
+    }
+    return mine == request.finals ? "" : "what is final of it here is told wrongly";
 }
 
 template <class F>
@@ -83,24 +105,49 @@ void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
     for_each_link(to, [&](Link &link) { link.send_urgent(small_frame(header, payload)); });
 }
 
+void Engine::neighbours(std::vector<PeerId> &to) const {
+    const std::size_t n = ring_.size();
+    if (n > 1) to.push_back(ring_[(rank_ + 1) % n]);
+    if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
+}
+
+/// Round the ring with what is final nowhere, and with what is final somewhere to those that lack it.
+std::unique_ptr<Operation> Engine::make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
+                                             const std::vector<wire::FinalRanges> &held) {
+    const std::size_t element_bytes = kernel::size_of(request.what.type), most = collective::max_chunk_bytes(path_);
+    auto what = collective::plan_repair(request.what.count, held, most / element_bytes);
+    const collective::RingPlan plan(what.open, element_bytes, ring_.size(), rank_, most);
+    return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, std::move(what.lacking));
+}
+
 /// `to`: whom the operation exchanges frames with.
 std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
+    if (const auto *how = repaired(id, request); how && (n == 1 || !how->holdings.empty())) {
+        std::vector<wire::FinalRanges> held(n);
+        for (const auto &holding : how->holdings) {
+            const auto rank = static_cast<std::size_t>(std::ranges::find(ring_, holding.member) - ring_.begin());
+            if (rank < n) held[rank] = holding.final;
+        }
+        neighbours(to);
+        return make_ring(id, request, fingerprint, held);
+    }
     const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, path_);
     if (algorithm != wire::Algorithm::ring) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
         if (algorithm == wire::Algorithm::direct) return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
         return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
     }
-    to.push_back(ring_[(rank_ + 1) % n]);
-    if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
+    neighbours(to);
     const collective::RingPlan plan(request.what.count, kernel::size_of(request.what.type), n, rank_, collective::max_chunk_bytes(path_));
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_);
 }
 
 void Engine::start(const OpId &id, ReduceRequest &request) {
     begun_[id.tag] = id.seq + 1;
-    const std::string conflict = overlap(request);
+    std::string conflict = unfit(id, request);
+    if (!conflict.empty()) request.finals.clear(), repaired_.erase(id.tag);
+    else conflict = overlap(request);
     const auto encoded = encode(request.what);
     const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
     if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();
@@ -117,8 +164,16 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
         link.add_producer(&op);
     });
     announce(op, partners);  // and the first data with it, in one system call
+    take_early(op);
+    if (op.finished() && !op.reported) {  // nothing was missing here
+        op.reported = true;
+        host_.op_finished(id);
+    }
+}
 
-    const auto found = early_.find(id);
+/// What came before it was posted.
+void Engine::take_early(Operation &op) {
+    const auto found = early_.find(op.id());
     if (found == early_.end()) return;
     const Early early = std::move(found->second);
     early_.erase(found);
@@ -134,13 +189,37 @@ void Engine::end(const OpId &id, bool committed) {
     const auto found = ops_.find(id);
     if (found == ops_.end()) return;
     Operation *op = found->second.get();
-    links_.for_each([&](Link &link) {
-        if (committed) op->posted_at(link);  // it was, at every member
-        link.remove_producer(op);
-        link.detach(op);
-    });
+    if (committed) links_.for_each([&](Link &link) { op->posted_at(link); });  // it was, at every member
+    detach(*op);
+    if (committed && op->request().repairs()) op->record_finals();
     if (const auto &residual = op->request().residual; residual && committed) residual->replace(std::move(op->request().lost));
     ops_.erase(found);
+}
+
+void Engine::detach(Operation &op) {
+    links_.for_each([&](Link &link) {
+        link.remove_producer(&op);
+        link.detach(&op);
+    });
+}
+
+std::vector<wire::CarriedOp> Engine::carry(const std::vector<OpId> &ops) {
+    std::vector<wire::CarriedOp> carried;
+    for (const OpId &id : ops) {
+        const auto found = ops_.find(id);
+        if (found == ops_.end()) {
+            carried.push_back({id.tag, id.seq, {}});
+            continue;
+        }
+        Operation &op = *found->second;
+        detach(op);
+        op.carry();
+        auto &request = op.request();
+        if (request.repairs_made++ == 0) request.tx_before_loss = request.tx_bytes;
+        carried.push_back({id.tag, id.seq, request.finals});
+        ops_.erase(found);
+    }
+    return carried;
 }
 
 Engine::Known Engine::known(const OpId &id) const {

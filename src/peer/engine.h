@@ -29,6 +29,8 @@ public:
     void start(const OpId &id, ReduceRequest &request);
     /// After it nothing of the operation's buffers is touched.
     void end(const OpId &id, bool committed);
+    /// Likewise; their requests know what is final, and may be started again in the next epoch.
+    std::vector<wire::CarriedOp> carry(const std::vector<OpId> &ops);
 
     /// Null: not in flight.
     Operation *find(const OpId &id) {
@@ -57,6 +59,7 @@ private:
 
     enum class Known { running, ended, early };
     Known known(const OpId &id) const;
+    void take_early(Operation &op);
     Intake intake_early(Link &link, const wire::FrameHeader &header);
     bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
@@ -64,6 +67,12 @@ private:
     std::string overlap(const ReduceRequest &request) const;
     void announce(const Operation &op, const std::vector<PeerId> &to);
     std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to);
+    void neighbours(std::vector<PeerId> &to) const;
+    std::unique_ptr<Operation> make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
+                                         const std::vector<wire::FinalRanges> &held);
+    const wire::RepairedOp *repaired(const OpId &id, const ReduceRequest &request) const;
+    std::string unfit(const OpId &id, const ReduceRequest &request) const;
+    void detach(Operation &op);
     template <class F>
     void for_each_link(const std::vector<PeerId> &peers, F &&f);
 
@@ -77,6 +86,7 @@ private:
     bool full_mesh_ = false;
     collective::Path path_;
     bool near_ = false;  ///< the partners of the last operation
+    std::map<Tag, wire::RepairedOp> repaired_;  ///< what the first operations of this epoch go on from
     std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;
     std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch

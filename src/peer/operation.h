@@ -37,6 +37,16 @@ public:
     virtual bool finished() const = 0;
     /// Whose bytes are missing here; empty once finished.
     virtual std::vector<PeerId> waits_for() const = 0;
+    /// Tells the request what is final in its receive buffer, and how many took part.
+    virtual void record_finals() {
+        if (finished()) request_.finals = {{0, request_.what.count, request_.world}};
+    }
+    /// The operation is to go on in another epoch, and has been detached from all links. What is not final in the receive buffer becomes
+    /// what it was where that is the send buffer, too. This one keeps nothing: it begins anew.
+    virtual void carry() {
+        if (request_.in_place()) request_.undo.put_back();
+        request_.finals.clear();
+    }
     /// The other side of the link has posted the operation: bulk may flow to it.
     virtual void posted_at(Link &link) = 0;
     /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.

@@ -8,6 +8,7 @@
 #include "peer/residual.h"
 #include "peer/undo.h"
 #include "wire/frame.h"
+#include "wire/repair.h"
 
 namespace pccl::peer {
 
@@ -28,6 +29,9 @@ struct ReduceRequest {
 
     std::size_t bytes() const { return what.count * kernel::size_of(what.type); }
     bool in_place() const { return send == recv; }
+    bool repairs() const { return what.fault == wire::Fault::repair; }
+    /// What is overwritten is not kept: what is final stays, whatever happens.
+    bool keeps_finals_in_place() const { return in_place() && repairs(); }
 
     bool overlaps_itself() const { return !in_place() && overlap(send, bytes(), recv, bytes()); }
     /// One writes what the other reads or writes. Reading the same is no harm.
@@ -43,6 +47,9 @@ struct ReduceRequest {
     std::size_t lanes = 0;          ///< of the link to the successor, at the start
     std::size_t chunk_elements = 0; ///< of the largest chunk
     UndoLog undo;
+    wire::FinalRanges finals;       ///< with repair: what is final, whoever is lost from now on
+    std::uint32_t repairs_made = 0; ///< epochs it went on in after the first
+    std::uint64_t tx_before_loss = 0;
 
 private:
     static bool overlap(const std::byte *a, std::size_t a_bytes, const std::byte *b, std::size_t b_bytes) {

@@ -12,20 +12,76 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring,
-               const collective::RingPlan &plan, BufferPool &pool)
+               const collective::RingPlan &plan, BufferPool &pool, std::vector<collective::Lacking> lacking)
     : Operation(id, request, fingerprint), plan_(plan),
       successor_(ring[plan_.successor()]), predecessor_(ring[plan_.predecessor()]), pool_(pool),
       accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
-      accumulator_bytes_(kernel::size_of(accumulator_)) {
+      accumulator_bytes_(kernel::size_of(accumulator_)), lacking_(std::move(lacking)) {
     const std::size_t members = ring.size();
     for (std::size_t b = 0; b < members; ++b) {
         first_chunk_.push_back(total_chunks_);
         total_chunks_ += plan_.chunks(b);
     }
+    first_chunk_.push_back(total_chunks_);
+    finals_due_ = total_chunks_;
+    for (std::size_t i = 0; i < lacking_.size(); ++i) {
+        const bool held = lacking_[i].held[plan_.rank()];
+        if (!held) ++finals_due_;
+        else if (!lacking_[i].held[plan_.successor()]) handing_on_.push_back(i);
+    }
+    total_chunks_ += lacking_.size();
     marks_.resize(total_chunks_);
     request_.world = static_cast<std::uint32_t>(members);
     request_.algorithm = wire::Algorithm::ring;
     request_.chunk_elements = plan_.max_chunk_elements();
+    if (members == 1) finish_alone();
+}
+
+/// The last of those who took part: its own values are the result of what is final nowhere, and it owes itself what it always did.
+void RingOp::finish_alone() {
+    for (std::size_t i = 0; i < plan_.chunks(0); ++i) {
+        const Span span = plan_.chunk(0, i);
+        const std::size_t offset = span.begin * element_bytes_;
+        if (!request_.in_place()) std::memcpy(request_.recv + offset, request_.send + offset, span.count * element_bytes_);
+        if (const auto &residual = request_.residual) {
+            const std::size_t size = residual->element_bytes();
+            std::memcpy(request_.lost.get() + span.begin * size, residual->now() + span.begin * size, span.count * size);
+        }
+        marks_[i] |= kFinalIn;
+        ++finals_;
+    }
+    injected_ = plan_.chunks(0);
+}
+
+Span RingOp::span_of(const FrameHeader &header) const {
+    return of_lacking(header) ? lacking_[header.aux].span : plan_.chunk(header.index, header.aux);
+}
+
+/// Calls f(chunk's index, span, members that took part once it is final).
+template <class F>
+void RingOp::for_each_chunk(F &&f) const {
+    for (std::size_t b = 0; b < plan_.members(); ++b) {
+        for (std::size_t i = 0; i < plan_.chunks(b); ++i) f(first_chunk_[b] + i, plan_.chunk(b, i), plan_.members());
+    }
+    for (std::size_t i = 0; i < lacking_.size(); ++i) f(first_chunk_.back() + i, lacking_[i].span, lacking_[i].members);
+}
+
+void RingOp::record_finals() {
+    auto finals = std::move(request_.finals);
+    for_each_chunk([&](std::size_t chunk, Span span, std::size_t members) {
+        if (marks_[chunk] & kFinalIn) finals.push_back({span.begin, span.count, static_cast<std::uint32_t>(members)});
+    });
+    request_.finals = collective::joined(std::move(finals));
+}
+
+/// Partial results that were put in place for want of scratch make way for this member's values.
+void RingOp::carry() {
+    record_finals();
+    if (!request_.in_place()) return;
+    for_each_chunk([&](std::size_t chunk, Span span, std::size_t) {
+        if ((marks_[chunk] & kSaved) && !(marks_[chunk] & kFinalIn)) request_.undo.put_back(span.begin * element_bytes_, span.count * element_bytes_);
+    });
+    request_.undo.forget();
 }
 
 /// Bytes of a contribution (hop 0) or partial result on the wire.
@@ -36,7 +92,7 @@ std::size_t RingOp::partial_bytes(std::size_t hop, std::size_t elements) const {
 
 std::size_t RingOp::payload_bytes(const FrameHeader &header, std::size_t elements) const {
     if (header.kind == FrameKind::reduce_chunk) return partial_bytes(header.hop, elements);
-    if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
+    if (quantized() && !of_lacking(header)) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
     return elements * element_bytes_;
 }
 
@@ -55,6 +111,7 @@ void RingOp::save(std::size_t chunk, Span span) {
 const char *RingOp::objection(PeerId from, const FrameHeader &header) const {
     if (from != predecessor_) return "a chunk from no neighbour";
     if (header.kind == FrameKind::direct_chunk) return "a contribution of a direct exchange in a ring";
+    if (of_lacking(header)) return objection_to_lacking(header);
     if (header.index >= plan_.members() || header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
     const bool final = header.kind == FrameKind::gather_chunk;
     const std::size_t arrival = final ? plan_.gather_arrival(header.index) : plan_.reduce_arrival(header.index);
@@ -64,11 +121,20 @@ const char *RingOp::objection(PeerId from, const FrameHeader &header) const {
     return nullptr;
 }
 
+const char *RingOp::objection_to_lacking(const FrameHeader &header) const {
+    if (header.aux >= lacking_.size()) return "a chunk that does not exist";
+    if (header.kind != FrameKind::gather_chunk || header.hop != 0) return "a chunk that took another way";
+    if (lacking_[header.aux].held[plan_.rank()] || (marks_[chunk_index(header)] & kFinalIn)) return "a chunk that came before";
+    if (header.bytes != payload_bytes(header, lacking_[header.aux].span.count)) return "a chunk of the wrong length";
+    return nullptr;
+}
+
 Intake RingOp::intake(const FrameHeader &header) {
     const std::size_t chunk = chunk_index(header);
-    const Span span = plan_.chunk(header.index, header.aux);
+    const Span span = span_of(header);
     const bool final = header.kind == FrameKind::gather_chunk;
-    const bool fits = !quantized() && (final || accumulator_ == request_.what.type);
+    const bool as_stored = final ? (!quantized() || of_lacking(header)) : (!quantized() && accumulator_ == request_.what.type);
+    const bool fits = as_stored && !(final && request_.keeps_finals_in_place());
     // A partial result goes to its place only where scratch is crowded; at the owner it is used up at once.
     if (fits && (final || (pool_.crowded() && header.index != plan_.own_block()))) {
         save(chunk, span);
@@ -83,7 +149,7 @@ Intake RingOp::intake(const FrameHeader &header) {
 
 Received RingOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
     const std::size_t chunk = chunk_index(header);
-    const Span span = plan_.chunk(header.index, header.aux);
+    const Span span = span_of(header);
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
     if (header.kind == FrameKind::gather_chunk) {
         if (marks_[chunk] & kFinalIn) return Received::part;
@@ -143,17 +209,27 @@ bool RingOp::combine_and_forward(const FrameHeader &header, Span span, std::byte
     return true;
 }
 
+/// This member's contribution to a chunk that is about to become final here, safe from that.
+const std::byte *RingOp::own_aside(std::size_t chunk, Span span) {
+    if (!request_.keeps_finals_in_place()) save(chunk, span);
+    const std::byte *mine = own(chunk, span.begin);
+    if (!request_.in_place() || marks_[chunk] & kSaved) return mine;
+    std::memcpy(temporary(), mine, span.count * element_bytes_);
+    return temporary();
+}
+
 /// False: what came was damaged.
 bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byte *payload) {
     const auto &what = request_.what;
-    const std::size_t chunk = chunk_index(header);
-    save(chunk, span);
-    const std::byte *mine = own(chunk, span.begin);
+    const std::byte *mine = own_aside(chunk_index(header), span);
     std::byte *final = request_.recv + span.begin * element_bytes_;
     const kernel::Combine how{what.type, what.op, header.hop == 0, true};
     const auto seals =
         kernel::combine_and_finish_checked(how, final, payload, mine, span.count, static_cast<std::uint32_t>(plan_.members()));
-    if (seals.in != header.checksum) return false;
+    if (seals.in != header.checksum) {
+        if (mine == temporary_.get()) std::memcpy(final, mine, span.count * element_bytes_);
+        return false;
+    }
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
     out.checksum = seals.out;
@@ -163,10 +239,9 @@ bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byt
 
 void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
     const auto &what = request_.what;
-    const std::size_t chunk = chunk_index(header);
-    save(chunk, span);
+    const std::byte *mine = own_aside(chunk_index(header), span);
     // The owner holds what the others will unpack, not what it had: so all hold the same bits.
-    kernel::requantize_final(what.quantization, what.type, what.op, payload, own(chunk, span.begin), request_.recv + span.begin * element_bytes_,
+    kernel::requantize_final(what.quantization, what.type, what.op, payload, mine, request_.recv + span.begin * element_bytes_,
                              span.count, static_cast<std::uint32_t>(plan_.members()), request_.feedback(span.begin));
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
@@ -176,28 +251,62 @@ void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte 
 
 void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
     std::byte *final = request_.recv + span.begin * element_bytes_;
-    if (quantized()) {
-        save(chunk_index(header), span);
-        kernel::dequantize_output(request_.what.quantization, request_.what.type, final, payload, span.count);
-    } else if (payload != final) {  // it came before the operation was posted
-        save(chunk_index(header), span);
-        std::memcpy(final, payload, header.bytes);
+    const bool packed = quantized() && !of_lacking(header);
+    if (payload != final) {  // packed, or it came before the operation was posted, or it must be whole before it is written
+        if (!request_.keeps_finals_in_place()) save(chunk_index(header), span);
+        if (packed) kernel::dequantize_output(request_.what.quantization, request_.what.type, final, payload, span.count);
+        else std::memcpy(final, payload, header.bytes);
     }
-    if (plan_.forwards_gather(header.index)) {
-        forward(header, header.hop + 1u, quantized() ? payload : final, header.bytes, quantized() ? keep : nullptr);
+    if (of_lacking(header)) {
+        if (!lacking_[header.aux].held[plan_.successor()]) forward(header, 0, final, header.bytes, nullptr);
+    } else if (plan_.forwards_gather(header.index)) {
+        forward(header, header.hop + 1u, packed ? payload : final, header.bytes, packed ? keep : nullptr);
     }
 }
 
-bool RingOp::inject(OutFrame &frame) {
+// -------------------------------------------------------------------------------------------------------------------- sending --
+
+void RingOp::inject(OutFrame &frame) {
     const std::size_t block = plan_.first_block();
-    if (injected_ >= plan_.chunks(block)) return false;
     const Span span = plan_.chunk(block, injected_);
     frame.header = header(FrameKind::reduce_chunk);
     frame.header.index = static_cast<std::uint32_t>(block);
     frame.header.aux = static_cast<std::uint32_t>(injected_);
     carry_own(frame, span, partial_bytes(0, span.count), pool_);
     ++injected_;
-    return true;
+}
+
+/// A final chunk that the successor lacks.
+void RingOp::hand_on(OutFrame &frame) {
+    const std::size_t index = handing_on_[handed_on_++];
+    const Span span = lacking_[index].span;
+    frame.header = header(FrameKind::gather_chunk);
+    frame.header.index = static_cast<std::uint32_t>(plan_.members());
+    frame.header.aux = static_cast<std::uint32_t>(index);
+    frame.header.bytes = static_cast<std::uint32_t>(span.count * element_bytes_);
+    frame.payload = request_.recv + span.begin * element_bytes_;
+    frame.owner = this;
+    frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+}
+
+RingOp::Next RingOp::next() const {
+    constexpr std::size_t kNever = SIZE_MAX;
+    const std::size_t forwarding = outbox_.empty() ? kNever : outbox_.begin()->first;
+    const std::size_t injecting = injected_ < plan_.chunks(plan_.first_block()) ? plan_.turn(false, 0, injected_) : kNever;
+    const std::size_t handing = handed_on_ < handing_on_.size() ? handing_on_[handed_on_] : kNever;
+    if (handing != kNever && handing <= std::min(forwarding, injecting)) return Next::hand_on;
+    if (forwarding != kNever && forwarding <= injecting) return Next::forward;
+    return injecting == kNever ? Next::nothing : Next::inject;
+}
+
+std::size_t RingOp::next_bytes(Next next) const {
+    switch (next) {
+    case Next::nothing: break;
+    case Next::forward: return outbox_.begin()->second.header.bytes;
+    case Next::inject: return partial_bytes(0, plan_.chunk(plan_.first_block(), injected_).count);
+    case Next::hand_on: return lacking_[handing_on_[handed_on_]].span.count * element_bytes_;
+    }
+    return 0;
 }
 
 void RingOp::posted_at(Link &link) {
@@ -208,20 +317,15 @@ void RingOp::posted_at(Link &link) {
 
 bool RingOp::produce(Link &link, OutFrame &frame) {
     if (link.other() != successor_) return false;
-    const bool injecting = injected_ < plan_.chunks(plan_.first_block());
-    const bool forwarding = !outbox_.empty() && (!injecting || outbox_.begin()->first <= plan_.turn(false, 0, injected_));
+    const Next what = next();
+    if (what == Next::nothing) return false;
     const bool eager = !successor_posted_;
-    if (eager) {
-        std::size_t bytes = 0;
-        if (forwarding) bytes = outbox_.begin()->second.header.bytes;
-        else if (injecting) bytes = partial_bytes(0, plan_.chunk(plan_.first_block(), injected_).count);
-        if (link.eager_sent + bytes > link.eager_budget()) return false;
-    }
-    if (forwarding) {
+    if (eager && link.eager_sent + next_bytes(what) > link.eager_budget()) return false;
+    if (what == Next::inject) inject(frame);
+    if (what == Next::hand_on) hand_on(frame);
+    if (what == Next::forward) {
         frame = std::move(outbox_.begin()->second);
         outbox_.erase(outbox_.begin());
-    } else if (!inject(frame)) {
-        return false;
     }
     if (eager) {
         link.eager_sent += frame.header.bytes;

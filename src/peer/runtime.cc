@@ -124,7 +124,7 @@ CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
                           static_cast<unsigned long long>(tag.value));
         }
     }
-    return submit(call, [tag](CallId id) { return Reduce{id, tag}; });
+    return submit(call, [tag, fault = request.what.fault](CallId id) { return Reduce{id, tag, fault}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
     note_caller();
@@ -274,6 +274,7 @@ void Runtime::carry_out(PeerEffect &effect) {
             self.engine_.end(e.op, e.committed);
             self.calls_.at(e.call)->committed = e.committed;
         }
+        void operator()(CarryOps &e) { self.feed(OpsCarried{self.engine_.carry(e.ops)}); }
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
         void operator()(EndSync &e) { self.transfer_.end(e.sync); }

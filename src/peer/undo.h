@@ -33,6 +33,10 @@ public:
         if (memory_) ::munmap(memory_, bytes_);
     }
     std::byte *get() const { return memory_; }
+    /// Gives the memory back to the system; it may be used again.
+    void empty() {
+        if (memory_) ::madvise(memory_, bytes_, MADV_DONTNEED);
+    }
 
 private:
     std::byte *memory_ = nullptr;
@@ -52,8 +56,19 @@ public:
     }
     const std::byte *at(std::size_t offset) const { return copy_.get() + offset; }
     void restore() {
-        for (const auto &span : saved_) std::memcpy(buffer_ + span.begin, copy_.get() + span.begin, span.count);
+        put_back();
         discard();
+    }
+    /// Everything that was saved goes back to where it was; the log begins anew.
+    void put_back() {
+        for (const auto &span : saved_) std::memcpy(buffer_ + span.begin, copy_.get() + span.begin, span.count);
+        forget();
+    }
+    void put_back(std::size_t offset, std::size_t bytes) { std::memcpy(buffer_ + offset, copy_.get() + offset, bytes); }
+    /// What was saved is not needed any more; the log begins anew.
+    void forget() {
+        saved_.clear();
+        copy_.empty();
     }
     void discard() {
         saved_.clear();

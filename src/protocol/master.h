@@ -18,6 +18,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "protocol/carry.h"
 #include "protocol/diagnosis.h"
 #include "protocol/election.h"
 #include "protocol/record.h"
@@ -145,6 +146,8 @@ private:
         std::map<Tag, std::uint32_t> begun;
         std::string why;
         std::set<std::pair<PeerId, PeerId>> retried;  ///< pairs that were given up and had another chance, since nothing else is left
+        std::map<PeerId, std::vector<wire::CarriedOp>> carried;
+        bool aborted = false;  ///< by a member, during the freeze: nothing goes on
     };
     struct SyncState {
         bool pulling = false;
@@ -170,6 +173,7 @@ private:
         bool full_mesh = false;
         wire::PathFacts path;
         std::vector<wire::TagCount> begun;  ///< as the view that began the epoch said
+        std::vector<wire::RepairedOp> repaired;  ///< likewise
         std::string why;                    ///< the same
         std::uint64_t commits = 0;          ///< Commit messages of this epoch
         wire::Answer answer;                ///< of the last synchronization
@@ -252,12 +256,13 @@ private:
 
     // master_views.cc: the end of a view and the start of the next
     void begin_freeze(GroupId group, const std::string &why);
+    void end_for_abort(GroupId group, const std::string &why);
     void member_lost(GroupId group, PeerId id, const std::string &why);
     void on_frozen(Peer &peer, const wire::Frozen &frozen);
     bool try_install(GroupId id, Group &group);
     bool retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze);
-    void publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
-                      const std::string &why);
+    static Ended end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring);
+    void publish_view(const std::set<GroupId> &changed, const std::map<GroupId, Ended> &ended, const std::string &why);
     bool any_frozen() const;
     std::vector<wire::GroupSize> group_sizes() const;
     wire::View view_of(const Group &group) const;

@@ -105,7 +105,7 @@ void Master::on_abort(Peer &peer) {
     if (peer.call == Call::optimize_topology) optimize_ = {};
     peer.call = Call::none;
     peer.waiting.clear();
-    begin_freeze(peer.group, why);
+    end_for_abort(peer.group, why);
 }
 
 std::string Master::describe_call(const Peer &peer) const {

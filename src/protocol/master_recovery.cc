@@ -75,6 +75,7 @@ void Master::restore(const Record &record) {
         group.full_mesh = known.view.full_mesh;
         group.path = known.view.path;
         group.begun = known.view.begun;
+        group.repaired = known.view.repaired;
         group.why = known.view.why;
         group.answer = known.answer;
         group.sync.revision = known.revision;
@@ -135,7 +136,8 @@ void Master::during_recovery(Peer &peer, const wire::ToMaster &message) {
     }
     const auto *account = std::get_if<Account>(&message);
     const Group &group = groups_.at(peer.group);
-    if (account && account->view <= view_ && account->epoch <= group.epoch && account->recent.size() <= account->commits) {
+    if (account && account->view <= view_ && account->epoch <= group.epoch && account->recent.size() <= account->commits &&
+        std::ranges::all_of(account->frozen, [](const auto &frozen) { return well_formed(frozen.carried); })) {
         recovery_->accounts[peer.id] = *account;
         return;
     }
@@ -190,7 +192,7 @@ void Master::finish_recovery() {
         Peer *peer = member(id);
         if (!peer) continue;
         const Group &group = groups_.at(peer->group);
-        if (account.aborted && account.epoch == group.epoch) begin_freeze(peer->group, to_string(id) + " aborted its calls");
+        if (account.aborted && account.epoch == group.epoch) end_for_abort(peer->group, to_string(id) + " aborted its calls");
         send(*peer, wire::Resumed{generation_, answer_.decision});
     }
     for (const auto &[conn, hello] : recovery.newcomers) {
@@ -288,7 +290,7 @@ void Master::merge_freeze(GroupId id, Group &group, const Accounts &accounts) {
             freeze = std::max(freeze, account.frozen.front().freeze);
     }
     if (freeze == 0) return;
-    group.freeze = FreezeState{freeze, now_, {}, {}, "a member was lost before the master ended", {}};
+    group.freeze = FreezeState{freeze, now_, {}, {}, "a member was lost before the master ended", {}, {}, false};
     for (const PeerId m : members_of(id))
         group.freeze->awaiting.insert(m);
     for (const auto &[from, account] : accounts) {
@@ -319,7 +321,10 @@ void Master::catch_up(const Peer &peer, const Account &account, const Agreed &ag
     }
     if (account.view < view_) {
         wire::View view = view_of(group);
-        if (account.epoch == group.epoch) view.begun.clear();
+        if (account.epoch == group.epoch) {
+            view.begun.clear();
+            view.repaired.clear();
+        }
         send(peer, std::move(view));
     }
     answer_again(peer, account);

@@ -2,7 +2,8 @@
 //
 // A loss ends a group's view in two steps. Freeze: members stop, and say which calls they had begun. Then the View: it names
 // every call that any survivor had begun, so that such a call fails at every survivor, also at those that had not made it yet. So
-// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer died.
+// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer died. Calls that
+// their callers chose to have repaired go on instead (carry.h).
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -41,20 +42,45 @@ void Master::begin_freeze(GroupId group_id, const std::string &why) {
     Group &group = groups_.at(group_id);
     if (group.freeze) return;
     const auto members = members_of(group_id);
-    group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}};
+    group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}, {}, false};
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     for (const PeerId id : members)
         send(peers_.at(id), wire::Freeze{group.freeze->id, why});
 }
 
+/// Nothing goes on that a member has given up, also where the freeze had begun for another reason.
+void Master::end_for_abort(GroupId group_id, const std::string &why) {
+    if (auto &freeze = groups_.at(group_id).freeze) freeze->aborted = true;
+    begin_freeze(group_id, why);
+}
+
 void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
     Group &group = groups_.at(peer.group);
     if (!group.freeze || group.freeze->id != frozen.freeze || group.freeze->awaiting.erase(peer.id) == 0) return;
+    if (!well_formed(frozen.carried)) {
+        return remove(peer.id, pcclInvalidUsage,
+                      to_string(peer.id) + " was removed: it broke the protocol (a list of final elements that cannot be)");
+    }
+    group.freeze->carried[peer.id] = frozen.carried;
     for (const auto &count : frozen.opened) {
         auto &begun = group.freeze->begun[count.tag];
         begun = std::max(begun, count.next_seq);
     }
+}
+
+/// Of those who are left. One that was lost since it answered counts no more: what it alone held final is final nowhere.
+Ended Master::end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring) {
+    std::map<PeerId, std::vector<wire::CarriedOp>> carried;
+    auto begun = freeze.begun;
+    for (const auto &[member, ops] : freeze.carried) {
+        if (std::ranges::find(ring, member) == ring.end()) continue;
+        if (!freeze.aborted) carried[member] = ops;
+        for (const auto &op : ops) {
+            if (freeze.aborted) begun[op.tag] = std::max(begun[op.tag], op.seq + 1);
+        }
+    }
+    return end_calls(begun, carried);
 }
 
 bool Master::try_install(GroupId id, Group &group) {
@@ -80,12 +106,10 @@ bool Master::try_install(GroupId id, Group &group) {
         return true;
     }
     set_ring(group, *ring);
-    std::vector<wire::TagCount> begun;
-    for (const auto &[tag, next] : group.freeze->begun)
-        begun.push_back({tag, next});
+    Ended ended = end_calls_of(*group.freeze, *ring);
     const std::string why = group.freeze->why;
     group.freeze.reset();
-    publish_view({id}, {{id, std::move(begun)}}, why);
+    publish_view({id}, {{id, std::move(ended)}}, why);
     refresh_ready();
     return true;
 }
@@ -102,16 +126,16 @@ bool Master::retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze)
     return any;
 }
 
-void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, std::vector<wire::TagCount>> &begun,
-                          const std::string &why) {
+void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, Ended> &ended, const std::string &why) {
     ++view_.value;
     misuse_stale_ = true;
     changed_ = true;
     for (const GroupId id : changed) {
         Group &group = groups_.at(id);
         group.epoch = view_;
-        const auto ended = begun.find(id);
-        group.begun = ended == begun.end() ? std::vector<wire::TagCount>{} : ended->second;
+        const auto calls = ended.find(id);
+        group.begun = calls == ended.end() ? std::vector<wire::TagCount>{} : calls->second.begun;
+        group.repaired = calls == ended.end() ? std::vector<wire::RepairedOp>{} : calls->second.repaired;
         group.why = why;
         group.commits = 0;
         group.done.clear();
@@ -126,7 +150,10 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
             peer.commits_heard = 0;
         }
         wire::View view = view_of(groups_.at(peer.group));
-        if (!changed.contains(peer.group)) view.begun.clear();
+        if (!changed.contains(peer.group)) {
+            view.begun.clear();
+            view.repaired.clear();
+        }
         view.why = why;
         send(peer, std::move(view));
     }
@@ -157,6 +184,7 @@ wire::View Master::view_of(const Group &group) const {
     view.path = group.path;
     view.generation = published_.generation;
     view.begun = group.begun;
+    view.repaired = group.repaired;
     view.why = group.why;
     return view;
 }

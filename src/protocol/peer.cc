@@ -60,7 +60,7 @@ bool Peer::start_exclusive(Call kind, CallId call) {
         refuse_unconnected(call);
     } else if (exclusive_) {
         complete(call, pcclInvalidUsage, std::string(name_of(exclusive_->kind)) + " is in progress on another thread");
-    } else if (!ops_.empty() || !held_.empty() || !lost_.empty()) {
+    } else if (!ops_.empty() || !held_.empty() || !lost_.empty() || !carried_.empty()) {
         complete(call, pcclPendingAsyncOps, "all-reduces are in flight: await them first");
     } else {
         exclusive_ = Exclusive{kind, call, next_call_number_++, {}};
@@ -92,7 +92,8 @@ void Peer::on(const ArePending &in) {
 
 bool Peer::in_flight(Tag tag) const {
     const auto same = [&](const auto &entry) { return entry.first.tag == tag; };
-    return std::ranges::any_of(ops_, same) || std::ranges::any_of(held_, [&](const auto &h) { return h.second == tag; });
+    return std::ranges::any_of(ops_, same) || carried_.contains(tag) ||
+           std::ranges::any_of(held_, [&](const auto &h) { return h.tag == tag; });
 }
 
 void Peer::on(const Reduce &in) {
@@ -106,13 +107,15 @@ void Peer::on(const Reduce &in) {
         return complete(in.call, pcclInvalidUsage,
                         "tag " + std::to_string(in.tag.value) + " names an all-reduce that is in flight");
     }
+    const HeldCall call{in.call, in.tag, in.fault};
     if (freeze_)
-        held_.emplace_back(in.call, in.tag);
+        held_.push_back(call);
     else
-        open_op(in.call, in.tag);
+        open_op(call);
 }
 
-void Peer::open_op(CallId call, Tag tag) {
+void Peer::open_op(const HeldCall &held) {
+    const auto &[call, tag, fault] = held;
     TagState &state = tags_[tag];
     if (!state.owed.empty()) {
         const Failure owed = std::move(state.owed.front());
@@ -125,9 +128,14 @@ void Peer::open_op(CallId call, Tag tag) {
         state.committed = false;
         return complete(call, dead.mapped().code, dead.mapped().why);
     }
-    const OpId op{view_.epoch, tag, state.next_seq++};
+    start_op({view_.epoch, tag, state.next_seq}, call, fault);
+}
+
+void Peer::start_op(const OpId &op, CallId call, wire::Fault fault) {
+    TagState &state = tags_[op.tag];
+    state.next_seq = op.seq + 1;
     state.committed = false;
-    ops_[op] = {call, now_, false, false, {}};
+    ops_[op] = {call, now_, false, false, {}, fault == wire::Fault::repair};
     effects_->push_back(StartOp{call, op});
 }
 
@@ -143,6 +151,7 @@ void Peer::on(const AbortCalls &) {
     for (const auto &[op, state] : ops_)
         end_op(op, state, false);
     auto ops = std::exchange(ops_, {});
+    auto carried = std::exchange(carried_, {});
     auto held = std::exchange(held_, {});
     auto lost = std::exchange(lost_, {});
     auto questions = std::exchange(questions_, {});
@@ -150,14 +159,17 @@ void Peer::on(const AbortCalls &) {
     if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
     for (const auto &[op, state] : ops)
         complete(state.call, pcclRankConnectionLost, why);
-    for (const auto &[call, tag] : held)
-        complete(call, pcclRankConnectionLost, why);
+    for (const auto &[tag, call] : carried)
+        complete(call.call, pcclRankConnectionLost, why);
+    for (const auto &call : held)
+        complete(call.call, pcclRankConnectionLost, why);
     for (const auto &call : lost)
         complete(call.call, pcclRankConnectionLost, why);
     for (const auto &question : questions)
         complete(question.call, pcclRankConnectionLost, why);
     if (exclusive) complete(exclusive->call, pcclRankConnectionLost, why);
     tell(wire::Abort{});
+    if (freeze_ && (!frozen_ || frozen_->freeze != *freeze_)) answer_freeze();  // there is nothing left to wait for
 }
 
 void Peer::on(const LeaveRun &) {
@@ -319,14 +331,48 @@ void Peer::hear(const wire::CloseLink &m) {
 void Peer::hear(const wire::Freeze &m) {
     if (state_ != State::member) return;
     freeze_ = m.freeze;
+    CarryOps carry;
     for (const auto &[op, state] : ops_) {
-        end_op(op, state, false);
-        lost_.push_back({state.call, m.why});
+        if (state.repairs) {
+            carried_[op.tag] = {state.call, op.seq};
+            carry.ops.push_back(op);
+            waiting_stale_ = waiting_stale_ || state.reported;
+        } else {
+            end_op(op, state, false);
+            lost_.push_back({state.call, m.why});
+        }
     }
     ops_.clear();
-    wire::Frozen frozen{m.freeze, {}};
+    if (!carry.ops.empty()) effects_->push_back(std::move(carry));
+    answer_freeze();
+}
+
+void Peer::on(const OpsCarried &in) {
+    bool news = false;
+    for (const auto &op : in.ops) {
+        const auto call = carried_.find(op.tag);
+        if (call == carried_.end() || call->second.seq != op.seq || call->second.final) continue;  // given up meanwhile
+        call->second.final = op.final;
+        news = true;
+    }
+    if (freeze_ && news) answer_freeze();
+}
+
+/// Once the data plane has told what is final. What is too finely divided to be told is not carried: its calls end as others do.
+void Peer::answer_freeze() {
+    if (std::ranges::any_of(carried_, [](const auto &entry) { return !entry.second.final; })) return;
+    wire::Frozen frozen{*freeze_, {}, {}};
+    std::set<Tag> go_on;
+    std::size_t ranges = 0;
+    for (const auto &[tag, call] : carried_) {
+        if (ranges + call.final->size() > wire::kMaxFinalRanges || frozen.carried.size() >= wire::kMaxOpsInMessage) continue;
+        ranges += call.final->size();
+        go_on.insert(tag);
+        frozen.carried.push_back({tag, call.seq, *call.final});
+    }
     for (const auto &[tag, state] : tags_) {
-        if (!state.committed && frozen.opened.size() < wire::kMaxOpsInMessage) frozen.opened.push_back({tag, state.next_seq});
+        if (state.committed || go_on.contains(tag)) continue;
+        if (frozen.opened.size() < wire::kMaxOpsInMessage) frozen.opened.push_back({tag, state.next_seq});
     }
     frozen_ = frozen;
     tell(std::move(frozen));
@@ -355,6 +401,11 @@ void Peer::start_epoch(const wire::View &view) {
     std::map<Tag, std::uint32_t> reached;
     for (const auto &begun : view.begun)
         reached[begun.tag] = begun.next_seq;
+    std::map<Tag, std::uint32_t> go_on;
+    for (const auto &op : view.repaired) {
+        go_on[op.tag] = op.seq;
+        reached[op.tag] = std::max(reached[op.tag], op.seq);  // those before it failed where they were not made
+    }
     for (const auto &[tag, state] : tags_) {
         if (!state.dead.empty()) reached[tag] = std::max(reached[tag], state.dead.rbegin()->first + 1);
     }
@@ -376,11 +427,18 @@ void Peer::start_epoch(const wire::View &view) {
     failures_.clear();
     aborted_ = false;
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
-    effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path});
+    effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path, view.repaired});
+    for (const auto &[tag, carried] : std::exchange(carried_, {})) {
+        const auto found = go_on.find(tag);
+        if (found != go_on.end() && found->second == carried.seq)
+            start_op({view.epoch, tag, 0}, carried.call, wire::Fault::repair);
+        else
+            lost_.push_back({carried.call, view.why});
+    }
     for (const auto &[call, why] : std::exchange(lost_, {}))
         complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);  // whatever else happened meanwhile
-    for (const auto &[call, tag] : std::exchange(held_, {}))
-        open_op(call, tag);
+    for (const auto &held : std::exchange(held_, {}))
+        open_op(held);
 }
 
 void Peer::hear(const wire::PendingAnswer &m) {
@@ -492,6 +550,7 @@ void Peer::end_everything(pcclResult_t code, const std::string &why) {
     for (const auto &[op, state] : ops_)
         end_op(op, state, false);
     const auto ops = std::exchange(ops_, {});
+    const auto carried = std::exchange(carried_, {});
     const auto held = std::exchange(held_, {});
     const auto lost = std::exchange(lost_, {});
     const auto questions = std::exchange(questions_, {});
@@ -513,8 +572,10 @@ void Peer::end_everything(pcclResult_t code, const std::string &why) {
     aborted_ = false;
     for (const auto &[op, state] : ops)
         complete(state.call, code, why);
-    for (const auto &[call, tag] : held)
-        complete(call, code, why);
+    for (const auto &[tag, call] : carried)
+        complete(call.call, code, why);
+    for (const auto &call : held)
+        complete(call.call, code, why);
     for (const auto &call : lost)
         complete(call.call, code, why);
     for (const auto &question : questions)

@@ -16,6 +16,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "wire/frame.h"
 #include "wire/messages.h"
 
 namespace pccl::protocol {
@@ -60,6 +61,7 @@ struct OptimizeTopology {
 struct Reduce {
     CallId call;
     Tag tag;
+    wire::Fault fault = wire::Fault::retry;
 };
 struct Synchronize {
     CallId call;
@@ -91,6 +93,10 @@ struct OpBroken {
     pcclResult_t code;
     std::string why;
 };  ///< its callers disagree, or it cannot be done
+/// The answer to CarryOps.
+struct OpsCarried {
+    std::vector<wire::CarriedOp> ops;
+};
 struct ProbeFinished {
     std::uint64_t round = 0;
     PeerId to;
@@ -111,7 +117,7 @@ struct PeerTick {
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, Examined, PeerTick>;
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -146,7 +152,9 @@ struct StartEpoch {
     std::size_t rank = 0;
     bool full_mesh = false;
     wire::PathFacts path;
+    std::vector<wire::RepairedOp> repaired;  ///< what the first operations with these tags go on from
 };
+/// Of a call that CarryOps named before, its continuation.
 struct StartOp {
     CallId call;
     OpId op;
@@ -156,6 +164,10 @@ struct EndOp {
     OpId op;
     CallId call;
     bool committed = false;
+};
+/// Do not touch the buffers of these any more, but know what is final in them, and say so: OpsCarried. StartOp follows, or the calls end.
+struct CarryOps {
+    std::vector<OpId> ops;
 };
 struct StartProbe {
     wire::Probe probe;
@@ -177,7 +189,7 @@ struct Say {
 };
 
 using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
-                                StartProbe, StartPull, EndSync, Examine, Say>;
+                                CarryOps, StartProbe, StartPull, EndSync, Examine, Say>;
 using PeerEffects = std::vector<PeerEffect>;
 
 /// What Welcome says, within reason: hostile or mistaken values must not make a peer spin or fall silent.
@@ -215,6 +227,7 @@ private:
         bool reported = false;  ///< in a Waiting message
         bool finished = false;  ///< Done was sent: only the master is waited for
         std::optional<wire::OpFault> fault;  ///< told to the master
+        bool repairs = false;                ///< goes on when members are lost
     };
     struct Failure {
         pcclResult_t code;
@@ -242,6 +255,17 @@ private:
         CallId call;
         std::string why;
     };
+    /// A call that goes on in the next epoch, unless the view says otherwise.
+    struct CarriedCall {
+        CallId call;
+        std::uint32_t seq;
+        std::optional<wire::FinalRanges> final = {};  ///< once the data plane has told
+    };
+    struct HeldCall {
+        CallId call;
+        Tag tag;
+        wire::Fault fault;
+    };
 
     void on(const Connect &in);
     void on(const UpdateTopology &in);
@@ -257,6 +281,7 @@ private:
     void on(const LinkEvent &in);
     void on(const OpFinished &in);
     void on(const OpBroken &in);
+    void on(const OpsCarried &in);
     void on(const ProbeFinished &in);
     void on(const SyncPulled &in);
     void on(const Examined &in);
@@ -293,8 +318,10 @@ private:
     void hear(const wire::Notice &m);
 
     bool start_exclusive(wire::Call kind, CallId call);
-    void open_op(CallId call, Tag tag);
+    void open_op(const HeldCall &call);
+    void start_op(const OpId &op, CallId call, wire::Fault fault);
     void start_epoch(const wire::View &view);
+    void answer_freeze();
     static void owe(TagState &state, std::uint32_t next_seq, const std::string &why);
     void report_waiting();
     void examine();
@@ -342,7 +369,8 @@ private:
     wire::Blocked blocked_ = wire::Blocked::none;  ///< as the last tick said
     bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
     std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
-    std::deque<std::pair<CallId, Tag>> held_;  ///< made during the freeze
+    std::map<Tag, CarriedCall> carried_;       ///< over the freeze
+    std::deque<HeldCall> held_;                ///< made during the freeze
 
     // What a restarted master will have to be told.
     wire::Answer run_answer_, group_answer_;  ///< the last ones heard

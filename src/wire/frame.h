@@ -96,6 +96,14 @@ struct EnumLimit<Algorithm> {
     static constexpr unsigned value = kAlgorithms;
 };
 
+/// What becomes of an operation whose members are lost. Values equal those of the C API.
+enum class Fault : std::uint8_t { retry = 0, repair };
+inline constexpr int kFaults = 2;
+template <>
+struct EnumLimit<Fault> {
+    static constexpr unsigned value = kFaults;
+};
+
 /// What the members of an operation must agree on.
 struct Fingerprint {
     std::uint64_t count = 0;
@@ -104,6 +112,7 @@ struct Fingerprint {
     kernel::Quantization quantization;
     Algorithm algorithm{};  ///< asked for
     bool error_feedback = false;
+    Fault fault{};
     friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
 };
 template <class V>
@@ -117,6 +126,7 @@ void visit(V &v, Fingerprint &m) {
     v(m.quantization.scale);
     v(m.algorithm);
     v(m.error_feedback);
+    v(m.fault);
 }
 
 }  // namespace pccl::wire

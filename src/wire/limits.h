@@ -20,6 +20,8 @@ inline constexpr std::size_t kMaxRecentCommits = 65536; ///< Commit messages tha
 inline constexpr std::size_t kMaxRecentOps = 262144;    ///< operations in them
 inline constexpr std::size_t kMaxReported = 256;         ///< operations, peers or links in a report of progress
 inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member may have open
+inline constexpr std::size_t kMaxFinalRanges = 65536;   ///< ranges of final elements in one Frozen, of all its operations
+inline constexpr std::size_t kMaxViewRanges = 262144;   ///< the same in one View, of all members
 
 /// Data lanes.
 inline constexpr std::size_t kMaxLanes = 64;

@@ -15,6 +15,7 @@
 #include "kernel/types.h"
 #include "wire/codec.h"
 #include "wire/limits.h"
+#include "wire/repair.h"
 
 namespace pccl::wire {
 
@@ -147,10 +148,12 @@ template <class V> void visit(V &v, TagCount &m) {
 struct Frozen {
     std::uint64_t freeze = 0;
     std::vector<TagCount> opened;
+    std::vector<CarriedOp> carried = {};  ///< calls that are to go on; their tags are not in `opened`
 };
 template <class V> void visit(V &v, Frozen &m) {
     v(m.freeze);
     v(bounded(m.opened, kMaxOpsInMessage));
+    v(bounded(m.carried, kMaxOpsInMessage));
 }
 
 struct TensorOffer {
@@ -488,6 +491,7 @@ struct View {
     PathFacts path;                 ///< when the ring was made
     std::uint64_t generation = 0;   ///< of AskPending
     std::vector<TagCount> begun;    ///< calls of the epoch that ended which failed at some member: they fail at all
+    std::vector<RepairedOp> repaired;  ///< calls of the epoch that ended which go on
     std::string why;                ///< what changed
 };
 template <class V> void visit(V &v, View &m) {
@@ -499,6 +503,7 @@ template <class V> void visit(V &v, View &m) {
     v(m.path);
     v(m.generation);
     v(bounded(m.begun, kMaxOpsInMessage));
+    v(bounded(m.repaired, kMaxOpsInMessage));
     v(bounded(m.why, kMaxText));
 }
 

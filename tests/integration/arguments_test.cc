@@ -304,6 +304,15 @@ TEST_F(Connected, BadOptionsAndReportsAreInvalidArgument) {
     d = valid_descriptor();
     EXPECT_EQ(reduce_with(), pcclInvalidArgument) << "nothing is quantized";
     options.error_feedback = false;
+    options.fault = pcclFaultRepair;
+    d.op = pcclSum;
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("averages"));
+    d.op = pcclAvg;
+    EXPECT_EQ(reduce_with(), pcclTooFewPeers);
+    options.fault = static_cast<pcclFault_t>(2);
+    EXPECT_EQ(reduce_with(), pcclInvalidArgument);
+    options.fault = pcclFaultRetry;
     EXPECT_EQ(pcclDropErrorFeedback(comm.get(), 0), pcclSuccess);
     EXPECT_EQ(pcclDropErrorFeedback(comm.get(), 77), pcclSuccess);
     options.quantization_scale = static_cast<pcclQuantizationScale_t>(2);

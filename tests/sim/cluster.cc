@@ -74,7 +74,8 @@ Node *Cluster::owner(PeerId id) {
 
 // --------------------------------------------------------------------------------------------------------------- applications --
 
-CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy) {
+CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy,
+                     wire::Fault fault) {
     const CallId id{next_call_++};
     const CallInfo info{id, kind, tag, queue_.now()};
     node.calls[id] = info;
@@ -86,8 +87,8 @@ CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_
     case CallKind::ask: step(node, protocol::ArePending{id}); break;
     case CallKind::optimize: step(node, protocol::OptimizeTopology{id}); break;
     case CallKind::reduce:
-        data_->announce(id, fingerprint, mix(node.peer->id().value, id.value));
-        step(node, protocol::Reduce{id, tag});
+        data_->announce(id, fingerprint, mix(node.peer->id().value, id.value), fault);
+        step(node, protocol::Reduce{id, tag, fault});
         break;
     case CallKind::sync:
         data_->offer(node);
@@ -189,6 +190,7 @@ void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
         void operator()(protocol::StartEpoch &e) { cluster.data_->start_epoch(node, e); }
         void operator()(protocol::StartOp &e) { cluster.data_->start_op(node, e); }
         void operator()(protocol::EndOp &e) { cluster.data_->end_op(node, e.op); }
+        void operator()(protocol::CarryOps &e) { cluster.data_->carry_ops(node, e); }
         void operator()(protocol::StartProbe &e) { cluster.data_->start_probe(node, e.probe); }
         void operator()(protocol::StartPull &e) { cluster.data_->start_pull(node, e.plan); }
         void operator()(protocol::EndSync &e) { cluster.data_->end_sync(node, e); }

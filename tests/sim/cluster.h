@@ -74,7 +74,7 @@ public:
     // Applications.
     using Done = std::function<void(const protocol::Complete &)>;
     CallId call(Node &node, CallKind kind, Done done, Tag tag = {}, std::uint64_t fingerprint = 0,
-                wire::Strategy strategy = wire::Strategy::enforce_popular);
+                wire::Strategy strategy = wire::Strategy::enforce_popular, wire::Fault fault = wire::Fault::retry);
     void abort_calls(Node &node);
     void leave(Node &node);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "collective/repair_plan.h"
+
 namespace pccl::sim {
 
 using protocol::LinkEvent;
@@ -115,6 +117,8 @@ void DataPlane::drop_all(Node &node) {
         drop_link(node, of(node).links.begin()->first);
     auto &data = of(node);
     data.early.clear();
+    data.carried.clear();
+    data.repaired.clear();
     data.epoch = {};
     data.ring.clear();
 }
@@ -162,18 +166,53 @@ void DataPlane::start_epoch(Node &node, const protocol::StartEpoch &epoch) {
     data.epoch = epoch.epoch;
     data.ring = epoch.ring;
     data.ended.clear();
+    data.repaired.clear();
+    for (const auto &op : epoch.repaired)
+        data.repaired[op.tag] = op;
     std::erase_if(data.early, [&](const auto &entry) { return entry.first.epoch < epoch.epoch; });
 }
 
 void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     auto &data = of(node);
-    const auto [fingerprint, content] = announced_.at(start.call);
-    data.ops[start.op] = {start.call, fingerprint, false, {}};
+    const auto [fingerprint, content, fault] = announced_.at(start.call);
+    Op &op = data.ops[start.op] = {start.call, fingerprint, false, {}};
+    op.elements.resize(fault == wire::Fault::repair ? kElements : 1);
+    if (fault == wire::Fault::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
-    accept(node, start.op, {node.peer->id(), fingerprint, content});
+    for (std::size_t i = 0; i < op.elements.size(); ++i) {
+        if (op.elements[i].lacking.empty()) accept(node, start.op, {node.peer->id(), fingerprint, content, i});
+        else if (op.elements[i].final()) hand_on(node, start.op, op, i);
+    }
+    finish_if_final(node, start.op, op);
     if (early.empty()) return;
     for (const auto &contribution : early.mapped())
         accept(node, start.op, contribution);
+}
+
+/// What it goes on from: elements that are final somewhere are not reduced again.
+void DataPlane::plan_repair(Node &node, const OpId &id, Op &op) {
+    auto &data = of(node);
+    const auto carried = data.carried.extract(op.call);
+    const auto found = data.repaired.find(id.tag);
+    if (id.seq != 0 || found == data.repaired.end()) return;
+    std::vector<wire::FinalRanges> held(data.ring.size());
+    for (const auto &holding : found->second.holdings) {
+        const auto rank = std::ranges::find(data.ring, holding.member) - data.ring.begin();
+        held[static_cast<std::size_t>(rank)] = holding.final;
+    }
+    const auto plan = collective::plan_repair(kElements, held, 1);
+    std::vector<bool> open(kElements);
+    for (const auto &span : plan.open)
+        std::fill_n(open.begin() + static_cast<std::ptrdiff_t>(span.begin), span.count, true);
+    for (std::size_t i = 0; i < kElements; ++i) {
+        if (open[i]) continue;
+        if (!carried.empty()) op.elements[i] = carried.mapped()[i];
+        op.elements[i].lacking.assign(data.ring.size(), false);
+    }
+    for (const auto &piece : plan.lacking) {
+        for (std::size_t rank = 0; rank < data.ring.size(); ++rank)
+            op.elements[piece.span.begin].lacking[rank] = !piece.held[rank];
+    }
 }
 
 void DataPlane::end_op(Node &node, const OpId &op) {
@@ -202,9 +241,25 @@ void DataPlane::examine(Node &node, const protocol::Examine &look) {
     cluster_.at_node(node, Duration(0), [this, &node, examined] { cluster_.step(node, examined); });
 }
 
-void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
+void DataPlane::carry_ops(Node &node, const protocol::CarryOps &carry) {
     auto &data = of(node);
-    Op &op = data.ops.at(id);
+    protocol::OpsCarried answer;
+    for (const OpId &id : carry.ops) {
+        Op &op = data.ops.at(id);
+        wire::FinalRanges final;
+        for (std::size_t i = 0; i < op.elements.size(); ++i) {
+            if (op.elements[i].final()) final.push_back({i, 1, static_cast<std::uint32_t>(op.elements[i].took_part.size())});
+            else op.elements[i] = {};
+        }
+        data.carried[op.call] = op.elements;
+        answer.ops.push_back({id.tag, id.seq, collective::joined(final)});
+        end_op(node, id);
+    }
+    cluster_.at_node(node, Duration(0), [this, &node, answer] { cluster_.step(node, answer); });
+}
+
+void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
+    Op &op = of(node).ops.at(id);
     if (op.broken) return;
     if (op.fingerprint != contribution.fingerprint) {
         op.broken = true;
@@ -214,24 +269,64 @@ void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribut
                                          "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce"});
         });
     }
-    if (!op.have.emplace(contribution.origin, contribution.content).second) return;
-    forward(node, id, contribution);
-    if (op.have.size() < data.ring.size()) return;
-    std::uint64_t result = mix(mix(id.epoch.value, id.tag.value), id.seq);
-    for (const auto &[origin, content] : op.have)
+    if (contribution.took_part.empty()) return accept_value(node, id, op, contribution);
+    if (op.elements[contribution.element].final()) return;
+    make_final(node, id, op, contribution.element, contribution.took_part, contribution.content);
+    hand_on(node, id, op, contribution.element);
+    finish_if_final(node, id, op);
+}
+
+void DataPlane::accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution) {
+    Element &element = op.elements[contribution.element];
+    if (!element.have.emplace(contribution.origin, contribution.content).second) return;
+    const auto &ring = of(node).ring;
+    const auto me = std::ranges::find(ring, node.peer->id());
+    if ((me + 1 == ring.end() ? ring.front() : *(me + 1)) != contribution.origin) send_to_successor(node, id, contribution);
+    if (element.have.size() < ring.size()) return;
+    std::uint64_t result = mix(mix(id.epoch.value, id.tag.value), mix(id.seq, contribution.element));
+    std::set<PeerId> took_part;
+    for (const auto &[origin, content] : element.have) {
         result = mix(mix(result, origin.value), content);
-    results_[op.call] = result;
+        took_part.insert(origin);
+    }
+    make_final(node, id, op, contribution.element, took_part, result);
+    finish_if_final(node, id, op);
+}
+
+void DataPlane::make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part,
+                           std::uint64_t result) {
+    op.elements[element].took_part = took_part;
+    op.elements[element].result = result;
+    cluster_.observe([&](Observer &o) { o.on_final(node, id, op.call, element, took_part); });
+}
+
+void DataPlane::finish_if_final(Node &node, const OpId &id, Op &op) {
+    if (results_.contains(op.call) && results_[op.call].first == id) return;
+    if (!std::ranges::all_of(op.elements, &Element::final)) return;
+    std::uint64_t result = op.elements.size();
+    for (const auto &element : op.elements)
+        result = mix(result, element.result);
+    results_[op.call] = {id, result};
     cluster_.observe([&](Observer &o) { o.on_result(node, id, result); });
     const bool slow = cluster_.rng().per_mille(finish_slow_per_mille);
     cluster_.at_node(node, slow ? Duration(std::chrono::milliseconds(700)) : cluster_.delay(),
                      [this, &node, id] { cluster_.step(node, protocol::OpFinished{id}); });
 }
 
-void DataPlane::forward(Node &node, const OpId &id, const Contribution &contribution) {
+/// A final element goes to the successor if that one lacks it.
+void DataPlane::hand_on(Node &node, const OpId &id, const Op &op, std::size_t element) {
+    const auto &ring = of(node).ring;
+    const auto next = static_cast<std::size_t>(std::ranges::find(ring, node.peer->id()) - ring.begin() + 1) % ring.size();
+    const Element &what = op.elements[element];
+    if (!what.lacking.at(next)) return;
+    send_to_successor(node, id, {node.peer->id(), op.fingerprint, what.result, element, what.took_part});
+}
+
+void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution &contribution) {
     const auto &ring = of(node).ring;
     const auto me = std::ranges::find(ring, node.peer->id());
     const PeerId next = me + 1 == ring.end() ? ring.front() : *(me + 1);
-    if (next == contribution.origin || !up(node, next)) return;
+    if (!up(node, next)) return;
     Node &receiver = *cluster_.owner(next);
     const PeerId sender = node.peer->id();
     Contribution sent = contribution;
@@ -255,7 +350,7 @@ void DataPlane::forward(Node &node, const OpId &id, const Contribution &contribu
 
 std::uint64_t DataPlane::result(CallId call) const {
     const auto found = results_.find(call);
-    return found == results_.end() ? 0 : found->second;
+    return found == results_.end() ? 0 : found->second.second;
 }
 
 // -------------------------------------------------------------------------------------------------------- probes and transfer --

@@ -2,7 +2,8 @@
 //
 // An operation finishes at a member when the contribution of every member of its ring has come to it hop by hop along the ring,
 // over links that were up, through members that had started the operation too. Its result is a hash over all contributions, so
-// that two members' results can be compared bit by bit.
+// that two members' results can be compared bit by bit. One that is to be repaired has several elements, each with a finality of its own;
+// what is final when members are lost stays and goes on along the next ring.
 #pragma once
 
 #include <map>
@@ -36,13 +37,17 @@ public:
     void start_op(Node &node, const protocol::StartOp &start);
     void end_op(Node &node, const OpId &op);
     void examine(Node &node, const protocol::Examine &look);
+    void carry_ops(Node &node, const protocol::CarryOps &carry);
     void start_probe(Node &node, const wire::Probe &probe);
     void offer(Node &node);  ///< a sync call begins: what the node holds can be pulled from now on
     void start_pull(Node &node, const wire::SyncPlan &plan);
     void end_sync(Node &node, const protocol::EndSync &end);
 
     // What only the simulation knows.
-    void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content) { announced_[call] = {fingerprint, content}; }
+    void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, wire::Fault fault) {
+        announced_[call] = {mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
+    }
+    static constexpr std::size_t kElements = 6;  ///< of an operation that is to be repaired; others have one
     void on_crash(Node &node, bool silent);
     /// The result of the operation behind a call, once finished; 0 before.
     std::uint64_t result(CallId call) const;
@@ -59,16 +64,31 @@ private:
         Secret token{};
         std::size_t other = 0;  ///< node index
     };
+    /// A member's value of an element, or (`took_part` is not empty) the element's result.
     struct Contribution {
         PeerId origin;
         std::uint64_t fingerprint = 0;
         std::uint64_t content = 0;
+        std::size_t element = 0;
+        std::set<PeerId> took_part = {};
+    };
+    struct Announced {
+        std::uint64_t fingerprint = 0;
+        std::uint64_t content = 0;
+        wire::Fault fault{};
+    };
+    struct Element {
+        std::map<PeerId, std::uint64_t> have;
+        std::set<PeerId> took_part;  ///< once it is final
+        std::uint64_t result = 0;
+        std::vector<bool> lacking;   ///< in a repair: who is still to be given it, by rank
+        bool final() const { return !took_part.empty(); }
     };
     struct Op {
         CallId call;
         std::uint64_t fingerprint = 0;
         bool broken = false;
-        std::map<PeerId, std::uint64_t> have;
+        std::vector<Element> elements;
     };
     struct Transfer {
         bool offering = false;
@@ -82,6 +102,8 @@ private:
         std::map<PeerId, Side> links;
         ViewNumber epoch;
         std::vector<PeerId> ring;
+        std::map<Tag, wire::RepairedOp> repaired;
+        std::map<CallId, std::vector<Element>> carried;  ///< what is final
         std::map<OpId, Op> ops;
         std::set<OpId> ended;
         std::map<OpId, std::vector<Contribution>> early;  ///< of operations not started here yet
@@ -95,7 +117,12 @@ private:
     void dialled(Node &node, PeerId other, std::uint32_t attempt);
     void try_match(Node &acceptor, PeerId dialler);
     void accept(Node &node, const OpId &id, const Contribution &contribution);
-    void forward(Node &node, const OpId &id, const Contribution &contribution);
+    void accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution);
+    void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part, std::uint64_t result);
+    void plan_repair(Node &node, const OpId &id, Op &op);
+    void finish_if_final(Node &node, const OpId &id, Op &op);
+    void hand_on(Node &node, const OpId &id, const Op &op, std::size_t element);
+    void send_to_successor(Node &node, const OpId &id, const Contribution &contribution);
     void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience);
     void pulled(Node &node, std::uint64_t sync);
     void pull_failed(Node &node, std::uint64_t sync, const std::string &why);
@@ -103,8 +130,8 @@ private:
     Cluster &cluster_;
     std::deque<NodeData> data_;  // stable addresses
     std::map<std::pair<std::size_t, std::size_t>, bool> unreachable_;
-    std::map<CallId, std::pair<std::uint64_t, std::uint64_t>> announced_;
-    std::map<CallId, std::uint64_t> results_;
+    std::map<CallId, Announced> announced_;
+    std::map<CallId, std::pair<OpId, std::uint64_t>> results_;
 };
 
 }  // namespace pccl::sim

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "protocol/master.h"
@@ -40,6 +41,8 @@ public:
     virtual void on_master_closes(const Node &, PeerId, const std::string &) {}  ///< a connection ends, from either side
     virtual void on_master_note(LogLevel, const std::string &) {}
     virtual void on_result(const Node &, const OpId &, std::uint64_t) {}  ///< the data plane holds a whole result
+    /// An element of a call's result is final at a node, made so by these members.
+    virtual void on_final(const Node &, const OpId &, CallId, std::size_t, const std::set<PeerId> &) {}
     virtual void on_world_event(const std::string &) {}                   ///< crashes and the like
 };
 

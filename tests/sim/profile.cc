@@ -108,6 +108,19 @@ const std::vector<Profile> &profiles() {
                     p.groups_max = 2;
                     p.free_tensors = false;
                 }),
+        profile("repair", "reduces that go on when members are lost, again and again, and some that do not",
+                [](Profile &p) {
+                    p.repairs = true;
+                    p.nodes_max = 6;
+                    p.joins_max = 4;
+                    p.crashes = 5;
+                    p.breaks = 3;
+                    p.aborts = 1;
+                    p.slow_members = 1;
+                    p.master_crashes = 2;
+                    p.targeted = 5;
+                    p.spike_per_mille = 50;
+                }),
         profile("everything", "all of it at once",
                 [](Profile &p) {
                     p.nodes_max = 7;

@@ -35,6 +35,7 @@ struct Profile {
     bool free_tensors = true;  ///< the shared state has tensors that may differ
     bool optimizes = true;
     bool continuous = false;      ///< nothing happens that may make a call fail
+    bool repairs = false;         ///< most reduces are to be repaired; else some
     bool expects_misuse = false;  ///< callers break the rules: they are told so
 };
 

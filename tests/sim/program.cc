@@ -7,6 +7,7 @@ Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
     rules.asks = rng.per_mille(600);
     rules.retries = rng.per_mille(500);
     rules.concurrent = rng.per_mille(600);
+    rules.repairs_per_mille = static_cast<unsigned>(profile.repairs ? rng.between(500, 1000) : rng.below(3) * 333);
     if (profile.optimizes && rng.per_mille(400)) {
         // The steps of different groups have nothing to do with each other; the iterations have.
         rules.optimize = groups > 1 || rng.per_mille(500) ? Rules::Optimize::every_iteration : Rules::Optimize::some_steps;
@@ -27,6 +28,7 @@ struct Program::Call {
     Tag tag;
     std::uint64_t fingerprint;
     wire::Strategy strategy;
+    wire::Fault fault;
     protocol::Complete answer{};
 
     bool await_ready() noexcept { return false; }
@@ -37,7 +39,7 @@ struct Program::Call {
                 answer = done;
                 caller.resume();
             },
-            tag, fingerprint, strategy);
+            tag, fingerprint, strategy, fault);
     }
     protocol::Complete await_resume() { return std::move(answer); }
 };
@@ -55,8 +57,8 @@ struct Program::Sleep {
 Program::Program(Cluster &cluster, Node &node, const Rules &rules, std::uint64_t seed)
     : cluster_(cluster), node_(node), rules_(rules), rng_(seed) {}
 
-Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy) {
-    return Call{*this, kind, tag, fingerprint, strategy, {}};
+Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy, wire::Fault fault) {
+    return Call{*this, kind, tag, fingerprint, strategy, fault, {}};
 }
 
 Program::Sleep Program::think() { return sleep(rng_.between(Duration(0), rules_.think_max) * slowness_); }
@@ -164,7 +166,10 @@ Task Program::reduce_some(std::vector<Tag> tags) {
     for (const Tag tag : tags) {
         while (!gone() && !aborted_) {
             const bool differs = rng_.per_mille(rules_.mismatch_per_mille);
-            const auto answer = co_await call(CallKind::reduce, tag, differs ? rng_.next() : mix(step_, tag.value));
+            const bool otherwise = rng_.per_mille(rules_.mismatch_per_mille);  // wants the other way of dealing with a loss
+            const bool repair = otherwise != (mix(rules_.salt + step_, tag.value) % 1000 < rules_.repairs_per_mille);
+            const auto answer = co_await call(CallKind::reduce, tag, differs ? rng_.next() : mix(step_, tag.value), {},
+                                              repair ? wire::Fault::repair : wire::Fault::retry);
             if (answer.code == pcclSuccess) {
                 ++reduced_;
                 sum_ ^= mix(tag.value, cluster_.data().result(answer.call));

@@ -16,6 +16,7 @@ struct Rules {
     bool asks = true;        ///< are_peers_pending before update_topology, else update_topology in every iteration
     bool retries = true;     ///< a lost reduce is called again in place, else the iteration is given up
     bool concurrent = true;  ///< the reduces of an iteration are launched side by side, in each member's own order
+    unsigned repairs_per_mille = 0;  ///< tags whose reduces are repaired
     enum class Optimize { never, every_iteration, some_steps } optimize = Optimize::never;
     std::size_t tensors = 3;
     std::size_t free_tensors = 0;
@@ -51,7 +52,7 @@ private:
     Task reduce_all(const std::vector<Tag> &tags);
     Task reduce_some(std::vector<Tag> tags);
     Call call(CallKind kind, Tag tag = {}, std::uint64_t fingerprint = 0,
-              wire::Strategy strategy = wire::Strategy::enforce_popular);
+              wire::Strategy strategy = wire::Strategy::enforce_popular, wire::Fault fault = wire::Fault::retry);
     Sleep think();
     Sleep sleep(Duration time);
     bool gone() const { return node_.peer->view() == ViewNumber{}; }

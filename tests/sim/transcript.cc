@@ -24,13 +24,28 @@ std::string text(const wire::TensorOffer &t) {
     return t.name + (t.allow_content_inequality ? "~" : "=") + text(content);
 }
 
+std::string text(const wire::FinalRange &r) {
+    return text(r.begin) + "-" + text(r.begin + r.count - 1) + "/" + text(std::uint64_t{r.members});
+}
+std::string text(const wire::CarriedOp &o);
+std::string text(const wire::Holding &h);
+std::string text(const wire::RepairedOp &o);
+
 template <class T> std::string text(const std::vector<T> &items) {
     std::string out = "[";
     for (const auto &item : items)
         out += (out.size() > 1 ? " " : "") + text(item);
     return out + "]";
 }
+std::string text(const wire::CarriedOp &o) { return text(o.tag.value) + "#" + text(std::uint64_t{o.seq}) + text(o.final); }
+std::string text(const wire::Holding &h) { return text(h.member) + text(h.final); }
+std::string text(const wire::RepairedOp &o) { return text(o.tag.value) + "#" + text(std::uint64_t{o.seq}) + text(o.holdings); }
 std::string text(const wire::PullTensor &t) { return "t" + text(std::uint64_t{t.index}) + " of " + text(t.sources); }
+
+/// What is usually empty is told where it is not.
+template <class T> std::string unless_empty(const char *name, const std::vector<T> &items) {
+    return items.empty() ? "" : std::string(" ") + name + "=" + text(items);
+}
 
 const char *text(pcclResult_t code) {
     switch (code) {
@@ -63,7 +78,7 @@ struct Describe {
     }
     std::string operator()(const wire::Done &m) { return " " + text(m.ops); }
     std::string operator()(const wire::OpFault &m) { return " " + text(m.op) + " " + text(m.code) + because(m.why); }
-    std::string operator()(const wire::Frozen &m) { return " freeze=" + text(m.freeze) + " opened=" + text(m.opened); }
+    std::string operator()(const wire::Frozen &m) { return " freeze=" + text(m.freeze) + " opened=" + text(m.opened) + unless_empty("carried", m.carried); }
     std::string operator()(const wire::OfferState &m) {
         static constexpr const char *kStrategies[] = {"popular", "receive-only", "send-only"};
         return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision) + " " +
@@ -106,7 +121,7 @@ struct Describe {
     std::string operator()(const wire::View &m) {
         return " " + text(m.number.value) + " epoch=" + text(m.epoch.value) + " ring=" + text(m.ring) +
                " groups=" + text(m.groups) + " mesh=" + text(m.full_mesh) + " generation=" + text(m.generation) +
-               " begun=" + text(m.begun) + because(m.why);
+               " begun=" + text(m.begun) + unless_empty("repaired", m.repaired) + because(m.why);
     }
     std::string operator()(const wire::PendingAnswer &m) {
         return " " + text(m.generation) + "/" + text(m.k) + " " + text(m.pending);
@@ -165,6 +180,7 @@ void Transcript::on_effect(const Node &node, const protocol::PeerEffect &effect)
     if (const auto *e = std::get_if<protocol::StartEpoch>(&effect))
         line("    " + node.name + " starts epoch " + text(e->epoch.value) + " as rank " + text(std::uint64_t{e->rank}) + " of " +
              text(e->ring));
+    if (const auto *e = std::get_if<protocol::CarryOps>(&effect)) line("    " + node.name + " keeps " + text(e->ops));
     if (const auto *e = std::get_if<protocol::StartOp>(&effect)) line("    " + node.name + " starts " + text(e->op));
     if (const auto *e = std::get_if<protocol::EndOp>(&effect))
         line("    " + node.name + " ends " + text(e->op) + (e->committed ? ", committed" : ", not committed"));

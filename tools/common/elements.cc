@@ -110,6 +110,12 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name) {
     return std::nullopt;
 }
 
+std::optional<pcclFault_t> fault_named(std::string_view name) {
+    if (name == "retry") return pcclFaultRetry;
+    if (name == "repair") return pcclFaultRepair;
+    return std::nullopt;
+}
+
 std::string name_of(const Packing &packing) {
     const pcclQuantizationOptions_t how = packing.quantization;
     if (packing.none()) return "none";

@@ -28,6 +28,7 @@ Iteration Measurement::iterate() {
     how.quantization_block = what_.packing.block;
     how.quantization_scale = what_.packing.scale;
     how.error_feedback = options_.error_feedback;
+    how.fault = options_.fault;
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {

@@ -43,6 +43,7 @@ struct Texts {
     std::string op = "sum";
     std::string quantization = "none";
     std::string algorithm = "auto";
+    std::string fault = "retry";
     int check = 1;
 };
 
@@ -111,6 +112,16 @@ bool interpret(const Texts &texts, Options &options) {
         return false;
     }
     options.algorithm = *algorithm;
+    const auto fault = tools::fault_named(texts.fault);
+    if (!fault) {
+        std::cerr << "pccl-perf: unknown --fault '" << texts.fault << "'; retry or repair\n";
+        return false;
+    }
+    options.fault = *fault;
+    if (*fault == pcclFaultRepair && std::ranges::any_of(options.ops, [](pcclRedOp_t op) { return op != pcclAvg; })) {
+        std::cerr << "pccl-perf: only averages can be repaired (--fault repair); choose -o avg\n";
+        return false;
+    }
     options.check = texts.check != 0;
     return keep_only_floats(options);
 }
@@ -184,6 +195,7 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:i4:64 ...")->capture_default_str();
     app.add_flag("--error-feedback", options.error_feedback, "what quantization takes is added to the next iteration (sum and avg)");
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
+    app.add_option("--fault", texts.fault, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");
     app.add_option("--concurrent", options.concurrent,

@@ -29,6 +29,7 @@ struct Options {
     std::uint32_t lanes = 0;
     std::string congestion;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
+    pcclFault_t fault = pcclFaultRetry;
     int concurrent = 1;
     bool check = true;
     bool in_place = false;

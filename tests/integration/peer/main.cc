@@ -93,6 +93,7 @@ int serve() {
     add_reduce_calls(table);
     add_state_calls(table);
     add_loop_calls(table);
+    add_repair_calls(table);
     Session session;
     session.emit = write_line;
     std::map<int, Worker> workers;

@@ -296,6 +296,7 @@ pcclReduceOptions_t options_of(const Json &request) {
     options.quantization_scale = packing_of(request).scale;
     options.error_feedback = request.value("error_feedback", false);
     options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
+    options.fault = tools::fault_named(request.value("fault", "retry")).value();
     return options;
 }
 

@@ -61,7 +61,7 @@ public:
     std::atomic<bool> stop{false};  ///< asks a loop to end
 };
 
-/// "algorithm": auto, ring, direct or one-hop; and what "quant" says beyond the descriptor.
+/// "algorithm": auto, ring, direct or one-hop; "fault": retry or repair; and what "quant" says beyond the descriptor.
 pcclReduceOptions_t options_of(const Json &request);
 
 /// Answers hold at least "code" and "error".
@@ -73,5 +73,6 @@ void add_comm_calls(CallTable &);
 void add_reduce_calls(CallTable &);
 void add_state_calls(CallTable &);
 void add_loop_calls(CallTable &);
+void add_repair_calls(CallTable &);
 
 }  // namespace pccl::itest

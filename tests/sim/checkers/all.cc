@@ -10,6 +10,7 @@ std::vector<std::unique_ptr<Checker>> all_checkers(Verdict &verdict, bool legal_
     all.push_back(check_identity(verdict));
     all.push_back(check_answers(verdict));
     all.push_back(check_state(verdict));
+    all.push_back(check_repairs(verdict));
     if (legal_callers) all.push_back(check_legality(verdict));
     return all;
 }

@@ -25,6 +25,15 @@ public:
             require(member.calls.emplace(start->call, start->op).second, node.name + " starts two operations for one call");
             require(member.open.emplace(start->op, start->call).second, node.name + " starts an operation twice");
         }
+        if (const auto *carry = std::get_if<protocol::CarryOps>(&effect)) {
+            for (const OpId &op : carry->ops) {
+                const auto open = member.open.find(op);
+                if (open == member.open.end()) return violated(node.name + " carries an operation that is not open");
+                member.ended[op] = true;
+                member.calls.erase(open->second);
+                member.open.erase(open);
+            }
+        }
         if (const auto *end = std::get_if<protocol::EndOp>(&effect)) {
             const auto open = member.open.find(end->op);
             if (open == member.open.end()) return violated(node.name + " ends an operation that is not open");

@@ -45,6 +45,8 @@ std::unique_ptr<Checker> check_answers(Verdict &verdict);
 std::unique_ptr<Checker> check_continuity(Verdict &verdict);
 /// After a synchronization all members hold the same content at the same revision.
 std::unique_ptr<Checker> check_state(Verdict &verdict);
+/// An element becomes final once at a member, of the values of all members of the ring there is then, and no ring grows under a repair.
+std::unique_ptr<Checker> check_repairs(Verdict &verdict);
 /// Callers that keep the rules are never told that they broke them.
 std::unique_ptr<Checker> check_legality(Verdict &verdict);
 

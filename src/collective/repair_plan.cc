@@ -1,0 +1,86 @@
+#include "collective/repair_plan.h"
+
+#include <algorithm>
+
+namespace pccl::collective {
+
+namespace {
+
+/// Walks one rank's ranges in step with the others'.
+class Cursor {
+public:
+    explicit Cursor(const wire::FinalRanges &ranges) : ranges_(&ranges) {}
+
+    /// The range that holds `element`; null if none does. `until`: lowered to where that changes. Elements only grow.
+    const wire::FinalRange *at(std::uint64_t element, std::uint64_t &until) {
+        while (next_ < ranges_->size() && (*ranges_)[next_].begin + (*ranges_)[next_].count <= element) ++next_;
+        if (next_ == ranges_->size()) return nullptr;
+        const auto &range = (*ranges_)[next_];
+        until = std::min(until, element < range.begin ? range.begin : range.begin + range.count);
+        return element < range.begin ? nullptr : &range;
+    }
+
+private:
+    const wire::FinalRanges *ranges_;
+    std::size_t next_ = 0;
+};
+
+}  // namespace
+
+RepairPlan plan_repair(std::size_t count, const std::vector<wire::FinalRanges> &held, std::size_t max_chunk_elements) {
+    std::vector<Cursor> cursors(held.begin(), held.end());
+    const std::size_t most = std::max<std::size_t>(max_chunk_elements, 1);
+    RepairPlan plan;
+    for (std::size_t begin = 0; begin < count;) {
+        std::uint64_t end = count;
+        Lacking piece;
+        piece.held.resize(held.size());
+        std::size_t holders = 0;
+        for (std::size_t rank = 0; rank < held.size(); ++rank) {
+            const auto *range = cursors[rank].at(begin, end);
+            if (!range) continue;
+            piece.held[rank] = true;
+            if (holders++ == 0) piece.members = range->members;
+        }
+        if (holders == 0) {
+            if (!plan.open.empty() && plan.open.back().begin + plan.open.back().count == begin) plan.open.back().count += end - begin;
+            else plan.open.push_back({begin, end - begin});
+        }
+        for (std::size_t at = begin; holders > 0 && holders < held.size() && at < end; at += piece.span.count) {
+            piece.span = {at, std::min<std::size_t>(most, end - at)};
+            plan.lacking.push_back(piece);
+        }
+        begin = end;
+    }
+    return plan;
+}
+
+wire::FinalRanges joined(wire::FinalRanges ranges) {
+    std::ranges::stable_sort(ranges, {}, &wire::FinalRange::begin);
+    wire::FinalRanges out;
+    for (auto range : ranges) {
+        if (!out.empty()) {
+            auto &last = out.back();
+            const std::uint64_t end = last.begin + last.count, new_end = range.begin + range.count;
+            if (new_end <= end) continue;
+            if (range.begin <= end && range.members == last.members) {
+                last.count = new_end - last.begin;
+                continue;
+            }
+            range = {std::max(range.begin, end), new_end - std::max(range.begin, end), range.members};
+        }
+        if (range.count > 0) out.push_back(range);
+    }
+    return out;
+}
+
+Participation participation(const wire::FinalRanges &ranges) {
+    Participation found;
+    for (const auto &range : ranges) {
+        if (found.elements == 0 || range.members < found.fewest) found = {range.members, 0};
+        if (range.members == found.fewest) found.elements += range.count;
+    }
+    return found;
+}
+
+}  // namespace pccl::collective

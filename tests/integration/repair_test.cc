@@ -1,0 +1,166 @@
+// Averages go on when members die in the middle: every element is a true average of those who took part in it, and all survivors hold
+// the same bits.
+#include "harness/world.h"
+
+#include <bit>
+
+namespace pccl::itest {
+namespace {
+
+constexpr std::size_t kCount = 4 << 20;
+
+/// What the survivors say of one average.
+struct Result {
+    std::map<unsigned, std::uint64_t> participants;  ///< elements by who took part, a bit for each slot
+    std::vector<Json> answers;
+};
+
+/// All hold the same, nothing is wrong, and in every element those who are left took part.
+Result expect_repaired(const std::vector<Json> &answers, std::size_t count, unsigned survivors) {
+    Result result{{}, answers};
+    EXPECT_TRUE(all_same(answers, "hash"));
+    for (const Json &answer : answers) {
+        EXPECT_EQ(answer.value("wrong", 1), 0) << answer.dump();
+        EXPECT_EQ(answer.at("participants"), answers[0].at("participants"));
+        EXPECT_EQ(answer.at("peers"), std::popcount(survivors));
+    }
+    std::uint64_t elements = 0;
+    unsigned fewest = 0;
+    for (const auto &[mask, number] : answers[0].at("participants").items()) {
+        const auto who = static_cast<unsigned>(std::stoul(mask));
+        EXPECT_EQ(who & survivors, survivors) << "a survivor is left out";
+        result.participants[who] = number.get<std::uint64_t>();
+        elements += result.participants[who];
+        if (fewest == 0 || std::popcount(who) < std::popcount(fewest)) fewest = who;
+    }
+    EXPECT_EQ(elements, count);
+    for (const Json &answer : answers) {
+        EXPECT_EQ(answer.at("fewest"), std::popcount(fewest));
+        EXPECT_EQ(answer.at("fewest_elements"), result.participants[fewest]);
+    }
+    return result;
+}
+
+Json average(std::size_t slot, Json request = Json::object()) {
+    request["slot"] = slot;
+    if (!request.contains("count")) request["count"] = kCount;
+    if (!request.contains("fault")) request["fault"] = "repair";
+    return request;
+}
+
+/// Four members, whose ranks are their slots; those named die when that part of the buffer becomes final there. The answers of the others.
+std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &deaths, const Json &request) {
+    World world;
+    for (int i = 0; i < 4; ++i) world.join(1);
+    std::vector<int> calls;
+    for (std::size_t i = 0; i < 4; ++i) {
+        Json one = average(i, request);
+        if (deaths.contains(i)) one["die_at"] = deaths.at(i);
+        calls.push_back(world[i].start("average", one));
+    }
+    std::vector<Json> answers;
+    for (std::size_t i = 0; i < 4; ++i) {
+        if (!deaths.contains(i)) answers.push_back(world[i].finish(calls[i]));
+    }
+    return answers;
+}
+
+class Repair : public testing::TestWithParam<Json> {};
+
+TEST_P(Repair, AMemberThatDiesInTheMiddleCostsWhatWasNotFinal) {
+    const auto answers = average_with_deaths({{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
+    const auto result = expect_repaired(answers, kCount, 0b1011);
+    EXPECT_GT(result.participants.at(0b1111), 0U) << "what was final stays";
+    for (const Json &answer : answers) {
+        EXPECT_GE(answer.at("repairs"), 1);
+        EXPECT_LT(answer.at("repair_tx"), answer.at("tx"));
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
+                         testing::Values(Json{{"type", "float"}}, Json{{"type", "float"}, {"in_place", true}},
+                                         Json{{"type", "bfloat16"}}, Json{{"type", "bfloat16"}, {"in_place", true}},
+                                         Json{{"type", "int32"}, {"in_place", true}}, Json{{"type", "double"}, {"async", true}},
+                                         Json{{"type", "float"}, {"in_place", true}, {"async", true}}),
+                         [](const auto &kind) {
+                             return kind.param.at("type").template get<std::string>() + (kind.param.contains("in_place") ? "InPlace" : "") +
+                                    (kind.param.contains("async") ? "Async" : "");
+                         });
+
+TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
+    // Both in the first block, of which the one who dies first sees the earlier part.
+    const auto answers = average_with_deaths({{2, 0.3 / 4}, {0, 0.8 / 4}}, {{"in_place", true}});
+    const auto result = expect_repaired(answers, kCount, 0b1010);
+    EXPECT_GT(result.participants.at(0b1111), 0u);
+    EXPECT_GT(result.participants.at(0b1010), 0u);
+}
+
+TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
+    const auto answers = average_with_deaths({{0, 0.2 / 4}, {1, 0.5 / 4}, {3, 0.8 / 4}}, {{"in_place", true}});
+    const auto result = expect_repaired(answers, kCount, 0b0100);
+    EXPECT_GT(result.participants.at(0b1111), 0u);
+    EXPECT_GT(result.participants.at(0b0100), 0u);
+    EXPECT_EQ(answers[0].at("fewest"), 1);
+}
+
+TEST(Repairs, OtherAlgorithmsBeginAnew) {
+    for (const char *algorithm : {"direct", "one-hop"}) {
+        for (const bool in_place : {false, true}) {
+            World world;
+            world.join(4);
+            std::vector<int> calls;
+            const Json request = {{"algorithm", algorithm}, {"count", 100000}, {"in_place", in_place}};
+            for (std::size_t i = 0; i < 3; ++i) calls.push_back(world[i].start("average", average(i, request)));
+            world[3].kill();  // which has not called
+            std::vector<Json> answers;
+            for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+            expect_repaired(answers, 100000, 0b0111);
+            EXPECT_EQ(answers[0].at("algorithm"), algorithm);
+        }
+    }
+}
+
+TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
+    World world;
+    world.join(4);
+    std::vector<int> calls;
+    for (std::size_t i = 0; i < 2; ++i) calls.push_back(world[i].start("average", average(i)));
+    world[3].kill();
+    world.erase(3);
+    while (world[2].call("attributes").at("group_world") != 3)
+        world[2].call("pending");  // a call that has returned saw the size of its moment
+    calls.push_back(world[2].start("average", average(2)));
+    std::vector<Json> answers;
+    for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+    expect_repaired(answers, kCount, 0b0111);
+    // And the next call with the tag is everybody's next.
+    answers.clear();
+    for (std::size_t i = 0; i < 3; ++i) calls[i] = world[i].start("average", average(i));
+    for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+    expect_repaired(answers, kCount, 0b0111);
+    EXPECT_EQ(answers[0].at("repairs"), 0);
+}
+
+TEST(Repairs, CallersThatDisagreeAboutItAreTold) {
+    World world;
+    world.join(2);
+    const int repairs = world[0].start("average", average(0)), retries = world[1].start("average", average(1, {{"fault", "retry"}}));
+    for (const Json &answer : {world[0].finish(repairs), world[1].finish(retries)}) {
+        EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
+        EXPECT_NE(answer.at("error").get<std::string>().find("repair after a loss"), std::string::npos) << answer.dump();
+    }
+}
+
+TEST(Repairs, AnAbortEndsItEverywhere) {
+    World world;
+    world.join(3);  // the third never calls
+    for (std::size_t i = 0; i < 2; ++i) {
+        const Json request = {{"count", kCount}, {"op", "avg"}, {"fault", "repair"}, {"rank", i}, {"handle", "h"}};
+        ASSERT_TRUE(has_code(world[i].call("launch", request), pcclSuccess));
+    }
+    world[0].call("abort");
+    for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(has_code(world[i].call("await", {{"handle", "h"}}), pcclRankConnectionLost));
+}
+
+}  // namespace
+}  // namespace pccl::itest

@@ -1,0 +1,243 @@
+// Calls that go on when members are lost: which do, and how a peer takes them from one epoch to the next.
+#include "protocol/carry.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "protocol/peer.h"
+
+namespace pccl::protocol {
+namespace {
+
+using namespace std::chrono_literals;
+using Carried = std::map<PeerId, std::vector<wire::CarriedOp>>;
+using Begun = std::map<Tag, std::uint32_t>;
+
+const wire::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
+
+TEST(EndCalls, ACallThatAllWhoBegunItWantRepairedGoesOn) {
+    const Ended ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
+    EXPECT_TRUE(ended.begun.empty());
+    ASSERT_EQ(ended.repaired.size(), 1u);
+    EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 2, {{PeerId{1}, kSome}}}));
+}
+
+TEST(EndCalls, OneWhoGaveItUpOrWantsItOtherwiseEndsItForAll) {
+    const Ended ended = end_calls(Begun{{Tag{5}, 3}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
+    EXPECT_TRUE(ended.repaired.empty());
+    ASSERT_EQ(ended.begun.size(), 1u);
+    EXPECT_EQ(ended.begun[0].next_seq, 3u);
+}
+
+TEST(EndCalls, OnlyTheLastCallWithATagCanGoOn) {
+    // Peer 2 gave up number 2 and has begun number 3.
+    const Ended ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 3, {}}}}});
+    ASSERT_EQ(ended.repaired.size(), 1u);
+    EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 3, {}}));
+    const Ended earlier = end_calls(Begun{{Tag{5}, 2}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
+    EXPECT_EQ(earlier.repaired.size(), 1u) << "who has not begun it meets it later";
+}
+
+TEST(EndCalls, TagsHaveNothingToDoWithEachOther) {
+    const Ended ended = end_calls(Begun{{Tag{6}, 1}}, Carried{{PeerId{1}, {{Tag{5}, 0, kSome}, {Tag{7}, 0, {}}}}});
+    ASSERT_EQ(ended.begun.size(), 1u);
+    EXPECT_EQ(ended.begun[0].tag, Tag{6});
+    EXPECT_EQ(ended.repaired.size(), 2u);
+}
+
+TEST(CarriedOps, ListsThatCannotBeAreRecognized) {
+    EXPECT_TRUE(well_formed({{Tag{5}, 0, kSome}, {Tag{6}, 0, kSome}}));
+    EXPECT_FALSE(well_formed({{Tag{5}, 0, kSome}, {Tag{5}, 1, kSome}})) << "a tag twice";
+    EXPECT_FALSE(well_formed({{Tag{5}, 0, {{0, 10, 3}, {5, 10, 3}}}})) << "ranges that overlap";
+    EXPECT_FALSE(well_formed({{Tag{5}, UINT32_MAX, {}}}));
+    wire::FinalRanges many;
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 3});
+    EXPECT_TRUE(well_formed({{Tag{5}, 0, many}}));
+    EXPECT_FALSE(well_formed({{Tag{5}, 0, many}, {Tag{6}, 0, kSome}})) << "too many in all";
+}
+
+/// Peer 1 of two or more, joined.
+class CarryingPeer : public testing::Test {
+protected:
+    CarryingPeer() : peer_(PeerOptions{}) {
+        step(Connect{CallId{next_call_++}});
+        step(MasterUp{});
+        wire::Welcome welcome;
+        welcome.you = PeerId{1};
+        hear(welcome);
+        view(1);
+        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
+    }
+    void step(const PeerInput &input) {
+        PeerEffects effects;
+        peer_.step(now_, input, effects);
+        for (auto &effect : effects) all_.push_back(std::move(effect));
+    }
+    void hear(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
+    void view(std::uint64_t number, std::vector<wire::RepairedOp> repaired = {}, std::vector<wire::TagCount> begun = {},
+              std::vector<PeerId> ring = {PeerId{1}, PeerId{2}}) {
+        wire::View v;
+        v.number = v.epoch = ViewNumber{number};
+        v.ring = std::move(ring);
+        v.groups = {{GroupId{0}, static_cast<std::uint32_t>(v.ring.size())}};
+        v.generation = 1;
+        v.begun = std::move(begun);
+        v.repaired = std::move(repaired);
+        v.why = "because";
+        hear(v);
+    }
+    CallId reduce(std::uint64_t tag, wire::Fault fault = wire::Fault::repair) {
+        const CallId call{next_call_++};
+        step(Reduce{call, Tag{tag}, fault});
+        return call;
+    }
+    template <class E>
+    std::vector<E> effects() {
+        std::vector<E> found;
+        for (const auto &effect : all_) {
+            if (const auto *e = std::get_if<E>(&effect)) found.push_back(*e);
+        }
+        return found;
+    }
+    std::vector<wire::Frozen> frozen() {
+        std::vector<wire::Frozen> found;
+        for (const auto &tell : effects<Tell>()) {
+            if (const auto *m = std::get_if<wire::Frozen>(&tell.message)) found.push_back(*m);
+        }
+        return found;
+    }
+    std::optional<pcclResult_t> outcome(CallId call) {
+        std::optional<pcclResult_t> code;
+        for (const auto &done : effects<Complete>()) {
+            if (done.call == call) code = done.code;
+        }
+        return code;
+    }
+    static OpId op(std::uint64_t epoch, std::uint64_t tag, std::uint32_t seq) { return {ViewNumber{epoch}, Tag{tag}, seq}; }
+    std::vector<OpId> started() {
+        std::vector<OpId> ops;
+        for (const auto &start : effects<StartOp>()) ops.push_back(start.op);
+        return ops;
+    }
+
+    Peer peer_;
+    Time now_{1s};
+    PeerEffects all_;
+    std::uint64_t next_call_ = 1;
+};
+
+TEST_F(CarryingPeer, GoesOnWithItsCallInTheNextEpochAndSucceedsThere) {
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    ASSERT_EQ(effects<CarryOps>().size(), 1u);
+    EXPECT_EQ(effects<CarryOps>()[0].ops, std::vector{op(1, 5, 0)});
+    EXPECT_TRUE(effects<EndOp>().empty());
+    EXPECT_TRUE(frozen().empty()) << "what is final is not known yet";
+    step(OpsCarried{{{Tag{5}, 0, kSome}}});
+    ASSERT_EQ(frozen().size(), 1u);
+    EXPECT_TRUE(frozen()[0].opened.empty());
+    ASSERT_EQ(frozen()[0].carried.size(), 1u);
+    EXPECT_EQ(frozen()[0].carried[0].final, kSome);
+    step(OpFinished{op(1, 5, 0)});
+    view(2, {{Tag{5}, 0, {{PeerId{1}, kSome}}}});
+    EXPECT_FALSE(outcome(call));
+    EXPECT_EQ(started(), (std::vector{op(1, 5, 0), op(2, 5, 0)}));
+    EXPECT_EQ(effects<StartEpoch>().back().repaired.size(), 1u);
+    step(OpFinished{op(2, 5, 0)});
+    hear(wire::Commit{{op(2, 5, 0)}});
+    EXPECT_EQ(outcome(call), pcclSuccess);
+    EXPECT_FALSE(outcome(reduce(5)));
+    EXPECT_EQ(started().back(), op(2, 5, 1));
+}
+
+TEST_F(CarryingPeer, FailsACallThatTheViewDoesNotNameAndOwesNothing) {
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    step(OpsCarried{{{Tag{5}, 0, kSome}}});
+    view(2, {}, {{Tag{5}, 1}});
+    EXPECT_EQ(outcome(call), pcclRankConnectionLost);
+    EXPECT_FALSE(outcome(reduce(5)));
+}
+
+TEST_F(CarryingPeer, MeetsACallOfOthersThatItHasNotMadeYet) {
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 0, {}}});
+    const CallId call = reduce(5);
+    EXPECT_FALSE(outcome(call));
+    EXPECT_EQ(started().back(), op(2, 5, 0));
+}
+
+TEST_F(CarryingPeer, FailsTheCallsBeforeThatOneWhichFailedElsewhere) {
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "they disagree"});
+    hear(wire::Freeze{7, "lost"});
+    view(2, {{Tag{5}, 1, {}}});
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    EXPECT_FALSE(outcome(reduce(5)));
+    EXPECT_EQ(started().back(), op(2, 5, 0));
+}
+
+TEST_F(CarryingPeer, AnAbortDuringTheFreezeGivesTheCallUp) {
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    step(AbortCalls{});
+    EXPECT_EQ(outcome(call), pcclRankConnectionLost);
+    step(OpsCarried{{{Tag{5}, 0, kSome}}});
+    ASSERT_EQ(frozen().size(), 1u) << "the master is answered, with nothing carried";
+    EXPECT_TRUE(frozen()[0].carried.empty());
+    ASSERT_EQ(frozen()[0].opened.size(), 1u);
+    EXPECT_EQ(frozen()[0].opened[0].next_seq, 1u);
+}
+
+TEST_F(CarryingPeer, TheTagOfACarriedCallStaysTakenAndOtherCallsWait) {
+    reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
+    const CallId update{next_call_++};
+    step(UpdateTopology{update});
+    EXPECT_EQ(outcome(update), pcclPendingAsyncOps);
+    const CallId other = reduce(6, wire::Fault::retry);
+    EXPECT_FALSE(outcome(other));
+    step(OpsCarried{{{Tag{5}, 0, {}}}});
+    view(2, {{Tag{5}, 0, {}}});
+    EXPECT_EQ(started().back(), op(2, 6, 0));
+}
+
+TEST_F(CarryingPeer, IsLeftAloneWithItsCall) {
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    step(OpsCarried{{{Tag{5}, 0, kSome}}});
+    view(2, {{Tag{5}, 0, {{PeerId{1}, kSome}}}}, {}, {PeerId{1}});
+    EXPECT_EQ(started().back(), op(2, 5, 0));
+    step(OpFinished{op(2, 5, 0)});
+    hear(wire::Commit{{op(2, 5, 0)}});
+    EXPECT_EQ(outcome(call), pcclSuccess);
+    EXPECT_EQ(outcome(reduce(5)), pcclTooFewPeers);
+}
+
+TEST_F(CarryingPeer, WhatIsTooFinelyDividedToBeToldIsNotCarried) {
+    const CallId small = reduce(5), large = reduce(6);
+    hear(wire::Freeze{7, "lost"});
+    wire::FinalRanges many;
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 2});
+    step(OpsCarried{{{Tag{5}, 0, kSome}, {Tag{6}, 0, many}}});
+    ASSERT_EQ(frozen().size(), 1u);
+    ASSERT_EQ(frozen()[0].carried.size(), 1u);
+    EXPECT_EQ(frozen()[0].carried[0].tag, Tag{5});
+    view(2, {{Tag{5}, 0, {}}}, {{Tag{6}, 1}});
+    EXPECT_FALSE(outcome(small));
+    EXPECT_EQ(outcome(large), pcclRankConnectionLost);
+}
+
+TEST_F(CarryingPeer, EndOfTheMembershipEndsCarriedCalls) {
+    const CallId call = reduce(5);
+    hear(wire::Freeze{7, "lost"});
+    step(MasterDown{"gone"});
+    EXPECT_EQ(outcome(call), pcclMasterConnectionFailed);
+    step(OpsCarried{{{Tag{5}, 0, kSome}}});
+    EXPECT_TRUE(frozen().empty());
+}
+
+}  // namespace
+}  // namespace pccl::protocol
