@@ -51,10 +51,15 @@ void Master::begin_freeze(GroupId group_id, const std::string &why) {
 void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
     Group &group = groups_.at(peer.group);
     if (!group.freeze || group.freeze->id != frozen.freeze || group.freeze->awaiting.erase(peer.id) == 0) return;
+    auto begun = group.freeze->begun;
     for (const auto &count : frozen.opened) {
-        auto &begun = group.freeze->begun[count.tag];
-        begun = std::max(begun, count.next_seq);
+        auto &next = begun[count.tag];
+        next = std::max(next, count.next_seq);
     }
+    if (begun.size() > wire::kMaxOpsInMessage) {  // no View could name them all
+        return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many operations begun that others have not");
+    }
+    group.freeze->begun = std::move(begun);
 }
 
 bool Master::try_install(GroupId id, Group &group) {

@@ -74,6 +74,8 @@ struct MasterDown {
 struct FromMaster {
     wire::ToPeer message;
 };
+/// Bytes came that are no whole message yet: the master lives.
+struct MasterHeard {};
 struct LinkEvent {
     PeerId other;
     std::uint32_t attempt = 0;
@@ -105,7 +107,7 @@ struct PeerTick {
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, PeerTick>;
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, PeerTick, MasterHeard>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -215,8 +217,8 @@ private:
         bool committed = true;  ///< the last call with this tag was
         /// Operations of this epoch, by number, that failed before they were called here.
         std::map<std::uint32_t, Failure> dead;
-        /// The next calls, whatever epoch they are made in, fail like this: at other members they have.
-        std::deque<Failure> owed;
+        /// The next calls, whatever epoch they are made in, fail like this, so many each: at other members they have.
+        std::vector<std::pair<std::uint32_t, Failure>> owed;
     };
     struct Exclusive {
         wire::Call kind;
@@ -250,6 +252,7 @@ private:
     void on(const ProbeFinished &in);
     void on(const SyncPulled &in);
     void on(const PeerTick &in);
+    void on(const MasterHeard &) { master_heard_ = now_; }
 
     void hear(const wire::Welcome &m);
     void hear(const wire::Removed &m);
