@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test netlab demo stress chaos asan tsan bench format tidy install clean
+.PHONY: help deps build test netlab demo stress chaos asan tsan fuzz mutations bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -48,6 +48,15 @@ tsan: ## build with the thread sanitizer, and test
 	cmake --build --preset tsan --parallel $(JOBS)
 	ctest --preset tsan --parallel $(JOBS)
 
+fuzz: deps ## build the fuzzers with clang and run each for MINUTES (5) on top of its corpus; what fails is in build-fuzz/found
+	@cmake/install-debian-packages.sh cmake/debian-packages-fuzz.txt
+	cmake --preset fuzz
+	cmake --build --preset fuzz --parallel $(JOBS)
+	tests/fuzz/run.sh build-fuzz $(MINUTES)
+
+mutations: deps ## break the protocol on purpose in ten ways, and see that the simulator notices each
+	python3 tests/sim/mutations.py
+
 bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo" for all
 	cmake --preset release -DPCCL_BUILD_BENCH=ON
 	cmake --build --preset release --parallel $(JOBS)
@@ -64,4 +73,4 @@ install: build ## install into PREFIX (/usr/local)
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built
-	rm -rf build build-dev build-asan build-tsan
+	rm -rf build build-dev build-asan build-tsan build-fuzz build-mutations

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs the packages of debian-packages.txt that are missing, and shows which. Does nothing, and needs no rights, if none is.
+# Installs the packages of a list (debian-packages.txt unless another is given) that are missing, and shows which. Does nothing, and
+# needs no rights, if none is.
 set -euo pipefail
 
-list="$(dirname "$0")/debian-packages.txt"
+list="${1:-$(dirname "$0")/debian-packages.txt}"
 if ! command -v dpkg-query >/dev/null; then
     echo "deps: not a Debian system; the libraries to install are those in $list"
     exit 0

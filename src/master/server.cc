@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "base/log_quota.h"
 #include "master/callers.h"
 #include "master/journal.h"
 #include "master/listener.h"
@@ -70,6 +71,7 @@ private:
     void take_frames(Connection &connection);
     void lose(Connection &connection, const std::string &why);
     bool make_room();
+    void complain(const char *what, const SocketAddress &who, const std::string &why);
 
     void feed(protocol::MasterInput input);
     void carry_out(protocol::MasterEffect &effect);
@@ -93,6 +95,7 @@ private:
     std::optional<Wakeup> wakeup_;
 
     ConnId last_id_;
+    LogQuota complaints_;
     std::deque<protocol::MasterInput> inputs_;
     bool stepping_ = false;
     std::vector<ConnId> dirty_;  ///< have output that this iteration queued
@@ -141,6 +144,8 @@ void Server::Service::after_poll() {
     if (paused && wakeup_->due(*paused)) listener_.resume();
     if (unsaved_ && wakeup_->due(retry_journal_)) persist(unsaved_);
     if (wakeup_->due(master_.next_timeout())) feed(protocol::Tick{});
+    if (const auto more = complaints_.take_unlogged(monotonic_now()))
+        PCCL_LOG_WARN("%llu more connections were refused or closed in the last minutes", static_cast<unsigned long long>(more));
     flush();
     wakeup_->arm(monotonic_now(), next_deadline());
 }
@@ -158,7 +163,7 @@ Time Server::Service::next_deadline() const {
 void Server::Service::on_caller(Accepted accepted) {
     if (callers_.full() && !make_room()) {
         const std::string why = "the master is at its limit of " + std::to_string(callers_.limit()) + " connections";
-        PCCL_LOG_WARN("connection refused: %s: %s", to_string(accepted.from).c_str(), why.c_str());
+        complain("refusing the connection from", accepted.from, why);
         const wire::Bytes words = wire::encode(wire::Removed{pcclMasterConnectionFailed, why});
         (void)!::send(accepted.socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
         return;
@@ -166,11 +171,17 @@ void Server::Service::on_caller(Accepted accepted) {
     const ConnId id{++last_id_.value};
     Connection *connection = Connection::open(loop_, *this, id, std::move(accepted.socket), accepted.from);
     if (!connection) {
-        PCCL_LOG_WARN("connection refused: %s: the event loop does not take it", to_string(accepted.from).c_str());
+        complain("refusing the connection from", accepted.from, "the event loop does not take it");
         return;
     }
     callers_.add(connection);
     feed(protocol::Connected{id, accepted.from});
+}
+
+/// Strangers may come by the thousand: what they do must not fill the log.
+void Server::Service::complain(const char *what, const SocketAddress &who, const std::string &why) {
+    if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("%s %s: %s", what, to_string(who).c_str(), why.c_str());
+    else PCCL_LOG_DEBUG("%s %s: %s", what, to_string(who).c_str(), why.c_str());
 }
 
 bool Server::Service::make_room() {
@@ -179,7 +190,7 @@ bool Server::Service::make_room() {
     if (least->state() == Connection::State::draining) {
         callers_.close(*least);
     } else {
-        PCCL_LOG_WARN("closing %s, which has not said Hello, to make room for another", to_string(least->from()).c_str());
+        complain("closing the connection from", least->from(), "it has not said Hello, and another needs the room");
         lose(*least, "closed to make room");
     }
     return true;
@@ -191,10 +202,16 @@ void Server::Service::on_ready(Connection &connection, bool broken) {
     int error = 0;
     // A broken connection is read to its end: the loop will not call again for it.
     for (int i = 0; input == Connection::Input::more && (broken || i < kReadsAtOnce); ++i) {
-        input = connection.read(scratch_, error);
+        try {
+            input = connection.read(scratch_, error);
+        } catch (const std::bad_alloc &) {
+            PCCL_LOG_ERROR("no memory for what %s sends", to_string(connection.from()).c_str());
+            return lose(connection, "the master has no memory for its message");
+        }
         take_frames(connection);
         if (connection.state() == Connection::State::closed) return;
     }
+    if (connection.state() == Connection::State::introduced && connection.partial_bytes() > 0) feed(protocol::Heard{connection.id()});
     if (input == Connection::Input::ended)
         lose(connection, connection.partial_bytes() > 0 ? "its connection ended within a message" : "its connection ended");
     else if (input == Connection::Input::failed)
@@ -215,7 +232,7 @@ void Server::Service::take_frames(Connection &connection) {
         else if (!wire::decode(frame, message))
             why = "it sent no PCCL message (" + std::to_string(frame.size()) + " bytes that cannot be read as one)";
         if (!why.empty()) {
-            PCCL_LOG_WARN("closing the connection from %s: %s", to_string(connection.from()).c_str(), why.c_str());
+            complain("closing the connection from", connection.from(), why);
             return lose(connection, why);
         }
         feed(protocol::Received{connection.id(), std::move(message)});
@@ -281,7 +298,14 @@ void Server::Service::send(ConnId to, const wire::ToPeer &message) {
     Connection *connection = callers_.find(to);
     if (!connection || connection->state() == Connection::State::draining) return;
     if (std::holds_alternative<wire::Welcome>(message)) callers_.introduce(*connection, max_output_);
-    if (!connection->queue(wire::encode(message))) {
+    bool queued = false;
+    try {
+        queued = connection->queue(wire::encode(message));
+    } catch (const std::bad_alloc &) {
+        PCCL_LOG_ERROR("no memory for what waits for %s", to_string(connection->from()).c_str());
+        return lose(*connection, "the master has no memory for what waits for it");
+    }
+    if (!queued) {
         const std::string why =
             "it does not read what it is sent (" + std::to_string(connection->queued()) + " bytes wait for it)";
         PCCL_LOG_WARN("closing the connection to %s: %s", to_string(connection->from()).c_str(), why.c_str());

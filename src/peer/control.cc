@@ -12,7 +12,7 @@ constexpr std::size_t kMaxQueued = std::size_t{256} << 20;
 
 }  // namespace
 
-Control::Control(asio::io_context &io, ControlHost &host) : io_(io), host_(host), resolver_(io), socket_(io), timer_(io) {}
+Control::Control(asio::io_context &io, ControlHost &host) : host_(host), resolver_(io), socket_(io), timer_(io) {}
 
 void Control::dial(const HostPort &master, Duration timeout) {
     const std::string where = master.host + ":" + std::to_string(master.port);
@@ -50,7 +50,8 @@ void Control::read() {
         if (error) return self->fail(error == asio::error::eof ? "the master closed the connection" : "the connection to the master failed: " + error.message());
         self->frames_.append({self->chunk_.data(), bytes});
         std::span<const std::byte> frame;
-        for (;;) {
+        bool whole = false;
+        for (;; whole = true) {
             const auto next = self->frames_.next(frame);
             if (next == wire::FrameBuffer::Next::need_more) break;
             wire::ToPeer message;
@@ -59,6 +60,7 @@ void Control::read() {
             if (self->closed_) return;
             if (self->silent_) break;
         }
+        if (!whole) self->host_.control_heard();
         self->read();
     });
 }
@@ -99,6 +101,11 @@ void Control::hang_up(std::function<void()> done) {
     });
     if (queued_.empty() && sending_.empty()) finish_sending();
     else flush();
+}
+
+void Control::drop() {
+    silent_ = true;
+    close();
 }
 
 /// What was sent is lost if the socket closes with something unread: say that no more comes, and wait for the other's end.

@@ -20,6 +20,8 @@ public:
     virtual ~ControlHost() = default;
     virtual void control_up() = 0;
     virtual void control_message(wire::ToPeer message) = 0;
+    /// Bytes came that are no whole message yet.
+    virtual void control_heard() = 0;
     /// Not after hang_up().
     virtual void control_down(const std::string &why) = 0;
 };
@@ -34,6 +36,8 @@ public:
     void flush();
     /// Sends what is queued, for a second at most, and closes. `done` is called then.
     void hang_up(std::function<void()> done = {});
+    /// Closes at once; no callback comes after it.
+    void drop();
 
 private:
     void read();
@@ -41,7 +45,6 @@ private:
     void close();
     void finish_sending();
 
-    asio::io_context &io_;
     ControlHost &host_;
     asio::ip::tcp::resolver resolver_;
     asio::ip::tcp::socket socket_;

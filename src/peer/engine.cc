@@ -177,7 +177,10 @@ void Engine::take_early(Operation &op) {
     if (found == early_.end()) return;
     const Early early = std::move(found->second);
     early_.erase(found);
-    for (const auto &[other, theirs] : early.openings) compare(op, other, theirs);
+    for (const auto &[other, theirs] : early.openings) {
+        if (Link *link = links_.up(other)) link->eager_frames_held -= link->eager_frames_held > 0;
+        compare(op, other, theirs);
+    }
     for (const auto &chunk : early.chunks) {
         chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
         chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
@@ -222,6 +225,14 @@ std::vector<wire::CarriedOp> Engine::carry(const std::vector<OpId> &ops) {
     return carried;
 }
 
+void Engine::clear() {
+    ops_.clear();
+    early_.clear();
+    begun_.clear();
+    ring_.clear();
+    epoch_ = {};
+}
+
 Engine::Known Engine::known(const OpId &id) const {
     if (ops_.contains(id)) return Known::running;
     const auto begun = begun_.find(id.tag);
@@ -238,11 +249,11 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
 Intake Engine::intake(Link &link, const FrameHeader &header) {
     if (header.epoch < epoch_.value || header.epoch == 0) return {};
     if (header.epoch > epoch_.value) return Intake::hold();
+    if (std::ranges::find(ring_, link.other()) == ring_.end()) return Intake::reject("a frame of an operation from no member");
     if (header.kind == FrameKind::op_open) {
         if (header.bytes > 64) return Intake::reject("an opening that is too long");
         return intake_early(link, header);
     }
-    if (std::ranges::find(ring_, link.other()) == ring_.end()) return Intake::reject("a chunk from no member");
     const OpId id = header.op();
     switch (known(id)) {
     case Known::ended: return {};
@@ -307,8 +318,8 @@ void Engine::receive_opening(Link &link, const FrameHeader &header, const std::b
     case Known::running: return compare(*ops_.at(id), link.other(), theirs);
     case Known::early: break;
     }
-    ++link.eager_frames_held;
-    early_[id].openings[link.other()] = theirs;
+    const bool first = early_[id].openings.insert_or_assign(link.other(), theirs).second;
+    link.eager_frames_held += first;
 }
 
 /// The other has posted the operation: it takes bulk from now on, if it means the same operation.

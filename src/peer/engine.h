@@ -38,6 +38,9 @@ public:
         return found == ops_.end() ? nullptr : found->second.get();
     }
 
+    /// Forgets everything, and touches no buffer after it. The links are gone.
+    void clear();
+
     /// An operation is on its way, and its partners are near: what it waits for takes less than a thread's sleep and waking up.
     bool expects_soon() const { return near_ && !ops_.empty(); }
 

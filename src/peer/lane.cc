@@ -166,7 +166,10 @@ bool Lane::accept_header() {
     intake_ = handler_->on_header(*this, header_);
     if (closed_) return false;
     switch (intake_.action) {
-    case Intake::Action::hold: held_ = true; return false;
+    case Intake::Action::hold:
+        if (!held_since_) held_since_ = monotonic_now();
+        held_ = true;
+        return false;
     case Intake::Action::reject: {
         const std::string why = intake_.why;
         fail(why);
@@ -175,6 +178,7 @@ bool Lane::accept_header() {
     case Intake::Action::take:
     case Intake::Action::drain: break;
     }
+    held_since_.reset();
     in_payload_ = true;
     received_ = 0;
     checksum_ = {};

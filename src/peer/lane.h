@@ -8,6 +8,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -85,6 +86,8 @@ public:
     Duration round_trip() const { return round_trip_; }
     /// It has more to send than the system takes.
     bool backlogged() const { return waiting_to_write_; }
+    /// Since when a header waits for resume(), if one does.
+    std::optional<Time> held_since() const { return held_since_; }
     /// Written and not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
     std::uint64_t written_bytes() const { return written_; }
@@ -129,7 +132,6 @@ private:
     LaneHandler *handler_;  ///< null once closed by it
     std::string remote_;
     bool closed_ = false;
-    bool reading_ = false;  ///< inside read_some
 
     // What is being received.
     std::unique_ptr<std::byte[]> staging_;
@@ -137,6 +139,7 @@ private:
     wire::FrameHeader header_;
     bool in_payload_ = false;
     bool held_ = false;
+    std::optional<Time> held_since_;  ///< this header
     Intake intake_;
     std::size_t received_ = 0;
     kernel::Checksum checksum_;  ///< of the payload so far

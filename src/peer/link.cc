@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include <asio/connect.hpp>
+#include <asio/post.hpp>
 
 #include "base/log.h"
 #include "kernel/hash.h"
@@ -18,6 +19,10 @@ namespace {
 
 /// Lanes are compared over a round trip, and no less than this.
 constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
+/// What waits to be sent at once: openings, and answers to what the other asks. One who asks and does not read is given up.
+constexpr std::size_t kMaxUrgent = std::size_t{64} << 20;
+/// A frame of a newer view waits for that view so long. The master tells all members of a view at once.
+constexpr Duration kMaxHeld = std::chrono::seconds(30);
 /// Of the mean lane's rate: a lane below it lags.
 constexpr double kLags = 0.25;
 /// How often it is asked whether lanes deliver.
@@ -220,8 +225,25 @@ std::size_t Link::eager_budget() const {
 }
 
 void Link::send_urgent(OutFrame frame) {
+    const std::size_t bytes = wire::kFrameHeaderBytes + frame.header.bytes;
+    if (urgent_bytes_ + bytes > kMaxUrgent) return fail_soon("it asks for more than it reads");
+    urgent_bytes_ += bytes;
     urgent_.push_back(std::move(frame));
     kick();
+}
+
+void Link::check_held(Time now, Time master_there_since) {
+    for (const auto &lane : lanes_) {
+        const auto since = lane->held_since();
+        if (since && now - std::max(*since, master_there_since) > kMaxHeld) return fail_soon("it sends frames of a view that does not come");
+    }
+}
+
+/// From the event loop: whoever calls now may hold on to this link.
+void Link::fail_soon(std::string why) {
+    asio::post(io_, [self = shared_from_this(), why = std::move(why)] {
+        self->fail("the connection with " + to_string(self->address_) + " was closed: " + why);
+    });
 }
 
 void Link::add_producer(Producer *producer) { producers_.push_back(producer); }
@@ -256,6 +278,7 @@ void Link::close() {
     for (const auto &lane : lanes_) lane->close();
     for (const auto &lane : greeting_) lane->close();
     urgent_.clear();
+    urgent_bytes_ = 0;
     producers_.clear();
 }
 
@@ -298,6 +321,7 @@ bool Link::next_frame(Lane &lane, OutFrame &frame) {
     if (!urgent_.empty()) {
         frame = std::move(urgent_.front());
         urgent_.pop_front();
+        urgent_bytes_ -= wire::kFrameHeaderBytes + frame.header.bytes;
         return true;
     }
     if (!paces_.empty() && holds_back(lane)) return false;

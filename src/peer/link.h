@@ -70,6 +70,8 @@ public:
 
     /// Every few tens of milliseconds.
     void tick(Time now);
+    /// A frame that waits for a view that does not come is a lie, if the master could have told of it: it is there since then.
+    void check_held(Time now, Time master_there_since);
 
     void send_urgent(OutFrame frame);
     /// Kick the link when it has something.
@@ -98,6 +100,7 @@ private:
     void dialled(std::shared_ptr<Lane> lane);
     void on_accept(Lane &lane);
     void fail(const std::string &why);
+    void fail_soon(std::string why);
     std::size_t wanted_lanes() const;
     void watch(Time now);
     void tune(Time now);
@@ -137,6 +140,7 @@ private:
     std::vector<std::shared_ptr<Lane>> greeting_;                        ///< dialled, not accepted yet
     std::vector<const Lane *> greeting_due_;                             ///< their first frame, hello or accept, is to be sent
     std::deque<OutFrame> urgent_;
+    std::size_t urgent_bytes_ = 0;
     std::vector<Producer *> producers_;
     std::size_t next_producer_ = 0;
     std::size_t next_lane_ = 0;

@@ -86,19 +86,23 @@ void LinkTable::accept() {
         if (error) {
             // Out of descriptors, most likely: what is open goes on, and accepting is tried again with the next sweep.
             accepting_ = false;
-            PCCL_LOG_WARN("cannot accept a connection: %s", error.message().c_str());
+            if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("cannot accept connections for the moment: %s", error.message().c_str());
             return;
         }
-        if (strangers_.size() >= kMaxStrangers) {
-            strangers_.front().lane->close();
-            strangers_.pop_front();
-        }
-        const Duration round_trip = tune_connected(socket.native_handle(), options_.congestion_control);
-        auto lane = std::make_shared<Lane>(std::move(socket), round_trip, *this);
-        strangers_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
-        lane->start();
+        take(std::move(socket));
         accept();
     });
+}
+
+void LinkTable::take(asio::ip::tcp::socket socket) {
+    if (strangers_.size() >= kMaxStrangers) {
+        strangers_.front().lane->close();
+        strangers_.pop_front();
+    }
+    const Duration round_trip = tune_connected(socket.native_handle(), options_.congestion_control);
+    auto lane = std::make_shared<Lane>(std::move(socket), round_trip, *this);
+    strangers_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
+    lane->start();
 }
 
 /// Once a second: strangers whose time is up go.
@@ -112,9 +116,17 @@ void LinkTable::sweep() {
             strangers_.front().lane->close();
             strangers_.pop_front();
         }
+        if (const auto more = complaints_.take_unlogged(now))
+            PCCL_LOG_WARN("%llu more connections were refused in the last minutes", static_cast<unsigned long long>(more));
         if (!accepting_) accept();
         sweep();
     });
+}
+
+/// Strangers may come by the thousand: what they do must not fill the log.
+void LinkTable::complain(const Lane &stranger, const char *why) {
+    if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("connection from %s refused: %s", stranger.remote().c_str(), why);
+    else PCCL_LOG_DEBUG("connection from %s refused: %s", stranger.remote().c_str(), why);
 }
 
 void LinkTable::set_identity(const Secret &run, PeerId self, Duration dead_after) {
@@ -153,6 +165,17 @@ Link *LinkTable::up(PeerId other) {
     return found != links_.end() && found->second->up() ? found->second.get() : nullptr;
 }
 
+void LinkTable::start_over() {
+    for (auto &stranger : strangers_) stranger.lane->close();
+    strangers_.clear();
+    if (!acceptor_.is_open()) return;
+    asio::error_code ignored;
+    acceptor_.cancel(ignored);
+    sweeper_.cancel();
+    accept();
+    sweep();
+}
+
 void LinkTable::forget(const Link &link) {
     const auto found = links_.find(link.other());
     if (found != links_.end() && found->second.get() == &link) links_.erase(found);
@@ -180,7 +203,7 @@ bool LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *paylo
     wire::Reader read(std::span(payload, header.bytes));
     read(hello);
     if (!read.finished()) {
-        PCCL_LOG_WARN("connection from %s refused: a malformed hello", lane.remote().c_str());
+        complain(lane, "a malformed hello");
         lane.close();
         strangers_.erase(stranger);
         return true;
@@ -194,12 +217,13 @@ bool LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *paylo
 bool LinkTable::introduce(std::list<Stranger>::iterator stranger) {
     const auto &hello = *stranger->hello;
     const auto found = links_.find(hello.from);
-    const bool expected = found != links_.end() && !found->second->dials() && hello.attempt >= found->second->attempt();
-    if (!expected || hello.attempt > found->second->attempt()) {
+    if (found == links_.end() || hello.attempt > found->second->attempt()) {
         if (hello.run == run_ && hello.to == self_) return false;  // the master's word may be on its way
-        PCCL_LOG_WARN("connection from %s refused: it means another peer or another run", stranger->lane->remote().c_str());
+        complain(*stranger->lane, "it means another peer or another run");
+    } else if (hello.attempt < found->second->attempt() || found->second->dials()) {
+        complain(*stranger->lane, "it is not the one that the master told to dial");
     } else if (hello.run != run_ || hello.to != self_ || !same_secret(hello.token, found->second->hello().token)) {
-        PCCL_LOG_WARN("connection from %s refused: it does not know the secret of the link it asks for", stranger->lane->remote().c_str());
+        complain(*stranger->lane, "it does not know the secret of the link it asks for");
     } else {
         const auto lane = stranger->lane;
         const auto link = found->second;

@@ -16,6 +16,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/steady_timer.hpp>
 
+#include "base/log_quota.h"
 #include "base/result.h"
 #include "peer/link.h"
 #include "peer/options.h"
@@ -33,9 +34,13 @@ public:
 
     /// Of this membership. `dead_after`: as Link's.
     void set_identity(const Secret &run, PeerId self, Duration dead_after);
+    /// A connection from outside: a stranger for now.
+    void take(asio::ip::tcp::socket socket);
     void make(const wire::OpenLink &how);
     void drop(PeerId other);
     void drop_all();
+    /// After something was thrown in here, with all links dropped: listens and sweeps again. Strangers go.
+    void start_over();
 
     /// Null if there is none, or it is not up.
     Link *up(PeerId other);
@@ -63,6 +68,7 @@ private:
     void accept();
     void sweep();
     bool introduce(std::list<Stranger>::iterator stranger);
+    void complain(const Lane &stranger, const char *why);
     std::list<Stranger>::iterator find(const Lane &lane);
 
     asio::io_context &io_;
@@ -77,6 +83,7 @@ private:
     Duration dead_after_ = std::chrono::seconds(10);
     std::map<PeerId, std::shared_ptr<Link>> links_;
     std::list<Stranger> strangers_;  ///< oldest first
+    LogQuota complaints_;
 };
 
 }  // namespace pccl::peer

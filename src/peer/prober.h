@@ -25,6 +25,11 @@ public:
     Intake intake(Link &link, const wire::FrameHeader &header);
     void receive(Link &link, const wire::FrameHeader &header);
     void link_down(PeerId other);
+    /// Forgets everything. The links are gone.
+    void clear() {
+        sending_.clear();
+        receiving_.clear();
+    }
 
 private:
     static constexpr std::size_t kProbeBytes = std::size_t{128} << 10;

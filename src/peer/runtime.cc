@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cfenv>
+#include <new>
 
 #include <asio/post.hpp>
 
@@ -25,6 +26,8 @@ constexpr Duration kLeastDeadAfter = std::chrono::seconds(1);
 
 /// Tries before the I/O thread sleeps where something is expected soon; other threads have the core meanwhile, if they want it.
 constexpr int kTriesBeforeSleep = 100;
+
+constexpr std::size_t kReserve = std::size_t{1} << 20;
 
 PeerOptions peer_options(const Options &options) {
     PeerOptions result;
@@ -55,19 +58,22 @@ Runtime::Runtime(const Options &options)
         block_signals();
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
         pthread_setname_np(pthread_self(), "pccl-io");
-        tick();
         serve();
     });
 }
 
 Runtime::~Runtime() {
-    asio::post(io_, [this] {
-        leaving_ = true;
-        feed(LeaveRun{});
-        const auto stop = [this] { io_.stop(); };
-        if (control_) control_->hang_up(stop);
-        else stop();
-    });
+    try {
+        asio::post(io_, [this] {
+            leaving_ = true;
+            feed(LeaveRun{});
+            const auto stop = [this] { io_.stop(); };
+            if (control_) control_->hang_up(stop);
+            else stop();
+        });
+    } catch (const std::exception &) {
+        io_.stop();  // no memory for a good-bye: the others see the connections end
+    }
     thread_.join();
 }
 
@@ -86,7 +92,7 @@ CallPtr Runtime::submit(CallPtr call, std::function<PeerInput(CallId)> make) {
     note_caller();
     const CallId id{next_call_++};
     asio::post(io_, [this, call, id, make = std::move(make)] {
-        calls_[id] = call;
+        enter(id, call);
         feed(make(id));
     });
     return call;
@@ -132,7 +138,7 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
     call->sync = session;
     const CallId id{next_call_++};
     asio::post(io_, [this, call, id, session, offer = std::move(offer)] {
-        calls_[id] = call;
+        enter(id, call);
         feed(Synchronize{id, offer});
         if (calls_.contains(id)) transfer_.offer(session);  // not refused at once; nobody can ask for it before the next event
     });
@@ -157,18 +163,76 @@ World Runtime::world() const {
 // --------------------------------------------------------------------------------------------------------------- I/O thread --
 
 void Runtime::serve() {
-    int idle = 0;
-    while (!io_.stopped()) {
-        if (io_.poll() > 0) {
-            idle = 0;
-        } else if (idle < kTriesBeforeSleep && engine_.expects_soon()) {
-            ++idle;
-            std::this_thread::yield();
-        } else {
-            io_.run_one();
-            idle = 0;
+    bool ticking = false;
+    for (int idle = 0; !io_.stopped();) {
+        try {
+            if (!std::exchange(ticking, true)) {
+                reserve_.reset(new std::byte[kReserve]);
+                tick();
+            }
+            serve_some(idle);
+        } catch (const std::bad_alloc &) {
+            collapse("out of memory");
+        } catch (const std::exception &error) {
+            collapse(error.what());
         }
     }
+}
+
+void Runtime::serve_some(int &idle) {
+    if (io_.poll() > 0) {
+        idle = 0;
+    } else if (idle < kTriesBeforeSleep && engine_.expects_soon()) {
+        ++idle;
+        std::this_thread::yield();
+    } else {
+        io_.run_one();
+        idle = 0;
+    }
+}
+
+/// Something was thrown, for want of memory most likely. What it left half done is not known, so the membership ends, with an error at
+/// every call; the process goes on, and so may the caller, by connecting again.
+void Runtime::collapse(const char *what) {
+    reserve_.reset();
+    try {
+        log(LogLevel::error, "the communicator gives up its membership: %s", what);
+    } catch (...) {
+    }
+    for (bool done = false; !done;) {
+        try {
+            give_up_everything(what);
+            done = true;
+        } catch (...) {  // other threads may give memory back
+            std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        }
+    }
+    reserve_.reset(new (std::nothrow) std::byte[kReserve]);
+}
+
+/// May be tried again from the start when it throws.
+void Runtime::give_up_everything(const char *what) {
+    inputs_.clear();
+    effects_.clear();
+    feeding_ = false;
+    links_.drop_all();
+    engine_.clear();
+    transfer_.end(0);
+    prober_.clear();
+    if (control_) control_->drop();
+    control_.reset();
+    master_since_.reset();
+    peer_ = Peer(peer_options(options_));
+    const Error error{pcclInternalError, std::string(what) + ": this peer has left the run; call pcclConnect to join again"};
+    ended(error.code, error.what);
+    while (!calls_.empty()) {
+        Complete complete{calls_.begin()->first, error.code, error.what, {}};
+        finish(complete.call, complete);
+    }
+    if (leaving_) return io_.stop();
+    links_.start_over();
+    ticker_.cancel();
+    tick();
 }
 
 wire::Blocked Runtime::blocked() {
@@ -194,7 +258,10 @@ void Runtime::examine(const std::vector<OpId> &ops) {
 
 void Runtime::tick() {
     feed(PeerTick{blocked()});
-    links_.for_each([now = monotonic_now()](Link &link) { link.tick(now); });
+    links_.for_each([&, now = monotonic_now()](Link &link) {
+        link.tick(now);
+        if (master_since_) link.check_held(now, *master_since_);
+    });
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();
@@ -202,7 +269,7 @@ void Runtime::tick() {
 }
 
 void Runtime::prepare_to_connect(const CallPtr &call, CallId id) {
-    calls_[id] = call;
+    enter(id, call);
     const auto give_up = [&](const Error &error) {
         Complete complete{id, error.code, error.what, {}};
         finish(id, complete);
@@ -292,13 +359,26 @@ void Runtime::drop_link(PeerId other) {
     prober_.link_down(other);
 }
 
+/// A call that cannot even be noted down ends at once: its caller must not wait for ever.
+void Runtime::enter(CallId id, const CallPtr &call) {
+    try {
+        calls_[id] = call;
+    } catch (...) {
+        call->code = pcclInternalError;
+        call->why = "out of memory";  // short enough to need none
+        call->done.store(true, std::memory_order_release);
+        call->done.notify_all();
+        throw;
+    }
+}
+
 void Runtime::finish(CallId id, const Complete &complete) {
     const auto found = calls_.find(id);
     if (found == calls_.end()) return;
-    const CallPtr call = std::move(found->second);
+    const CallPtr call = found->second;
+    call->why = complete.why;  // may throw: then the call is still known
     calls_.erase(found);
     call->code = complete.code;
-    call->why = complete.why;
     call->pending = complete.pending;
     call->revision = complete.revision;
     {
@@ -353,6 +433,7 @@ void Runtime::dial_master() {
 
 void Runtime::control_up() {
     masters_to_try_ = 0;
+    master_since_ = monotonic_now();
     feed(MasterUp{});
 }
 
@@ -361,7 +442,10 @@ void Runtime::control_message(wire::ToPeer message) {
     feed(FromMaster{std::move(message)});
 }
 
+void Runtime::control_heard() { feed(MasterHeard{}); }
+
 void Runtime::control_down(const std::string &why) {
+    master_since_.reset();
     ++master_;  // the next time, the next one in turn
     if (masters_to_try_ > 0) return dial_master();
     feed(MasterDown{why});

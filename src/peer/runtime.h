@@ -87,6 +87,10 @@ private:
     void drop_link(PeerId other);
     void tick();
     void serve();
+    void serve_some(int &idle);
+    void enter(protocol::CallId id, const CallPtr &call);
+    void collapse(const char *what);
+    void give_up_everything(const char *why);
     void ended(pcclResult_t code, const std::string &why);
 
     Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
@@ -99,6 +103,7 @@ private:
     void probe_finished(std::uint64_t round, PeerId to, double mbit_per_s) override;
     void control_up() override;
     void control_message(wire::ToPeer message) override;
+    void control_heard() override;
     void control_down(const std::string &why) override;
 
     Options options_;
@@ -115,12 +120,14 @@ private:
     std::shared_ptr<Control> control_;
     std::size_t master_ = 0;          ///< which of the addresses is dialled, or was dialled last
     std::size_t masters_to_try_ = 0;  ///< after the one that is being dialled
+    std::optional<Time> master_since_;  ///< since when the control connection stands
     bool listening_ = false;
     bool leaving_ = false;
 
     std::deque<protocol::PeerInput> inputs_;
     protocol::PeerEffects effects_;
     bool feeding_ = false;
+    std::unique_ptr<std::byte[]> reserve_;  ///< memory to end in good order with when there is none
     std::map<protocol::CallId, CallPtr> calls_;
     const std::uint64_t instance_;  ///< of all that this process ever made
     std::mutex callers_mutex_;

@@ -40,6 +40,7 @@ void StateTransfer::end(std::uint64_t sync) {
     tensors_.clear();
     todo_.clear();
     outstanding_.clear();
+    arriving_.clear();
     pulling_ = pulled_ = false;
     session_.reset();
 }
@@ -126,6 +127,7 @@ void StateTransfer::pull(const wire::SyncPlan &plan) {
     tensors_.clear();
     todo_.clear();
     outstanding_.clear();
+    arriving_.clear();
     if (!pulling_) {
         session_->staged.clear();  // an earlier plan had this peer give up content that has now been elected
         return;
@@ -173,12 +175,24 @@ void StateTransfer::ask_list(Tensor &tensor) {
 void StateTransfer::exclude(Tensor &tensor, PeerId source, const std::string &why) {
     PCCL_LOG_WARN("shared state: %s %s tensor %u", to_string(source).c_str(), why.c_str(), tensor.plan.index);
     tensor.excluded.insert(source);
+    stop_arriving(source);
     requeue(source, tensor.plan.index);
     if (!tensor.listed) return ask_list(tensor);
     const bool any_left = std::ranges::any_of(tensor.plan.sources, [&](PeerId s) { return !tensor.excluded.contains(s); });
     if (any_left) return ask_chunks();
     pulling_ = false;
     host_.state_pulled(sync_, false, "no holder gave all of tensor " + std::to_string(tensor.plan.index));
+}
+
+/// Bytes on their way from a source that is not believed any more must not overwrite what another source gives.
+void StateTransfer::stop_arriving(PeerId source) {
+    if (Link *link = links_.up(source)) link->detach(this);
+    auto &pieces = outstanding_[source];
+    std::erase_if(arriving_, [&](const auto &entry) {
+        if (entry.second != source) return false;
+        if (pieces.erase(entry.first) > 0) todo_.push_front(entry.first);
+        return true;
+    });
 }
 
 /// What was asked of a holder for one tensor has to be asked of others.
@@ -248,7 +262,11 @@ void StateTransfer::ask_chunks() {
 std::byte *StateTransfer::destination(Piece piece) {
     SharedTensor &tensor = session_->tensors[piece.tensor];
     const std::size_t offset = piece.chunk * kernel::kHashChunkBytes;
-    if (in_place_) return tensor.data + offset;
+    if (in_place_) {
+        // What was there is lost from now on, also if the rest never comes: a later plan must not take it for what it was.
+        tensor.checksums[piece.chunk] = ~tensors_.at(piece.tensor).list[piece.chunk];
+        return tensor.data + offset;
+    }
     auto &staged = session_->staged[piece.tensor];
     if (!staged.memory) staged.memory.reset(new std::byte[tensor.bytes]);
     return staged.memory.get() + offset;
@@ -256,6 +274,7 @@ std::byte *StateTransfer::destination(Piece piece) {
 
 void StateTransfer::take_chunk(PeerId from, const FrameHeader &header) {
     const Piece piece{header.index, header.aux};
+    arriving_.erase(piece);
     if (outstanding_[from].erase(piece) == 0) return;
     Tensor &tensor = tensors_.at(piece.tensor);
     session_->rx_bytes += header.bytes;
@@ -289,9 +308,11 @@ Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
         const Piece piece{header.index, header.aux};
         const auto asked = outstanding_.find(link.other());
         const bool wanted = pulling_ && header.epoch == sync_ && asked != outstanding_.end() && asked->second.contains(piece);
-        if (!wanted) return {};
+        if (!wanted || arriving_.contains(piece)) return {};
         if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
-        return {Intake::Action::take, destination(piece), nullptr, this, ""};
+        std::byte *const into = destination(piece);
+        arriving_[piece] = link.other();
+        return {Intake::Action::take, into, nullptr, this, ""};
     }
     const bool ask = header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk;
     if (ask && header.bytes != sizeof(kernel::ContentHash)) return Intake::reject("a request for state of the wrong length");
@@ -320,6 +341,7 @@ void StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
 
 void StateTransfer::link_down(PeerId other) {
     servers_.erase(other);
+    std::erase_if(arriving_, [&](const auto &entry) { return entry.second == other; });
     if (!pulling_) return;
     for (auto &[index, tensor] : tensors_) requeue(other, index);
     for (auto &[index, tensor] : tensors_) {

@@ -99,6 +99,7 @@ private:
     void take_chunk(PeerId from, const wire::FrameHeader &header);
     void exclude(Tensor &tensor, PeerId source, const std::string &why);
     void requeue(PeerId source, std::uint32_t tensor);
+    void stop_arriving(PeerId source);
     void ask_chunks();
     void check_done();
     std::byte *destination(Piece piece);
@@ -117,6 +118,7 @@ private:
     std::map<std::uint32_t, Tensor> tensors_;
     std::deque<Piece> todo_;
     std::map<PeerId, std::set<Piece>> outstanding_;
+    std::map<Piece, PeerId> arriving_;  ///< of those, whose bytes are being received, straight to where they belong
 };
 
 }  // namespace pccl::peer

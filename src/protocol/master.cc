@@ -35,11 +35,17 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
             peer.last_heard = peer.last_heard + (now - now_);
     }
     now_ = now;
+    if (const auto *m = std::get_if<Heard>(&input)) {
+        if (const auto known = by_conn_.find(m->conn); known != by_conn_.end()) peers_.at(known->second).last_heard = now_;
+        effects_ = nullptr;
+        return;  // it decides nothing
+    }
     if (const auto *m = std::get_if<Connected>(&input)) on_connected(*m);
     if (const auto *m = std::get_if<Received>(&input)) on_message(*m);
     if (const auto *m = std::get_if<Disconnected>(&input)) on_disconnected(*m);
     if (std::holds_alternative<Tick>(input)) on_tick();
     settle();
+    drop_past_deadlines();
     // Before anybody hears of it.
     if (std::exchange(changed_, false) && options_.journal) effects.insert(effects.begin() + first, Persist{std::make_shared<const Record>(record())});
     effects_ = nullptr;
@@ -48,8 +54,7 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
 Time Master::next_timeout() const {
     Time next = std::min(next_heartbeat_, next_silence_);
     if (recovery_) next = std::min(next_heartbeat_, recovery_->deadline);
-    for (const auto &[conn, stranger] : strangers_)
-        next = std::min(next, stranger.second);
+    if (!stranger_deadlines_.empty()) next = std::min(next, stranger_deadlines_.begin()->first);
     if (misuse_due_) next = std::min(next, *misuse_due_);
     if (!optimize_.outstanding.empty()) next = std::min(next, optimize_.round_deadline);
     return next;
@@ -62,7 +67,10 @@ std::vector<Master::MemberInfo> Master::members() const {
     return infos;
 }
 
-void Master::on_connected(const Connected &input) { strangers_[input.conn] = {input.from, now_ + options_.hello_timeout}; }
+void Master::on_connected(const Connected &input) {
+    strangers_[input.conn] = {input.from, now_ + options_.hello_timeout};
+    stranger_deadlines_.emplace(now_ + options_.hello_timeout, input.conn);
+}
 
 void Master::on_disconnected(const Disconnected &input) {
     strangers_.erase(input.conn);
@@ -161,6 +169,7 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     if (!compatible(conn, hello)) return;
     if (recovery_) {
         strangers_.at(conn).second = recovery_->deadline + options_.hello_timeout;
+        stranger_deadlines_.emplace(strangers_.at(conn).second, conn);
         recovery_->newcomers.emplace_back(conn, hello);
         return;
     }
@@ -224,10 +233,7 @@ void Master::beat() {
 }
 
 void Master::on_tick() {
-    for (auto it = strangers_.begin(); it != strangers_.end();) {
-        const auto current = it++;
-        if (current->second.second <= now_) refuse(current->first, pcclMasterConnectionFailed, "no Hello in time");
-    }
+    refuse_late_strangers();
     if (now_ >= next_heartbeat_) {
         next_heartbeat_ = now_ + options_.heartbeat_interval;
         beat();
@@ -256,10 +262,30 @@ void Master::on_tick() {
     }
 }
 
+/// Those of connections that have introduced themselves, or ended, or were given another deadline.
+void Master::drop_past_deadlines() {
+    while (!stranger_deadlines_.empty()) {
+        const auto [deadline, conn] = *stranger_deadlines_.begin();
+        const auto stranger = strangers_.find(conn);
+        if (stranger != strangers_.end() && stranger->second.second == deadline) return;
+        stranger_deadlines_.erase(stranger_deadlines_.begin());
+    }
+}
+
+void Master::refuse_late_strangers() {
+    drop_past_deadlines();
+    while (!stranger_deadlines_.empty() && stranger_deadlines_.begin()->first <= now_) {
+        refuse(stranger_deadlines_.begin()->second, pcclMasterConnectionFailed, "no Hello in time");
+        drop_past_deadlines();
+    }
+    if (const auto more = refusals_.take_unlogged(now_))
+        note(LogLevel::warn, std::to_string(more) + " more connections were refused in the last minutes");
+}
+
 void Master::refuse(ConnId conn, pcclResult_t code, const std::string &why) {
     const auto from = strangers_.find(conn);
     const std::string who = from == strangers_.end() ? "" : pccl::to_string(from->second.first) + ": ";
-    note(LogLevel::warn, "connection refused: " + who + why);
+    note(refusals_.admit(now_) ? LogLevel::warn : LogLevel::debug, "connection refused: " + who + why);
     strangers_.erase(conn);
     effects_->push_back(Send{conn, wire::Removed{code, why}});
     effects_->push_back(Close{conn, why});

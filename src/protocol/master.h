@@ -17,6 +17,7 @@
 #include "base/address.h"
 #include "base/ids.h"
 #include "base/log.h"
+#include "base/log_quota.h"
 #include "base/time.h"
 #include "protocol/carry.h"
 #include "protocol/diagnosis.h"
@@ -59,9 +60,13 @@ struct Disconnected {
     ConnId conn;
     std::string why;
 };
+/// Bytes came that are no whole message yet: its sender lives, however long the message takes to arrive.
+struct Heard {
+    ConnId conn;
+};
 /// Time passed: due after next_timeout().
 struct Tick {};
-using MasterInput = std::variant<Connected, Received, Disconnected, Tick>;
+using MasterInput = std::variant<Connected, Received, Disconnected, Tick, Heard>;
 
 // Effects, to be carried out in order.
 struct Send {
@@ -214,6 +219,8 @@ private:
     void admit_first();
     void remove(PeerId id, pcclResult_t code, const std::string &why);
     void refuse(ConnId conn, pcclResult_t code, const std::string &why);
+    void refuse_late_strangers();
+    void drop_past_deadlines();
     void settle();
 
     // master_recovery.cc: taking the place of a master that died
@@ -333,6 +340,8 @@ private:
     MasterEffects *effects_ = nullptr;  ///< of the step in progress
 
     std::map<ConnId, std::pair<SocketAddress, Time>> strangers_;  ///< connected, not introduced; with their deadline
+    std::set<std::pair<Time, ConnId>> stranger_deadlines_;        ///< the first is a stranger's, others may be history
+    LogQuota refusals_;                                      ///< written to the log
     std::map<ConnId, PeerId> by_conn_;
     std::map<PeerId, Peer> peers_;
     std::map<std::pair<PeerId, PeerId>, Pair> pairs_;

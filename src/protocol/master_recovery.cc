@@ -179,9 +179,13 @@ void Master::finish_recovery() {
         agreed[id] = merge_group(id, group, accounts);
     for (const auto &[id, account] : accounts)
         catch_up(peers_.at(id), account, agreed.at(peers_.at(id).group));
-    for (auto &[id, group] : groups_) {
-        merge_freeze(id, group, accounts);
-        commit_what_all_hold(id, group, accounts);
+    for (const auto &[id, known] : agreed) {
+        merge_freeze(id, groups_.at(id), accounts);
+        // Whose answer to the freeze cannot be was removed.
+        std::erase_if(accounts, [&](const auto &entry) { return !member(entry.first); });
+        const auto group = groups_.find(id);
+        if (group == groups_.end()) continue;
+        commit_what_all_hold(id, group->second, accounts);
         merge_links(id, accounts);
     }
 
@@ -285,8 +289,12 @@ Master::Agreed Master::merge_group(GroupId id, Group &group, const Accounts &acc
 /// A freeze that one member heard of goes on with all.
 void Master::merge_freeze(GroupId id, Group &group, const Accounts &accounts) {
     std::uint64_t freeze = 0;
+    const auto here = [&](PeerId from) {
+        const Peer *peer = member(from);
+        return peer && peer->group == id;
+    };
     for (const auto &[from, account] : accounts) {
-        if (peers_.at(from).group == id && account.epoch == group.epoch && !account.frozen.empty())
+        if (here(from) && account.epoch == group.epoch && !account.frozen.empty())
             freeze = std::max(freeze, account.frozen.front().freeze);
     }
     if (freeze == 0) return;
@@ -294,8 +302,8 @@ void Master::merge_freeze(GroupId id, Group &group, const Accounts &accounts) {
     for (const PeerId m : members_of(id))
         group.freeze->awaiting.insert(m);
     for (const auto &[from, account] : accounts) {
+        if (!here(from)) continue;  // also who was removed for what it said
         Peer &peer = peers_.at(from);
-        if (peer.group != id) continue;
         if (account.epoch == group.epoch && !account.frozen.empty() && account.frozen.front().freeze == freeze)
             on_frozen(peer, account.frozen.front());
         else

@@ -63,10 +63,15 @@ void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
                       to_string(peer.id) + " was removed: it broke the protocol (a list of final elements that cannot be)");
     }
     group.freeze->carried[peer.id] = frozen.carried;
+    auto begun = group.freeze->begun;
     for (const auto &count : frozen.opened) {
-        auto &begun = group.freeze->begun[count.tag];
-        begun = std::max(begun, count.next_seq);
+        auto &next = begun[count.tag];
+        next = std::max(next, count.next_seq);
     }
+    if (begun.size() > wire::kMaxOpsInMessage) {  // no View could name them all
+        return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many operations begun that others have not");
+    }
+    group.freeze->begun = std::move(begun);
 }
 
 /// Of those who are left. One that was lost since it answered counts no more: what it alone held final is final nowhere.

@@ -118,8 +118,8 @@ void Peer::open_op(const HeldCall &held) {
     const auto &[call, tag, fault] = held;
     TagState &state = tags_[tag];
     if (!state.owed.empty()) {
-        const Failure owed = std::move(state.owed.front());
-        state.owed.pop_front();
+        const Failure owed = state.owed.front().second;
+        if (--state.owed.front().first == 0) state.owed.erase(state.owed.begin());
         return complete(call, owed.code, owed.why);
     }
     if (view_.ring.size() < 2) return complete(call, pcclTooFewPeers, "alone in the peer group: wait for others to join");
@@ -391,9 +391,12 @@ void Peer::hear(const wire::View &m) {
 
 /// The calls up to number `next_seq` that were not made here fail when they are made, each as it failed elsewhere.
 void Peer::owe(TagState &state, std::uint32_t next_seq, const std::string &why) {
-    for (auto seq = state.next_seq; seq < next_seq && state.owed.size() < wire::kMaxOpenOps; ++seq) {
-        const auto dead = state.dead.find(seq);
-        state.owed.push_back(dead != state.dead.end() ? dead->second : Failure{pcclRankConnectionLost, why});
+    for (auto seq = state.next_seq; seq < next_seq;) {
+        const auto dead = state.dead.lower_bound(seq);
+        const auto end = dead == state.dead.end() ? next_seq : std::min(dead->first, next_seq);
+        if (seq < end) state.owed.push_back({end - seq, Failure{pcclRankConnectionLost, why}});
+        if (end < next_seq) state.owed.push_back({1, dead->second});
+        seq = end < next_seq ? end + 1 : next_seq;
     }
 }
 

@@ -78,6 +78,8 @@ struct MasterDown {
 struct FromMaster {
     wire::ToPeer message;
 };
+/// Bytes came that are no whole message yet: the master lives.
+struct MasterHeard {};
 struct LinkEvent {
     PeerId other;
     std::uint32_t attempt = 0;
@@ -117,7 +119,8 @@ struct PeerTick {
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick>;
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick,
+                 MasterHeard>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -238,8 +241,8 @@ private:
         bool committed = true;  ///< the last call with this tag was
         /// Operations of this epoch, by number, that failed before they were called here.
         std::map<std::uint32_t, Failure> dead;
-        /// The next calls, whatever epoch they are made in, fail like this: at other members they have.
-        std::deque<Failure> owed;
+        /// The next calls, whatever epoch they are made in, fail like this, so many each: at other members they have.
+        std::vector<std::pair<std::uint32_t, Failure>> owed;
     };
     struct Exclusive {
         wire::Call kind;
@@ -286,6 +289,7 @@ private:
     void on(const SyncPulled &in);
     void on(const Examined &in);
     void on(const PeerTick &in);
+    void on(const MasterHeard &) { master_heard_ = now_; }
 
     void hear(const wire::Welcome &m);
     void hear(const wire::Removed &m);

@@ -1,10 +1,13 @@
 // Bytes that no peer would send, at the port of the master and of a peer, while a reduce loop goes on undisturbed.
 #include "common/mix.h"
 #include "harness/reduce.h"
+#include "harness/sanitized.h"
 #include "harness/stranger.h"
 
+#include <fstream>
 #include <sys/resource.h>
 #include <thread>
+#include <unistd.h>
 
 namespace pccl::itest {
 namespace {
@@ -50,6 +53,12 @@ protected:
         }
     }
 };
+
+std::uint64_t resident_bytes() {
+    std::uint64_t total = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> total >> resident;
+    return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
 
 std::string random_bytes(std::uint64_t seed, std::size_t count) {
     std::string bytes(count, '\0');
@@ -118,6 +127,54 @@ TEST_P(Hostile, TwoThousandIdleConnections) {
         strangers.emplace_back(port());
         ASSERT_TRUE(strangers.back().valid()) << "connection " << i;
     }
+    expect_undisturbed();
+}
+
+TEST_P(Hostile, TenThousandConnectionsCostLittleMemory) {
+    constexpr std::size_t kConnections = 10000;
+    rlimit files{};
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    // The master is part of this process: it has a descriptor of its own for each, up to its limit.
+    const std::size_t needed = kConnections + (GetParam() == Target::kMaster ? 8192 : 0) + 200;
+    if (files.rlim_cur < needed) GTEST_SKIP() << "needs " << needed << " open files, and ulimit -Hn allows " << files.rlim_cur;
+    const auto memory = [&] { return GetParam() == Target::kMaster ? resident_bytes() : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>(); };
+    const std::uint64_t before = memory();
+    std::vector<Stranger> strangers;
+    strangers.reserve(kConnections);
+    for (std::size_t i = 0; i < kConnections; ++i) {
+        strangers.emplace_back(port());
+        ASSERT_TRUE(strangers.back().valid()) << "connection " << i;
+        // Half of what could be a first message: it is kept, as long as the limits allow.
+        strangers.back().send(std::string("\xff\x03\0\0", 4) + std::string(36, '\0'));
+    }
+    const std::uint64_t after = memory();
+    RecordProperty("grown_kib", static_cast<int>((after - std::min(after, before)) >> 10));
+    if (!kSanitized) {
+        EXPECT_LT(after, before + (std::uint64_t{64} << 20));
+    }
+    expect_undisturbed();
+}
+
+/// First frames that could be a greeting's, a byte now and then: time runs from the connection on, not from the last byte.
+TEST_P(Hostile, GreetingsThatDripAreCutOff) {
+    const bool at_master = GetParam() == Target::kMaster;
+    std::vector<Stranger> strangers;
+    for (int i = 0; i < 64; ++i) {
+        strangers.emplace_back(port());
+        ASSERT_TRUE(strangers.back().valid());
+        if (at_master) strangers.back().send(std::string("\xff\x03\0\0", 4));  // 1023 bytes follow, it says
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    std::size_t open = strangers.size();
+    while (open > 0 && std::chrono::steady_clock::now() - begin < std::chrono::seconds(20)) {
+        open = 0;
+        for (Stranger &stranger : strangers) {
+            stranger.send(std::string(1, at_master ? '\0' : 'C'));
+            open += !stranger.closed_within(1);
+        }
+        std::this_thread::sleep_for(Millis(200));
+    }
+    EXPECT_EQ(open, 0u);
     expect_undisturbed();
 }
 

@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <fstream>
+#include <sys/resource.h>
 #include <thread>
+#include <unistd.h>
 
 namespace pccl::itest {
 
@@ -105,6 +107,25 @@ Json call_memory(Session &, const Json &) {
     return answer;
 }
 
+/// "files": so many more may be opened than are open; "memory": so many more bytes may be mapped than are. 0 and more; absent: no limit.
+Json call_limit(Session &, const Json &request) {
+    const auto set = [](auto resource, bool wanted, std::uint64_t value) {
+        rlimit limit{};
+        if (::getrlimit(resource, &limit) != 0) return;
+        limit.rlim_cur = wanted ? std::min<rlim_t>(value, limit.rlim_max) : limit.rlim_max;
+        ::setrlimit(resource, &limit);
+    };
+    std::uint64_t mapped = 0;
+    std::ifstream("/proc/self/statm") >> mapped;
+    // A limit is the first descriptor that is not given out: those that are open leave gaps, which are closed first.
+    const int lowest = ::dup(0);
+    ::close(lowest);
+    set(RLIMIT_NOFILE, request.contains("files"), static_cast<std::uint64_t>(lowest) + request.value("files", std::uint64_t{0}));
+    set(RLIMIT_AS, request.contains("memory"),
+        mapped * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + request.value("memory", std::uint64_t{0}));
+    return answer_of(pcclSuccess);
+}
+
 }  // namespace
 
 void add_comm_calls(CallTable &table) {
@@ -119,6 +140,7 @@ void add_comm_calls(CallTable &table) {
     table["pending"] = call_pending;
     table["join"] = call_join;
     table["memory"] = call_memory;
+    table["limit"] = call_limit;
 }
 
 }  // namespace pccl::itest
