@@ -8,9 +8,9 @@ using wire::Algorithm;
 
 namespace {
 
-/// Bytes of a contribution up to which the shorter way beats sending more: measured on loopback (docs/performance.md).
+/// Bytes of a contribution up to which the shorter way beats sending more on any path: measured on loopback (docs/performance.md).
 constexpr std::size_t kDirectBytes = std::size_t{32} << 10;
-/// What may be asked for: each member holds the contributions of all.
+/// What may be asked for: each member holds the contributions of all. Without being asked, those of all others are together no more.
 constexpr std::size_t kMaxDirectBytes = std::size_t{1} << 20;
 /// Beyond, N-1 messages from each member cost more than the hops they save.
 constexpr std::size_t kMaxDirectMembers = 64;
@@ -33,6 +33,8 @@ constexpr double kUsualMbitPerS = 1000;
 constexpr double kMostInTwoHops = 4 << 20;
 /// Share of a transfer's time that shorter ways must save before they are taken: many streams into one member cost something, too.
 constexpr double kWorthIt = 0.1;
+/// What a delay that is saved must be, of what sending more for it takes.
+constexpr double kWorthMore = 2;
 
 bool one_hop_works(std::size_t members, bool full_mesh) { return full_mesh && members <= kMaxOneHopMembers; }
 
@@ -47,13 +49,20 @@ double buffer_us(const wire::Fingerprint &what, const Path &path) {
 
 /// Two one-way delays instead of 2(N-1), for as many bytes.
 bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Path &path) {
-    if (path.round_trip_us < kLongPathUs || buffer_bytes(what) > kMostInTwoHops) return false;
+    if (!is_long(path) || buffer_bytes(what) > kMostInTwoHops) return false;
     const auto n = static_cast<double>(members);
     return (n - 2) * path.round_trip_us > kWorthIt * 2 * (n - 1) / n * buffer_us(what, path);
 }
 
+/// One one-way delay instead of two, for (N - 1) contributions where a ring or two hops send 2(N - 1)/N: as many of two members.
+bool direct_saves(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
+    if (!is_long(path) || members < 2 || !direct_works(what, members, full_mesh, kMaxDirectBytes / (members - 1))) return false;
+    const auto n = static_cast<double>(members);
+    return path.round_trip_us / 2 > kWorthMore * (n - 1) * (n - 2) / n * buffer_us(what, path);
+}
+
 Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
-    if (direct_works(what, members, full_mesh, kDirectBytes)) return Algorithm::direct;
+    if (direct_works(what, members, full_mesh, kDirectBytes) || direct_saves(what, members, full_mesh, path)) return Algorithm::direct;
     if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
     // Rounded at every hop, the error of a ring grows with the square root of the group. Of two members there is but one hop, and the ring
     // does not round the owner's contribution.
@@ -62,6 +71,8 @@ Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mes
 }
 
 }  // namespace
+
+bool is_long(const Path &path) { return path.round_trip_us >= kLongPathUs; }
 
 Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
     switch (what.algorithm) {
@@ -75,6 +86,6 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
     return one_hop_works(members, full_mesh) ? Algorithm::one_hop : Algorithm::ring;
 }
 
-std::size_t max_chunk_bytes(const Path &path) { return path.round_trip_us < kLongPathUs ? RingPlan::kMaxChunk : kLongPathChunk; }
+std::size_t max_chunk_bytes(const Path &path) { return is_long(path) ? kLongPathChunk : RingPlan::kMaxChunk; }
 
 }  // namespace pccl::collective

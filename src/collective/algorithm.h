@@ -13,6 +13,9 @@ struct Path {
     double mbit_per_s = 0;  ///< of one direction
 };
 
+/// Its delay counts: an operation sends more to wait less, and what it sends is cut smaller.
+bool is_long(const Path &path);
+
 /// Never `automatic`. What was asked for gives way where it cannot work: direct to one-hop to ring.
 wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path);
 

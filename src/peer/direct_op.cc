@@ -7,21 +7,28 @@
 
 namespace pccl::peer {
 
+using collective::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
 DirectOp::DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
-                   BufferPool &pool)
-    : Operation(id, request, fingerprint), ring_(ring), rank_(rank), pool_(pool), members_(ring.size()) {
+                   const collective::DirectPlan &plan, BufferPool &pool)
+    : Operation(id, request, fingerprint), ring_(ring), rank_(rank), plan_(plan), element_bytes_(kernel::size_of(request.what.type)),
+      pool_(pool), members_(ring.size()) {
     request_.world = static_cast<std::uint32_t>(ring.size());
     request_.algorithm = wire::Algorithm::direct;
-    request_.chunk_elements = request_.what.count;
-    members_[rank].arrived = members_[rank].sent = true;
+    request_.chunk_elements = plan_.max_piece_elements();
+    for (Member &member : members_) member.missing = plan_.pieces();
+    members_[rank].missing = 0;
+    members_[rank].sent = plan_.pieces();
     if (request_.in_place()) {
         copy_ = pool_.get(request_.bytes());
         std::memcpy(copy_.get(), request_.send, request_.bytes());
     }
-    checksum_ = kernel::checksum(contribution(rank_), request_.bytes());
+    for (std::size_t i = 0; i < plan_.pieces(); ++i) {
+        const Span span = plan_.piece(i);
+        checksums_.push_back(kernel::checksum(contribution(rank_) + span.begin * element_bytes_, span.count * element_bytes_));
+    }
 }
 
 std::size_t DirectOp::rank_of(PeerId peer) const {
@@ -36,21 +43,33 @@ const std::byte *DirectOp::contribution(std::size_t rank) const {
 const char *DirectOp::objection(PeerId from, const FrameHeader &header) const {
     if (header.kind != FrameKind::direct_chunk) return "a chunk of a ring in a direct exchange";
     if (header.index >= ring_.size() || ring_[header.index] != from) return "a contribution under another's name";
-    if (members_[header.index].arrived) return "a contribution that came before";
-    if (header.bytes != request_.bytes()) return "a contribution of the wrong length";
+    if (header.aux >= plan_.pieces()) return "a piece that does not exist";
+    const Member &member = members_[header.index];
+    if (member.missing == 0 || (!member.arrived.empty() && member.arrived[header.aux])) return "a contribution that came before";
+    if (header.bytes != plan_.piece(header.aux).count * element_bytes_) return "a contribution of the wrong length";
     return nullptr;
 }
 
-Intake DirectOp::intake(const FrameHeader &header) {
-    return Intake::take(pool_.get(header.bytes));
+/// Where a piece of another's contribution goes.
+std::byte *DirectOp::place(Member &member, std::size_t piece) {
+    if (!member.contribution) member.contribution = pool_.get(request_.bytes());
+    return member.contribution.get() + plan_.piece(piece).begin * element_bytes_;
 }
 
-Received DirectOp::receive(const FrameHeader &header, std::byte *, const Buffer &keep) {
+Intake DirectOp::intake(const FrameHeader &header) {
+    Member &member = members_[header.index];
+    std::byte *const into = place(member, header.aux);
+    return {Intake::Action::take, into, member.contribution, nullptr, ""};
+}
+
+Received DirectOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &) {
     Member &member = members_[header.index];
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
-    member.contribution = keep;
-    member.arrived = true;
-    if (++arrived_ < ring_.size()) return Received::part;
+    std::byte *const into = place(member, header.aux);
+    if (payload != into) std::memcpy(into, payload, header.bytes);  // it came before the operation was posted
+    member.arrived.resize(plan_.pieces());
+    member.arrived[header.aux] = true;
+    if (--member.missing > 0 || ++arrived_ < ring_.size()) return Received::part;
     combine_all();
     return Received::last;
 }
@@ -79,26 +98,29 @@ void DirectOp::posted_at(Link &link) {
     const std::size_t rank = rank_of(link.other());
     if (rank >= members_.size() || members_[rank].posted) return;
     members_[rank].posted = true;
-    link.eager_sent -= std::min(link.eager_sent, members_[rank].sent ? request_.bytes() : 0);
+    link.eager_sent -= std::min(link.eager_sent, members_[rank].eager_bytes);
 }
 
 bool DirectOp::produce(Link &link, OutFrame &frame) {
     const std::size_t rank = rank_of(link.other());
-    if (rank >= members_.size() || members_[rank].sent) return false;
+    if (rank >= members_.size() || members_[rank].sent == plan_.pieces()) return false;
     Member &member = members_[rank];
-    const std::size_t bytes = request_.bytes();
+    const Span span = plan_.piece(member.sent);
+    const std::size_t bytes = span.count * element_bytes_;
     if (!member.posted) {
         if (link.eager_sent + bytes > link.eager_budget()) return false;
         link.eager_sent += bytes;
+        member.eager_bytes += bytes;
     }
-    member.sent = true;
     frame.header = header(FrameKind::direct_chunk);
     frame.header.index = static_cast<std::uint32_t>(rank_);
+    frame.header.aux = static_cast<std::uint32_t>(member.sent);
     frame.header.bytes = static_cast<std::uint32_t>(bytes);
-    frame.header.checksum = checksum_;
-    frame.payload = contribution(rank_);
+    frame.header.checksum = checksums_[member.sent];
+    frame.payload = contribution(rank_) + span.begin * element_bytes_;
     frame.keep = copy_;
     frame.owner = copy_ ? nullptr : this;
+    ++member.sent;
     request_.tx_bytes += wire::kFrameHeaderBytes + bytes;
     return true;
 }

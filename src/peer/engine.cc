@@ -135,7 +135,10 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
     const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, path_);
     if (algorithm != wire::Algorithm::ring) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
-        if (algorithm == wire::Algorithm::direct) return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, pool_);
+        if (algorithm == wire::Algorithm::direct) {
+            const collective::DirectPlan plan(request.what.count, kernel::size_of(request.what.type), collective::is_long(path_));
+            return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, plan, pool_);
+        }
         return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
     }
     neighbours(to);

@@ -223,24 +223,34 @@ void Lane::kick() {
     if (closed_ || waiting_to_write_ || writing_) return;
     writing_ = true;
     const auto keep = shared_from_this();
-    while (write_some()) {
+    while (write_some(kGatherBytes) > 0) {
     }
     writing_ = false;
 }
 
-/// One system call. True: more may be written at once.
-bool Lane::write_some() {
-    // Gather small frames; a large one is worth a call of its own, and what it carries is still in cache.
+bool Lane::kick_once() {
+    if (closed_ || waiting_to_write_ || writing_) return false;
+    writing_ = true;
+    const auto keep = shared_from_this();
+    std::size_t put = write_some(kTiny);
+    while (put > kGatherBytes + kFrameHeaderBytes) put = write_some(kGatherBytes);
+    writing_ = false;
+    return put > 0;
+}
+
+/// One system call: the bytes that went; 0 if no more can be written at once. Frames are gathered for it until they are so long; a large
+/// one is worth a call of its own, and what it carries is still in cache.
+std::size_t Lane::write_some(std::size_t gather_bytes) {
     std::size_t queued = 0;
     for (const auto &frame : sending_) queued += kFrameHeaderBytes + frame.header.bytes;
-    while (sending_.size() < kGather && queued < (64u << 10)) {
+    while (sending_.size() < kGather && queued < gather_bytes) {
         OutFrame frame;
         if (!handler_->next_frame(*this, frame)) break;
         frame.header.header_checksum = kernel::checksum(&frame.header, wire::kHeaderChecked);
         queued += kFrameHeaderBytes + frame.header.bytes;
         sending_.push_back(std::move(frame));
     }
-    if (closed_ || sending_.empty()) return false;
+    if (closed_ || sending_.empty()) return 0;
 
     std::array<iovec, 2 * kGather> parts;
     std::size_t used = 0;
@@ -260,12 +270,13 @@ bool Lane::write_some() {
     msghdr message{};
     message.msg_iov = parts.data();
     message.msg_iovlen = used;
-    const ssize_t put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    ssize_t put = -1;
+    do put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
+    while (put < 0 && errno == EINTR);
     if (put < 0) {
-        if (errno == EINTR) return true;
         if (would_block(errno)) wait_writable();
         else fail(std::strerror(errno));
-        return false;
+        return 0;
     }
     written_ += static_cast<std::size_t>(put);
     std::size_t left = static_cast<std::size_t>(put) + sent_of_first_;
@@ -276,7 +287,7 @@ bool Lane::write_some() {
     }
     sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(done));
     sent_of_first_ = sending_.empty() ? 0 : left;
-    return true;
+    return static_cast<std::size_t>(put);
 }
 
 void Lane::watch(Time now, Duration limit) {

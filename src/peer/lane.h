@@ -75,8 +75,10 @@ public:
 
     /// Begins to read. Call once.
     void start();
-    /// There may be something to send.
+    /// There may be something to send: as much as goes.
     void kick();
+    /// The same, but one frame of at most 64 KiB, or a few tiny ones; after a larger one, as much as goes. True: more may go.
+    bool kick_once();
     /// After Intake::hold.
     void resume();
     /// No callback comes after this.
@@ -114,6 +116,8 @@ private:
     static constexpr std::size_t kDrain = 64 << 10;
     static constexpr std::size_t kReadBudget = 4 << 20;   ///< bytes before other lanes get their turn
     static constexpr std::size_t kGather = 8;             ///< frames in one system call
+    static constexpr std::size_t kGatherBytes = 64 << 10; ///< beyond these, no further frame in it
+    static constexpr std::size_t kTiny = 1 << 10;
 
     void wait_readable();
     void wait_writable();
@@ -122,7 +126,7 @@ private:
     bool accept_header();
     void sum_payload();
     bool finish_payload();
-    bool write_some();
+    std::size_t write_some(std::size_t gather_bytes);
     void shut();
     void fail(const std::string &why);
     void restart_reading();

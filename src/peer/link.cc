@@ -257,9 +257,15 @@ void Link::kick() {
     if (!up_ || closed_) return;
     // The lanes take turns at being first.
     const std::size_t first = next_lane_++;
-    for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) {
-        const auto lane = lanes_[(first + i) % lanes_.size()];
-        lane->kick();
+    if (round_trip_ < kLongPath) {
+        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) lanes_[(first + i) % lanes_.size()]->kick();
+        return;
+    }
+    // Frame by frame, each on another lane: what fits in one lane's buffer would leave it over several round trips.
+    bool more = true;
+    while (more) {
+        more = false;
+        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) more = lanes_[(first + i) % lanes_.size()]->kick_once() || more;
     }
 }
 

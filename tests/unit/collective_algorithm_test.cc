@@ -61,6 +61,19 @@ TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
     EXPECT_EQ(choose_on(2 << 20, 2, {50000, 1000}), Algorithm::ring) << "of two members each is the other's neighbour";
 }
 
+TEST(Algorithm, LongPathsAreTakenOnceWhereWhatThatSavesIsMoreThanWhatItSends) {
+    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
+    EXPECT_EQ(choose_on(1 << 20, 2, {50000, 1000}), Algorithm::direct);
+    EXPECT_EQ(choose_on((1 << 20) + 4, 2, {50000, 1000}), Algorithm::ring) << "too large to hold";
+    EXPECT_EQ(choose_on(1 << 20, 2, {1000, 1}), Algorithm::direct) << "between two members it sends no more than a ring";
+    EXPECT_EQ(choose_on(64 << 10, 2, {999, 1000}), Algorithm::ring) << "near";
+    EXPECT_EQ(choose_on(256 << 10, 4, {50000, 1000}), Algorithm::direct);
+    EXPECT_NE(choose_on(512 << 10, 4, {50000, 1000}), Algorithm::direct) << "three of them are too much to hold";
+    EXPECT_NE(choose_on(256 << 10, 4, {50000, 100}), Algorithm::direct) << "sending more takes longer";
+    EXPECT_NE(choose_on(256 << 10, 65, {50000, 1000}), Algorithm::direct);
+    EXPECT_EQ(choose_algorithm(floats(65536), 2, false, {50000, 1000}), Algorithm::ring) << "not all are connected";
+}
+
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
     auto what = floats(1000);
     what.quantization.algorithm = kernel::Quant::min_max;
