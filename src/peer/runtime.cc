@@ -183,7 +183,9 @@ wire::Blocked Runtime::blocked() {
 
 void Runtime::tick() {
     feed(PeerTick{blocked()});
-    links_.for_each([now = monotonic_now()](Link &link) { link.tick(now); });
+    const Time now = monotonic_now();
+    links_.for_each([now](Link &link) { link.tick(now); });
+    transfer_.tick(now);
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();
