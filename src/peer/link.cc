@@ -112,6 +112,12 @@ void Link::on_accept(Lane &lane) {
     kick();
 }
 
+std::uint64_t Link::read_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto &lane : lanes_) bytes += lane->read_bytes();
+    return bytes;
+}
+
 /// One connection fills a short path; over a long one several ramp up faster and share the loss.
 std::size_t Link::wanted_lanes() const {
     if (lanes_asked_ > 0) return std::min<std::size_t>(lanes_asked_, wire::kMaxLanes);

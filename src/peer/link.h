@@ -64,6 +64,7 @@ public:
     const wire::LinkHello &hello() const { return hello_; }
     std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
+    std::uint64_t read_bytes() const;
 
     /// What is known of its health, for the master.
     wire::LinkProgress progress();

@@ -258,10 +258,12 @@ void Runtime::examine(const std::vector<OpId> &ops) {
 
 void Runtime::tick() {
     feed(PeerTick{blocked()});
-    links_.for_each([&, now = monotonic_now()](Link &link) {
+    const Time now = monotonic_now();
+    links_.for_each([&](Link &link) {
         link.tick(now);
         if (master_since_) link.check_held(now, *master_since_);
     });
+    transfer_.tick(now);
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();

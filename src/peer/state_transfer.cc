@@ -10,6 +10,17 @@ namespace pccl::peer {
 using wire::FrameHeader;
 using wire::FrameKind;
 
+namespace {
+
+/// A holder that has sent nothing for so long is asked no more while there are others.
+constexpr Duration kPatience = std::chrono::seconds(2);
+/// Who did not look for so long was stopped itself.
+constexpr Duration kBlind = std::chrono::seconds(1);
+/// One may be damaged on its way; a holder that sends another does not hold what it says.
+constexpr int kFalseChunks = 2;
+
+}  // namespace
+
 void SyncSession::apply() {
     for (auto &[index, pulled] : staged) {
         SharedTensor &tensor = tensors[index];
@@ -39,8 +50,7 @@ void StateTransfer::end(std::uint64_t sync) {
     servers_.clear();
     tensors_.clear();
     todo_.clear();
-    outstanding_.clear();
-    arriving_.clear();
+    sources_.clear();
     pulling_ = pulled_ = false;
     session_.reset();
 }
@@ -102,8 +112,13 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
         const auto [header, hash] = asked.front();
         asked.pop_front();
         const auto *list = transfer.held(header.index, hash);
-        if (!list) continue;  // no longer: a new plan has come, for the one who asked, too
         frame.header = header;
+        if (!list) {  // no longer
+            frame.header.kind = FrameKind::state_refuse;
+            frame.header.bytes = 0;
+            frame.header.checksum = 0;
+            return true;
+        }
         frame.header.kind = FrameKind::state_chunk;
         frame.header.bytes = static_cast<std::uint32_t>(transfer.session_->tensors[header.index].chunk_bytes(header.aux));
         frame.header.checksum = (*list)[header.aux];  // the same function of the same bytes
@@ -119,29 +134,50 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
 
 void StateTransfer::pull(const wire::SyncPlan &plan) {
     if (!session_) return;
-    links_.for_each([&](Link &link) { link.detach(this); });  // what an earlier plan was receiving
+    // Of a tensor whose elected content is the same as before everything is kept, also what is on its way.
+    std::map<std::uint32_t, Tensor> kept;
+    if (in_place_ == plan.in_place) kept.swap(tensors_);
+    std::erase_if(kept, [&](const auto &entry) {
+        const auto same = [&](const wire::PullTensor &tensor) { return tensor.index == entry.first && tensor.hash == entry.second.plan.hash; };
+        return !entry.second.listed || std::ranges::none_of(plan.pull, same);
+    });
     sync_ = plan.sync;
     in_place_ = plan.in_place;
     pulling_ = !plan.pull.empty();
     pulled_ = false;
     tensors_.clear();
-    todo_.clear();
-    outstanding_.clear();
-    arriving_.clear();
-    if (!pulling_) {
-        session_->staged.clear();  // an earlier plan had this peer give up content that has now been elected
-        return;
-    }
     for (const auto &tensor : plan.pull) {
         if (tensor.index >= session_->tensors.size()) {
             pulling_ = false;
             return host_.state_pulled(sync_, false, "the plan names a tensor that was not offered");
         }
+        const auto known = kept.find(tensor.index);
+        if (known != kept.end()) tensors_[tensor.index] = known->second;
         tensors_[tensor.index].plan = tensor;
+        tensors_[tensor.index].excluded.clear();
     }
+    keep_asked(kept);
+    // Of a plan that had this peer give up content that has now been elected, nothing stays.
     std::erase_if(session_->staged, [&](const auto &entry) { return !tensors_.contains(entry.first); });
-    for (auto &[index, tensor] : tensors_) ask_list(tensor);
+    for (auto &[index, tensor] : tensors_) {
+        if (!tensor.listed) ask_list(tensor);
+    }
+    if (pulling_) ask_chunks();
     check_done();
+}
+
+/// What was asked under an earlier plan comes all the same, where it is wanted still and its holder is one still.
+void StateTransfer::keep_asked(const std::map<std::uint32_t, Tensor> &kept) {
+    const auto unwanted = [&](PeerId source, const Piece &piece) { return !kept.contains(piece.tensor) || !gives(tensors_.at(piece.tensor), source); };
+    std::erase_if(todo_, [&](const Piece &piece) { return !kept.contains(piece.tensor); });
+    for (auto &[id, source] : sources_) {
+        if (std::ranges::none_of(source.asked, [&](const auto &asked) { return unwanted(id, asked.first); })) continue;
+        std::erase_if(source.asked, [&](const auto &asked) {
+            if (kept.contains(asked.first.tensor)) todo_.push_front(asked.first);
+            return true;
+        });
+        if (Link *link = links_.up(id)) link->detach(this);
+    }
 }
 
 OutFrame StateTransfer::request(FrameKind kind, const Tensor &tensor, std::uint32_t chunk) const {
@@ -159,57 +195,85 @@ void StateTransfer::ask_list(Tensor &tensor) {
     const std::size_t n = tensor.plan.sources.size();
     for (std::size_t i = 0; i < n; ++i) {
         const PeerId source = tensor.plan.sources[(tensor.plan.index + i) % n];
-        Link *link = tensor.excluded.contains(source) ? nullptr : links_.up(source);
-        if (!link) continue;
+        if (!may_ask(tensor, source)) continue;
         tensor.list_from = source;
-        link->send_urgent(request(FrameKind::state_ask_list, tensor, 0));
+        if (sources_[source].asked.empty()) sources_[source].heard = monotonic_now();
+        links_.up(source)->send_urgent(request(FrameKind::state_ask_list, tensor, 0));
         return;
     }
     // Holders whose links broke come back, or the master plans anew; those that refused do not.
     const bool all_refused = std::ranges::all_of(tensor.plan.sources, [&](PeerId s) { return tensor.excluded.contains(s); });
-    if (!all_refused) return;
+    if (all_refused) give_up(tensor, "gave");
+}
+
+void StateTransfer::give_up(const Tensor &tensor, const char *what) {
     pulling_ = false;
-    host_.state_pulled(sync_, false, "no holder gave tensor " + std::to_string(tensor.plan.index));
+    host_.state_pulled(sync_, false, std::string("no holder ") + what + " tensor " + std::to_string(tensor.plan.index));
 }
 
 void StateTransfer::exclude(Tensor &tensor, PeerId source, const std::string &why) {
     PCCL_LOG_WARN("shared state: %s %s tensor %u", to_string(source).c_str(), why.c_str(), tensor.plan.index);
     tensor.excluded.insert(source);
-    stop_arriving(source);
-    requeue(source, tensor.plan.index);
+    take_back(source);
     if (!tensor.listed) return ask_list(tensor);
     const bool any_left = std::ranges::any_of(tensor.plan.sources, [&](PeerId s) { return !tensor.excluded.contains(s); });
     if (any_left) return ask_chunks();
-    pulling_ = false;
-    host_.state_pulled(sync_, false, "no holder gave all of tensor " + std::to_string(tensor.plan.index));
+    give_up(tensor, "gave all of");
 }
 
-/// Bytes on their way from a source that is not believed any more must not overwrite what another source gives.
-void StateTransfer::stop_arriving(PeerId source) {
+/// What was asked of a holder is to be asked of others. What it still sends of it is dropped.
+void StateTransfer::take_back(PeerId source) {
+    Source &holder = sources_[source];
+    for (const auto &[piece, asked] : holder.asked)
+        todo_.push_front(piece);
+    holder.asked.clear();
     if (Link *link = links_.up(source)) link->detach(this);
-    auto &pieces = outstanding_[source];
-    std::erase_if(arriving_, [&](const auto &entry) {
-        if (entry.second != source) return false;
-        if (pieces.erase(entry.first) > 0) todo_.push_front(entry.first);
-        return true;
-    });
 }
 
-/// What was asked of a holder for one tensor has to be asked of others.
-void StateTransfer::requeue(PeerId source, std::uint32_t tensor) {
-    auto &pieces = outstanding_[source];
-    for (auto it = pieces.begin(); it != pieces.end();) {
-        if (it->tensor != tensor) {
-            ++it;
-            continue;
-        }
-        todo_.push_front(*it);
-        it = pieces.erase(it);
+/// Looks for holders that have fallen silent: a process that was stopped, say, before the master finds out.
+void StateTransfer::tick(Time now) {
+    const bool blind = now - ticked_ > kBlind;
+    ticked_ = now;
+    if (!pulling_) return;
+    bool changed = false;
+    for (auto &[id, source] : sources_) {
+        const Link *link = links_.up(id);
+        if (!link) continue;
+        const std::uint64_t read = link->read_bytes();
+        if (read != source.read || blind) source.heard = now;
+        if (read != source.read && std::exchange(source.silent, false)) changed = true;
+        source.read = read;
+        if (!source.silent && now - source.heard >= kPatience) changed = fell_silent(id, source) || changed;
     }
+    if (changed && pulling_) ask_chunks();
+}
+
+/// False if it owes nothing, or there is nobody else to ask.
+bool StateTransfer::fell_silent(PeerId id, Source &source) {
+    const auto owes_list = [&](const Tensor &tensor) { return !tensor.listed && tensor.list_from == id; };
+    if (source.asked.empty() && std::ranges::none_of(tensors_, [&](const auto &entry) { return owes_list(entry.second); })) return false;
+    source.silent = true;
+    const auto others_give = [&](const auto &entry) { return gives(entry.second, id) && !may_ask(entry.second, id); };
+    source.silent = std::ranges::any_of(tensors_, others_give);
+    if (!source.silent) return false;
+    PCCL_LOG_WARN("shared state: %s sends nothing; the others are asked", to_string(id).c_str());
+    take_back(id);
+    for (auto &[index, tensor] : tensors_) {
+        if (pulling_ && owes_list(tensor)) ask_list(tensor);
+    }
+    return true;
+}
+
+StateTransfer::Asked *StateTransfer::asked_of(PeerId id, Piece piece) {
+    const auto source = sources_.find(id);
+    if (source == sources_.end()) return nullptr;
+    const auto asked = source->second.asked.find(piece);
+    return asked == source->second.asked.end() ? nullptr : &asked->second;
 }
 
 bool StateTransfer::need(Tensor &tensor, std::uint32_t chunk) {
-    if (session_->tensors[tensor.plan.index].checksums[chunk] == tensor.list[chunk]) return false;
+    const SharedTensor &mine = session_->tensors[tensor.plan.index];
+    if (mine.checksums[chunk] == tensor.list[chunk] && !mine.torn.contains(chunk)) return false;
     if (in_place_) return true;
     const auto staged = session_->staged.find(tensor.plan.index);
     if (staged == session_->staged.end()) return true;
@@ -237,26 +301,39 @@ void StateTransfer::take_list(Tensor &tensor, PeerId from, const FrameHeader &he
     check_done();
 }
 
+/// Whether it holds the tensor and can be reached.
+bool StateTransfer::gives(const Tensor &tensor, PeerId source) {
+    return !tensor.excluded.contains(source) && std::ranges::find(tensor.plan.sources, source) != tensor.plan.sources.end() && links_.up(source);
+}
+
+/// One that is silent only if all are.
+bool StateTransfer::may_ask(const Tensor &tensor, PeerId source) {
+    if (!gives(tensor, source)) return false;
+    const auto silent = [&](PeerId id) { return sources_[id].silent; };
+    return !silent(source) || std::ranges::none_of(tensor.plan.sources, [&](PeerId s) { return !silent(s) && gives(tensor, s); });
+}
+
+/// Asks a holder for the first missing chunk that it has, if it has room for more.
+bool StateTransfer::ask_one(PeerId id, Time now) {
+    Source &source = sources_[id];
+    if (source.asked.size() >= source.window.size()) return false;
+    const auto piece = std::ranges::find_if(todo_, [&](const Piece &p) { return may_ask(tensors_.at(p.tensor), id); });
+    if (piece == todo_.end()) return false;
+    if (source.asked.empty()) source.heard = now;
+    source.asked[*piece] = {source.window.ask(now), sync_};
+    links_.up(id)->send_urgent(request(FrameKind::state_ask_chunk, tensors_.at(piece->tensor), piece->chunk));
+    todo_.erase(piece);
+    return true;
+}
+
+/// In turn, so that a few chunks are spread, too.
 void StateTransfer::ask_chunks() {
     if (todo_.empty()) return;
-    std::set<PeerId> sources;
-    for (const auto &[index, tensor] : tensors_) sources.insert(tensor.plan.sources.begin(), tensor.plan.sources.end());
-    for (const PeerId source : sources) {
-        Link *link = links_.up(source);
-        if (!link) continue;
-        auto &asked = outstanding_[source];
-        for (auto it = todo_.begin(); it != todo_.end() && asked.size() < kWindow;) {
-            const Tensor &tensor = tensors_.at(it->tensor);
-            const bool holds = std::ranges::find(tensor.plan.sources, source) != tensor.plan.sources.end();
-            if (!holds || tensor.excluded.contains(source)) {
-                ++it;
-                continue;
-            }
-            asked.insert(*it);
-            link->send_urgent(request(FrameKind::state_ask_chunk, tensor, it->chunk));
-            it = todo_.erase(it);
-        }
-    }
+    std::set<PeerId> able;
+    for (const auto &[index, tensor] : tensors_) able.insert(tensor.plan.sources.begin(), tensor.plan.sources.end());
+    const Time now = monotonic_now();
+    while (!todo_.empty() && !able.empty())
+        std::erase_if(able, [&](PeerId source) { return !links_.up(source) || !ask_one(source, now); });
 }
 
 std::byte *StateTransfer::destination(Piece piece) {
@@ -272,26 +349,35 @@ std::byte *StateTransfer::destination(Piece piece) {
     return staged.memory.get() + offset;
 }
 
-void StateTransfer::take_chunk(PeerId from, const FrameHeader &header) {
+void StateTransfer::take_chunk(PeerId from, const FrameHeader &header, const std::byte *payload) {
     const Piece piece{header.index, header.aux};
-    arriving_.erase(piece);
-    if (outstanding_[from].erase(piece) == 0) return;
+    Source &source = sources_[from];
+    const auto asked = source.asked.extract(piece);
+    if (!asked) return;
+    const Time now = monotonic_now();
+    source.window.arrived(now, asked.mapped().ticket);
+    source.heard = now;
     Tensor &tensor = tensors_.at(piece.tensor);
     session_->rx_bytes += header.bytes;
-    if (header.checksum != tensor.list[piece.chunk]) {
-        todo_.push_front(piece);
-        return exclude(tensor, from, "gave false bytes for");
+    if (kernel::checksum(payload, header.bytes) != tensor.list[piece.chunk]) {
+        todo_.push_back(piece);
+        if (++tensor.false_chunks[from] >= kFalseChunks) return exclude(tensor, from, "gave false bytes for");
+        return ask_chunks();
     }
-    if (in_place_) session_->tensors[piece.tensor].checksums[piece.chunk] = header.checksum;
-    else session_->staged[piece.tensor].chunks[piece.chunk] = header.checksum;
+    if (in_place_) {
+        session_->tensors[piece.tensor].checksums[piece.chunk] = tensor.list[piece.chunk];
+        session_->tensors[piece.tensor].torn.erase(piece.chunk);
+    } else {
+        session_->staged[piece.tensor].chunks[piece.chunk] = tensor.list[piece.chunk];
+    }
     ask_chunks();
     check_done();
 }
 
 void StateTransfer::check_done() {
     if (!pulling_ || !todo_.empty()) return;
-    for (const auto &[source, pieces] : outstanding_) {
-        if (!pieces.empty()) return;
+    for (const auto &[id, source] : sources_) {
+        if (!source.asked.empty()) return;
     }
     for (const auto &[index, tensor] : tensors_) {
         if (!tensor.listed) return;
@@ -306,13 +392,13 @@ void StateTransfer::check_done() {
 Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
     if (header.kind == FrameKind::state_chunk) {
         const Piece piece{header.index, header.aux};
-        const auto asked = outstanding_.find(link.other());
-        const bool wanted = pulling_ && header.epoch == sync_ && asked != outstanding_.end() && asked->second.contains(piece);
-        if (!wanted || arriving_.contains(piece)) return {};
+        Asked *asked = pulling_ ? asked_of(link.other(), piece) : nullptr;
+        if (!asked || asked->sync != header.epoch || asked->arriving) return {};
         if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
-        std::byte *const into = destination(piece);
-        arriving_[piece] = link.other();
-        return {Intake::Action::take, into, nullptr, this, ""};
+        asked->arriving = true;
+        if (in_place_) session_->tensors[piece.tensor].torn.insert(piece.chunk);
+        // Checked against the list, not against the frame: bytes that the holder has changed are no reason to break the link.
+        return {Intake::Action::take, destination(piece), nullptr, this, "", true};
     }
     const bool ask = header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk;
     if (ask && header.bytes != sizeof(kernel::ContentHash)) return Intake::reject("a request for state of the wrong length");
@@ -326,24 +412,27 @@ void StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
     const PeerId from = link.other();
     if (header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk) return serve(link, header, payload);
     const auto tensor = tensors_.find(header.index);
-    if (!pulling_ || header.epoch != sync_ || tensor == tensors_.end()) return;
+    if (!pulling_ || tensor == tensors_.end()) return;
     switch (header.kind) {
     case FrameKind::state_list:
-        if (!tensor->second.listed && tensor->second.list_from == from) take_list(tensor->second, from, header, payload);
+        if (header.epoch == sync_ && !tensor->second.listed && tensor->second.list_from == from) take_list(tensor->second, from, header, payload);
         return;
-    case FrameKind::state_chunk: return take_chunk(from, header);
-    case FrameKind::state_refuse:
-        if (!tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused");
+    case FrameKind::state_chunk: return take_chunk(from, header, payload);
+    case FrameKind::state_refuse: {
+        const Asked *asked = asked_of(from, {header.index, header.aux});
+        const bool of_now = header.epoch == sync_ || (asked && asked->sync == header.epoch);
+        if (of_now && !tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused");
         return;
+    }
     default: return;
     }
 }
 
 void StateTransfer::link_down(PeerId other) {
     servers_.erase(other);
-    std::erase_if(arriving_, [&](const auto &entry) { return entry.second == other; });
     if (!pulling_) return;
-    for (auto &[index, tensor] : tensors_) requeue(other, index);
+    take_back(other);
+    sources_.erase(other);
     for (auto &[index, tensor] : tensors_) {
         if (pulling_ && !tensor.listed && tensor.list_from == other) ask_list(tensor);
     }

@@ -2,7 +2,9 @@
 //
 // A receiver asks one holder for a tensor's list of chunk checksums, checks the list against the elected content hash, and pulls just the
 // chunks that differ, from all holders at once. Every chunk is checked against the list; a holder that refuses, lies or goes is left out
-// and its chunks are asked for elsewhere. Where the old content is still worth something it is not touched before the commit.
+// and its chunks are asked for elsewhere, and so it is with one that sends nothing for a while, until it sends again. A chunk is asked of
+// one holder at a time and received once, so that nothing is written over bytes that were found right. Where the old content is still
+// worth something it is not touched before the commit.
 #pragma once
 
 #include <deque>
@@ -12,7 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "base/time.h"
 #include "kernel/hash.h"
+#include "peer/ask_window.h"
 #include "peer/link_table.h"
 #include "wire/messages.h"
 
@@ -23,6 +27,7 @@ struct SharedTensor {
     std::size_t bytes = 0;
     std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds
     kernel::ContentHash hash;              ///< as offered
+    std::set<std::uint32_t> torn;          ///< chunks that were overwritten in part, and hold neither the old content nor the new
 
     std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
 };
@@ -61,9 +66,10 @@ public:
     Intake intake(Link &link, const wire::FrameHeader &header);
     void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
     void link_down(PeerId other);
+    /// Every few tens of milliseconds.
+    void tick(Time now);
 
 private:
-    static constexpr std::size_t kWindow = 8;         ///< chunks asked of one holder at a time
     static constexpr std::size_t kMaxQueued = 4096;   ///< asked of us by one peer
 
     /// What one peer has asked of us.
@@ -81,12 +87,26 @@ private:
         wire::PullTensor plan;
         std::vector<std::uint64_t> list;
         std::set<PeerId> excluded;
+        std::map<PeerId, int> false_chunks;
         PeerId list_from;
         bool listed = false;
     };
     struct Piece {
         std::uint32_t tensor, chunk;
         friend auto operator<=>(const Piece &, const Piece &) = default;
+    };
+    struct Asked {
+        AskWindow::Ticket ticket;
+        std::uint64_t sync;     ///< the plan under which it was asked
+        bool arriving = false;  ///< its header has come
+    };
+    /// What has been asked of one holder.
+    struct Source {
+        std::map<Piece, Asked> asked;
+        AskWindow window;
+        std::uint64_t read = 0;  ///< bytes, of its link
+        Time heard;              ///< when that last grew, or it was asked after a rest
+        bool silent = false;     ///< for too long: nothing is asked of it while others have what is missing
     };
 
     /// The chunk checksums of a tensor's content with that hash: as offered, or as pulled. Null if it is not held.
@@ -96,11 +116,17 @@ private:
     void refuse(Link &link, const wire::FrameHeader &header);
     void ask_list(Tensor &tensor);
     void take_list(Tensor &tensor, PeerId from, const wire::FrameHeader &header, const std::byte *payload);
-    void take_chunk(PeerId from, const wire::FrameHeader &header);
+    void take_chunk(PeerId from, const wire::FrameHeader &header, const std::byte *payload);
     void exclude(Tensor &tensor, PeerId source, const std::string &why);
-    void requeue(PeerId source, std::uint32_t tensor);
-    void stop_arriving(PeerId source);
+    void take_back(PeerId source);
+    bool fell_silent(PeerId id, Source &source);
+    void keep_asked(const std::map<std::uint32_t, Tensor> &kept);
+    bool gives(const Tensor &tensor, PeerId source);
+    bool may_ask(const Tensor &tensor, PeerId source);
+    bool ask_one(PeerId source, Time now);
+    Asked *asked_of(PeerId source, Piece piece);
     void ask_chunks();
+    void give_up(const Tensor &tensor, const char *what);
     void check_done();
     std::byte *destination(Piece piece);
     bool need(Tensor &tensor, std::uint32_t chunk);
@@ -117,8 +143,8 @@ private:
     std::uint64_t sync_ = 0;
     std::map<std::uint32_t, Tensor> tensors_;
     std::deque<Piece> todo_;
-    std::map<PeerId, std::set<Piece>> outstanding_;
-    std::map<Piece, PeerId> arriving_;  ///< of those, whose bytes are being received, straight to where they belong
+    std::map<PeerId, Source> sources_;
+    Time ticked_{};
 };
 
 }  // namespace pccl::peer

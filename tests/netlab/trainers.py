@@ -95,24 +95,28 @@ class Peer:
 
 
 class Run:
-    """A master on the lab's host 0 and a peer on each other host, all joined. Peer i of `peers` is the i-th of them, from 0; the master
-    calls it peer i + 1."""
+    """A master on the lab's host 0 and a peer on each other host, or on the first `count` of them, all joined. Peer i of `peers` is the
+    i-th of them, from 0; the master calls it peer i + 1."""
 
-    def __init__(self, lab, *options, **settings):
+    def __init__(self, lab, *options, count=None, **settings):
         self.lab = lab
         self.master = lab.start(0, [program("pccl-master"), "--no-journal", "--log-level", "INFO", *options], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
         self.master.stdout.readline()
         self.log = Log(self.master.stderr, "the master")
         self.peers = []
-        for host in range(1, lab.hosts):
-            peer = Peer(lab, host, f"{lab.addresses[0]}:48148", **settings)
+        for host in range(1, lab.hosts if count is None else count + 1):
+            peer = self.spawn(host, **settings)
             calls = [other.start("join", world=host) for other in [*self.peers, peer]]
             self.peers.append(peer)
             for each, number in zip(self.peers, calls):
                 answer = each.finish(number)
                 if answer["code"] != 0:
                     raise AssertionError(f"join: {answer}")
+
+    def spawn(self, host, **settings):
+        """A peer that is not connected yet, and not in `peers`."""
+        return Peer(self.lab, host, f"{self.lab.addresses[0]}:48148", **settings)
 
     def stop(self):
         for peer in self.peers:

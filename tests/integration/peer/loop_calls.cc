@@ -39,15 +39,18 @@ struct LoopState {
     std::uint64_t good = 0;
     std::uint64_t lost = 0;
     std::uint64_t alone = 0;
+    std::vector<double> updates_ms;  ///< how long each pcclUpdateTopology took
 };
 
-void admit_newcomers(pcclComm_t *comm) {
+void admit_newcomers(pcclComm_t *comm, LoopState &state) {
     bool pending = false;
     const pcclResult_t asked = pcclArePeersPending(comm, &pending);
     if (asked == pcclRankConnectionLost) return;
     tools::require("pcclArePeersPending", asked);
     if (!pending) return;
+    const auto begin = std::chrono::steady_clock::now();
     const pcclResult_t updated = pcclUpdateTopology(comm);
+    state.updates_ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
     if (updated != pcclRankConnectionLost && updated != pcclUpdateTopologyFailed) tools::require("pcclUpdateTopology", updated);
 }
 
@@ -55,7 +58,7 @@ void admit_newcomers(pcclComm_t *comm) {
 bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &log, std::vector<std::uint64_t> &send,
           std::vector<std::uint64_t> &receive) {
     pcclComm_t *comm = session.comm(request);
-    if (state.admits) admit_newcomers(comm);
+    if (state.admits) admit_newcomers(comm, state);
     state.admits = true;
     const tools::Contribution own{request.at("slot").get<int>(), 0, state.random() >> 8, session.stop ? 1U : 0U};
     tools::fill_membership(own, send.data(), send.size());
@@ -106,6 +109,7 @@ Json call_loop(Session &session, const Json &request) {
     answer["good"] = state.good;
     answer["lost"] = state.lost;
     answer["alone"] = state.alone;
+    answer["updates_ms"] = state.updates_ms;
     return answer;
 }
 

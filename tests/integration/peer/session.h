@@ -41,6 +41,7 @@ struct Tensor {
     Bytes data;
     std::size_t count;
     bool allow_content_inequality;
+    std::uint64_t seed;  ///< what it was filled from
 };
 struct State {
     std::uint64_t revision = 0;

@@ -4,16 +4,46 @@
 #include "peer/inputs.h"
 #include "peer/session.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 namespace pccl::itest {
 
 namespace {
 
+constexpr std::size_t kChunk = 1 << 20;
+
+unsigned char seeded(std::uint64_t seed, std::size_t i) {
+    return static_cast<unsigned char>(tools::mix(seed * 0x100000001 + i / 8) >> (i % 8 * 8));
+}
+
 /// Bytes of a tensor from a seed.
 void fill_seeded(Bytes &data, std::uint64_t seed) {
-    for (std::size_t i = 0; i < data.size(); ++i) {
-        data[i] = static_cast<unsigned char>(tools::mix(seed * 0x100000001 + i / 8) >> (i % 8 * 8));
-    }
+    for (std::size_t i = 0; i < data.size(); ++i)
+        data[i] = seeded(seed, i);
 }
+
+/// This process's memory as a file: to look at, and to spoil, what the library works on at the same time.
+class OwnMemory {
+public:
+    OwnMemory() : file_(::open("/proc/self/mem", O_RDWR | O_CLOEXEC)) {}
+    ~OwnMemory() { ::close(file_); }
+    OwnMemory(const OwnMemory &) = delete;
+    OwnMemory &operator=(const OwnMemory &) = delete;
+
+    unsigned char read(const unsigned char *from) const {
+        unsigned char byte = 0;
+        if (::pread(file_, &byte, 1, offset(from)) != 1) throw std::runtime_error("cannot read /proc/self/mem");
+        return byte;
+    }
+    void write(const unsigned char *to, unsigned char byte) const {
+        if (::pwrite(file_, &byte, 1, offset(to)) != 1) throw std::runtime_error("cannot write /proc/self/mem");
+    }
+
+private:
+    int file_;
+    static off_t offset(const unsigned char *at) { return static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at)); }
+};
 
 /// "tensors": [{"name", "type", "count", "seed", "unequal"}], "revision"; under the name "state".
 Json call_define(Session &session, const Json &request) {
@@ -24,9 +54,10 @@ Json call_define(Session &session, const Json &request) {
                       tools::type_named(entry.value("type", "float")).value(),
                       {},
                       entry.at("count").get<std::size_t>(),
-                      entry.value("unequal", false)};
+                      entry.value("unequal", false),
+                      entry.value("seed", std::uint64_t{0})};
         tensor.data.resize(tensor.count * tools::size_of(tensor.type));
-        fill_seeded(tensor.data, entry.value("seed", std::uint64_t{0}));
+        fill_seeded(tensor.data, tensor.seed);
         state.tensors.push_back(std::move(tensor));
     }
     const std::scoped_lock lock(session.mutex);
@@ -38,6 +69,35 @@ Json call_define(Session &session, const Json &request) {
 Json call_poke(Session &session, const Json &request) {
     const std::scoped_lock lock(session.mutex);
     session.states.at(request.value("state", "")).tensors.at(request.value("tensor", 0)).data.at(request.at("at")) ^= 0xff;
+    return answer_of(pcclSuccess);
+}
+
+/// How many chunks of the first tensor end in other bytes than "define" gave them. Also while a synchronization runs.
+Json call_overwritten(Session &session, const Json &request) {
+    const std::scoped_lock lock(session.mutex);
+    const Tensor &tensor = session.states.at(request.value("state", "")).tensors.at(0);
+    const OwnMemory memory;
+    std::size_t chunks = 0;
+    for (std::size_t end = kChunk; end <= tensor.data.size(); end += kChunk) {
+        bool same = true;
+        for (std::size_t i = end - 8; i < end && same; ++i)
+            same = memory.read(tensor.data.data() + i) == seeded(tensor.seed, i);
+        chunks += !same;
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["chunks"] = chunks;
+    return answer;
+}
+
+/// Flips a byte of every chunk of the first tensor. Also while a synchronization runs.
+Json call_spoil(Session &session, const Json &request) {
+    const std::scoped_lock lock(session.mutex);
+    Tensor &tensor = session.states.at(request.value("state", "")).tensors.at(0);
+    const OwnMemory memory;
+    for (std::size_t i = 4321; i < tensor.data.size(); i += kChunk) {
+        unsigned char *at = tensor.data.data() + i;
+        memory.write(at, memory.read(at) ^ 0xff);
+    }
     return answer_of(pcclSuccess);
 }
 
@@ -79,6 +139,8 @@ Json call_sync(Session &session, const Json &request) {
 void add_state_calls(CallTable &table) {
     table["define"] = call_define;
     table["poke"] = call_poke;
+    table["overwritten"] = call_overwritten;
+    table["spoil"] = call_spoil;
     table["sync"] = call_sync;
 }
 

@@ -1,0 +1,148 @@
+// Faults while a newcomer pulls shared state: it goes on from those who are left, and nothing is pulled twice.
+//
+// PCCL_STATE_MIB sets the size of the state; 1024 for the figures in docs/reliability.md.
+#include "harness/master_process.h"
+#include "harness/reduce.h"
+#include "harness/sanitized.h"
+
+#include <cstdlib>
+#include <iostream>
+
+namespace pccl::itest {
+namespace {
+
+constexpr std::size_t kSources = 3;
+constexpr std::size_t kMiB = 1 << 20;
+constexpr Millis kLimit{60000};
+
+std::size_t chunks() {
+    const char *wanted = std::getenv("PCCL_STATE_MIB");
+    return wanted ? std::strtoull(wanted, nullptr, 10) : kSanitized ? 48 : 256;
+}
+
+Json state(std::uint64_t seed, std::uint64_t revision) {
+    const Json tensor = {{"name", "w"}, {"type", "uint8"}, {"count", chunks() * kMiB}, {"seed", seed}};
+    return {{"revision", revision}, {"tensors", Json::array({tensor})}};
+}
+
+/// Three members that hold the state, and a newcomer that lacks all of it.
+class Pull {
+public:
+    explicit Pull(const WorldOptions &options = {}) : world(options) {
+        world.join(kSources);
+        world.call_all("define", state(1, 0), kLimit);
+        world.call_all("sync", {}, kLimit);
+        world.spawn();
+        world.join_all(kSources + 1);
+        newcomer().call("define", state(2, 0), kLimit);
+        for (std::size_t i = 0; i < kSources; ++i)
+            calls_.push_back(world[i].start("sync", {{"revision", 1}}));
+        calls_.push_back(newcomer().start("sync"));
+    }
+
+    PeerProcess &newcomer() { return world[kSources]; }
+
+    /// Until so many chunks have come.
+    void await(std::size_t wanted) {
+        const auto end = std::chrono::steady_clock::now() + kLimit;
+        while (newcomer().call("overwritten", {{"thread", 1}}).at("chunks").get<std::size_t>() < wanted) {
+            if (std::chrono::steady_clock::now() > end) throw NoAnswer("the pull stands still");
+        }
+    }
+    bool over() { return newcomer().answered(calls_[kSources]); }
+
+    Json finish(std::size_t i) { return world[i].finish(calls_[i], kLimit); }
+
+    /// The newcomer holds what the second source holds. Bytes that it received.
+    std::size_t finish_newcomer() {
+        const Json answer = finish(kSources);
+        EXPECT_TRUE(has_code(answer, pcclSuccess));
+        EXPECT_EQ(answer.at("hashes"), finish(1).at("hashes"));
+        return answer.at("rx").get<std::size_t>();
+    }
+
+    World world;
+
+private:
+    std::vector<int> calls_;
+};
+
+TEST(StateFault, WhenASourceDiesTheOthersGiveTheRestAndNothingTwice) {
+    Pull pull;
+    pull.await(chunks() / 8);
+    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    pull.world[0].kill();
+    EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB);
+    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
+}
+
+TEST(StateFault, ASourceThatIsStoppedDoesNotHoldThePullUp) {
+    Pull pull({.heartbeat_timeout_ms = 3600000});  // the master does not find out
+    pull.await(chunks() / 8);
+    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    pull.world[0].stop();
+    EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB);
+    pull.world[0].resume();
+    EXPECT_TRUE(has_code(pull.finish(0), pcclSuccess));
+    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
+    EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
+}
+
+TEST(StateFault, FalseBytesAreNoticedAndComeFromAnother) {
+    Pull pull;
+    pull.await(chunks() / 16);
+    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    pull.world[0].call("spoil", {{"thread", 1}});
+    const std::size_t received = pull.finish_newcomer();
+    // Two false chunks, and the holder is asked no more.
+    EXPECT_EQ(received, (chunks() + 2) * kMiB);
+    EXPECT_TRUE(has_code(pull.finish(0), pcclSuccess));
+    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
+    // No link was given up for it.
+    EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
+}
+
+TEST(StateFault, WithoutAMasterThePullGoesOnAndIsCommittedByTheNext) {
+    MasterProcess master;
+    Pull pull({.master = master.address()});
+    pull.await(chunks() / 8);
+    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    master.kill();
+    pull.await(chunks());
+    EXPECT_FALSE(pull.over());
+    master.start();
+    EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB) << master.log();
+    EXPECT_TRUE(has_code(pull.finish(0), pcclSuccess)) << master.log();
+    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
+}
+
+TEST(StateFault, AMasterThatComesBackInTheMiddleStopsNoPull) {
+    MasterProcess master;
+    Pull pull({.master = master.address()});
+    pull.await(chunks() / 8);
+    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    master.kill();
+    master.start();
+    EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB) << master.log();
+    EXPECT_TRUE(has_code(pull.finish(0), pcclSuccess)) << master.log();
+    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
+}
+
+TEST(StateFault, WhereOnePercentOfTheChunksDifferOnePercentOfTheBytesMove) {
+    constexpr std::size_t kChunks = 200;
+    World world;
+    world.join(kSources);
+    const Json tensor = {{"name", "w"}, {"type", "uint8"}, {"count", kChunks * kMiB}, {"seed", 1}};
+    world.call_all("define", {{"tensors", Json::array({tensor})}}, kLimit);
+    for (const std::size_t chunk : {17U, 180U})
+        world[2].call("poke", {{"at", chunk * kMiB + 4711}});
+    const auto answers = world.call_all("sync", {}, kLimit);
+    EXPECT_TRUE(all_same(answers, "hashes"));
+    std::size_t moved = 0;
+    for (const Json &answer : answers)
+        moved += answer.at("rx").get<std::size_t>();
+    EXPECT_EQ(moved, kChunks / 100 * kMiB);
+}
+
+}  // namespace
+}  // namespace pccl::itest
