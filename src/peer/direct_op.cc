@@ -89,7 +89,7 @@ void DirectOp::combine_all() {
 std::vector<PeerId> DirectOp::waits_for() const {
     std::vector<PeerId> missing;
     for (std::size_t r = 0; r < ring_.size(); ++r) {
-        if (!members_[r].arrived) missing.push_back(ring_[r]);
+        if (r != rank_ && members_[r].missing > 0) missing.push_back(ring_[r]);
     }
     return missing;
 }

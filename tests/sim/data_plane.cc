@@ -231,10 +231,14 @@ void DataPlane::examine(Node &node, const protocol::Examine &look) {
         wire::OpProgress progress;
         progress.op = id;
         progress.awaited = true;
-        progress.received = op->second.have.size();
-        for (const PeerId origin : data.ring) {
-            if (!op->second.have.contains(origin)) progress.waits_for.push_back(origin);
+        std::set<PeerId> missing;
+        for (const Element &element : op->second.elements) {
+            progress.received += element.have.size();
+            for (const PeerId origin : data.ring) {
+                if (!element.final() && !element.have.contains(origin)) missing.insert(origin);
+            }
         }
+        progress.waits_for.assign(missing.begin(), missing.end());
         examined.progress.ops.push_back(std::move(progress));
     }
     // The shell answers from its event loop, never from within the state machine.
