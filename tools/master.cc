@@ -48,6 +48,8 @@ struct Options {
     std::string recovery_window = "10s";
     std::string journal;
     bool no_journal = false;
+    std::string straggler_after = "10s";
+    std::string remove_stragglers_after;  ///< empty: never
     std::uint32_t max_connections = 8192;
 };
 
@@ -125,6 +127,8 @@ int serve(const Options &options) {
     config.listen_address = address.c_str();
     config.heartbeat_timeout_ms = milliseconds_of(options.heartbeat_timeout);
     config.misuse_grace_ms = milliseconds_of(options.misuse_grace);
+    config.straggler_after_ms = milliseconds_of(options.straggler_after);
+    if (!options.remove_stragglers_after.empty()) config.remove_stragglers_after_ms = milliseconds_of(options.remove_stragglers_after);
     config.max_connections = options.max_connections;
     config.recovery_window_ms = milliseconds_of(options.recovery_window);
     const auto journal = journal_of(options, listen->port);
@@ -181,6 +185,13 @@ int main(int argc, char **argv) {
         ->type_name("DURATION")
         ->check(check_duration)
         ->capture_default_str();
+    app.add_option("--straggler-after", options.straggler_after, "a peer that keeps half of the others waiting for longer is named in the log")
+        ->type_name("DURATION")
+        ->check(check_duration)
+        ->capture_default_str();
+    app.add_option("--remove-stragglers-after", options.remove_stragglers_after, "and removed if it does so for this long; default: never")
+        ->type_name("DURATION")
+        ->check(check_duration);
     app.add_option("--max-connections", options.max_connections, "open connections, peers and strangers together")
         ->type_name("COUNT")
         ->check(CLI::Range(1, 1000000))

@@ -401,6 +401,8 @@ typedef struct pcclMasterConfig_t {
                                         and rename what is there). Written when members or shared state change, never for a reduce.
                                         NULL: none, and the run ends with its master */
     uint32_t recovery_window_ms;   /**< members that have not come back to a restarted master after this are lost; default 10000 */
+    uint32_t straggler_after_ms;   /**< a peer that keeps half of the others waiting for longer is named in the log; default 10000 */
+    uint32_t remove_stragglers_after_ms; /**< and removed if it does so for this long; default 0: never */
 } pcclMasterConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */

@@ -82,6 +82,7 @@ Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
                                               std::to_string(kMinHeartbeatTimeoutMs)};
     if (read.misuse_grace_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: misuse_grace_ms is 0"};
     if (read.recovery_window_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: recovery_window_ms is 0"};
+    if (read.straggler_after_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: straggler_after_ms is 0"};
     if (read.max_connections == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: max_connections is 0"};
     return read;
 }
@@ -110,6 +111,7 @@ pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config) {
         config->misuse_grace_ms = 10000;
         config->max_connections = 8192;
         config->recovery_window_ms = 10000;
+        config->straggler_after_ms = 10000;
         return succeed();
     });
 }
@@ -129,6 +131,10 @@ pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMa
         protocol.heartbeat_interval = std::min<Duration>(protocol.heartbeat_interval, protocol.heartbeat_timeout / 5);
         protocol.misuse_grace = std::chrono::milliseconds(read->misuse_grace_ms);
         protocol.recovery_window = std::chrono::milliseconds(read->recovery_window_ms);
+        protocol.straggler_after = std::chrono::milliseconds(read->straggler_after_ms);
+        protocol.remove_stragglers_after = std::chrono::milliseconds(read->remove_stragglers_after_ms);
+        // Else they would be gone before they are spoken of.
+        if (read->remove_stragglers_after_ms != 0) protocol.straggler_after = std::min(protocol.straggler_after, protocol.remove_stragglers_after);
         options.max_connections = read->max_connections;
         if (read->journal) options.journal = read->journal;
         return create(options, out);

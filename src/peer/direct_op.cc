@@ -86,6 +86,14 @@ void DirectOp::combine_all() {
     kernel::finish(what.type, what.op, request_.recv, sum.get(), what.count, static_cast<std::uint32_t>(ring_.size()));
 }
 
+std::vector<PeerId> DirectOp::waits_for() const {
+    std::vector<PeerId> missing;
+    for (std::size_t r = 0; r < ring_.size(); ++r) {
+        if (r != rank_ && members_[r].missing > 0) missing.push_back(ring_[r]);
+    }
+    return missing;
+}
+
 void DirectOp::posted_at(Link &link) {
     const std::size_t rank = rank_of(link.other());
     if (rank >= members_.size() || members_[rank].posted) return;

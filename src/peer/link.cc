@@ -118,6 +118,10 @@ std::size_t Link::wanted_lanes() const {
 
 void Link::tick(Time now) {
     if (!up_ || closed_) return;
+    if (!producers_.empty()) {
+        ++looks_;
+        backlogged_ += std::ranges::any_of(lanes_, [](const auto &lane) { return lane->backlogged(); });
+    }
     if (now - watched_ >= kWatch) watch(now);
     if (round_trip_ >= kLongPath && !lanes_.empty()) tune(now);
 }
@@ -127,6 +131,33 @@ void Link::tick(Time now) {
 void Link::watch(Time now) {
     watched_ = now;
     for (const auto &lane : lanes_) lane->watch(now, dead_after_);
+}
+
+wire::LinkProgress Link::progress() {
+    const auto ms = [](Duration d) { return static_cast<std::uint32_t>(std::clamp<Duration::rep>(d.count() / 1000, 0, UINT32_MAX)); };
+    const auto us = [](Duration d) { return static_cast<std::uint64_t>(d.count()); };
+    wire::LinkProgress sum;
+    sum.other = other();
+    sum.looks = looks_;
+    sum.backlogged = backlogged_;
+    for (const auto &lane : lanes_) {
+        const auto health = lane->health();
+        if (!health) continue;
+        const std::uint64_t outstanding = lane->outstanding_bytes();
+        const Duration stalled = outstanding > 0 ? lane->stalled() : Duration(0);
+        sum.sent += lane->written_bytes();
+        sum.received += lane->read_bytes();
+        sum.outstanding += outstanding;
+        sum.stalled_ms = std::max(sum.stalled_ms, ms(stalled));
+        if (health->awaits_ack) sum.unanswered_ms = std::max(sum.unanswered_ms, ms(std::min(stalled, health->since_ack)));
+        sum.round_trip_us = std::max(sum.round_trip_us, static_cast<std::uint32_t>(us(health->round_trip)));
+        sum.retransmitted += health->retransmitted;
+        sum.busy_us += us(health->busy);
+        sum.receiver_limited_us += us(health->receiver_limited);
+        sum.buffer_limited_us += us(health->buffer_limited);
+        sum.bytes_per_s += health->bytes_per_s;
+    }
+    return sum;
 }
 
 void Link::tune(Time now) {

@@ -65,6 +65,9 @@ public:
     std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
 
+    /// What is known of its health, for the master.
+    wire::LinkProgress progress();
+
     /// Every few tens of milliseconds.
     void tick(Time now);
 
@@ -109,6 +112,7 @@ private:
     const Options &options_;
     Duration dead_after_;
     Time watched_{};
+    std::uint32_t looks_ = 0, backlogged_ = 0;
     asio::steady_timer timer_;
     Duration round_trip_{};
     std::optional<Pacer> pacer_;  ///< of a long path

@@ -122,6 +122,20 @@ Received OneHopOp::receive(const FrameHeader &header, std::byte *payload, const 
     return finished() ? Received::last : Received::part;
 }
 
+/// Owners whose final chunks are not all here, and those who have not sent what this member's next chunk needs.
+std::vector<PeerId> OneHopOp::waits_for() const {
+    std::vector<PeerId> missing;
+    const auto next = std::ranges::find_if(own_chunks_, [](const OwnChunk &chunk) { return !chunk.complete; });
+    const bool none_came = next == own_chunks_.end() || next->contributions.empty();
+    const bool open = released_ + own_chunks_.size() < plan_.chunks(rank_) || next != own_chunks_.end();
+    for (std::size_t r = 0; r < ring_.size(); ++r) {
+        if (r == rank_) continue;
+        const bool final_missing = std::ranges::any_of(members_[r].marks, [](std::uint8_t mark) { return !(mark & kFinalIn); });
+        if (final_missing || (open && (none_came || !next->contributions[r]))) missing.push_back(ring_[r]);
+    }
+    return missing;
+}
+
 void OneHopOp::take_final(const FrameHeader &header, std::byte *payload) {
     const Span span = plan_.chunk(header.index, header.aux);
     std::byte *final = place(span);

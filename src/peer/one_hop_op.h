@@ -27,6 +27,7 @@ public:
     Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return finals_ == total_chunks_; }
+    std::vector<PeerId> waits_for() const override;
     void posted_at(Link &link) override;
     bool stir(Link &from) override;
 

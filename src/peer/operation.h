@@ -25,6 +25,7 @@ public:
     OpId id() const { return id_; }
     const wire::Fingerprint &what() const { return request_.what; }
     ReduceRequest &request() { return request_; }
+    const ReduceRequest &request() const { return request_; }
     std::uint64_t fingerprint() const { return fingerprint_; }
 
     /// Why this chunk cannot come now from `from`; null if it can.
@@ -34,6 +35,8 @@ public:
     /// The payload of such a chunk is here.
     virtual Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     virtual bool finished() const = 0;
+    /// Whose bytes are missing here; empty once finished.
+    virtual std::vector<PeerId> waits_for() const = 0;
     /// The other side of the link has posted the operation: bulk may flow to it.
     virtual void posted_at(Link &link) = 0;
     /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.

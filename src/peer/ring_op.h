@@ -25,6 +25,7 @@ public:
     Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return finals_ == total_chunks_; }
+    std::vector<PeerId> waits_for() const override { return finished() ? std::vector<PeerId>{} : std::vector{predecessor_}; }
     void posted_at(Link &link) override;
 
 private:

@@ -50,7 +50,7 @@ void block_signals() {
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
-      engine_(*this, links_), transfer_(*this, links_), prober_(*this, links_), instance_(next_instance()) {
+      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_), instance_(next_instance()) {
     thread_ = std::thread([this] {
         block_signals();
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
@@ -181,6 +181,17 @@ wire::Blocked Runtime::blocked() {
     return std::ranges::includes(waiting, callers_) ? wire::Blocked::all : wire::Blocked::some;
 }
 
+void Runtime::examine(const std::vector<OpId> &ops) {
+    Examined examined{examiner_.examine(monotonic_now(), ops)};
+    for (auto &op : examined.progress.ops) {
+        const Operation *operation = engine_.find(op.op);
+        op.awaited = std::ranges::any_of(calls_, [&](const auto &entry) {
+            return &entry.second->reduce == &operation->request() && entry.second->awaited.load(std::memory_order_relaxed);
+        });
+    }
+    feed(std::move(examined));
+}
+
 void Runtime::tick() {
     feed(PeerTick{blocked()});
     links_.for_each([now = monotonic_now()](Link &link) { link.tick(now); });
@@ -266,6 +277,7 @@ void Runtime::carry_out(PeerEffect &effect) {
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
         void operator()(EndSync &e) { self.transfer_.end(e.sync); }
+        void operator()(Examine &e) { self.examine(e.ops); }
         void operator()(Say &e) {
             if (log_enabled(e.level)) log(e.level, "%s: %s", to_string(self.peer_.id()).c_str(), e.text.c_str());
         }

@@ -19,6 +19,7 @@
 
 #include "peer/control.h"
 #include "peer/engine.h"
+#include "peer/examiner.h"
 #include "peer/link_table.h"
 #include "peer/options.h"
 #include "peer/prober.h"
@@ -76,6 +77,7 @@ public:
 private:
     void note_caller();
     wire::Blocked blocked();
+    void examine(const std::vector<OpId> &ops);
     CallPtr submit(CallPtr call, std::function<protocol::PeerInput(protocol::CallId)> make);
     void prepare_to_connect(const CallPtr &call, protocol::CallId id);
     void feed(protocol::PeerInput input);
@@ -107,6 +109,7 @@ private:
     protocol::Peer peer_;
     LinkTable links_;
     Engine engine_;
+    Examiner examiner_;
     StateTransfer transfer_;
     Prober prober_;
     std::shared_ptr<Control> control_;

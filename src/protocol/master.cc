@@ -132,6 +132,9 @@ void Master::on_message(const Received &input) {
         void operator()(const wire::Waiting &m) {
             if (is_member()) master.on_waiting(peer, m);
         }
+        void operator()(const wire::Progress &m) {
+            if (is_member()) master.on_progress(peer, m);
+        }
         bool is_member() {
             if (peer.member) return true;
             wrong("a member's message from a newcomer");  // `peer` is gone
@@ -228,6 +231,7 @@ void Master::on_tick() {
     if (now_ >= next_heartbeat_) {
         next_heartbeat_ = now_ + options_.heartbeat_interval;
         beat();
+        if (!recovery_) diagnose();
     }
     if (recovery_) return;
     std::vector<PeerId> silent;
@@ -239,9 +243,10 @@ void Master::on_tick() {
     for (const PeerId id : silent) {
         const auto found = peers_.find(id);
         if (found == peers_.end()) continue;
-        remove(id, pcclMasterConnectionFailed,
-               to_string(id) + " at " + pccl::to_string(found->second.address) + " was removed: silent for " +
-                   pccl::to_string(now_ - found->second.last_heard) + " (limit " + pccl::to_string(options_.heartbeat_timeout) + ")");
+        std::string why = to_string(id) + " at " + pccl::to_string(found->second.address) + " was removed: silent for " +
+                          pccl::to_string(now_ - found->second.last_heard) + " (limit " + pccl::to_string(options_.heartbeat_timeout) + ")";
+        if (const auto evidence = diagnosis_.evidence_on(now_, id); !evidence.empty()) why.append("; ").append(evidence);
+        remove(id, pcclMasterConnectionFailed, why);
     }
     refuse_hopeless();
     retry_pairs();
@@ -271,6 +276,7 @@ void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
         by_conn_.erase(peer.conn);
     }
     peers_.erase(found);
+    diagnosis_.forget(id);
     for (auto it = pairs_.begin(); it != pairs_.end();) {
         const auto [a, b] = it->first;
         if (a != id && b != id) {

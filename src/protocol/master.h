@@ -18,6 +18,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "protocol/diagnosis.h"
 #include "protocol/election.h"
 #include "protocol/record.h"
 #include "topology/ring.h"
@@ -32,6 +33,8 @@ struct MasterOptions {
     Duration heartbeat_interval = std::chrono::seconds(1);
     Duration heartbeat_timeout = std::chrono::seconds(10);
     Duration misuse_grace = std::chrono::seconds(10);
+    Duration straggler_after = std::chrono::seconds(10);  ///< who keeps half of the others waiting for longer is spoken of
+    Duration remove_stragglers_after{};                   ///< and removed; 0: never
     Duration hello_timeout = wire::kHelloTimeout;
     Duration probe_duration = std::chrono::milliseconds(250);
     Duration probe_timeout = std::chrono::seconds(10);
@@ -289,6 +292,13 @@ private:
     std::optional<Misuse> stuck_reduces(GroupId id, const Group &group) const;
     bool all_members_in(wire::Call call) const;
 
+    // master_diagnosis.cc: who holds whom up
+    void on_progress(Peer &peer, const wire::Progress &progress);
+    void add_call(Situation &situation, wire::Call call, const std::vector<PeerId> &members) const;
+    void add_operations(Situation &situation, const Group &group, const std::vector<PeerId> &members) const;
+    Situation situation() const;
+    void diagnose();
+
     // master_probe.cc: measuring and reordering
     bool try_optimize();
     void start_optimize();
@@ -335,6 +345,8 @@ private:
     Answers answers_;        ///< of the run in this generation
     bool told_yes_ = false;  ///< somebody was, in this generation
     OptimizeState optimize_;
+    Diagnosis diagnosis_;
+    Alarms alarms_;
     std::optional<Time> misuse_due_;
     bool misuse_stale_ = false;  ///< somebody waits in another call than when it was last looked
     Time next_silence_;          ///< nobody can have been silent for too long before

@@ -27,7 +27,9 @@ std::optional<Time> Peer::next_timeout() const {
     if (away()) next = std::min(next, gone_since_ + options_.master_limit);
     if (contact_ == Contact::gone) next = std::min(next, redial_at_);
     for (const auto &[id, op] : ops_) {
-        if (!op.reported && !op.finished) next = std::min(next, op.since + options_.report_after);
+        if (op.finished) continue;
+        if (!op.reported) next = std::min(next, op.since + options_.report_after);
+        next = std::min(next, std::max(op.since + options_.examine_after, next_examination_));
     }
     return next;
 }
@@ -235,6 +237,27 @@ void Peer::on(const PeerTick &in) {
         waiting_stale_ = std::ranges::any_of(ops_, [](const auto &entry) { return entry.second.reported; });
     }
     report_waiting();
+    if (now_ >= next_examination_) examine();
+}
+
+/// What has been open for long is looked at: the answer goes to the master, which tells who holds whom up.
+void Peer::examine() {
+    Examine look;
+    for (const auto &[id, op] : ops_) {
+        if (examinable(op) && look.ops.size() < wire::kMaxReported) look.ops.push_back(id);
+    }
+    if (look.ops.empty()) return;
+    next_examination_ = now_ + options_.examine_after;
+    effects_->push_back(std::move(look));
+}
+
+void Peer::on(const Examined &in) {
+    if (state_ != State::member) return;
+    wire::Progress progress = in.progress;
+    std::erase_if(progress.ops, [&](const auto &op) { return !ops_.contains(op.op); });
+    for (auto &op : progress.ops)
+        op.open_ms = static_cast<std::uint32_t>(std::min<Duration::rep>((now_ - ops_.at(op.op).since).count() / 1000, UINT32_MAX));
+    if (!progress.ops.empty()) tell(std::move(progress));
 }
 
 void Peer::report_waiting() {
@@ -458,6 +481,8 @@ void Peer::hear(const wire::SyncCommit &m) {
     done.revision = m.revision;
     effects_->push_back(std::move(done));
 }
+
+void Peer::hear(const wire::Notice &m) { effects_->push_back(Say{LogLevel::debug, "the master notices: " + m.why}); }
 
 // ------------------------------------------------------------------------------------------------------------------ helpers --
 

@@ -31,6 +31,8 @@ struct PeerOptions {
     Duration report_after = std::chrono::milliseconds(100);
     /// A master that keeps a journal is waited for when it goes. After this the membership is over.
     Duration master_limit = std::chrono::minutes(10);
+    /// One open for longer is examined, and so once every so long.
+    Duration examine_after = std::chrono::seconds(1);
 };
 
 /// The sizes of the run as a call saw them.
@@ -99,13 +101,17 @@ struct SyncPulled {
     bool ok = false;
     std::string why;
 };
+/// The answer to Examine.
+struct Examined {
+    wire::Progress progress;
+};
 struct PeerTick {
     wire::Blocked blocked = wire::Blocked::none;  ///< whether the caller's threads wait for operations
 };
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, PeerTick>;
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, ProbeFinished, SyncPulled, Examined, PeerTick>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -161,13 +167,17 @@ struct EndSync {
     bool committed = false;
     std::uint64_t sync = 0;  ///< committed: the plan that stands, if there was one for this peer
 };
+/// Say how far these operations are, and what is known of the links (Examined).
+struct Examine {
+    std::vector<OpId> ops;
+};
 struct Say {
     LogLevel level;
     std::string text;
 };
 
 using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
-                                StartProbe, StartPull, EndSync, Say>;
+                                StartProbe, StartPull, EndSync, Examine, Say>;
 using PeerEffects = std::vector<PeerEffect>;
 
 /// What Welcome says, within reason: hostile or mistaken values must not make a peer spin or fall silent.
@@ -249,6 +259,7 @@ private:
     void on(const OpBroken &in);
     void on(const ProbeFinished &in);
     void on(const SyncPulled &in);
+    void on(const Examined &in);
     void on(const PeerTick &in);
 
     void hear(const wire::Welcome &m);
@@ -279,12 +290,15 @@ private:
     void remember(const wire::Commit &m);
     void new_generation(std::uint64_t generation);
     bool away() const { return contact_ != Contact::there; }
+    void hear(const wire::Notice &m);
 
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(CallId call, Tag tag);
     void start_epoch(const wire::View &view);
     static void owe(TagState &state, std::uint32_t next_seq, const std::string &why);
     void report_waiting();
+    void examine();
+    bool examinable(const OpState &op) const { return !op.finished && now_ - op.since >= options_.examine_after; }
     wire::Waiting waiting() const;
     void end_op(const OpId &op, const OpState &state, bool committed);
     void end_everything(pcclResult_t code, const std::string &why);
@@ -309,6 +323,7 @@ private:
     Duration heartbeat_interval_ = std::chrono::seconds(1);
     Duration master_timeout_ = std::chrono::seconds(30);
     Time next_heartbeat_;
+    Time next_examination_;
     Time master_heard_;
 
     wire::View view_;

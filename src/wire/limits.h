@@ -18,6 +18,7 @@ inline constexpr std::size_t kMaxTensorName = 1024;     ///< bytes
 inline constexpr std::size_t kMaxOpsInMessage = 65536;  ///< operations named by one message
 inline constexpr std::size_t kMaxRecentCommits = 65536; ///< Commit messages that a peer keeps for a master that restarts
 inline constexpr std::size_t kMaxRecentOps = 262144;    ///< operations in them
+inline constexpr std::size_t kMaxReported = 256;         ///< operations, peers or links in a report of progress
 inline constexpr std::size_t kMaxOpenOps = 65536;       ///< operations a member may have open
 
 /// Data lanes.

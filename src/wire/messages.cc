@@ -41,7 +41,7 @@ const char *name_of(const ToMaster &message) {
     static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
                                              "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
-                                             "Resume",       "Account"};
+                                             "Resume",       "Account",     "Progress"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }
@@ -49,7 +49,8 @@ const char *name_of(const ToMaster &message) {
 const char *name_of(const ToPeer &message) {
     static constexpr const char *kNames[] = {"Welcome", "Removed",  "Heartbeat",     "OpenLink",  "CloseLink",
                                              "Freeze",  "View",     "PendingAnswer", "Commit",    "OpFailed",
-                                             "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed"};
+                                             "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed",
+                                             "Notice"};
     static_assert(std::size(kNames) == std::variant_size_v<ToPeer>);
     return kNames[message.index()];
 }

@@ -331,8 +331,66 @@ template <class V> void visit(V &v, Account &m) {
     v(bounded(m.done, kMaxOpsInMessage));
 }
 
+/// How far an operation is that has been open for a while.
+struct OpProgress {
+    OpId op;
+    bool awaited = false;                 ///< a thread of the caller does nothing but wait for it
+    std::uint32_t open_ms = 0;            ///< since it was called
+    std::uint32_t idle_ms = 0;            ///< since bytes of it last came or went
+    std::uint64_t sent = 0, received = 0;
+    std::vector<PeerId> waits_for;        ///< whose bytes are missing
+};
+template <class V> void visit(V &v, OpProgress &m) {
+    v(m.op);
+    v(m.awaited);
+    v(m.open_ms);
+    v(m.idle_ms);
+    v(m.sent);
+    v(m.received);
+    v(bounded(m.waits_for, kMaxReported));
+}
+
+/// The link to `other` as its sender sees it; sums over its connections since it was made, the worst of them for what is a time or a path.
+struct LinkProgress {
+    PeerId other;
+    std::uint64_t sent = 0, received = 0, outstanding = 0;  ///< outstanding: not acknowledged
+    std::uint32_t stalled_ms = 0;     ///< nothing of that was acknowledged for so long
+    std::uint32_t unanswered_ms = 0;  ///< and the other end does not answer at all; 0: it does
+    std::uint32_t round_trip_us = 0;
+    std::uint64_t retransmitted = 0;
+    std::uint32_t looks = 0, backlogged = 0;  ///< how often it was looked at, and had more to send than it could
+    std::uint64_t busy_us = 0, receiver_limited_us = 0, buffer_limited_us = 0;
+    std::uint64_t bytes_per_s = 0;
+};
+template <class V> void visit(V &v, LinkProgress &m) {
+    v(m.other);
+    v(m.sent);
+    v(m.received);
+    v(m.outstanding);
+    v(m.stalled_ms);
+    v(m.unanswered_ms);
+    v(m.round_trip_us);
+    v(m.retransmitted);
+    v(m.looks);
+    v(m.backlogged);
+    v(m.busy_us);
+    v(m.receiver_limited_us);
+    v(m.buffer_limited_us);
+    v(m.bytes_per_s);
+}
+
+/// Once a second while an operation has been open for a second and more: what the master needs to tell who holds it up.
+struct Progress {
+    std::vector<OpProgress> ops;
+    std::vector<LinkProgress> links;
+};
+template <class V> void visit(V &v, Progress &m) {
+    v(bounded(m.ops, kMaxReported));
+    v(bounded(m.links, kMaxReported));
+}
+
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
@@ -536,8 +594,14 @@ template <class V> void visit(V &v, Resumed &m) {
     v(m.decision);
 }
 
+/// What the master finds wrong, in words, for the log.
+struct Notice {
+    std::string why;
+};
+template <class V> void visit(V &v, Notice &m) { v(bounded(m.why, kMaxText)); }
+
 using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
-                            Probe, CallDone, SyncPlan, SyncCommit, Resumed>;
+                            Probe, CallDone, SyncPlan, SyncCommit, Resumed, Notice>;
 
 // ------------------------------------------------------------------------------------------------------------------- framing --
 

@@ -3,6 +3,8 @@
 #include "harness/sanitized.h"
 #include "harness/reduce.h"
 
+#include <gmock/gmock.h>
+
 #include <thread>
 
 namespace pccl::itest {
@@ -208,6 +210,34 @@ TEST(Stop, ABriefPauseIsNoLoss) {
         EXPECT_TRUE(has_code(answer, pcclSuccess));
         EXPECT_EQ(answer.at("lost"), 0);
     }
+}
+
+TEST(Straggler, IsRemovedWhereTheMasterIsConfiguredToAndToldWhy) {
+    World world({.remove_stragglers_after_ms = 2000});
+    world.join(3);
+    std::vector<int> calls;
+    for (const std::size_t i : {0U, 2U})
+        calls.push_back(world[i].start("reduce", {{"count", 1000}, {"handle", "h"}}));
+    for (std::size_t i = 0; i < 2; ++i) {
+        const Json answer = world[2 * i].finish(calls[i], Millis(8000));
+        EXPECT_TRUE(has_code(answer, pcclRankConnectionLost));
+        EXPECT_THAT(answer.at("error").get<std::string>(), ::testing::ContainsRegex("peer [0-9]+ at .* holds the others up and was removed.*it has not called pcclAllReduce with tag 0"));
+    }
+    const Json told = world[1].call("reduce", {{"count", 1000}});
+    EXPECT_TRUE(has_code(told, pcclMasterConnectionFailed));
+    EXPECT_THAT(told.at("error").get<std::string>(), ::testing::HasSubstr("holds the others up"));
+    world.erase(1);
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
+}
+
+TEST(Straggler, OfAnOperationThatNobodyAwaitsYetIsNone) {
+    World world({.remove_stragglers_after_ms = 1500});
+    world.join(2);
+    // Launched, and left alone while the program computes: nobody is held up.
+    EXPECT_TRUE(has_code(world[0].call("launch", {{"count", 1000}, {"rank", 0}, {"ranks", 2}, {"handle", "h"}}), pcclSuccess));
+    std::this_thread::sleep_for(Millis(4000));
+    const Json second = world[1].call("reduce", {{"count", 1000}, {"rank", 1}, {"ranks", 2}});
+    EXPECT_TRUE(all_right({world[0].call("await", {{"handle", "h"}}), second}));
 }
 
 TEST(MasterLoss, EndsBlockedCallsWithAnError) {

@@ -147,7 +147,72 @@ def short_gap(limit_s):
         return took
 
 
-CASES = {case.__name__: case for case in (stopped, vanished, silent_to_master, deaf_to_master, dead_path, dead_path_heals, short_gap)}
+def straggler(limit_s):
+    """One of four does not call: named when the others have waited for long enough, told to be over when it comes, and not removed."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s, "--straggler-after", f"{limit_s}s")
+        begin = time.monotonic()
+        calls = [peer.start("reduce", count=BULK, rank=i, ranks=4) for i, peer in enumerate(run.peers[:3])]
+        at, line = run.log.wait_for("peer 4", "holds the others up", "has not called pcclAllReduce with tag 0", "peer 1, peer 2, peer 3")
+        took = within(at - begin, limit_s + 1, "named")  # it is looked for once a second
+        time.sleep(2 * limit_s)
+        expect(not any(peer.answered(call) for peer, call in zip(run.peers, calls)), "the operation ended")
+        calls.append(run.peers[3].start("reduce", count=BULK, rank=3, ranks=4))
+        for peer, call in zip(run.peers, calls):
+            expect(peer.finish(call)["code"] == OK, "the reduce failed")
+        run.log.wait_for("over after", "peer 4")
+        expect(sum("holds the others up: it" in line for _, line in run.log.lines) == 1, "said more than once:\n" + run.log.text())
+        print(line)
+        return took
+
+
+def hung(limit_s):
+    """A stopped process is told from a vanished host, before it is removed."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s)
+        answers = reduce_all(run.peers[:3])
+        time.sleep(0.5)
+        begin = time.monotonic()
+        run.peers[3].process.send_signal(signal.SIGSTOP)
+        at, line = run.log.wait_for("peer 4", "does not answer", "held up: peer 1, peer 2, peer 3")
+        took = within(at - begin, limit_s / 2, "named")
+        answers()
+        print(line)
+        return took
+
+
+def slow_link(limit_s):
+    """One link of four carries a twentieth of what the others do."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s)
+        lab.command("set 2 3 rate 10mbit")
+        begin = time.monotonic()
+        answers = reduce_all(run.peers, algorithm="ring")
+        at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", "where the others of its group carry")
+        took = at - begin
+        for answer in answers():
+            expect(answer["code"] == OK, f"{answer}")
+        expect(not run.log.find("is dead") and not run.log.find("holds the others up"), run.log.text())
+        print(line)
+        return took
+
+
+def homogeneous(limit_s, seconds=25):
+    """Four alike that reduce for long: nobody is blamed for anything. Slow enough that each reduce takes several seconds."""
+    with network(5, rate="40mbit") as lab:
+        run = run_of(lab, limit_s, "--straggler-after", "2s")
+        end = time.monotonic() + seconds
+        rounds = 0
+        while time.monotonic() < end:
+            everybody_reduces(run.peers)
+            rounds += 1
+        for words in ("is slow", "is dead", "holds", "does not answer", "no progress"):
+            expect(not run.log.find("warn", words), run.log.text())
+        return seconds / rounds
+
+
+CASES = {case.__name__: case for case in (stopped, vanished, silent_to_master, deaf_to_master, dead_path, dead_path_heals, short_gap,
+                                         straggler, hung, slow_link, homogeneous)}
 
 
 def main():

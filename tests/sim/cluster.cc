@@ -192,6 +192,7 @@ void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
         void operator()(protocol::StartProbe &e) { cluster.data_->start_probe(node, e.probe); }
         void operator()(protocol::StartPull &e) { cluster.data_->start_pull(node, e.plan); }
         void operator()(protocol::EndSync &e) { cluster.data_->end_sync(node, e); }
+        void operator()(protocol::Examine &e) { cluster.data_->examine(node, e); }
         void operator()(protocol::Say &) {}
     };
     std::visit(Shell{*this, node}, effect);

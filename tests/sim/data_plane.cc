@@ -183,6 +183,25 @@ void DataPlane::end_op(Node &node, const OpId &op) {
     data.ended.insert(op);
 }
 
+void DataPlane::examine(Node &node, const protocol::Examine &look) {
+    auto &data = of(node);
+    protocol::Examined examined;
+    for (const OpId &id : look.ops) {
+        const auto op = data.ops.find(id);
+        if (op == data.ops.end()) continue;
+        wire::OpProgress progress;
+        progress.op = id;
+        progress.awaited = true;
+        progress.received = op->second.have.size();
+        for (const PeerId origin : data.ring) {
+            if (!op->second.have.contains(origin)) progress.waits_for.push_back(origin);
+        }
+        examined.progress.ops.push_back(std::move(progress));
+    }
+    // The shell answers from its event loop, never from within the state machine.
+    cluster_.at_node(node, Duration(0), [this, &node, examined] { cluster_.step(node, examined); });
+}
+
 void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
     auto &data = of(node);
     Op &op = data.ops.at(id);

@@ -35,6 +35,7 @@ public:
     void start_epoch(Node &node, const protocol::StartEpoch &epoch);
     void start_op(Node &node, const protocol::StartOp &start);
     void end_op(Node &node, const OpId &op);
+    void examine(Node &node, const protocol::Examine &look);
     void start_probe(Node &node, const wire::Probe &probe);
     void offer(Node &node);  ///< a sync call begins: what the node holds can be pulled from now on
     void start_pull(Node &node, const wire::SyncPlan &plan);

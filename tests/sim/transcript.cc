@@ -89,12 +89,18 @@ struct Describe {
             out += (out.back() == '[' ? "" : " ") + text(commit.ops);
         return out + "] failures=" + text(std::uint64_t{m.failures.size()}) + " done=" + text(m.done);
     }
+    std::string operator()(const wire::Progress &m) {
+        std::string words;
+        for (const auto &op : m.ops) words += " " + text(op.op) + " waits for " + text(op.waits_for);
+        return words;
+    }
     // To a peer.
     std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }
     std::string operator()(const wire::Removed &m) { return std::string(" ") + text(m.code) + because(m.why); }
     std::string operator()(const wire::OpenLink &m) {
         return " " + text(m.other) + " attempt=" + text(std::uint64_t{m.attempt}) + (m.dial ? " dial" : " accept");
     }
+    std::string operator()(const wire::Notice &m) { return because(m.why); }
     std::string operator()(const wire::CloseLink &m) { return " " + text(m.other); }
     std::string operator()(const wire::Freeze &m) { return " freeze=" + text(m.freeze) + because(m.why); }
     std::string operator()(const wire::View &m) {
@@ -169,7 +175,8 @@ void Transcript::on_told_peer(const Node &node, const wire::ToPeer &message) {
 }
 
 void Transcript::on_told_master(const Node &node, const wire::ToMaster &message) {
-    if (!std::holds_alternative<wire::Heartbeat>(message)) line("  " + node.name + " -> master  " + describe(message));
+    const bool routine = std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::Progress>(message);
+    if (!routine) line("  " + node.name + " -> master  " + describe(message));
 }
 
 void Transcript::on_master_closes(const Node &node, PeerId, const std::string &why) {

@@ -485,6 +485,43 @@ TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
         << heard<wire::Freeze>(all[0]).back().why;
 }
 
+TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
+    const auto all = members(3);
+    const auto waits = [&](std::uint32_t open_ms) {
+        for (const ConnId conn : {all[0], all[1]}) {
+            say(conn, wire::Waiting{wire::Blocked::all, {op(conn, 7)}});
+            wire::OpProgress progress;
+            progress.op = op(conn, 7);
+            progress.awaited = true;
+            progress.open_ms = open_ms;
+            say(conn, wire::Progress{{progress}, {}});
+        }
+    };
+    waits(9000);
+    pass(1s);
+    EXPECT_TRUE(heard<wire::Notice>(all[0]).empty());
+    waits(11000);
+    pass(1s);
+    for (const ConnId conn : all) {
+        ASSERT_EQ(heard<wire::Notice>(conn).size(), 1u);
+        EXPECT_NE(heard<wire::Notice>(conn)[0].why.find("peer 3 at 0.0.0.0:0 holds the others up"), std::string::npos);
+    }
+    say(all[2], wire::Waiting{wire::Blocked::all, {op(all[2], 7)}});
+    waits(12000);
+    pass(1s);
+    EXPECT_NE(heard<wire::Notice>(all[0]).back().why.find("over after"), std::string::npos);
+    EXPECT_EQ(member_count(), 3u);
+}
+
+TEST_F(MasterTest, AMemberThatKeepsAllOthersWaitingInACallIsAStraggler) {
+    const auto all = members(2);
+    say(all[0], wire::VoteUpdate{2});
+    pass(12s);
+    ASSERT_EQ(heard<wire::Notice>(all[0]).size(), 1u);
+    EXPECT_NE(heard<wire::Notice>(all[0])[0].why.find("it has not called pcclUpdateTopology"), std::string::npos);
+    EXPECT_EQ(member_count(), 2u);
+}
+
 TEST_F(MasterTest, CallsOfDifferentGroupsMeet) {
     const ConnId one = join(1), two = join(2);
     say(one, wire::VoteUpdate{1});

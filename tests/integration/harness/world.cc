@@ -19,6 +19,7 @@ World::World(const WorldOptions &options)
     config.listen_address = listen.c_str();
     if (options.heartbeat_timeout_ms != 0) config.heartbeat_timeout_ms = options.heartbeat_timeout_ms;
     if (options.misuse_grace_ms != 0) config.misuse_grace_ms = options.misuse_grace_ms;
+    config.remove_stragglers_after_ms = options.remove_stragglers_after_ms;
     master_ = tools::Master::start(config);
 }
 

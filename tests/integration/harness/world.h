@@ -18,6 +18,7 @@ struct WorldOptions {
     std::uint32_t heartbeat_timeout_ms = 0;  ///< 0: the default
     std::uint32_t misuse_grace_ms = 0;
     std::string master = {};  ///< address of a master that the test runs itself; empty: one inside the test
+    std::uint32_t remove_stragglers_after_ms = 0;  ///< 0: never
 };
 
 /// What a peer is created with.
