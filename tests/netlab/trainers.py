@@ -100,11 +100,7 @@ class Run:
 
     def __init__(self, lab, *options, **settings):
         self.lab = lab
-<<<<<<< HEAD
         self.master = lab.start(0, [program("pccl-master"), "--no-journal", "--log-level", "INFO", *options], stdout=subprocess.PIPE,
-=======
-        self.master = lab.start(0, [program("pccl-master"), "--log-level", "INFO", "--no-journal", *options], stdout=subprocess.PIPE,
->>>>>>> e24ff52 (protocol, peer: the master follows who waits for whom, and names who is to blame)
                                 stderr=subprocess.PIPE, text=True)
         self.master.stdout.readline()
         self.log = Log(self.master.stderr, "the master")
