@@ -41,12 +41,6 @@ public:
     /// Forgets everything, and touches no buffer after it. The links are gone.
     void clear();
 
-    /// Null: not in flight.
-    Operation *find(const OpId &id) {
-        const auto found = ops_.find(id);
-        return found == ops_.end() ? nullptr : found->second.get();
-    }
-
     /// An operation is on its way, and its partners are near: what it waits for takes less than a thread's sleep and waking up.
     bool expects_soon() const { return near_ && !ops_.empty(); }
 

@@ -69,9 +69,6 @@ public:
     /// What is known of its health, for the master.
     wire::LinkProgress progress();
 
-    /// What is known of its health, for the master.
-    wire::LinkProgress progress();
-
     /// Every few tens of milliseconds.
     void tick(Time now);
     /// A frame that waits for a view that does not come is a lie, if the master could have told of it: it is there since then.
