@@ -130,5 +130,28 @@ TEST(Checkers, AContributionChangedOnItsWay) {
     EXPECT_THAT(found.first, HasSubstr("different results"));
 }
 
+TEST(Checkers, AMemberThatIsNotToldWhatIsFinalElsewhere) {
+    const auto found = sabotaged("repair", [](Cluster &cluster) {
+        cluster.tamper_master = [done = false](const Node &, wire::ToPeer &message) mutable {
+            auto *view = std::get_if<wire::View>(&message);
+            if (!view || done) return true;
+            for (auto &op : view->repaired) {
+                done = done || !op.holdings.empty();
+                op.holdings.clear();
+            }
+            return true;
+        };
+    });
+    EXPECT_GT(found.runs, 0);
+}
+
+TEST(Checkers, ValuesAndFinalElementsChangedOnTheirWayToOneMember) {
+    const auto found = sabotaged("repair", [](Cluster &cluster) {
+        cluster.data().tamper = [](const Node &, const Node &to, std::uint64_t &content) { content += to.index == 1; };
+    });
+    EXPECT_EQ(found.runs, kRuns);
+    EXPECT_THAT(found.first, HasSubstr("different results"));
+}
+
 }  // namespace
 }  // namespace pccl::sim
