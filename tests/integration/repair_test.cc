@@ -89,14 +89,14 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
 
 TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
     // Both in the first block, of which the one who dies first sees the earlier part.
-    const auto answers = average_with_deaths({{2, 0.3 / 4}, {0, 0.8 / 4}}, {{"in_place", true}});
+    const auto answers = average_with_deaths({{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
     const auto result = expect_repaired(answers, kCount, 0b1010);
     EXPECT_GT(result.participants.at(0b1111), 0u);
     EXPECT_GT(result.participants.at(0b1010), 0u);
 }
 
 TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
-    const auto answers = average_with_deaths({{0, 0.2 / 4}, {1, 0.5 / 4}, {3, 0.8 / 4}}, {{"in_place", true}});
+    const auto answers = average_with_deaths({{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
     const auto result = expect_repaired(answers, kCount, 0b0100);
     EXPECT_GT(result.participants.at(0b1111), 0u);
     EXPECT_GT(result.participants.at(0b0100), 0u);

@@ -322,7 +322,7 @@ void DataPlane::hand_on(Node &node, const OpId &id, const Op &op, std::size_t el
     const auto &ring = of(node).ring;
     const auto next = static_cast<std::size_t>(std::ranges::find(ring, node.peer->id()) - ring.begin() + 1) % ring.size();
     const Element &what = op.elements[element];
-    if (!what.lacking.at(next)) return;
+    if (what.lacking.empty() || !what.lacking[next]) return;
     send_to_successor(node, id, {node.peer->id(), op.fingerprint, what.result, element, what.took_part});
 }
 
