@@ -28,6 +28,12 @@ def expect(condition, words):
         raise AssertionError(words)
 
 
+def processor():
+    """Seconds that the machine's processors have worked."""
+    words = [int(word) for word in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return (sum(words) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def define(peers, args, seed):
     tensor = {"name": "w", "type": "uint8", "count": args.mib * MIB, "seed": seed}
     calls = [(peer, peer.start("define", revision=0, tensors=[tensor])) for peer in peers]
@@ -59,14 +65,15 @@ class Pull:
 
     def finish(self, dead=()):
         """Mbit/s of content between a twentieth and all but a twentieth of it."""
-        begin = self.wait_for(0.05)
-        end = self.wait_for(0.95)
+        begin, busy = self.wait_for(0.05), processor()
+        end, idle = self.wait_for(0.95), 1 - (processor() - busy) / os.cpu_count() / max(1e-3, time.monotonic() - begin)
         answer = self.newcomer.finish(self.call, LIMIT_S)
         expect(answer["code"] == 0, f"{answer}\n" + self.run.log.text())
         others = [peer.finish(number, LIMIT_S) for peer, number in self.calls if peer not in dead]
         expect(all(other["hashes"] == answer["hashes"] for other in others), "other content")
         expect(answer["rx"] == self.args.mib * MIB, f"{answer['rx']} bytes were received of {self.args.mib} MiB")
         wire = self.arrived() / (self.args.mib * MIB)
+        print(f"meanwhile {100 * max(0.0, idle):.0f} % of the processors rested")
         return 0.9 * self.args.mib * MIB * 8 / (end - begin) / 1e6, wire
 
 
