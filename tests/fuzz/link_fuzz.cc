@@ -83,7 +83,7 @@ private:
         for (const auto &op : ops_)
             scene_.engine.end(op->id, false);
         ops_.clear();
-        protocol::StartEpoch epoch{ViewNumber{++epoch_}, {kSelf, PeerId{2}, PeerId{3}}, 0, input_.below(2) == 0, {}};
+        protocol::StartEpoch epoch{ViewNumber{++epoch_}, {kSelf, PeerId{2}, PeerId{3}}, 0, input_.below(2) == 0, {}, {}};
         if (input_.one_in(4)) epoch.ring.pop_back();
         scene_.engine.start_epoch(epoch, kSelf);
         next_seq_.clear();
@@ -132,7 +132,7 @@ private:
             for (std::size_t t = 0; t < 2; ++t) {
                 const Content &mine = content(t, input_.below(2));
                 memory_[t] = mine.data;
-                session_->tensors.push_back({reinterpret_cast<std::byte *>(memory_[t].data()), memory_[t].size(), mine.list, mine.hash});
+                session_->tensors.push_back({reinterpret_cast<std::byte *>(memory_[t].data()), memory_[t].size(), mine.list, mine.hash, {}});
             }
             scene_.transfer.offer(session_);
         }

@@ -23,7 +23,7 @@ protected:
             scene.greet(remote, 1, other);
             scene.deliver(remote, SIZE_MAX);
         }
-        scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kLiar, kHonest}, 0, true, {}}, kSelf);
+        scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kLiar, kHonest}, 0, true, {}, {}}, kSelf);
         scene.turn();
     }
 
@@ -106,13 +106,13 @@ TEST_F(Lies, AChunkFromWhoIsNotThePredecessor) {
 }
 
 TEST_F(Lies, AnOpeningOrAChunkFromWhoIsNoMember) {
-    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest}, 0, true, {}}, kSelf);
+    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest}, 0, true, {}, {}}, kSelf);
     tell(liar(), header(FrameKind::op_open), "abc");
     expect_closed("from no member");
 }
 
 TEST_F(Lies, AChunkThatDoesNotExist) {
-    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest, kLiar}, 0, true, {}}, kSelf);
+    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest, kLiar}, 0, true, {}, {}}, kSelf);
     post();
     FrameHeader h = chunk_header(FrameKind::reduce_chunk);
     h.index = 99;
@@ -121,7 +121,7 @@ TEST_F(Lies, AChunkThatDoesNotExist) {
 }
 
 TEST_F(Lies, AChunkOfTheWrongLengthTouchesNoBuffer) {
-    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest, kLiar}, 0, true, {}}, kSelf);
+    scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest, kLiar}, 0, true, {}, {}}, kSelf);
     post();
     FrameHeader h = chunk_header(FrameKind::reduce_chunk);
     h.index = 1;  // what the predecessor contributes first goes to block 1
@@ -231,7 +231,7 @@ protected:
     void offer() {
         auto sums = kernel::chunk_checksums(mine.data(), kBytes);
         const auto hash = kernel::content_hash(sums);
-        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash});
+        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash, {}});
         scene.transfer.offer(session);
     }
     void pull(std::uint64_t sync, const std::vector<std::uint64_t> &wanted) {
