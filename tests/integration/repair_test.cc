@@ -65,10 +65,18 @@ std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &death
     return answers;
 }
 
+/// The same; again, if the last to die did so when the average had become everybody's, whom the others then count.
+std::vector<Json> average_left_to(int peers, const std::map<std::size_t, double> &deaths, const Json &request) {
+    std::vector<Json> answers;
+    for (int attempt = 0; attempt < 10 && (answers.empty() || answers[0].at("peers") != peers); ++attempt)
+        answers = average_with_deaths(deaths, request);
+    return answers;
+}
+
 class Repair : public testing::TestWithParam<Json> {};
 
 TEST_P(Repair, AMemberThatDiesInTheMiddleCostsWhatWasNotFinal) {
-    const auto answers = average_with_deaths({{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
+    const auto answers = average_left_to(3, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
     const auto result = expect_repaired(answers, kCount, 0b1011);
     EXPECT_GT(result.participants.at(0b1111), 0U) << "what was final stays";
     for (const Json &answer : answers) {
@@ -89,14 +97,14 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
 
 TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
     // Both in the first block, of which the one who dies first sees the earlier part.
-    const auto answers = average_with_deaths({{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
+    const auto answers = average_left_to(2, {{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
     const auto result = expect_repaired(answers, kCount, 0b1010);
     EXPECT_GT(result.participants.at(0b1111), 0u);
     EXPECT_GT(result.participants.at(0b1010), 0u);
 }
 
 TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
-    const auto answers = average_with_deaths({{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
+    const auto answers = average_left_to(1, {{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
     const auto result = expect_repaired(answers, kCount, 0b0100);
     EXPECT_GT(result.participants.at(0b1111), 0u);
     EXPECT_GT(result.participants.at(0b0100), 0u);
