@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
-#include <filesystem>
 #include <fstream>
 #include <span>
 #include <sstream>
@@ -15,8 +14,7 @@ namespace pccl {
 
 /// Empty if there is no such example, or it is not written as it should be.
 inline std::vector<std::byte> worked_example(const std::string &name) {
-    const auto path = std::filesystem::path(__FILE__).parent_path() / "../../docs/protocol.md";
-    std::ifstream document(path);
+    std::ifstream document(PCCL_DOCS "/protocol.md");
     std::vector<std::byte> bytes;
     std::string line;
     while (std::getline(document, line) && line != "<!-- bytes: " + name + " -->") {
