@@ -455,14 +455,23 @@ TEST_F(MasterServer, PausesInsteadOfSpinningWithoutFileDescriptors) {
 class ServerProcess {
 public:
     explicit ServerProcess(const ServerOptions &options) {
-        auto server = Server::create(options);
-        if (!server) throw std::runtime_error(server.error().what);
-        address = (*server)->address();
+        // Made in the child: of an event loop that two processes share, one would end the other's watches.
+        int ends[2];
+        if (::pipe(ends) != 0) throw std::runtime_error("no pipe");
         pid_ = ::fork();
         if (pid_ == 0) {
+            auto server = Server::create(options);
+            if (!server) ::_exit(1);
+            const std::uint16_t port = (*server)->address().port;
+            if (::write(ends[1], &port, sizeof port) != sizeof port) ::_exit(1);
             (*server)->run();
             ::_exit(0);
         }
+        ::close(ends[1]);
+        address = options.listen;
+        const bool told = ::read(ends[0], &address.port, sizeof address.port) == sizeof address.port;
+        ::close(ends[0]);
+        if (!told) throw std::runtime_error("the server's process did not start");
     }
     ~ServerProcess() {
         ::kill(pid_, SIGKILL);
