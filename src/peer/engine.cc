@@ -149,8 +149,12 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
 void Engine::start(const OpId &id, ReduceRequest &request) {
     begun_[id.tag] = id.seq + 1;
     std::string conflict = unfit(id, request);
-    if (!conflict.empty()) request.finals.clear(), repaired_.erase(id.tag);
-    else conflict = overlap(request);
+    if (conflict.empty()) {
+        conflict = overlap(request);
+    } else {
+        request.finals.clear();
+        repaired_.erase(id.tag);
+    }
     const auto encoded = encode(request.what);
     const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
     if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();

@@ -272,8 +272,7 @@ StateTransfer::Asked *StateTransfer::asked_of(PeerId id, Piece piece) {
 }
 
 bool StateTransfer::need(Tensor &tensor, std::uint32_t chunk) {
-    const SharedTensor &mine = session_->tensors[tensor.plan.index];
-    if (mine.checksums[chunk] == tensor.list[chunk] && !mine.torn.contains(chunk)) return false;
+    if (session_->tensors[tensor.plan.index].checksums[chunk] == tensor.list[chunk]) return false;
     if (in_place_) return true;
     const auto staged = session_->staged.find(tensor.plan.index);
     if (staged == session_->staged.end()) return true;
@@ -364,12 +363,8 @@ void StateTransfer::take_chunk(PeerId from, const FrameHeader &header, const std
         if (++tensor.false_chunks[from] >= kFalseChunks) return exclude(tensor, from, "gave false bytes for");
         return ask_chunks();
     }
-    if (in_place_) {
-        session_->tensors[piece.tensor].checksums[piece.chunk] = tensor.list[piece.chunk];
-        session_->tensors[piece.tensor].torn.erase(piece.chunk);
-    } else {
-        session_->staged[piece.tensor].chunks[piece.chunk] = tensor.list[piece.chunk];
-    }
+    if (in_place_) session_->tensors[piece.tensor].checksums[piece.chunk] = tensor.list[piece.chunk];
+    else session_->staged[piece.tensor].chunks[piece.chunk] = tensor.list[piece.chunk];
     ask_chunks();
     check_done();
 }
@@ -396,7 +391,6 @@ Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
         if (!asked || asked->sync != header.epoch || asked->arriving) return {};
         if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
         asked->arriving = true;
-        if (in_place_) session_->tensors[piece.tensor].torn.insert(piece.chunk);
         // Checked against the list, not against the frame: bytes that the holder has changed are no reason to break the link.
         return {Intake::Action::take, destination(piece), nullptr, this, "", true};
     }

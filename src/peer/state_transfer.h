@@ -25,9 +25,8 @@ namespace pccl::peer {
 struct SharedTensor {
     std::byte *data = nullptr;
     std::size_t bytes = 0;
-    std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds
+    std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds; of no content while it is overwritten
     kernel::ContentHash hash;              ///< as offered
-    std::set<std::uint32_t> torn;          ///< chunks that were overwritten in part, and hold neither the old content nor the new
 
     std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
 };

@@ -165,6 +165,13 @@ bool Master::compatible(ConnId conn, const wire::Hello &hello) {
     return false;
 }
 
+/// Where others reach a stranger's listener.
+SocketAddress Master::reachable_at(ConnId conn, const wire::Hello &hello) const {
+    SocketAddress address = hello.advertised;
+    if (address.ip.unspecified()) address.ip = strangers_.at(conn).first.ip;
+    return address;
+}
+
 void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     if (!compatible(conn, hello)) return;
     if (recovery_) {
@@ -184,8 +191,7 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     peer.conn = conn;
     peer.group = hello.group;
     peer.secret = random_();
-    peer.address = hello.advertised;
-    if (peer.address.ip.unspecified()) peer.address.ip = strangers_.at(conn).first.ip;
+    peer.address = reachable_at(conn, hello);
     peer.lanes = std::min<std::uint32_t>(hello.lanes, wire::kMaxLanes);
     peer.last_heard = now_;
     peer.call_since = now_;

@@ -212,6 +212,7 @@ private:
     void on_message(const Received &input);
     void on_hello(ConnId conn, const wire::Hello &hello);
     bool compatible(ConnId conn, const wire::Hello &hello);
+    SocketAddress reachable_at(ConnId conn, const wire::Hello &hello) const;
     void welcome(const Peer &peer);
     void on_heartbeat(Peer &peer, const wire::Heartbeat &heartbeat);
     void beat();

@@ -120,9 +120,7 @@ void Master::on_resume(ConnId conn, const wire::Resume &resume) {
     }
     peer.conn = conn;
     peer.last_heard = now_;
-    const IpAddress from = strangers_.at(conn).first.ip;
-    peer.address = resume.hello.advertised;
-    if (peer.address.ip.unspecified()) peer.address.ip = from;
+    peer.address = reachable_at(conn, resume.hello);
     strangers_.erase(conn);
     by_conn_[conn] = peer.id;
     welcome(peer);
@@ -213,15 +211,16 @@ void Master::commit_what_all_hold(GroupId id, Group &group, const Accounts &acco
 }
 
 void Master::lose_missing(const Recovery &recovery, const Accounts &accounts) {
-    std::vector<PeerId> missing;
+    std::set<PeerId> missing;
     for (const auto &[id, peer] : peers_) {
-        if (!accounts.contains(id)) missing.push_back(id);
+        if (!accounts.contains(id)) missing.insert(id);
+    }
+    for (const auto &[id, account] : accounts) {
+        for (const auto &link : account.links) {
+            if (missing.contains(link.other)) pair(id, link.other);  // so that it is told to let go
+        }
     }
     for (const PeerId id : missing) {
-        for (const auto &[other, account] : accounts) {
-            const bool linked = std::ranges::any_of(account.links, [id = id](const auto &link) { return link.other == id; });
-            if (linked) pair(id, other);  // so that it is told to let go
-        }
         const bool left = recovery.left.contains(id);
         remove(id, left ? pcclSuccess : pcclMasterConnectionFailed,
                to_string(id) + (left ? " left" : " was lost: it did not come back to the restarted master within " +
@@ -357,25 +356,22 @@ void Master::answer_again(const Peer &peer, const Account &account) {
 
 /// Links that both ends say are up stand. The others are made again; and if an operation may have used one, its epoch ends.
 void Master::merge_links(GroupId id, const Accounts &accounts) {
-    const auto link_of = [&](PeerId from, PeerId to) -> wire::KnownLink {
-        for (const auto &link : accounts.at(from).links) {
-            if (link.other == to) return link;
-        }
-        return {};
-    };
     const Group &group = groups_.at(id);
-    const auto neighbours = [&](PeerId a, PeerId b) {
-        const auto &ring = group.ring;
-        for (std::size_t i = 0; i < ring.size(); ++i) {
-            const PeerId from = ring[i], to = ring[(i + 1) % ring.size()];
-            if ((from == a && to == b) || (from == b && to == a)) return true;
-        }
-        return false;
-    };
+    std::set<std::pair<PeerId, PeerId>> neighbours;
+    for (std::size_t i = 0; i < group.ring.size(); ++i)
+        neighbours.insert(std::minmax(group.ring[i], group.ring[(i + 1) % group.ring.size()]));
     std::vector<PeerId> present;
+    std::map<std::pair<PeerId, PeerId>, wire::KnownLink> links;  ///< as the first of the two says
     for (const auto &[from, account] : accounts) {
-        if (peers_.at(from).group == id) present.push_back(from);
+        if (peers_.at(from).group != id) continue;
+        present.push_back(from);
+        for (const auto &link : account.links)
+            links.try_emplace({from, link.other}, link);
     }
+    const auto link_of = [&](PeerId from, PeerId to) {
+        const auto found = links.find({from, to});
+        return found == links.end() ? wire::KnownLink{} : found->second;
+    };
     std::string broken;
     for (std::size_t i = 0; i < present.size(); ++i) {
         for (std::size_t j = i + 1; j < present.size(); ++j) {
@@ -394,7 +390,7 @@ void Master::merge_links(GroupId id, const Accounts &accounts) {
             }
             // One that stands again may have broken in this epoch, before the master ended.
             const bool whole = up && forth.epoch != group.epoch && back.epoch != group.epoch;
-            const bool used = group.full_mesh || neighbours(a, b);
+            const bool used = group.full_mesh || neighbours.contains({a, b});
             if (!whole && used) broken = "the link between " + to_string(a) + " and " + to_string(b) + " broke while the master was away";
         }
     }

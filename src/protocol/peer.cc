@@ -148,34 +148,15 @@ void Peer::on(const AbortCalls &) {
         return end_everything(pcclRankConnectionLost, why);
     }
     aborted_ = true;
-    for (const auto &[op, state] : ops_)
-        end_op(op, state, false);
-    auto ops = std::exchange(ops_, {});
-    auto carried = std::exchange(carried_, {});
-    auto held = std::exchange(held_, {});
-    auto lost = std::exchange(lost_, {});
-    auto questions = std::exchange(questions_, {});
-    auto exclusive = std::exchange(exclusive_, {});
-    if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
-    for (const auto &[op, state] : ops)
-        complete(state.call, pcclRankConnectionLost, why);
-    for (const auto &[tag, call] : carried)
-        complete(call.call, pcclRankConnectionLost, why);
-    for (const auto &call : held)
-        complete(call.call, pcclRankConnectionLost, why);
-    for (const auto &call : lost)
-        complete(call.call, pcclRankConnectionLost, why);
-    for (const auto &question : questions)
-        complete(question.call, pcclRankConnectionLost, why);
-    if (exclusive) complete(exclusive->call, pcclRankConnectionLost, why);
+    for (const CallId call : let_go_of_calls())
+        complete(call, pcclRankConnectionLost, why);
     tell(wire::Abort{});
     if (freeze_ && (!frozen_ || frozen_->freeze != *freeze_)) answer_freeze();  // there is nothing left to wait for
 }
 
 void Peer::on(const LeaveRun &) {
     if (state_ == State::idle) return;
-    const bool heard = contact_ == Contact::there || contact_ == Contact::introduced || contact_ == Contact::accounted;
-    if (state_ != State::dialing && heard) say(wire::Leave{});
+    if (state_ != State::dialing && connected()) say(wire::Leave{});
     effects_->push_back(HangUp{});
     end_everything(pcclRankConnectionLost, "this peer left the run");
 }
@@ -187,7 +168,7 @@ void Peer::on(const MasterUp &) {
     if (state_ != State::dialing) return;
     state_ = State::greeting;
     master_heard_ = now_;
-    tell(wire::Hello{wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes});
+    tell(hello());
 }
 
 void Peer::on(const MasterDown &in) {
@@ -237,12 +218,11 @@ void Peer::on(const PeerTick &in) {
         return end_everything(pcclMasterConnectionFailed, "whoever listens at the master's address does not answer as a PCCL master");
     }
     if (state_ != State::newcomer && state_ != State::member) return;
-    const bool connected = contact_ == Contact::there || contact_ == Contact::introduced || contact_ == Contact::accounted;
-    if (connected && now_ - master_heard_ > master_timeout_) {
+    if (connected() && now_ - master_heard_ > master_timeout_) {
         effects_->push_back(HangUp{});
         return master_gone("the master has been silent for " + to_string(now_ - master_heard_));
     }
-    if (connected && now_ >= next_heartbeat_) say(wire::Heartbeat{view_.epoch, commits_});
+    if (connected() && now_ >= next_heartbeat_) say(wire::Heartbeat{view_.epoch, commits_});
     if (now_ >= next_heartbeat_) next_heartbeat_ = now_ + heartbeat_interval_;
     if (away()) wait_for_master();
     if (std::exchange(blocked_, in.blocked) != in.blocked) {
@@ -301,11 +281,7 @@ void Peer::hear(const wire::Welcome &m) {
     if (contact_ == Contact::introduced) return recognized(m);
     if (state_ != State::greeting) return;
     state_ = State::newcomer;
-    contact_ = Contact::there;
-    id_ = m.you;
-    run_ = m.run;
-    secret_ = m.secret;
-    resumable_ = m.resumable;
+    take_name(m);
     heartbeat_interval_ = std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_interval_ms, 10, 60'000));
     master_timeout_ = 3 * heartbeat_timeout(m);
     next_heartbeat_ = now_ + heartbeat_interval_;
@@ -423,12 +399,7 @@ void Peer::start_epoch(const wire::View &view) {
     }
     ops_.clear();
     view_ = view;
-    freeze_.reset();
-    frozen_.reset();
-    commits_ = recent_ops_ = 0;
-    recent_.clear();
-    failures_.clear();
-    aborted_ = false;
+    forget_epoch();
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
     effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path, view.repaired});
     for (const auto &[tag, carried] : std::exchange(carried_, {})) {
@@ -550,40 +521,56 @@ void Peer::hear(const wire::Notice &m) { effects_->push_back(Say{LogLevel::debug
 void Peer::end_everything(pcclResult_t code, const std::string &why) {
     effects_->push_back(DropAllLinks{code, why});
     if (state_ == State::member) ended_ = Failure{code, why};
-    for (const auto &[op, state] : ops_)
-        end_op(op, state, false);
-    const auto ops = std::exchange(ops_, {});
-    const auto carried = std::exchange(carried_, {});
-    const auto held = std::exchange(held_, {});
-    const auto lost = std::exchange(lost_, {});
-    const auto questions = std::exchange(questions_, {});
-    const auto exclusive = std::exchange(exclusive_, {});
-    if (exclusive && exclusive->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
+    const auto calls = let_go_of_calls();
     state_ = State::idle;
     contact_ = Contact::there;
     tags_.clear();
-    freeze_.reset();
-    frozen_.reset();
+    forget_epoch();
     view_ = {};
     new_generation(0);
     run_answer_ = group_answer_ = {};
     links_.clear();
     lost_links_.clear();
+    for (const CallId call : calls)
+        complete(call, code, why);
+}
+
+/// All that the caller waits for, in the order in which it is told.
+std::vector<CallId> Peer::let_go_of_calls() {
+    std::vector<CallId> calls;
+    for (const auto &[op, state] : ops_) {
+        end_op(op, state, false);
+        calls.push_back(state.call);
+    }
+    for (const auto &[tag, carried] : carried_)
+        calls.push_back(carried.call);
+    for (const auto &held : held_)
+        calls.push_back(held.call);
+    for (const auto &lost : lost_)
+        calls.push_back(lost.call);
+    for (const auto &question : questions_)
+        calls.push_back(question.call);
+    if (exclusive_) {
+        calls.push_back(exclusive_->call);
+        if (exclusive_->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
+    }
+    ops_.clear();
+    carried_.clear();
+    held_.clear();
+    lost_.clear();
+    questions_.clear();
+    exclusive_.reset();
+    return calls;
+}
+
+/// What is of one epoch and no other.
+void Peer::forget_epoch() {
+    freeze_.reset();
+    frozen_.reset();
     recent_.clear();
     failures_.clear();
     commits_ = recent_ops_ = 0;
     aborted_ = false;
-    for (const auto &[op, state] : ops)
-        complete(state.call, code, why);
-    for (const auto &[tag, call] : carried)
-        complete(call.call, code, why);
-    for (const auto &call : held)
-        complete(call.call, code, why);
-    for (const auto &call : lost)
-        complete(call.call, code, why);
-    for (const auto &question : questions)
-        complete(question.call, code, why);
-    if (exclusive) complete(exclusive->call, code, why);
 }
 
 void Peer::refuse_unconnected(CallId call) {

@@ -318,7 +318,10 @@ private:
     void note_link(const LinkEvent &in);
     void remember(const wire::Commit &m);
     void new_generation(std::uint64_t generation);
+    wire::Hello hello() const;
+    void take_name(const wire::Welcome &m);
     bool away() const { return contact_ != Contact::there; }
+    bool connected() const { return contact_ != Contact::gone && contact_ != Contact::dialing; }
     void hear(const wire::Notice &m);
 
     bool start_exclusive(wire::Call kind, CallId call);
@@ -333,6 +336,8 @@ private:
     wire::Waiting waiting() const;
     void end_op(const OpId &op, const OpState &state, bool committed);
     void end_everything(pcclResult_t code, const std::string &why);
+    std::vector<CallId> let_go_of_calls();
+    void forget_epoch();
     void complete(CallId call, pcclResult_t code, const std::string &why);
     void refuse_unconnected(CallId call);
     /// Not while the master is away: what matters then is said again when it is back.

@@ -47,7 +47,7 @@ void Peer::introduce() {
     contact_ = Contact::introduced;
     master_heard_ = now_;
     wire::Resume resume;
-    resume.hello = {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes};
+    resume.hello = hello();
     resume.run = run_;
     resume.peer = id_;
     resume.secret = secret_;
@@ -72,6 +72,14 @@ void Peer::begin_again(const wire::Welcome &m) {
     for (const auto &[other, link] : std::exchange(links_, {}))
         effects_->push_back(DropLink{other});
     lost_links_.clear();
+    take_name(m);
+}
+
+wire::Hello Peer::hello() const {
+    return {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes};
+}
+
+void Peer::take_name(const wire::Welcome &m) {
     contact_ = Contact::there;
     id_ = m.you;
     run_ = m.run;

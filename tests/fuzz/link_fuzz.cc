@@ -132,7 +132,7 @@ private:
             for (std::size_t t = 0; t < 2; ++t) {
                 const Content &mine = content(t, input_.below(2));
                 memory_[t] = mine.data;
-                session_->tensors.push_back({reinterpret_cast<std::byte *>(memory_[t].data()), memory_[t].size(), mine.list, mine.hash, {}});
+                session_->tensors.push_back({reinterpret_cast<std::byte *>(memory_[t].data()), memory_[t].size(), mine.list, mine.hash});
             }
             scene_.transfer.offer(session_);
         }

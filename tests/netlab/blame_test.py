@@ -6,7 +6,6 @@
 """
 
 import argparse
-import os
 import pathlib
 import signal
 import statistics
@@ -16,16 +15,11 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import expect, run_cases  # noqa: E402
 from trainers import Run  # noqa: E402
 
-SKIPPED = 77
 OK, LOST = 0, 8
 BULK = 1 << 22  # elements: more than the buffers of a connection hold
-
-
-def expect(condition, words):
-    if not condition:
-        raise AssertionError(words)
 
 
 def says(answer, *words):
@@ -221,16 +215,12 @@ def main():
     parser.add_argument("--timeout", type=float, default=3)
     parser.add_argument("--runs", type=int, default=1)
     args = parser.parse_args()
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        sys.exit(SKIPPED)
-    os.environ["NETLAB_FORWARDER"] = netlab.forwarder()
-    for name in args.cases or CASES:
-        try:
-            times = [CASES[name](args.timeout) for _ in range(args.runs)]
-        except AssertionError as error:
-            sys.exit(f"{name}: {error}")
+
+    def run(name, case):
+        times = [case(args.timeout) for _ in range(args.runs)]
         print(f"{name}: {statistics.median(times):.2f} s, median of {len(times)}: {' '.join(f'{t:.2f}' for t in times)}", flush=True)
+
+    run_cases(CASES, args.cases, run)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import need_lab  # noqa: E402
 from trainers import Run  # noqa: E402
 
-SKIPPED = 77
 EVERY_S = 1.0
 ROUND_TRIPS = 2
 COUNT = 16384  # elements of 8 bytes: 128 KiB a step
@@ -60,10 +60,7 @@ def main():
     parser.add_argument("--newcomers", type=int, default=12)
     parser.add_argument("--delay-ms", type=float, default=50)
     args = parser.parse_args()
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        sys.exit(SKIPPED)
-    os.environ["NETLAB_FORWARDER"] = netlab.forwarder()
+    need_lab()
     times = measure(args.members, args.newcomers, args.delay_ms)
     worst = [max(each) for each in zip(*times)]
     limit = ROUND_TRIPS * 2 * args.delay_ms

@@ -10,16 +10,11 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import expect, need_lab  # noqa: E402
 from trainers import Run  # noqa: E402
 
-SKIPPED = 77
 OK, MASTER_FAILED, LOST = 0, 6, 8
 HEARTBEAT_S, LIMIT_S = 2, 6
-
-
-def expect(condition, words):
-    if not condition:
-        raise AssertionError(words)
 
 
 def reduce_all(peers):
@@ -28,9 +23,7 @@ def reduce_all(peers):
 
 
 def main():
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        return SKIPPED
+    need_lab()
     with netlab.Lab(5, "2ms", "400mbit") as lab:
         run = Run(lab, "--heartbeat-timeout", f"{HEARTBEAT_S}s", master_limit_ms=LIMIT_S * 1000)
         with_master, without = run.peers[:2], run.peers[2:]

@@ -15,8 +15,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import need_lab  # noqa: E402
 
-SKIPPED = 77
 AWAY_S = 2.0
 MBIT = 400
 
@@ -37,9 +37,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build")
     args = parser.parse_args()
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        return SKIPPED
+    need_lab()
     with netlab.Lab(3, "5ms", f"{MBIT}mbit") as lab, tempfile.TemporaryDirectory() as folder:
         master = start_master(lab, args.build, folder)
         command = [args.build / "bin/pccl-perf", "--master", f"{lab.addresses[0]}:{netlab.MASTER_PORT}", "--peers", "2", "-b", "256M", "-e", "256M",

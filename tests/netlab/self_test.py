@@ -13,8 +13,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import expect, run_cases  # noqa: E402
 
-SKIPPED = 77
 PORT = "5201"
 MTU, HEADERS = 1500, 52  # of TCP with timestamps, and IP
 ATTEMPTS = 3
@@ -30,11 +30,6 @@ def traffic(lab, host, *arguments, ready=False):
 
 def result(child, timeout_s=60):
     return child.communicate(timeout=timeout_s)[0].split()
-
-
-def expect(condition, words):
-    if not condition:
-        raise AssertionError(words)
 
 
 def persistently(measure, good, words):
@@ -214,14 +209,7 @@ CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, s
 
 
 def main():
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        sys.exit(SKIPPED)
-    for name in sys.argv[1:] or CASES:
-        try:
-            CASES[name]()
-        except AssertionError as error:
-            sys.exit(f"{name}: {error}")
+    run_cases(CASES, sys.argv[1:], lambda _, case: case())
 
 
 if __name__ == "__main__":

@@ -15,17 +15,12 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import lab as netlab  # noqa: E402
+from cases import expect, run_cases  # noqa: E402
 from trainers import Run  # noqa: E402
 
-SKIPPED = 77
 MIB = 1 << 20
 CHUNKS_IN_FLIGHT = 256  # of one source, at most
 LIMIT_S = 110
-
-
-def expect(condition, words):
-    if not condition:
-        raise AssertionError(words)
 
 
 def processor():
@@ -137,15 +132,7 @@ def main():
     parser.add_argument("--rate-mbit", type=float, default=1000)
     parser.add_argument("--delay-ms", type=float, default=5)
     args = parser.parse_args()
-    if problem := netlab.why_not():
-        print(f"skipped: {problem}")
-        sys.exit(SKIPPED)
-    os.environ["NETLAB_FORWARDER"] = netlab.forwarder()
-    for name in args.cases or CASES:
-        try:
-            CASES[name](argparse.Namespace(**vars(args)))
-        except AssertionError as error:
-            sys.exit(f"{name}: {error}")
+    run_cases(CASES, args.cases, lambda _, case: case(argparse.Namespace(**vars(args))))
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ protected:
     void offer() {
         auto sums = kernel::chunk_checksums(mine.data(), kBytes);
         const auto hash = kernel::content_hash(sums);
-        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash, {}});
+        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash});
         scene.transfer.offer(session);
     }
     void pull(std::uint64_t sync, const std::vector<std::uint64_t> &wanted) {
