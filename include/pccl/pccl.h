@@ -6,6 +6,10 @@
  * Threads: a communicator may be used from several threads. Reduces of distinct tags may be launched and awaited anywhere; the
  * calls that need every peer of the run or group (connect, update, optimize, synchronize) are one at a time per communicator.
  * Errors: every function returns a pcclResult_t; pcclGetLastError() has the calling thread's last failure in words.
+ * Structures that begin with `struct_size` grow in later releases, at their end. A program built against another release's header
+ * works: what it lacks keeps its default, and what this library lacks must be as its Init left it (else pcclInvalidArgument). The Init
+ * functions are macros that give the program's own size to the function with "Sized" at its end; as functions they set what version
+ * 2.0.0 had. `struct_size` of pcclReduceReport_t says how much the library may write.
  * Environment: PCCL_LOG_LEVEL = DEBUG, INFO, WARN (default), ERROR, FATAL or OFF; the log goes to standard error. */
 #ifndef PCCL_H
 #define PCCL_H
@@ -267,6 +271,8 @@ typedef struct pcclCommConfig_t {
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
 PCCL_EXPORT pcclResult_t pcclCommConfigInit(pcclCommConfig_t *config);
+PCCL_EXPORT pcclResult_t pcclCommConfigInitSized(pcclCommConfig_t *config, size_t struct_size);
+#define pcclCommConfigInit(config) pcclCommConfigInitSized((config), sizeof(pcclCommConfig_t))
 
 /** pcclCreateCommunicator with a configuration. Strings are copied; host names are resolved in pcclConnect.
  * @retval pcclInvalidArgument  A NULL argument, an unset `struct_size`, or an address or port range that makes no sense. */
@@ -343,8 +349,12 @@ PCCL_EXPORT pcclResult_t pcclAwaitAsyncReduce(const pcclAsyncReduceOp_t *reduce_
 
 /** Sets every field to its default, with which a call is as one without options. @retval pcclInvalidArgument `options` is NULL. */
 PCCL_EXPORT pcclResult_t pcclReduceOptionsInit(pcclReduceOptions_t *options);
+PCCL_EXPORT pcclResult_t pcclReduceOptionsInitSized(pcclReduceOptions_t *options, size_t struct_size);
+#define pcclReduceOptionsInit(options) pcclReduceOptionsInitSized((options), sizeof(pcclReduceOptions_t))
 /** Zeroes a report but for its size. @retval pcclInvalidArgument `report` is NULL. */
 PCCL_EXPORT pcclResult_t pcclReduceReportInit(pcclReduceReport_t *report);
+PCCL_EXPORT pcclResult_t pcclReduceReportInitSized(pcclReduceReport_t *report, size_t struct_size);
+#define pcclReduceReportInit(report) pcclReduceReportInitSized((report), sizeof(pcclReduceReport_t))
 
 /** pcclAllReduce with options and a report.
  * @param[in]  options  NULL for the defaults.
@@ -422,6 +432,8 @@ typedef struct pcclMasterConfig_t {
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
 PCCL_EXPORT pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config);
+PCCL_EXPORT pcclResult_t pcclMasterConfigInitSized(pcclMasterConfig_t *config, size_t struct_size);
+#define pcclMasterConfigInit(config) pcclMasterConfigInitSized((config), sizeof(pcclMasterConfig_t))
 /** pcclCreateMaster with a configuration. Strings are copied.
  * @retval pcclInvalidArgument  Also a journal that is damaged, of a newer version, or in use; pcclGetLastError says which and what to
  *                              do. Nothing is guessed from it. */

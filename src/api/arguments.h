@@ -20,7 +20,4 @@ template <class E> int number(const E &value) {
 }
 template <class E> bool within(const E &value, int count) { return number(value) >= 0 && number(value) < count; }
 
-/// Structures that grow begin with their size. Sizes below the first release's, or beyond any release's, were never set.
-inline bool size_is_set(std::size_t struct_size, std::size_t least) { return struct_size >= least && struct_size <= 4096; }
-
 }  // namespace pccl::api

@@ -3,28 +3,22 @@
 #include <pccl/ports.h>
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "api/arguments.h"
 #include "api/comm.h"
 #include "api/state.h"
+#include "api/structures.h"
 
 using pccl::Result;
+using pccl::api::complete;
 using pccl::api::fail;
 using pccl::api::guarded_initialized;
 using pccl::api::invalid;
 using pccl::api::number;
-using pccl::api::size_is_set;
+using pccl::api::set_fresh;
 
 namespace {
-
-/// Fields that a caller built against an older header does not have keep their defaults.
-pcclCommConfig_t complete(const pcclCommConfig_t &config) {
-    pcclCommConfig_t whole{};
-    std::memcpy(&whole, &config, std::min(config.struct_size, sizeof whole));
-    return whole;
-}
 
 /// "host:port,host:port,...".
 Result<std::vector<pccl::HostPort>> to_masters(const std::string &text) {
@@ -80,21 +74,13 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
 
 extern "C" {
 
-pcclResult_t pcclCommConfigInit(pcclCommConfig_t *config) {
-    if (!config) return fail(invalid("config is NULL"));
-    *config = {};
-    config->struct_size = sizeof *config;
-    return pcclSuccess;
-}
-
 pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t *config, pcclComm_t **comm_out) {
     return guarded_initialized([&] {
         if (!config) return fail(invalid("config is NULL"));
         if (!comm_out) return fail(invalid("comm_out is NULL"));
-        if (!size_is_set(config->struct_size, offsetof(pcclCommConfig_t, peer_group))) {
-            return fail(invalid("config->struct_size is not set: call pcclCommConfigInit first"));
-        }
-        const auto options = to_options(complete(*config));
+        pcclCommConfig_t whole;
+        if (const auto status = complete(*config, whole); !status) return fail(status.error());
+        const auto options = to_options(whole);
         if (!options) return fail(options.error());
         *comm_out = new pcclComm_t(*options);
         return pcclSuccess;
@@ -109,7 +95,7 @@ pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *params, pcclCo
         if (params->master_address.port == 0) return fail(invalid("params->master_address has port 0"));
         const std::string master = pccl::to_string(pccl::from_c(params->master_address));
         pcclCommConfig_t config;
-        (void)pcclCommConfigInit(&config);
+        set_fresh(config);
         config.master_address = master.c_str();
         config.peer_group = params->peer_group;
         config.p2p_connection_pool_size = params->p2p_connection_pool_size;

@@ -1,16 +1,15 @@
 // The C interface of a master inside this process: a server and the thread that runs it.
 #include <condition_variable>
 #include <csignal>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <thread>
 
 #include <pccl/pccl.h>
-#include <pccl/ports.h>
 
 #include "api/listen_address.h"
 #include "api/state.h"
+#include "api/structures.h"
 #include "master/server.h"
 
 using namespace pccl;
@@ -64,17 +63,10 @@ pcclResult_t create(const master::ServerOptions &options, pcclMasterInstance_t *
     return succeed();
 }
 
-/// The fields that the caller's version of the struct has; defaults for the rest.
+/// What the caller configured, if it makes sense.
 Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
-    pcclMasterConfig_t read{};
-    static_cast<void>(pcclMasterConfigInit(&read));
-    if (config.struct_size < offsetof(pcclMasterConfig_t, listen_address) + sizeof read.listen_address)
-        return Error{pcclInvalidArgument, "pcclMasterConfig_t: struct_size is not set; begin with pcclMasterConfigInit"};
-    if (config.struct_size > sizeof read)
-        return Error{pcclInvalidArgument,
-                     "pcclMasterConfig_t: struct_size is larger than this library knows; the program was built "
-                     "for a newer one"};
-    std::memcpy(&read, &config, config.struct_size);
+    pcclMasterConfig_t read;
+    if (const auto status = complete(config, read); !status) return status.error();
     if (!read.listen_address) return Error{pcclInvalidArgument, "pcclMasterConfig_t: listen_address is NULL"};
     if (read.heartbeat_timeout_ms < kMinHeartbeatTimeoutMs)
         return Error{pcclInvalidArgument, "pcclMasterConfig_t: heartbeat_timeout_ms is " +
@@ -97,22 +89,6 @@ pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterI
         master::ServerOptions options;
         options.listen = from_c(listen_address);
         return create(options, p_master_handle_out);
-    });
-}
-
-pcclResult_t pcclMasterConfigInit(pcclMasterConfig_t *config) {
-    return guarded([&] {
-        if (!config) return null_argument("pcclMasterConfigInit", "config");
-        *config = {};
-        config->struct_size = sizeof *config;
-        config->listen_address = "0.0.0.0:48148";
-        static_assert(CCOIP_PROTOCOL_PORT_MASTER == 48148);
-        config->heartbeat_timeout_ms = 10000;
-        config->misuse_grace_ms = 10000;
-        config->max_connections = 8192;
-        config->recovery_window_ms = 10000;
-        config->straggler_after_ms = 10000;
-        return succeed();
     });
 }
 

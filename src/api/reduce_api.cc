@@ -2,25 +2,27 @@
 #include <pccl/pccl.h>
 
 #include <algorithm>
-#include <cstddef>
-#include <cstring>
 #include <deque>
 #include <string>
 
 #include "api/arguments.h"
 #include "api/comm.h"
 #include "api/state.h"
+#include "api/structures.h"
 #include "collective/repair_plan.h"
 #include "kernel/types.h"
 
 using pccl::Result;
 using pccl::Status;
+using pccl::api::check_size;
+using pccl::api::complete;
 using pccl::api::fail;
 using pccl::api::guarded_initialized;
+using pccl::api::hand_out;
 using pccl::api::invalid;
 using pccl::api::mutable_of;
 using pccl::api::number;
-using pccl::api::size_is_set;
+using pccl::api::set_fresh;
 using pccl::api::within;
 using pccl::peer::CallPtr;
 using pccl::peer::ReduceRequest;
@@ -60,14 +62,11 @@ Status check(const void *send, const void *recv, const pcclReduceDescriptor_t *d
     return check(*descriptor);
 }
 
-/// Fields that a caller built against an older header does not have keep their defaults.
-Result<pcclReduceOptions_t> complete(const pcclReduceOptions_t *options) {
-    pcclReduceOptions_t whole{};
+Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
+    pcclReduceOptions_t whole;
+    set_fresh(whole);
     if (!options) return whole;
-    if (!size_is_set(options->struct_size, offsetof(pcclReduceOptions_t, algorithm) + sizeof options->algorithm)) {
-        return invalid("options->struct_size is not set: call pcclReduceOptionsInit first");
-    }
-    std::memcpy(&whole, options, std::min(options->struct_size, sizeof whole));
+    if (const auto status = complete(*options, whole); !status) return status.error();
     if (!within(whole.algorithm, wire::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
     if (!within(whole.quantization_scale, kernel::kScales)) {
         return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
@@ -97,7 +96,7 @@ Result<kernel::Quantization> to_quantization(const pcclQuantizationOptions_t &q,
 Result<ReduceRequest> to_request(const void *send, void *recv, const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
     if (const auto status = check(send, recv, descriptor); !status) return status.error();
     const auto &d = *descriptor;
-    const auto how = complete(options);
+    const auto how = read(options);
     if (!how) return how.error();
     ReduceRequest request;
     request.send = static_cast<const std::byte *>(send);
@@ -135,17 +134,13 @@ void fill(pcclReduceInfo_t *info, const ReduceRequest &reduce) {
 }
 
 Status check(const pcclReduceReport_t *report) {
-    if (report && !size_is_set(report->struct_size, offsetof(pcclReduceReport_t, tx_bytes))) {
-        return invalid("report->struct_size is not set: call pcclReduceReportInit first");
-    }
-    return {};
+    return report ? check_size(*report) : Status{};
 }
 
-/// As many fields as the caller's header had.
 void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     if (!report) return;
-    pcclReduceReport_t whole{};
-    whole.struct_size = report->struct_size;
+    pcclReduceReport_t whole;
+    set_fresh(whole);
     whole.world_size = reduce.world;
     whole.lanes = static_cast<std::uint32_t>(reduce.lanes);
     whole.tx_bytes = reduce.tx_bytes;
@@ -158,7 +153,7 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.fewest_took_part = took_part.fewest;
     whole.fewest_elements = took_part.elements;
     whole.repair_tx_bytes = reduce.repairs_made > 0 ? reduce.tx_bytes - reduce.tx_before_loss : 0;
-    std::memcpy(report, &whole, std::min(report->struct_size, sizeof whole));
+    hand_out(whole, report);
 }
 
 /// Whether the operation would race with one launched before, or with itself.
@@ -236,20 +231,6 @@ template <class Out> pcclResult_t await_launched(const pcclAsyncReduceOp_t *hand
 }  // namespace
 
 extern "C" {
-
-pcclResult_t pcclReduceOptionsInit(pcclReduceOptions_t *options) {
-    if (!options) return fail(invalid("options is NULL"));
-    *options = {};
-    options->struct_size = sizeof *options;
-    return pcclSuccess;
-}
-
-pcclResult_t pcclReduceReportInit(pcclReduceReport_t *report) {
-    if (!report) return fail(invalid("report is NULL"));
-    *report = {};
-    report->struct_size = sizeof *report;
-    return pcclSuccess;
-}
 
 pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                            const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out) {

@@ -9,6 +9,7 @@ Sizes are those of 64-bit systems; elsewhere only values, prototypes and the ord
 
 import argparse
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,8 @@ def program(facts):
     declarations, checks = [], []
     for kind, rest in facts:
         if kind == "function":
-            declarations.append(f"{rest};")
+            # In parentheses, the name of a function that is a macro, too, is the function's.
+            declarations.append(re.sub(r"\b(\w+)\(", r"(\1)(", rest, count=1) + ";")
         elif kind == "value":
             name, number = rest.split()
             checks.append(f'is("{name}", (unsigned long)({name}), {number}UL);')

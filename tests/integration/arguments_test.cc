@@ -337,6 +337,8 @@ TEST_F(Connected, StructuresOfAnOlderOrNewerHeaderAreUnderstood) {
     ASSERT_EQ(pcclReduceOptionsInit(&larger.known), pcclSuccess);
     larger.known.struct_size = sizeof larger;
     EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, &larger.known, comm.get(), nullptr), pcclTooFewPeers);
+    larger.unknown[63] = 1;
+    EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, &larger.known, comm.get(), nullptr), pcclInvalidArgument);
 }
 
 TEST_F(Connected, BadMultipleArgumentsAreInvalidArgument) {

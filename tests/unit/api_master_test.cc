@@ -94,7 +94,6 @@ TEST_F(Master, RejectsArgumentsInWords) {
         EXPECT_NE(std::string(pcclGetLastError()).find(word), std::string::npos) << pcclGetLastError();
     };
     rejected([](auto &c) { c.struct_size = 0; }, "pcclMasterConfigInit");
-    rejected([](auto &c) { c.struct_size += 8; }, "newer");
     rejected([](auto &c) { c.listen_address = nullptr; }, "listen_address");
     rejected([](auto &c) { c.listen_address = "a:b:c"; }, "a:b:c");
     rejected([](auto &c) { c.heartbeat_timeout_ms = 99; }, "heartbeat_timeout_ms");
