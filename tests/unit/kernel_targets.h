@@ -15,21 +15,12 @@
 #include <gtest/gtest.h>
 
 #include "kernel/reduce.h"
+#include "unit/each_target.h"
 
 namespace pccl::kernel {
 
 /// `body(target)`, with failures naming the target.
-template <class Body> void on_every_target(Body body) {
-    for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-        hwy::SetSupportedTargetsForTest(target);
-        hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-        SCOPED_TRACE(hwy::TargetName(target));
-        ASSERT_STREQ(target_name(), hwy::TargetName(target));
-        body(target);
-    }
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
+template <class Body> void on_every_target(Body body) { test::on_every_target(target_name, body); }
 
 /// `bytes` bytes at an address that is `offset` past a multiple of 64, between guards that must not change.
 class Buffer {

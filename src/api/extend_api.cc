@@ -1,0 +1,16 @@
+// What layers on top of the C interface report, put where the library's own reports go.
+#include <pccl/extend.h>
+
+#include "api/state.h"
+#include "base/log.h"
+
+void pcclSetLastError(const char *words) {
+    static_cast<void>(pccl::api::guarded([&] { return pccl::api::fail(pcclSuccess, words ? words : ""); }));
+}
+
+void pcclLogWarning(const char *words) {
+    static_cast<void>(pccl::api::guarded([&] {
+        if (words) PCCL_LOG_WARN("%s", words);
+        return pcclSuccess;
+    }));
+}

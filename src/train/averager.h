@@ -1,0 +1,79 @@
+// Averages in the background: one all-reduce (and what belongs to it) after another, each repeated among the survivors until it is done.
+//
+// Guarantee: an average ends the same way at all members that do not leave. All of its reductions are done by the same members, or all are
+// repeated: so a weight always belongs to the contribution that it came with. What was contributed is intact until the end.
+// A thread of its own carries out what launch() was given, in that order; wait() is for the owner's thread alone.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "train/collectives.h"
+#include "train/outcome.h"
+
+namespace pccl::train {
+
+/// One average of float32 elements.
+struct Contribution {
+    float *send = nullptr;  ///< `count` elements and, if weighted, a spare one
+    float *recv = nullptr;  ///< likewise; gets the average
+    std::size_t count = 0;
+    std::uint64_t tag = 0;  ///< and the kTagsPerAverage - 1 after it
+    pcclQuantizationOptions_t quantization{};
+    bool weighted = false;
+    double weight = 1.0;
+    bool verify = false;  ///< compare `digest` with the others'
+    std::uint64_t digest = 0;
+};
+
+constexpr std::uint64_t kTagsPerAverage = 4;
+
+struct Average {
+    Outcome outcome;
+    std::uint32_t world = 0;  ///< members that took part: 1 where all others were lost, and then it is this peer's own
+    bool nothing = false;     ///< the weights add up to nothing: no average
+    bool diverged = false;    ///< the digests differ: known to all members
+    std::uint64_t tx_bytes = 0;
+    std::uint64_t rx_bytes = 0;
+    double seconds = 0.0;  ///< that it was under way
+};
+
+class Averager {
+public:
+    /// `collectives` and `interrupted` outlive it. Once `interrupted` is set nothing is repeated any more.
+    Averager(Collectives &collectives, const std::atomic<bool> &interrupted);
+    ~Averager();  ///< aborts what is under way
+    Averager(const Averager &) = delete;
+    Averager &operator=(const Averager &) = delete;
+
+    void launch(const Contribution &contribution);
+    /// The result of the earliest launch that was not waited for yet.
+    Average wait();
+    /// Launched and not waited for.
+    std::size_t pending() const { return pending_; }
+
+private:
+    void work();
+    Average carry_out(const Contribution &c);
+    Outcome attempt(const Contribution &c, Average &out);
+
+    Collectives &collectives_;
+    const std::atomic<bool> &interrupted_;
+    std::size_t pending_ = 0;
+
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::deque<Contribution> todo_;
+    std::deque<Average> finished_;
+    bool working_ = false;
+    std::atomic<bool> stop_{false};
+    std::thread thread_;  ///< from the first launch on
+};
+
+}  // namespace pccl::train

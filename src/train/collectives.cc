@@ -1,0 +1,64 @@
+#include "train/collectives.h"
+
+#include <cstring>
+
+namespace pccl::train {
+namespace {
+
+Outcome outcome_of(pcclResult_t code, const char *call) {
+    if (code == pcclSuccess) return {};
+    const std::string words = pcclGetLastError();
+    return {code, std::string(call) + ": " + (words.empty() ? pcclGetErrorString(code) : words)};
+}
+
+class CommunicatorCollectives final : public Collectives {
+public:
+    CommunicatorCollectives(pcclComm_t *comm, const pcclReduceOptions_t *options) : comm_(comm) {
+        pcclReduceOptionsInit(&options_);
+        if (options) std::memcpy(&options_, options, std::min(options->struct_size, sizeof options_));
+        options_.struct_size = sizeof options_;
+    }
+
+    bool connected() override {
+        int world = 0;
+        return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess;
+    }
+    Outcome connect() override { return outcome_of(pcclConnect(comm_), "pcclConnect"); }
+    Outcome are_peers_pending(bool &pending) override { return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending"); }
+    Outcome update_topology() override { return outcome_of(pcclUpdateTopology(comm_), "pcclUpdateTopology"); }
+    Outcome optimize_topology() override { return outcome_of(pcclOptimizeTopology(comm_), "pcclOptimizeTopology"); }
+
+    Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) override {
+        return outcome_of(pcclSynchronizeSharedState(comm_, &state, strategy, &info), "pcclSynchronizeSharedState");
+    }
+
+    Outcome launch(const Reduce &reduce) override {
+        pcclAsyncReduceOp_t handle;  // the communicator and the tag, nothing else
+        return outcome_of(pcclAllReduceAsyncWithOptions(reduce.send, reduce.recv, &reduce.what, reduce.with_options ? &options_ : nullptr, comm_,
+                                                        &handle),
+                          "pcclAllReduceAsync");
+    }
+
+    Outcome await(std::uint64_t tag, ReduceReport &out) override {
+        const pcclAsyncReduceOp_t handle{comm_, tag};
+        pcclReduceReport_t report;
+        pcclReduceReportInit(&report);
+        const auto outcome = outcome_of(pcclAwaitAsyncReduceWithReport(&handle, &report), "pcclAwaitAsyncReduce");
+        out = {report.world_size, report.tx_bytes, report.rx_bytes};
+        return outcome;
+    }
+
+    void abort() override { static_cast<void>(pcclAbort(comm_)); }
+
+private:
+    pcclComm_t *comm_;
+    pcclReduceOptions_t options_{};
+};
+
+}  // namespace
+
+std::unique_ptr<Collectives> collectives_of(pcclComm_t *comm, const pcclReduceOptions_t *options) {
+    return std::make_unique<CommunicatorCollectives>(comm, options);
+}
+
+}  // namespace pccl::train

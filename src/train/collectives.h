@@ -1,0 +1,47 @@
+// What a trainer asks of a communicator: one function per call of pccl.h, so that trainers can be tested without processes.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <pccl/pccl.h>
+
+#include "train/outcome.h"
+
+namespace pccl::train {
+
+/// One all-reduce.
+struct Reduce {
+    const void *send = nullptr;
+    void *recv = nullptr;
+    pcclReduceDescriptor_t what{};
+    bool with_options = false;  ///< as the trainer's configuration says
+};
+
+struct ReduceReport {
+    std::uint32_t world = 0;
+    std::uint64_t tx_bytes = 0;
+    std::uint64_t rx_bytes = 0;
+};
+
+/// Each function does what the call of that name in pccl.h does. launch, await and abort are thread-safe.
+class Collectives {
+public:
+    virtual ~Collectives() = default;
+    virtual bool connected() = 0;
+    virtual Outcome connect() = 0;
+    virtual Outcome are_peers_pending(bool &pending) = 0;
+    virtual Outcome update_topology() = 0;
+    virtual Outcome optimize_topology() = 0;
+    virtual Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) = 0;
+    virtual Outcome launch(const Reduce &reduce) = 0;
+    virtual Outcome await(std::uint64_t tag, ReduceReport &report) = 0;
+    virtual void abort() = 0;
+};
+
+/// Those of a communicator, which outlives them. `options` may be NULL; copied.
+std::unique_ptr<Collectives> collectives_of(pcclComm_t *comm, const pcclReduceOptions_t *options);
+
+}  // namespace pccl::train

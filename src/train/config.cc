@@ -1,0 +1,173 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include <xxhash.h>
+
+#include "train/stability.h"
+
+namespace pccl::train {
+namespace {
+
+constexpr std::array kMethods = {"local", "DiLoCo", "async DiLoCo", "eager DiLoCo", "streaming DiLoCo", "CO2"};
+constexpr std::array kOptimizers = {"SGD", "heavy ball", "Nesterov"};
+constexpr std::array kNewcomers = {"drain", "share pending", "eavesdrop"};
+constexpr std::array kPatterns = {"strided", "sequential", "even"};
+constexpr std::array kPenalties = {"none", "constant", "gap-aware"};
+
+template <class Enum> bool within(Enum value, std::size_t end) { return static_cast<std::size_t>(value) < end; }
+
+std::string number(double value) {
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%.9g", value);
+    return text.data();
+}
+
+bool finite_in(float value, float low, float high) { return std::isfinite(value) && value >= low && value <= high; }
+
+Outcome check_method(const pcclTrainerConfig_t &c) {
+    if (!finite_in(c.outer_learning_rate, 0.0F, 1e6F)) return invalid("outer_learning_rate is " + number(c.outer_learning_rate) + ", not 0 or more");
+    if (!finite_in(c.outer_momentum, 0.0F, 1.0F) || c.outer_momentum == 1.0F) {
+        return invalid("outer_momentum is " + number(c.outer_momentum) + ", not 0 to below 1");
+    }
+    if (c.method == pcclMethodStreamingDiLoCo) {
+        if (c.fragments == 0 || c.fragments > c.sync_every) {
+            return invalid("fragments is " + std::to_string(c.fragments) + ", not 1 to sync_every (" + std::to_string(c.sync_every) +
+                           "): each begins at a step of its own");
+        }
+        if (c.overlap_steps >= c.sync_every) return invalid("overlap_steps is not below sync_every");
+        if (!finite_in(c.mixing, 0.0F, 1.0F)) return invalid("mixing is " + number(c.mixing) + ", not 0 to 1");
+        if (c.weighted) return invalid("weighted: fragments are not weighted, since their steps are of several rounds");
+    }
+    if (c.method == pcclMethodEagerDiLoCo && c.outer_optimizer == pcclOuterHeavyBall) {
+        return invalid("pcclMethodEagerDiLoCo has pcclOuterSgd or pcclOuterNesterov as outer_optimizer");
+    }
+    if (c.method == pcclMethodCO2) {
+        if (c.outer_optimizer != pcclOuterHeavyBall) return invalid("pcclMethodCO2 has pcclOuterHeavyBall and no other outer_optimizer");
+        if (!finite_in(c.penalty, 1.0F, 1e6F)) return invalid("penalty is " + number(c.penalty) + ", not 1 or more");
+        if (!finite_in(c.clip_momentum, 0.0F, 1e30F)) return invalid("clip_momentum is " + number(c.clip_momentum) + ", not 0 or more");
+    }
+    return {};
+}
+
+Outcome check(const pcclTrainerConfig_t &c) {
+    if (!within(c.method, kMethods.size())) return invalid("method is unknown");
+    if (c.sync_every == 0) return invalid("sync_every is 0");
+    if (!within(c.outer_optimizer, kOptimizers.size())) return invalid("outer_optimizer is unknown");
+    if (!within(c.newcomers, kNewcomers.size())) return invalid("newcomers is unknown");
+    if (!within(c.fragment_pattern, kPatterns.size())) return invalid("fragment_pattern is unknown");
+    if (!within(c.penalty_mode, kPenalties.size())) return invalid("penalty_mode is unknown");
+    if (c.round_ms != 0 && !c.weighted) return invalid("round_ms is set: peers would make different numbers of steps, which needs `weighted`");
+    if (c.weighted && c.reduce && c.reduce->fault == pcclFaultRepair) {
+        return invalid("weighted averages are sums, and pcclFaultRepair is not for sums: leave reduce->fault as it is");
+    }
+    if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
+    return check_method(c);
+}
+
+}  // namespace
+
+bool is_delayed(pcclMethod_t method) {
+    return method == pcclMethodAsyncDiLoCo || method == pcclMethodEagerDiLoCo || method == pcclMethodCO2;
+}
+
+bool set_defaults(pcclTrainerConfig_t &config, pcclMethod_t method) {
+    if (!within(method, kMethods.size())) return false;
+    config = {};
+    config.struct_size = sizeof config;
+    config.method = method;
+    config.sync_every = 100;
+    config.fragments = 2;
+    config.overlap_steps = 1;
+    config.mixing = 0.5F;
+    config.penalty = 1.0F;
+    config.min_peers = 1;
+    config.rejoin_ms = 600'000;
+    config.verify_every = 1;
+    config.outer_optimizer = pcclOuterNesterov;
+    config.outer_learning_rate = 0.7F;
+    config.outer_momentum = 0.9F;
+    if (method == pcclMethodStreamingDiLoCo) config.outer_learning_rate = 0.4F;
+    if (method == pcclMethodAsyncDiLoCo || method == pcclMethodEagerDiLoCo) {
+        config.outer_optimizer = pcclOuterSgd;
+        config.outer_momentum = 0.0F;
+    }
+    if (method == pcclMethodCO2) {
+        config.outer_optimizer = pcclOuterHeavyBall;
+        config.outer_learning_rate = 1.0F;
+        config.outer_momentum = 0.2F;
+        config.penalty_mode = pcclPenaltyGapAware;
+    }
+    return true;
+}
+
+Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out) {
+    if (!config) return invalid("config is NULL");
+    if (config->struct_size < offsetof(pcclTrainerConfig_t, sync_every) || config->struct_size > 65536) {
+        return invalid("config->struct_size is not set: call pcclTrainerConfigInit first");
+    }
+    if (!set_defaults(out, config->method)) return invalid("method is unknown");
+    std::memcpy(&out, config, std::min(config->struct_size, sizeof out));
+    out.struct_size = sizeof out;
+    const auto *tail = reinterpret_cast<const unsigned char *>(config);
+    for (std::size_t i = sizeof out; i < config->struct_size; ++i) {
+        if (tail[i] != 0) return invalid("the program was built for a newer library and asks for something that this one does not have");
+    }
+    return check(out);
+}
+
+Buffers buffers_of(const pcclTrainerConfig_t &config) {
+    Buffers out;
+    if (config.method == pcclMethodLocal) return out;
+    out.average = true;
+    out.momentum = config.outer_optimizer != pcclOuterSgd;
+    out.overlay = config.method == pcclMethodEagerDiLoCo;
+    return out;
+}
+
+std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> &parameters) {
+    std::string text = std::string("pccl.trainer: ") + kMethods[c.method] + " every " + std::to_string(c.sync_every) + " steps, outer " +
+                       kOptimizers[c.outer_optimizer] + " " + number(c.outer_learning_rate) + " " + number(c.outer_momentum);
+    if (is_delayed(c.method)) text += std::string(", newcomers ") + kNewcomers[c.newcomers];
+    if (c.method == pcclMethodStreamingDiLoCo) {
+        text += ", " + std::to_string(c.fragments) + " fragments " + kPatterns[c.fragment_pattern] + ", overlap " + std::to_string(c.overlap_steps) +
+                ", mixing " + number(c.mixing);
+    }
+    if (c.method == pcclMethodCO2) {
+        text += std::string(", penalty ") + kPenalties[c.penalty_mode] + " " + number(c.penalty) + ", clip " + number(c.clip_momentum);
+    }
+    text += std::string(c.weighted ? ", weighted" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
+            std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "");
+    std::uint64_t hash = 0, elements = 0;
+    for (const Parameter &p : parameters) {
+        hash = XXH3_64bits_withSeed(p.name.data(), p.name.size(), hash);
+        hash = XXH3_64bits_withSeed(&p.count, sizeof p.count, hash);
+        elements += p.count;
+    }
+    return text + "; " + std::to_string(parameters.size()) + " parameters of " + std::to_string(elements) + " elements, names and sizes " +
+           std::to_string(hash % 1'000'000);
+}
+
+std::string warning(const pcclTrainerConfig_t &c) {
+    if (c.method == pcclMethodLocal || c.method == pcclMethodStreamingDiLoCo) return "";
+    double rate = c.outer_learning_rate, fresh = 1.0;
+    if (is_delayed(c.method)) fresh = 0.0;
+    if (c.method == pcclMethodEagerDiLoCo) fresh = 1.0 / std::max<std::uint32_t>(c.min_peers, 2);
+    if (c.method == pcclMethodCO2) {
+        if (c.clip_momentum > 0.0F) return "";
+        if (c.penalty_mode == pcclPenaltyConstant) rate /= c.penalty;
+        if (c.penalty_mode == pcclPenaltyGapAware) rate /= 2.0;
+    }
+    if (stable(c.outer_optimizer, rate, c.outer_momentum, fresh)) return "";
+    const double scale = c.outer_learning_rate > 0.0F ? rate / c.outer_learning_rate : 1.0;
+    return std::string(kMethods[c.method]) + " with outer " + kOptimizers[c.outer_optimizer] + ", learning rate " + number(c.outer_learning_rate) +
+           " and momentum " + number(c.outer_momentum) + " is likely to diverge: averages " + (fresh < 1.0 ? "come a step late, and " : "") +
+           "at this momentum the learning rate must stay below " +
+           number(std::round(1000.0 * largest_stable_rate(c.outer_optimizer, c.outer_momentum, fresh) / scale) / 1000.0);
+}
+
+}  // namespace pccl::train

@@ -1,0 +1,33 @@
+// A trainer's configuration: defaults, checks, and a description by which peers notice that theirs differ.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include <pccl/train.h>
+
+#include "train/layout.h"
+#include "train/outcome.h"
+#include "train/outer_state.h"
+
+namespace pccl::train {
+
+/// The defaults of a method. False if there is no such method.
+bool set_defaults(pcclTrainerConfig_t &config, pcclMethod_t method);
+
+/// A caller's configuration as a whole: fields that its header does not have are defaults. Checked.
+Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out);
+
+/// One step behind: averages are applied an outer step after they were begun.
+bool is_delayed(pcclMethod_t method);
+
+Buffers buffers_of(const pcclTrainerConfig_t &config);
+
+/// What has to be the same at all peers, in words; at most 1000 bytes.
+std::string describe(const pcclTrainerConfig_t &config, const std::vector<Parameter> &parameters);
+
+/// A warning about settings with which training is likely to diverge; "" if there is nothing to say.
+std::string warning(const pcclTrainerConfig_t &config);
+
+}  // namespace pccl::train

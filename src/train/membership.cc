@@ -1,0 +1,138 @@
+#include "train/membership.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace pccl::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kPoll = std::chrono::milliseconds(20);    // while waiting for peers
+constexpr auto kRetry = std::chrono::milliseconds(250);  // while there is no master
+
+const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
+
+}  // namespace
+
+Membership::Membership(Collectives &collectives, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
+    : collectives_(collectives), interrupted_(interrupted), options_(options), state_(std::move(state)) {}
+
+Outcome Membership::connect(Clock::time_point deadline) {
+    for (;;) {
+        if (interrupted_) return kInterrupted;
+        auto outcome = collectives_.connect();
+        if (outcome.ok()) return outcome;
+        if (interrupted_) return kInterrupted;
+        const bool may_pass = outcome.code == pcclMasterConnectionFailed || outcome.code == pcclRankConnectionFailed ||
+                              outcome.code == pcclRankConnectionLost;
+        if (!may_pass || Clock::now() + kRetry > deadline) return outcome;
+        std::this_thread::sleep_for(kRetry);
+    }
+}
+
+Outcome Membership::join(Agreed &agreed) {
+    const auto deadline = Clock::now() + options_.rejoin;
+    for (;;) {
+        if (!collectives_.connected()) PCCL_TRAIN_TRY(connect(deadline));
+        newcomer_ = unsynchronized_ = true;
+        auto outcome = settle(agreed);
+        if (outcome.ok()) return outcome;
+        // Among members that are further on or less far, a state from elsewhere breaks the rule of revisions. As a newcomer's it does not.
+        const bool out_of_turn = outcome.code == pcclInvalidUsage && loaded_ && !collectives_.connected();
+        const bool fell_out = outcome.code == pcclMasterConnectionFailed && Clock::now() < deadline && options_.rejoin.count() > 0;
+        if (out_of_turn) {
+            loaded_ = false;
+            revision_ = 0;
+        } else if (!fell_out) {
+            return outcome;
+        }
+    }
+}
+
+Outcome Membership::newcomers_wait(bool &wait) {
+    for (;;) {
+        if (interrupted_) return kInterrupted;
+        auto outcome = collectives_.are_peers_pending(wait);
+        if (!lost(outcome)) return outcome;
+    }
+}
+
+Outcome Membership::admit(bool &grown) {
+    grown = false;
+    for (;;) {
+        bool wait = false;
+        PCCL_TRAIN_TRY(newcomers_wait(wait));
+        if (!wait) return {};
+        auto outcome = collectives_.update_topology();
+        if (lost(outcome)) continue;
+        if (outcome.code == pcclUpdateTopologyFailed || outcome.code == pcclTooFewPeers) return {};  // nobody was admitted
+        if (outcome.ok()) grown = unsynchronized_ = true;
+        return outcome;
+    }
+}
+
+/// How many members there are, as an operation saw that all of them took part in: the same number at each.
+Outcome Membership::count_members() {
+    std::uint64_t one = 1, sum = 0;
+    Reduce reduce{&one, &sum, {}, false};
+    reduce.what.count = 1;
+    reduce.what.op = pcclSum;
+    reduce.what.tag = options_.barrier_tag;
+    reduce.what.src_descriptor.datatype = pcclUint64;
+    auto outcome = collectives_.launch(reduce);
+    ReduceReport report;
+    if (outcome.ok()) outcome = collectives_.await(reduce.what.tag, report);
+    if (outcome.code == pcclTooFewPeers) {
+        world_ = 1;
+        return {};
+    }
+    if (outcome.ok()) world_ = static_cast<std::uint32_t>(sum);
+    return outcome;
+}
+
+Outcome Membership::settle(Agreed &agreed) {
+    for (bool first = true;; first = false) {
+        if (interrupted_) return kInterrupted;
+        auto outcome = count_members();
+        if (lost(outcome)) continue;
+        if (!outcome.ok()) return outcome;
+        if (world_ < options_.min_peers) {
+            // Not before the others had a chance to see the newcomers, and never in a tight loop.
+            if (!first) std::this_thread::sleep_for(kPoll);
+            bool grown = false;
+            PCCL_TRAIN_TRY(admit(grown));
+            continue;
+        }
+        if (!unsynchronized_) return {};
+        if (options_.optimize_topology) {
+            outcome = collectives_.optimize_topology();
+            if (lost(outcome)) continue;
+            const bool old_ring_stays = outcome.code == pcclTooFewPeers || outcome.code == pcclTopologyOptimizationFailed;
+            if (!outcome.ok() && !old_ring_stays) return outcome;
+        }
+        return synchronize(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, agreed);
+    }
+}
+
+Outcome Membership::synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &agreed) {
+    for (;;) {
+        if (interrupted_) return kInterrupted;
+        auto tensors = state_();
+        pcclSharedState_t state{revision_, tensors.size(), tensors.data()};
+        pcclSharedStateSyncInfo_t info{};
+        auto outcome = collectives_.synchronize(state, strategy, info);
+        agreed.tx_bytes += info.tx_bytes;
+        agreed.rx_bytes += info.rx_bytes;
+        agreed.received |= info.rx_bytes > 0;
+        if (lost(outcome)) continue;
+        if (outcome.code == pcclNoSharedStateAvailable && strategy == PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR) continue;
+        if (!outcome.ok()) return outcome;
+        agreed.synchronized = true;
+        agreed.newcomer = newcomer_;
+        newcomer_ = unsynchronized_ = loaded_ = false;
+        revision_ = state.revision + 1;
+        return {};
+    }
+}
+
+}  // namespace pccl::train

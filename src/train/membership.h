@@ -1,0 +1,78 @@
+// This peer's place in the run: joining, admitting newcomers, and agreeing on the shared state.
+//
+// Guarantee: what a member does next depends on nothing but the outcomes of calls that end alike at all members, so all of them make the
+// same calls in the same order. Runs on the trainer's thread; everything blocks.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "train/collectives.h"
+#include "train/outcome.h"
+
+namespace pccl::train {
+
+struct MembershipOptions {
+    std::uint32_t min_peers = 1;
+    std::chrono::milliseconds rejoin{600'000};
+    bool optimize_topology = false;
+    std::uint64_t barrier_tag = 0;
+};
+
+/// What one synchronization did here.
+struct Agreed {
+    bool synchronized = false;
+    bool received = false;  ///< bytes came: what this peer held was another content
+    bool newcomer = false;  ///< it was this peer's first since it joined
+    std::uint64_t tx_bytes = 0;
+    std::uint64_t rx_bytes = 0;
+};
+
+class Membership {
+public:
+    /// Describes the shared state as it is now, to be offered and overwritten.
+    using State = std::function<std::vector<pcclTensorInfo_t>()>;
+
+    Membership(Collectives &collectives, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
+
+    /// Connects if need be, and settles. Tries for as long as the options say.
+    Outcome join(Agreed &agreed);
+    /// Asks whether newcomers wait. The same answer at all members.
+    Outcome newcomers_wait(bool &wait);
+    /// Admits them if they do. `grown`: some were, and settle() has to follow.
+    Outcome admit(bool &grown);
+    /// Until the group has `min_peers` and all agree on the state.
+    Outcome settle(Agreed &agreed);
+    /// settle() is to agree anew, though nobody has joined.
+    void distrust() { unsynchronized_ = true; }
+    /// One synchronization, repeated while peers are lost in it.
+    Outcome synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &agreed);
+
+    std::uint32_t world() const { return world_; }
+    void saw(std::uint32_t world) { world_ = world; }
+    /// The state has changed, at all members alike.
+    void changed() { ++revision_; }
+    std::uint64_t revision() const { return revision_; }
+    /// Of a state that was read from a file.
+    void set_revision(std::uint64_t revision) { revision_ = revision; loaded_ = true; }
+
+private:
+    Outcome connect(std::chrono::steady_clock::time_point deadline);
+    Outcome count_members();
+    bool lost(const Outcome &outcome) const { return outcome.code == pcclRankConnectionLost && !interrupted_; }
+
+    Collectives &collectives_;
+    const std::atomic<bool> &interrupted_;
+    const MembershipOptions options_;
+    const State state_;
+    std::uint64_t revision_ = 0;
+    std::uint32_t world_ = 0;
+    bool newcomer_ = false;
+    bool unsynchronized_ = false;
+    bool loaded_ = false;
+};
+
+}  // namespace pccl::train

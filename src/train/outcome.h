@@ -1,0 +1,26 @@
+// How a call of this layer ended: a status code and, if it failed, the words for pcclGetLastError.
+#pragma once
+
+#include <string>
+#include <utility>
+
+#include <pccl/status.h>
+
+namespace pccl::train {
+
+struct [[nodiscard]] Outcome {
+    pcclResult_t code = pcclSuccess;
+    std::string why;
+
+    bool ok() const { return code == pcclSuccess; }
+};
+
+inline Outcome invalid(std::string why) { return {pcclInvalidArgument, std::move(why)}; }
+
+}  // namespace pccl::train
+
+/// Returns from the function if the expression's outcome is a failure.
+#define PCCL_TRAIN_TRY(expression)                                                                                               \
+    do {                                                                                                                         \
+        if (auto outcome_ = (expression); !outcome_.ok()) return outcome_;                                                       \
+    } while (false)

@@ -1,0 +1,303 @@
+#include "train/outer_trainer.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "train/config.h"
+#include "train/vector.h"
+
+namespace pccl::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
+
+}  // namespace
+
+OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
+    : Trainer(config, std::move(collectives), std::move(parameters)), averager_(std::make_unique<Averager>(*collectives_, interrupted_)) {}
+
+OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it works on
+
+bool OuterTrainer::delayed() const { return is_delayed(config_.method); }
+
+Outcome OuterTrainer::open() {
+    PCCL_TRAIN_TRY(Trainer::open());
+    for (const Fragment &fragment : layout_.fragments)
+        if (state_.start) std::copy_n(state_.parameters + fragment.first, fragment.count, state_.start + fragment.first);
+    return {};
+}
+
+void OuterTrainer::add_shared(std::vector<pcclTensorInfo_t> &tensors) {
+    if (!delayed() || config_.newcomers != pcclNewcomersSharePending) return;
+    if (state_.counters.held == 0) std::fill_n(state_.average, state_.size, 0.0F);
+    pcclTensorInfo_t info{};
+    info.name = "pccl.pending_average";
+    info.data = state_.average;
+    info.count = state_.size;
+    info.datatype = pcclFloat;
+    tensors.push_back(info);
+}
+
+/// The schedule: a function of the run's inner steps, not of this peer's.
+bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
+    const std::uint64_t every = config_.sync_every, n = layout_.fragments.size();
+    return step % every == (every * (fragment + 1) / n) % every;
+}
+
+Outcome OuterTrainer::advance(bool end_round) {
+    ++round_steps_;
+    std::uint64_t &step = state_.counters.inner_steps;
+    ++step;
+    if (config_.method == pcclMethodLocal) return {};
+    const std::chrono::milliseconds limit(config_.round_ms);
+    if (end_round || (limit.count() != 0 && Clock::now() - round_start_ >= limit)) {
+        step = (step + config_.sync_every - 1) / config_.sync_every * config_.sync_every;
+    }
+    while (!flights_.empty() && !delayed() && flights_.front().apply_at <= step) {
+        const Fragment &fragment = layout_.fragments[flights_.front().fragment];
+        bool has_average = false;
+        PCCL_TRAIN_TRY(collect(has_average));
+        if (has_average) apply(fragment);
+        merge(fragment);
+    }
+    bool begun = false;
+    for (std::size_t i = 0; i < layout_.fragments.size(); ++i) {
+        if (!begins(i, step)) continue;
+        PCCL_TRAIN_TRY(delayed() ? begin_delayed(i) : begin(i));
+        begun = true;
+    }
+    return begun ? boundary() : Outcome{};
+}
+
+Outcome OuterTrainer::begin(std::size_t index) {
+    const Fragment &fragment = layout_.fragments[index];
+    take_pseudo_gradient(fragment);
+    launch(index);
+    if (flights_.back().apply_at > state_.counters.inner_steps) return {};
+    bool has_average = false;
+    PCCL_TRAIN_TRY(collect(has_average));
+    if (has_average) apply(fragment);
+    merge(fragment);
+    return {};
+}
+
+/// The pseudo-gradient is taken from where this round began, before the average of the round before moves that.
+Outcome OuterTrainer::begin_delayed(std::size_t index) {
+    const Fragment &fragment = layout_.fragments[index];
+    bool has_average = state_.counters.held != 0 && !eavesdropper_;
+    state_.counters.held = 0;
+    if (!flights_.empty()) PCCL_TRAIN_TRY(collect(has_average));
+    take_pseudo_gradient(fragment);
+    if (has_average) apply(fragment);
+    if (second_sync_) PCCL_TRAIN_TRY(catch_up());
+    restart(fragment);
+    launch(index);
+    return {};
+}
+
+/// Eavesdropping newcomers are given what the members' outer step has made of the state.
+Outcome OuterTrainer::catch_up() {
+    const Stopwatch blocked(status_.blocked_s);
+    if (eavesdropper_) membership_->changed();  // as it was for the members
+    Agreed agreed;
+    auto outcome = membership_->synchronize(eavesdropper_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY,
+                                            agreed);
+    const bool members_gone = eavesdropper_ && outcome.code == pcclNoSharedStateAvailable;
+    second_sync_ = eavesdropper_ = false;
+    status_.tx_bytes += agreed.tx_bytes;
+    status_.rx_bytes += agreed.rx_bytes;
+    if (agreed.received) status_.events |= PCCL_TRAINER_STATE_RECEIVED;
+    return members_gone ? Outcome{} : outcome;  // what they held is lost: nothing is pending
+}
+
+void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
+    const float *start = state_.start ? state_.start : state_.parameters;
+    for (const Piece &piece : fragment.pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        difference(p.type, start + piece.flat, p.at(piece.first), state_.pseudo_gradient + piece.flat, piece.count);
+    }
+}
+
+void OuterTrainer::launch(std::size_t index) {
+    const Fragment &fragment = layout_.fragments[index];
+    Contribution c;
+    c.send = state_.pseudo_gradient + fragment.first;
+    c.recv = state_.average + fragment.first;
+    c.count = fragment.count;
+    c.tag = kFirstTag + kTagsPerAverage * index;
+    c.quantization = config_.quantization;
+    c.weighted = config_.weighted;
+    c.weight = weight_given_ ? weight_ : static_cast<double>(round_steps_);
+    c.verify = config_.verify_every != 0 && state_.counters.outer_steps % config_.verify_every == 0;
+    if (c.verify) status_.digest = c.digest = state_.digest();
+    averager_->launch(c);
+    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
+    flights_.push_back({index, state_.counters.inner_steps + (streams ? config_.overlap_steps : 0)});
+    round_steps_ = 0;
+    weight_ = 0.0;
+    weight_given_ = false;
+    round_start_ = Clock::now();
+}
+
+/// Waits for the earliest average under way.
+Outcome OuterTrainer::collect(bool &has_average) {
+    Average average;
+    {
+        const Stopwatch blocked(status_.blocked_s);
+        average = averager_->wait();
+    }
+    flights_.pop_front();
+    status_.tx_bytes += average.tx_bytes;
+    status_.rx_bytes += average.rx_bytes;
+    status_.communicating_s += average.seconds;
+    if (!average.outcome.ok()) return average.outcome;
+    saw(average.world);
+    status_.averaged = average.world;
+    diverged_ |= average.diverged;
+    has_average = !average.nothing;
+    return {};
+}
+
+void OuterTrainer::apply(const Fragment &fragment) {
+    float *p = state_.parameters + fragment.first;
+    float *v = state_.momentum ? state_.momentum + fragment.first : nullptr;
+    const float *g = state_.average + fragment.first;
+    const float rate = config_.outer_learning_rate, momentum = config_.outer_momentum;
+    if (config_.method == pcclMethodCO2) apply_with_penalty(fragment);
+    else if (config_.outer_optimizer == pcclOuterSgd) sgd(p, g, rate, fragment.count);
+    else if (config_.outer_optimizer == pcclOuterHeavyBall) heavy_ball(p, v, g, rate, momentum, fragment.count);
+    else nesterov(p, v, g, rate, momentum, fragment.count);
+    ++state_.counters.outer_steps;
+    membership_->changed();
+    status_.events |= PCCL_TRAINER_OUTER_STEP;
+}
+
+/// The step of CO2. The norms are the outer parameters' own, in double precision and one order, so that all peers find the same.
+void OuterTrainer::apply_with_penalty(const Fragment &fragment) {
+    Counters &counters = state_.counters;
+    double penalty = 1.0;
+    if (config_.penalty_mode == pcclPenaltyConstant) penalty = config_.penalty;
+    if (config_.penalty_mode == pcclPenaltyGapAware && counters.usual_move > 0.0) penalty += counters.last_move / counters.usual_move;
+    const double squares = clipped_heavy_ball(state_.parameters + fragment.first, state_.momentum + fragment.first, state_.average + fragment.first,
+                                              config_.outer_learning_rate, config_.outer_momentum, static_cast<float>(penalty), config_.clip_momentum,
+                                              fragment.count);
+    counters.last_move = std::sqrt(squares);
+    counters.usual_move = counters.usual_move > 0.0 ? 0.9 * counters.usual_move + 0.1 * counters.last_move : counters.last_move;
+    status_.penalty = penalty;
+}
+
+/// The parameters after the outer step of a fragment that was not delayed by a round.
+void OuterTrainer::merge(const Fragment &fragment) {
+    const float own = config_.method == pcclMethodStreamingDiLoCo ? config_.mixing : 0.0F;
+    if (own == 0.0F) return publish(fragment);
+    std::array<float, 1024> block;
+    for (const Piece &piece : fragment.pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        for (std::size_t i = 0; i < piece.count; i += block.size()) {
+            const std::size_t n = std::min(block.size(), piece.count - i);
+            train::load(p.type, p.at(piece.first + i), block.data(), n);
+            mix(block.data(), state_.parameters + piece.flat + i, own, n);
+            store(p.type, block.data(), p.at(piece.first + i), n);
+        }
+    }
+}
+
+/// Where the next round begins: at the outer parameters, or (eager) from there by this peer's own share of what is under way.
+void OuterTrainer::restart(const Fragment &fragment) {
+    if (!state_.start) return publish(fragment);
+    const auto peers = static_cast<float>(std::max<std::uint32_t>(membership_->world(), 1));
+    const float momentum = config_.outer_optimizer == pcclOuterSgd ? 0.0F : config_.outer_momentum;
+    overlay(state_.start + fragment.first, state_.overlay_momentum + fragment.first, state_.parameters + fragment.first,
+            state_.pseudo_gradient + fragment.first, config_.outer_learning_rate / peers, momentum, fragment.count);
+    for (const Piece &piece : fragment.pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        store(p.type, state_.start + piece.flat, p.at(piece.first), piece.count);
+    }
+}
+
+/// Newcomers are admitted, and what has gone wrong is put right, where all members stand at the same place.
+Outcome OuterTrainer::boundary() {
+    const Stopwatch blocked(status_.blocked_s);
+    bool wait = false;
+    PCCL_TRAIN_TRY(membership_->newcomers_wait(wait));
+    const bool too_few = membership_->world() < config_.min_peers;
+    if (!wait && !too_few && !diverged_) return {};
+    PCCL_TRAIN_TRY(drain());
+    if (diverged_) {
+        status_.events |= PCCL_TRAINER_DIVERGED;
+        membership_->distrust();
+        diverged_ = false;
+    }
+    bool grown = false;
+    if (wait) PCCL_TRAIN_TRY(membership_->admit(grown));
+    Agreed agreed;
+    PCCL_TRAIN_TRY(membership_->settle(agreed));
+    return note(agreed);
+}
+
+/// Waits for all that is under way, and applies it, or keeps it for the next outer step where that is how newcomers are dealt with.
+Outcome OuterTrainer::drain() {
+    while (!flights_.empty()) {
+        const Fragment &fragment = layout_.fragments[flights_.front().fragment];
+        bool has_average = false;
+        PCCL_TRAIN_TRY(collect(has_average));
+        if (!delayed()) {
+            if (has_average) apply(fragment);
+            merge(fragment);
+        } else if (config_.newcomers == pcclNewcomersDrain || diverged_) {
+            if (has_average) apply(fragment);
+            if (state_.start) std::fill_n(state_.pseudo_gradient + fragment.first, fragment.count, 0.0F);
+            restart(fragment);
+        } else {
+            state_.counters.held = has_average ? 1 : 0;
+        }
+    }
+    return {};
+}
+
+Outcome OuterTrainer::settled(const Agreed &agreed) {
+    if (agreed.newcomer || agreed.received) {
+        if (state_.start) {
+            std::copy_n(state_.parameters, state_.size, state_.start);
+            std::fill_n(state_.overlay_momentum, state_.size, 0.0F);
+        }
+        publish_all();
+    }
+    second_sync_ = delayed() && config_.newcomers == pcclNewcomersEavesdrop && state_.counters.held != 0;
+    eavesdropper_ = second_sync_ && agreed.newcomer;
+    round_start_ = Clock::now();
+    round_steps_ = 0;
+    return {};
+}
+
+void OuterTrainer::abandon() {
+    for (; !flights_.empty(); flights_.pop_front())
+        static_cast<void>(averager_->wait());
+    state_.counters.held = 0;
+    second_sync_ = eavesdropper_ = diverged_ = false;
+    weight_ = 0.0;
+    weight_given_ = false;
+}
+
+Outcome OuterTrainer::conclude() {
+    if (config_.method == pcclMethodLocal) return {};
+    const Stopwatch blocked(status_.blocked_s);
+    if (state_.counters.held != 0) {
+        state_.counters.held = 0;
+        if (!eavesdropper_) apply(layout_.fragments.front());
+        if (second_sync_) PCCL_TRAIN_TRY(catch_up());
+    }
+    while (!flights_.empty()) {
+        const Fragment &fragment = layout_.fragments[flights_.front().fragment];
+        bool has_average = false;
+        PCCL_TRAIN_TRY(collect(has_average));
+        if (has_average) apply(fragment);
+    }
+    if (config_.verify_every != 0) status_.digest = state_.digest();
+    return {};
+}
+
+}  // namespace pccl::train

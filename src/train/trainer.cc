@@ -1,0 +1,235 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include <pccl/extend.h>
+
+#include "train/averager.h"
+#include "train/config.h"
+#include "train/outer_trainer.h"
+#include "train/vector.h"
+
+namespace pccl::train {
+namespace {
+
+constexpr std::uint64_t kFirstTag = std::uint64_t{1} << 63U;  // callers have those below
+
+pcclTensorInfo_t describe_tensor(const char *name, void *data, std::size_t count, pcclDataType_t type) {
+    pcclTensorInfo_t info{};
+    info.name = name;
+    info.data = data;
+    info.count = count;
+    info.datatype = type;
+    return info;
+}
+
+}  // namespace
+
+/// For the time that it lives, interrupt() has something to end.
+class Busy {
+public:
+    explicit Busy(Trainer &trainer) : trainer_(trainer) { trainer_.busy_ = true; }
+    ~Busy() { trainer_.busy_ = false; }
+    Busy(const Busy &) = delete;
+    Busy &operator=(const Busy &) = delete;
+
+private:
+    Trainer &trainer_;
+};
+
+Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
+                      std::unique_ptr<Trainer> &out) {
+    std::unique_ptr<Trainer> made(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
+    PCCL_TRAIN_TRY(made->open());
+    out = std::move(made);
+    if (const std::string words = warning(config); !words.empty()) pcclLogWarning(words.c_str());
+    return {};
+}
+
+Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
+    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)) {
+    description_ = describe(config_, parameters_);
+    if (config_.state_file) state_file_ = config_.state_file;
+    config_.state_file = nullptr;
+    config_.reduce = nullptr;  // the collectives have it
+    MembershipOptions options;
+    options.min_peers = config_.min_peers;
+    options.rejoin = std::chrono::milliseconds(config_.rejoin_ms);
+    options.optimize_topology = config_.optimize_topology;
+    options.barrier_tag = kFirstTag;
+    membership_ = std::make_unique<Membership>(*collectives_, interrupted_, options, [this] { return shared_state(); });
+}
+
+Outcome Trainer::open() {
+    PCCL_TRAIN_TRY(make_layout(parameters_, config_.fragment_pattern, config_.method == pcclMethodStreamingDiLoCo ? config_.fragments : 1, layout_));
+    PCCL_TRAIN_TRY(state_.open(config_, state_file_, layout_, buffers_of(config_)));
+    for (const Fragment &fragment : layout_.fragments) {
+        for (const Piece &piece : fragment.pieces) {
+            const Parameter &p = parameters_[piece.parameter];
+            train::load(p.type, p.at(piece.first), state_.parameters + piece.flat, piece.count);
+        }
+    }
+    return {};
+}
+
+std::vector<pcclTensorInfo_t> Trainer::shared_state() {
+    static std::uint8_t none = 0;
+    std::vector<pcclTensorInfo_t> out;
+    out.push_back(describe_tensor(description_.c_str(), &none, 1, pcclUint8));
+    out.push_back(describe_tensor("pccl.outer_parameters", state_.parameters, state_.size, pcclFloat));
+    if (state_.momentum) out.push_back(describe_tensor("pccl.outer_momentum", state_.momentum, state_.size, pcclFloat));
+    out.push_back(describe_tensor("pccl.counters", &state_.counters, kCounterWords, pcclUint64));
+    add_shared(out);
+    out.insert(out.end(), shared_.begin(), shared_.end());
+    return out;
+}
+
+Outcome Trainer::share(const pcclTensorInfo_t *tensors, std::size_t count) {
+    if (ever_joined_) return {pcclInvalidUsage, "tensors are shared before pcclTrainerJoin, not after it"};
+    if (!tensors && count != 0) return invalid("tensors is NULL");
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::string which = "tensors[" + std::to_string(i) + "]";
+        if (!tensors[i].name || !*tensors[i].name) return invalid(which + " has no name");
+        const std::string name = tensors[i].name;
+        if (name.starts_with("pccl.")) return invalid(which + ": names that begin with pccl. are the trainer's");
+        for (const auto &other : shared_names_)
+            if (*other == name) return invalid(which + ": '" + name + "' is shared already");
+        if (!tensors[i].data || tensors[i].count == 0) return invalid(which + " ('" + name + "') has no data");
+        shared_names_.push_back(std::make_unique<std::string>(name));
+        shared_.push_back(tensors[i]);
+        shared_.back().name = shared_names_.back()->c_str();
+    }
+    return {};
+}
+
+Outcome Trainer::join() {
+    if (joined_) return {pcclInvalidUsage, "joined already"};
+    interrupted_ = false;
+    status_.events = 0;
+    if (config_.method == pcclMethodLocal) {
+        joined_ = ever_joined_ = true;
+        return {};
+    }
+    const Busy busy(*this);
+    if (ever_joined_) abandon();
+    return leave(enter());
+}
+
+/// Joins the run, for the first time or again.
+Outcome Trainer::enter() {
+    const Stopwatch blocked(status_.blocked_s);
+    Agreed agreed;
+    PCCL_TRAIN_TRY(membership_->join(agreed));
+    joined_ = ever_joined_ = true;
+    return note(agreed);
+}
+
+/// What a failure means for this peer's place in the run.
+Outcome Trainer::leave(Outcome outcome) {
+    if (!outcome.ok()) joined_ = false;
+    return outcome;
+}
+
+Outcome Trainer::step(bool end_round) {
+    if (!joined_) return {pcclInvalidUsage, "not in the run: call pcclTrainerJoin"};
+    if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`: peers make different numbers of steps"};
+    status_.events = 0;
+    if (interrupted_) return leave({pcclRankConnectionLost, "pcclTrainerInterrupt was called"});
+    const Busy busy(*this);
+    Outcome outcome = advance(end_round);
+    if (outcome.code == pcclMasterConnectionFailed && config_.rejoin_ms != 0 && !interrupted_) {
+        pcclLogWarning(("out of the run, joining it again: " + outcome.why).c_str());
+        abandon();
+        outcome = enter();
+        if (outcome.ok()) status_.events |= PCCL_TRAINER_REJOINED;
+    }
+    return leave(std::move(outcome));
+}
+
+Outcome Trainer::finish() {
+    if (!joined_) return {pcclInvalidUsage, "not in the run: there is nothing to finish"};
+    status_.events = 0;
+    const Busy busy(*this);
+    Outcome outcome = conclude();
+    joined_ = false;
+    if (outcome.ok() && config_.method != pcclMethodLocal) publish_all();
+    return outcome;
+}
+
+Outcome Trainer::add_weight(double weight) {
+    if (!config_.weighted) return {pcclInvalidUsage, "the configuration says that contributions count alike: set `weighted`"};
+    if (!std::isfinite(weight) || weight < 0.0) return invalid("weight is negative, infinite or not a number");
+    weight_ += weight;
+    weight_given_ = true;
+    return {};
+}
+
+Outcome Trainer::save(const std::string &path) const { return save_state(path, state_, layout_, parameters_, membership_->revision()); }
+
+Outcome Trainer::load(const std::string &path) {
+    if (ever_joined_) return {pcclInvalidUsage, "a checkpoint is loaded before pcclTrainerJoin: the run's state is the peers' together"};
+    std::uint64_t revision = 0;
+    PCCL_TRAIN_TRY(load_state(path, state_, layout_, parameters_, revision));
+    membership_->set_revision(revision);
+    publish_all();
+    return {};
+}
+
+Outcome Trainer::outer_parameters(std::size_t index, float *out) const {
+    if (index >= parameters_.size()) return invalid("there is no parameter " + std::to_string(index));
+    if (!out) return invalid("out is NULL");
+    for (const Fragment &fragment : layout_.fragments) {
+        for (const Piece &piece : fragment.pieces) {
+            if (piece.parameter == index) std::memcpy(out + piece.first, state_.parameters + piece.flat, piece.count * sizeof(float));
+        }
+    }
+    return {};
+}
+
+void Trainer::interrupt() {
+    interrupted_ = true;
+    // Again and again: a call that had not begun when it was aborted would wait.
+    while (busy_) {
+        collectives_->abort();
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+}
+
+pcclTrainerStatus_t Trainer::status() const {
+    pcclTrainerStatus_t out = status_;
+    out.outer_steps = state_.counters.outer_steps;
+    out.inner_steps = state_.counters.inner_steps;
+    return out;
+}
+
+Outcome Trainer::note(const Agreed &agreed) {
+    status_.tx_bytes += agreed.tx_bytes;
+    status_.rx_bytes += agreed.rx_bytes;
+    if (agreed.received) status_.events |= PCCL_TRAINER_STATE_RECEIVED;
+    saw(membership_->world());
+    return agreed.synchronized ? settled(agreed) : Outcome{};
+}
+
+void Trainer::saw(std::uint32_t world) {
+    membership_->saw(world);
+    if (status_.world_size != 0 && world > status_.world_size) status_.events |= PCCL_TRAINER_WORLD_GREW;
+    if (world < status_.world_size) status_.events |= PCCL_TRAINER_WORLD_SHRANK;
+    status_.world_size = world;
+}
+
+void Trainer::publish(const Fragment &fragment) {
+    for (const Piece &piece : fragment.pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        store(p.type, state_.parameters + piece.flat, p.at(piece.first), piece.count);
+    }
+}
+
+void Trainer::publish_all() {
+    for (const Fragment &fragment : layout_.fragments)
+        publish(fragment);
+}
+
+}  // namespace pccl::train

@@ -1,0 +1,105 @@
+// What all training methods share: the parameters, the outer state, the place in the run, and what happens when this peer falls out of it.
+//
+// A method adds what it does at each step. One thread at a time, but for interrupt().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <pccl/train.h>
+
+#include "train/collectives.h"
+#include "train/layout.h"
+#include "train/membership.h"
+#include "train/outcome.h"
+#include "train/outer_state.h"
+
+namespace pccl::train {
+
+/// Adds the time that it lives to `total`, in seconds.
+class Stopwatch {
+public:
+    explicit Stopwatch(double &total) : total_(total) {}
+    ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+    Stopwatch(const Stopwatch &) = delete;
+    Stopwatch &operator=(const Stopwatch &) = delete;
+
+private:
+    double &total_;
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+class Trainer {
+public:
+    /// `config` is as read_config gave it. Reserves the outer state and fills it from the parameters.
+    static Outcome make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
+                        std::unique_ptr<Trainer> &out);
+    virtual ~Trainer() = default;
+    Trainer(const Trainer &) = delete;
+    Trainer &operator=(const Trainer &) = delete;
+
+    Outcome share(const pcclTensorInfo_t *tensors, std::size_t count);
+    Outcome join();
+    Outcome step(bool end_round);
+    Outcome finish();
+    Outcome add_weight(double weight);
+    Outcome save(const std::string &path) const;
+    Outcome load(const std::string &path);
+    Outcome outer_parameters(std::size_t index, float *out) const;
+    void interrupt();
+    pcclTrainerStatus_t status() const;
+
+protected:
+    Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
+    virtual Outcome open();
+
+    /// One inner step was made. Failing with pcclMasterConnectionFailed: this peer is out of the run.
+    virtual Outcome advance(bool end_round) = 0;
+    /// The state was agreed on, by joining or at the admission of others.
+    virtual Outcome settled(const Agreed &agreed) = 0;
+    /// Lets go of everything under way: this peer is out of the run.
+    virtual void abandon() = 0;
+    /// The last step was made: applies what is under way.
+    virtual Outcome conclude() = 0;
+    /// What the shared state holds beside parameters, momentum and counters.
+    virtual void add_shared(std::vector<pcclTensorInfo_t> &) {}
+
+    /// Counts and acts on what a synchronization did.
+    Outcome note(const Agreed &agreed);
+    /// The world has this many members now.
+    void saw(std::uint32_t world);
+    /// Writes the outer parameters of a fragment to the caller's tensors.
+    void publish(const Fragment &fragment);
+    void publish_all();
+
+    pcclTrainerConfig_t config_;
+    std::unique_ptr<Collectives> collectives_;
+    std::vector<Parameter> parameters_;
+    Layout layout_;
+    OuterState state_;
+    std::atomic<bool> interrupted_{false};
+    std::unique_ptr<Membership> membership_;
+    pcclTrainerStatus_t status_{};
+    double weight_ = 0.0;  ///< given by the caller since the last contribution
+    bool weight_given_ = false;
+
+private:
+    std::vector<pcclTensorInfo_t> shared_state();
+    Outcome enter();
+    Outcome leave(Outcome outcome);
+
+    std::string description_, state_file_;
+    pcclReduceOptions_t reduce_{};
+    std::vector<pcclTensorInfo_t> shared_;  ///< the caller's, with names in shared_names_
+    std::vector<std::unique_ptr<std::string>> shared_names_;
+    bool joined_ = false;
+    bool ever_joined_ = false;
+    std::atomic<bool> busy_{false};  ///< a call that may block is being made
+
+    friend class Busy;
+};
+
+}  // namespace pccl::train
