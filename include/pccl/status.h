@@ -16,7 +16,8 @@
     X(pcclNoSharedStateAvailable, 9, "no peer offers the shared state")                             \
     X(pcclPendingAsyncOps, 10, "asynchronous operations are outstanding: await them first")         \
     X(pcclUpdateTopologyFailed, 11, "the topology update failed")                                   \
-    X(pcclTopologyOptimizationFailed, 12, "the topology optimization failed")
+    X(pcclTopologyOptimizationFailed, 12, "the topology optimization failed")                       \
+    X(pcclTimeout, 13, "not within the given time: call again")
 
 #define PCCL_STATUS_ENUMERATOR(name, value, phrase) name = value,
 /* `pcclStatusEnd_` is one past the last code; it is never returned. */

@@ -15,6 +15,9 @@ struct pcclComm_t {
     /// Operations launched and not awaited, by tag in order of launch.
     std::mutex mutex;
     std::map<std::uint64_t, std::deque<pccl::peer::CallPtr>> outstanding;
+    /// Messages whose outcome has not been told, by number.
+    std::map<std::uint64_t, pccl::peer::PostPtr> posts;
+    std::uint64_t last_post = 0;
     pccl::peer::Runtime runtime;
 };
 

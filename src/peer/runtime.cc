@@ -10,6 +10,7 @@
 #include <asio/post.hpp>
 
 #include "base/log.h"
+#include "kernel/hash.h"
 #include "peer/endpoint.h"
 
 namespace pccl::peer {
@@ -53,7 +54,8 @@ void block_signals() {
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
-      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_), instance_(next_instance()) {
+      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_), exchange_(links_, office_),
+      instance_(next_instance()) {
     thread_ = std::thread([this] {
         block_signals();
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
@@ -145,7 +147,37 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
     return call;
 }
 void Runtime::abort() {
+    office_.abort();
     asio::post(io_, [this] { feed(AbortCalls{}); });
+}
+
+PostPtr Runtime::post(PeerId to, Tag tag, const std::byte *data, std::size_t bytes, std::optional<Time> deadline) {
+    note_caller();
+    auto post = std::make_shared<Post>();
+    post->to = to;
+    post->tag = tag;
+    post->data = data;
+    post->bytes = bytes;
+    post->deadline = deadline;
+    asio::post(io_, [this, post] { exchange_.post(post); });
+    return post;
+}
+
+Status Runtime::take_message(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out) {
+    note_caller();
+    auto taken = office_.take(tag, capacity, deadline, out);
+    if (taken) asio::post(io_, [this] { exchange_.room_made(); });
+    return taken;
+}
+
+void Runtime::set_mailbox(const PostOffice::Limits &limits) {
+    office_.set_limits(limits);
+    asio::post(io_, [this] { exchange_.room_made(); });
+}
+
+Runtime::Membership Runtime::membership() const {
+    const std::lock_guard lock(world_mutex_);
+    return membership_;
 }
 
 Status Runtime::check_connected() const {
@@ -219,6 +251,7 @@ void Runtime::give_up_everything(const char *what) {
     engine_.clear();
     transfer_.end(0);
     prober_.clear();
+    exchange_.end(pcclInternalError, what);
     if (control_) control_->drop();
     control_.reset();
     master_since_.reset();
@@ -264,6 +297,7 @@ void Runtime::tick() {
         if (master_since_) link.check_held(now, *master_since_);
     });
     transfer_.tick(now);
+    exchange_.tick(now);
     ticker_.expires_after(kTick);
     ticker_.async_wait([this](const asio::error_code &error) {
         if (!error) tick();
@@ -331,13 +365,20 @@ void Runtime::carry_out(PeerEffect &effect) {
             self.drop_link(e.link.other);
             self.links_.make(e.link);
         }
-        void operator()(DropLink &e) { self.drop_link(e.other); }
+        void operator()(DropLink &e) {
+            self.drop_link(e.other);
+            self.exchange_.peer_gone(e.other);
+        }
         void operator()(DropAllLinks &e) {
             self.ended(e.code, e.why);
             // The master hears of a good-bye before the others see links end, and so takes none for a loss.
             if (!self.leaving_) self.links_.drop_all();
+            self.exchange_.end(e.code, e.why);
         }
-        void operator()(StartEpoch &e) { self.engine_.start_epoch(e, self.peer_.id()); }
+        void operator()(StartEpoch &e) {
+            self.note_members(e);
+            self.engine_.start_epoch(e, self.peer_.id());
+        }
         void operator()(StartOp &e) { self.engine_.start(e.op, self.calls_.at(e.call)->reduce); }
         void operator()(EndOp &e) {
             self.engine_.end(e.op, e.committed);
@@ -359,6 +400,17 @@ void Runtime::drop_link(PeerId other) {
     links_.drop(other);
     transfer_.link_down(other);
     prober_.link_down(other);
+    exchange_.link_down(other);
+}
+
+void Runtime::note_members(const StartEpoch &epoch) {
+    auto members = epoch.ring;
+    std::ranges::sort(members);
+    exchange_.set_members(members);
+    const std::lock_guard lock(world_mutex_);
+    membership_.self = peer_.id();
+    membership_.epoch = epoch.epoch;
+    membership_.members = std::move(members);
 }
 
 /// A call that cannot even be noted down ends at once: its caller must not wait for ever.
@@ -398,12 +450,14 @@ void Runtime::finish(CallId id, const Complete &complete) {
 Intake Runtime::on_link_header(Link &link, const wire::FrameHeader &header) {
     if (StateTransfer::handles(header.kind)) return transfer_.intake(link, header);
     if (Prober::handles(header.kind)) return prober_.intake(link, header);
+    if (Exchange::handles(header.kind)) return exchange_.intake(link, header);
     return engine_.intake(link, header);
 }
 
 bool Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) {
     if (StateTransfer::handles(header.kind)) transfer_.receive(link, header, payload, keep);
     else if (Prober::handles(header.kind)) prober_.receive(link, header);
+    else if (Exchange::handles(header.kind)) exchange_.receive(link, header);
     else return engine_.receive(link, header, payload, keep);
     return true;
 }
@@ -411,6 +465,7 @@ bool Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::by
 void Runtime::on_link_up(Link &link) {
     const auto round_trip_us = std::clamp<Duration::rep>(link.round_trip().count(), 0, UINT32_MAX);
     feed(LinkEvent{link.other(), link.attempt(), true, "", static_cast<std::uint32_t>(round_trip_us)});
+    exchange_.link_up(link);
 }
 
 void Runtime::on_link_down(Link &link, const std::string &why) {
@@ -419,6 +474,7 @@ void Runtime::on_link_down(Link &link, const std::string &why) {
     links_.forget(link);
     transfer_.link_down(other);
     prober_.link_down(other);
+    exchange_.link_down(other);
     feed(LinkEvent{other, attempt, false, why, 0});
 }
 
@@ -440,7 +496,11 @@ void Runtime::control_up() {
 }
 
 void Runtime::control_message(wire::ToPeer message) {
-    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) links_.set_identity(welcome->run, welcome->you, std::max(kLeastDeadAfter, heartbeat_timeout(*welcome)));
+    if (const auto *welcome = std::get_if<wire::Welcome>(&message)) {
+        links_.set_identity(welcome->run, welcome->you, std::max(kLeastDeadAfter, heartbeat_timeout(*welcome)));
+        const std::lock_guard lock(world_mutex_);
+        membership_.run = kernel::checksum(welcome->run.data(), welcome->run.size());
+    }
     feed(FromMaster{std::move(message)});
 }
 
@@ -458,6 +518,7 @@ void Runtime::ended(pcclResult_t code, const std::string &why) {
     const std::lock_guard lock(world_mutex_);
     if (connected_) ended_ = Error{code, why};
     connected_ = false;
+    membership_ = {};
 }
 
 }  // namespace pccl::peer

@@ -20,8 +20,10 @@
 #include "peer/control.h"
 #include "peer/engine.h"
 #include "peer/examiner.h"
+#include "peer/exchange.h"
 #include "peer/link_table.h"
 #include "peer/options.h"
+#include "peer/post_office.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
 #include "protocol/peer.h"
@@ -69,6 +71,22 @@ public:
     void drop_residual(Tag tag) { residuals_.drop(tag); }
     void abort();
 
+    /// Who is in the group, as of now.
+    struct Membership {
+        std::uint64_t run = 0;  ///< which one, in short
+        PeerId self;
+        ViewNumber epoch;  ///< 0: not connected
+        std::vector<PeerId> members;  ///< in the order in which they joined
+    };
+    Membership membership() const;
+    /// Await it with the office. `deadline`: to be withdrawn then.
+    PostPtr post(PeerId to, Tag tag, const std::byte *data, std::size_t bytes, std::optional<Time> deadline);
+    /// As PostOffice::take.
+    Status take_message(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out);
+    /// After it, messages that wait for room are looked at again.
+    void set_mailbox(const PostOffice::Limits &limits);
+    PostOffice &office() { return office_; }
+
     /// An Error that says why not: never connected, or how the connection ended.
     Status check_connected() const;
     /// As the last call that returned saw it.
@@ -92,6 +110,7 @@ private:
     void collapse(const char *what);
     void give_up_everything(const char *why);
     void ended(pcclResult_t code, const std::string &why);
+    void note_members(const protocol::StartEpoch &epoch);
 
     Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
     bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
@@ -117,6 +136,8 @@ private:
     Examiner examiner_;
     StateTransfer transfer_;
     Prober prober_;
+    PostOffice office_;
+    Exchange exchange_;
     std::shared_ptr<Control> control_;
     std::size_t master_ = 0;          ///< which of the addresses is dialled, or was dialled last
     std::size_t masters_to_try_ = 0;  ///< after the one that is being dialled
@@ -137,6 +158,7 @@ private:
     std::atomic<bool> connected_{false};
     mutable std::mutex world_mutex_;
     protocol::World world_;
+    Membership membership_;
     std::optional<Error> ended_;  ///< how the last connection ended, unless by this peer's own will
     std::thread thread_;  ///< last: it uses all of the above
 };

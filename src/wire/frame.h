@@ -33,21 +33,26 @@ enum class FrameKind : std::uint8_t {
     state_refuse,     ///< not held here (any more)
     direct_chunk,     ///< the whole contribution of the member with rank `index`
     reduce_credit,    ///< contributions to chunks below `aux` of the sender's block may be sent
+    post_offer,       ///< message `epoch` of `offset` bytes is to be sent, in chunks of `aux`; payload all of it, if it is small
+    post_grant,       ///< there is room for message `epoch`
+    post_chunk,       ///< chunk `aux` of message `epoch`
+    post_end,         ///< message `epoch` is over; `aux` says how (protocol::PostEnd)
+    post_withdraw,    ///< message `epoch` is not to be taken any more
 };
-inline constexpr int kFrameKinds = 15;
+inline constexpr int kFrameKinds = 20;
 
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;
     FrameKind kind{};
     std::uint8_t reserved = 0;
     std::uint16_t hop = 0;          ///< of a chunk: how many members it passed before the sender; in a one-hop, the sender's rank
-    std::uint64_t epoch = 0;        ///< of an operation; the sync for state frames; the round for probes
+    std::uint64_t epoch = 0;        ///< of an operation; the sync for state frames; the round for probes; the number of a message
     std::uint64_t tag = 0;
     std::uint32_t seq = 0;
     std::uint32_t index = 0;        ///< the block of a chunk; a tensor
     std::uint32_t aux = 0;          ///< the chunk in its block; the chunk of a tensor
     std::uint32_t bytes = 0;        ///< of payload
-    std::uint64_t offset = 0;       ///< of a chunk: the fingerprint of its operation; of a probe's result: bytes
+    std::uint64_t offset = 0;       ///< of a chunk: the fingerprint of its operation; of a probe's result, or an offer: bytes
     std::uint64_t checksum = 0;
     std::uint64_t header_checksum = 0;
 

@@ -35,6 +35,11 @@ inline constexpr std::size_t kMaxEagerHeld = 4 * kMaxEagerBytes;
 /// Frames a receiver holds, per link, for operations it has not posted.
 inline constexpr std::size_t kMaxEagerFrames = 65536;
 
+/// Messages between peers.
+inline constexpr std::size_t kMaxInlineMessage = std::size_t{16} << 10;  ///< bytes that go with the offer
+inline constexpr std::size_t kMinMessageChunk = std::size_t{4} << 10;
+inline constexpr std::uint64_t kMaxMessageChunks = std::uint64_t{1} << 24;
+
 inline constexpr std::chrono::seconds kHelloTimeout{10};  ///< a stranger that has not introduced itself is closed
 
 }  // namespace pccl::wire

@@ -1,5 +1,5 @@
-// What comes over data lanes: greetings, headers, fingerprints, chunks, probes and shared state, from remotes that lie as they like, on
-// several lanes at once, cut anywhere. Nothing outside the posted buffers is written, none of it after its operation or session has
+// What comes over data lanes: greetings, headers, fingerprints, chunks, probes, shared state and messages, from remotes that lie as they
+// like, on several lanes at once, cut anywhere. Nothing outside the posted buffers is written, none of it after its operation or session has
 // ended, and shared state that counts as pulled is the elected content, byte for byte, whoever lied on the way.
 #include <cstdint>
 
@@ -41,6 +41,8 @@ public:
             scene_.expect_link(other);
             scene_.greet(scene_.connect(other), 1, other);
         }
+        scene_.exchange.set_members({kSelf, PeerId{2}, PeerId{3}});
+        scene_.office.set_limits({100'000, 4});
         start_epoch();
         for (int steps = 0; !input_.empty() && steps < 400; ++steps) {
             act();
@@ -114,8 +116,15 @@ private:
         return f;
     }
     void local() {
-        switch (input_.below(4)) {
+        switch (input_.below(8)) {
         case 0: return start_epoch();
+        case 4: return post();
+        case 5: return take_message();
+        case 6: return scene_.exchange.tick(Time{});
+        case 7:
+            if (input_.one_in(4)) scene_.lose(PeerId{2 + input_.below(2)});
+            else scene_.exchange.set_members({kSelf, PeerId{2}, PeerId{3}});
+            return;
         case 1:
             if (ops_.empty()) return;
             scene_.engine.end(ops_.front()->id, input_.below(2) != 0);
@@ -125,6 +134,23 @@ private:
         case 2: return scene_.prober.start({round_, PeerId{2 + input_.below(2)}, 0});
         default: round_ = input_.below(3);
         }
+    }
+    void post() {
+        if (posts_.size() >= 16) return;
+        auto post = std::make_shared<Post>();
+        post->to = PeerId{2 + input_.below(2)};
+        post->tag = Tag{input_.below(2)};
+        post->bytes = input_.below(2) ? input_.take<std::uint8_t>() : wire::kMaxInlineMessage + input_.take<std::uint16_t>();
+        post->data = kPosted.data();
+        if (input_.one_in(4)) post->deadline = Time{};
+        scene_.exchange.post(post);
+        posts_.push_back(std::move(post));
+    }
+    void take_message() {
+        Message message;
+        if (!scene_.office.take(Tag{input_.below(2)}, SIZE_MAX, Time{}, message)) return;
+        FUZZ_CHECK(message.bytes <= 100'000);
+        scene_.exchange.room_made();
     }
     void sync() {
         if (!session_) {
@@ -195,6 +221,8 @@ private:
             header.offset = input_.take<std::uint8_t>();
             header.aux = input_.take<std::uint8_t>();
             if (kind == FrameKind::probe_data) payload.assign(input_.take<std::uint16_t>(), '\0');
+        } else if (Exchange::handles(kind)) {
+            payload = message_frame(header);
         } else {
             payload = operation_frame(header);
         }
@@ -215,6 +243,24 @@ private:
         }
         case FrameKind::state_refuse: return "";
         default: return {reinterpret_cast<const char *>(said.hash.bytes.data()), said.hash.bytes.size()};
+        }
+    }
+    std::string message_frame(FrameHeader &header) {
+        header.epoch = input_.below(4) != 0 ? input_.below(6) : input_.take<std::uint64_t>();
+        header.tag = input_.below(2);
+        switch (header.kind) {
+        case FrameKind::post_offer: {
+            header.aux = static_cast<std::uint32_t>(input_.mostly<std::uint16_t>(wire::kMinMessageChunk));
+            const bool whole = input_.below(2) == 0;
+            header.offset = input_.one_in(16) ? input_.take<std::uint64_t>() : whole ? input_.below(300) : input_.below(40'000);
+            return std::string(whole ? static_cast<std::size_t>(std::min<std::uint64_t>(header.offset, 50'000)) : 0, 'm');
+        }
+        case FrameKind::post_chunk:
+            header.aux = static_cast<std::uint32_t>(input_.below(12));
+            return std::string(input_.one_in(4) ? input_.take<std::uint16_t>() : wire::kMinMessageChunk, 'm');
+        default:
+            header.aux = static_cast<std::uint32_t>(input_.below(protocol::kPostEnds + 1));
+            return std::string(input_.one_in(16), 'm');
         }
     }
     std::string operation_frame(FrameHeader &header) {
@@ -282,6 +328,8 @@ private:
     std::shared_ptr<SyncSession> session_;
     wire::SyncPlan plan_;
     std::array<std::size_t, 2> elected_{};
+    static inline const std::array<std::byte, wire::kMaxInlineMessage + UINT16_MAX> kPosted{};
+    std::vector<PostPtr> posts_;
 };
 
 }  // namespace

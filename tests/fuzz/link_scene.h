@@ -17,6 +17,7 @@
 #include "input.h"
 #include "kernel/hash.h"
 #include "peer/engine.h"
+#include "peer/exchange.h"
 #include "peer/link_table.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
@@ -40,7 +41,7 @@ struct Remote {
 
 class LinkScene : LinkOwner, EngineHost, StateTransferHost, ProberHost {
 public:
-    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links) {
+    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), exchange(links, office) {
         links.set_identity(kRun, kSelf, std::chrono::seconds(10));
     }
     ~LinkScene() override {
@@ -57,11 +58,20 @@ public:
         links.drop(other);
         transfer.link_down(other);
         prober.link_down(other);
+        exchange.link_down(other);
         wire::OpenLink how;
         how.other = other;
         how.attempt = ++attempts[other];
         how.token = kToken;
         links.make(how);
+    }
+    /// It is out of the run.
+    void lose(PeerId other) {
+        links.drop(other);
+        transfer.link_down(other);
+        prober.link_down(other);
+        exchange.link_down(other);
+        exchange.peer_gone(other);
     }
     Remote &connect(PeerId other) {
         int pair[2];
@@ -134,6 +144,8 @@ public:
     Engine engine;
     StateTransfer transfer;
     Prober prober;
+    PostOffice office;
+    Exchange exchange;
     std::map<PeerId, std::uint32_t> attempts;
     std::deque<Remote> remotes;
 
@@ -145,21 +157,24 @@ private:
     Intake on_link_header(Link &link, const FrameHeader &header) override {
         if (StateTransfer::handles(header.kind)) return transfer.intake(link, header);
         if (Prober::handles(header.kind)) return prober.intake(link, header);
+        if (Exchange::handles(header.kind)) return exchange.intake(link, header);
         return engine.intake(link, header);
     }
     bool on_link_frame(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) override {
         if (StateTransfer::handles(header.kind)) transfer.receive(link, header, payload, keep);
         else if (Prober::handles(header.kind)) prober.receive(link, header);
+        else if (Exchange::handles(header.kind)) exchange.receive(link, header);
         else return engine.receive(link, header, payload, keep);
         return true;
     }
-    void on_link_up(Link &) override {}
+    void on_link_up(Link &link) override { exchange.link_up(link); }
     void on_link_down(Link &link, const std::string &why) override {
         const PeerId other = link.other();
         downs[other].push_back(why);
         links.forget(link);
         transfer.link_down(other);
         prober.link_down(other);
+        exchange.link_down(other);
     }
     void op_finished(const OpId &op) override { finished.push_back(op); }
     void op_broken(const OpId &op, pcclResult_t, const std::string &) override { broken.push_back(op); }

@@ -17,6 +17,7 @@ import tempfile
 HEAD = """#include <ccoip.h>
 #include <ccoip_inet.h>
 #include <pccl.h>
+#include <pccl/exchange.h>
 #include <stddef.h>
 #include <stdio.h>
 static int failures;

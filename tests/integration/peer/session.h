@@ -75,5 +75,6 @@ void add_reduce_calls(CallTable &);
 void add_state_calls(CallTable &);
 void add_loop_calls(CallTable &);
 void add_repair_calls(CallTable &);
+void add_exchange_calls(CallTable &);
 
 }  // namespace pccl::itest

@@ -1,0 +1,96 @@
+/* Point-to-point exchange: messages from one peer of a group to another, beside all other calls and across changes of the membership.
+ *
+ * A message is delivered exactly once or not at all, and its sender comes to know which: what a failed post did not deliver is still the
+ * sender's. A receiver takes messages out of a bounded mailbox; while that is full, senders wait, and nothing else does.
+ *
+ *     pcclPost(comm, &neighbour, tag, half, bytes, PCCL_FOREVER, &post);        pcclReceive(comm, tag, buffer, room, 100, &info);
+ *     if (pcclAwaitPost(&post, PCCL_FOREVER) != pcclSuccess) take_back(half);
+ *
+ * Threads: all of these may be called from any thread, at the same time, also while other calls run. */
+#ifndef PCCL_EXCHANGE_H
+#define PCCL_EXCHANGE_H
+
+#include <pccl/pccl.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A time limit in milliseconds that never passes. */
+#define PCCL_FOREVER UINT32_MAX
+
+/** A handle of a message on its way: plain data. */
+typedef struct pcclPostOp_t {
+    pcclComm_t *comm;
+    uint64_t number;
+} pcclPostOp_t;
+
+/** What a message is, beside its bytes. */
+typedef struct pcclMessageInfo_t {
+    pcclRankUuid_t from;
+    uint64_t tag;
+    uint64_t sequence; /**< grows with each message that `from` posts to this peer; a gap is a message that was not delivered */
+    size_t bytes;
+} pcclMessageInfo_t;
+
+/** Tells this peer's name in the run: what others post to. A peer that leaves and joins again has another.
+ * @retval pcclInvalidUsage  Not connected. */
+PCCL_EXPORT pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_out);
+
+/** Lists the members of this peer's group, itself among them, in the order in which they joined: as of now, not as of the last call.
+ * @param[out] ranks_out  The first `capacity` of them. NULL if `capacity` is 0.
+ * @param[out] count_out  How many there are. NULL if not wanted.
+ * @param[out] epoch_out  Grows whenever the list changes. NULL if not wanted.
+ * @retval pcclInvalidUsage  Not connected. */
+PCCL_EXPORT pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out,
+                                        uint64_t *epoch_out);
+
+/** Starts sending a message to a member of this peer's group, and returns.
+ *
+ * Messages to one peer arrive in the order in which they were posted, one at a time; those to different peers side by side.
+ *
+ * @param[in]  data        `bytes` bytes, not to be changed before pcclAwaitPost tells the outcome. NULL if `bytes` is 0.
+ * @param[in]  timeout_ms  After this the message is withdrawn if it is not delivered yet. PCCL_FOREVER: never.
+ * @param[out] post_out    To be awaited until the outcome is known.
+ * @retval pcclInvalidArgument  NULL; `to` is this peer itself, or no member of its group (any more). Nothing was posted. */
+PCCL_EXPORT pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclRankUuid_t *to, uint64_t tag, const void *data, size_t bytes,
+                                  uint32_t timeout_ms, pcclPostOp_t *post_out);
+
+/** Tells what became of a message. Any code but pcclTimeout is final: the handle is of no more use, and `data` is the caller's again.
+ *
+ * A connection that breaks while a message is on its way is made anew, and the two peers find out what has arrived; until then the
+ * outcome is open, also past the message's own time limit. That ends at the latest when either leaves the run, or is removed from it.
+ *
+ * @retval pcclSuccess              The whole message is in the receiver's mailbox. It is received unless the receiver is lost first.
+ * @retval pcclRankConnectionLost   The receiver left the run, or was lost. Not delivered: who is out of the run has received nothing.
+ * @retval pcclRankConnectionFailed Not delivered in time: its mailbox was full, or it could not be reached. It never will be.
+ * @retval pcclInvalidArgument      Not delivered: larger than the receiver's mailbox (pcclSetMailbox).
+ * @retval pcclMasterConnectionFailed  And what else ends this peer's own membership: what it posted is then nobody's.
+ * @retval pcclTimeout              Not known after `timeout_ms`, or pcclAbort was called: await it again.
+ * @retval pcclInvalidUsage         No such message is on its way: awaited before, or never posted. */
+PCCL_EXPORT pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms);
+
+/** Takes the oldest message with that tag out of the mailbox, whoever sent it.
+ *
+ * @param[out] buffer      Room for `capacity` bytes. NULL if that is 0.
+ * @param[in]  timeout_ms  How long to wait for one. 0: not at all.
+ * @param[out] info        NULL if not wanted.
+ * @retval pcclTimeout             There is none yet.
+ * @retval pcclInvalidArgument     It does not fit `buffer`: it stays, and `info` says how large it is.
+ * @retval pcclRankConnectionLost  pcclAbort was called.
+ * @retval pcclMasterConnectionFailed  And what else ends this peer's membership: the mailbox was emptied with it. */
+PCCL_EXPORT pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms,
+                                     pcclMessageInfo_t *info);
+
+/** Bounds what this peer holds of messages that it has not received: those in the mailbox and those on their way into it. From the next
+ * message on; what is held stays. Also before pcclConnect.
+ * @param[in] max_bytes     And so of one message. 1 GiB until it is set.
+ * @param[in] max_messages  4096 until it is set.
+ * @retval pcclInvalidArgument  One of them is 0. */
+PCCL_EXPORT pcclResult_t pcclSetMailbox(const pcclComm_t *communicator, uint64_t max_bytes, uint32_t max_messages);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

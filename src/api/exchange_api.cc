@@ -1,0 +1,158 @@
+// The C interface of the exchange between peers: checks arguments, names peers, fills in words.
+#include <pccl/exchange.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "api/arguments.h"
+#include "api/comm.h"
+#include "api/state.h"
+
+using pccl::PeerId;
+using pccl::Result;
+using pccl::Tag;
+using pccl::Time;
+using pccl::api::fail;
+using pccl::api::guarded_initialized;
+using pccl::api::invalid;
+using pccl::api::mutable_of;
+using pccl::peer::Message;
+using pccl::peer::PostPtr;
+using Membership = pccl::peer::Runtime::Membership;
+
+namespace {
+
+constexpr std::size_t kWord = 8;
+
+void put(std::uint8_t *out, std::uint64_t word) {
+    for (std::size_t i = 0; i < kWord; ++i) out[i] = static_cast<std::uint8_t>(word >> (8 * (kWord - 1 - i)));
+}
+std::uint64_t get(const std::uint8_t *in) {
+    std::uint64_t word = 0;
+    for (std::size_t i = 0; i < kWord; ++i) word = word << 8 | in[i];
+    return word;
+}
+
+/// Which run, then which peer in it, both big-endian: those of one run sort as they joined.
+pcclRankUuid_t rank_of(std::uint64_t run, PeerId id) {
+    pcclRankUuid_t rank;
+    put(rank.data, run);
+    put(rank.data + kWord, id.value);
+    return rank;
+}
+
+std::optional<Time> deadline(std::uint32_t timeout_ms) {
+    if (timeout_ms == PCCL_FOREVER) return std::nullopt;
+    return pccl::monotonic_now() + std::chrono::milliseconds(timeout_ms);
+}
+
+/// A peer that can be posted to.
+Result<PeerId> receiver(const Membership &membership, const pcclRankUuid_t &rank) {
+    const PeerId id{get(rank.data + kWord)};
+    if (get(rank.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
+        return invalid("`to` is no member of this peer's group (any more): see pcclGetMembers");
+    }
+    if (id == membership.self) return invalid("`to` is this peer itself");
+    return id;
+}
+
+template <class F> pcclResult_t connected(const pcclComm_t *communicator, F &&body) {
+    return guarded_initialized([&] {
+        if (!communicator) return fail(invalid("communicator is NULL"));
+        auto &comm = *mutable_of(communicator);
+        if (const auto status = comm.runtime.check_connected(); !status) return fail(status.error());
+        return body(comm);
+    });
+}
+
+pcclMessageInfo_t info_of(const Message &message, std::uint64_t run) {
+    return {rank_of(run, message.from), message.tag.value, message.number, message.bytes};
+}
+
+}  // namespace
+
+extern "C" {
+
+pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_out) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!rank_out) return fail(invalid("rank_out is NULL"));
+        const auto membership = comm.runtime.membership();
+        *rank_out = rank_of(membership.run, membership.self);
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
+        const auto membership = comm.runtime.membership();
+        for (std::size_t i = 0; i < std::min(capacity, membership.members.size()); ++i) ranks_out[i] = rank_of(membership.run, membership.members[i]);
+        if (count_out) *count_out = membership.members.size();
+        if (epoch_out) *epoch_out = membership.epoch.value;
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclRankUuid_t *to, uint64_t tag, const void *data, size_t bytes,
+                      uint32_t timeout_ms, pcclPostOp_t *post_out) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!to) return fail(invalid("`to` is NULL"));
+        if (!data && bytes > 0) return fail(invalid("data is NULL"));
+        if (!post_out) return fail(invalid("post_out is NULL"));
+        const auto id = receiver(comm.runtime.membership(), *to);
+        if (!id) return fail(id.error());
+        const std::lock_guard lock(comm.mutex);
+        auto &entry = comm.posts[++comm.last_post];
+        try {
+            entry = comm.runtime.post(*id, Tag{tag}, static_cast<const std::byte *>(data), bytes, deadline(timeout_ms));
+        } catch (...) {
+            comm.posts.erase(comm.last_post);
+            throw;
+        }
+        *post_out = {&comm, comm.last_post};
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms) {
+    return guarded_initialized([&] {
+        if (!post || !post->comm) return fail(invalid("post is NULL, or was never posted"));
+        auto &comm = *post->comm;
+        PostPtr found;
+        {
+            const std::lock_guard lock(comm.mutex);
+            if (const auto entry = comm.posts.find(post->number); entry != comm.posts.end()) found = entry->second;
+        }
+        if (!found) return fail(pcclInvalidUsage, "no such message is on its way: it was awaited before, or never posted");
+        const auto outcome = comm.runtime.office().await(*found, deadline(timeout_ms));
+        if (!outcome && outcome.error().code == pcclTimeout) return fail(outcome.error());
+        const std::lock_guard lock(comm.mutex);
+        comm.posts.erase(post->number);
+        return outcome ? pcclSuccess : fail(outcome.error());
+    });
+}
+
+pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms, pcclMessageInfo_t *info) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!buffer && capacity > 0) return fail(invalid("buffer is NULL"));
+        const std::uint64_t run = comm.runtime.membership().run;
+        Message message;
+        const auto taken = comm.runtime.take_message(Tag{tag}, capacity, deadline(timeout_ms), message);
+        if (info && message.from != PeerId{}) *info = info_of(message, run);
+        if (!taken) return fail(taken.error());
+        if (message.bytes > 0) std::memcpy(buffer, message.data.get(), message.bytes);
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclSetMailbox(const pcclComm_t *communicator, uint64_t max_bytes, uint32_t max_messages) {
+    return guarded_initialized([&] {
+        if (!communicator) return fail(invalid("communicator is NULL"));
+        if (max_bytes == 0 || max_messages == 0) return fail(invalid("a mailbox without room"));
+        mutable_of(communicator)->runtime.set_mailbox({max_bytes, max_messages});
+        return pcclSuccess;
+    });
+}
+
+}  // extern "C"
