@@ -94,6 +94,7 @@ int serve() {
     add_state_calls(table);
     add_loop_calls(table);
     add_repair_calls(table);
+    add_trainer_calls(table);
     add_exchange_calls(table);
     Session session;
     session.emit = write_line;

@@ -75,6 +75,7 @@ void add_reduce_calls(CallTable &);
 void add_state_calls(CallTable &);
 void add_loop_calls(CallTable &);
 void add_repair_calls(CallTable &);
+void add_trainer_calls(CallTable &);
 void add_exchange_calls(CallTable &);
 
 }  // namespace pccl::itest
