@@ -258,7 +258,11 @@ private:
     bool reopen_pair(PeerId a, PeerId b, FreezeState &freeze);
     bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
     std::optional<std::vector<PeerId>> ring_of(const std::vector<PeerId> &ids) const;
-    topology::Matrix matrix_of(const std::vector<PeerId> &ids) const;
+    bool make_ready(std::vector<PeerId> &joined, const std::vector<PeerId> &newcomers);
+    enum class Trust { steady, any };
+    bool steady(const Pair &link) const;
+    bool usable(const Pair &link, Trust trust) const { return trust == Trust::steady ? steady(link) : link.state == Pair::State::up; }
+    topology::Matrix matrix_of(const std::vector<PeerId> &ids, Trust trust) const;
     bool full_mesh(const std::vector<PeerId> &ids) const;
     void set_ring(Group &group, const std::vector<PeerId> &ring);
 
@@ -323,6 +327,7 @@ private:
     // master_sync.cc: shared state
     bool try_sync(GroupId id, Group &group);
     void plan_wave(GroupId id, Group &group);
+    void plan_pulls(SyncState &sync, Trust trust);
     void on_sync_done(Peer &peer, const wire::SyncDone &done);
     void commit_sync(GroupId id, Group &group);
     void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why);

@@ -9,6 +9,9 @@ namespace {
 /// A pair that could not be linked from either side, or that broke too often, is left alone: a ring around it is found instead.
 constexpr int kTries = 2;
 constexpr int kMaxBreaks = 8;
+/// One that broke so often of late is a neighbourhood only if there is no ring without it: a path may let connections be made and swallow
+/// what is sent over them, and each time that costs an operation its patience.
+constexpr int kDoubtfulBreaks = 2;
 constexpr Duration kRetryAfter = std::chrono::minutes(1);
 /// A link that has stood for so long is as good as new, however often it broke before.
 constexpr Duration kForgiveAfter = std::chrono::minutes(10);
@@ -80,7 +83,8 @@ void Master::on_link_report(Peer &peer, const wire::LinkReport &report) {
 void Master::retry_pairs() {
     for (auto &[ids, link] : pairs_) {
         if (link.state != Pair::State::down || now_ - link.down_since < kRetryAfter) continue;
-        link.tries = link.breaks = 0;
+        link.tries = 0;
+        link.breaks = std::min(link.breaks, kMaxBreaks - 1);  // one more
         open_pair(ids.first, ids.second, link.dialler);
     }
 }
@@ -104,13 +108,18 @@ bool Master::all_settled(PeerId id, const std::vector<PeerId> &others) const {
     });
 }
 
-topology::Matrix Master::matrix_of(const std::vector<PeerId> &ids) const {
+/// It can carry something, and has not broken again and again of late.
+bool Master::steady(const Pair &link) const {
+    return link.state == Pair::State::up && (link.breaks < kDoubtfulBreaks || now_ - link.broke_at > kForgiveAfter);
+}
+
+topology::Matrix Master::matrix_of(const std::vector<PeerId> &ids, Trust trust) const {
     topology::Matrix matrix(ids.size());
     for (std::size_t i = 0; i < ids.size(); ++i) {
         for (std::size_t j = 0; j < ids.size(); ++j) {
             if (i == j) continue;
             const Pair *link = find_pair(ids[i], ids[j]);
-            matrix.at(i, j).reachable = link && link->state == Pair::State::up;
+            matrix.at(i, j).reachable = link && usable(*link, trust);
             if (link) matrix.at(i, j).mbit_per_s = ids[i] < ids[j] ? link->mbit_forth : link->mbit_back;
         }
     }
@@ -118,7 +127,8 @@ topology::Matrix Master::matrix_of(const std::vector<PeerId> &ids) const {
 }
 
 std::optional<std::vector<PeerId>> Master::ring_of(const std::vector<PeerId> &ids) const {
-    const auto order = topology::best_ring(matrix_of(ids));
+    auto order = topology::best_ring(matrix_of(ids, Trust::steady));
+    if (!order) order = topology::best_ring(matrix_of(ids, Trust::any));
     if (!order) return std::nullopt;
     std::vector<PeerId> ring;
     for (const std::size_t i : *order)
@@ -158,24 +168,30 @@ void Master::set_ring(Group &group, const std::vector<PeerId> &ring) {
     group.path.mbit_per_s = static_cast<std::uint32_t>(std::clamp(slowest, 0.0, 4e9));
 }
 
+/// Whether they all fit in together: some may need each other to be in a ring.
+bool Master::make_ready(std::vector<PeerId> &joined, const std::vector<PeerId> &newcomers) {
+    std::vector<PeerId> all;
+    std::ranges::set_union(joined, newcomers, std::back_inserter(all));
+    if (!std::ranges::all_of(newcomers, [&](PeerId id) { return all_settled(id, all); })) return false;
+    if (!full_mesh(all) && !ring_of(all)) return false;
+    for (const PeerId id : newcomers) peers_.at(id).ready = true;
+    joined = std::move(all);
+    return true;
+}
+
 void Master::refresh_ready() {
-    std::map<GroupId, std::vector<PeerId>> joined;
+    std::map<GroupId, std::vector<PeerId>> joined, waiting;
     for (auto &[id, peer] : peers_) {
         peer.ready = false;
-        if (peer.member) joined[peer.group].push_back(id);
+        (peer.member ? joined : waiting)[peer.group].push_back(id);
     }
-    // One newcomer may be what makes a ring with another possible: so again, until nothing changes.
+    for (const auto &[group, newcomers] : waiting) make_ready(joined[group], newcomers);
+    // Else one by one. One newcomer may be what makes a ring with another possible: so again, until nothing changes.
     for (bool changed = true; changed;) {
         changed = false;
         for (auto &[id, peer] : peers_) {
             if (peer.member || peer.ready) continue;
-            auto &group = joined[peer.group];
-            if (!all_settled(id, group)) continue;
-            group.push_back(id);
-            std::ranges::sort(group);
-            peer.ready = full_mesh(group) || ring_of(group).has_value();
-            changed = changed || peer.ready;
-            if (!peer.ready) std::erase(group, id);
+            changed = make_ready(joined[peer.group], {id}) || changed;
         }
     }
     refuse_hopeless();
@@ -186,12 +202,15 @@ void Master::refuse_hopeless() {
     std::vector<PeerId> hopeless;
     for (const auto &[id, peer] : peers_) {
         if (peer.member || peer.ready || now_ - peer.call_since < options_.misuse_grace) continue;
-        const auto members = members_of(peer.group);
-        // Not while a link of its own, or one between members, is being made.
+        // Not while a link is being made: of its own, between members, or of another newcomer, which may be what makes a ring possible.
+        std::vector<PeerId> all;
+        for (const auto &[other, theirs] : peers_) {
+            if (theirs.group == peer.group) all.push_back(other);
+        }
         const auto known = groups_.find(peer.group);
         const bool frozen = known != groups_.end() && known->second.freeze;
-        const bool settled = std::ranges::all_of(members, [&](PeerId m) { return all_settled(m, members); });
-        if (all_settled(id, members) && settled && !frozen) hopeless.push_back(id);
+        const bool settled = std::ranges::all_of(all, [&](PeerId other) { return all_settled(other, all); });
+        if (settled && !frozen) hopeless.push_back(id);
     }
     for (const PeerId id : hopeless) {
         if (!peers_.contains(id)) continue;  // went with the one before, whose removal looked at all newcomers again

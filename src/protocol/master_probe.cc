@@ -90,7 +90,7 @@ void Master::finish_optimize() {
         if (!ring || *ring == group.ring) continue;
         set_ring(group, *ring);
         changed.insert(id);
-        const auto matrix = matrix_of(ids);
+        const auto matrix = matrix_of(ids, Trust::any);
         std::vector<std::size_t> order;
         for (const PeerId p : *ring)
             order.push_back(static_cast<std::size_t>(std::ranges::find(ids, p) - ids.begin()));

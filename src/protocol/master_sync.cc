@@ -52,16 +52,14 @@ bool Master::try_sync(GroupId id, Group &group) {
     return true;
 }
 
-/// Plans for the receivers that have a link to a holder of each tensor they lack. The others wait: a receiver that has received is a
-/// holder for them.
-void Master::plan_wave(GroupId id, Group &group) {
-    SyncState &sync = group.sync;
+/// Plans for the receivers that have such a link to a holder of each tensor they lack.
+void Master::plan_pulls(SyncState &sync, Trust trust) {
     for (auto it = sync.unplanned.begin(); it != sync.unplanned.end();) {
         auto plan = it->second.pull;
         for (auto &tensor : plan) {
             std::erase_if(tensor.sources, [&](PeerId source) {
                 const Pair *link = find_pair(it->first, source);
-                return !link || link->state != Pair::State::up;
+                return !link || !usable(*link, trust);
             });
         }
         if (std::ranges::any_of(plan, [](const auto &tensor) { return tensor.sources.empty(); })) {
@@ -74,6 +72,14 @@ void Master::plan_wave(GroupId id, Group &group) {
         sync.awaiting.insert(it->first);
         it = sync.unplanned.erase(it);
     }
+}
+
+/// The receivers without a good link to a holder wait: one that has received is a holder for them. A link that is not to be relied on is
+/// taken if that does not help.
+void Master::plan_wave(GroupId id, Group &group) {
+    SyncState &sync = group.sync;
+    plan_pulls(sync, Trust::steady);
+    if (sync.awaiting.empty()) plan_pulls(sync, Trust::any);
     if (!sync.awaiting.empty() || sync.unplanned.empty()) return;
     const PeerId left = sync.unplanned.begin()->first;
     fail_sync(id, group, pcclNoSharedStateAvailable,

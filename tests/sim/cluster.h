@@ -92,6 +92,7 @@ public:
     bool master_is_up() const { return master_ != nullptr; }
 
     EventQueue &queue() { return queue_; }
+    const EventQueue &queue() const { return queue_; }
     Rng &rng() { return rng_; }
     DataPlane &data() { return *data_; }
     Duration delay();

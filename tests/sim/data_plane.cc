@@ -12,6 +12,8 @@ namespace {
 
 constexpr Duration kDialLimit = std::chrono::seconds(8);  ///< a link that is not up by then never will be
 constexpr Duration kPullRetry = std::chrono::milliseconds(500);
+constexpr Duration kSilence = std::chrono::seconds(10);  ///< a link over which nothing is acknowledged for so long is given up
+constexpr Duration kSettled = std::chrono::seconds(90);  ///< by then a pair that was given up has been tried again
 
 std::uint64_t content_of(const std::array<std::uint8_t, 16> &hash) {
     std::uint64_t content = 0;
@@ -60,7 +62,7 @@ void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const
 void DataPlane::make_link(Node &node, const wire::OpenLink &link) {
     drop_link(node, link.other);
     Node *other = cluster_.owner(link.other);
-    of(node).links[link.other] = {Side::State::waiting, link.attempt, link.dial, link.token, other->index};
+    of(node).links[link.other] = {Side::State::waiting, link.attempt, link.dial, link.token, other->index, false};
     cluster_.at_node(node, kDialLimit, [this, &node, peer = link.other, attempt = link.attempt] {
         const Side *mine = side(node, peer);
         if (mine && mine->state != Side::State::up) lose_side(node, peer, attempt, "nothing came of it in time", Duration(0));
@@ -75,6 +77,7 @@ void DataPlane::dialled(Node &node, PeerId other, std::uint32_t attempt) {
     if (!mine || mine->attempt != attempt || mine->state != Side::State::waiting) return;
     Node &callee = *cluster_.owner(other);
     if (!reachable(node, callee)) return lose_side(node, other, attempt, "no route to host", cluster_.delay());
+    if (!paths_.connects(node.index, callee.index, cluster_.queue().now())) return;  // until the limit
     if (!callee.alive) return lose_side(node, other, attempt, "connection refused", cluster_.delay());
     mine->state = Side::State::dialled;
     try_match(callee, node.peer->id());
@@ -108,7 +111,7 @@ void DataPlane::drop_link(Node &node, PeerId other) {
     links.erase(found);
     Node &far = *cluster_.nodes()[old.other];
     const Side *theirs = side(far, node.peer->id());
-    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting)
+    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting && heard_when_closing(node, far))
         lose_side(far, node.peer->id(), old.attempt, "closed by the other side", cluster_.delay());
 }
 
@@ -134,6 +137,45 @@ void DataPlane::break_link(Node &a, Node &b) {
         mine->state = Side::State::dead;
         report(*node, other->peer->id(), mine->attempt, false, "connection reset", cluster_.delay());
     }
+}
+
+void DataPlane::lose_path(Node &from, Node &to, Paths::Loss what, Duration time) {
+    auto &queue = cluster_.queue();
+    const bool for_good = time == kForGood;
+    paths_.lose(from.index, to.index, what, queue.now(), for_good ? Paths::kNever : queue.now() + time);
+    cluster_.observe([&](Observer &o) {
+        o.on_world_event("the path from " + from.name + " to " + to.name + " loses " + (what == Paths::Loss::all ? "everything" : "what is large") +
+                         (for_good ? " for good" : " for " + to_string(time)));
+        o.on_path_lost(from, to);
+    });
+    if (for_good) return;
+    queue.after(time + kSettled, [this, &from, &to, since = queue.now() + time] {
+        const auto well = [&](const Node &a, const Node &b) { return !paths_.bad_within(a.index, b.index, since); };
+        if (well(from, to) && well(to, from)) cluster_.observe([&](Observer &o) { o.on_path_settled(from, to); });
+    });
+}
+
+/// The end of a connection is a small packet, sent once or twice.
+bool DataPlane::heard_when_closing(const Node &node, const Node &other) const {
+    return paths_.loss(node.index, other.index, cluster_.queue().now()) != Paths::Loss::all;
+}
+
+/// Something was sent over a link. If nothing is acknowledged for long enough, its sender gives the link up.
+void DataPlane::await_acknowledgement(Node &node, PeerId other) {
+    Side *mine = side(node, other);
+    const Time sent = cluster_.queue().now();
+    if (!mine || mine->state != Side::State::up || mine->unheard || paths_.well(node.index, mine->other, sent)) return;
+    mine->unheard = true;
+    cluster_.at_node(node, kSilence, [this, &node, other, attempt = mine->attempt, sent] {
+        Side *own = side(node, other);
+        if (!own || own->attempt != attempt || own->state != Side::State::up) return;
+        own->unheard = false;
+        // If it was well in between, that arrived; what was sent since may not.
+        if (!paths_.bad_since(node.index, own->other, sent, cluster_.queue().now())) return await_acknowledgement(node, other);
+        Node &far = *cluster_.nodes()[own->other];
+        lose_side(node, other, attempt, "nothing was acknowledged for 10 s", Duration(0));
+        if (far.alive && heard_when_closing(node, far)) lose_side(far, node.peer->id(), attempt, "connection reset", cluster_.delay());
+    });
 }
 
 std::vector<std::pair<Node *, Node *>> DataPlane::live_links() {
@@ -332,24 +374,31 @@ void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution
     const PeerId next = me + 1 == ring.end() ? ring.front() : *(me + 1);
     if (!up(node, next)) return;
     Node &receiver = *cluster_.owner(next);
-    const PeerId sender = node.peer->id();
     Contribution sent = contribution;
     if (tamper) tamper(node, receiver, sent.content);
-    cluster_.at_node(receiver, cluster_.delay(),
-                     [this, &node, &receiver, id, sent, sender, next, attempt = side(node, next)->attempt] {
-                         const Side *mine = side(receiver, sender);
-                         const Side *theirs = side(node, next);
-                         if (receiver.peer->id() != next || !mine || mine->attempt != attempt || mine->state != Side::State::up)
-                             return;
-                         if (theirs && theirs->attempt == attempt && theirs->state == Side::State::dead)
-                             return;  // lost on the way
-                         auto &data = of(receiver);
-                         if (id.epoch < data.epoch || data.ended.contains(id)) return;
-                         if (data.ops.contains(id))
-                             accept(receiver, id, sent);
-                         else
-                             data.early[id].push_back(sent);
-                     });
+    await_acknowledgement(node, next);
+    const Link link{&node, &receiver, node.peer->id(), next, side(node, next)->attempt};
+    cluster_.at_node(receiver, cluster_.delay(), [this, link, id, sent] { deliver(link, id, sent); });
+}
+
+void DataPlane::deliver(const Link &link, const OpId &id, const Contribution &sent) {
+    Node &receiver = *link.receiver;
+    const Side *mine = side(receiver, link.from);
+    const Side *theirs = side(*link.sender, link.to);
+    if (receiver.peer->id() != link.to || !mine || mine->attempt != link.attempt || mine->state != Side::State::up) return;
+    if (theirs && theirs->attempt == link.attempt && theirs->state == Side::State::dead) return;  // lost on the way
+    const Time now = cluster_.queue().now();
+    if (!paths_.carries(link.sender->index, receiver.index, now)) {
+        // It is sent again until it arrives.
+        await_acknowledgement(*link.sender, link.to);
+        const Time heals = paths_.heals(link.sender->index, receiver.index);
+        if (heals == Paths::kNever) return;
+        return cluster_.at_node(receiver, heals - now + cluster_.delay(), [this, link, id, sent] { deliver(link, id, sent); });
+    }
+    auto &data = of(receiver);
+    if (id.epoch < data.epoch || data.ended.contains(id)) return;
+    if (data.ops.contains(id)) accept(receiver, id, sent);
+    else data.early[id].push_back(sent);
 }
 
 std::uint64_t DataPlane::result(CallId call) const {
@@ -366,7 +415,8 @@ void DataPlane::start_probe(Node &node, const wire::Probe &probe) {
         double mbit = 0;
         if (up(node, probe.to)) {
             const Node &other = *cluster_.owner(probe.to);
-            mbit = 10 + static_cast<double>(mix(node.index, other.index) % 990);
+            await_acknowledgement(node, probe.to);
+            if (path_well(node, other)) mbit = 10 + static_cast<double>(mix(node.index, other.index) % 990);
         }
         cluster_.step(node, protocol::ProbeFinished{probe.round, probe.to, mbit});
     });
@@ -401,11 +451,16 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
         Node &source = *cluster_.owner(from);
         const auto &theirs = of(source).transfer;
         const bool there = up(node, from) && source.alive;
+        const bool silent = there && !path_well(node, source);
+        if (silent) {
+            await_acknowledgement(node, from);
+            await_acknowledgement(source, node.peer->id());
+        }
         const std::uint64_t wanted = content_of(item.hash);
         const bool offered = theirs.offering && item.index < theirs.content.tensors.size() && theirs.content.tensors[item.index] == wanted;
         const bool received = theirs.sync == sync && theirs.missing == 0 && theirs.received.contains(item.index) &&
                               theirs.received.at(item.index) == wanted;
-        const bool serving = there && !source.hung && (offered || received);
+        const bool serving = there && !silent && !source.hung && (offered || received);
         if (!serving) {
             if (there && patience > 0) {
                 return cluster_.at_node(node, kPullRetry,
@@ -414,7 +469,9 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
                                         });
             }
             item.sources.pop_back();
-            return pull_tensor(node, sync, in_place, std::move(item), patience);
+            // One that is silent is asked again when the others have been: it is lost only when its link is.
+            if (silent) item.sources.insert(item.sources.begin(), from);
+            return pull_tensor(node, sync, in_place, std::move(item), silent ? 4 : patience);
         }
         const std::uint64_t content = wanted;
         mine.received[item.index] = content;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cluster.h"
+#include "paths.h"
 
 namespace pccl::sim {
 
@@ -26,6 +27,10 @@ public:
     }
     bool up(Node &node, PeerId other);  ///< the node's side of their link is
     void break_link(Node &a, Node &b);
+    /// What the first sends to the second does not arrive any more, for a while.
+    void lose_path(Node &from, Node &to, Paths::Loss what, Duration time);
+    static constexpr Duration kForGood = Duration::max();
+    bool path_well(const Node &a, const Node &b) const { return paths_.well(a.index, b.index, cluster_.queue().now()); }
     /// All nodes with a link to another, in pairs.
     std::vector<std::pair<Node *, Node *>> live_links();
 
@@ -63,6 +68,7 @@ private:
         bool dial = false;
         Secret token{};
         std::size_t other = 0;  ///< node index
+        bool unheard = false;   ///< what was sent is not acknowledged; it is looked at again
     };
     /// A member's value of an element, or (`took_part` is not empty) the element's result.
     struct Contribution {
@@ -123,6 +129,15 @@ private:
     void finish_if_final(Node &node, const OpId &id, Op &op);
     void hand_on(Node &node, const OpId &id, const Op &op, std::size_t element);
     void send_to_successor(Node &node, const OpId &id, const Contribution &contribution);
+    /// What a sender knew of a link when it sent something.
+    struct Link {
+        Node *sender, *receiver;
+        PeerId from, to;
+        std::uint32_t attempt;
+    };
+    void deliver(const Link &link, const OpId &id, const Contribution &sent);
+    void await_acknowledgement(Node &node, PeerId other);
+    bool heard_when_closing(const Node &node, const Node &other) const;
     void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience);
     void pulled(Node &node, std::uint64_t sync);
     void pull_failed(Node &node, std::uint64_t sync, const std::string &why);
@@ -130,6 +145,7 @@ private:
     Cluster &cluster_;
     std::deque<NodeData> data_;  // stable addresses
     std::map<std::pair<std::size_t, std::size_t>, bool> unreachable_;
+    Paths paths_;
     std::map<CallId, Announced> announced_;
     std::map<CallId, std::pair<OpId, std::uint64_t>> results_;
 };

@@ -4,12 +4,15 @@ namespace pccl::sim {
 namespace {
 
 constexpr Duration kLongestHang = std::chrono::seconds(25);
+constexpr Duration kLongestLoss = std::chrono::seconds(40);
 
 }  // namespace
 
 Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique_ptr<Program>> &programs, std::uint64_t seed)
     : cluster_(cluster), programs_(programs), rng_(seed), last_fault_(cluster.queue().now() + profile.faults_until),
-      quiet_from_(last_fault_ + (profile.long_hangs > 0 || profile.cuts > 0 ? kLongestHang : Duration(std::chrono::seconds(10)))) {
+      quiet_from_(last_fault_ + (profile.bad_paths > 0                         ? kLongestLoss
+                                 : profile.long_hangs > 0 || profile.cuts > 0 ? kLongestHang
+                                                                              : Duration(std::chrono::seconds(10)))) {
     std::vector<Kind> kinds;
     const auto draw = [&](unsigned most, Kind kind) {
         if (most == 0) return;
@@ -26,6 +29,7 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
     draw(profile.slow_members, Kind::slow);
     draw(profile.master_crashes, Kind::master);
     draw(profile.cuts, Kind::cut);
+    draw(profile.bad_paths, Kind::path);
     for (unsigned i = 0; i < profile.targeted; ++i) {
         const auto when = static_cast<When>(rng_.below(3));
         const auto kinds_of_message =
@@ -60,6 +64,7 @@ void Faults::strike(Kind kind, Node *node) {
         const auto &[a, b] = rng_.pick(links);
         return cluster_.data().break_link(*a, *b);
     }
+    case Kind::path: return lose_path();
     case Kind::abort:
         if (node->alive && !node->hung) program_of(*node).abort();
         return;
@@ -77,6 +82,23 @@ void Faults::strike(Kind kind, Node *node) {
     }
     case Kind::slow: return program_of(*node).slow_down(static_cast<int>(rng_.between(3, 10)));
     }
+}
+
+/// The path of two that have a link loses packets: all of them or large ones, either way or both, for a while or for good. The link may
+/// break at once, too.
+void Faults::lose_path() {
+    const auto links = cluster_.data().live_links();
+    if (links.empty()) return;
+    const auto [a, b] = rng_.pick(links);
+    const auto which = rng_.below(3);
+    const auto what = rng_.per_mille(600) ? Paths::Loss::all : Paths::Loss::bulk;
+    const auto how_long = rng_.below(3);
+    const Duration time = how_long == 0   ? rng_.between(std::chrono::milliseconds(100), std::chrono::seconds(9))
+                          : how_long == 1 ? rng_.between(std::chrono::seconds(9), kLongestLoss)
+                                          : DataPlane::kForGood;
+    if (which != 0) cluster_.data().lose_path(*a, *b, what, time);
+    if (which != 1) cluster_.data().lose_path(*b, *a, what, time);
+    if (rng_.per_mille(300)) cluster_.data().break_link(*a, *b);
 }
 
 void Faults::watch(When when, const Node &node, std::size_t message) {

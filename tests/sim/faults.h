@@ -23,7 +23,7 @@ public:
     void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override;
 
 private:
-    enum class Kind { crash, hang, long_hang, break_link, abort, slow, master, cut };
+    enum class Kind { crash, hang, long_hang, break_link, abort, slow, master, cut, path };
     enum class When { on_master_hears, on_peer_hears, on_master_sends };
     struct Trigger {
         When when;
@@ -35,6 +35,7 @@ private:
     };
 
     void strike(Kind kind, Node *chosen);
+    void lose_path();
     void watch(When when, const Node &node, std::size_t message);
     Node *random_node();
     Program &program_of(const Node &node) { return *programs_[node.index]; }

@@ -35,6 +35,18 @@ const std::vector<Profile> &profiles() {
                     p.unreachable_per_mille = 150;
                     p.free_tensors = false;
                 }),
+        profile("paths", "paths between live peers swallow what is sent, in one direction or both, for a while or for good; links break",
+                [](Profile &p) {
+                    p.nodes_min = 3;
+                    p.nodes_max = 6;
+                    p.joins_max = 2;
+                    p.bad_paths = 6;
+                    p.breaks = 2;
+                    p.targeted = 2;
+                    p.free_tensors = false;
+                    p.drift_per_mille = 200;
+                    p.links_alone = true;
+                }),
         profile("churn", "many come and go",
                 [](Profile &p) {
                     p.nodes_max = 6;
@@ -130,6 +142,7 @@ const std::vector<Profile> &profiles() {
                     p.hangs = 2;
                     p.long_hangs = 1;
                     p.breaks = 4;
+                    p.bad_paths = 2;
                     p.master_crashes = 1;
                     p.cuts = 2;
                     p.aborts = 2;

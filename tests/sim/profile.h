@@ -20,6 +20,7 @@ struct Profile {
 
     // Faults: how many of each at most.
     unsigned crashes = 0, hangs = 0, long_hangs = 0, breaks = 0, aborts = 0, slow_members = 0;
+    unsigned bad_paths = 0;              ///< between two nodes, in one direction or both; some for good
     unsigned cuts = 0;                   ///< of the path between a node and the master, in one direction or both
     unsigned master_crashes = 0;         ///< of the master, which is started again from its record
     unsigned targeted = 0;               ///< of those kinds, right before or after a certain message
@@ -37,6 +38,7 @@ struct Profile {
     bool continuous = false;      ///< nothing happens that may make a call fail
     bool repairs = false;         ///< most reduces are to be repaired; else some
     bool expects_misuse = false;  ///< callers break the rules: they are told so
+    bool links_alone = false;     ///< nothing fails but links between nodes: nobody is to be removed
 };
 
 const std::vector<Profile> &profiles();

@@ -128,6 +128,8 @@ private:
             cluster_.crash_master(parse_duration(words[0]).value());
         else if (verb == "restart")  // it dies when so many effects of its next step have been carried out
             cluster_.crash_master_within(std::stoull(words.at(1)), parse_duration(words[0]).value());
+        else if (verb == "swallow")  // what is large and goes from the first to the second, for good
+            cluster_.data().lose_path(node(words.at(0)), node(words.at(1)), Paths::Loss::bulk, DataPlane::kForGood);
         else if (verb == "break")
             cluster_.data().break_link(node(words.at(0)), node(words.at(1)));
         else

@@ -14,6 +14,9 @@ namespace {
 
 /// Once faults have stopped: every call that was blocked has returned by then, and every program goes round.
 constexpr Duration kRecovery = std::chrono::seconds(180);  // a measurement of many peers loses ten a round
+/// The same where paths stay bad. A link over one that lets connections be made is given up when it has broken eight times, after ten seconds
+/// each, and so may be several, before a peer is found to be in no ring; it comes back and finds that again.
+constexpr Duration kRecoveryOverBadPaths = std::chrono::seconds(900);
 constexpr std::uint64_t kRounds = 3;
 constexpr std::uint64_t kMaxEvents = 3'000'000;
 
@@ -40,6 +43,7 @@ public:
           checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(1 + rng_.below(profile_.groups_max)),
           rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
         if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
+        if (profile_.links_alone) checkers_.push_back(check_exile(verdict_));
         if (options.transcript) cluster_.watch(*options.transcript);
         for (auto &checker : checkers_)
             cluster_.watch(*checker);
@@ -52,7 +56,7 @@ public:
 
     RunReport go() {
         auto &queue = cluster_.queue();
-        const Time quiet = faults_.quiet_from(), end = quiet + kRecovery;
+        const Time quiet = faults_.quiet_from(), end = quiet + (profile_.bad_paths > 0 ? kRecoveryOverBadPaths : kRecovery);
         bool marked = false;
         std::uint64_t events = 0;
         for (; verdict_.ok() && !queue.empty(); ++events) {
@@ -131,7 +135,7 @@ private:
         return left;
     }
 
-    /// Two live nodes have no link, and one cannot dial the other. (A pair that failed in both directions, once each, is left
+    /// Two live nodes have no link, and one cannot dial the other, or what they say does not arrive. (A pair that failed in both directions, once each, is left
     /// alone, even if one of the failures was a passing one.) A receiver that can reach no source then makes every
     /// synchronization fail, and its group does not get on: known, and visible to the callers.
     bool parted() const {
@@ -139,7 +143,7 @@ private:
         for (const auto &a : programs_) {
             for (const auto &b : programs_) {
                 Node &x = a->node(), &y = b->node();
-                if (x.index >= y.index || !x.alive || !y.alive || (data.reachable(x, y) && data.reachable(y, x))) continue;
+                if (x.index >= y.index || !x.alive || !y.alive || (data.reachable(x, y) && data.reachable(y, x) && data.path_well(x, y))) continue;
                 if (!data.up(x, y.peer->id())) return true;
             }
         }

@@ -47,6 +47,8 @@ std::unique_ptr<Checker> check_continuity(Verdict &verdict);
 std::unique_ptr<Checker> check_state(Verdict &verdict);
 /// An element becomes final once at a member, of the values of all members of the ring there is then, and no ring grows under a repair.
 std::unique_ptr<Checker> check_repairs(Verdict &verdict);
+/// Where nothing fails but paths between nodes: nobody is removed as long as good paths make a ring of the group.
+std::unique_ptr<Checker> check_exile(Verdict &verdict);
 /// Callers that keep the rules are never told that they broke them.
 std::unique_ptr<Checker> check_legality(Verdict &verdict);
 
