@@ -153,7 +153,9 @@ private:
         std::string why;
         std::set<std::pair<PeerId, PeerId>> retried;  ///< pairs that were given up and had another chance, since nothing else is left
         std::map<PeerId, std::vector<wire::CarriedOp>> carried;
-        bool aborted = false;  ///< by a member, during the freeze: nothing goes on
+        bool aborted = false;  ///< by a member, during the freeze, or too much to tell everybody: nothing goes on
+        std::set<Tag> tags;       ///< of all calls in `begun` and `carried`: a View can name them all
+        std::size_t carried_parts = 0;  ///< operations and ranges in `carried`
     };
     struct SyncState {
         bool pulling = false;
@@ -275,6 +277,7 @@ private:
     void end_for_abort(GroupId group, const std::string &why);
     void member_lost(GroupId group, PeerId id, const std::string &why);
     void on_frozen(Peer &peer, const wire::Frozen &frozen);
+    static void keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire::CarriedOp> &carried);
     bool try_install(GroupId id, Group &group);
     bool retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze);
     static Ended end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring);

@@ -309,7 +309,7 @@ void Master::merge_freeze(GroupId id, Group &group, const Accounts &accounts) {
             freeze = std::max(freeze, account.frozen.front().freeze);
     }
     if (freeze == 0) return;
-    group.freeze = FreezeState{freeze, now_, {}, {}, "a member was lost before the master ended", {}, {}, false};
+    group.freeze = FreezeState{freeze, now_, {}, {}, "a member was lost before the master ended", {}, {}, false, {}, 0};
     for (const PeerId m : members_of(id))
         group.freeze->awaiting.insert(m);
     for (const auto &[from, account] : accounts) {

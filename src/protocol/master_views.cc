@@ -42,7 +42,7 @@ void Master::begin_freeze(GroupId group_id, const std::string &why) {
     Group &group = groups_.at(group_id);
     if (group.freeze) return;
     const auto members = members_of(group_id);
-    group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}, {}, false};
+    group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}, {}, false, {}, 0};
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     for (const PeerId id : members)
@@ -62,16 +62,35 @@ void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
         return remove(peer.id, pcclInvalidUsage,
                       to_string(peer.id) + " was removed: it broke the protocol (a list of final elements that cannot be)");
     }
-    group.freeze->carried[peer.id] = frozen.carried;
-    auto begun = group.freeze->begun;
-    for (const auto &count : frozen.opened) {
-        auto &next = begun[count.tag];
-        next = std::max(next, count.next_seq);
-    }
-    if (begun.size() > wire::kMaxOpsInMessage) {  // no View could name them all
+    FreezeState &freeze = *group.freeze;
+    std::set<Tag> tags = freeze.tags;
+    for (const auto &count : frozen.opened) tags.insert(count.tag);
+    for (const auto &op : frozen.carried) tags.insert(op.tag);
+    if (tags.size() > wire::kMaxOpsInMessage) {  // no View could name them all
         return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many operations begun that others have not");
     }
-    group.freeze->begun = std::move(begun);
+    freeze.tags = std::move(tags);
+    for (const auto &count : frozen.opened) {
+        auto &next = freeze.begun[count.tag];
+        next = std::max(next, count.next_seq);
+    }
+    keep_carried(freeze, peer.id, frozen.carried);
+}
+
+/// Where all members together would go on with more than a View can tell, nothing goes on, and no more is kept than the tags.
+void Master::keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire::CarriedOp> &carried) {
+    freeze.carried[id] = carried;
+    for (const auto &op : carried) freeze.carried_parts += 1 + op.final.size();
+    if (freeze.carried_parts <= wire::kMaxViewRanges + wire::kMaxOpsInMessage) return;
+    for (const auto &[member, ops] : freeze.carried) {
+        for (const auto &op : ops) {
+            auto &next = freeze.begun[op.tag];
+            next = std::max(next, op.seq + 1);
+        }
+    }
+    freeze.carried.clear();
+    freeze.carried_parts = 0;
+    freeze.aborted = true;
 }
 
 /// Of those who are left. One that was lost since it answered counts no more: what it alone held final is final nowhere.

@@ -6,7 +6,9 @@
 """
 
 import argparse
+import concurrent.futures
 import pathlib
+import random
 import signal
 import statistics
 import sys
@@ -191,6 +193,53 @@ def slow_link(limit_s):
         return took
 
 
+def slow_by(limit_s, cause, host, setting, **settings):
+    """One link of four is slow for what its sender's or its receiver's host does: `setting` holds its buffers small."""
+    with network(5, **settings) as lab:
+        lab.sysctl(host, setting, "4096 4096 4096")
+        run = run_of(lab, limit_s)
+        begin = time.monotonic()
+        while not run.log.find("to peer 3 is slow") and time.monotonic() < begin + 60:
+            for answer in reduce_all(run.peers, algorithm="ring", type="double")():
+                expect(answer["code"] == OK, f"{answer}")
+        at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", cause, limit_s=1)
+        expect(not run.log.find("is dead") and not run.log.find("holds the others up"), run.log.text())
+        print(line)
+        return at - begin
+
+
+def slow_receiver(limit_s):
+    """The receiver's buffers are tiny, as where the process reads too slowly: its window is closed most of the time."""
+    return slow_by(limit_s, "its receiver reads too slowly", 3, "net.ipv4.tcp_rmem")
+
+
+def small_send_buffer(limit_s):
+    """The sender may hold no more than a few packets. (Over a path of 1 ms and more, the library asks for larger buffers itself.)"""
+    return slow_by(limit_s, "its sender's socket buffer is too small", 2, "net.ipv4.tcp_wmem", delay="200us")
+
+
+def jitter(limit_s, rounds=1000, compute_s=0.02):
+    """Four alike that compute, each a fifth longer or shorter at random, and reduce, again and again: nothing is said of anybody."""
+    with network(5) as lab:
+        run = run_of(lab, limit_s, "--straggler-after", "1s")
+        begin = time.monotonic()
+
+        def train(rank, peer):
+            chance = random.Random(rank)
+            for _ in range(rounds):
+                time.sleep(compute_s * chance.uniform(0.8, 1.2))
+                answer = peer.call("reduce", count=1 << 14, rank=rank, ranks=4)
+                expect(answer["code"] == OK and answer["wrong"] == 0 and answer["peers"] == 4, f"{answer}")
+
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(train, rank, peer) for rank, peer in enumerate(run.peers)]:
+                done.result()
+        expect(not run.log.find("warn"), run.log.text())
+        for peer in run.peers:
+            expect(not peer.log.lines, peer.log.text())
+        return time.monotonic() - begin
+
+
 def homogeneous(limit_s, seconds=25):
     """Four alike that reduce for long: nobody is blamed for anything. Slow enough that each reduce takes several seconds."""
     with network(5, rate="40mbit") as lab:
@@ -206,7 +255,7 @@ def homogeneous(limit_s, seconds=25):
 
 
 CASES = {case.__name__: case for case in (stopped, vanished, silent_to_master, deaf_to_master, dead_path, dead_path_heals, short_gap,
-                                         straggler, hung, slow_link, homogeneous)}
+                                         straggler, hung, slow_link, slow_receiver, small_send_buffer, jitter, homogeneous)}
 
 
 def main():
@@ -214,10 +263,12 @@ def main():
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--timeout", type=float, default=3)
     parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1000, help="of jitter")
     args = parser.parse_args()
 
     def run(name, case):
-        times = [case(args.timeout) for _ in range(args.runs)]
+        more = {"rounds": args.rounds} if case is jitter else {}
+        times = [case(args.timeout, **more) for _ in range(args.runs)]
         print(f"{name}: {statistics.median(times):.2f} s, median of {len(times)}: {' '.join(f'{t:.2f}' for t in times)}", flush=True)
 
     run_cases(CASES, args.cases, run)

@@ -191,6 +191,43 @@ TEST_F(MasterTest, AMemberThatIsDoneWithEverythingThatNobodyElseHasIsRemoved) {
     EXPECT_EQ(member_count(), 1u);
 }
 
+TEST_F(MasterTest, MembersThatNameMoreCallsThanAViewCanAreNotAllKept) {
+    const auto all = members(3);
+    const auto carries = [&](ConnId conn, std::uint64_t first, std::uint64_t count) {
+        wire::Frozen frozen{heard<wire::Freeze>(conn).back().freeze, {}, {}};
+        for (std::uint64_t tag = first; tag < first + count; ++tag) frozen.carried.push_back({Tag{tag}, 0, {}});
+        say(conn, frozen);
+    };
+    down(all[0], 2, 1);
+    carries(all[0], 0, 40000);
+    carries(all[1], 20000, 40000);
+    carries(all[2], 60000, 40000);
+    EXPECT_FALSE(closed_.contains(all[0]));
+    EXPECT_FALSE(closed_.contains(all[1]));
+    EXPECT_TRUE(closed_.contains(all[2]));
+    link_all();
+    const auto view = heard<wire::View>(all[0]).back();
+    EXPECT_EQ(view.ring.size(), 2u);
+    EXPECT_EQ(view.repaired.size() + view.begun.size(), 60000u);
+    const wire::Bytes bytes = wire::encode(ToPeer(view));
+    ToPeer decoded;
+    EXPECT_TRUE(wire::decode(std::span<const std::byte>(bytes).subspan(4), decoded));
+}
+
+TEST_F(MasterTest, NothingIsRepairedThatTakesMoreRangesThanAreKept) {
+    const auto all = members(6);
+    down(all[0], 2, 1);
+    wire::FinalRanges scattered;
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) scattered.push_back({2 * i, 1, 6});
+    for (const ConnId conn : all)
+        say(conn, wire::Frozen{heard<wire::Freeze>(conn).back().freeze, {}, {{Tag{1}, 3, scattered}}});
+    EXPECT_TRUE(closed_.empty());
+    const auto view = heard<wire::View>(all[0]).back();
+    EXPECT_TRUE(view.repaired.empty());
+    ASSERT_EQ(view.begun.size(), 1u);
+    EXPECT_EQ(view.begun[0].next_seq, 4u);
+}
+
 TEST_F(MasterTest, AVoteDuringAnotherCostsTheConnection) {
     const auto all = members(2);
     say(all[0], wire::VoteUpdate{2});
