@@ -21,7 +21,7 @@ struct Rules {
     std::size_t tensors = 3;
     std::size_t free_tensors = 0;
     Duration think_max = std::chrono::milliseconds(600);
-    unsigned drift_per_mille = 0, mismatch_per_mille = 0, receive_only_per_mille = 0;
+    unsigned drift_per_mille = 0, mismatch_per_mille = 0, stale_per_mille = 0, receive_only_per_mille = 0;
     std::uint64_t salt = 0;
 };
 Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups);
