@@ -96,6 +96,19 @@ def quantized(context):
     return ["ranks", *choices], rows
 
 
+def halves(context):
+    size = 64 * MIB
+    choices = {"all-reduce": (size, ()), **{name: (size, ("--collective", name)) for name in ("reduce-scatter", "all-gather", "both")}}
+    rows = []
+    for ranks in context.chosen_ranks((2, 4), (2, 4)):
+        rounds = variants(context, ranks, "halves", choices, LARGE_ITERATIONS[size])
+        us = rounds.medians()
+        rows.append(row([str(ranks), size_name(size), *(time_name(us[name]) for name in choices)],
+                        [check("both, times the all-reduce's time", ratio(us["both"], us["all-reduce"]), at_most=1.15)],
+                        ranks=ranks, size=size, rounds=rounds.samples))
+    return ["ranks", "size", *choices], rows
+
+
 def memory(context):
     rows = []
     size = context.chosen(256 * MIB, GIB)

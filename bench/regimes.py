@@ -26,6 +26,9 @@ ALL = [
     Regime("cpu", "Processor time on one machine",
            "Seconds of all ranks together, user and system, for each GB of a rank's buffer; of the same runs.", loopback.cpu),
     Regime("concurrent", "Concurrent operations", "Sixteen operations in flight against one as large as all of them.", loopback.concurrent),
+    Regime("halves", "Reduce-scatter and all-gather",
+           "64 MiB of float32; each alone, both one after the other as a sharded outer step has them, and the all-reduce, which moves as much.",
+           loopback.halves),
     Regime("quantized", "Quantization on one machine", "256 MiB of float32, as they are and as 8 bits on the wire.", loopback.quantized),
     Regime("memory", "Memory", "The peak of the rank that needed most, beyond its send and receive buffers and beyond what its program had "
            "before it called the library.", loopback.memory),

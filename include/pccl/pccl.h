@@ -454,4 +454,6 @@ PCCL_EXPORT pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance
 }
 #endif
 
+#include <pccl/collectives.h>
+
 #endif

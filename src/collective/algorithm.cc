@@ -5,6 +5,7 @@
 namespace pccl::collective {
 
 using wire::Algorithm;
+using wire::Collective;
 
 namespace {
 
@@ -17,7 +18,7 @@ constexpr std::size_t kMaxDirectMembers = 64;
 
 bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_mesh, std::size_t limit) {
     const bool quantized = what.quantization.algorithm != kernel::Quant::none;
-    return full_mesh && !quantized && what.count <= limit && what.count * kernel::size_of(what.type) <= limit &&
+    return what.collective == Collective::all_reduce && full_mesh && !quantized && what.count <= limit && what.count * kernel::size_of(what.type) <= limit &&
            members <= kMaxDirectMembers;
 }
 
@@ -47,7 +48,7 @@ double buffer_us(const wire::Fingerprint &what, const Path &path) {
     return buffer_bytes(what) * 8 / (path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS);
 }
 
-/// Two one-way delays instead of 2(N-1), for as many bytes.
+/// Two one-way delays instead of 2(N-1), for as many bytes; of a reduce-scatter or all-gather half of all three.
 bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Path &path) {
     if (!is_long(path) || buffer_bytes(what) > kMostInTwoHops) return false;
     const auto n = static_cast<double>(members);
@@ -64,9 +65,12 @@ bool direct_saves(const wire::Fingerprint &what, std::size_t members, bool full_
 Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
     if (direct_works(what, members, full_mesh, kDirectBytes) || direct_saves(what, members, full_mesh, path)) return Algorithm::direct;
     if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
+    // Of these, a hop of a ring and an exchange send as much.
+    if (what.collective != Collective::all_reduce && buffer_bytes(what) <= kDirectBytes && members <= kMaxDirectMembers) return Algorithm::one_hop;
     // Rounded at every hop, the error of a ring grows with the square root of the group. Of two members there is but one hop, and the ring
     // does not round the owner's contribution.
-    if (what.quantization.algorithm == kernel::Quant::block_scale && members > 2) return Algorithm::one_hop;
+    const bool rounded_at_hops = what.quantization.algorithm == kernel::Quant::block_scale && what.collective != Collective::all_gather;
+    if (rounded_at_hops && members > 2) return Algorithm::one_hop;
     return one_hop_saves(what, members, path) ? Algorithm::one_hop : Algorithm::ring;
 }
 

@@ -1,4 +1,4 @@
-// Which way an all-reduce takes: a pure function of facts that all members share, so that all take the same.
+// Which way an operation takes: a pure function of facts that all members share, so that all take the same.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,10 @@
-// Who sends which chunk when in a ring all-reduce. Pure arithmetic, the same at every member.
+// Who sends which chunk when in a ring. Pure arithmetic, the same at every member.
 //
-// The buffer is cut in one block per member and each block in chunks. Block b starts at rank b+1 and travels the ring, gathering each
+// The buffer is cut in one block per member (collective/blocks.h) and each block in chunks. Block b starts at rank b+1 and travels the ring, gathering each
 // member's contribution (reduce-scatter, hops 0 to N-2), until it is complete at its owner, rank b; from there the final chunk travels on
 // to all others (all-gather, hops 0 to N-2). There is no barrier: a chunk moves as soon as it has arrived.
 // So every element is summed in ring order, starting behind its owner: one order, fixed by the view.
+// An operation is both journeys or one of them: a reduce-scatter ends at the owners, an all-gather begins there.
 //
 // A repair (collective/repair_plan.h) goes round the ring with a part of the buffer: some ranges of elements, which are cut likewise.
 #pragma once
@@ -13,15 +14,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "collective/blocks.h"
 #include "kernel/types.h"
 
 namespace pccl::collective {
-
-/// A range of elements.
-struct Span {
-    std::size_t begin = 0;
-    std::size_t count = 0;
-};
 
 class RingPlan {
 public:
@@ -31,13 +27,17 @@ public:
     /// A block is cut in about this many chunks where it is large enough, so that all links are busy at once.
     static constexpr std::size_t kPipeline = 8;
 
-    /// `max_chunk`: at least kMinChunk.
-    RingPlan(std::size_t count, std::size_t element_bytes, std::size_t members, std::size_t rank, std::size_t max_chunk = kMaxChunk)
-        : count_(count), members_(members), rank_(rank) {
-        const std::size_t block_bytes = units(count) * kernel::kQuantBlock / members * element_bytes;
+    /// `blocks`: at boundaries of kQuantBlock elements. `max_chunk`: at least kMinChunk.
+    RingPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes, std::size_t rank, std::size_t max_chunk = kMaxChunk)
+        : collective_(collective), blocks_(std::move(blocks)), members_(blocks_.members()), rank_(rank) {
+        const std::size_t block_bytes = units(blocks_.count()) * kernel::kQuantBlock / members_ * element_bytes;
         const std::size_t wanted = std::clamp(block_bytes / kPipeline, kMinChunk, max_chunk);
         chunk_units_ = std::max<std::size_t>(1, wanted / (kernel::kQuantBlock * element_bytes));
     }
+
+    /// Of an all-reduce.
+    RingPlan(std::size_t count, std::size_t element_bytes, std::size_t members, std::size_t rank, std::size_t max_chunk = kMaxChunk)
+        : RingPlan(wire::Collective::all_reduce, {count, members, kernel::kQuantBlock}, element_bytes, rank, max_chunk) {}
 
     /// Of these elements alone, in ascending order. No chunk spans two ranges; a block may hold parts of several.
     RingPlan(const std::vector<Span> &ranges, std::size_t element_bytes, std::size_t members, std::size_t rank,
@@ -48,7 +48,7 @@ public:
         for (const Span &range : ranges) {
             for (std::size_t at = 0; at < range.count;) {
                 const Span cut{range.begin + at, std::min(chunk_units_ * kernel::kQuantBlock, range.count - at)};
-                while (owner + 1 < members && split(count_, owner + 1) <= before) first_cut_[++owner] = cuts_.size();
+                while (owner + 1 < members && Blocks::split(blocks_.count(), owner + 1, members) <= before) first_cut_[++owner] = cuts_.size();
                 cuts_.push_back(cut);
                 before += cut.count;
                 at += cut.count;
@@ -63,12 +63,7 @@ public:
     std::size_t predecessor() const { return (rank_ + members_ - 1) % members_; }
 
     /// The elements of a block, where the plan is of a whole buffer; boundaries are multiples of kQuantBlock. May be empty.
-    Span block(std::size_t b) const {
-        const std::size_t total = units(count_);
-        const std::size_t first = split(total, b), last = split(total, b + 1);
-        const std::size_t begin = std::min(first * kernel::kQuantBlock, count_);
-        return {begin, std::min(last * kernel::kQuantBlock, count_) - begin};
-    }
+    Span block(std::size_t b) const { return blocks_.of(b); }
     std::size_t chunks(std::size_t b) const {
         if (!first_cut_.empty()) return first_cut_[b + 1] - first_cut_[b];
         return (units(block(b).count) + chunk_units_ - 1) / chunk_units_;
@@ -80,10 +75,12 @@ public:
         const std::size_t begin = i * chunk_units_ * kernel::kQuantBlock;
         return {whole.begin + begin, std::min(chunk_units_ * kernel::kQuantBlock, whole.count - begin)};
     }
-    std::size_t max_chunk_elements() const { return std::min(count_, chunk_units_ * kernel::kQuantBlock); }
+    std::size_t max_chunk_elements() const { return std::min(blocks_.count(), chunk_units_ * kernel::kQuantBlock); }
 
+    bool reduces() const { return collective_ != wire::Collective::all_gather; }
+    bool gathers() const { return collective_ != wire::Collective::reduce_scatter; }
     /// The block whose journey begins here.
-    std::size_t first_block() const { return predecessor(); }
+    std::size_t first_block() const { return reduces() ? predecessor() : own_block(); }
     /// The block that is completed here.
     std::size_t own_block() const { return rank_; }
     /// Hops a partial result of block `b` has behind it when it arrives here: 1 to N-1. N-1 at the owner.
@@ -93,22 +90,24 @@ public:
     /// Frames that are ready go in the order of their turns: chunk i of every step before chunk i + 1 of the step before it. So no member
     /// runs ahead with one block while its neighbours wait for another, and all links stay busy to the end.
     std::size_t turn(bool final, std::size_t hop, std::size_t chunk) const { return (final ? members_ - 1 : 0) + hop + chunk; }
-    bool forwards_gather(std::size_t b) const { return gather_arrival(b) < members_ - 1; }
+    bool forwards_gather(std::size_t b) const { return gathers() && gather_arrival(b) < members_ - 1; }
+    /// Chunks that become final here by what comes from others.
+    std::size_t finals_due() const {
+        std::size_t due = 0;
+        for (std::size_t b = 0; b < members_; ++b) due += (b == own_block() ? reduces() : gathers()) ? chunks(b) : 0;
+        return due;
+    }
 
 private:
     static std::size_t units(std::size_t elements) { return (elements + kernel::kQuantBlock - 1) / kernel::kQuantBlock; }
-    /// total * b / members without overflow.
-    std::size_t split(std::size_t total, std::size_t b) const {
-        return total / members_ * b + total % members_ * b / members_;
-    }
-
     static std::size_t sum(const std::vector<Span> &ranges) {
         std::size_t elements = 0;
         for (const Span &range : ranges) elements += range.count;
         return elements;
     }
 
-    std::size_t count_;
+    wire::Collective collective_;
+    Blocks blocks_;
     std::size_t members_;
     std::size_t rank_;
     std::size_t chunk_units_ = 1;

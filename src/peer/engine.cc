@@ -7,6 +7,7 @@
 #include "peer/direct_op.h"
 #include "peer/one_hop_op.h"
 #include "peer/ring_op.h"
+#include "peer/shard.h"
 #include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
@@ -22,6 +23,15 @@ wire::Bytes encode(const Fingerprint &what) {
     wire::Writer write(bytes);
     write(what);
     return bytes;
+}
+
+const char *name_of(wire::Collective collective) {
+    static constexpr const char *kNames[] = {"all-reduce", "reduce-scatter", "all-gather"};
+    return kNames[static_cast<int>(collective)];
+}
+
+std::string described(const OpId &id, const Fingerprint &what) {
+    return std::string(name_of(what.collective)) + " with tag " + std::to_string(id.tag.value);
 }
 
 std::string describe(const Fingerprint &f) {
@@ -66,6 +76,13 @@ std::string Engine::overlap(const ReduceRequest &request) const {
         }
     }
     return "";
+}
+
+/// Its shard is that of other members than there are now.
+bool Engine::divided_otherwise(const ReduceRequest &request) const {
+    if (request.what.collective == wire::Collective::all_reduce) return false;
+    const Shard now = shard_of(request.what.count, ring_, self_);
+    return request.membership != now.membership || request.shard != now.span;
 }
 
 /// What the members hold of the operation that this one continues; null if it is a new one.
@@ -142,7 +159,8 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
         return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
     }
     neighbours(to);
-    const collective::RingPlan plan(request.what.count, kernel::size_of(request.what.type), n, rank_, collective::max_chunk_bytes(path_));
+    const auto blocks = collective::blocks_of(request.what.collective, request.what.count, ring_, kernel::kQuantBlock);
+    const collective::RingPlan plan(request.what.collective, blocks, kernel::size_of(request.what.type), rank_, collective::max_chunk_bytes(path_));
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_);
 }
 
@@ -157,13 +175,17 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     }
     const auto encoded = encode(request.what);
     const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
+    pcclResult_t failure = pcclInvalidUsage;
+    if (conflict.empty() && divided_otherwise(request)) {
+        failure = pcclRankConnectionLost;
+        conflict = "the members have changed since pcclGetShard: ask it again";
+    }
     if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();
     std::vector<PeerId> partners;
     auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));
     if (!conflict.empty()) {
         op.reported = true;
-        return host_.op_broken(id, pcclInvalidUsage,
-                               "all-reduce with tag " + std::to_string(id.tag.value) + " at " + to_string(self_) + ": " + conflict);
+        return host_.op_broken(id, failure, described(id, request.what) + " at " + to_string(self_) + ": " + conflict);
     }
     near_ = true;
     for_each_link(partners, [&](Link &link) {
@@ -201,6 +223,7 @@ void Engine::end(const OpId &id, bool committed) {
     Operation *op = found->second.get();
     if (committed) links_.for_each([&](Link &link) { op->posted_at(link); });  // it was, at every member
     detach(*op);
+    if (committed) op->settle();
     if (committed && op->request().repairs()) op->record_finals();
     if (const auto &residual = op->request().residual; residual && committed) residual->replace(std::move(op->request().lost));
     ops_.erase(found);
@@ -340,8 +363,9 @@ void Engine::compare(Operation &op, PeerId other, const Fingerprint &theirs) {
     if (op.reported) return;
     op.reported = true;
     host_.op_broken(op.id(), pcclInvalidUsage,
-                    "all-reduce with tag " + std::to_string(op.id().tag.value) + ": " + to_string(self_) + " calls it with " +
-                        describe(op.what()) + "; " + to_string(other) + " calls it with " + describe(theirs));
+                    described(op.id(), op.what()) + ": " + to_string(self_) + " calls it with " + describe(op.what()) + "; " +
+                        to_string(other) + " calls " + (theirs.collective == op.what().collective ? "it" : name_of(theirs.collective)) +
+                        " with " + describe(theirs));
 }
 
 }  // namespace pccl::peer

@@ -68,6 +68,7 @@ private:
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void compare(Operation &op, PeerId other, const wire::Fingerprint &theirs);
     std::string overlap(const ReduceRequest &request) const;
+    bool divided_otherwise(const ReduceRequest &request) const;
     void announce(const Operation &op, const std::vector<PeerId> &to);
     std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to);
     void neighbours(std::vector<PeerId> &to) const;

@@ -23,7 +23,9 @@ static_assert(kPiece % collective::OneHopPlan::kUnit == 0);
 OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
                    BufferPool &pool, LinkTable &links)
     : Operation(id, request, fingerprint), ring_(ring), rank_(rank),
-      plan_(request.what.count, kernel::size_of(request.what.type), ring.size()), pool_(pool), links_(links),
+      plan_(request.what.collective, collective::blocks_of(request.what.collective, request.what.count, ring, collective::OneHopPlan::kUnit),
+            kernel::size_of(request.what.type)),
+      pool_(pool), links_(links),
       accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
       members_(ring.size()) {
     window_ = plan_.window(payload_bytes(plan_.max_chunk_elements()));
@@ -31,7 +33,7 @@ OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, c
         const std::size_t chunks = plan_.chunks(r);
         members_[r].granted = std::min(window_, chunks);
         members_[r].marks.resize(chunks);
-        total_chunks_ += chunks;
+        if (r == rank ? plan_.reduces() : plan_.gathers()) finals_due_ += chunks;
     }
     granted_ = members_[rank].granted;
     request_.world = static_cast<std::uint32_t>(ring.size());
@@ -49,15 +51,14 @@ std::size_t OneHopOp::payload_bytes(std::size_t elements) const {
 
 /// This member's contribution to a chunk of its own block, which has been saved where it is about to be overwritten.
 const std::byte *OneHopOp::own(Span span) const {
-    const std::size_t offset = span.begin * element_bytes_;
-    return request_.in_place() ? request_.undo.at(offset) : request_.send + offset;
+    return request_.overwrites(span) ? request_.saved(span.begin) : request_.sent(span.begin);
 }
 
 void OneHopOp::save(std::size_t block, std::size_t chunk) {
     std::uint8_t &mark = members_[block].marks[chunk];
-    if (!request_.in_place() || mark & kSaved) return;
     const Span span = plan_.chunk(block, chunk);
-    request_.undo.save(span.begin * element_bytes_, span.count * element_bytes_);
+    if (!request_.overwrites(span) || mark & kSaved) return;
+    request_.save(span);
     mark |= kSaved;
 }
 
@@ -65,6 +66,7 @@ void OneHopOp::save(std::size_t block, std::size_t chunk) {
 
 const char *OneHopOp::objection(PeerId from, const FrameHeader &header) const {
     if (header.hop >= ring_.size() || ring_[header.hop] != from || header.hop == rank_) return "a chunk under another's name";
+    if (header.kind == FrameKind::gather_chunk ? !plan_.gathers() : !plan_.reduces()) return "a frame that this collective does not have";
     switch (header.kind) {
     case FrameKind::reduce_chunk: return objection_to_contribution(header);
     case FrameKind::gather_chunk: return objection_to_final(header);
@@ -73,7 +75,7 @@ const char *OneHopOp::objection(PeerId from, const FrameHeader &header) const {
         if (header.aux > plan_.chunks(header.index)) return "a credit for chunks that do not exist";
         if (header.bytes != 0) return "a credit with a payload";
         return nullptr;
-    default: return "a frame of another algorithm in a one-hop all-reduce";
+    default: return "a frame of another algorithm in a one-hop operation";
     }
 }
 
@@ -94,7 +96,7 @@ const char *OneHopOp::objection_to_final(const FrameHeader &header) const {
     if (header.index != header.hop) return "a final chunk from another than its owner";
     if (header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
     const Member &owner = members_[header.index];
-    if (header.aux >= owner.sent) return "a final chunk before this member's contribution";
+    if (plan_.reduces() && header.aux >= owner.sent) return "a final chunk before this member's contribution";
     if (owner.marks[header.aux] & kFinalIn) return "a final chunk that came before";
     if (header.bytes != payload_bytes(plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
     return nullptr;
@@ -127,10 +129,10 @@ std::vector<PeerId> OneHopOp::waits_for() const {
     std::vector<PeerId> missing;
     const auto next = std::ranges::find_if(own_chunks_, [](const OwnChunk &chunk) { return !chunk.complete; });
     const bool none_came = next == own_chunks_.end() || next->contributions.empty();
-    const bool open = released_ + own_chunks_.size() < plan_.chunks(rank_) || next != own_chunks_.end();
+    const bool open = plan_.reduces() && (released_ + own_chunks_.size() < plan_.chunks(rank_) || next != own_chunks_.end());
     for (std::size_t r = 0; r < ring_.size(); ++r) {
         if (r == rank_) continue;
-        const bool final_missing = std::ranges::any_of(members_[r].marks, [](std::uint8_t mark) { return !(mark & kFinalIn); });
+        const bool final_missing = plan_.gathers() && std::ranges::any_of(members_[r].marks, [](std::uint8_t mark) { return !(mark & kFinalIn); });
         if (final_missing || (open && (none_came || !next->contributions[r]))) missing.push_back(ring_[r]);
     }
     return missing;
@@ -165,22 +167,34 @@ void OneHopOp::complete(std::size_t index) {
     const Span span = plan_.chunk(rank_, index);
     save(rank_, index);
     Buffer packed = quantized() ? combine_quantized(chunk, span) : combine(chunk, span);
+    chunk.contributions.clear();
+    chunk.complete = true;
+    members_[rank_].marks[index] |= kFinalIn;
+    ++finals_;
+    if (!plan_.gathers()) return release();
+    chunk.unsent = ring_.size() - 1;
+    publish(index, std::move(packed));
+}
+
+FrameHeader OneHopOp::own_header(FrameKind kind, std::size_t block, std::size_t chunk) const {
+    FrameHeader header = this->header(kind);
+    header.hop = static_cast<std::uint16_t>(rank_);
+    header.index = static_cast<std::uint32_t>(block);
+    header.aux = static_cast<std::uint32_t>(chunk);
+    return header;
+}
+
+/// A final chunk goes to all others, packed or from its place.
+void OneHopOp::publish(std::size_t index, Buffer packed) {
+    const Span span = plan_.chunk(rank_, index);
     OutFrame frame;
-    frame.header = header(FrameKind::gather_chunk);
-    frame.header.hop = static_cast<std::uint16_t>(rank_);
-    frame.header.index = static_cast<std::uint32_t>(rank_);
-    frame.header.aux = static_cast<std::uint32_t>(index);
+    frame.header = own_header(FrameKind::gather_chunk, rank_, index);
     frame.header.bytes = static_cast<std::uint32_t>(payload_bytes(span.count));
     frame.payload = packed ? packed.get() : place(span);
     frame.owner = packed ? nullptr : this;
     frame.keep = std::move(packed);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
     for (std::size_t i = 1; i < ring_.size(); ++i) members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
-    chunk.contributions.clear();
-    chunk.complete = true;
-    chunk.unsent = ring_.size() - 1;
-    members_[rank_].marks[index] |= kFinalIn;
-    ++finals_;
     stirred_ = true;
 }
 
@@ -240,10 +254,7 @@ void OneHopOp::release() {
     if (limit <= granted_ || (limit < all && limit - granted_ < (window_ + 3) / 4)) return;
     granted_ = limit;
     OutFrame credit;
-    credit.header = header(FrameKind::reduce_credit);
-    credit.header.hop = static_cast<std::uint16_t>(rank_);
-    credit.header.index = static_cast<std::uint32_t>(rank_);
-    credit.header.aux = static_cast<std::uint32_t>(granted_);
+    credit.header = own_header(FrameKind::reduce_credit, rank_, granted_);
     for (std::size_t i = 1; i < ring_.size(); ++i) {
         Link *link = links_.up(ring_[(rank_ + i) % ring_.size()]);
         if (!link) continue;
@@ -273,11 +284,37 @@ void OneHopOp::contribute(std::size_t to, OutFrame &frame) {
     Member &owner = members_[to];
     const std::size_t index = owner.sent++;
     const Span span = plan_.chunk(to, index);
-    frame.header = header(FrameKind::reduce_chunk);
-    frame.header.hop = static_cast<std::uint16_t>(rank_);
-    frame.header.index = static_cast<std::uint32_t>(to);
-    frame.header.aux = static_cast<std::uint32_t>(index);
+    frame.header = own_header(FrameKind::reduce_chunk, to, index);
     carry_own(frame, span, payload_bytes(span.count), pool_);
+}
+
+/// Of an all-gather: this member's next chunk, as all will get it.
+void OneHopOp::prepare_next() {
+    const std::size_t index = prepared_.size();
+    const Span span = plan_.chunk(rank_, index);
+    OutFrame &frame = prepared_.emplace_back();
+    frame.header = own_header(FrameKind::gather_chunk, rank_, index);
+    carry_own(frame, span, payload_bytes(span.count), pool_);
+    keep_own(frame, span);
+}
+
+/// The next of this member's chunks that this one lacks.
+void OneHopOp::hand_out(std::size_t to, OutFrame &frame) {
+    if (members_[to].sent == prepared_.size()) prepare_next();
+    frame = prepared_[members_[to].sent++];
+    std::size_t least = SIZE_MAX;
+    for (std::size_t r = 0; r < ring_.size(); ++r) least = r == rank_ ? least : std::min(least, members_[r].sent);
+    while (handed_out_ < least) prepared_[handed_out_++].keep.reset();
+}
+
+void OneHopOp::settle() {
+    while (!plan_.reduces() && prepared_.size() < plan_.chunks(rank_)) prepare_next();
+}
+
+/// Chunks, of the member's block or of this one's, up to which frames may go to it.
+std::size_t OneHopOp::may_send(std::size_t to) const {
+    const std::size_t all = plan_.chunks(block_for(to));
+    return plan_.reduces() ? std::min(members_[to].granted, all) : all;
 }
 
 bool OneHopOp::produce(Link &link, OutFrame &frame) {
@@ -285,9 +322,9 @@ bool OneHopOp::produce(Link &link, OutFrame &frame) {
     if (rank >= members_.size()) return false;
     Member &member = members_[rank];
     const bool final = !member.outbox.empty();
-    if (!final && member.sent >= std::min(member.granted, plan_.chunks(rank))) return false;
+    if (!final && member.sent >= may_send(rank)) return false;
     if (!member.posted) {
-        const std::size_t bytes = final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(rank, member.sent).count);
+        const std::size_t bytes = final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(block_for(rank), member.sent).count);
         if (link.eager_sent + bytes > link.eager_budget()) return false;
         link.eager_sent += bytes;
         member.eager_bytes += bytes;
@@ -295,8 +332,10 @@ bool OneHopOp::produce(Link &link, OutFrame &frame) {
     if (final) {  // what others wait for goes before what only begins
         frame = std::move(member.outbox.front());
         member.outbox.pop_front();
-    } else {
+    } else if (plan_.reduces()) {
         contribute(rank, frame);
+    } else {
+        hand_out(rank, frame);
     }
     request_.tx_bytes += wire::kFrameHeaderBytes + frame.header.bytes;
     if (final) {

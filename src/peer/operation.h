@@ -1,4 +1,4 @@
-// One all-reduce at one member, whatever its algorithm: takes frames in, combines, hands frames out. I/O thread only.
+// One operation (all-reduce, reduce-scatter, all-gather) at one member, whatever its algorithm: takes frames in, combines, hands frames out. I/O thread only.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +47,8 @@ public:
         if (request_.in_place()) request_.undo.put_back();
         request_.finals.clear();
     }
+    /// It is committed, and nothing more goes out: what this member owes its own receive buffer is put there.
+    virtual void settle() {}
     /// The other side of the link has posted the operation: bulk may flow to it.
     virtual void posted_at(Link &link) = 0;
     /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.
@@ -69,6 +71,9 @@ protected:
 
     /// Makes the payload of a frame this member's values of the span, as they are or quantized; `bytes` long.
     void carry_own(OutFrame &frame, collective::Span span, std::size_t bytes, BufferPool &pool) const;
+    /// Of an all-gather: this member's values of the span, as carry_own made them, go to their place in the receive buffer as the others
+    /// will hold them.
+    void keep_own(const OutFrame &frame, collective::Span span);
 
     OpId id_;
     ReduceRequest &request_;

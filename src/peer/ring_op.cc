@@ -23,7 +23,7 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const
         total_chunks_ += plan_.chunks(b);
     }
     first_chunk_.push_back(total_chunks_);
-    finals_due_ = total_chunks_;
+    finals_due_ = plan_.finals_due();
     for (std::size_t i = 0; i < lacking_.size(); ++i) {
         const bool held = lacking_[i].held[plan_.rank()];
         if (!held) ++finals_due_;
@@ -84,6 +84,13 @@ void RingOp::carry() {
     request_.undo.forget();
 }
 
+void RingOp::settle() {
+    while (!plan_.reduces() && injected_ < plan_.chunks(plan_.first_block())) {
+        OutFrame unsent;
+        inject(unsent);
+    }
+}
+
 /// Bytes of a contribution (hop 0) or partial result on the wire.
 std::size_t RingOp::partial_bytes(std::size_t hop, std::size_t elements) const {
     if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
@@ -98,19 +105,19 @@ std::size_t RingOp::payload_bytes(const FrameHeader &header, std::size_t element
 
 /// This member's contribution, wherever it is: the receive buffer may have been written since.
 const std::byte *RingOp::own(std::size_t chunk, std::size_t element) const {
-    const std::size_t offset = element * element_bytes_;
-    return marks_[chunk] & kSaved ? request_.undo.at(offset) : request_.send + offset;
+    return marks_[chunk] & kSaved ? request_.saved(element) : request_.sent(element);
 }
 
 void RingOp::save(std::size_t chunk, Span span) {
-    if (!request_.in_place() || marks_[chunk] & kSaved) return;
-    request_.undo.save(span.begin * element_bytes_, span.count * element_bytes_);
+    if (!request_.overwrites(span) || marks_[chunk] & kSaved) return;
+    request_.save(span);
     marks_[chunk] |= kSaved;
 }
 
 const char *RingOp::objection(PeerId from, const FrameHeader &header) const {
     if (from != predecessor_) return "a chunk from no neighbour";
     if (header.kind == FrameKind::direct_chunk) return "a contribution of a direct exchange in a ring";
+    if (header.kind == FrameKind::gather_chunk ? !plan_.gathers() : !plan_.reduces()) return "a chunk that this collective does not have";
     if (of_lacking(header)) return objection_to_lacking(header);
     if (header.index >= plan_.members() || header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
     const bool final = header.kind == FrameKind::gather_chunk;
@@ -135,10 +142,10 @@ Intake RingOp::intake(const FrameHeader &header) {
     const bool final = header.kind == FrameKind::gather_chunk;
     const bool as_stored = final ? (!quantized() || of_lacking(header)) : (!quantized() && accumulator_ == request_.what.type);
     const bool fits = as_stored && !(final && request_.keeps_finals_in_place());
-    // A partial result goes to its place only where scratch is crowded; at the owner it is used up at once.
-    if (fits && (final || (pool_.crowded() && header.index != plan_.own_block()))) {
+    // A partial result goes to its place only where scratch is crowded and it has one; at the owner it is used up at once.
+    if (fits && (final || (pool_.crowded() && plan_.gathers() && header.index != plan_.own_block()))) {
         save(chunk, span);
-        Intake take{Intake::Action::take, request_.recv + span.begin * element_bytes_, nullptr, this, ""};
+        Intake take{Intake::Action::take, request_.place(span.begin), nullptr, this, ""};
         take.taker_checks = !final;
         return take;
     }
@@ -222,7 +229,7 @@ const std::byte *RingOp::own_aside(std::size_t chunk, Span span) {
 bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byte *payload) {
     const auto &what = request_.what;
     const std::byte *mine = own_aside(chunk_index(header), span);
-    std::byte *final = request_.recv + span.begin * element_bytes_;
+    std::byte *final = request_.place(span.begin);
     const kernel::Combine how{what.type, what.op, header.hop == 0, true};
     const auto seals =
         kernel::combine_and_finish_checked(how, final, payload, mine, span.count, static_cast<std::uint32_t>(plan_.members()));
@@ -230,6 +237,7 @@ bool RingOp::complete_block_chunk(const FrameHeader &header, Span span, std::byt
         if (mine == temporary_.get()) std::memcpy(final, mine, span.count * element_bytes_);
         return false;
     }
+    if (!plan_.gathers()) return true;
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
     out.checksum = seals.out;
@@ -241,8 +249,9 @@ void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte 
     const auto &what = request_.what;
     const std::byte *mine = own_aside(chunk_index(header), span);
     // The owner holds what the others will unpack, not what it had: so all hold the same bits.
-    kernel::requantize_final(what.quantization, what.type, what.op, payload, mine, request_.recv + span.begin * element_bytes_,
+    kernel::requantize_final(what.quantization, what.type, what.op, payload, mine, request_.place(span.begin),
                              span.count, static_cast<std::uint32_t>(plan_.members()), request_.feedback(span.begin));
+    if (!plan_.gathers()) return;
     FrameHeader out = header;
     out.kind = FrameKind::gather_chunk;
     out.checksum = kernel::checksum(payload, header.bytes);
@@ -250,7 +259,7 @@ void RingOp::complete_quantized(const FrameHeader &header, Span span, std::byte 
 }
 
 void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload, const Buffer &keep) {
-    std::byte *final = request_.recv + span.begin * element_bytes_;
+    std::byte *final = request_.place(span.begin);
     const bool packed = quantized() && !of_lacking(header);
     if (payload != final) {  // packed, or it came before the operation was posted, or it must be whole before it is written
         if (!request_.keeps_finals_in_place()) save(chunk_index(header), span);
@@ -269,10 +278,11 @@ void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload
 void RingOp::inject(OutFrame &frame) {
     const std::size_t block = plan_.first_block();
     const Span span = plan_.chunk(block, injected_);
-    frame.header = header(FrameKind::reduce_chunk);
+    frame.header = header(plan_.reduces() ? FrameKind::reduce_chunk : FrameKind::gather_chunk);
     frame.header.index = static_cast<std::uint32_t>(block);
     frame.header.aux = static_cast<std::uint32_t>(injected_);
     carry_own(frame, span, partial_bytes(0, span.count), pool_);
+    if (!plan_.reduces()) keep_own(frame, span);
     ++injected_;
 }
 
@@ -284,7 +294,7 @@ void RingOp::hand_on(OutFrame &frame) {
     frame.header.index = static_cast<std::uint32_t>(plan_.members());
     frame.header.aux = static_cast<std::uint32_t>(index);
     frame.header.bytes = static_cast<std::uint32_t>(span.count * element_bytes_);
-    frame.payload = request_.recv + span.begin * element_bytes_;
+    frame.payload = request_.place(span.begin);
     frame.owner = this;
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
 }
@@ -292,7 +302,7 @@ void RingOp::hand_on(OutFrame &frame) {
 RingOp::Next RingOp::next() const {
     constexpr std::size_t kNever = SIZE_MAX;
     const std::size_t forwarding = outbox_.empty() ? kNever : outbox_.begin()->first;
-    const std::size_t injecting = injected_ < plan_.chunks(plan_.first_block()) ? plan_.turn(false, 0, injected_) : kNever;
+    const std::size_t injecting = injected_ < plan_.chunks(plan_.first_block()) ? plan_.turn(!plan_.reduces(), 0, injected_) : kNever;
     const std::size_t handing = handed_on_ < handing_on_.size() ? handing_on_[handed_on_] : kNever;
     if (handing != kNever && handing <= std::min(forwarding, injecting)) return Next::hand_on;
     if (forwarding != kNever && forwarding <= injecting) return Next::forward;

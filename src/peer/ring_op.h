@@ -1,10 +1,14 @@
-// One ring all-reduce at one member: takes chunks in, combines, hands chunks out. I/O thread only.
+// One ring operation at one member: takes chunks in, combines, hands chunks out. I/O thread only.
 //
 // The caller's send buffer is only read. A received partial result is combined with this member's contribution in the scratch buffer it
 // arrived in and goes on from there, while it is in cache; where scratch is crowded (a successor that is slow or has not called), it
 // goes to the place in the receive buffer that its final value will fill, so that memory stays bounded and reading never stops (not so
 // for quantized and widened partial results, which do not fit there: these take memory while the successor is behind). The owner
 // of a block finishes it once; final chunks are received straight into place. In-place calls save what they overwrite.
+//
+// A reduce-scatter has no room for others' partial results in its receive buffer: they take memory while the successor is behind. Of an
+// all-gather, a member's own chunks go to their place when they are sent: they count as its own from the beginning, since nobody has them
+// all without that.
 //
 // Of an operation that is to be repaired, a chunk becomes final at once and whole, or not at all: in place, it is received beside the
 // buffer and nothing is saved. When it goes on after a loss, the ring carries two kinds of chunks: those that are reduced again, in
@@ -35,6 +39,7 @@ public:
     void posted_at(Link &link) override;
     void record_finals() override;
     void carry() override;
+    void settle() override;
 
 private:
     /// What happened to a chunk so far.

@@ -119,19 +119,21 @@ CallPtr Runtime::optimize_topology() {
 CallPtr Runtime::set_graph(const wire::GraphSpec &graph) {
     return submit(std::make_shared<Call>(), [graph](CallId id) { return SetGraph{id, graph}; });
 }
-CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
+CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
     auto call = std::make_shared<Call>();
     call->reduce.send = request.send;
     call->reduce.recv = request.recv;
     call->reduce.what = request.what;
+    call->reduce.shard = request.shard;
+    call->reduce.membership = request.membership;
     // Here, where running out of memory is the caller's error and nobody else's.
-    if (request.in_place()) call->reduce.undo.begin(request.recv, request.bytes());
+    call->reduce.begin_undo();
     if (request.what.error_feedback) {
         bool replaced = false;
         call->reduce.residual = residuals_.of(tag, request.what.count, request.what.type, replaced);
         call->reduce.lost = call->reduce.residual->another();
         if (replaced) {
-            PCCL_LOG_WARN("the all-reduce with tag %llu has another count or type than the last: its error feedback begins anew",
+            PCCL_LOG_WARN("the operation with tag %llu has another count or type than the last: its error feedback begins anew",
                           static_cast<unsigned long long>(tag.value));
         }
     }
@@ -278,7 +280,7 @@ void Runtime::give_up_everything(const char *what) {
 wire::Blocked Runtime::blocked() {
     std::set<std::thread::id> waiting;
     for (const auto &[id, call] : calls_) {
-        if (call->reduce.recv != nullptr && call->awaited.load(std::memory_order_acquire)) waiting.insert(call->waiter);
+        if (call->reduce.what.count > 0 && call->awaited.load(std::memory_order_acquire)) waiting.insert(call->waiter);
     }
     if (waiting.empty()) return wire::Blocked::none;
     const std::lock_guard lock(callers_mutex_);

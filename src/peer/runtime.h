@@ -66,7 +66,8 @@ public:
     CallPtr are_peers_pending();
     CallPtr optimize_topology();
     CallPtr set_graph(const wire::GraphSpec &graph);
-    CallPtr all_reduce(Tag tag, const ReduceRequest &request);
+    /// All-reduce, reduce-scatter or all-gather.
+    CallPtr reduce(Tag tag, const ReduceRequest &request);
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
     /// Forgets what quantization took from operations with this tag.
     void drop_residual(Tag tag) { residuals_.drop(tag); }

@@ -58,7 +58,7 @@ void Master::on_op_fault(Peer &peer, const wire::OpFault &fault) {
     if (group.failed.size() > wire::kMaxOpenOps) {
         return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many failed operations");
     }
-    note(LogLevel::warn, fault.why);
+    note(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn, fault.why);  // members that changed are nobody's mistake
     fail_op(peer.group, group, fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why);
 }
 

@@ -109,6 +109,18 @@ struct EnumLimit<Fault> {
     static constexpr unsigned value = kFaults;
 };
 
+/// What an operation does with the members' buffers.
+enum class Collective : std::uint8_t {
+    all_reduce = 0,
+    reduce_scatter,  ///< each member gets its shard of the result
+    all_gather,      ///< each member's shard goes to all
+};
+inline constexpr int kCollectives = 3;
+template <>
+struct EnumLimit<Collective> {
+    static constexpr unsigned value = kCollectives;
+};
+
 /// What the members of an operation must agree on.
 struct Fingerprint {
     std::uint64_t count = 0;
@@ -118,6 +130,7 @@ struct Fingerprint {
     Algorithm algorithm{};  ///< asked for
     bool error_feedback = false;
     Fault fault{};
+    Collective collective{};
     friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
 };
 template <class V>
@@ -132,6 +145,7 @@ void visit(V &v, Fingerprint &m) {
     v(m.algorithm);
     v(m.error_feedback);
     v(m.fault);
+    v(m.collective);
 }
 
 }  // namespace pccl::wire

@@ -324,6 +324,50 @@ TEST_F(Connected, BadOptionsAndReportsAreInvalidArgument) {
     EXPECT_EQ(report.algorithm, pcclAlgorithmAuto);
 }
 
+TEST_F(Connected, BadShardArgumentsAreInvalidArgument) {
+    pcclShard_t shard{};
+    EXPECT_EQ(pcclGetShard(nullptr, 4, &shard), pcclInvalidArgument);
+    EXPECT_EQ(pcclGetShard(comm.get(), 0, &shard), pcclInvalidArgument);
+    EXPECT_EQ(pcclGetShard(comm.get(), 4, nullptr), pcclInvalidArgument);
+    const auto scatter = [&](const pcclReduceOptions_t *options = nullptr) { return pcclReduceScatter(data, out, &d, &shard, options, comm.get(), nullptr); };
+    const auto gather = [&](const pcclReduceOptions_t *options = nullptr) { return pcclAllGather(data, out, &d, &shard, options, comm.get(), nullptr); };
+    EXPECT_EQ(scatter(), pcclInvalidArgument);
+    EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("pcclGetShard"));
+    ASSERT_EQ(pcclGetShard(comm.get(), 4, &shard), pcclSuccess);
+    EXPECT_EQ(scatter(), pcclTooFewPeers);
+    EXPECT_EQ(gather(), pcclTooFewPeers);
+    d.count = 3;
+    EXPECT_EQ(scatter(), pcclInvalidArgument) << "a shard of another count";
+    EXPECT_EQ(gather(), pcclInvalidArgument);
+    d.count = 4;
+    shard.first = 1;
+    EXPECT_EQ(scatter(), pcclInvalidArgument);
+    ASSERT_EQ(pcclGetShard(comm.get(), 4, &shard), pcclSuccess);
+    shard.rank = 1;
+    EXPECT_EQ(gather(), pcclInvalidArgument);
+    ASSERT_EQ(pcclGetShard(comm.get(), 4, &shard), pcclSuccess);
+    pcclReduceOptions_t options{};
+    ASSERT_EQ(pcclReduceOptionsInit(&options), pcclSuccess);
+    options.fault = pcclFaultRepair;
+    d.op = pcclAvg;
+    EXPECT_EQ(scatter(&options), pcclInvalidArgument);
+    EXPECT_EQ(gather(&options), pcclInvalidArgument);
+    EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("pcclFaultRepair"));
+    options.fault = pcclFaultRetry;
+    options.error_feedback = true;
+    d.quantization_options = {pcclInt8, pcclQuantMinMax};
+    EXPECT_EQ(scatter(&options), pcclTooFewPeers);
+    EXPECT_EQ(gather(&options), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceScatter(nullptr, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceScatter(data, nullptr, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceScatter(data, out, nullptr, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceScatter(data, out, &d, nullptr, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAllGather(nullptr, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAllGather(data, out, &d, &shard, nullptr, nullptr, nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclReduceScatterAsync(data, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+    EXPECT_EQ(pcclAllGatherAsync(data, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
+}
+
 TEST_F(Connected, StructuresOfAnOlderOrNewerHeaderAreUnderstood) {
     pcclReduceReport_t report{};
     report.struct_size = offsetof(pcclReduceReport_t, chunk_bytes);

@@ -19,8 +19,8 @@ constexpr int kPeers = 4;
 /// Members that train, each in a slot; their logs are files.
 class TrainingWorld {
 public:
-    TrainingWorld(std::size_t count, bool in_place, std::string algorithm)
-        : count_(count), in_place_(in_place), algorithm_(std::move(algorithm)) {
+    TrainingWorld(std::size_t count, bool in_place, std::string algorithm, bool sharded)
+        : count_(count), in_place_(in_place), algorithm_(std::move(algorithm)), sharded_(sharded) {
         std::string pattern = (std::filesystem::temp_directory_path() / "pccl-kill-XXXXXX").string();
         folder_ = ::mkdtemp(pattern.data());
         world_.join(kPeers);
@@ -97,6 +97,7 @@ private:
     std::size_t count_;
     bool in_place_;
     std::string algorithm_;
+    bool sharded_;  ///< reduce-scatter and all-gather
     std::string folder_;
     std::vector<int> slots_;  ///< of the peers of world_, in order
     std::vector<std::string> paths_;
@@ -107,7 +108,8 @@ private:
         slots_.push_back(slot);
         paths_.push_back(folder_ + "/" + peer.name());
         loops_[peer.name()] = peer.start(
-            "loop", {{"slot", slot}, {"count", count_}, {"log", paths_.back()}, {"in_place", in_place_}, {"algorithm", algorithm_}, {"thread", 1}});
+            "loop", {{"slot", slot}, {"count", count_}, {"log", paths_.back()}, {"in_place", in_place_}, {"algorithm", algorithm_}, {"sharded", sharded_},
+                     {"thread", 1}});
     }
 };
 
@@ -130,11 +132,11 @@ Millis kill_and_replace(TrainingWorld &world, int rounds, std::mt19937_64 &rando
     return slowest;
 }
 
-void kill_many_times(int rounds, std::size_t count, bool in_place, const std::string &algorithm = "auto") {
+void kill_many_times(int rounds, std::size_t count, bool in_place, const std::string &algorithm = "auto", bool sharded = false) {
     const std::uint64_t seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    TrainingWorld world(count, in_place, algorithm);
+    TrainingWorld world(count, in_place, algorithm, sharded);
     Millis slowest{0};
     try {
         slowest = kill_and_replace(world, rounds, random);
@@ -153,6 +155,12 @@ TEST(Kill, DuringLargeReducesInPlace) { kill_many_times(10, 4 << 20, true); }
 TEST(Kill, DuringOneHopReduces) { kill_many_times(30, 100000, false, "one-hop"); }
 
 TEST(Kill, DuringLargeOneHopReducesInPlace) { kill_many_times(8, 4 << 20, true, "one-hop"); }
+
+TEST(Kill, DuringReduceScattersAndAllGathers) { kill_many_times(30, 32768, false, "auto", true); }
+
+TEST(Kill, DuringLargeReduceScattersAndAllGathersInPlace) { kill_many_times(8, 4 << 20, true, "auto", true); }
+
+TEST(Kill, DuringOneHopReduceScattersAndAllGathers) { kill_many_times(20, 100000, false, "one-hop", true); }
 
 }  // namespace
 }  // namespace pccl::itest

@@ -218,6 +218,7 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     auto &data = of(node);
     const auto [fingerprint, content, fault] = announced_.at(start.call);
     Op &op = data.ops[start.op] = {start.call, fingerprint, false, {}};
+    if (fingerprint == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
     op.elements.resize(fault == wire::Fault::repair ? kElements : 1);
     if (fault == wire::Fault::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
@@ -229,6 +230,12 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     if (early.empty()) return;
     for (const auto &contribution : early.mapped())
         accept(node, start.op, contribution);
+}
+
+/// It takes and sends nothing more, and is to fail everywhere.
+void DataPlane::break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why) {
+    of(node).ops.at(id).broken = true;
+    cluster_.at_node(node, cluster_.delay(), [this, &node, broken = protocol::OpBroken{id, code, why}] { cluster_.step(node, broken); });
 }
 
 /// What it goes on from: elements that are final somewhere are not reduced again.
@@ -307,14 +314,8 @@ void DataPlane::carry_ops(Node &node, const protocol::CarryOps &carry) {
 void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
     Op &op = of(node).ops.at(id);
     if (op.broken) return;
-    if (op.fingerprint != contribution.fingerprint) {
-        op.broken = true;
-        return cluster_.at_node(node, cluster_.delay(), [this, &node, id] {
-            cluster_.step(
-                node, protocol::OpBroken{id, pcclInvalidUsage,
-                                         "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce"});
-        });
-    }
+    if (op.fingerprint != contribution.fingerprint)
+        return break_op(node, id, pcclInvalidUsage, "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce");
     if (contribution.took_part.empty()) return accept_value(node, id, op, contribution);
     if (op.elements[contribution.element].final()) return;
     make_final(node, id, op, contribution.element, contribution.took_part, contribution.content);

@@ -15,6 +15,9 @@
 
 namespace pccl::sim {
 
+/// What a caller "reduces" whose shard is of members that are no more.
+inline constexpr std::uint64_t kStaleShard = ~std::uint64_t{0};
+
 class DataPlane {
 public:
     explicit DataPlane(Cluster &cluster) : cluster_(cluster) {}
@@ -50,7 +53,7 @@ public:
 
     // What only the simulation knows.
     void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, wire::Fault fault) {
-        announced_[call] = {mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
+        announced_[call] = {fingerprint == kStaleShard ? fingerprint : mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
     }
     static constexpr std::size_t kElements = 6;  ///< of an operation that is to be repaired; others have one
     void on_crash(Node &node, bool silent);
@@ -126,6 +129,7 @@ private:
     void accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution);
     void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part, std::uint64_t result);
     void plan_repair(Node &node, const OpId &id, Op &op);
+    void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why);
     void finish_if_final(Node &node, const OpId &id, Op &op);
     void hand_on(Node &node, const OpId &id, const Op &op, std::size_t element);
     void send_to_successor(Node &node, const OpId &id, const Contribution &contribution);

@@ -88,6 +88,13 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 2;
                     p.expects_misuse = true;
                 }),
+        profile("stale", "reduces with shards of members that are no more, while peers die",
+                [](Profile &p) {
+                    p.stale_per_mille = 60;
+                    p.crashes = 3;
+                    p.targeted = 3;
+                    p.joins_max = 3;
+                }),
         profile("master", "the master dies again and again; nobody else does",
                 [](Profile &p) {
                     p.master_crashes = 8;

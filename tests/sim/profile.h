@@ -32,6 +32,7 @@ struct Profile {
     // The program.
     unsigned drift_per_mille = 50;    ///< iterations after which a member's shared state differs
     unsigned mismatch_per_mille = 0;  ///< reduces that one member calls differently
+    unsigned stale_per_mille = 0;     ///< that one member calls with a shard of members that are no more
     unsigned receive_only_per_mille = 0;
     bool free_tensors = true;  ///< the shared state has tensors that may differ
     bool optimizes = true;

@@ -16,6 +16,7 @@ Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
     rules.think_max = std::chrono::milliseconds(rng.between(5, 1500));
     rules.drift_per_mille = profile.drift_per_mille;
     rules.mismatch_per_mille = profile.mismatch_per_mille;
+    rules.stale_per_mille = profile.stale_per_mille;
     rules.receive_only_per_mille = profile.receive_only_per_mille;
     rules.salt = rng.next();
     return rules;
@@ -169,7 +170,8 @@ Task Program::reduce_some(std::vector<Tag> tags) {
             const bool differs = rng_.per_mille(rules_.mismatch_per_mille);
             const bool otherwise = rng_.per_mille(rules_.mismatch_per_mille);  // wants the other way of dealing with a loss
             const bool repair = otherwise != (mix(rules_.salt + step_, tag.value) % 1000 < rules_.repairs_per_mille);
-            const auto answer = co_await call(CallKind::reduce, tag, differs ? rng_.next() : mix(step_, tag.value), {},
+            const bool stale = rules_.stale_per_mille > 0 && rng_.per_mille(rules_.stale_per_mille) && !repair;
+            const auto answer = co_await call(CallKind::reduce, tag, stale ? kStaleShard : differs ? rng_.next() : mix(step_, tag.value), {},
                                               repair ? wire::Fault::repair : wire::Fault::retry);
             if (answer.code == pcclSuccess) {
                 ++reduced_;

@@ -60,6 +60,20 @@ def processor_time_of_each_peer(perf, folder):
     expect(math.isclose(float(rows_of(text)[0]["cpu"]), per_gb, abs_tol=1e-3), text)
 
 
+def halves_of_an_all_reduce_are_checked_and_measured(perf, folder):
+    sent = {}
+    for collective in ("all-reduce", "reduce-scatter", "all-gather", "both"):
+        text, result = results(perf, folder, "-t", "2", "-b", "4M", "-e", "4M", "-n", "3", "-w", "1", "--collective", collective, "--concurrent", "2")
+        expect(result["collective"] == collective and result["wrong"] == 0, f"{result}")
+        row = result["rows"][0]
+        factor = 1 if collective in ("all-reduce", "both") else 0.5
+        expect(math.isclose(row["busbw_gbs"], row["algbw_gbs"] * factor, rel_tol=1e-9), f"{row}")
+        sent[collective] = row["tx_bytes"]
+    expect(math.isclose(sent["reduce-scatter"] + sent["all-gather"], sent["both"], rel_tol=0.01), f"{sent}")
+    expect(math.isclose(sent["both"], sent["all-reduce"], rel_tol=0.01), f"{sent}")
+    expect("unknown --collective" in call(perf, "-t", "2", "--collective", "gather", status=64), "gather was accepted")
+
+
 def algorithm_and_lanes_that_were_taken(perf, folder):
     for asked in ("ring", "direct"):
         text, result = results(perf, folder, "-t", "2", "-b", "4K", "-e", "4K", "-n", "3", "-a", asked, "--lanes", "2")
@@ -116,7 +130,7 @@ def a_plot_that_cannot_be_written_is_said(perf, folder):
 
 CASES = {case.__name__: case for case in (
     warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer,
-    algorithm_and_lanes_that_were_taken, memory_beyond_the_buffers, plots_one_run, plots_several_results, a_plot_that_cannot_be_written_is_said)}
+    halves_of_an_all_reduce_are_checked_and_measured, algorithm_and_lanes_that_were_taken, memory_beyond_the_buffers, plots_one_run, plots_several_results, a_plot_that_cannot_be_written_is_said)}
 
 
 def main():

@@ -28,6 +28,24 @@ TEST(Algorithm, SmallOnesGoToEveryoneWhereAllAreConnected) {
     EXPECT_EQ(choose(floats(1), 65), Algorithm::ring);
 }
 
+TEST(Algorithm, OfAReduceScatterOrAnAllGatherSmallOnesGoStraightToWhomTheyAreFor) {
+    for (const auto collective : {wire::Collective::reduce_scatter, wire::Collective::all_gather}) {
+        const auto part = [&](std::size_t count, Algorithm asked = Algorithm::automatic) {
+            auto what = floats(count, asked);
+            what.collective = collective;
+            return what;
+        };
+        EXPECT_EQ(choose(part(8192)), Algorithm::one_hop);
+        EXPECT_EQ(choose(part(8193)), Algorithm::ring);
+        EXPECT_EQ(choose(part(1), 4, false), Algorithm::ring);
+        EXPECT_EQ(choose(part(1), 65), Algorithm::ring);
+        EXPECT_EQ(choose(part(1, Algorithm::direct)), Algorithm::one_hop) << "nobody needs all contributions";
+        auto packed = part(1 << 20);
+        packed.quantization.algorithm = kernel::Quant::block_scale;
+        EXPECT_EQ(choose(packed), collective == wire::Collective::reduce_scatter ? Algorithm::one_hop : Algorithm::ring);
+    }
+}
+
 TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
     EXPECT_EQ(choose(floats(1, Algorithm::ring)), Algorithm::ring);
     EXPECT_EQ(choose(floats(std::size_t{1} << 18, Algorithm::direct)), Algorithm::direct);

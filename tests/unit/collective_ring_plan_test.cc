@@ -89,6 +89,28 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RingPlanTest,
                                     std::to_string(shape.param.members);
                          });
 
+TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
+    const std::vector<PeerId> ring{PeerId{4}, PeerId{1}, PeerId{3}};
+    for (std::size_t rank = 0; rank < 3; ++rank) {
+        const auto plan = [&](wire::Collective what) { return RingPlan(what, blocks_of(what, 100003, ring, kernel::kQuantBlock), 4, rank); };
+        const RingPlan scatter = plan(wire::Collective::reduce_scatter), gather = plan(wire::Collective::all_gather);
+        EXPECT_EQ(scatter.first_block(), scatter.predecessor());
+        EXPECT_EQ(gather.first_block(), rank);
+        std::size_t all = 0;
+        for (std::size_t b = 0; b < 3; ++b) {
+            EXPECT_EQ(scatter.block(b), gather.block(b));
+            EXPECT_FALSE(scatter.forwards_gather(b));
+            EXPECT_EQ(gather.forwards_gather(b), gather.gather_arrival(b) < 2);
+            all += gather.chunks(b);
+        }
+        EXPECT_EQ(scatter.finals_due(), scatter.chunks(rank));
+        EXPECT_EQ(gather.finals_due(), all - gather.chunks(rank));
+        EXPECT_EQ(plan(wire::Collective::all_reduce).finals_due(), plan(wire::Collective::all_reduce).chunks(0) +
+                                                                       plan(wire::Collective::all_reduce).chunks(1) +
+                                                                       plan(wire::Collective::all_reduce).chunks(2));
+    }
+}
+
 TEST(RingPlan, HugeCountsDoNotOverflow) {
     const std::size_t count = (std::size_t{1} << 61) - 1;
     const RingPlan p(count, 1, 4096, 7);

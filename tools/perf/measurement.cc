@@ -17,37 +17,71 @@ Measurement::Measurement(const Options &options, const pcclComm_t *comm, int ran
         send_.emplace_back(bytes);
         if (!options.in_place) receive_.emplace_back(bytes);
     }
+    if (options.collective != Collective::all_reduce) {
+        tools::require("pcclGetShard", pcclGetShard(comm, what.count, &shard_));
+        for (int i = 0; !options.in_place && i < options.concurrent; ++i)
+            part_.emplace_back(shard_.elements * tools::size_of(what.type));
+    }
     fill();
 }
 
 Iteration Measurement::iterate() {
     Iteration iteration;
+    if (options_.collective != Collective::both) {
+        perform(options_.collective, iteration);
+        return iteration;
+    }
+    perform(Collective::reduce_scatter, iteration);
+    perform(Collective::all_gather, iteration);
+    return iteration;
+}
+
+void Measurement::perform(Collective collective, Iteration &iteration) {
     pcclReduceOptions_t how{};
     tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&how));
     how.algorithm = options_.algorithm;
     how.quantization_block = what_.packing.block;
     how.quantization_scale = what_.packing.scale;
-    how.error_feedback = options_.error_feedback;
+    how.error_feedback = options_.error_feedback && collective != Collective::all_gather;
     how.fault = options_.fault;
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {
-        const auto d = descriptor(0);
-        tools::require("pcclAllReduce", pcclAllReduceWithOptions(send_[0].data(), result(0), &d, &how, comm_, &report));
-        finished(report, iteration);
-        return iteration;
+        call(collective, 0, how, report);
+        return finished(report, iteration);
     }
     std::vector<pcclAsyncReduceOp_t> handles(send_.size());
-    for (std::size_t i = 0; i < send_.size(); ++i) {
-        const auto d = descriptor(i);
-        tools::require("pcclAllReduceAsync",
-                       pcclAllReduceAsyncWithOptions(send_[i].data(), result(i), &d, &how, comm_, &handles[i]));
-    }
+    for (std::size_t i = 0; i < send_.size(); ++i)
+        launch(collective, i, how, handles[i]);
     for (const pcclAsyncReduceOp_t &handle : handles) {
         tools::require("pcclAwaitAsyncReduce", pcclAwaitAsyncReduceWithReport(&handle, &report));
         finished(report, iteration);
     }
-    return iteration;
+}
+
+void Measurement::call(Collective collective, std::size_t i, const pcclReduceOptions_t &how, pcclReduceReport_t &report) {
+    const auto d = descriptor(i);
+    switch (collective) {
+    case Collective::reduce_scatter:
+        return tools::require("pcclReduceScatter", pcclReduceScatter(send_[i].data(), part(i), &d, &shard_, &how, comm_, &report));
+    case Collective::all_gather: return tools::require("pcclAllGather", pcclAllGather(part(i), result(i), &d, &shard_, &how, comm_, &report));
+    case Collective::all_reduce:
+    case Collective::both: break;
+    }
+    tools::require("pcclAllReduce", pcclAllReduceWithOptions(send_[i].data(), result(i), &d, &how, comm_, &report));
+}
+
+void Measurement::launch(Collective collective, std::size_t i, const pcclReduceOptions_t &how, pcclAsyncReduceOp_t &handle) {
+    const auto d = descriptor(i);
+    switch (collective) {
+    case Collective::reduce_scatter:
+        return tools::require("pcclReduceScatterAsync", pcclReduceScatterAsync(send_[i].data(), part(i), &d, &shard_, &how, comm_, &handle));
+    case Collective::all_gather:
+        return tools::require("pcclAllGatherAsync", pcclAllGatherAsync(part(i), result(i), &d, &shard_, &how, comm_, &handle));
+    case Collective::all_reduce:
+    case Collective::both: break;
+    }
+    tools::require("pcclAllReduceAsync", pcclAllReduceAsyncWithOptions(send_[i].data(), result(i), &d, &how, comm_, &handle));
 }
 
 void Measurement::finished(const pcclReduceReport_t &report, Iteration &iteration) const {
@@ -63,7 +97,13 @@ void Measurement::finished(const pcclReduceReport_t &report, Iteration &iteratio
 
 tools::Verdict Measurement::check() {
     fill();
-    static_cast<void>(iterate());
+    Iteration ignored;
+    if (options_.collective == Collective::all_reduce) {
+        perform(Collective::all_reduce, ignored);
+    } else {  // each half is judged by what both give
+        perform(Collective::reduce_scatter, ignored);
+        perform(Collective::all_gather, ignored);
+    }
     tools::Verdict total;
     for (std::size_t i = 0; i < send_.size(); ++i) {
         tools::Case what = what_;
@@ -87,6 +127,8 @@ std::uint64_t Measurement::buffer_bytes() const {
     for (const auto &buffer : send_)
         bytes += buffer.size();
     for (const auto &buffer : receive_)
+        bytes += buffer.size();
+    for (const auto &buffer : part_)
         bytes += buffer.size();
     return bytes;
 }

@@ -37,9 +37,16 @@ private:
     tools::Case what_;
     std::vector<std::vector<unsigned char>> send_;
     std::vector<std::vector<unsigned char>> receive_;
+    std::vector<std::vector<unsigned char>> part_;  ///< of a reduce-scatter and an all-gather
+    pcclShard_t shard_{};                           ///< the same
 
     void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
+    void *part(std::size_t i) { return options_.in_place ? send_[i].data() + shard_.first * tools::size_of(what_.type) : part_[i].data(); }
     void fill();
+    /// One operation on each of the buffers, at the same time. Never `both`.
+    void perform(Collective collective, Iteration &iteration);
+    void call(Collective collective, std::size_t i, const pcclReduceOptions_t &how, pcclReduceReport_t &report);
+    void launch(Collective collective, std::size_t i, const pcclReduceOptions_t &how, pcclAsyncReduceOp_t &handle);
     void finished(const pcclReduceReport_t &report, Iteration &iteration) const;
     pcclReduceDescriptor_t descriptor(std::size_t i) const;
 };

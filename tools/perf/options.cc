@@ -24,7 +24,8 @@ Examples:
   pccl-perf-plot old.json new.json -o both.svg  several runs in one plot
 
 Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent / time,
-busbw = algbw * 2(n-1)/n: what each link carries, comparable between different numbers of peers. 1 GB = 10^9 bytes.
+busbw = algbw * 2(n-1)/n (of a reduce-scatter or an all-gather alone (n-1)/n): what each link carries, comparable between different
+numbers of peers. 1 GB = 10^9 bytes.
 cpu is the processor time of all peers together, user and system, per GB of size * concurrent. algorithm and lanes (connections to
 the next peer) are what the library took. warm is the number of iterations before the timed ones: without -w at least 3, and on until
 at every peer the median of the last three is within 5 % of the best so far, or the last five brought nothing better by 5 %; 100 or
@@ -44,6 +45,7 @@ struct Texts {
     std::string quantization = "none";
     std::string algorithm = "auto";
     std::string fault = "retry";
+    std::string collective = "all-reduce";
     int check = 1;
 };
 
@@ -80,6 +82,21 @@ bool interpret_size(const char *option, const std::string &text, std::size_t &ou
     }
     out = *size;
     return true;
+}
+
+bool interpret_collective(const Texts &texts, Options &options) {
+    constexpr Collective kAll[] = {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::both};
+    const auto found = std::ranges::find_if(kAll, [&](Collective one) { return texts.collective == name_of(one); });
+    if (found == std::end(kAll)) {
+        std::cerr << "pccl-perf: unknown --collective '" << texts.collective << "'; all-reduce, reduce-scatter, all-gather or both\n";
+        return false;
+    }
+    options.collective = *found;
+    if (*found == Collective::all_reduce) return true;
+    if (options.fault == pcclFaultRepair) std::cerr << "pccl-perf: only an all-reduce can be repaired (--fault repair)\n";
+    if (options.error_feedback && *found != Collective::reduce_scatter)
+        std::cerr << "pccl-perf: --error-feedback is for all-reduce and reduce-scatter\n";
+    return options.fault != pcclFaultRepair && (!options.error_feedback || *found == Collective::reduce_scatter);
 }
 
 bool keep_only_floats(Options &options) {
@@ -122,6 +139,7 @@ bool interpret(const Texts &texts, Options &options) {
         std::cerr << "pccl-perf: only averages can be repaired (--fault repair); choose -o avg\n";
         return false;
     }
+    if (!interpret_collective(texts, options)) return false;
     options.check = texts.check != 0;
     return keep_only_floats(options);
 }
@@ -134,6 +152,11 @@ std::string version() {
 }
 
 }  // namespace
+
+const char *name_of(Collective collective) {
+    constexpr const char *kNames[] = {"all-reduce", "reduce-scatter", "all-gather", "both"};
+    return kNames[static_cast<int>(collective)];
+}
 
 std::optional<std::size_t> parse_size(const std::string &text) {
     char *end = nullptr;
@@ -170,7 +193,7 @@ std::vector<std::size_t> Options::sizes() const {
 std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     Options options;
     Texts texts;
-    CLI::App app{"Measures all-reduce between peers and checks its results.", "pccl-perf"};
+    CLI::App app{"Measures all-reduce, or its halves, between peers and checks its results.", "pccl-perf"};
     app.footer(kExamples);
     app.set_version_flag("--version", version());
     app.add_option("-b,--minbytes", texts.first, "first buffer size")->capture_default_str();
@@ -195,6 +218,8 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:i4:64 ...")->capture_default_str();
     app.add_flag("--error-feedback", options.error_feedback, "what quantization takes is added to the next iteration (sum and avg)");
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
+    app.add_option("--collective", texts.collective, "all-reduce, reduce-scatter, all-gather, or both: these two, one after the other")
+        ->capture_default_str();
     app.add_option("--fault", texts.fault, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");

@@ -13,6 +13,10 @@
 
 namespace pccl::perf {
 
+/// What is measured. `both`: a reduce-scatter and an all-gather after it, which do together what an all-reduce does.
+enum class Collective { all_reduce, reduce_scatter, all_gather, both };
+const char *name_of(Collective collective);
+
 struct Options {
     std::size_t bytes_first = 1024;
     std::size_t bytes_last = std::size_t{64} << 20;
@@ -30,6 +34,7 @@ struct Options {
     std::string congestion;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
     pcclFault_t fault = pcclFaultRetry;
+    Collective collective = Collective::all_reduce;
     int concurrent = 1;
     bool check = true;
     bool in_place = false;

@@ -144,7 +144,8 @@ Row measure(const Options &options, const pcclComm_t *comm, int rank, const tool
     row.op = what.op;
     row.time_us = reduce_value(comm, pcclMax, median(times));
     row.algbw_gbs = static_cast<double>(row.bytes) * options.concurrent / (row.time_us * 1e3);
-    row.busbw_gbs = row.algbw_gbs * 2 * (what.ranks - 1) / what.ranks;
+    const bool half = options.collective == Collective::reduce_scatter || options.collective == Collective::all_gather;
+    row.busbw_gbs = row.algbw_gbs * (half ? 1 : 2) * (what.ranks - 1) / what.ranks;
     row.cpu_s = gather(comm, rank, what.ranks, cpu_s);
     row.cpu_s_per_gb =
         std::accumulate(row.cpu_s.begin(), row.cpu_s.end(), 0.0) / (static_cast<double>(row.bytes) * options.concurrent / 1e9);

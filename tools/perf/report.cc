@@ -26,6 +26,7 @@ double most(const std::vector<double> &values) { return *std::ranges::max_elemen
 void Report::begin() {
     if (!enabled_) return;
     const std::string warm_up = options_.warm_up < 0 ? "warm-up" : std::to_string(options_.warm_up);
+    if (options_.collective != Collective::all_reduce) std::printf("# %s\n", name_of(options_.collective));
     std::printf("# pccl-perf: %d peers%s, lanes %s, quantization %s, %d concurrent, %s, %d iterations after %s\n", options_.peers,
                 options_.index >= 0 ? " on this machine" : "",
                 options_.lanes == 0 ? "auto" : std::to_string(options_.lanes).c_str(),
@@ -79,6 +80,7 @@ bool Report::end() {
 bool Report::write_json(const std::string &path) const {
     nlohmann::ordered_json json;
     json["peers"] = options_.peers;
+    json["collective"] = name_of(options_.collective);
     json["lanes"] = options_.lanes;
     json["algorithm"] = tools::name_of(options_.algorithm);
     json["concurrent"] = options_.concurrent;

@@ -54,6 +54,22 @@ void admit_newcomers(pcclComm_t *comm, LoopState &state) {
     if (updated != pcclRankConnectionLost && updated != pcclUpdateTopologyFailed) tools::require("pcclUpdateTopology", updated);
 }
 
+/// The sums over all members; "sharded": by reduce-scatter and all-gather.
+pcclResult_t sum(pcclComm_t *comm, const Json &request, std::vector<std::uint64_t> &send, std::vector<std::uint64_t> &receive) {
+    pcclReduceDescriptor_t d{};
+    d.count = send.size();
+    d.tag = 1;
+    d.src_descriptor.datatype = pcclUint64;
+    const pcclReduceOptions_t options = options_of(request);
+    if (!request.value("sharded", false)) return pcclAllReduceWithOptions(send.data(), receive.data(), &d, &options, comm, nullptr);
+    pcclShard_t shard{};
+    tools::require("pcclGetShard", pcclGetShard(comm, d.count, &shard));
+    std::vector<std::uint64_t> part(&send == &receive ? 0 : shard.elements);
+    std::uint64_t *const mine = &send == &receive ? receive.data() + shard.first : part.data();
+    const pcclResult_t scattered = pcclReduceScatter(send.data(), mine, &d, &shard, &options, comm, nullptr);
+    return scattered == pcclSuccess ? pcclAllGather(mine, receive.data(), &d, &shard, &options, comm, nullptr) : scattered;
+}
+
 /// One step. False when the members have voted to end.
 bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &log, std::vector<std::uint64_t> &send,
           std::vector<std::uint64_t> &receive) {
@@ -62,14 +78,8 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
     state.admits = true;
     const tools::Contribution own{request.at("slot").get<int>(), 0, state.random() >> 8, session.stop ? 1U : 0U};
     tools::fill_membership(own, send.data(), send.size());
-    pcclReduceDescriptor_t d{};
-    d.count = send.size();
-    d.tag = 1;
-    d.src_descriptor.datatype = pcclUint64;
-    const bool in_place = request.value("in_place", false);
-    const pcclReduceOptions_t options = options_of(request);
-    const pcclResult_t result =
-        pcclAllReduceWithOptions(send.data(), in_place ? send.data() : receive.data(), &d, &options, comm, nullptr);
+    auto &sums = request.value("in_place", false) ? send : receive;
+    const pcclResult_t result = sum(comm, request, send, sums);
     if (result == pcclTooFewPeers) {
         ++state.alone;
         state.members = 0;
@@ -82,21 +92,20 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
         return true;
     }
     tools::require("pcclAllReduce", result);
-    const auto &sums = in_place ? send : receive;
-    const tools::MembershipSum sum = tools::check_membership(0, sums.data(), sums.size());
-    if (sum.wrong > 0 || (sum.members >> own.slot & 1) == 0) {
-        throw std::runtime_error("wrong sum: " + std::to_string(sum.wrong) + " elements, members " + std::to_string(sum.members));
+    const tools::MembershipSum found = tools::check_membership(0, sums.data(), sums.size());
+    if (found.wrong > 0 || (found.members >> own.slot & 1) == 0) {
+        throw std::runtime_error("wrong sum: " + std::to_string(found.wrong) + " elements, members " + std::to_string(found.members));
     }
     ++state.good;
-    log.add("ok " + std::to_string(sum.fingerprint) + " " + std::to_string(sum.members));
-    if (sum.members != state.members) {
-        state.members = sum.members;
-        session.emit({{"event", "members"}, {"members", sum.members}});
+    log.add("ok " + std::to_string(found.fingerprint) + " " + std::to_string(found.members));
+    if (found.members != state.members) {
+        state.members = found.members;
+        session.emit({{"event", "members"}, {"members", found.members}});
     }
-    return sum.votes == 0;
+    return found.votes == 0;
 }
 
-/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place", "algorithm".
+/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place", "algorithm", "sharded".
 Json call_loop(Session &session, const Json &request) {
     OutcomeLog log(request.value("log", ""));
     std::vector<std::uint64_t> send(request.value("count", std::size_t{32768}));

@@ -16,16 +16,6 @@ constexpr unsigned char kCanary = 0xa5;
 
 tools::Packing packing_of(const Json &request) { return tools::packing_named(request.value("quant", "none")).value(); }
 
-pcclReduceDescriptor_t descriptor_of(const Json &request) {
-    pcclReduceDescriptor_t d{};
-    d.count = request.at("count").get<std::size_t>();
-    d.op = tools::op_named(request.value("op", "sum")).value();
-    d.tag = request.value("tag", std::uint64_t{0});
-    d.src_descriptor.datatype = tools::type_named(request.value("type", "float")).value();
-    d.quantization_options = packing_of(request).quantization;
-    return d;
-}
-
 pcclReduceReport_t empty_report() {
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
@@ -288,6 +278,16 @@ Json call_matrix(Session &session, const Json &request) {
 }
 
 }  // namespace
+
+pcclReduceDescriptor_t descriptor_of(const Json &request) {
+    pcclReduceDescriptor_t d{};
+    d.count = request.at("count").get<std::size_t>();
+    d.op = tools::op_named(request.value("op", "sum")).value();
+    d.tag = request.value("tag", std::uint64_t{0});
+    d.src_descriptor.datatype = tools::type_named(request.value("type", "float")).value();
+    d.quantization_options = packing_of(request).quantization;
+    return d;
+}
 
 pcclReduceOptions_t options_of(const Json &request) {
     pcclReduceOptions_t options{};

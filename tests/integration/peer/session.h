@@ -29,10 +29,18 @@ struct Buffers {
     unsigned char *receive_data() { return in_place ? send_data() : receive.data() + offset; }
 };
 
+/// Buffers of one reduce-scatter or all-gather.
+struct ShardBuffers {
+    pcclShard_t shard{};
+    Bytes whole, part;
+    std::uint64_t given_hash = 0;  ///< of what is given, before the call
+};
+
 struct Flight {
     pcclAsyncReduceOp_t handle{};
     Json request;
     Buffers buffers;
+    ShardBuffers shard_buffers;
 };
 
 struct Tensor {
@@ -65,6 +73,9 @@ public:
 /// "algorithm": auto, ring, direct or one-hop; "fault": retry or repair; and what "quant" says beyond the descriptor.
 pcclReduceOptions_t options_of(const Json &request);
 
+/// "count", "op", "tag", "type", "quant".
+pcclReduceDescriptor_t descriptor_of(const Json &request);
+
 /// Answers hold at least "code" and "error".
 Json answer_of(pcclResult_t result);
 
@@ -77,5 +88,6 @@ void add_loop_calls(CallTable &);
 void add_repair_calls(CallTable &);
 void add_trainer_calls(CallTable &);
 void add_exchange_calls(CallTable &);
+void add_shard_calls(CallTable &);
 
 }  // namespace pccl::itest

@@ -1,0 +1,172 @@
+#include "api/reduce_call.h"
+
+#include <string>
+
+#include "api/arguments.h"
+#include "api/structures.h"
+#include "collective/repair_plan.h"
+#include "kernel/types.h"
+
+namespace pccl::api {
+
+using peer::CallPtr;
+using peer::ReduceRequest;
+
+namespace {
+
+Status check(const pcclReduceDescriptor_t &d) {
+    if (d.count == 0) return invalid("descriptor->count is 0");
+    if (!within(d.op, kernel::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
+    if (!within(d.src_descriptor.datatype, kernel::kTypes)) {
+        return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(number(d.src_descriptor.datatype)));
+    }
+    const auto type = static_cast<kernel::Type>(d.src_descriptor.datatype);
+    if (d.count > (std::size_t{1} << 62) / kernel::size_of(type)) return invalid("descriptor->count is beyond any memory");
+    if (!within(d.src_descriptor.distribution_hint, 3)) return invalid("descriptor->src_descriptor.distribution_hint is unknown");
+    const auto &q = d.quantization_options;
+    if (!within(q.algorithm, kernel::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
+    if (q.algorithm == pcclQuantNone) return {};
+    if (!within(q.quantized_datatype, kernel::kPackedTypes)) {
+        return invalid("descriptor->quantization_options.quantized_datatype is no element type");
+    }
+    if (!kernel::can_quantize(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype))) {
+        return invalid("quantization takes float16, bfloat16, float and double to 8- and 16-bit integers (pcclQuantBlockScale: to int8 and "
+                       "int4), nothing else");
+    }
+    return {};
+}
+
+Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
+    pcclReduceOptions_t whole;
+    set_fresh(whole);
+    if (!options) return whole;
+    if (const auto status = complete(*options, whole); !status) return status.error();
+    if (!within(whole.algorithm, wire::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
+    if (!within(whole.quantization_scale, kernel::kScales)) {
+        return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
+    }
+    if (!within(whole.fault, wire::kFaults)) return invalid("options->fault is unknown: " + std::to_string(number(whole.fault)));
+    return whole;
+}
+
+/// Defaults are filled in here, so that a member that asks for them by name agrees with one that does not.
+Result<kernel::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
+    const bool in_blocks = q.algorithm == pcclQuantBlockScale;
+    const std::size_t block = options.quantization_block;
+    if (!in_blocks && block != 0) return invalid("options->quantization_block is set: it belongs to pcclQuantBlockScale");
+    if (block != 0 && !kernel::is_scale_block(block)) {
+        return invalid("options->quantization_block is " + std::to_string(block) + ", not 32, 64, 128, 256 or 512");
+    }
+    kernel::Quantization how;
+    if (q.algorithm == pcclQuantNone) return how;
+    how.algorithm = static_cast<kernel::Quant>(q.algorithm);
+    how.type = static_cast<kernel::Type>(q.quantized_datatype);
+    if (!in_blocks) return how;
+    how.block = static_cast<std::uint16_t>(block != 0 ? block : kernel::kDefaultScaleBlock);
+    how.scale = static_cast<kernel::Scale>(options.quantization_scale);
+    return how;
+}
+
+/// Whether the operation would race with one launched before, or with itself.
+bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
+    if (request.overlaps_itself()) return true;
+    for (const auto &[tag, calls] : comm.outstanding) {
+        for (const auto &call : calls) {
+            if (!call->done && request.overlaps(call->reduce)) return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
+
+Result<Asked> to_asked(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
+    if (!descriptor) return invalid("descriptor is NULL");
+    const auto &d = *descriptor;
+    if (const auto status = check(d); !status) return status.error();
+    const auto how = read(options);
+    if (!how) return how.error();
+    Asked asked{{d.tag}, {}};
+    ReduceRequest &request = asked.request;
+    request.what.count = d.count;
+    request.what.type = static_cast<kernel::Type>(d.src_descriptor.datatype);
+    request.what.op = static_cast<kernel::Op>(d.op);
+    request.what.algorithm = static_cast<wire::Algorithm>(how->algorithm);
+    if (how->error_feedback) {
+        const bool adds = d.op == pcclSum || d.op == pcclAvg;
+        if (d.quantization_options.algorithm == pcclQuantNone) return invalid("options->error_feedback is set, but nothing is quantized");
+        if (!adds) return invalid("options->error_feedback is for sums and averages");
+        request.what.error_feedback = true;
+    }
+    request.what.fault = static_cast<wire::Fault>(how->fault);
+    if (request.repairs() && d.op != pcclAvg) {
+        return invalid("options->fault is pcclFaultRepair, which is for averages: use pcclAvg, or pcclFaultRetry. (Of a sum in which not "
+                       "everybody took part nobody could tell what is missing)");
+    }
+    const auto quantization = to_quantization(d.quantization_options, *how);
+    if (!quantization) return quantization.error();
+    request.what.quantization = *quantization;
+    return asked;
+}
+
+pcclResult_t await_reduce(const CallPtr &call) {
+    call->wait();
+    if (!call->committed) call->reduce.undo.restore();
+    return call->code == pcclSuccess ? pcclSuccess : fail(call->code, call->why);
+}
+
+void fill(pcclReduceInfo_t *info, const ReduceRequest &reduce) {
+    if (info) *info = {reduce.world, reduce.tx_bytes, reduce.rx_bytes};
+}
+
+Status check(const pcclComm_t *communicator) {
+    if (!communicator) return invalid("communicator is NULL");
+    return mutable_of(communicator)->runtime.check_connected();
+}
+
+Status check(const pcclReduceReport_t *report) {
+    return report ? check_size(*report) : Status{};
+}
+
+void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
+    if (!report) return;
+    pcclReduceReport_t whole;
+    set_fresh(whole);
+    whole.world_size = reduce.world;
+    whole.lanes = static_cast<std::uint32_t>(reduce.lanes);
+    whole.tx_bytes = reduce.tx_bytes;
+    whole.rx_bytes = reduce.rx_bytes;
+    whole.chunk_bytes = reduce.chunk_elements * kernel::size_of(reduce.what.type);
+    whole.algorithm = static_cast<pcclReduceAlgorithm_t>(reduce.algorithm);
+    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.what.count}
+                                                 : collective::participation(reduce.finals);
+    whole.repairs = reduce.repairs_made;
+    whole.fewest_took_part = took_part.fewest;
+    whole.fewest_elements = took_part.elements;
+    whole.repair_tx_bytes = reduce.repairs_made > 0 ? reduce.tx_bytes - reduce.tx_before_loss : 0;
+    hand_out(whole, report);
+}
+
+pcclResult_t launch(const Result<Asked> &asked, const pcclComm_t *communicator, pcclAsyncReduceOp_t *handle) {
+    if (!asked) return fail(asked.error());
+    if (!communicator) return fail(invalid("communicator is NULL"));
+    if (!handle) return fail(invalid("reduce_handle_out is NULL"));
+    if (const auto status = check(communicator); !status) return fail(status.error());
+    auto &comm = *mutable_of(communicator);
+    const std::uint64_t tag = asked->tag.value;
+    CallPtr refused;
+    {
+        // One lock for all: handles of a tag are awaited in order of launch.
+        const std::lock_guard lock(comm.mutex);
+        const bool conflict = overlaps_outstanding(comm, asked->request);
+        const CallPtr call = comm.runtime.reduce(asked->tag, asked->request);
+        if (conflict) refused = call;
+        else comm.outstanding[tag].push_back(call);
+    }
+    // It fails at every member, so that none waits for it; here, at its launch.
+    if (refused) return await_reduce(refused);
+    *handle = {&comm, tag};
+    return pcclSuccess;
+}
+
+}  // namespace pccl::api

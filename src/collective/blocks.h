@@ -1,0 +1,71 @@
+// How a buffer is divided among members: one block for each, boundaries at whole units of elements. Pure arithmetic, the same at every
+// member.
+//
+// An all-reduce's blocks lie in the buffer in the order of the ring. Where a member keeps its block between operations (its *shard*), they
+// lie in the order of the members' ids: a shard moves only when the members change, not when the ring does.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+#include "kernel/types.h"
+#include "wire/frame.h"
+
+namespace pccl::collective {
+
+/// A range of elements.
+struct Span {
+    std::size_t begin = 0;
+    std::size_t count = 0;
+    friend bool operator==(const Span &, const Span &) = default;
+};
+
+class Blocks {
+public:
+    /// `places`: by rank, which block of the buffer is that member's; empty: in the order of ranks.
+    Blocks(std::size_t count, std::size_t members, std::size_t unit, std::vector<std::size_t> places = {})
+        : count_(count), members_(members), unit_(unit), places_(std::move(places)) {}
+
+    std::size_t count() const { return count_; }
+    std::size_t members() const { return members_; }
+    /// Of the member with this rank. May be empty.
+    Span of(std::size_t rank) const {
+        const std::size_t place = places_.empty() ? rank : places_[rank], units = count_ / unit_ + (count_ % unit_ != 0);
+        const std::size_t begin = std::min(split(units, place, members_) * unit_, count_);
+        return {begin, std::min(split(units, place + 1, members_) * unit_, count_) - begin};
+    }
+
+    /// total * part / parts without overflow.
+    static std::size_t split(std::size_t total, std::size_t part, std::size_t parts) {
+        return total / parts * part + total % parts * part / parts;
+    }
+
+private:
+    std::size_t count_;
+    std::size_t members_;
+    std::size_t unit_;
+    std::vector<std::size_t> places_;
+};
+
+/// Boundaries of shards are multiples of so many elements, whatever algorithm works on them.
+inline constexpr std::size_t kShardUnit = kernel::kQuantBlock;
+
+/// By rank in the ring, a member's place in the order of ids.
+inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
+    std::vector<std::size_t> places;
+    for (const PeerId member : ring) {
+        places.push_back(static_cast<std::size_t>(std::ranges::count_if(ring, [&](PeerId other) { return other < member; })));
+    }
+    return places;
+}
+
+/// `unit`: of an all-reduce's blocks.
+inline Blocks blocks_of(wire::Collective collective, std::size_t count, const std::vector<PeerId> &ring, std::size_t unit) {
+    if (collective == wire::Collective::all_reduce) return {count, ring.size(), unit};
+    return {count, ring.size(), kShardUnit, places_by_id(ring)};
+}
+
+}  // namespace pccl::collective
