@@ -175,6 +175,8 @@ void OneHopOp::complete(std::size_t index) {
     frame.owner = packed ? nullptr : this;
     frame.keep = std::move(packed);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+    frame.planes = planes(request_.what.type);
+    frame.packed = std::make_shared<Packed>();  // once for all
     for (std::size_t i = 1; i < ring_.size(); ++i) members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
     chunk.contributions.clear();
     chunk.complete = true;
