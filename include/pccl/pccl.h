@@ -116,6 +116,14 @@ typedef enum pcclFault_t {
                              a loss near the end costs what was not final yet */
 } pcclFault_t;
 
+/** Whether bulk data is compressed (zstd, without loss) on its way to other peers. Every peer understands it, whatever it chooses itself,
+ * and results do not depend on it. */
+typedef enum pcclCompression_t {
+    pcclCompressionAuto = 0, /**< where the path to a peer is measured to be slower than the codec, and the data shrink */
+    pcclCompressionOff = 1,  /**< never */
+    pcclCompressionOn = 2    /**< always, whatever it costs; what does not shrink travels as it is */
+} pcclCompression_t;
+
 /** An opaque handle of one peer's membership. Owned by the caller from pcclCreateCommunicator to pcclDestroyCommunicator. */
 typedef struct pcclComm_t pcclComm_t;
 typedef struct pcclRankInfo_t pcclRankInfo_t;
@@ -181,6 +189,7 @@ typedef struct pcclReduceReport_t {
     uint32_t fewest_took_part;       /**< peers that took part in the elements in which the fewest did: 1 if this peer was left alone */
     uint64_t fewest_elements;        /**< in how many elements so few took part; `count` where nobody was lost */
     uint64_t repair_tx_bytes;        /**< of tx_bytes, those sent after the first loss */
+    uint64_t saved_tx_bytes;         /**< bytes that compression took from tx_bytes; 0 where nothing was compressed */
 } pcclReduceReport_t;
 
 /** One operation of pcclAllReduceMultipleWithRetry. */
@@ -267,6 +276,7 @@ typedef struct pcclCommConfig_t {
                                             offer makes pcclConnect fail. NULL: bbr where it is to be had on paths of 1 ms and more */
     uint32_t master_limit_ms;          /**< how long a master that keeps a journal is waited for when it is gone. Calls take longer
                                             meanwhile; then they return pcclMasterConnectionFailed. 0: 600000, ten minutes */
+    pcclCompression_t compression;     /**< of what this peer sends: chunks of reduces and of shared state */
 } pcclCommConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */

@@ -17,6 +17,7 @@ using pccl::api::guarded_initialized;
 using pccl::api::invalid;
 using pccl::api::number;
 using pccl::api::set_fresh;
+using pccl::api::within;
 
 namespace {
 
@@ -65,6 +66,8 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
         options.advertise = *advertise;
     }
     if (config.congestion_control) options.congestion_control = config.congestion_control;
+    if (!within(config.compression, pccl::peer::kCompressions)) return invalid("config->compression is no pcclCompression_t");
+    options.compression = static_cast<pccl::peer::Compression>(config.compression);
     if (config.connect_timeout_ms != 0) options.connect_timeout = std::chrono::milliseconds(config.connect_timeout_ms);
     if (config.master_limit_ms != 0) options.master_limit = std::chrono::milliseconds(config.master_limit_ms);
     return options;

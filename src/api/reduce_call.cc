@@ -144,6 +144,7 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.fewest_took_part = took_part.fewest;
     whole.fewest_elements = took_part.elements;
     whole.repair_tx_bytes = reduce.repairs_made > 0 ? reduce.tx_bytes - reduce.tx_before_loss : 0;
+    whole.saved_tx_bytes = reduce.tx_saved;
     hand_out(whole, report);
 }
 

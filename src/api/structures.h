@@ -23,7 +23,7 @@ template <class T> struct Growing;
 template <> struct Growing<pcclCommConfig_t> {
     static constexpr const char *name = "pcclCommConfig_t", *init = "pcclCommConfigInit";
     static constexpr std::size_t least = offsetof(pcclCommConfig_t, peer_group);
-    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclCommConfig_t, master_limit_ms) + sizeof(pcclCommConfig_t::master_limit_ms);
+    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclCommConfig_t, compression) + sizeof(pcclCommConfig_t::compression);
     static void set_defaults(pcclCommConfig_t &) {}
 };
 
@@ -45,7 +45,7 @@ template <> struct Growing<pcclReduceOptions_t> {
 template <> struct Growing<pcclReduceReport_t> {
     static constexpr const char *name = "pcclReduceReport_t", *init = "pcclReduceReportInit";
     static constexpr std::size_t least = offsetof(pcclReduceReport_t, tx_bytes);
-    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclReduceReport_t, repair_tx_bytes) + sizeof(pcclReduceReport_t::repair_tx_bytes);
+    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclReduceReport_t, saved_tx_bytes) + sizeof(pcclReduceReport_t::saved_tx_bytes);
     static void set_defaults(pcclReduceReport_t &) {}
 };
 

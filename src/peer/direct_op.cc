@@ -117,6 +117,7 @@ bool DirectOp::produce(Link &link, OutFrame &frame) {
     frame.header.aux = static_cast<std::uint32_t>(member.sent);
     frame.header.bytes = static_cast<std::uint32_t>(bytes);
     frame.header.checksum = checksums_[member.sent];
+    frame.planes = planes(request_.what.type);
     frame.payload = contribution(rank_) + span.begin * element_bytes_;
     frame.keep = copy_;
     frame.owner = copy_ ? nullptr : this;

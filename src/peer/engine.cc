@@ -213,7 +213,7 @@ void Engine::take_early(Operation &op) {
     for (const auto &chunk : early.chunks) {
         chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
         chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
-        (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload);  // checked when it came
+        (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload, chunk.saved, nullptr);  // checked when it came
     }
 }
 
@@ -299,22 +299,25 @@ Intake Engine::intake(Link &link, const FrameHeader &header) {
 
 bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
     if (header.epoch != epoch_.value) return true;
+    const PackedPtr &packed = link.arrived_packed();
+    const std::size_t saved = packed ? header.bytes - packed->length : 0;
     if (header.kind == FrameKind::op_open) {
         receive_opening(link, header, payload);
         return true;
     }
     switch (known(header.op())) {
     case Known::ended: return true;
-    case Known::running: return receive_chunk(link, header, payload, keep);
+    case Known::running: return receive_chunk(link, header, payload, keep, saved, packed);
     case Known::early: break;
     }
     link.eager_held += header.bytes;
     ++link.eager_frames_held;
-    early_[header.op()].chunks.push_back({link.shared_from_this(), header, keep});
+    early_[header.op()].chunks.push_back({link.shared_from_this(), header, keep, saved});
     return true;
 }
 
-bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
+                           const PackedPtr &packed) {
     Operation &op = *ops_.at(header.op());
     if ((op.reported && !op.finished()) || header.offset != op.fingerprint()) return true;
     if (const char *why = op.objection(link.other(), header)) {  // possible only for what came early, and for duplicates
@@ -322,7 +325,10 @@ bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *pay
         return true;
     }
     op.posted_at(link);  // it sends chunks, whether or not its opening has come
+    op.arrived_packed = packed;
     const Received received = op.receive(header, payload, keep);
+    op.arrived_packed.reset();
+    op.request().rx_bytes -= saved;
     if (received == Received::damaged) return false;
     if (!op.stir(link)) {
         if (Link *successor = links_.up(ring_[(rank_ + 1) % ring_.size()])) successor->kick();

@@ -55,6 +55,7 @@ private:
             std::shared_ptr<Link> link;
             wire::FrameHeader header;
             Buffer payload;
+            std::size_t saved;  ///< of its bytes, by compression
         };
         std::vector<Chunk> chunks;
         std::map<PeerId, wire::Fingerprint> openings;
@@ -64,7 +65,8 @@ private:
     Known known(const OpId &id) const;
     void take_early(Operation &op);
     Intake intake_early(Link &link, const wire::FrameHeader &header);
-    bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
+                       const PackedPtr &packed);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void compare(Operation &op, PeerId other, const wire::Fingerprint &theirs);
     std::string overlap(const ReduceRequest &request) const;

@@ -10,6 +10,7 @@
 #include <asio/post.hpp>
 
 #include "kernel/hash.h"
+#include "kernel/planes.h"
 
 namespace pccl::peer {
 
@@ -33,6 +34,8 @@ Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handl
     socket_.non_blocking(true, ignored);
     const auto endpoint = socket_.remote_endpoint(ignored);
     if (!ignored) remote_ = endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
+    const auto local = socket_.local_endpoint(ignored);
+    inside_machine_ = !ignored && !remote_.empty() && local.address() == endpoint.address();
 }
 
 void Lane::start() { wait_readable(); }
@@ -93,7 +96,7 @@ void Lane::read_some() {
         if (in_payload_) {
             payload_room = header_.bytes - received_;
             if (intake_.action == Intake::Action::take) {
-                parts[used++] = {intake_.into + received_, payload_room};
+                parts[used++] = {reads_into() + received_, payload_room};
             } else {
                 payload_room = std::min(payload_room, kDrain);
                 parts[used++] = {drain_buffer(kDrain), payload_room};
@@ -102,7 +105,8 @@ void Lane::read_some() {
         // Staging is empty or holds less than a header, at its front. Behind bulk comes more bulk, most likely: only its header is
         // staged, and its payload need not be copied from here.
         const bool drains_part = in_payload_ && received_ + payload_room < header_.bytes;
-        const std::size_t stage = in_payload_ && header_.bytes >= kBulk ? kFrameHeaderBytes : kStaging;
+        const std::size_t next_head = kFrameHeaderBytes + (header_.planes != 0 ? wire::kPlainLengthBytes : 0);
+        const std::size_t stage = in_payload_ && header_.bytes >= kBulk ? next_head : kStaging;
         if (!drains_part) parts[used++] = {staging_.get() + staged_end_, stage - staged_end_};
         const ssize_t got = ::readv(socket_.native_handle(), parts, used);
         if (got == 0) return fail("connection closed");
@@ -129,7 +133,7 @@ bool Lane::consume_staging() {
         if (in_payload_) {
             const std::size_t part = std::min(staged, header_.bytes - received_);
             if (part > 0 && intake_.action == Intake::Action::take) {
-                std::memcpy(intake_.into + received_, staging_.get() + staged_begin_, part);
+                std::memcpy(reads_into() + received_, staging_.get() + staged_begin_, part);
             }
             staged_begin_ += part;
             received_ += part;
@@ -138,6 +142,13 @@ bool Lane::consume_staging() {
         } else {
             if (staged < kFrameHeaderBytes) break;
             std::memcpy(&header_, staging_.get() + staged_begin_, kFrameHeaderBytes);
+            if (!check_header()) return false;
+            plain_ = header_;
+            if (header_.planes != 0) {
+                if (staged < kFrameHeaderBytes + wire::kPlainLengthBytes) break;
+                plain_.planes = 0;
+                plain_.bytes = plain_length(staging_.get() + staged_begin_ + kFrameHeaderBytes);
+            }
             if (!accept_header()) return false;
             staged_begin_ += kFrameHeaderBytes;
         }
@@ -150,7 +161,8 @@ bool Lane::consume_staging() {
     return true;
 }
 
-bool Lane::accept_header() {
+/// As far as it speaks for itself.
+bool Lane::check_header() {
     if (header_.magic != wire::kFrameMagic || static_cast<int>(header_.kind) >= wire::kFrameKinds) {
         fail("bytes that are no frame of ours");
         return false;
@@ -163,7 +175,20 @@ bool Lane::accept_header() {
         fail("a frame of " + std::to_string(header_.bytes) + " bytes, beyond the limit");
         return false;
     }
-    intake_ = handler_->on_header(*this, header_);
+    const bool known = header_.planes == 0 || (kernel::is_plane_count(header_.planes) && wire::may_be_compressed(header_.kind));
+    if (!known || (header_.planes != 0 && header_.bytes <= wire::kPlainLengthBytes)) {
+        fail("a frame compressed as none of ours is");
+        return false;
+    }
+    return true;
+}
+
+bool Lane::accept_header() {
+    if (header_.planes != 0 && (plain_.bytes <= header_.bytes || plain_.bytes > wire::kMaxChunkBytes)) {
+        fail("a frame of " + std::to_string(header_.bytes) + " bytes that says it was " + std::to_string(plain_.bytes));
+        return false;
+    }
+    intake_ = handler_->on_header(*this, plain_);
     if (closed_) return false;
     switch (intake_.action) {
     case Intake::Action::hold:
@@ -180,6 +205,7 @@ bool Lane::accept_header() {
     }
     held_since_.reset();
     in_payload_ = true;
+    packed_ = header_.planes != 0 && intake_.action == Intake::Action::take ? packed_memory(header_.bytes) : nullptr;
     received_ = 0;
     checksum_ = {};
     summed_ = 0;
@@ -189,23 +215,40 @@ bool Lane::accept_header() {
 /// What has just been read is summed while it is in cache, all but the end.
 void Lane::sum_payload() {
     constexpr std::size_t kEnd = 64;  // what finish() wants at least
-    if (intake_.action != Intake::Action::take || intake_.taker_checks || received_ < summed_ + kBulk) return;
+    if (intake_.action != Intake::Action::take || (intake_.taker_checks && !packed_) || received_ < summed_ + kBulk) return;
     const std::size_t sure = std::min<std::size_t>(received_, header_.bytes - kEnd);
     const std::size_t grains = (sure - summed_) / kernel::Checksum::kGrain * kernel::Checksum::kGrain;
-    checksum_.add(intake_.into + summed_, grains);
+    checksum_.add(reads_into() + summed_, grains);
     summed_ += grains;
 }
 
 bool Lane::finish_payload() {
     in_payload_ = false;
+    const std::byte *const read = reads_into();
     const Intake intake = std::exchange(intake_, {});
+    Buffer packed = std::exchange(packed_, nullptr);
     if (intake.action != Intake::Action::take) return true;
-    const bool damaged = !intake.taker_checks && header_.bytes > 0 && checksum_.finish(intake.into + summed_, header_.bytes - summed_) != header_.checksum;
-    if (damaged || !handler_->on_frame(*this, header_, intake.into, intake.keep)) {
+    const bool checked_here = header_.bytes > 0 && (packed || !intake.taker_checks);
+    bool damaged = checked_here && checksum_.finish(read + summed_, header_.bytes - summed_) != header_.checksum;
+    if (!damaged && packed && !unpack_payload(intake.into, std::move(packed))) return false;
+    damaged = damaged || !handler_->on_frame(*this, plain_, intake.into, intake.keep);
+    arrived_packed_.reset();
+    if (damaged) {
         fail("a frame with a wrong checksum");
         return false;
     }
     return !closed_;
+}
+
+/// From here on the frame is as if it had come plain.
+bool Lane::unpack_payload(std::byte *into, Buffer packed) {
+    if (!unpack(into, plain_.bytes, packed.get(), header_.bytes, header_.planes)) {
+        fail("a frame that cannot be decompressed");
+        return false;
+    }
+    plain_.checksum = kernel::checksum(into, plain_.bytes);
+    arrived_packed_ = std::make_shared<Packed>(Packed{std::move(packed), header_.bytes, header_.checksum, header_.planes, true});
+    return true;
 }
 
 // ------------------------------------------------------------------------------------------------------------------ writing --

@@ -16,6 +16,7 @@
 
 #include "base/time.h"
 #include "kernel/hash.h"
+#include "peer/packed.h"
 #include "peer/stall_watch.h"
 #include "peer/tcp_health.h"
 #include "peer/tcp_tuning.h"
@@ -23,15 +24,14 @@
 
 namespace pccl::peer {
 
-/// Memory that a frame's payload lies in while it is on its way, returned to where it came from at the end.
-using Buffer = std::shared_ptr<std::byte[]>;
-
 /// A frame to be sent. `payload` is kept alive by `keep`, or by whoever named `owner`, who detaches it before the memory goes.
 struct OutFrame {
     wire::FrameHeader header;
     const std::byte *payload = nullptr;
     Buffer keep;
     const void *owner = nullptr;  ///< for detach(); null if `keep` holds the payload
+    std::uint8_t planes = 0;      ///< bytes of an element of the payload: the link may compress it. 0: it may not
+    PackedPtr packed;             ///< the same compressed, if it is known, or to be known by all frames that carry it; else null
 };
 
 class Lane;
@@ -57,9 +57,9 @@ struct Intake {
 class LaneHandler {
 public:
     virtual ~LaneHandler() = default;
-    /// A header arrived and its checksum is right. `hold`: ask again after resume().
+    /// A header arrived and its checksum is right. Of a payload that travels compressed, `bytes` is what becomes of it. `hold`: ask again after resume().
     virtual Intake on_header(Lane &lane, const wire::FrameHeader &header) = 0;
-    /// A payload that was taken arrived whole, and its checksum is right unless Intake::taker_checks left that to be found out here.
+    /// A payload that was taken arrived whole, plain, and its checksum is right unless Intake::taker_checks left that to be found out here.
     /// False: it is wrong; the lane fails.
     virtual bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     /// The next frame to send, if there is one. The header's checksum of itself is filled in by the lane.
@@ -88,6 +88,10 @@ public:
     Duration round_trip() const { return round_trip_; }
     /// It has more to send than the system takes.
     bool backlogged() const { return waiting_to_write_; }
+    /// Both ends are on one machine.
+    bool inside_machine() const { return inside_machine_; }
+    /// What the payload that is given to on_frame() travelled as; null if as it is.
+    const PackedPtr &arrived_packed() const { return arrived_packed_; }
     /// Since when a header waits for resume(), if one does.
     std::optional<Time> held_since() const { return held_since_; }
     /// Written and not acknowledged yet.
@@ -123,9 +127,12 @@ private:
     void wait_writable();
     void read_some();
     bool consume_staging();
+    bool check_header();
     bool accept_header();
     void sum_payload();
     bool finish_payload();
+    bool unpack_payload(std::byte *into, Buffer packed);
+    std::byte *reads_into() const { return packed_ ? packed_.get() : intake_.into; }
     std::size_t write_some(std::size_t gather_bytes);
     void shut();
     void fail(const std::string &why);
@@ -135,12 +142,16 @@ private:
     Duration round_trip_;
     LaneHandler *handler_;  ///< null once closed by it
     std::string remote_;
+    bool inside_machine_ = false;
     bool closed_ = false;
 
     // What is being received.
     std::unique_ptr<std::byte[]> staging_;
     std::size_t staged_begin_ = 0, staged_end_ = 0;
-    wire::FrameHeader header_;
+    wire::FrameHeader header_;  ///< as it came
+    wire::FrameHeader plain_;   ///< as if its payload had come plain
+    Buffer packed_;             ///< the payload, where it comes compressed
+    PackedPtr arrived_packed_;
     bool in_payload_ = false;
     bool held_ = false;
     std::optional<Time> held_since_;  ///< this header

@@ -27,6 +27,8 @@ constexpr Duration kMaxHeld = std::chrono::seconds(30);
 constexpr double kLags = 0.25;
 /// How often it is asked whether lanes deliver.
 constexpr Duration kWatch = std::chrono::milliseconds(250);
+/// Microseconds that a receiver's window may be full between two ticks, for the mean lane.
+constexpr std::uint64_t kReads = 5000;
 
 }  // namespace
 
@@ -46,7 +48,7 @@ OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
 Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options,
            Duration dead_after)
     : io_(io), owner_(owner), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
-      dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io) {}
+      dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io), compressor_(options.compression) {}
 
 void Link::dial() {
     timer_.expires_after(options_.connect_timeout);
@@ -89,8 +91,7 @@ void Link::adopt(std::shared_ptr<Lane> lane) {
     lanes_.push_back(lane);
     greeting_due_.push_back(lane.get());
     if (!up_) {
-        up_ = true;
-        round_trip_ = lane->round_trip();
+        came_up(*lane);
         owner_.on_link_up(*this);
     }
     lane->kick();
@@ -103,13 +104,18 @@ void Link::on_accept(Lane &lane) {
     lanes_.push_back(*found);
     greeting_.erase(found);
     if (!up_) {
-        up_ = true;
-        round_trip_ = lane.round_trip();
+        came_up(lane);
         timer_.cancel();
         for (std::size_t i = 1; i < wanted_lanes(); ++i) dial_lane();
         owner_.on_link_up(*this);
     }
     kick();
+}
+
+void Link::came_up(const Lane &lane) {
+    up_ = true;
+    round_trip_ = lane.round_trip();
+    compressor_.begin(options_.compression, round_trip_, lane.inside_machine());
 }
 
 std::uint64_t Link::read_bytes() const {
@@ -135,6 +141,27 @@ void Link::tick(Time now) {
     }
     if (now - watched_ >= kWatch) watch(now);
     if (round_trip_ >= kLongPath && !lanes_.empty()) tune(now);
+    if (compressor_.measures() && !lanes_.empty()) judge_compression(now);
+}
+
+/// Tells the compressor what the path delivers, as far as the path is what counts: over a long one something is on its way all the time,
+/// over a short one no lane takes more. Not if the other end does not read.
+void Link::judge_compression(Time now) {
+    LinkWork work;
+    work.busy = !producers_.empty();
+    if (!work.busy) return compressor_.observe(now, work);
+    std::uint64_t outstanding = 0, receiver_limited_us = 0;
+    bool backlogged = true;
+    for (const auto &lane : lanes_) {
+        const std::uint64_t on_its_way = lane->outstanding_bytes();
+        outstanding += on_its_way;
+        work.acknowledged += lane->written_bytes() - std::min(lane->written_bytes(), on_its_way);
+        backlogged = backlogged && lane->backlogged();
+        if (const auto health = lane->health()) receiver_limited_us += static_cast<std::uint64_t>(health->receiver_limited.count());
+    }
+    const bool reads = receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReads * lanes_.size();
+    work.path_limited = reads && (round_trip_ >= kLongPath ? outstanding > 0 : backlogged);
+    compressor_.observe(now, work);
 }
 
 /// Finds a path that swallows what is sent. The kernel's own limit is twice ours: it does not tell a dead path from a receiver that was
@@ -314,8 +341,13 @@ Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     return owner_.on_link_header(*this, header);
 }
 
-bool Link::on_frame(Lane &, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
-    return owner_.on_link_frame(*this, header, payload, keep);
+bool Link::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    if (!lane.arrived_packed()) return owner_.on_link_frame(*this, header, payload, keep);
+    const auto self = shared_from_this();
+    arrived_packed_ = lane.arrived_packed();
+    const bool right = owner_.on_link_frame(*this, header, payload, keep);
+    arrived_packed_.reset();
+    return right;
 }
 
 bool Link::next_frame(Lane &lane, OutFrame &frame) {
@@ -339,7 +371,9 @@ bool Link::next_frame(Lane &lane, OutFrame &frame) {
     if (!paces_.empty() && holds_back(lane)) return false;
     for (std::size_t i = 0; i < producers_.size(); ++i) {
         Producer *producer = producers_[next_producer_++ % producers_.size()];
-        if (producer->produce(*this, frame)) return true;
+        if (!producer->produce(*this, frame)) continue;
+        if (const std::size_t saved = compressor_.pack(frame)) producer->sent_smaller(saved);
+        return true;
     }
     return false;
 }

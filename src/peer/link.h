@@ -19,6 +19,7 @@
 
 #include "base/ids.h"
 #include "base/time.h"
+#include "peer/compressor.h"
 #include "peer/lane.h"
 #include "peer/options.h"
 #include "peer/pacer.h"
@@ -34,6 +35,8 @@ public:
     virtual ~Producer() = default;
     /// The next frame; false: nothing now (kick the link when there is).
     virtual bool produce(Link &link, OutFrame &frame) = 0;
+    /// The link made the frame that it has just got smaller by so many bytes.
+    virtual void sent_smaller(std::size_t /*bytes*/) {}
 };
 
 /// Who is told what arrives on a link.
@@ -65,6 +68,8 @@ public:
     std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
     std::uint64_t read_bytes() const;
+    /// What the frame that is given to LinkOwner::on_link_frame() travelled as; null if as it is, and at any other time.
+    const PackedPtr &arrived_packed() const { return arrived_packed_; }
 
     /// What is known of its health, for the master.
     wire::LinkProgress progress();
@@ -105,6 +110,8 @@ private:
     std::size_t wanted_lanes() const;
     void watch(Time now);
     void tune(Time now);
+    void judge_compression(Time now);
+    void came_up(const Lane &lane);
 
     asio::io_context &io_;
     LinkOwner &owner_;
@@ -120,6 +127,9 @@ private:
     asio::steady_timer timer_;
     Duration round_trip_{};
     std::optional<Pacer> pacer_;  ///< of a long path
+    Compressor compressor_;
+    PackedPtr arrived_packed_;
+    std::uint64_t receiver_limited_us_ = 0;  ///< of all lanes, at the last tick
 
     bool up_ = false;
     bool closed_ = false;

@@ -194,6 +194,8 @@ void OneHopOp::publish(std::size_t index, Buffer packed) {
     frame.owner = packed ? nullptr : this;
     frame.keep = std::move(packed);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+    frame.planes = planes(request_.what.type);
+    frame.packed = std::make_shared<Packed>();  // once for all
     for (std::size_t i = 1; i < ring_.size(); ++i) members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
     stirred_ = true;
 }

@@ -10,6 +10,7 @@ namespace pccl::peer {
 void Operation::carry_own(OutFrame &frame, collective::Span span, std::size_t bytes, BufferPool &pool) const {
     const auto &what = request_.what;
     frame.header.bytes = static_cast<std::uint32_t>(bytes);
+    frame.planes = planes(what.type);
     const std::byte *mine = request_.sent(span.begin);
     if (quantized()) {
         frame.keep = pool.get(bytes);

@@ -54,7 +54,13 @@ public:
     /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.
     virtual bool stir(Link & /*from*/) { return false; }
 
+    void sent_smaller(std::size_t bytes) override {
+        request_.tx_bytes -= bytes;
+        request_.tx_saved += bytes;
+    }
+
     bool reported = false;  ///< as finished, or as broken
+    PackedPtr arrived_packed;  ///< what the chunk that receive() is given travelled as; null if as it is
 
 protected:
     wire::FrameHeader header(wire::FrameKind kind) const {
@@ -66,6 +72,9 @@ protected:
         header.offset = fingerprint_;
         return header;
     }
+
+    /// Of what this member's values travel as: the size of an element, 1 where they are packed.
+    std::uint8_t planes(kernel::Type type) const { return static_cast<std::uint8_t>(quantized() ? 1 : kernel::size_of(type)); }
 
     bool quantized() const { return request_.what.quantization.algorithm != kernel::Quant::none; }
 

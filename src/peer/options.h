@@ -8,6 +8,7 @@
 #include "base/address.h"
 #include "base/ids.h"
 #include "base/time.h"
+#include "peer/compression_gate.h"
 
 namespace pccl::peer {
 
@@ -20,6 +21,7 @@ struct Options {
     std::uint16_t port_last = 49172;       ///< inclusive: the first and 1023 more
     HostPort advertise;                    ///< empty host: as the master sees this peer; port 0: the listening port
     std::string congestion_control;        ///< of data connections; "": chosen by the path
+    Compression compression = Compression::automatic;
     Duration connect_timeout = std::chrono::seconds(5);
     Duration master_limit = std::chrono::minutes(10);  ///< how long a master that may come back is waited for
 };

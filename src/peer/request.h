@@ -72,7 +72,8 @@ struct ReduceRequest {
     }
 
     // Left behind.
-    std::uint64_t tx_bytes = 0, rx_bytes = 0;
+    std::uint64_t tx_bytes = 0, rx_bytes = 0;  ///< as they travelled
+    std::uint64_t tx_saved = 0;     ///< bytes that compression took from tx_bytes
     std::uint32_t world = 0;
     wire::Algorithm algorithm{};    ///< taken
     std::size_t lanes = 0;          ///< of the link to the successor, at the start

@@ -173,7 +173,7 @@ Received RingOp::receive(const FrameHeader &header, std::byte *payload, const Bu
     return finished() ? Received::last : Received::part;
 }
 
-void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep) {
+void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep, PackedPtr packed) {
     OutFrame frame;
     frame.header = header;
     frame.header.hop = static_cast<std::uint16_t>(hop);
@@ -181,7 +181,10 @@ void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte
     frame.payload = payload;
     frame.owner = keep ? nullptr : this;
     frame.keep = std::move(keep);
-    outbox_.emplace(plan_.turn(header.kind == FrameKind::gather_chunk, hop, header.aux), std::move(frame));
+    const bool final = header.kind == FrameKind::gather_chunk;
+    frame.planes = of_lacking(header) ? static_cast<std::uint8_t>(element_bytes_) : planes(final ? request_.what.type : accumulator_);
+    frame.packed = std::move(packed);
+    outbox_.emplace(plan_.turn(final, hop, header.aux), std::move(frame));
 }
 
 /// Room for one chunk of the accumulator (or compute) type.
@@ -267,9 +270,9 @@ void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload
         else std::memcpy(final, payload, header.bytes);
     }
     if (of_lacking(header)) {
-        if (!lacking_[header.aux].held[plan_.successor()]) forward(header, 0, final, header.bytes, nullptr);
+        if (!lacking_[header.aux].held[plan_.successor()]) forward(header, 0, final, header.bytes, nullptr, arrived_packed);
     } else if (plan_.forwards_gather(header.index)) {
-        forward(header, header.hop + 1u, packed ? payload : final, header.bytes, packed ? keep : nullptr);
+        forward(header, header.hop + 1u, packed ? payload : final, header.bytes, packed ? keep : nullptr, arrived_packed);
     }
 }
 
@@ -296,6 +299,7 @@ void RingOp::hand_on(OutFrame &frame) {
     frame.header.bytes = static_cast<std::uint32_t>(span.count * element_bytes_);
     frame.payload = request_.place(span.begin);
     frame.owner = this;
+    frame.planes = static_cast<std::uint8_t>(element_bytes_);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
 }
 

@@ -57,7 +57,8 @@ private:
     const std::byte *own(std::size_t chunk, std::size_t element) const;
     const std::byte *own_aside(std::size_t chunk, collective::Span span);
     void save(std::size_t chunk, collective::Span span);
-    void forward(const wire::FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep);
+    void forward(const wire::FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep,
+                 PackedPtr packed = nullptr);
     bool combine_and_forward(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
     bool complete_block_chunk(const wire::FrameHeader &header, collective::Span span, std::byte *payload);
     void complete_quantized(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);

@@ -125,6 +125,7 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
         frame.header.checksum = (*list)[header.aux];  // the same function of the same bytes
         frame.payload = transfer.held_chunk(header.index, header.aux, hash);
         frame.owner = &transfer.servers_;
+        frame.planes = transfer.session_->tensors[header.index].element_bytes;
         transfer.session_->tx_bytes += frame.header.bytes;
         return true;
     }

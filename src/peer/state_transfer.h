@@ -27,6 +27,7 @@ struct SharedTensor {
     std::size_t bytes = 0;
     std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds; of no content while it is overwritten
     kernel::ContentHash hash;              ///< as offered
+    std::uint8_t element_bytes = 1;
 
     std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
 };

@@ -44,14 +44,14 @@ inline constexpr int kFrameKinds = 20;
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;
     FrameKind kind{};
-    std::uint8_t reserved = 0;
+    std::uint8_t planes = 0;        ///< 0: the payload is as it is. Else it is compressed: the size of its elements, 1, 2, 4 or 8
     std::uint16_t hop = 0;          ///< of a chunk: how many members it passed before the sender; in a one-hop, the sender's rank
     std::uint64_t epoch = 0;        ///< of an operation; the sync for state frames; the round for probes; the number of a message
     std::uint64_t tag = 0;
     std::uint32_t seq = 0;
     std::uint32_t index = 0;        ///< the block of a chunk; a tensor
     std::uint32_t aux = 0;          ///< the chunk in its block; the chunk of a tensor
-    std::uint32_t bytes = 0;        ///< of payload
+    std::uint32_t bytes = 0;        ///< of payload, as it travels
     std::uint64_t offset = 0;       ///< of a chunk: the fingerprint of its operation; of a probe's result, or an offer: bytes
     std::uint64_t checksum = 0;
     std::uint64_t header_checksum = 0;
@@ -61,6 +61,13 @@ struct FrameHeader {
 static_assert(sizeof(FrameHeader) == 64 && std::is_trivially_copyable_v<FrameHeader>);
 inline constexpr std::size_t kFrameHeaderBytes = sizeof(FrameHeader);
 inline constexpr std::size_t kHeaderChecked = offsetof(FrameHeader, header_checksum);
+
+/// A compressed payload begins with its plain length, a u32.
+inline constexpr std::size_t kPlainLengthBytes = 4;
+/// Chunks may come compressed; what is small or means something by itself may not.
+constexpr bool may_be_compressed(FrameKind kind) {
+    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::state_chunk;
+}
 
 /// Who calls, whom, and the proof that the master meant them to.
 struct LinkHello {

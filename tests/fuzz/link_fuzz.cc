@@ -34,7 +34,7 @@ struct Op {
 
 class Scene {
 public:
-    explicit Scene(Input &input) : input_(input) {}
+    explicit Scene(Input &input) : input_(input) { scene_.options.compression = Compression::on; }
 
     void run() {
         for (const PeerId other : {PeerId{2}, PeerId{3}}) {
@@ -226,8 +226,29 @@ private:
         } else {
             payload = operation_frame(header);
         }
-        const bool damaged = input_.below(64) == 63, header_damaged = input_.below(128) == 127;
+        const auto fate = input_.below(64);
+        if (fate >= 40 && fate < 52) compress(header, payload);
+        const bool damaged = fate == 63, header_damaged = input_.below(128) == 127;
         LinkScene::send(to, header, payload, damaged, header_damaged);
+    }
+    /// Mostly rightly; of kinds that may not be compressed, too.
+    void compress(FrameHeader &header, std::string &payload) {
+        Packed packed;
+        static constexpr std::uint8_t kPlanes[] = {1, 4, 2, 8};
+        pack(packed, reinterpret_cast<const std::byte *>(payload.data()), payload.size(), input_.any_of(kPlanes));
+        if (!packed.bytes) return;
+        header.planes = input_.mostly(packed.planes);
+        payload.assign(reinterpret_cast<const char *>(packed.bytes.get()), packed.length);
+        switch (input_.below(8)) {
+        case 5: payload.resize(input_.below(payload.size()) + 1); break;
+        case 6: payload[input_.below(payload.size())] ^= static_cast<char>(input_.take<std::uint8_t>()); break;
+        case 7: {
+            const auto said = input_.mostly(plain_length(packed.bytes.get()));
+            std::memcpy(payload.data(), &said, sizeof said);
+            break;
+        }
+        default: break;
+        }
     }
     std::string state_frame(FrameHeader &header) {
         const std::size_t tensor = input_.below(2), which = input_.below(2);

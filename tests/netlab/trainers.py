@@ -95,19 +95,20 @@ class Peer:
 
 
 class Run:
-    """A master on the lab's host 0 and a peer on each other host, or on the first `count` of them, all joined. Peer i of `peers` is the
+    """A master on the lab's host `first` and a peer on each host behind it, or on `count` of them, all joined. Peer i of `peers` is the
     i-th of them, from 0; the master calls it peer i + 1."""
 
-    def __init__(self, lab, *options, count=None, **settings):
+    def __init__(self, lab, *options, count=None, first=0, **settings):
         self.lab = lab
-        self.master = lab.start(0, [program("pccl-master"), "--no-journal", "--log-level", "INFO", *options], stdout=subprocess.PIPE,
+        self.first = first
+        self.master = lab.start(first, [program("pccl-master"), "--no-journal", "--log-level", "INFO", *options], stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
         self.master.stdout.readline()
         self.log = Log(self.master.stderr, "the master")
         self.peers = []
-        for host in range(1, lab.hosts if count is None else count + 1):
+        for host in range(first + 1, lab.hosts if count is None else first + count + 1):
             peer = self.spawn(host, **settings)
-            calls = [other.start("join", world=host) for other in [*self.peers, peer]]
+            calls = [other.start("join", world=host - first) for other in [*self.peers, peer]]
             self.peers.append(peer)
             for each, number in zip(self.peers, calls):
                 answer = each.finish(number)
@@ -116,7 +117,7 @@ class Run:
 
     def spawn(self, host, **settings):
         """A peer that is not connected yet, and not in `peers`."""
-        return Peer(self.lab, host, f"{self.lab.addresses[0]}:48148", **settings)
+        return Peer(self.lab, host, f"{self.lab.addresses[self.first]}:48148", **settings)
 
     def stop(self):
         for peer in self.peers:

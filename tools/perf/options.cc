@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <map>
 
 namespace pccl::perf {
 
@@ -223,6 +224,8 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("--fault", texts.fault, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");
+    app.add_option("--compression", options.compression, "of what travels: auto, off, on (default: auto)")
+        ->transform(CLI::Transformer(std::map<std::string, int>{{"auto", 0}, {"off", 1}, {"on", 2}}));
     app.add_option("--concurrent", options.concurrent,
                    "operations in flight at the same time, each with buffers of the size given")
         ->check(CLI::Range(1, 1024))

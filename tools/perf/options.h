@@ -32,6 +32,7 @@ struct Options {
     bool error_feedback = false;
     std::uint32_t lanes = 0;
     std::string congestion;
+    int compression = 0;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
     pcclFault_t fault = pcclFaultRetry;
     Collective collective = Collective::all_reduce;

@@ -53,6 +53,7 @@ tools::Comm join(const Options &options) {
     config.master_address = options.master.c_str();
     config.p2p_connection_pool_size = options.lanes;
     if (!options.congestion.empty()) config.congestion_control = options.congestion.c_str();
+    config.compression = static_cast<pcclCompression_t>(options.compression);
     pcclComm_t *handle = nullptr;
     tools::require("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &handle));
     tools::Comm comm(handle);

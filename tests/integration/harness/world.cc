@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 namespace pccl::itest {
 
 World::World(const WorldOptions &options)
@@ -25,6 +27,12 @@ World::World(const WorldOptions &options)
 
 std::string World::master_address() const { return !elsewhere_.empty() ? elsewhere_ : host_ + ":" + std::to_string(master_.port); }
 
+/// As the environment says where the test does not: every test can be run with every chunk compressed.
+static int compression_of(const PeerOptions &options) {
+    const char *all = std::getenv("PCCL_TEST_COMPRESSION");
+    return options.compression == 0 && all ? std::atoi(all) : options.compression;
+}
+
 PeerProcess &World::spawn(const PeerOptions &options) {
     peers_.push_back(std::make_unique<PeerProcess>("peer" + std::to_string(spawned_++)));
     PeerProcess &peer = *peers_.back();
@@ -33,6 +41,7 @@ PeerProcess &World::spawn(const PeerOptions &options) {
                                              {"group", options.group},
                                              {"lanes", options.lanes},
                                              {"port", options.port},
+                                             {"compression", compression_of(options)},
                                              {"master_limit_ms", options.master_limit_ms},
                                              {"advertise", options.advertise}});
     tools::require("pcclCreateCommunicatorWithConfig in a peer", code(answer));

@@ -26,6 +26,7 @@ struct PeerOptions {
     int group = 0;
     int lanes = 0;
     int port = 0;           ///< to listen on; 0: the library's default range
+    int compression = 0;    ///< a pcclCompression_t; 0: as $PCCL_TEST_COMPRESSION says, else auto
     int master_limit_ms = 0;  ///< how long a master that went is waited for; 0: the default
     std::string advertise = {};  ///< address given to others; empty: as the master sees it
 };

@@ -23,6 +23,7 @@ Json call_create(Session &session, const Json &request) {
     config.peer_group = request.value("group", 0U);
     config.p2p_connection_pool_size = request.value("lanes", 0U);
     config.listen_port_first = config.listen_port_last = request.value("port", std::uint16_t{0});
+    config.compression = static_cast<pcclCompression_t>(request.value("compression", 0));
     config.master_limit_ms = request.value("master_limit_ms", 0U);
     if (!listen.empty()) config.listen_address = listen.c_str();
     if (!advertise.empty()) config.advertise_address = advertise.c_str();

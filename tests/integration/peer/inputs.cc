@@ -15,7 +15,7 @@ namespace pccl::itest {
 namespace {
 
 struct Pattern {
-    enum Kind { kConstant, kNormal, kUniform } kind;
+    enum Kind { kConstant, kNormal, kHeavy, kUniform } kind;
     double a = 0;
     double b = 0;
 };
@@ -29,6 +29,8 @@ Pattern parse(const std::string &text) {
     if (*end == ',') pattern.b = std::strtod(end + 1, nullptr);
     if (kind == "normal")
         pattern.kind = Pattern::kNormal;
+    else if (kind == "heavy")
+        pattern.kind = Pattern::kHeavy;
     else if (kind == "uniform")
         pattern.kind = Pattern::kUniform;
     else if (kind != "constant")
@@ -38,15 +40,19 @@ Pattern parse(const std::string &text) {
 
 double unit(std::uint64_t bits) { return (static_cast<double>(bits >> 11) + 0.5) * 0x1p-53; }
 
+double normal(std::uint64_t bits) {
+    return std::sqrt(-2 * std::log(unit(bits))) * std::cos(2 * std::numbers::pi * unit(tools::mix(bits)));
+}
+
 double value_at(const Pattern &pattern, int rank, std::size_t i) {
     const std::uint64_t bits = tools::mix(tools::mix(static_cast<std::uint64_t>(rank) + 77) + i);
     switch (pattern.kind) {
     case Pattern::kConstant: return pattern.a;
     case Pattern::kUniform: return pattern.a + (pattern.b - pattern.a) * unit(bits);
+    case Pattern::kHeavy: return pattern.a * normal(bits) * std::exp(pattern.b * normal(tools::mix(~bits)));
     case Pattern::kNormal: break;
     }
-    const double radius = std::sqrt(-2 * std::log(unit(bits)));
-    return pattern.a + pattern.b * radius * std::cos(2 * std::numbers::pi * unit(tools::mix(bits)));
+    return pattern.a + pattern.b * normal(bits);
 }
 
 /// Places of values that are not finite, at rank 0.

@@ -3,6 +3,7 @@
 //   seeded            as pccl-perf's: every type and operator, checked element by element
 //   constant:V        every element V at every rank
 //   normal:MEAN,SD    normally distributed
+//   heavy:SD,SPREAD   normally distributed, times one lognormal factor each: gradients have such tails
 //   uniform:LO,HI     uniformly distributed
 //   nonfinite         seeded, with NaN, +inf and -inf at known places of rank 0
 #pragma once

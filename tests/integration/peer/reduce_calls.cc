@@ -53,6 +53,7 @@ Json reduce_answer(pcclResult_t result, const pcclReduceReport_t &report, Buffer
     }
     answer["peers"] = report.world_size;
     answer["tx"] = report.tx_bytes;
+    answer["saved"] = report.saved_tx_bytes;
     answer["rx"] = report.rx_bytes;
     answer["algorithm"] = tools::name_of(report.algorithm);
     answer["lanes"] = report.lanes;
@@ -76,9 +77,12 @@ Json call_reduce(Session &session, const Json &request) {
     for (int i = 0; i < request.value("times", 1); ++i) {
         Buffers buffers = make_buffers(d, request);
         pcclReduceReport_t report = empty_report();
+        const auto begin = std::chrono::steady_clock::now();
         const pcclResult_t result = pcclAllReduceWithOptions(buffers.send_data(), buffers.receive_data(), &d, &options,
                                                              session.comm(request), &report);
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         answer = reduce_answer(result, report, buffers, request);
+        answer["seconds"] = took.count();
         if (result != pcclSuccess || answer.value("wrong", 0) != 0) break;
     }
     return answer;

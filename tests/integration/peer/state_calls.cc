@@ -45,7 +45,8 @@ private:
     static off_t offset(const unsigned char *at) { return static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at)); }
 };
 
-/// "tensors": [{"name", "type", "count", "seed", "unequal"}], "revision"; under the name "state".
+/// "tensors": [{"name", "type", "count", "seed", "unequal", "pattern"}], "revision"; under the name "state". Without a pattern their
+/// bytes are noise.
 Json call_define(Session &session, const Json &request) {
     State state;
     state.revision = request.value("revision", std::uint64_t{0});
@@ -57,7 +58,11 @@ Json call_define(Session &session, const Json &request) {
                       entry.value("unequal", false),
                       entry.value("seed", std::uint64_t{0})};
         tensor.data.resize(tensor.count * tools::size_of(tensor.type));
-        fill_seeded(tensor.data, tensor.seed);
+        if (entry.contains("pattern")) {
+            fill_input(entry.at("pattern"), {tensor.type, pcclSum, {}, tensor.count, 1, 0}, static_cast<int>(tensor.seed), tensor.data.data());
+        } else {
+            fill_seeded(tensor.data, tensor.seed);
+        }
         state.tensors.push_back(std::move(tensor));
     }
     const std::scoped_lock lock(session.mutex);

@@ -1,0 +1,80 @@
+#include "codec/chunk.h"
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include <zstd.h>
+
+#include "kernel/planes.h"
+
+namespace pccl::codec {
+namespace {
+
+/// The fastest that codes by frequency: for quantized values and exponents that is all there is to gain. Negative levels leave it out.
+constexpr int kLevel = 1;
+
+constexpr std::array<std::uint8_t, 4> kMagic{0x28, 0xb5, 0x2f, 0xfd};
+
+/// Of one thread.
+struct Contexts {
+    Contexts() {
+        if (!encoder || !decoder) throw std::bad_alloc();
+        // The length is known from elsewhere, and so is a checksum.
+        ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_compressionLevel, kLevel);
+        ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_checksumFlag, 0);
+    }
+    /// Room for a chunk in planes.
+    std::byte *planes(std::size_t bytes) {
+        if (bytes > planes_bytes) {
+            planes_bytes = 0;
+            memory.reset(new std::byte[bytes]);
+            planes_bytes = bytes;
+        }
+        return memory.get();
+    }
+
+    struct Free {
+        void operator()(ZSTD_CCtx *context) const { ZSTD_freeCCtx(context); }
+        void operator()(ZSTD_DCtx *context) const { ZSTD_freeDCtx(context); }
+    };
+    std::unique_ptr<ZSTD_CCtx, Free> encoder{ZSTD_createCCtx()};
+    std::unique_ptr<ZSTD_DCtx, Free> decoder{ZSTD_createDCtx()};
+    std::unique_ptr<std::byte[]> memory;
+    std::size_t planes_bytes = 0;
+};
+
+Contexts &contexts() {
+    thread_local Contexts of_this_thread;
+    return of_this_thread;
+}
+
+}  // namespace
+
+std::size_t compress(std::byte *out, std::size_t room, const std::byte *in, std::size_t bytes, unsigned planes) {
+    if (bytes == 0 || !kernel::is_plane_count(planes)) return 0;
+    Contexts &mine = contexts();
+    if (planes > 1) {
+        kernel::split_planes(mine.planes(bytes), in, bytes, planes);
+        in = mine.planes(bytes);
+    }
+    const std::size_t length = ZSTD_compress2(mine.encoder.get(), out, room, in, bytes);
+    return ZSTD_isError(length) ? 0 : length;
+}
+
+bool decompress(std::byte *out, std::size_t bytes, const std::byte *in, std::size_t length, unsigned planes) {
+    if (bytes == 0 || !kernel::is_plane_count(planes)) return false;
+    // The library also reads formats of its past, by code that few look after.
+    if (length < kMagic.size() || std::memcmp(in, kMagic.data(), kMagic.size()) != 0) return false;
+    // Exactly one frame, and one that says what is expected. It is decoded in one piece: no window is allocated for it.
+    if (ZSTD_getFrameContentSize(in, length) != bytes || ZSTD_findFrameCompressedSize(in, length) != length) return false;
+    Contexts &mine = contexts();
+    std::byte *const into = planes > 1 ? mine.planes(bytes) : out;
+    if (ZSTD_decompressDCtx(mine.decoder.get(), into, bytes, in, length) != bytes) return false;
+    if (planes > 1) kernel::join_planes(out, into, bytes, planes);
+    return true;
+}
+
+}  // namespace pccl::codec

@@ -1,0 +1,17 @@
+// Byte planes: the first bytes of all elements, then the second ones, and so on. Those of floating-point numbers with the exponents are
+// alike, those with the last digits are not: apart from each other they compress better than mixed.
+#pragma once
+
+#include <cstddef>
+
+namespace pccl::kernel {
+
+constexpr bool is_plane_count(unsigned planes) { return planes == 1 || planes == 2 || planes == 4 || planes == 8; }
+
+/// Of elements of `planes` bytes (2, 4 or 8); what is left of the last one, if it is not whole, follows as it is. Any alignment; the
+/// buffers do not overlap.
+void split_planes(void *out, const void *in, std::size_t bytes, unsigned planes);
+/// The inverse.
+void join_planes(void *out, const void *in, std::size_t bytes, unsigned planes);
+
+}  // namespace pccl::kernel

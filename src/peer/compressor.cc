@@ -1,0 +1,42 @@
+#include "peer/compressor.h"
+
+namespace pccl::peer {
+
+namespace {
+
+/// What is shorter travels as it is.
+constexpr std::size_t kLeastBytes = 512;
+
+}  // namespace
+
+void Compressor::observe(Time now, LinkWork work) {
+    work.saved = saved_;
+    work.codec = time_in_codec();
+    gate_.observe(now, work);
+}
+
+std::size_t Compressor::pack(OutFrame &frame) {
+    const std::size_t plain = frame.header.bytes;
+    if (frame.planes == 0 || plain < kLeastBytes) return 0;
+    const std::size_t kind = CompressionGate::kind_of(frame.planes, frame.header.kind == wire::FrameKind::state_chunk);
+    if (!gate_.may_want(kind)) return 0;
+    const bool made = frame.packed && frame.packed->tried;
+    if (made ? !gate_.open(kind) : !gate_.wants(kind, monotonic_now())) return 0;
+    if (!frame.packed) frame.packed = std::make_shared<Packed>();
+    Packed &packed = *frame.packed;
+    if (!made) {
+        const Duration took = peer::pack(packed, frame.payload, plain, frame.planes);
+        gate_.learn(kind, plain, packed.bytes ? packed.length : plain, took, monotonic_now());
+    }
+    if (!packed.bytes) return 0;
+    frame.header.planes = packed.planes;
+    frame.header.bytes = packed.length;
+    frame.header.checksum = packed.checksum;
+    frame.payload = packed.bytes.get();
+    frame.keep = packed.bytes;
+    frame.owner = nullptr;
+    saved_ += plain - packed.length;
+    return plain - packed.length;
+}
+
+}  // namespace pccl::peer

@@ -1,0 +1,249 @@
+// Compressed chunks on their way through a peer: taken as if they had come plain, handed on as they came, sent where a link may; and
+// those that lie end their link, with no buffer touched that was not theirs.
+#include "fuzz/link_scene.h"
+
+#include <gtest/gtest.h>
+#include <zstd.h>
+
+#include "base/log.h"
+
+namespace pccl::fuzz {
+namespace {
+
+constexpr PeerId kBefore{2}, kBehind{3};
+constexpr std::uint64_t kEpoch = 5;
+constexpr std::size_t kCount = 3 * 7680;  // three blocks of one chunk each
+
+class CompressionTest : public ::testing::Test {
+protected:
+    static void SetUpTestSuite() { set_log_level(LogLevel::off); }
+
+    /// A ring of three: chunks come from `kBefore` and go to `kBehind`.
+    void begin(Compression compression) {
+        scene.options.compression = compression;
+        for (const PeerId other : {kBefore, kBehind}) {
+            scene.expect_link(other);
+            Remote &remote = scene.connect(other);
+            scene.greet(remote, 1, other);
+            scene.deliver(remote, SIZE_MAX);
+        }
+        scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kBehind, kBefore}, 0, true, {}, {}}, kSelf);
+        request.what.count = kCount;
+        request.what.type = kernel::Type::f32;
+        request.what.algorithm = wire::Algorithm::ring;
+        request.send = reinterpret_cast<const std::byte *>(send.data());
+        request.recv = reinterpret_cast<std::byte *>(recv.data());
+        scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request);
+        tell_opening();
+        scene.turn();
+    }
+    Remote &before() { return scene.remotes[0]; }
+    Remote &behind() { return scene.remotes[1]; }
+
+    wire::Bytes fingerprint() const {
+        wire::Bytes encoded;
+        wire::Writer write(encoded);
+        write(request.what);
+        return encoded;
+    }
+    FrameHeader header(FrameKind kind, std::uint32_t block, std::uint16_t hop) const {
+        FrameHeader h;
+        h.kind = kind;
+        h.epoch = kEpoch;
+        h.tag = 7;
+        h.index = block;
+        h.hop = hop;
+        const auto encoded = fingerprint();
+        h.offset = kernel::checksum(encoded.data(), encoded.size());
+        return h;
+    }
+    /// The successor has posted the operation, too.
+    void tell_opening() {
+        const auto encoded = fingerprint();
+        FrameHeader h = header(FrameKind::op_open, 0, 0);
+        h.offset = 0;
+        tell(behind(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
+    }
+    void tell(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0) {
+        LinkScene::send(from, h, payload, damage);
+        scene.deliver(from, SIZE_MAX);
+    }
+    static std::string saying(std::uint32_t plain_bytes, const std::string &rest) {
+        return std::string(reinterpret_cast<const char *>(&plain_bytes), sizeof plain_bytes) + rest;
+    }
+    /// As none of ours does it: bytes as they are, at another level. So what we make of the same is not the same.
+    static std::string packed(const std::vector<float> &values) {
+        std::string out(ZSTD_compressBound(values.size() * 4), '\0');
+        out.resize(ZSTD_compress(out.data(), out.size(), values.data(), values.size() * 4, 5));
+        return saying(static_cast<std::uint32_t>(values.size() * 4), out);
+    }
+    static FrameHeader in_planes(FrameHeader h, std::uint8_t planes = 1) {
+        h.planes = planes;
+        return h;
+    }
+    void expect_closed(const std::string &words) {
+        scene.turn();
+        ASSERT_EQ(scene.downs[kBefore].size(), 1u);
+        EXPECT_NE(scene.downs[kBefore][0].find(words), std::string::npos) << scene.downs[kBefore][0];
+        EXPECT_TRUE(scene.links.up(kBehind));
+        EXPECT_EQ(send, std::vector<float>(kCount, 1.0F));
+        EXPECT_EQ(recv, std::vector<float>(kCount, 0.0F));
+    }
+    /// The next chunk that the peer sent to its successor.
+    bool next_chunk(FrameHeader &h, std::string &payload) {
+        scene.turn();
+        scene.receive(behind());
+        while (scene.next_frame(behind(), h, payload)) {
+            if (h.kind != FrameKind::reduce_chunk && h.kind != FrameKind::gather_chunk) continue;
+            EXPECT_EQ(h.checksum, kernel::checksum(payload.data(), payload.size())) << "it covers what travels";
+            return true;
+        }
+        return false;
+    }
+    static std::vector<float> plain(const FrameHeader &h, const std::string &payload) {
+        std::vector<float> values(h.planes == 0 ? payload.size() / 4 : plain_length(reinterpret_cast<const std::byte *>(payload.data())) / 4);
+        auto *const out = reinterpret_cast<std::byte *>(values.data());
+        if (h.planes == 0) std::memcpy(out, payload.data(), payload.size());
+        else EXPECT_TRUE(unpack(out, values.size() * 4, reinterpret_cast<const std::byte *>(payload.data()), payload.size(), h.planes));
+        return values;
+    }
+
+    std::vector<float> send = std::vector<float>(kCount, 1.0F), recv = std::vector<float>(kCount, 0.0F);
+    ReduceRequest request;
+    LinkScene scene;
+};
+
+TEST_F(CompressionTest, AChunkIsTakenAsIfItHadComePlain) {
+    begin(Compression::off);
+    FrameHeader h;
+    std::string payload;
+    ASSERT_TRUE(next_chunk(h, payload));  // this peer's own
+    const std::vector<float> twos(kCount / 3, 2.0F);
+    const std::string chunk = packed(twos);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), chunk);
+    ASSERT_TRUE(next_chunk(h, payload));
+    EXPECT_EQ(h.planes, 0);
+    EXPECT_EQ(plain(h, payload), std::vector<float>(kCount / 3, 3.0F));
+    EXPECT_EQ(request.rx_bytes, sizeof h + chunk.size()) << "bytes on the wire";
+    EXPECT_EQ(request.tx_saved, 0u);
+}
+
+TEST_F(CompressionTest, ChunksAreSentCompressedWhereTheLinkMay) {
+    begin(Compression::on);
+    FrameHeader h;
+    std::string payload;
+    ASSERT_TRUE(next_chunk(h, payload));
+    EXPECT_EQ(h.planes, 4);
+    EXPECT_LT(payload.size(), 1000u);
+    EXPECT_EQ(plain(h, payload), std::vector<float>(kCount / 3, 1.0F));
+    EXPECT_EQ(request.tx_bytes, sizeof h + payload.size());
+    EXPECT_EQ(request.tx_saved, kCount / 3 * 4 - payload.size());
+}
+
+TEST_F(CompressionTest, AFinalChunkIsHandedOnAsItCame) {
+    begin(Compression::on);
+    FrameHeader h;
+    std::string payload;
+    ASSERT_TRUE(next_chunk(h, payload));
+    const std::string chunk = packed(std::vector<float>(kCount / 3, 3.0F));
+    tell(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), chunk);
+    ASSERT_TRUE(next_chunk(h, payload));
+    EXPECT_EQ(h.kind, FrameKind::gather_chunk);
+    EXPECT_TRUE(payload == chunk);
+    EXPECT_EQ(h.planes, 1);
+}
+
+TEST_F(CompressionTest, AFinalChunkThatCameCompressedGoesPlainOverALinkThatDoesNot) {
+    begin(Compression::off);
+    FrameHeader h;
+    std::string payload;
+    ASSERT_TRUE(next_chunk(h, payload));
+    const std::vector<float> threes(kCount / 3, 3.0F);
+    tell(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), packed(threes));
+    ASSERT_TRUE(next_chunk(h, payload));
+    EXPECT_EQ(h.kind, FrameKind::gather_chunk);
+    EXPECT_EQ(h.planes, 0);
+    EXPECT_EQ(plain(h, payload), threes);
+}
+
+TEST_F(CompressionTest, BytesThatAreNoneOfZstdEndTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(500, 'x')));
+    expect_closed("cannot be decompressed");
+}
+
+TEST_F(CompressionTest, AChunkThatUnfoldsToLessThanItSaysEndsTheLink) {
+    begin(Compression::off);
+    const std::string less = packed(std::vector<float>(kCount / 3 - 1));
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, less.substr(4)));
+    expect_closed("cannot be decompressed");
+}
+
+TEST_F(CompressionTest, AChunkThatUnfoldsToMoreThanItSaysEndsTheLink) {
+    begin(Compression::off);
+    const std::string bomb = packed(std::vector<float>(std::size_t{8} << 20));
+    ASSERT_LT(bomb.size(), kCount / 3 * 4);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, bomb.substr(4)));
+    expect_closed("cannot be decompressed");
+}
+
+TEST_F(CompressionTest, AChunkThatSaysAnotherLengthThanTheOperationsEndsTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3 + 1)));
+    expect_closed("wrong length");
+}
+
+TEST_F(CompressionTest, AChunkThatSaysMoreThanAnyFrameMayHoldEndsTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
+    expect_closed("that says it was");
+}
+
+TEST_F(CompressionTest, AChunkThatIsNoShorterThanPlainEndsTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
+    expect_closed("that says it was");
+}
+
+TEST_F(CompressionTest, AnElementSizeThatDoesNotExistEndsTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0), 3), packed(std::vector<float>(kCount / 3)));
+    expect_closed("compressed as none of ours is");
+}
+
+TEST_F(CompressionTest, AnOpeningThatIsCompressedEndsTheLink) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::op_open, 0, 0)), packed(std::vector<float>(30)));
+    expect_closed("compressed as none of ours is");
+}
+
+TEST_F(CompressionTest, DamageOnTheWayIsFoundBeforeAnythingIsDecompressed) {
+    begin(Compression::off);
+    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3)), 1);
+    expect_closed("wrong checksum");
+}
+
+TEST_F(CompressionTest, WhatArrivesInSmallPiecesIsTheSame) {
+    begin(Compression::off);
+    FrameHeader h;
+    std::string payload;
+    ASSERT_TRUE(next_chunk(h, payload));
+    LinkScene::send(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3, 2.0F)));
+    while (!before().outbox.empty())
+        scene.deliver(before(), 3);
+    ASSERT_TRUE(next_chunk(h, payload));
+    EXPECT_EQ(plain(h, payload), std::vector<float>(kCount / 3, 3.0F));
+}
+
+TEST_F(CompressionTest, AnOperationThatEndsWhileAChunkArrivesIsNotTouched) {
+    begin(Compression::off);
+    LinkScene::send(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), packed(std::vector<float>(kCount / 3, 2.0F)));
+    scene.deliver(before(), sizeof(FrameHeader) + 20);
+    scene.engine.end({ViewNumber{kEpoch}, Tag{7}, 0}, false);
+    scene.deliver(before(), SIZE_MAX);
+    EXPECT_TRUE(scene.links.up(kBefore));
+    EXPECT_EQ(recv, std::vector<float>(kCount, 0.0F));
+}
+
+}  // namespace
+}  // namespace pccl::fuzz
