@@ -50,13 +50,13 @@ void block_signals() {
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
 }
 
-/// Results of small operations are often there before a sleeping thread would be awake.
-constexpr int kLooksBeforeWait = 16;
+/// Results of small operations are often there before a sleeping thread would be awake. As std::atomic's wait does it.
+constexpr int kYieldsBeforeWait = 4;
 
 }  // namespace
 
 void Call::wait_with(WaitHook hook) {
-    for (int i = 0; i < kLooksBeforeWait; ++i) {
+    for (int i = 0; i < kYieldsBeforeWait; ++i) {
         if (done.load(std::memory_order_acquire)) return;
         std::this_thread::yield();
     }

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     """A contiguous tensor in host memory: of PyTorch, of NumPy, or of anything with the buffer protocol or DLPack."""
 
 
+_numpy_types: dict[Any, DataType] = {}
+"""Those that were met: a dtype's name takes longer to make than all else."""
+
+
 def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
     """Where a tensor's elements are. Errors name it as `what`.
 
@@ -25,7 +29,9 @@ def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
     if isinstance(tensor, _type_of("torch", "Tensor")):
         return _of_torch(tensor, what)
     if isinstance(tensor, _type_of("numpy", "ndarray")):
-        datatype = _named(DataType.from_numpy_dtype, tensor.dtype, what)
+        datatype = _numpy_types.get(tensor.dtype)
+        if datatype is None:
+            datatype = _numpy_types[tensor.dtype] = _named(DataType.from_numpy_dtype, tensor.dtype, what)
         if not tensor.flags.c_contiguous:
             raise _not_contiguous(what)
         if datatype is DataType.BFLOAT16:  # a format that the protocol does not know
