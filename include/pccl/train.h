@@ -110,6 +110,11 @@ typedef struct pcclTrainerConfig_t {
                                     checkpoint: it is overwritten. For that there is pcclTrainerSave */
     void *state_buffer;        /**< keep it here: pcclTrainerStateBytes bytes, aligned to 64; NULL: the trainer allocates it */
     size_t state_buffer_bytes;
+
+    bool sharded; /**< each peer keeps 1/N of the outer momentum and computes that part of the outer step: reduce-scatter, step, all-gather.
+                       As many bytes on the wire as an average. When peers come or go the momentum is divided anew (one more all-reduce), and
+                       a lost peer's part of it begins at zero. Checkpoints are without momentum. With pcclMethodDiLoCo, Async and CO2.
+                       Source: Rajbhandari et al. 2020 (ZeRO), sec. 5 */
 } pcclTrainerConfig_t;
 
 /** What has become of a trainer and, in `events`, what happened in the last call. */

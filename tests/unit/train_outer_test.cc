@@ -422,6 +422,36 @@ TEST(SpecialCase, CO2NeverMovesFartherThanItsBound) {
     EXPECT_GE(log.status.penalty, 1.0);
 }
 
+TEST(Sharded, StepsAreThoseOfWholeOnes) {
+    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodCO2}) {
+        for (const int peers : {1, 2, 3, 7}) {
+            World whole(method), sharded(method);
+            for (World *world : {&whole, &sharded}) {
+                world->config.outer_learning_rate = 0.3F;
+                world->config.clip_momentum = method == pcclMethodCO2 ? 0.3F : 0.0F;
+            }
+            sharded.config.sharded = true;
+            const auto expected = one(whole, peers), found = one(sharded, peers);
+            EXPECT_EQ(found.outer, expected.outer) << method << " with " << peers << " peers";
+            EXPECT_EQ(found.status.penalty, expected.status.penalty);
+        }
+    }
+}
+
+TEST(Sharded, MomentumOfPeersThatStayIsKeptWhenOthersComeAndGo) {
+    World world(pcclMethodDiLoCo);
+    world.config.sharded = true;
+    world.config.sync_every = 5;
+    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // alike, so that the average is that of any of them
+    world.joins_at[1] = 12;
+    World alone(pcclMethodDiLoCo);
+    alone.config.sync_every = 5;
+    alone.inner = world.inner;
+    const auto with = world.train(1), without = alone.train(1);
+    ASSERT_GT(with.at(1).outer.size(), 3U);
+    EXPECT_EQ(with.at(0).outer, without.at(0).outer);
+}
+
 TEST(Weights, AverageByWhatEachHasDone) {
     for (const bool quantized : {false, true}) {  // by way of one collective, or two that belong together
         World world(pcclMethodDiLoCo);
