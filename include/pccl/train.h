@@ -197,6 +197,10 @@ PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
  * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how). */
 PCCL_EXPORT pcclResult_t pcclTrainerStep(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
 
+/** Whether the trainer may read and write the parameters in the next pcclTrainerStep; else it just counts. For parameters that are elsewhere
+ * (on a GPU) and copied to and fro. With `round_ms`: always, since time decides. */
+PCCL_EXPORT pcclResult_t pcclTrainerIsDue(const pcclTrainer_t *trainer, bool *due_out);
+
 /** With `weighted`: adds to the weight of this peer's next contribution, say the number of tokens of the step just made. A peer that never
  * calls it weighs 1 per step. @retval pcclInvalidArgument Negative, infinite or not a number. */
 PCCL_EXPORT pcclResult_t pcclTrainerAddWeight(pcclTrainer_t *trainer, double weight);

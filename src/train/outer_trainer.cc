@@ -55,6 +55,16 @@ bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
     return step % every == (every * (fragment + 1) / n) % every;
 }
 
+bool OuterTrainer::is_due() const {
+    if (config_.method == pcclMethodLocal) return false;
+    if (config_.round_ms != 0) return true;
+    const std::uint64_t next = state_.counters.inner_steps + 1;
+    if (!delayed() && !flights_.empty() && flights_.front().apply_at <= next) return true;
+    for (std::size_t i = 0; i < layout_.fragments.size(); ++i)
+        if (begins(i, next)) return true;
+    return false;
+}
+
 Outcome OuterTrainer::advance(bool end_round) {
     ++round_steps_;
     std::uint64_t &step = state_.counters.inner_steps;

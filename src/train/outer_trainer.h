@@ -25,6 +25,8 @@ public:
     OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
     ~OuterTrainer() override;
 
+    bool is_due() const override;
+
 private:
     /// An average that was launched.
     struct Flight {

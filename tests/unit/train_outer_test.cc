@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <vector>
 
 #include "unit/train_world.h"
@@ -482,6 +483,36 @@ TEST(Weights, ThatAreAllNothingMoveNothing) {
     const auto log = one(world, 2);
     EXPECT_EQ(log.status.outer_steps, 0U);
     EXPECT_EQ(log.final[0], 0.5F);
+}
+
+TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
+    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+        World world(method);
+        world.config.outer_learning_rate = 0.3F;
+        std::mutex mutex;
+        std::map<std::uint64_t, Values> before;
+        std::set<std::uint64_t> due, changed;
+        Values *parameters = nullptr;
+        world.inner = [&](Values &w, int id, std::uint64_t step) {
+            descend(w, id, step);
+            if (id != 0) return;
+            parameters = &w;
+            before[step] = w;
+        };
+        world.before_step = [&](Trainer &trainer, int id, std::uint64_t step) {
+            if (id != 0) return;
+            // What the step before this one has left differs from what was there before it by more than this step's own descent.
+            if (trainer.is_due()) due.insert(step);
+            if (step == 0) return;
+            Values expected = before[step - 1];
+            descend(expected, 0, step);
+            if (expected != *parameters) changed.insert(step - 1);
+        };
+        one(world, 2);
+        EXPECT_TRUE(std::ranges::includes(due, changed)) << method;
+        EXPECT_EQ(due.empty(), method == pcclMethodLocal);
+        EXPECT_LE(due.size(), method == pcclMethodStreamingDiLoCo ? 24U : 6U) << method;
+    }
 }
 
 TEST(Timing, DoesNotChangeWhatIsTrained) {
