@@ -508,7 +508,7 @@ TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
             descend(expected, 0, step);
             if (expected != *parameters) changed.insert(step - 1);
         };
-        one(world, 2);
+        one(world, method == pcclMethodLocal ? 1 : 2);
         EXPECT_TRUE(std::ranges::includes(due, changed)) << method;
         EXPECT_EQ(due.empty(), method == pcclMethodLocal);
         EXPECT_LE(due.size(), method == pcclMethodStreamingDiLoCo ? 24U : 6U) << method;
