@@ -110,6 +110,11 @@ typedef struct pcclTrainerConfig_t {
                                     checkpoint: it is overwritten. For that there is pcclTrainerSave */
     void *state_buffer;        /**< keep it here: pcclTrainerStateBytes bytes, aligned to 64; NULL: the trainer allocates it */
     size_t state_buffer_bytes;
+
+    bool sharded; /**< each peer keeps 1/N of the outer momentum and computes that part of the outer step: reduce-scatter, step, all-gather.
+                       As many bytes on the wire as an average. When peers come or go the momentum is divided anew (one more all-reduce), and
+                       a lost peer's part of it begins at zero. Checkpoints are without momentum. With pcclMethodDiLoCo, Async and CO2.
+                       Source: Rajbhandari et al. 2020 (ZeRO), sec. 5 */
 } pcclTrainerConfig_t;
 
 /** What has become of a trainer and, in `events`, what happened in the last call. */
@@ -191,6 +196,10 @@ PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
  *                                     pcclTrainerJoin.
  * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how). */
 PCCL_EXPORT pcclResult_t pcclTrainerStep(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
+
+/** Whether the trainer may read and write the parameters in the next pcclTrainerStep; else it just counts. For parameters that are elsewhere
+ * (on a GPU) and copied to and fro. With `round_ms`: always, since time decides. */
+PCCL_EXPORT pcclResult_t pcclTrainerIsDue(const pcclTrainer_t *trainer, bool *due_out);
 
 /** With `weighted`: adds to the weight of this peer's next contribution, say the number of tokens of the step just made. A peer that never
  * calls it weighs 1 per step. @retval pcclInvalidArgument Negative, infinite or not a number. */

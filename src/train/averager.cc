@@ -12,7 +12,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-pcclReduceDescriptor_t describe(std::size_t count, pcclRedOp_t op, std::uint64_t tag, pcclDataType_t type) {
+/// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
+int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
+
+}  // namespace
+
+pcclReduceDescriptor_t describe_reduce(std::size_t count, pcclRedOp_t op, std::uint64_t tag, pcclDataType_t type) {
     pcclReduceDescriptor_t d{};
     d.count = count;
     d.op = op;
@@ -21,9 +26,35 @@ pcclReduceDescriptor_t describe(std::size_t count, pcclRedOp_t op, std::uint64_t
     return d;
 }
 
-}  // namespace
+Outcome Together::run(Average &out) {
+    Outcome worst;
+    const auto note = [&worst](Outcome outcome) {
+        if (severity(outcome.code) > severity(worst.code)) worst = std::move(outcome);
+    };
+    std::vector<std::uint64_t> launched;
+    for (const Reduce &reduce : reduces_) {
+        auto outcome = collectives_.launch(reduce);
+        if (outcome.ok()) launched.push_back(reduce.what.tag);
+        else note(std::move(outcome));
+    }
+    std::vector<std::uint32_t> worlds;
+    for (const std::uint64_t tag : launched) {
+        ReduceReport report;
+        note(collectives_.await(tag, report));
+        worlds.push_back(report.world);
+        out.tx_bytes += report.tx_bytes;
+        out.rx_bytes += report.rx_bytes;
+    }
+    if (!worst.ok()) return worst;
+    out.world = worlds.front();
+    if (std::ranges::any_of(worlds, [&](std::uint32_t world) { return world != out.world; })) {
+        return {pcclRankConnectionLost, "a peer was lost between two reductions that belong together"};
+    }
+    return {};
+}
 
-Averager::Averager(Collectives &collectives, const std::atomic<bool> &interrupted) : collectives_(collectives), interrupted_(interrupted) {}
+Averager::Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted)
+    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted) {}
 
 Averager::~Averager() {
     if (!thread_.joinable()) return;
@@ -88,63 +119,36 @@ Average Averager::carry_out(const Contribution &c) {
         c.send[c.count] = in_one ? weight : 0.0F;
     }
     for (;;) {
-        out.outcome = attempt(c, out);
+        out.outcome = reducer_.attempt(c, out);
         const bool again = out.outcome.code == pcclRankConnectionLost && !stop_ && !interrupted_;
         if (!again) break;
     }
     return out;
 }
 
-/// All reductions of an average, at once. pcclRankConnectionLost: to be repeated.
-Outcome Averager::attempt(const Contribution &c, Average &out) {
+Outcome WholeAverage::attempt(const Contribution &c, Average &out) {
     const bool quantized = c.quantization.algorithm != pcclQuantNone;
-    const bool weight_beside = c.weighted && quantized;
+    const bool weight_inside = c.weighted && !quantized, weight_beside = c.weighted && quantized;
     double weight = static_cast<float>(c.weight), weights = 0.0;
     std::uint64_t lowest = c.digest, highest = c.digest;
 
-    std::vector<Reduce> reduces;
-    const bool weight_inside = c.weighted && !quantized;
-    reduces.push_back({c.send, c.recv, describe(c.count + (weight_inside ? 1 : 0), c.weighted ? pcclSum : pcclAvg, c.tag, pcclFloat), true});
-    reduces.back().what.quantization_options = c.quantization;
-    if (weight_beside) reduces.push_back({&weight, &weights, describe(1, pcclSum, c.tag + 1, pcclDouble), false});
+    Together ops(collectives_);
+    auto what = describe_reduce(c.count + (weight_inside ? 1 : 0), c.weighted ? pcclSum : pcclAvg, c.tag, pcclFloat);
+    what.quantization_options = c.quantization;
+    ops.add({c.send, c.recv, what, true});
+    if (weight_beside) ops.add({&weight, &weights, describe_reduce(1, pcclSum, c.tag + 1, pcclDouble)});
     if (c.verify) {
-        reduces.push_back({&c.digest, &lowest, describe(1, pcclMin, c.tag + 2, pcclUint64), false});
-        reduces.push_back({&c.digest, &highest, describe(1, pcclMax, c.tag + 3, pcclUint64), false});
+        ops.add({&c.digest, &lowest, describe_reduce(1, pcclMin, c.tag + 2, pcclUint64)});
+        ops.add({&c.digest, &highest, describe_reduce(1, pcclMax, c.tag + 3, pcclUint64)});
     }
-
-    Outcome worst;
-    const auto note = [&worst](Outcome outcome) {
-        // Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
-        const auto rank = [](pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; };
-        if (rank(outcome.code) > rank(worst.code)) worst = std::move(outcome);
-    };
-    std::vector<const Reduce *> launched;
-    for (const Reduce &reduce : reduces) {
-        if (auto outcome = collectives_.launch(reduce); outcome.ok())
-            launched.push_back(&reduce);
-        else
-            note(std::move(outcome));
-    }
-    std::vector<std::uint32_t> worlds;
-    for (const Reduce *reduce : launched) {
-        ReduceReport report;
-        note(collectives_.await(reduce->what.tag, report));
-        worlds.push_back(report.world);
-        out.tx_bytes += report.tx_bytes;
-        out.rx_bytes += report.rx_bytes;
-    }
-    if (worst.code == pcclTooFewPeers) {
+    const auto outcome = ops.run(out);
+    if (outcome.code == pcclTooFewPeers) {
         out.world = 1;
-        std::memcpy(c.recv, c.send, (c.count + (weight_inside ? 1 : 0)) * sizeof(float));
+        std::memcpy(c.recv, c.send, what.count * sizeof(float));
         weights = weight;
         lowest = highest = c.digest;
-    } else if (!worst.ok()) {
-        return worst;
-    } else {
-        out.world = worlds.front();
-        if (std::ranges::any_of(worlds, [&](std::uint32_t world) { return world != out.world; })) {
-            return {pcclRankConnectionLost, "a peer was lost between two reductions that belong together"};
-        }
+    } else if (!outcome.ok()) {
+        return outcome;
     }
     out.diverged = lowest != highest;
     if (c.weighted) {

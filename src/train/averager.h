@@ -13,6 +13,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "train/collectives.h"
 #include "train/outcome.h"
@@ -32,7 +33,7 @@ struct Contribution {
     std::uint64_t digest = 0;
 };
 
-constexpr std::uint64_t kTagsPerAverage = 4;
+constexpr std::uint64_t kTagsPerAverage = 8;
 
 struct Average {
     Outcome outcome;
@@ -44,10 +45,43 @@ struct Average {
     double seconds = 0.0;  ///< that it was under way
 };
 
+/// Operations that are launched at once and judged as one.
+class Together {
+public:
+    explicit Together(Collectives &collectives) : collectives_(collectives) {}
+    void add(const Reduce &reduce) { reduces_.push_back(reduce); }
+    /// Waits for all, also after a failure, and adds up their bytes. pcclRankConnectionLost: to be repeated, as at all members.
+    Outcome run(Average &out);
+
+private:
+    Collectives &collectives_;
+    std::vector<Reduce> reduces_;
+};
+
+pcclReduceDescriptor_t describe_reduce(std::size_t count, pcclRedOp_t op, std::uint64_t tag, pcclDataType_t type);
+
+/// One way to carry out an average.
+class Reducer {
+public:
+    virtual ~Reducer() = default;
+    /// pcclRankConnectionLost: is made again.
+    virtual Outcome attempt(const Contribution &c, Average &out) = 0;
+};
+
+/// An all-reduce, and what belongs to it.
+class WholeAverage final : public Reducer {
+public:
+    explicit WholeAverage(Collectives &collectives) : collectives_(collectives) {}
+    Outcome attempt(const Contribution &c, Average &out) override;
+
+private:
+    Collectives &collectives_;
+};
+
 class Averager {
 public:
-    /// `collectives` and `interrupted` outlive it. Once `interrupted` is set nothing is repeated any more.
-    Averager(Collectives &collectives, const std::atomic<bool> &interrupted);
+    /// All outlive it. Once `interrupted` is set nothing is repeated any more.
+    Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted);
     ~Averager();  ///< aborts what is under way
     Averager(const Averager &) = delete;
     Averager &operator=(const Averager &) = delete;
@@ -61,9 +95,9 @@ public:
 private:
     void work();
     Average carry_out(const Contribution &c);
-    Outcome attempt(const Contribution &c, Average &out);
 
     Collectives &collectives_;
+    Reducer &reducer_;
     const std::atomic<bool> &interrupted_;
     std::size_t pending_ = 0;
 

@@ -32,11 +32,19 @@ public:
         return outcome_of(pcclSynchronizeSharedState(comm_, &state, strategy, &info), "pcclSynchronizeSharedState");
     }
 
-    Outcome launch(const Reduce &reduce) override {
+    Outcome shard(std::size_t count, pcclShard_t &out) override { return outcome_of(pcclGetShard(comm_, count, &out), "pcclGetShard"); }
+
+    Outcome launch(const Reduce &r) override {
+        const auto *options = r.with_options ? &options_ : nullptr;
         pcclAsyncReduceOp_t handle;  // the communicator and the tag, nothing else
-        return outcome_of(pcclAllReduceAsyncWithOptions(reduce.send, reduce.recv, &reduce.what, reduce.with_options ? &options_ : nullptr, comm_,
-                                                        &handle),
-                          "pcclAllReduceAsync");
+        switch (r.kind) {
+        case Reduce::Kind::reduce_scatter:
+            return outcome_of(pcclReduceScatterAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle), "pcclReduceScatterAsync");
+        case Reduce::Kind::all_gather:
+            return outcome_of(pcclAllGatherAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle), "pcclAllGatherAsync");
+        case Reduce::Kind::all_reduce: break;
+        }
+        return outcome_of(pcclAllReduceAsyncWithOptions(r.send, r.recv, &r.what, options, comm_, &handle), "pcclAllReduceAsync");
     }
 
     Outcome await(std::uint64_t tag, ReduceReport &out) override {

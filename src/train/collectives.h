@@ -6,18 +6,22 @@
 #include <cstdint>
 #include <memory>
 
+#include <pccl/collectives.h>
 #include <pccl/pccl.h>
 
 #include "train/outcome.h"
 
 namespace pccl::train {
 
-/// One all-reduce.
+/// One all-reduce, or half of one.
 struct Reduce {
+    enum class Kind { all_reduce, reduce_scatter, all_gather };
     const void *send = nullptr;
     void *recv = nullptr;
     pcclReduceDescriptor_t what{};
     bool with_options = false;  ///< as the trainer's configuration says
+    Kind kind = Kind::all_reduce;
+    const pcclShard_t *shard = nullptr;  ///< of the halves
 };
 
 struct ReduceReport {
@@ -36,6 +40,7 @@ public:
     virtual Outcome update_topology() = 0;
     virtual Outcome optimize_topology() = 0;
     virtual Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) = 0;
+    virtual Outcome shard(std::size_t count, pcclShard_t &shard) = 0;
     virtual Outcome launch(const Reduce &reduce) = 0;
     virtual Outcome await(std::uint64_t tag, ReduceReport &report) = 0;
     virtual void abort() = 0;

@@ -65,6 +65,10 @@ Outcome check(const pcclTrainerConfig_t &c) {
     if (c.weighted && c.reduce && c.reduce->fault == pcclFaultRepair) {
         return invalid("weighted averages are sums, and pcclFaultRepair is not for sums: leave reduce->fault as it is");
     }
+    const bool can_shard = c.method == pcclMethodDiLoCo || c.method == pcclMethodAsyncDiLoCo || c.method == pcclMethodCO2;
+    if (c.sharded && !can_shard) return invalid("sharded is for pcclMethodDiLoCo, pcclMethodAsyncDiLoCo and pcclMethodCO2");
+    if (c.sharded && c.weighted) return invalid("sharded and weighted are not both to be had");
+    if (c.sharded && c.reduce && c.reduce->fault == pcclFaultRepair) return invalid("sharded steps have no pcclFaultRepair: leave reduce->fault as it is");
     if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
     return check_method(c);
 }
@@ -124,7 +128,7 @@ Buffers buffers_of(const pcclTrainerConfig_t &config) {
     Buffers out;
     if (config.method == pcclMethodLocal) return out;
     out.average = true;
-    out.momentum = config.outer_optimizer != pcclOuterSgd;
+    out.momentum = config.outer_optimizer != pcclOuterSgd && !config.sharded;
     out.overlay = config.method == pcclMethodEagerDiLoCo;
     return out;
 }
@@ -140,7 +144,7 @@ std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> 
     if (c.method == pcclMethodCO2) {
         text += std::string(", penalty ") + kPenalties[c.penalty_mode] + " " + number(c.penalty) + ", clip " + number(c.clip_momentum);
     }
-    text += std::string(c.weighted ? ", weighted" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
+    text += std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
             std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "");
     std::uint64_t hash = 0, elements = 0;
     for (const Parameter &p : parameters) {

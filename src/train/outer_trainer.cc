@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "train/config.h"
 #include "train/vector.h"
@@ -17,7 +16,7 @@ constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
 }  // namespace
 
 OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
-    : Trainer(config, std::move(collectives), std::move(parameters)), averager_(std::make_unique<Averager>(*collectives_, interrupted_)) {}
+    : Trainer(config, std::move(collectives), std::move(parameters)), rule_(config_) {}
 
 OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it works on
 
@@ -25,6 +24,15 @@ bool OuterTrainer::delayed() const { return is_delayed(config_.method); }
 
 Outcome OuterTrainer::open() {
     PCCL_TRAIN_TRY(Trainer::open());
+    Reducer *reducer = nullptr;
+    if (config_.sharded) {
+        sharded_ = std::make_unique<ShardedStep>(*collectives_, rule_, state_.parameters);
+        reducer = sharded_.get();
+    } else {
+        whole_ = std::make_unique<WholeAverage>(*collectives_);
+        reducer = whole_.get();
+    }
+    averager_ = std::make_unique<Averager>(*collectives_, *reducer, interrupted_);
     for (const Fragment &fragment : layout_.fragments)
         if (state_.start) std::copy_n(state_.parameters + fragment.first, fragment.count, state_.start + fragment.first);
     return {};
@@ -45,6 +53,16 @@ void OuterTrainer::add_shared(std::vector<pcclTensorInfo_t> &tensors) {
 bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
     const std::uint64_t every = config_.sync_every, n = layout_.fragments.size();
     return step % every == (every * (fragment + 1) / n) % every;
+}
+
+bool OuterTrainer::is_due() const {
+    if (config_.method == pcclMethodLocal) return false;
+    if (config_.round_ms != 0) return true;
+    const std::uint64_t next = state_.counters.inner_steps + 1;
+    if (!delayed() && !flights_.empty() && flights_.front().apply_at <= next) return true;
+    for (std::size_t i = 0; i < layout_.fragments.size(); ++i)
+        if (begins(i, next)) return true;
+    return false;
 }
 
 Outcome OuterTrainer::advance(bool end_round) {
@@ -133,6 +151,7 @@ void OuterTrainer::launch(std::size_t index) {
     c.weight = weight_given_ ? weight_ : static_cast<double>(round_steps_);
     c.verify = config_.verify_every != 0 && state_.counters.outer_steps % config_.verify_every == 0;
     if (c.verify) status_.digest = c.digest = state_.digest();
+    if (sharded_) sharded_->set_penalty(status_.penalty = rule_.penalty(state_.counters));
     averager_->launch(c);
     const bool streams = config_.method == pcclMethodStreamingDiLoCo;
     flights_.push_back({index, state_.counters.inner_steps + (streams ? config_.overlap_steps : 0)});
@@ -163,30 +182,19 @@ Outcome OuterTrainer::collect(bool &has_average) {
 
 void OuterTrainer::apply(const Fragment &fragment) {
     float *p = state_.parameters + fragment.first;
-    float *v = state_.momentum ? state_.momentum + fragment.first : nullptr;
-    const float *g = state_.average + fragment.first;
-    const float rate = config_.outer_learning_rate, momentum = config_.outer_momentum;
-    if (config_.method == pcclMethodCO2) apply_with_penalty(fragment);
-    else if (config_.outer_optimizer == pcclOuterSgd) sgd(p, g, rate, fragment.count);
-    else if (config_.outer_optimizer == pcclOuterHeavyBall) heavy_ball(p, v, g, rate, momentum, fragment.count);
-    else nesterov(p, v, g, rate, momentum, fragment.count);
+    const float *average = state_.average + fragment.first;
+    double squares = 0.0;
+    if (sharded_) {  // what was gathered are the parameters after the step
+        squares = squared_distance(average, p, fragment.count);
+        std::copy_n(average, fragment.count, p);
+    } else {
+        status_.penalty = rule_.penalty(state_.counters);
+        squares = rule_.step(p, state_.momentum ? state_.momentum + fragment.first : nullptr, average, status_.penalty, fragment.count);
+    }
+    if (config_.method == pcclMethodCO2) rule_.moved(state_.counters, squares);
     ++state_.counters.outer_steps;
     membership_->changed();
     status_.events |= PCCL_TRAINER_OUTER_STEP;
-}
-
-/// The step of CO2. The norms are the outer parameters' own, in double precision and one order, so that all peers find the same.
-void OuterTrainer::apply_with_penalty(const Fragment &fragment) {
-    Counters &counters = state_.counters;
-    double penalty = 1.0;
-    if (config_.penalty_mode == pcclPenaltyConstant) penalty = config_.penalty;
-    if (config_.penalty_mode == pcclPenaltyGapAware && counters.usual_move > 0.0) penalty += counters.last_move / counters.usual_move;
-    const double squares = clipped_heavy_ball(state_.parameters + fragment.first, state_.momentum + fragment.first, state_.average + fragment.first,
-                                              config_.outer_learning_rate, config_.outer_momentum, static_cast<float>(penalty), config_.clip_momentum,
-                                              fragment.count);
-    counters.last_move = std::sqrt(squares);
-    counters.usual_move = counters.usual_move > 0.0 ? 0.9 * counters.usual_move + 0.1 * counters.last_move : counters.last_move;
-    status_.penalty = penalty;
 }
 
 /// The parameters after the outer step of a fragment that was not delayed by a round.
@@ -277,6 +285,7 @@ void OuterTrainer::abandon() {
     for (; !flights_.empty(); flights_.pop_front())
         static_cast<void>(averager_->wait());
     state_.counters.held = 0;
+    if (sharded_) sharded_->forget();
     second_sync_ = eavesdropper_ = diverged_ = false;
     weight_ = 0.0;
     weight_given_ = false;

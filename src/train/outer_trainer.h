@@ -14,6 +14,8 @@
 #include <memory>
 
 #include "train/averager.h"
+#include "train/outer_rule.h"
+#include "train/sharded_step.h"
 #include "train/trainer.h"
 
 namespace pccl::train {
@@ -22,6 +24,8 @@ class OuterTrainer final : public Trainer {
 public:
     OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
     ~OuterTrainer() override;
+
+    bool is_due() const override;
 
 private:
     /// An average that was launched.
@@ -47,12 +51,14 @@ private:
     void take_pseudo_gradient(const Fragment &fragment);
     void launch(std::size_t fragment);
     void apply(const Fragment &fragment);
-    void apply_with_penalty(const Fragment &fragment);
     void merge(const Fragment &fragment);
     void restart(const Fragment &fragment);
     bool delayed() const;
 
-    std::unique_ptr<Averager> averager_;
+    const OuterRule rule_;
+    std::unique_ptr<ShardedStep> sharded_;  ///< or NULL
+    std::unique_ptr<WholeAverage> whole_;
+    std::unique_ptr<Averager> averager_;    ///< works with one of these
     std::deque<Flight> flights_;  ///< in order of launch
     std::uint64_t round_steps_ = 0;  ///< inner steps made here since the last contribution
     std::chrono::steady_clock::time_point round_start_;

@@ -31,7 +31,10 @@ pcclTensorInfo_t describe_tensor(const char *name, void *data, std::size_t count
 /// For the time that it lives, interrupt() has something to end.
 class Busy {
 public:
-    explicit Busy(Trainer &trainer) : trainer_(trainer) { trainer_.busy_ = true; }
+    explicit Busy(Trainer &trainer) : trainer_(trainer) {
+        trainer_.busy_thread_ = std::this_thread::get_id();
+        trainer_.busy_ = true;
+    }
     ~Busy() { trainer_.busy_ = false; }
     Busy(const Busy &) = delete;
     Busy &operator=(const Busy &) = delete;
@@ -191,6 +194,10 @@ Outcome Trainer::outer_parameters(std::size_t index, float *out) const {
 
 void Trainer::interrupt() {
     interrupted_ = true;
+    if (busy_thread_ == std::this_thread::get_id()) {  // from within the call: by its wait hook, which comes again
+        if (busy_) collectives_->abort();
+        return;
+    }
     // Again and again: a call that had not begun when it was aborted would wait.
     while (busy_) {
         collectives_->abort();

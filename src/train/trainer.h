@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <pccl/train.h>
@@ -51,6 +52,8 @@ public:
     Outcome outer_parameters(std::size_t index, float *out) const;
     void interrupt();
     pcclTrainerStatus_t status() const;
+    /// The next step may read and write the parameters.
+    virtual bool is_due() const { return true; }
 
 protected:
     Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
@@ -98,6 +101,7 @@ private:
     bool joined_ = false;
     bool ever_joined_ = false;
     std::atomic<bool> busy_{false};  ///< a call that may block is being made
+    std::atomic<std::thread::id> busy_thread_;
 
     friend class Busy;
 };

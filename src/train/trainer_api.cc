@@ -157,6 +157,14 @@ pcclResult_t pcclTrainerFinish(pcclTrainer_t *trainer, pcclTrainerStatus_t *stat
     return reporting(trainer, status, [](Trainer &t) { return t.finish(); });
 }
 
+pcclResult_t pcclTrainerIsDue(const pcclTrainer_t *trainer, bool *due_out) {
+    return with(trainer, [&](const Trainer &t) {
+        if (!due_out) return invalid("due_out is NULL");
+        *due_out = t.is_due();
+        return Outcome{};
+    });
+}
+
 pcclResult_t pcclTrainerAddWeight(pcclTrainer_t *trainer, double weight) {
     return with(trainer, [&](Trainer &t) { return t.add_weight(weight); });
 }

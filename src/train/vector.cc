@@ -251,6 +251,17 @@ double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float 
     return moved.total();
 }
 
+double squared_distance(const float *a, const float *b, std::size_t count) {
+    SumOfSquares sum;
+    std::array<float, kBlock> between;
+    for (std::size_t i = 0; i < count; i += kBlock) {
+        const std::size_t n = std::min(kBlock, count - i);
+        HWY_DYNAMIC_DISPATCH(subtract_here)(a + i, b + i, between.data(), n);
+        sum.add(between.data(), n);
+    }
+    return sum.total();
+}
+
 void mix(float *x, const float *p, float own, std::size_t count) { HWY_DYNAMIC_DISPATCH(mix_here)(x, p, own, count); }
 
 void overlay(float *x, float *q, const float *p, const float *d, float rate, float momentum, std::size_t count) {

@@ -32,6 +32,9 @@ void nesterov(float *p, float *v, const float *g, float rate, float momentum, st
 /// Returns the sum of the squares of p's changes.
 double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound, std::size_t count);
 
+/// The sum of the squares of a - b.
+double squared_distance(const float *a, const float *b, std::size_t count);
+
 /// x = own x + (1 - own) p.
 void mix(float *x, const float *p, float own, std::size_t count);
 /// q = momentum q + d; x = p - rate (d + momentum q).

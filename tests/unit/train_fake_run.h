@@ -51,6 +51,8 @@ private:
         const void *send;
         void *recv;
         pcclReduceDescriptor_t what;
+        Reduce::Kind kind = Reduce::Kind::all_reduce;
+        pcclShard_t shard{};
         pcclResult_t code = pcclSuccess;
         std::uint32_t world = 0;
         bool done = false;
@@ -79,7 +81,10 @@ private:
         dead_.insert(id);
         pending_.erase(id);
         updating_.erase(id);
-        if (members_.erase(id) != 0) new_epoch();
+        if (members_.erase(id) != 0) {
+            ++membership_;
+            new_epoch();
+        }
         changed_.notify_all();
     }
 
@@ -94,6 +99,7 @@ private:
             for (const auto &[tag, state] : tags)
                 reached[tag] = std::max(reached[tag], state.next);
         ops_.clear();
+        failed_.clear();
         for (const int id : members_) {
             for (const auto &[tag, next] : reached) {
                 TagState &state = tags_[id][tag];
@@ -118,7 +124,8 @@ private:
     void carry_out(std::vector<CallPtr> &calls) {
         std::ranges::sort(calls, {}, [](const CallPtr &c) { return c->id; });
         const auto &what = calls.front()->what;
-        switch (what.src_descriptor.datatype) {
+        if (calls.front()->kind == Reduce::Kind::all_gather) gather(calls);
+        else switch (what.src_descriptor.datatype) {
         case pcclFloat: combine<float>(calls); break;
         case pcclDouble: combine<double>(calls); break;
         default: combine<std::uint64_t>(calls); break;
@@ -142,8 +149,19 @@ private:
             }
             result[i] = what.op == pcclAvg ? static_cast<T>(value / static_cast<T>(calls.size())) : value;
         }
-        for (const auto &call : calls)
-            std::memcpy(call->recv, result.data(), what.count * sizeof(T));
+        for (const auto &call : calls) {
+            const bool whole = call->kind == Reduce::Kind::all_reduce;
+            const std::size_t first = whole ? 0 : call->shard.first, count = whole ? what.count : call->shard.elements;
+            if (count != 0) std::memcpy(call->recv, result.data() + first, count * sizeof(T));
+        }
+    }
+
+    static void gather(const std::vector<CallPtr> &calls) {
+        for (const auto &to : calls)
+            for (const auto &from : calls)
+                if (from->shard.elements != 0) {
+                    std::memcpy(static_cast<float *>(to->recv) + from->shard.first, from->send, from->shard.elements * sizeof(float));
+                }
     }
 
     static std::size_t bytes(const pcclTensorInfo_t &t) { return t.count * (t.datatype == pcclUint8 ? 1U : t.datatype == pcclUint64 ? 8U : 4U); }
@@ -201,6 +219,8 @@ private:
 
     std::mutex mutex_;
     std::condition_variable changed_;
+    std::uint64_t membership_ = 0;
+    std::set<std::pair<std::uint64_t, std::uint32_t>> failed_;  // operations of this epoch
     std::set<int> members_, pending_, updating_, dead_;
     std::map<int, int> calls_, kill_at_;
     std::map<std::pair<std::uint64_t, std::uint32_t>, std::vector<CallPtr>> ops_;  // by tag and number
@@ -226,6 +246,7 @@ public:
         if (run_.dies(id_)) return gone();
         if (run_.members_.empty()) {
             run_.members_.insert(id_);
+            ++run_.membership_;
             start_generation();
             return {};
         }
@@ -235,6 +256,7 @@ public:
             if (run_.members_.empty() && run_.pending_.contains(id_)) {  // all members were lost: the first of a new run
                 run_.pending_.erase(id_);
                 run_.members_.insert(id_);
+                ++run_.membership_;
                 start_generation();
             }
             return run_.members_.contains(id_) || run_.dead_.contains(id_);
@@ -259,6 +281,8 @@ public:
         if (std::ranges::includes(run_.updating_, run_.members_)) {
             ++run_.updates_;
             run_.members_.insert(run_.pending_.begin(), run_.pending_.end());
+            ++run_.membership_;
+            run_.failed_.clear();
             run_.pending_.clear();
             run_.updating_.clear();
             run_.tags_.clear();
@@ -285,10 +309,25 @@ public:
         return {offer->code, offer->code == pcclSuccess ? "" : "synchronization failed"};
     }
 
+    /// Parts of equal size, but for the last.
+    Outcome shard(std::size_t count, pcclShard_t &shard) override {
+        const std::lock_guard lock(run_.mutex_);
+        if (run_.dies(id_)) return gone();
+        const std::size_t n = run_.members_.size();
+        const auto rank = static_cast<std::size_t>(std::distance(run_.members_.begin(), run_.members_.find(id_)));
+        shard.first = count * rank / n;
+        shard.elements = count * (rank + 1) / n - shard.first;
+        shard.membership = run_.membership_;
+        shard.world_size = static_cast<std::uint32_t>(n);
+        shard.rank = static_cast<std::uint32_t>(rank);
+        return {};
+    }
+
     Outcome launch(const Reduce &reduce) override {
         const std::lock_guard lock(run_.mutex_);
         if (run_.dies(id_)) return gone();
-        const auto call = std::make_shared<FakeRun::Call>(FakeRun::Call{id_, reduce.send, reduce.recv, reduce.what});
+        const auto call = std::make_shared<FakeRun::Call>(FakeRun::Call{id_, reduce.send, reduce.recv, reduce.what, reduce.kind});
+        if (reduce.shard) call->shard = *reduce.shard;
         run_.launched_[id_][reduce.what.tag].push_back(call);
         auto &tag = run_.tags_[id_][reduce.what.tag];
         if (tag.owed != 0) {
@@ -298,6 +337,17 @@ public:
             FakeRun::end(*call, pcclTooFewPeers);
         } else {
             const auto key = std::pair(reduce.what.tag, tag.next++);
+            const bool of_others = reduce.shard && reduce.shard->membership != run_.membership_;
+            if (of_others && run_.failed_.insert(key).second) {
+                for (const auto &other : run_.ops_[key])
+                    FakeRun::end(*other, pcclRankConnectionLost);
+                run_.ops_.erase(key);
+            }
+            if (run_.failed_.contains(key)) {
+                FakeRun::end(*call, pcclRankConnectionLost);
+                run_.changed_.notify_all();
+                return {};
+            }
             auto &calls = run_.ops_[key];
             calls.push_back(call);
             if (calls.size() == run_.members_.size()) {

@@ -9,6 +9,7 @@ namespace {
 struct Case {
     pcclMethod_t method;
     pcclNewcomers_t newcomers;
+    bool sharded = false;
 };
 
 const std::vector<Case> kCases = {
@@ -19,11 +20,15 @@ const std::vector<Case> kCases = {
     {pcclMethodEagerDiLoCo, pcclNewcomersDrain},
     {pcclMethodStreamingDiLoCo, pcclNewcomersDrain},
     {pcclMethodCO2, pcclNewcomersSharePending},
+    {pcclMethodDiLoCo, pcclNewcomersDrain, true},
+    {pcclMethodCO2, pcclNewcomersDrain, true},
+    {pcclMethodCO2, pcclNewcomersEavesdrop, true},
 };
 
 
 void set_up(World &world, const Case &c) {
     world.config.newcomers = c.newcomers;
+    world.config.sharded = c.sharded;
     world.config.sync_every = 5;
     world.config.outer_learning_rate = 0.3F;
     if (c.method == pcclMethodStreamingDiLoCo) world.config.overlap_steps = 2;
@@ -61,7 +66,7 @@ TEST(Loss, OfAPeerAtAnyOfItsCallsLeavesTheOthersWithTheSameBits) {
             // Who is lost before it has joined must not be waited for.
             world.joins_at[1] = 0;
             world.joins_at[2] = 0;
-            expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + ", killed at call " + std::to_string(at));
+            expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", killed at call " + std::to_string(at));
         }
     }
 }
@@ -74,7 +79,7 @@ TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
             world.joins_at[1] = 0;
             world.joins_at[2] = at;
             const auto logs = world.train(1);
-            expect_survival(world, logs, "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + ", joining at " + std::to_string(at));
+            expect_survival(world, logs, "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", joining at " + std::to_string(at));
             EXPECT_EQ(logs.at(0).received, 0U) << "a member was given what it already had";
             const std::uint64_t bytes = c.newcomers == pcclNewcomersEavesdrop ? 2 : 1;
             EXPECT_LE(logs.at(2).received, bytes);
@@ -93,7 +98,7 @@ TEST(Newcomer, ComingWhileAPeerIsLostAtAnyCall) {
                 world.joins_at[1] = 0;
                 world.joins_at[2] = 7;
                 world.run.kill_at(victim, at);
-                expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + ", peer " +
+                expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", peer " +
                                                            std::to_string(victim) + " killed at call " + std::to_string(at));
             }
         }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <vector>
 
 #include "unit/train_world.h"
@@ -422,6 +423,36 @@ TEST(SpecialCase, CO2NeverMovesFartherThanItsBound) {
     EXPECT_GE(log.status.penalty, 1.0);
 }
 
+TEST(Sharded, StepsAreThoseOfWholeOnes) {
+    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodCO2}) {
+        for (const int peers : {1, 2, 3, 7}) {
+            World whole(method), sharded(method);
+            for (World *world : {&whole, &sharded}) {
+                world->config.outer_learning_rate = 0.3F;
+                world->config.clip_momentum = method == pcclMethodCO2 ? 0.3F : 0.0F;
+            }
+            sharded.config.sharded = true;
+            const auto expected = one(whole, peers), found = one(sharded, peers);
+            EXPECT_EQ(found.outer, expected.outer) << method << " with " << peers << " peers";
+            EXPECT_EQ(found.status.penalty, expected.status.penalty);
+        }
+    }
+}
+
+TEST(Sharded, MomentumOfPeersThatStayIsKeptWhenOthersComeAndGo) {
+    World world(pcclMethodDiLoCo);
+    world.config.sharded = true;
+    world.config.sync_every = 5;
+    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // alike, so that the average is that of any of them
+    world.joins_at[1] = 12;
+    World alone(pcclMethodDiLoCo);
+    alone.config.sync_every = 5;
+    alone.inner = world.inner;
+    const auto with = world.train(1), without = alone.train(1);
+    ASSERT_GT(with.at(1).outer.size(), 3U);
+    EXPECT_EQ(with.at(0).outer, without.at(0).outer);
+}
+
 TEST(Weights, AverageByWhatEachHasDone) {
     for (const bool quantized : {false, true}) {  // by way of one collective, or two that belong together
         World world(pcclMethodDiLoCo);
@@ -452,6 +483,36 @@ TEST(Weights, ThatAreAllNothingMoveNothing) {
     const auto log = one(world, 2);
     EXPECT_EQ(log.status.outer_steps, 0U);
     EXPECT_EQ(log.final[0], 0.5F);
+}
+
+TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
+    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+        World world(method);
+        world.config.outer_learning_rate = 0.3F;
+        std::mutex mutex;
+        std::map<std::uint64_t, Values> before;
+        std::set<std::uint64_t> due, changed;
+        Values *parameters = nullptr;
+        world.inner = [&](Values &w, int id, std::uint64_t step) {
+            descend(w, id, step);
+            if (id != 0) return;
+            parameters = &w;
+            before[step] = w;
+        };
+        world.before_step = [&](Trainer &trainer, int id, std::uint64_t step) {
+            if (id != 0) return;
+            // What the step before this one has left differs from what was there before it by more than this step's own descent.
+            if (trainer.is_due()) due.insert(step);
+            if (step == 0) return;
+            Values expected = before[step - 1];
+            descend(expected, 0, step);
+            if (expected != *parameters) changed.insert(step - 1);
+        };
+        one(world, method == pcclMethodLocal ? 1 : 2);
+        EXPECT_TRUE(std::ranges::includes(due, changed)) << method;
+        EXPECT_EQ(due.empty(), method == pcclMethodLocal);
+        EXPECT_LE(due.size(), method == pcclMethodStreamingDiLoCo ? 24U : 6U) << method;
+    }
 }
 
 TEST(Timing, DoesNotChangeWhatIsTrained) {

@@ -1,0 +1,90 @@
+#include "train/sharded_step.h"
+
+#include <algorithm>
+
+namespace pccl::train {
+
+/// Whether the members mean the same division, and whether any of them has yet to get its part of the momentum.
+Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool &divide, Average &out) {
+    std::uint64_t lowest = shard.membership, highest = shard.membership;
+    std::uint64_t missing = divided_ && shard_.membership == shard.membership ? 0 : 1, any_missing = missing;
+    Together ops(collectives_);
+    ops.add({&shard.membership, &lowest, describe_reduce(1, pcclMin, c.tag + 1, pcclUint64)});
+    ops.add({&shard.membership, &highest, describe_reduce(1, pcclMax, c.tag + 2, pcclUint64)});
+    ops.add({&missing, &any_missing, describe_reduce(1, pcclMax, c.tag + 3, pcclUint64)});
+    auto outcome = ops.run(out);
+    if (outcome.code == pcclTooFewPeers) {
+        divide = missing != 0;
+        return {};
+    }
+    if (!outcome.ok()) return outcome;
+    if (lowest != highest) return {pcclRankConnectionLost, "a peer was lost while the outer state was being divided"};
+    divide = any_missing != 0 && rule_.has_momentum();
+    return {};
+}
+
+/// Puts together what the members hold of the momentum, and cuts it for these.
+Outcome ShardedStep::divide_anew(const Contribution &c, const pcclShard_t &shard, Average &out) {
+    std::fill_n(c.recv, c.count, 0.0F);
+    if (divided_) std::ranges::copy(momentum_, c.recv + shard_.first);
+    Together ops(collectives_);
+    ops.add({c.recv, c.recv, describe_reduce(c.count, pcclSum, c.tag, pcclFloat)});
+    if (auto outcome = ops.run(out); !outcome.ok() && outcome.code != pcclTooFewPeers) return outcome;
+    momentum_.assign(c.recv + shard.first, c.recv + shard.first + shard.elements);
+    return {};
+}
+
+Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
+    pcclShard_t shard{};
+    PCCL_TRAIN_TRY(collectives_.shard(c.count, shard));
+    bool divide = false;
+    PCCL_TRAIN_TRY(agree(c, shard, divide, out));
+    if (divide) {
+        PCCL_TRAIN_TRY(divide_anew(c, shard, out));
+        shard_ = shard;
+        divided_ = true;
+    }
+    gradient_.resize(shard.elements);
+    auto what = describe_reduce(c.count, pcclAvg, c.tag + 4, pcclFloat);
+    what.quantization_options = c.quantization;
+    Together scatter(collectives_);
+    scatter.add({c.send, gradient_.data(), what, true, Reduce::Kind::reduce_scatter, &shard});
+    auto outcome = scatter.run(out);
+    const bool alone = outcome.code == pcclTooFewPeers;
+    if (!alone && !outcome.ok()) return outcome;
+    if (alone) {  // all others were lost: the rest of the momentum went with them
+        std::vector<float> whole(rule_.has_momentum() ? c.count : 0, 0.0F);
+        if (divided_ && rule_.has_momentum()) std::ranges::copy(momentum_, whole.begin() + static_cast<std::ptrdiff_t>(shard_.first));
+        momentum_ = std::move(whole);
+        gradient_.assign(c.send, c.send + c.count);
+        shard.first = 0;
+        shard.elements = c.count;
+        shard_ = shard;  // of a membership that is no more: the next one divides
+        divided_ = true;
+    }
+
+    next_.assign(parameters_ + shard.first, parameters_ + shard.first + shard.elements);
+    next_momentum_ = momentum_;
+    static_cast<void>(rule_.step(next_.data(), rule_.has_momentum() ? next_momentum_.data() : nullptr, gradient_.data(), penalty_, shard.elements));
+    std::uint64_t lowest = c.digest, highest = c.digest;
+    if (alone) {
+        std::ranges::copy(next_, c.recv);
+        out.world = 1;
+    } else {
+        Together gather(collectives_);
+        gather.add({next_.data(), c.recv, describe_reduce(c.count, pcclSum, c.tag + 5, pcclFloat), false, Reduce::Kind::all_gather, &shard});
+        if (c.verify) {
+            gather.add({&c.digest, &lowest, describe_reduce(1, pcclMin, c.tag + 6, pcclUint64)});
+            gather.add({&c.digest, &highest, describe_reduce(1, pcclMax, c.tag + 7, pcclUint64)});
+        }
+        outcome = gather.run(out);
+        // Whoever is left alone now begins again, and finds so.
+        if (outcome.code == pcclTooFewPeers) return {pcclRankConnectionLost, outcome.why};
+        if (!outcome.ok()) return outcome;
+    }
+    out.diverged = lowest != highest;
+    momentum_.swap(next_momentum_);
+    return {};
+}
+
+}  // namespace pccl::train
