@@ -14,6 +14,9 @@ PCCL_EXPORT void pcclSetLastError(const char *words);
 /** Logs `words` as a warning. Copied; NULL does nothing. Any thread. */
 PCCL_EXPORT void pcclLogWarning(const char *words);
 
+/** Calls this thread's hook (pcclSetWaitHook), if it has one: for a layer that itself waits. About 20 times a second while it does. */
+PCCL_EXPORT void pcclPollWaitHook(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,9 +3,15 @@
 
 #include "api/state.h"
 #include "base/log.h"
+#include "peer/wait_hook.h"
 
 void pcclSetLastError(const char *words) {
     static_cast<void>(pccl::api::guarded([&] { return pccl::api::fail(pcclSuccess, words ? words : ""); }));
+}
+
+void pcclPollWaitHook() {
+    const auto hook = pccl::peer::wait_hook();
+    if (hook.function) hook.function(hook.context);
 }
 
 void pcclLogWarning(const char *words) {

@@ -5,12 +5,16 @@
 #include <cstring>
 #include <vector>
 
+#include <pccl/extend.h>
+
 #include "train/vector.h"
 
 namespace pccl::train {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr auto kHookInterval = std::chrono::milliseconds(50);
 
 /// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
@@ -84,7 +88,11 @@ void Averager::launch(const Contribution &contribution) {
 
 Average Averager::wait() {
     std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return !finished_.empty(); });
+    while (!done_.wait_for(lock, kHookInterval, [this] { return !finished_.empty(); })) {
+        lock.unlock();
+        pcclPollWaitHook();
+        lock.lock();
+    }
     Average result = std::move(finished_.front());
     finished_.pop_front();
     --pending_;

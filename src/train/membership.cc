@@ -3,12 +3,20 @@
 #include <algorithm>
 #include <thread>
 
+#include <pccl/extend.h>
+
 namespace pccl::train {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::milliseconds(20);    // while waiting for peers
 constexpr auto kRetry = std::chrono::milliseconds(250);  // while there is no master
+
+/// Sleeps, and lets the caller's hook see that it does.
+void pause(std::chrono::milliseconds time) {
+    std::this_thread::sleep_for(time);
+    pcclPollWaitHook();
+}
 
 const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
 
@@ -26,7 +34,7 @@ Outcome Membership::connect(Clock::time_point deadline) {
         const bool may_pass = outcome.code == pcclMasterConnectionFailed || outcome.code == pcclRankConnectionFailed ||
                               outcome.code == pcclRankConnectionLost;
         if (!may_pass || Clock::now() + kRetry > deadline) return outcome;
-        std::this_thread::sleep_for(kRetry);
+        pause(kRetry);
     }
 }
 
@@ -98,7 +106,7 @@ Outcome Membership::settle(Agreed &agreed) {
         if (!outcome.ok()) return outcome;
         if (world_ < options_.min_peers) {
             // Not before the others had a chance to see the newcomers, and never in a tight loop.
-            if (!first) std::this_thread::sleep_for(kPoll);
+            if (!first) pause(kPoll);
             bool grown = false;
             PCCL_TRAIN_TRY(admit(grown));
             continue;

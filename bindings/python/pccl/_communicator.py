@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -95,6 +96,7 @@ class Communicator:
                 raise ValueError(f"{port} is no port")
         self.address = address
         self.peer_group = peer_group
+        self._trainers: weakref.WeakSet[_pccl.Trainer] = weakref.WeakSet()  # which end before it does
         self._communicator = _pccl.Communicator(
             address, peer_group, p2p_connection_pool_size, listen_address, listen_port_first, listen_port_last, advertise_address,
             connect_timeout, congestion_control, master_limit,
@@ -147,6 +149,8 @@ class Communicator:
 
     def close(self) -> None:
         """Leaves the run. Calls that other threads are in fail. Closing again does nothing; other calls raise PCCLError: INVALID_USAGE."""
+        for trainer in list(self._trainers):
+            trainer.close()
         self._communicator.close()
 
     @property

@@ -56,6 +56,9 @@ public:
     explicit Communicator(const pcclCommConfig_t &config);
     ~Communicator() override;
 
+    /// For what is built on it and does not outlive it.
+    pcclComm_t *handle() const { return comm_; }
+
     void connect(std::optional<double> timeout);
     void update_topology(std::optional<double> timeout);
     bool are_peers_pending(std::optional<double> timeout);

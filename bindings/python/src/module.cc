@@ -2,6 +2,7 @@
 #include "communicator.h"
 #include "master.h"
 #include "runtime.h"
+#include "trainer.h"
 #include "view.h"
 
 namespace pccl_python {
@@ -51,6 +52,7 @@ NB_MODULE(_pccl, module) {
     bind_view(module);
     bind_communicator(module);
     bind_master(module);
+    bind_trainer(module);
     module.def("constants", &constants);
     module.def("has_cuda_support", [] {
         pcclBuildInfo_t info{};

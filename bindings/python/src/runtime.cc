@@ -151,17 +151,17 @@ void Calling::ask(void *context) {
 
 // ------------------------------------------------------------------------------------------------------------------ the end --
 
-/// Before the interpreter is gone: ends blocked calls of other threads, and gives everything back, communicators before masters.
+/// Before the interpreter is gone: ends blocked calls of other threads, and gives everything back, what is built on another thing first.
 void end_all() {
     if (phase.exchange(Phase::leaving) != Phase::running) return;
     const auto limit = Clock::now() + kDrainLimit;
-    for (const bool masters : {false, true}) {
+    for (const std::string kind : {"trainer", "communicator", "master"}) {
         for (;;) {
             Resource *next = nullptr;
             bool waits = false;
             for (Resource *resource : resources()) {
                 if (resource->is_forked() || resource->state_ == Resource::State::released ||
-                    (resource->kind() == std::string("master")) != masters)
+                    resource->kind() != kind)
                     continue;
                 resource->closed_ = true;
                 if (resource->calls_ == 0 && resource->state_ == Resource::State::open)

@@ -1,0 +1,26 @@
+"""Training with little communication for PyTorch: a thin layer over the library's trainers.
+
+    import pccl, pccl.torch
+
+    diloco = pccl.torch.DiLoCo(model, communicator=pccl.Communicator("master.example:48148"), sync_every=100)
+    with diloco:                              # joins the run: the model is the run's from here on
+        for batch in data:
+            loss(model(batch)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            diloco.step()                     # after every inner step; does something every 100 of them
+
+Any inner optimizer; its state stays at its peer. Peers come and go at any time. What each method computes, its settings and defaults
+are in docs/training.md; all of it happens in the library, which keeps the outer state bit-identical at all peers.
+"""
+
+from __future__ import annotations
+
+from ._gradients import all_reduce_gradients, flatten, unflatten
+from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Local, StreamingDiLoCo
+from ._trainer import Fragments, Newcomers, OuterOptimizer, Penalty, TrainerStatus
+
+__all__ = [
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Local", "Newcomers", "OuterOptimizer", "Penalty", "StreamingDiLoCo",
+    "TrainerStatus", "all_reduce_gradients", "flatten", "unflatten",
+]

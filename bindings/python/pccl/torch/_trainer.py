@@ -1,0 +1,301 @@
+"""What all methods share: which tensors are trained, where their copies are, and the calls of the library's trainer."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+import torch
+
+from .. import _pccl
+from .._descriptors import QuantizationOptions, how
+from .._enums import Fault, ReduceAlgorithm, ReduceOp, _Enum
+from .._tensors import view
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .._communicator import Communicator
+
+Parameters = Union[torch.nn.Module, Iterable[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
+
+
+class OuterOptimizer(_Enum):
+    """The step of the outer optimizer; see docs/training.md."""
+
+    SGD = 0
+    HEAVY_BALL = 1
+    NESTEROV = 2
+
+
+class Newcomers(_Enum):
+    """What a newcomer is given where an average is under way at its admission."""
+
+    DRAIN = 0
+    SHARE_PENDING = 1
+    EAVESDROP = 2
+
+
+class Fragments(_Enum):
+    """How streaming DiLoCo cuts the model."""
+
+    STRIDED = 0
+    SEQUENTIAL = 1
+    EVEN = 2
+
+
+class Penalty(_Enum):
+    """The divisor of a stale average in CO2."""
+
+    NONE = 0
+    CONSTANT = 1
+    GAP_AWARE = 2
+
+
+@dataclass(frozen=True)
+class TrainerStatus:
+    """What has become of a trainer; the flags are of the last call."""
+
+    world_size: int
+    """Peers of the group."""
+    averaged: int
+    """Peers in the last average that was applied."""
+    outer_steps: int
+    inner_steps: int
+    """Of the run: what schedules of learning rates should follow."""
+    tx_bytes: int
+    rx_bytes: int
+    communicating_s: float
+    """Seconds in which averages were under way."""
+    blocked_s: float
+    """Seconds in which this program waited for communication of any kind."""
+    digest: int
+    """Of the outer state after the last outer step: equal at all peers."""
+    penalty: float
+    outer_step: bool
+    """The outer parameters have changed."""
+    world_grew: bool
+    world_shrank: bool
+    state_received: bool
+    """Outer state came from others: the parameters are new."""
+    rejoined: bool
+    """This peer had fallen out of the run and is back."""
+    diverged: bool
+    """Outer states differed and were made equal again."""
+
+    @classmethod
+    def _of(cls, events: int, *fields: Any) -> TrainerStatus:
+        flags = {name: bool(events & bit) for name, bit in _pccl.trainer_events.items()}
+        return cls(*fields, **flags)
+
+
+def _named(parameters: Parameters) -> tuple[list[tuple[str, torch.Tensor]], list[tuple[str, torch.Tensor]]]:
+    """Trained tensors and buffers, with names; tied ones once."""
+    if isinstance(parameters, torch.nn.Module):
+        return ([(n, p) for n, p in parameters.named_parameters() if p.requires_grad], list(parameters.named_buffers()))
+    trained = []
+    for i, item in enumerate(parameters):
+        name, tensor = item if isinstance(item, tuple) else (f"parameter {i}", item)
+        trained.append((name, tensor))
+    return trained, []
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a distributed tensor, or the tensor itself."""
+    tensor = tensor.detach()
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[no-any-return]
+
+
+class _Mirror:
+    """A tensor that the library works on: itself, or a copy in host memory where it cannot."""
+
+    def __init__(self, name: str, tensor: torch.Tensor) -> None:
+        self.name = name
+        self.tensor = tensor
+        self.local = _local(tensor)
+        direct = self.local.device.type == "cpu" and self.local.is_contiguous()
+        self.host = self.local if direct else torch.empty(self.local.shape, dtype=self.local.dtype, device="cpu", pin_memory=self.local.is_cuda)
+
+    def fetch(self) -> None:
+        # An optimizer or FSDP may have given the tensor other memory.
+        self.local = _local(self.tensor)
+        if self.local.data_ptr() != self.host.data_ptr():
+            self.host.copy_(self.local)
+
+    def put(self) -> None:
+        if self.local.data_ptr() != self.host.data_ptr():
+            with torch.no_grad():
+                self.local.copy_(self.host)
+
+
+class Trainer:
+    """A training method over the tensors of a model. Made by its subclasses: DiLoCo, AsyncDiLoCo, EagerDiLoCo, StreamingDiLoCo, CO2.
+
+    `parameters`: a module (its parameters that require gradients; its buffers are given to newcomers), or tensors, or (name, tensor)
+    pairs; float32, float16 or bfloat16, on any device. Every peer gives the same names and shapes. With tensors sharded by FSDP2
+    (DTensor) each process trains its own part: give the communicator the rank within the island as `peer_group`.
+
+    `communicator` need not be connected, and is the trainer's from `join` on. `quantization` of averages on the wire, with
+    `error_feedback`; `fault` is "retry" or "repair". `weighted`: contributions count by `add_weight`, by default by the steps made.
+    Times are in seconds.
+    """
+
+    _METHOD = 0
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        communicator: Optional[Communicator],
+        quantization: QuantizationOptions | None = None,
+        error_feedback: bool = False,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        fault: Fault | str = Fault.RETRY,
+        round_s: float | None = None,
+        rejoin_s: float | None = None,
+        share_buffers: bool = True,
+        **settings: Any,
+    ) -> None:
+        trained, buffers = _named(parameters)
+        if not trained:
+            raise ValueError("there is nothing to train: no parameter that requires a gradient")
+        self.communicator = communicator
+        self._mirrors = [_Mirror(name, tensor) for name, tensor in trained if _local(tensor).numel() != 0]
+        given = {name: value for name, value in settings.items() if value is not None}
+        if round_s is not None:
+            given["round_ms"] = round(1000 * round_s)
+        if rejoin_s is not None:
+            given["rejoin_ms"] = round(1000 * rejoin_s)
+        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, fault)
+        inner = None if communicator is None else communicator._communicator
+        named = [(mirror.name, view(mirror.host, mirror.name, writable=True)) for mirror in self._mirrors]
+        for mirror in self._mirrors:
+            mirror.fetch()
+        self._trainer = _pccl.Trainer(inner, self._METHOD, named, given)
+        if communicator is not None:
+            communicator._trainers.add(self._trainer)
+        self._buffers = [_Mirror(name, tensor) for name, tensor in buffers if share_buffers and tensor.numel() != 0 and tensor.dtype is not torch.bool]
+        # They differ between peers, and are for newcomers.
+        self._trainer.share([(f"buffer {b.name}", view(b.host, b.name, writable=True), True) for b in self._buffers])
+
+    # ------------------------------------------------------------------------------------------------------------------ the run
+
+    def join(self, *, timeout: float | None = None) -> None:
+        """Joins the run: connects, waits until the members admit this peer (at their next outer step), and takes over the run's parameters.
+
+        Raises PCCLError: MASTER_CONNECTION_FAILED if there is no master (may be tried again), INVALID_USAGE if the peers' methods, settings
+        or parameters differ.
+        """
+        self._fetch()
+        self._trainer.join(timeout)
+        self._put()
+
+    def step(self, *, timeout: float | None = None) -> TrainerStatus:
+        """To be called after each step of the inner optimizer. Lost peers, newcomers, a restarted master and falling out of the run are
+        dealt with inside; the model's parameters may have changed afterwards."""
+        if not self._trainer.is_due():
+            return TrainerStatus._of(*self._trainer.step(timeout))
+        self._fetch()
+        try:
+            return TrainerStatus._of(*self._trainer.step(timeout))
+        finally:
+            self._put()
+
+    def end_round(self, *, timeout: float | None = None) -> TrainerStatus:
+        """As `step`, and ends the round here with as many steps as it had. Needs `weighted`."""
+        self._fetch()
+        try:
+            return TrainerStatus._of(*self._trainer.end_round(timeout))
+        finally:
+            self._put()
+
+    def finish(self, *, timeout: float | None = None) -> TrainerStatus:
+        """Ends training: averages under way are applied, and the model's parameters become the outer ones, the same at all peers."""
+        self._fetch()
+        try:
+            return TrainerStatus._of(*self._trainer.finish(timeout))
+        finally:
+            self._put()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> Any:
+        """Has `step` called after every step of `optimizer`. Returns a handle with `remove()`."""
+        return optimizer.register_step_post_hook(lambda *_: self.step() and None)
+
+    def add_weight(self, weight: float) -> None:
+        """With `weighted`: adds to the weight of this peer's next contribution, say the tokens of the step just made."""
+        self._trainer.add_weight(weight)
+
+    @property
+    def status(self) -> TrainerStatus:
+        return TrainerStatus._of(*self._trainer.status())
+
+    def outer_parameters(self) -> dict[str, torch.Tensor]:
+        """Copies of the outer parameters (of this process's parts of them), float32: what one evaluates and saves."""
+        out = {}
+        for i, mirror in enumerate(self._mirrors):
+            tensor = torch.empty(mirror.host.shape, dtype=torch.float32)
+            self._trainer.outer_parameters(i, view(tensor, mirror.name, writable=True))
+            out[mirror.name] = tensor
+        return out
+
+    # -------------------------------------------------------------------------------------------------------------- checkpoints
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the outer state to a file: a crash leaves the old one or the new one."""
+        self._trainer.save(os.fspath(path))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Reads what `save` wrote, for the same parameters, before `join`. Sets the model's parameters, too."""
+        self._trainer.load(os.fspath(path))
+        self._put()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The outer state in one tensor of bytes, for torch.save."""
+        with tempfile.TemporaryDirectory(prefix="pccl-") as folder:
+            path = os.path.join(folder, "state")
+            self.save(path)
+            with open(path, "rb") as file:
+                return {"pccl": torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """What `state_dict` returned. Before `join`."""
+        with tempfile.TemporaryDirectory(prefix="pccl-") as folder:
+            path = os.path.join(folder, "state")
+            with open(path, "wb") as file:
+                file.write(bytes(state["pccl"].cpu().numpy() if hasattr(state["pccl"], "numpy") else state["pccl"]))
+            self.load(path)
+
+    # ---------------------------------------------------------------------------------------------------------------- life, end
+
+    def close(self) -> None:
+        """Gives up what is under way. The communicator stays."""
+        self._trainer.close()
+
+    def __enter__(self) -> Self:
+        self.join()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._trainer.closed:
+            return f"{type(self).__name__}(closed)"
+        status = self.status
+        return f"{type(self).__name__}({len(self._mirrors)} tensors, {status.outer_steps} outer steps, {status.world_size} peers)"
+
+    def _fetch(self) -> None:
+        for mirror in self._mirrors:
+            mirror.fetch()
+        for mirror in self._buffers:
+            mirror.fetch()
+
+    def _put(self) -> None:
+        for mirror in self._mirrors:
+            mirror.put()
+        for mirror in self._buffers:
+            mirror.put()

@@ -1,0 +1,212 @@
+#include "trainer.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+namespace pccl_python {
+
+namespace {
+
+template <class E> E enumerator(int value) { return static_cast<E>(value); }
+
+pcclTensorInfo_t info_of(const std::string &name, const View &view) {
+    pcclTensorInfo_t info{};
+    info.name = name.c_str();
+    info.data = view.data();
+    info.count = view.count();
+    info.datatype = view.datatype();
+    info.device_type = pcclDeviceCpu;
+    return info;
+}
+
+/// Takes settings out of a dictionary by name. What is left over in the end is unknown.
+class Settings {
+public:
+    explicit Settings(const nb::dict &from) { rest_.update(from); }
+
+    template <class T> void number(const char *name, T &field) {
+        if (rest_.contains(name)) field = nb::cast<T>(take(name));
+    }
+    template <class E> void enumeration(const char *name, E &field) {
+        if (rest_.contains(name)) field = enumerator<E>(nb::cast<int>(take(name)));
+    }
+    nb::object take(const char *name) {
+        nb::object value = rest_[name];
+        nb::del(rest_[name]);
+        return value;
+    }
+    bool has(const char *name) const { return rest_.contains(name); }
+    void check_empty() const {
+        if (rest_.size() != 0) throw nb::type_error(("a trainer has no setting " + nb::cast<std::string>(nb::str(nb::list(rest_.keys())))).c_str());
+    }
+
+private:
+    nb::dict rest_;
+};
+
+nb::tuple to_tuple(const pcclTrainerStatus_t &s) {
+    return nb::make_tuple(s.events, s.world_size, s.averaged, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
+                          s.digest, s.penalty);
+}
+
+pcclTrainerStatus_t empty_status() {
+    pcclTrainerStatus_t status;
+    (void)pcclTrainerStatusInit(&status);
+    return status;
+}
+
+}  // namespace
+
+Trainer::Trainer(const nb::object &communicator, int method, const nb::list &parameters, const nb::dict &settings) : communicator_(communicator) {
+    pcclTrainerConfig_t config;
+    check(pcclTrainerConfigInit(&config, enumerator<pcclMethod_t>(method)), "pcclTrainerConfigInit");
+    Settings given(settings);
+    given.number("sync_every", config.sync_every);
+    given.enumeration("outer_optimizer", config.outer_optimizer);
+    given.number("outer_learning_rate", config.outer_learning_rate);
+    given.number("outer_momentum", config.outer_momentum);
+    given.enumeration("newcomers", config.newcomers);
+    given.enumeration("fragment_pattern", config.fragment_pattern);
+    given.number("fragments", config.fragments);
+    given.number("overlap_steps", config.overlap_steps);
+    given.number("mixing", config.mixing);
+    given.enumeration("penalty_mode", config.penalty_mode);
+    given.number("penalty", config.penalty);
+    given.number("clip_momentum", config.clip_momentum);
+    given.number("weighted", config.weighted);
+    given.number("round_ms", config.round_ms);
+    given.number("min_peers", config.min_peers);
+    given.number("rejoin_ms", config.rejoin_ms);
+    given.number("verify_every", config.verify_every);
+    given.number("optimize_topology", config.optimize_topology);
+    given.number("sharded", config.sharded);
+    std::string state_file;
+    if (given.has("state_file")) {
+        state_file = nb::cast<std::string>(given.take("state_file"));
+        config.state_file = state_file.c_str();
+    }
+    pcclReduceOptions_t options;
+    if (given.has("reduce")) {
+        const auto how = nb::cast<Reduce>(given.take("reduce"));
+        options = how.options();
+        config.reduce = &options;
+        config.quantization = how.descriptor(1, pcclFloat).quantization_options;
+    }
+    given.check_empty();
+
+    std::vector<std::string> names;
+    std::vector<pcclTensorInfo_t> infos;
+    names.reserve(parameters.size());
+    for (const nb::handle item : parameters) {
+        const auto pair = nb::cast<nb::tuple>(item);
+        names.push_back(nb::cast<std::string>(pair[0]));
+        infos.push_back(info_of(names.back(), nb::cast<const View &>(pair[1])));
+        kept_.push_back(pair[1]);
+    }
+    pcclComm_t *comm = communicator.is_none() ? nullptr : nb::cast<Communicator &>(communicator).handle();
+    check(pcclCreateTrainer(&config, comm, infos.data(), infos.size(), &trainer_), "pcclCreateTrainer");
+}
+
+Trainer::~Trainer() { close(); }
+
+void Trainer::hurry() { (void)pcclTrainerInterrupt(trainer_); }
+
+void Trainer::release() {
+    if (trainer_) (void)pcclDestroyTrainer(trainer_);
+}
+
+void Trainer::released() {
+    kept_.clear();
+    communicator_.reset();
+}
+
+void Trainer::share(const nb::list &tensors) {
+    check_usable("pcclTrainerShare");
+    std::vector<std::string> names;
+    std::vector<pcclTensorInfo_t> infos;
+    names.reserve(tensors.size());
+    for (const nb::handle item : tensors) {
+        const auto triple = nb::cast<nb::tuple>(item);
+        names.push_back(nb::cast<std::string>(triple[0]));
+        infos.push_back(info_of(names.back(), nb::cast<const View &>(triple[1])));
+        infos.back().allow_content_inequality = nb::cast<bool>(triple[2]);
+        kept_.push_back(triple[1]);
+    }
+    check(pcclTrainerShare(trainer_, infos.data(), infos.size()), "pcclTrainerShare");
+}
+
+void Trainer::join(std::optional<double> timeout) {
+    blocking(*this, "pcclTrainerJoin", deadline_after(timeout), [&] { return pcclTrainerJoin(trainer_); }).check("pcclTrainerJoin");
+}
+
+template <class F> nb::tuple Trainer::reporting(const char *function, std::optional<double> timeout, F call) {
+    pcclTrainerStatus_t status = empty_status();
+    blocking(*this, function, deadline_after(timeout), [&] { return call(trainer_, &status); }).check(function);
+    return to_tuple(status);
+}
+
+nb::tuple Trainer::step(std::optional<double> timeout) { return reporting("pcclTrainerStep", timeout, pcclTrainerStep); }
+nb::tuple Trainer::end_round(std::optional<double> timeout) { return reporting("pcclTrainerEndRound", timeout, pcclTrainerEndRound); }
+nb::tuple Trainer::finish(std::optional<double> timeout) { return reporting("pcclTrainerFinish", timeout, pcclTrainerFinish); }
+
+nb::tuple Trainer::status() const {
+    check_usable("pcclTrainerGetStatus");
+    pcclTrainerStatus_t status = empty_status();
+    check(pcclTrainerGetStatus(trainer_, &status), "pcclTrainerGetStatus");
+    return to_tuple(status);
+}
+
+bool Trainer::is_due() const {
+    check_usable("pcclTrainerIsDue");
+    bool due = true;
+    check(pcclTrainerIsDue(trainer_, &due), "pcclTrainerIsDue");
+    return due;
+}
+
+void Trainer::add_weight(double weight) {
+    check_usable("pcclTrainerAddWeight");
+    check(pcclTrainerAddWeight(trainer_, weight), "pcclTrainerAddWeight");
+}
+
+void Trainer::outer_parameters(std::size_t index, const View &out) const {
+    check_usable("pcclTrainerGetOuterParameters");
+    if (out.datatype() != pcclFloat) throw nb::type_error("outer parameters are float32");
+    check(pcclTrainerGetOuterParameters(trainer_, index, static_cast<float *>(out.data())), "pcclTrainerGetOuterParameters");
+}
+
+void Trainer::save(const std::string &path) {
+    blocking(*this, "pcclTrainerSave", {}, [&] { return pcclTrainerSave(trainer_, path.c_str()); }).check("pcclTrainerSave");
+}
+
+void Trainer::load(const std::string &path) {
+    blocking(*this, "pcclTrainerLoad", {}, [&] { return pcclTrainerLoad(trainer_, path.c_str()); }).check("pcclTrainerLoad");
+}
+
+void bind_trainer(nb::module_ &module) {
+    nb::class_<Trainer>(module, "Trainer", nb::is_weak_referenceable())
+        .def(nb::init<const nb::object &, int, const nb::list &, const nb::dict &>(), nb::arg("communicator").none(), nb::arg("method"),
+             nb::arg("parameters"), nb::arg("settings"))
+        .def("share", &Trainer::share)
+        .def("join", &Trainer::join, nb::arg("timeout").none())
+        .def("step", &Trainer::step, nb::arg("timeout").none())
+        .def("end_round", &Trainer::end_round, nb::arg("timeout").none())
+        .def("finish", &Trainer::finish, nb::arg("timeout").none())
+        .def("status", &Trainer::status)
+        .def("is_due", &Trainer::is_due)
+        .def("add_weight", &Trainer::add_weight)
+        .def("outer_parameters", &Trainer::outer_parameters)
+        .def("save", &Trainer::save)
+        .def("load", &Trainer::load)
+        .def("close", &Trainer::close)
+        .def_prop_ro("closed", &Trainer::closed);
+    nb::dict events;
+    events["outer_step"] = PCCL_TRAINER_OUTER_STEP;
+    events["world_grew"] = PCCL_TRAINER_WORLD_GREW;
+    events["world_shrank"] = PCCL_TRAINER_WORLD_SHRANK;
+    events["state_received"] = PCCL_TRAINER_STATE_RECEIVED;
+    events["rejoined"] = PCCL_TRAINER_REJOINED;
+    events["diverged"] = PCCL_TRAINER_DIVERGED;
+    module.attr("trainer_events") = events;
+}
+
+}  // namespace pccl_python

@@ -1,0 +1,52 @@
+// pcclTrainer_t for Python: training methods over parameters in host memory, which it keeps alive.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pccl/train.h>
+
+#include "communicator.h"
+#include "runtime.h"
+#include "view.h"
+
+namespace pccl_python {
+
+class Trainer final : public Resource {
+public:
+    /// `parameters`: (name, View). `settings`: fields of pcclTrainerConfig_t by name; numbers, strings, and for "quantization" and "reduce" a Reduce.
+    Trainer(const nb::object &communicator, int method, const nb::list &parameters, const nb::dict &settings);
+    ~Trainer() override;
+
+    /// `tensors`: (name, View, allow_content_inequality).
+    void share(const nb::list &tensors);
+    void join(std::optional<double> timeout);
+    /// (events, world_size, averaged, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty).
+    nb::tuple step(std::optional<double> timeout);
+    nb::tuple end_round(std::optional<double> timeout);
+    nb::tuple finish(std::optional<double> timeout);
+    nb::tuple status() const;
+    bool is_due() const;
+    void add_weight(double weight);
+    void outer_parameters(std::size_t index, const View &out) const;
+    void save(const std::string &path);
+    void load(const std::string &path);
+
+private:
+    const char *kind() const override { return "trainer"; }
+    void hurry() override;
+    void release() override;
+    void released() override;
+
+    template <class F> nb::tuple reporting(const char *function, std::optional<double> timeout, F call);
+
+    pcclTrainer_t *trainer_ = nullptr;
+    nb::object communicator_;      ///< outlives the trainer
+    std::vector<nb::object> kept_; ///< Views that the trainer works on
+};
+
+void bind_trainer(nb::module_ &module);
+
+}  // namespace pccl_python
