@@ -6,7 +6,7 @@
 #define PCCL_STATUS_TABLE(X)                                                                        \
     X(pcclSuccess, 0, "success")                                                                    \
     X(pcclNotInitialized, 1, "the library is not initialized: call pcclInit first")                 \
-    X(pcclInternalError, 2, "internal error: a bug in the library")                                 \
+    X(pcclInternalError, 2, "internal error: out of memory, or a bug in the library")               \
     X(pcclInvalidArgument, 3, "invalid argument")                                                   \
     X(pcclInvalidUsage, 4, "invalid usage: the call does not fit the state of the run")             \
     X(pcclTooFewPeers, 5, "too few peers: alone in the peer group")                                 \

@@ -10,6 +10,7 @@
 
 #include <pccl/status.h>
 
+#include "base/no_memory.h"
 #include "base/result.h"
 
 namespace pccl::api {
@@ -29,8 +30,12 @@ inline pcclResult_t succeed() { return pcclSuccess; }
 template <class F> pcclResult_t guarded(F &&body) noexcept {
     try {
         return std::forward<F>(body)();
-    } catch (const std::bad_alloc &) {
-        return fail(pcclInternalError, "out of memory");  // short enough to need none
+    } catch (const std::bad_alloc &error) {
+        try {
+            return fail(pcclInternalError, words_of(error));
+        } catch (...) {
+            return fail(pcclInternalError, "out of memory");  // short enough to need none
+        }
     } catch (const std::exception &error) {
         try {
             return fail(pcclInternalError, error.what());

@@ -17,7 +17,7 @@ namespace pccl::peer {
 
 class Residual {
 public:
-    Residual(std::size_t count, kernel::Type operand) : count_(count), operand_(operand), now_(bytes()) {}
+    Residual(std::size_t count, kernel::Type operand) : count_(count), operand_(operand), now_(another()) {}
 
     std::size_t bytes() const { return count_ * element_bytes(); }
     std::size_t element_bytes() const { return kernel::size_of(kernel::compute_type(operand_)); }
@@ -25,6 +25,9 @@ public:
         return count == count_ && kernel::compute_type(operand) == kernel::compute_type(operand_);
     }
     const std::byte *now() const { return now_.get(); }
+    UndoMemory another() const {
+        return UndoMemory(bytes(), "what error feedback holds back", "free some and call again, or do without options->error_feedback");
+    }
     void replace(UndoMemory next) { now_ = std::move(next); }
 
 private:

@@ -126,7 +126,7 @@ CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
     if (request.what.error_feedback) {
         bool replaced = false;
         call->reduce.residual = residuals_.of(tag, request.what.count, request.what.type, replaced);
-        call->reduce.lost = UndoMemory(call->reduce.residual->bytes());
+        call->reduce.lost = call->reduce.residual->another();
         if (replaced) {
             PCCL_LOG_WARN("the all-reduce with tag %llu has another count or type than the last: its error feedback begins anew",
                           static_cast<unsigned long long>(tag.value));
@@ -203,8 +203,8 @@ void Runtime::serve() {
                 tick();
             }
             serve_some(idle);
-        } catch (const std::bad_alloc &) {
-            collapse("out of memory");
+        } catch (const std::bad_alloc &error) {
+            collapse(words_of(error));
         } catch (const std::exception &error) {
             collapse(error.what());
         }

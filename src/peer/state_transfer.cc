@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/no_memory.h"
 
 namespace pccl::peer {
 
@@ -344,7 +345,10 @@ std::byte *StateTransfer::destination(Piece piece) {
         return tensor.data + offset;
     }
     auto &staged = session_->staged[piece.tensor];
-    if (!staged.memory) staged.memory.reset(new std::byte[tensor.bytes]);
+    if (!staged.memory) {
+        staged.memory.reset(new (std::nothrow) std::byte[tensor.bytes]);
+        if (!staged.memory) throw NoMemory(tensor.bytes, "a tensor of shared state that is received beside the old one", "free some");
+    }
     return staged.memory.get() + offset;
 }
 

@@ -3,12 +3,12 @@
 
 #include <cstddef>
 #include <cstring>
-#include <new>
 #include <utility>
 #include <vector>
 
 #include <sys/mman.h>
 
+#include "base/no_memory.h"
 #include "collective/ring_plan.h"
 
 namespace pccl::peer {
@@ -17,9 +17,10 @@ namespace pccl::peer {
 class UndoMemory {
 public:
     UndoMemory() = default;
-    explicit UndoMemory(std::size_t bytes) : bytes_(bytes) {
+    /// `what_for` and `advice` are for the words of NoMemory.
+    UndoMemory(std::size_t bytes, const char *what_for, const char *advice) : bytes_(bytes) {
         void *pages = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (pages == MAP_FAILED) throw std::bad_alloc();
+        if (pages == MAP_FAILED) throw NoMemory(bytes, what_for, advice);
         ::madvise(pages, bytes, MADV_HUGEPAGE);
         memory_ = static_cast<std::byte *>(pages);
     }
@@ -48,7 +49,8 @@ class UndoLog {
 public:
     void begin(std::byte *buffer, std::size_t bytes) {
         buffer_ = buffer;
-        copy_ = UndoMemory(bytes);
+        copy_ = UndoMemory(bytes, "the copy of what an in-place all-reduce overwrites",
+                           "free some and call again, reduce less at a time, or give a recvbuff of its own");
     }
     void save(std::size_t offset, std::size_t bytes) {
         std::memcpy(copy_.get() + offset, buffer_ + offset, bytes);

@@ -89,7 +89,7 @@ TEST_F(Exhaustion, WithoutMemoryForAnUndoCopyTheReduceSaysSoAtOnce) {
     world[0].call("limit", {{"memory", 100 * kMiB}});
     const Json answer = world[0].call("reduce", {{"count", 64 * kMiB / 4}, {"in_place", true}, {"pattern", "constant:1"}});
     EXPECT_TRUE(has_code(answer, pcclInternalError));
-    EXPECT_NE(words(answer).find("memory"), std::string::npos) << answer.dump();
+    EXPECT_NE(words(answer).find("no 64 MiB for the copy of what an in-place all-reduce overwrites; free some"), std::string::npos) << answer.dump();
     world[0].call("limit");
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "nothing had begun: nobody has lost anybody";
 }
@@ -123,7 +123,7 @@ TEST_F(Exhaustion, WithoutMemoryForAStateThatItPullsOneLeavesAndTheOthersGoOn) {
     world[0].call("limit", {{"memory", 32 * kMiB}});
     const auto answers = world.call_all("sync");
     EXPECT_TRUE(has_code(answers[0], pcclInternalError));
-    EXPECT_NE(words(answers[0]).find("memory"), std::string::npos) << answers[0].dump();
+    EXPECT_NE(words(answers[0]).find("no 96 MiB for a tensor of shared state"), std::string::npos) << answers[0].dump();
     EXPECT_TRUE(has_code(answers[1], pcclSuccess));
     EXPECT_TRUE(has_code(answers[2], pcclSuccess));
     expect_others_go_on(0);
