@@ -1,10 +1,14 @@
-/* Point-to-point exchange: messages from one peer of a group to another, beside all other calls and across changes of the membership.
+/* Point-to-point exchange: messages from one peer of a group to another, beside all other calls and across changes of the membership; and
+ * graphs that say who is whose neighbour.
  *
  * A message is delivered exactly once or not at all, and its sender comes to know which: what a failed post did not deliver is still the
  * sender's. A receiver takes messages out of a bounded mailbox; while that is full, senders wait, and nothing else does.
  *
  *     pcclPost(comm, &neighbour, tag, half, bytes, PCCL_FOREVER, &post);        pcclReceive(comm, tag, buffer, room, 100, &info);
  *     if (pcclAwaitPost(&post, PCCL_FOREVER) != pcclSuccess) take_back(half);
+ *
+ * Two peers that both wait for ever for the other's mailbox, and receive nothing meanwhile, wait for ever: give posts a time limit, or await
+ * them between receives.
  *
  * Threads: all of these may be called from any thread, at the same time, also while other calls run. */
 #ifndef PCCL_EXCHANGE_H
@@ -81,6 +85,43 @@ PCCL_EXPORT pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeou
  * @retval pcclMasterConnectionFailed  And what else ends this peer's membership: the mailbox was emptied with it. */
 PCCL_EXPORT pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms,
                                      pcclMessageInfo_t *info);
+
+/** Who is whose neighbour. */
+typedef enum pcclGraphKind_t {
+    pcclGraphNone = 0,
+    pcclGraphRing = 1,          /**< in the order of joining */
+    pcclGraphRandomRegular = 2, /**< everyone has `degree` neighbours, any two members being as likely as any other two */
+    pcclGraphExponential = 3,   /**< directed: to the members 1, 2, 4, 8 ... places further on in the order of joining, which are listed in that
+                                     order, the i-th for step i. Source: Assran et al. 2019, Stochastic Gradient Push */
+    pcclGraphBarabasiAlbert = 4 /**< each who joins chooses `degree` members, the more likely the more neighbours they have: a few hubs, and
+                                     many with `degree`. Source: Barabasi and Albert 1999 */
+} pcclGraphKind_t;
+
+typedef struct pcclGraphOptions_t {
+    pcclGraphKind_t kind;
+    uint32_t degree; /**< of pcclGraphRandomRegular 2 to 64, of pcclGraphBarabasiAlbert 1 to 64, else 0 */
+    uint64_t seed;   /**< the same seed, and members that come and go in the same order, give the same graph */
+} pcclGraphOptions_t;
+
+/** Gives this peer's group a graph of neighbours.
+ *
+ * It is connected, and each member has `degree` neighbours or more, as long as there are so many others. When members come and go, the
+ * master mends it and changes few edges: about as many as those who came and went have. Each member hears of its own neighbours.
+ * Every member may make this call, newcomers too; the first decides, and others that ask for the same are content. pcclGraphNone takes
+ * the graph away, so that another can be set. Waits for the master, never for other members; a master that restarts knows the graph.
+ *
+ * @retval pcclInvalidArgument     No graph is so.
+ * @retval pcclInvalidUsage        Not connected; or the group has another graph, which pcclGetLastError names.
+ * @retval pcclRankConnectionLost  pcclAbort was called. */
+PCCL_EXPORT pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, const pcclGraphOptions_t *options);
+
+/** Lists this peer's neighbours in the graph, as of now: to a moment before or after a change of pcclGetMembers.
+ * @param[out] ranks_out  The first `capacity` of them. NULL if `capacity` is 0.
+ * @param[out] count_out  How many there are; 0 without a graph, and alone. NULL if not wanted.
+ * @param[out] epoch_out  Grows whenever the group's graph changes; 0 before it has had one. NULL if not wanted.
+ * @retval pcclInvalidUsage  Not connected. */
+PCCL_EXPORT pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out,
+                                           uint64_t *epoch_out);
 
 /** Bounds what this peer holds of messages that it has not received: those in the mailbox and those on their way into it. From the next
  * message on; what is held stays. Also before pcclConnect.

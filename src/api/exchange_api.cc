@@ -13,15 +13,20 @@ using pccl::PeerId;
 using pccl::Result;
 using pccl::Tag;
 using pccl::Time;
+using pccl::api::await;
 using pccl::api::fail;
 using pccl::api::guarded_initialized;
 using pccl::api::invalid;
 using pccl::api::mutable_of;
+using pccl::api::number;
+using pccl::api::within;
 using pccl::peer::Message;
 using pccl::peer::PostPtr;
 using Membership = pccl::peer::Runtime::Membership;
 
 namespace {
+
+namespace wire = pccl::wire;
 
 constexpr std::size_t kWord = 8;
 
@@ -66,6 +71,12 @@ template <class F> pcclResult_t connected(const pcclComm_t *communicator, F &&bo
     });
 }
 
+/// The first `capacity` of a list, and how many there are.
+void hand_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclRankUuid_t *out, std::size_t capacity, std::size_t *count_out) {
+    for (std::size_t i = 0; i < std::min(capacity, ids.size()); ++i) out[i] = rank_of(run, ids[i]);
+    if (count_out) *count_out = ids.size();
+}
+
 pcclMessageInfo_t info_of(const Message &message, std::uint64_t run) {
     return {rank_of(run, message.from), message.tag.value, message.number, message.bytes};
 }
@@ -87,8 +98,7 @@ pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *rank
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
         const auto membership = comm.runtime.membership();
-        for (std::size_t i = 0; i < std::min(capacity, membership.members.size()); ++i) ranks_out[i] = rank_of(membership.run, membership.members[i]);
-        if (count_out) *count_out = membership.members.size();
+        hand_out(membership.members, membership.run, ranks_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.epoch.value;
         return pcclSuccess;
     });
@@ -151,6 +161,26 @@ pcclResult_t pcclSetMailbox(const pcclComm_t *communicator, uint64_t max_bytes, 
         if (!communicator) return fail(invalid("communicator is NULL"));
         if (max_bytes == 0 || max_messages == 0) return fail(invalid("a mailbox without room"));
         mutable_of(communicator)->runtime.set_mailbox({max_bytes, max_messages});
+        return pcclSuccess;
+    });
+}
+
+pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, const pcclGraphOptions_t *options) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!options) return fail(invalid("options is NULL"));
+        if (!within(options->kind, static_cast<int>(wire::kGraphKinds))) return fail(invalid("options->kind is unknown: " + std::to_string(number(options->kind))));
+        const wire::GraphSpec graph{static_cast<wire::GraphKind>(options->kind), options->degree, options->seed};
+        if (!graph.well_formed()) return fail(invalid("options->degree is " + std::to_string(graph.degree) + ", which no graph of this kind has"));
+        return await(comm.runtime.set_graph(graph));
+    });
+}
+
+pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+    return connected(communicator, [&](pcclComm_t &comm) {
+        if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
+        const auto membership = comm.runtime.membership();
+        hand_out(membership.neighbours, membership.run, ranks_out, capacity, count_out);
+        if (epoch_out) *epoch_out = membership.graph_epoch;
         return pcclSuccess;
     });
 }

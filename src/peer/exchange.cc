@@ -362,6 +362,7 @@ void Exchange::tick(Time now) {
         }
         speak(to, *destination);
     }
+    grant_waiting();
 }
 
 }  // namespace pccl::peer

@@ -116,6 +116,9 @@ CallPtr Runtime::are_peers_pending() {
 CallPtr Runtime::optimize_topology() {
     return submit(std::make_shared<Call>(), [](CallId id) { return OptimizeTopology{id}; });
 }
+CallPtr Runtime::set_graph(const wire::GraphSpec &graph) {
+    return submit(std::make_shared<Call>(), [graph](CallId id) { return SetGraph{id, graph}; });
+}
 CallPtr Runtime::all_reduce(Tag tag, const ReduceRequest &request) {
     auto call = std::make_shared<Call>();
     call->reduce.send = request.send;
@@ -166,7 +169,11 @@ PostPtr Runtime::post(PeerId to, Tag tag, const std::byte *data, std::size_t byt
 Status Runtime::take_message(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out) {
     note_caller();
     auto taken = office_.take(tag, capacity, deadline, out);
-    if (taken) asio::post(io_, [this] { exchange_.room_made(); });
+    if (!taken) return taken;
+    try {
+        asio::post(io_, [this] { exchange_.room_made(); });
+    } catch (const std::exception &) {  // the message is the caller's all the same; the next tick looks for room, too
+    }
     return taken;
 }
 
@@ -500,6 +507,11 @@ void Runtime::control_message(wire::ToPeer message) {
         links_.set_identity(welcome->run, welcome->you, std::max(kLeastDeadAfter, heartbeat_timeout(*welcome)));
         const std::lock_guard lock(world_mutex_);
         membership_.run = kernel::checksum(welcome->run.data(), welcome->run.size());
+    }
+    if (const auto *told = std::get_if<wire::Neighbours>(&message); told && told->code == pcclSuccess) {
+        const std::lock_guard lock(world_mutex_);
+        membership_.graph_epoch = told->epoch;
+        membership_.neighbours = told->neighbours;
     }
     feed(FromMaster{std::move(message)});
 }

@@ -65,6 +65,7 @@ public:
     CallPtr update_topology();
     CallPtr are_peers_pending();
     CallPtr optimize_topology();
+    CallPtr set_graph(const wire::GraphSpec &graph);
     CallPtr all_reduce(Tag tag, const ReduceRequest &request);
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
     /// Forgets what quantization took from operations with this tag.
@@ -77,6 +78,8 @@ public:
         PeerId self;
         ViewNumber epoch;  ///< 0: not connected
         std::vector<PeerId> members;  ///< in the order in which they joined
+        std::uint64_t graph_epoch = 0;   ///< 0: no graph was set
+        std::vector<PeerId> neighbours;
     };
     Membership membership() const;
     /// Await it with the office. `deadline`: to be withdrawn then.

@@ -143,6 +143,9 @@ void Master::on_message(const Received &input) {
         void operator()(const wire::Progress &m) {
             if (is_member()) master.on_progress(peer, m);
         }
+        void operator()(const wire::SetGraph &m) {
+            if (is_member()) master.on_set_graph(peer, m);
+        }
         bool is_member() {
             if (peer.member) return true;
             wrong("a member's message from a newcomer");  // `peer` is gone

@@ -23,6 +23,7 @@
 #include "protocol/diagnosis.h"
 #include "protocol/election.h"
 #include "protocol/record.h"
+#include "topology/neighbours.h"
 #include "topology/ring.h"
 #include "wire/messages.h"
 
@@ -188,6 +189,8 @@ private:
         std::map<OpId, std::set<PeerId>> done;  ///< who holds its result, of operations not committed
         std::set<OpId> failed;                  ///< of this epoch
         SyncState sync;
+        topology::Graph graph;
+        std::uint64_t graph_epoch = 0;
     };
     struct ProbeEdge {
         PeerId from, to;
@@ -228,6 +231,7 @@ private:
 
     // master_recovery.cc: taking the place of a master that died
     void restore(const Record &record);
+    static GraphRecord graph_record(const Group &group);
     Record record() const;
     void on_resume(ConnId conn, const wire::Resume &resume);
     void during_recovery(Peer &peer, const wire::ToMaster &message);
@@ -318,6 +322,11 @@ private:
     void add_operations(Situation &situation, const Group &group, const std::vector<PeerId> &members) const;
     Situation situation() const;
     void diagnose();
+
+    // master_graph.cc: neighbours for gossip
+    void on_set_graph(Peer &peer, const wire::SetGraph &asked);
+    void update_graph(GroupId id);
+    wire::Neighbours neighbours_of(const Peer &peer, std::uint32_t call) const;
 
     // master_probe.cc: measuring and reordering
     bool try_optimize();

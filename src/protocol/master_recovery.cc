@@ -19,6 +19,12 @@ using wire::Call;
 
 // ------------------------------------------------------------------------------------------------------------------ the record --
 
+GraphRecord Master::graph_record(const Group &group) {
+    GraphRecord record{group.graph.spec(), group.graph_epoch, group.graph.changes(), group.graph.members(), {}};
+    for (const auto &[a, b] : group.graph.edges()) record.edges.push_back({a, b});
+    return record;
+}
+
 Record Master::record() const {
     Record record;
     record.run = run_;
@@ -39,7 +45,8 @@ Record Master::record() const {
         view.groups.clear();
         view.generation = 0;
         record.groups.push_back({id, std::move(view), group.answer, sync.history.synced, sync.history.revision,
-                                 {sync.last_members.begin(), sync.last_members.end()}, sync.history.schema});
+                                 {sync.last_members.begin(), sync.last_members.end()}, sync.history.schema,
+                                 graph_record(group)});
     }
     for (const auto &[ids, pair] : pairs_) {
         const bool measured = pair.mbit_forth > 0 || pair.mbit_back > 0;
@@ -81,6 +88,10 @@ void Master::restore(const Record &record) {
         group.sync.revision = known.revision;
         group.sync.history = {known.synced, known.revision, known.schema};
         group.sync.last_members = {known.last_members.begin(), known.last_members.end()};
+        std::vector<topology::Graph::Edge> edges;
+        for (const auto &edge : known.graph.edges) edges.emplace_back(edge.first, edge.second);
+        group.graph = topology::Graph(known.graph.spec, known.graph.changes, known.graph.members, edges);
+        group.graph_epoch = known.graph.epoch;
     }
     for (const PathRecord &path : record.paths) {
         if (path.first >= path.second || !member(path.first) || !member(path.second)) continue;
@@ -196,6 +207,7 @@ void Master::finish_recovery() {
         const Group &group = groups_.at(peer->group);
         if (account.aborted && account.epoch == group.epoch) end_for_abort(peer->group, to_string(id) + " aborted its calls");
         send(*peer, wire::Resumed{generation_, answer_.decision});
+        if (group.graph_epoch > 0) send(*peer, neighbours_of(*peer, 0));  // it may not have heard of the last change
     }
     for (const auto &[conn, hello] : recovery.newcomers) {
         if (strangers_.contains(conn)) on_hello(conn, hello);

@@ -181,6 +181,7 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
         view.why = why;
         send(peer, std::move(view));
     }
+    for (const GroupId id : changed) update_graph(id);
     note(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
 }
 

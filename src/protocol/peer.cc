@@ -90,6 +90,12 @@ void Peer::on(const ArePending &in) {
     tell(wire::AskPending{generation_, asked_++});
 }
 
+void Peer::on(const SetGraph &in) {
+    if (state_ != State::member) return refuse_unconnected(in.call);
+    graph_calls_.push_back({in.call, {next_graph_call_++, in.graph}});
+    tell(graph_calls_.back().asked);
+}
+
 bool Peer::in_flight(Tag tag) const {
     const auto same = [&](const auto &entry) { return entry.first.tag == tag; };
     return std::ranges::any_of(ops_, same) || carried_.contains(tag) ||
@@ -516,6 +522,14 @@ void Peer::hear(const wire::SyncCommit &m) {
 
 void Peer::hear(const wire::Notice &m) { effects_->push_back(Say{LogLevel::debug, "the master notices: " + m.why}); }
 
+void Peer::hear(const wire::Neighbours &m) {
+    const auto found = std::ranges::find_if(graph_calls_, [&](const auto &made) { return made.asked.call == m.call; });
+    if (found == graph_calls_.end()) return;
+    const CallId call = found->call;
+    graph_calls_.erase(found);
+    complete(call, m.code, m.why);
+}
+
 // ------------------------------------------------------------------------------------------------------------------ helpers --
 
 void Peer::end_everything(pcclResult_t code, const std::string &why) {
@@ -550,6 +564,8 @@ std::vector<CallId> Peer::let_go_of_calls() {
         calls.push_back(lost.call);
     for (const auto &question : questions_)
         calls.push_back(question.call);
+    for (const auto &made : graph_calls_)
+        calls.push_back(made.call);
     if (exclusive_) {
         calls.push_back(exclusive_->call);
         if (exclusive_->kind == Call::sync_shared_state) effects_->push_back(EndSync{false});
@@ -559,6 +575,7 @@ std::vector<CallId> Peer::let_go_of_calls() {
     held_.clear();
     lost_.clear();
     questions_.clear();
+    graph_calls_.clear();
     exclusive_.reset();
     return calls;
 }

@@ -67,6 +67,10 @@ struct Synchronize {
     CallId call;
     wire::OfferState offer;
 };
+struct SetGraph {
+    CallId call;
+    wire::GraphSpec graph;
+};
 struct AbortCalls {};
 struct LeaveRun {};
 
@@ -120,7 +124,7 @@ struct PeerTick {
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
                  MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick,
-                 MasterHeard>;
+                 MasterHeard, SetGraph>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -254,6 +258,10 @@ private:
         CallId call;
         std::uint64_t generation, k;
     };
+    struct GraphCall {
+        CallId call;
+        wire::SetGraph asked;
+    };
     struct LostCall {
         CallId call;
         std::string why;
@@ -276,6 +284,7 @@ private:
     void on(const OptimizeTopology &in);
     void on(const Reduce &in);
     void on(const Synchronize &in);
+    void on(const SetGraph &in);
     void on(const AbortCalls &in);
     void on(const LeaveRun &in);
     void on(const MasterUp &in);
@@ -323,6 +332,7 @@ private:
     bool away() const { return contact_ != Contact::there; }
     bool connected() const { return contact_ != Contact::gone && contact_ != Contact::dialing; }
     void hear(const wire::Notice &m);
+    void hear(const wire::Neighbours &m);
 
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(const HeldCall &call);
@@ -373,6 +383,8 @@ private:
     std::optional<Failure> ended_;  ///< how the last membership ended
     std::optional<Exclusive> exclusive_;
     std::deque<Question> questions_;
+    std::deque<GraphCall> graph_calls_;
+    std::uint32_t next_graph_call_ = 1;
     std::map<Tag, TagState> tags_;
     std::map<OpId, OpState> ops_;
     wire::Blocked blocked_ = wire::Blocked::none;  ///< as the last tick said

@@ -136,6 +136,8 @@ void Peer::say_again() {
     }
     for (const auto &question : questions_)
         tell(wire::AskPending{question.generation, question.k});
+    for (const auto &made : graph_calls_)
+        tell(made.asked);
     wire::Done done;
     for (const auto &[op, state] : ops_) {
         if (state.finished && done.ops.size() < wire::kMaxOpsInMessage) done.ops.push_back(op);

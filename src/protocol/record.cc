@@ -44,6 +44,20 @@ template <class V> void visit(V &v, SyncPart &m) {
     v(wire::bounded(m.group.last_members, wire::kMaxPeers));
 }
 
+/// More than any graph has, but of one that has grown denser than any should.
+constexpr std::size_t kMaxEdges = wire::kMaxPeers * wire::kMaxDegree;
+
+struct GraphPart {
+    GraphRecord &graph;
+};
+template <class V> void visit(V &v, GraphPart &m) {
+    v(m.graph.spec);
+    v(m.graph.epoch);
+    v(m.graph.changes);
+    v(wire::bounded(m.graph.members, wire::kMaxPeers));
+    v(wire::bounded(m.graph.edges, kMaxEdges));
+}
+
 /// Every two of the peers that a run may have.
 constexpr std::size_t kMaxPaths = wire::kMaxPeers * (wire::kMaxPeers - 1) / 2;
 
@@ -87,6 +101,7 @@ Status check_group(const Record &record, const GroupRecord &group, const std::se
     const std::set<PeerId> ring(group.view.ring.begin(), group.view.ring.end());
     if (ring.size() != group.view.ring.size()) return Error{pcclInvalidArgument, "the ring of " + name + " has a member twice"};
     if (!std::ranges::includes(ring, members)) return Error{pcclInvalidArgument, "the ring of " + name + " lacks a member"};
+    if (!group.graph.spec.well_formed()) return Error{pcclInvalidArgument, "the graph of " + name + " cannot be"};
     if (group.view.epoch > record.view) return Error{pcclInvalidArgument, name + " is ahead of the run"};
     return {};
 }
@@ -122,6 +137,7 @@ NamedValues encode(const Record &record) {
         values[group_key(group.id, "view")] = bytes_of(group.view);
         values[group_key(group.id, "sync")] = bytes_of(SyncPart{group});
         values[group_key(group.id, "schema")] = bytes_of(schema_part(group));
+        values[group_key(group.id, "graph")] = bytes_of(GraphPart{group.graph});
     }
     values[kRun] = bytes_of(run);
     values[kMembers] = bytes_of(members_part(fields));
@@ -143,6 +159,7 @@ Result<Record> decode_record(const NamedValues &values) {
         source.read(group_key(id, "view"), group.view);
         source.read(group_key(id, "sync"), SyncPart{group});
         source.read(group_key(id, "schema"), schema_part(group));
+        if (values.contains(group_key(id, "graph"))) source.read(group_key(id, "graph"), GraphPart{group.graph});  // journals had none once
     }
     if (!source.status()) return source.status().error();
     if (const Status good = check(record); !good) return good.error();

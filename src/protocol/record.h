@@ -31,6 +31,22 @@ template <class V> void visit(V &v, MemberRecord &m) {
     v(m.lanes);
 }
 
+struct EdgeRecord {
+    PeerId first, second;
+};
+template <class V> void visit(V &v, EdgeRecord &m) {
+    v(m.first);
+    v(m.second);
+}
+
+/// A group's graph of neighbours.
+struct GraphRecord {
+    wire::GraphSpec spec;
+    std::uint64_t epoch = 0, changes = 0;
+    std::vector<PeerId> members;
+    std::vector<EdgeRecord> edges;  ///< that were chosen
+};
+
 struct GroupRecord {
     GroupId id;
     wire::View view;      ///< the one that began its epoch; `number`, `groups` and `generation` mean nothing
@@ -39,6 +55,7 @@ struct GroupRecord {
     std::uint64_t revision = 0;
     std::vector<PeerId> last_members;        ///< that took part in it
     std::vector<wire::TensorOffer> schema;  ///< hashes of no meaning
+    GraphRecord graph;
 };
 
 /// What was measured between two peers, the smaller id first.

@@ -35,6 +35,8 @@ inline constexpr std::size_t kMaxEagerHeld = 4 * kMaxEagerBytes;
 /// Frames a receiver holds, per link, for operations it has not posted.
 inline constexpr std::size_t kMaxEagerFrames = 65536;
 
+inline constexpr std::size_t kMaxDegree = 64;  ///< neighbours asked for in a graph
+
 /// Messages between peers.
 inline constexpr std::size_t kMaxInlineMessage = std::size_t{16} << 10;  ///< bytes that go with the offer
 inline constexpr std::size_t kMinMessageChunk = std::size_t{4} << 10;

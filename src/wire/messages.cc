@@ -41,7 +41,7 @@ const char *name_of(const ToMaster &message) {
     static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
                                              "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
-                                             "Resume",       "Account",     "Progress"};
+                                             "Resume",       "Account",     "Progress",    "SetGraph"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }
@@ -50,7 +50,7 @@ const char *name_of(const ToPeer &message) {
     static constexpr const char *kNames[] = {"Welcome", "Removed",  "Heartbeat",     "OpenLink",  "CloseLink",
                                              "Freeze",  "View",     "PendingAnswer", "Commit",    "OpFailed",
                                              "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed",
-                                             "Notice"};
+                                             "Notice",  "Neighbours"};
     static_assert(std::size(kNames) == std::variant_size_v<ToPeer>);
     return kNames[message.index()];
 }

@@ -14,6 +14,7 @@
 #include "base/ids.h"
 #include "kernel/types.h"
 #include "wire/codec.h"
+#include "wire/graph.h"
 #include "wire/limits.h"
 #include "wire/repair.h"
 
@@ -392,8 +393,18 @@ template <class V> void visit(V &v, Progress &m) {
     v(bounded(m.links, kMaxReported));
 }
 
+/// The group's graph of neighbours is to be this one.
+struct SetGraph {
+    std::uint32_t call = 0;  ///< counts this peer's, from 1
+    GraphSpec graph;
+};
+template <class V> void visit(V &v, SetGraph &m) {
+    v(m.call);
+    v(m.graph);
+}
+
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
@@ -605,8 +616,26 @@ struct Notice {
 };
 template <class V> void visit(V &v, Notice &m) { v(bounded(m.why, kMaxText)); }
 
+/// Whom the receiver has for neighbours from now on; or, with a code, why the graph that it asked for is not to be had.
+struct Neighbours {
+    std::uint32_t call = 0;  ///< the receiver's, that this answers; 0: none
+    pcclResult_t code = pcclSuccess;
+    std::string why;
+    GraphSpec graph;
+    std::uint64_t epoch = 0;  ///< grows whenever the group's graph changes
+    std::vector<PeerId> neighbours;  ///< of an exponential graph in the order of its phases, else ascending
+};
+template <class V> void visit(V &v, Neighbours &m) {
+    v(m.call);
+    v(m.code);
+    v(bounded(m.why, kMaxText));
+    v(m.graph);
+    v(m.epoch);
+    v(bounded(m.neighbours, kMaxPeers));
+}
+
 using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
-                            Probe, CallDone, SyncPlan, SyncCommit, Resumed, Notice>;
+                            Probe, CallDone, SyncPlan, SyncCommit, Resumed, Notice, Neighbours>;
 
 // ------------------------------------------------------------------------------------------------------------------- framing --
 

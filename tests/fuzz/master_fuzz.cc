@@ -171,7 +171,8 @@ private:
 
     wire::ToMaster arbitrary(Conn &conn) {
         Knowledge &k = conn.knows;
-        switch (input_.below(16)) {
+        switch (input_.below(17)) {
+        case 16: return wire::SetGraph{k.call, {static_cast<wire::GraphKind>(input_.below(wire::kGraphKinds)), static_cast<std::uint32_t>(input_.below(5)), 1}};
         case 0: return wire::Hello{input_.mostly(wire::kMagic), input_.mostly(wire::kVersion), GroupId{input_.below(2) ? 1u : 0u}, {}, input_.take<std::uint32_t>()};
         case 1: return wire::Heartbeat{};
         case 2:

@@ -1,7 +1,13 @@
 // Messages between peers: from anyone to anyone, exactly once or a definite failure, whatever breaks meanwhile.
+#include "harness/master_process.h"
 #include "harness/reduce.h"
 
+#include <pccl/exchange.h>
+
+#include <gmock/gmock.h>
+
 #include <iostream>
+#include <map>
 #include <random>
 #include <set>
 #include <thread>
@@ -202,6 +208,48 @@ TEST(Exchange, PairsAgreeWhilePeersDieAndNewcomersJoin) {
     }
     std::this_thread::sleep_for(Millis(300));
     compare(world, loops);
+}
+
+/// All neighbours, mutual and of the right number, once every peer has heard of that change of the graph.
+void expect_graph(World &world, std::uint64_t epoch, std::size_t degree) {
+    std::map<std::string, std::set<std::string>> graph;
+    for (std::size_t i = 0; i < world.size(); ++i) {
+        Json told;
+        do told = world[i].call("neighbours");
+        while (told.at("epoch").get<std::uint64_t>() < epoch);
+        ASSERT_EQ(told.at("epoch"), epoch);
+        graph[world[i].call("rank").at("rank")] = told.at("neighbours").get<std::set<std::string>>();
+    }
+    for (const auto &[rank, neighbours] : graph) {
+        EXPECT_GE(neighbours.size(), std::min(degree, graph.size() - 1));
+        for (const auto &other : neighbours) EXPECT_TRUE(graph.at(other).contains(rank));
+    }
+}
+
+TEST(Exchange, NeighboursAreTheSameForAllThroughLossesNewcomersAndARestart) {
+    MasterProcess master;
+    World world({.master = master.address()});
+    world.join(5);
+    const Json graph = {{"kind", pcclGraphRandomRegular}, {"degree", 2}, {"seed", 3}};
+    EXPECT_EQ(world[0].call("neighbours").at("neighbours").size(), 0U);
+    for (const Json &answer : world.call_all("set_graph", graph)) EXPECT_TRUE(has_code(answer, pcclSuccess));
+    expect_graph(world, 1, 2);
+    const Json other = world[1].call("set_graph", {{"kind", pcclGraphRing}});
+    EXPECT_TRUE(has_code(other, pcclInvalidUsage));
+    EXPECT_THAT(other.at("error").get<std::string>(), testing::HasSubstr("another graph"));
+    world[2].kill();
+    world.erase(2);
+    expect_graph(world, 2, 2);
+    master.kill();
+    master.start();
+    EXPECT_TRUE(has_code(world[3].call("set_graph", graph), pcclSuccess)) << "the restarted master knows it";
+    expect_graph(world, 2, 2);
+    for (std::size_t i = 0; i < world.size(); ++i) {  // until each knows that somebody is missing
+        while (world[i].call("attributes").at("world") > 4) world[i].call("pending");
+    }
+    world.spawn();
+    world.join_all(5);
+    expect_graph(world, 3, 2);
 }
 
 }  // namespace

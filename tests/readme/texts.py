@@ -51,7 +51,7 @@ def functions(root):
     named = set(re.findall(r"`(pccl[A-Z]\w+)`", (root / "README.md").read_text()))
     for name in sorted(declared - named):
         yield f"README.md: does not mention {name}"
-    known = (root / "include/pccl/pccl.h").read_text() + (root / "include/pccl/status.h").read_text()
+    known = "".join(header.read_text() for header in (root / "include/pccl").glob("*.h"))
     for name in sorted(named):
         if not re.search(rf"\b{name}\b", known):
             yield f"README.md: names {name}, which is not in include/pccl"

@@ -14,7 +14,7 @@ using protocol::CallId;
 struct Node;
 
 /// A call of a modelled application.
-enum class CallKind { connect, update, ask, optimize, reduce, sync };
+enum class CallKind { connect, update, ask, optimize, reduce, sync, graph };
 const char *name_of(CallKind kind);
 
 struct CallInfo {

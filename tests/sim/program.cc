@@ -112,6 +112,7 @@ Task Program::train() {
         }
         if (update && !gone() && !aborted_) co_await call(CallKind::update);
         if (rules_.optimize == Rules::Optimize::every_iteration && !gone() && !aborted_) co_await call(CallKind::optimize);
+        if (first && rules_.wants_graph() && !gone() && !aborted_) co_await call(CallKind::graph, {}, mix(rules_.salt, node_.group.value));
         if (gone() || aborted_) continue;
         if (node_.peer->world().group < 2) {
             co_await sleep(std::chrono::milliseconds(200));

@@ -23,6 +23,7 @@ struct Rules {
     Duration think_max = std::chrono::milliseconds(600);
     unsigned drift_per_mille = 0, mismatch_per_mille = 0, receive_only_per_mille = 0;
     std::uint64_t salt = 0;
+    bool wants_graph() const { return salt % 4 == 0; }  ///< the group's members all ask for the same one
 };
 Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups);
 

@@ -109,6 +109,7 @@ struct Describe {
         for (const auto &op : m.ops) words += " " + text(op.op) + " waits for " + text(op.waits_for);
         return words;
     }
+    std::string operator()(const wire::SetGraph &m) { return " kind=" + text(std::uint64_t{static_cast<unsigned>(m.graph.kind)}); }
     // To a peer.
     std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }
     std::string operator()(const wire::Removed &m) { return std::string(" ") + text(m.code) + because(m.why); }
@@ -116,6 +117,7 @@ struct Describe {
         return " " + text(m.other) + " attempt=" + text(std::uint64_t{m.attempt}) + (m.dial ? " dial" : " accept");
     }
     std::string operator()(const wire::Notice &m) { return because(m.why); }
+    std::string operator()(const wire::Neighbours &m) { return " epoch=" + text(m.epoch) + " " + text(m.neighbours) + because(m.why); }
     std::string operator()(const wire::CloseLink &m) { return " " + text(m.other); }
     std::string operator()(const wire::Freeze &m) { return " freeze=" + text(m.freeze) + because(m.why); }
     std::string operator()(const wire::View &m) {

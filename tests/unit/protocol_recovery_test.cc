@@ -250,5 +250,33 @@ TEST_F(RecoveryTest, AnAccountFromTheFutureEndsThatConnection) {
     EXPECT_EQ(heard<wire::Removed>(a).size(), 1U);
 }
 
+TEST_F(RecoveryTest, TheGraphOfNeighboursIsAsItWasAndToldAgain) {
+    auto &graph = record_.groups[0].graph;
+    graph.spec = {wire::GraphKind::preferential, 2, 11};
+    graph.epoch = 4;
+    graph.changes = 2;
+    graph.members = {PeerId{1}, PeerId{2}, PeerId{3}};  // 3 was lost with the last process
+    graph.edges = {{PeerId{1}, PeerId{2}}, {PeerId{2}, PeerId{3}}};
+    const auto again = decode_record(encode(record_));
+    ASSERT_TRUE(again) << again.error().what;
+    record_ = *again;
+    start();
+    const ConnId a = recover(1, account_of(1));
+    recover(2, account_of(2));
+    ASSERT_EQ(heard<wire::Neighbours>(a).size(), 1U);
+    EXPECT_EQ(heard<wire::Neighbours>(a)[0].graph, graph.spec);
+    EXPECT_EQ(heard<wire::Neighbours>(a)[0].epoch, 4U);
+    EXPECT_EQ(heard<wire::Neighbours>(a)[0].neighbours, std::vector{PeerId{2}});
+    EXPECT_TRUE(std::holds_alternative<wire::Neighbours>(sent_[a].back()));
+}
+
+TEST_F(RecoveryTest, AJournalFromBeforeThereWereGraphsIsGood) {
+    auto values = encode(record_);
+    ASSERT_EQ(values.erase("group/0/graph"), 1U);
+    EXPECT_TRUE(decode_record(values));
+    record_.groups[0].graph.spec = {wire::GraphKind::random_regular, 1, 0};
+    EXPECT_FALSE(decode_record(encode(record_))) << "a graph that cannot be";
+}
+
 }  // namespace
 }  // namespace pccl::protocol

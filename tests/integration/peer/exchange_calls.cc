@@ -80,6 +80,24 @@ Json call_members(Session &session, const Json &request) {
     return answer;
 }
 
+/// "kind", "degree", "seed".
+Json call_set_graph(Session &session, const Json &request) {
+    const pcclGraphOptions_t options{static_cast<pcclGraphKind_t>(request.value("kind", 0)), request.value("degree", 0U),
+                                     request.value("seed", std::uint64_t{0})};
+    return answer_of(pcclSetNeighbourGraph(session.comm(request), &options));
+}
+
+Json call_neighbours(Session &session, const Json &request) {
+    std::vector<pcclRankUuid_t> ranks(64);
+    std::size_t count = 0;
+    std::uint64_t epoch = 0;
+    Json answer = answer_of(pcclGetNeighbours(session.comm(request), ranks.data(), ranks.size(), &count, &epoch));
+    answer["epoch"] = epoch;
+    answer["neighbours"] = Json::array();
+    for (std::size_t i = 0; i < count; ++i) answer["neighbours"].push_back(name_of(ranks[i]));
+    return answer;
+}
+
 /// "to", "tag", "bytes", "seed", "timeout_ms"; "post": its name for await_post.
 Json call_post(Session &session, const Json &request) {
     auto sent = std::make_unique<Sent>();
@@ -259,6 +277,8 @@ Json call_drain(Session &, const Json &) { return gossip->drain(); }
 void add_exchange_calls(CallTable &table) {
     table["rank"] = call_rank;
     table["members"] = call_members;
+    table["set_graph"] = call_set_graph;
+    table["neighbours"] = call_neighbours;
     table["post"] = call_post;
     table["await_post"] = call_await_post;
     table["receive"] = call_receive;

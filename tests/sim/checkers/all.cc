@@ -11,6 +11,7 @@ std::vector<std::unique_ptr<Checker>> all_checkers(Verdict &verdict, bool legal_
     all.push_back(check_answers(verdict));
     all.push_back(check_state(verdict));
     all.push_back(check_repairs(verdict));
+    all.push_back(check_graphs(verdict));
     if (legal_callers) all.push_back(check_legality(verdict));
     return all;
 }
