@@ -33,7 +33,7 @@ demo: deps ## train a model over several processes, lose some of them on the way
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
 
-stress: build ## 24 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
+stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
 	$(BUILD)/bin/pccl-sim --seeds 10001..12000
 	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyMoment*'
 	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
@@ -57,7 +57,7 @@ fuzz: deps ## build the fuzzers with clang and run each for MINUTES (5) on top o
 	cmake --build --preset fuzz --parallel $(JOBS)
 	tests/fuzz/run.sh build-fuzz $(MINUTES)
 
-mutations: deps ## break the protocol on purpose in ten ways, and see that the simulator notices each
+mutations: deps ## break the protocol on purpose in eleven ways, and see that the simulator notices each
 	python3 tests/sim/mutations.py
 
 bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo" for all
