@@ -171,7 +171,7 @@ void StateTransfer::keep_asked(const std::map<std::uint32_t, Tensor> &kept) {
     const auto unwanted = [&](PeerId source, const Piece &piece) { return !kept.contains(piece.tensor) || !gives(tensors_.at(piece.tensor), source); };
     std::erase_if(todo_, [&](const Piece &piece) { return !kept.contains(piece.tensor); });
     for (auto &[id, source] : sources_) {
-        if (std::ranges::none_of(source.asked, [&](const auto &asked) { return unwanted(id, asked.first); })) continue;
+        if (std::ranges::none_of(source.asked, [&, from = id](const auto &asked) { return unwanted(from, asked.first); })) continue;
         std::erase_if(source.asked, [&](const auto &asked) {
             if (kept.contains(asked.first.tensor)) todo_.push_front(asked.first);
             return true;
