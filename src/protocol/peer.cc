@@ -568,7 +568,7 @@ void Peer::forget_epoch() {
     freeze_.reset();
     frozen_.reset();
     recent_.clear();
-    failures_.clear();
+    failures_ = std::vector<wire::OpFailed>();  // and its memory: a master may have named thousands
     commits_ = recent_ops_ = 0;
     aborted_ = false;
 }

@@ -61,7 +61,7 @@ void store(kernel::Type type, std::byte *at, double number) {
 class Member {
 public:
     Member(const Kind &kind, std::size_t index, std::size_t count)
-        : id{index + 1}, send_(count * kernel::size_of(kind.type)), recv_(send_.size(), std::byte{0x5a}), kind_(kind) {
+        : send_(count * kernel::size_of(kind.type)), recv_(send_.size(), std::byte{0x5a}), kind_(kind), id{index + 1} {
         for (std::size_t i = 0; i < count; ++i) store(kind.type, &send_[i * kernel::size_of(kind.type)], value(index, i));
         before_ = send_;
         request.send = send_.data();
@@ -85,12 +85,7 @@ public:
 
     bool send_intact() const { return kind_.in_place || send_ == before_; }
 
-    PeerId id;
-    ReduceRequest request;
-    std::unique_ptr<RingOp> op;
-    std::optional<Link> successor;
-
-private:
+private:  // what the members below use, and so outlives them
     std::vector<std::byte> send_, recv_, before_;
     const Kind &kind_;
     BufferPool pool_;
@@ -98,6 +93,12 @@ private:
     asio::io_context io_;
     NobodyListens owner_;
     Options options_;
+
+public:
+    PeerId id;
+    ReduceRequest request;
+    std::unique_ptr<RingOp> op;
+    std::optional<Link> successor;
 };
 
 /// One all-reduce of a few members through several epochs.
