@@ -2,6 +2,7 @@
 // the same bits.
 #include "harness/world.h"
 
+#include <algorithm>
 #include <bit>
 
 namespace pccl::itest {
@@ -65,10 +66,14 @@ std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &death
     return answers;
 }
 
-/// The same; again, if the last to die did so when the average had become everybody's, whom the others then count.
-std::vector<Json> average_left_to(int peers, const std::map<std::size_t, double> &deaths, const Json &request) {
+/// The same; again, if deaths came so early or so late that one of `parts`, by who took part in it, is empty.
+std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std::map<std::size_t, double> &deaths, const Json &request) {
     std::vector<Json> answers;
-    for (int attempt = 0; attempt < 10 && (answers.empty() || answers[0].at("peers") != peers); ++attempt)
+    const auto complete = [&] {
+        const auto there = [&](unsigned who) { return answers[0].at("participants").contains(std::to_string(who)); };
+        return !answers.empty() && std::ranges::all_of(parts, there);
+    };
+    for (int attempt = 0; attempt < 10 && !complete(); ++attempt)
         answers = average_with_deaths(deaths, request);
     return answers;
 }
@@ -76,9 +81,9 @@ std::vector<Json> average_left_to(int peers, const std::map<std::size_t, double>
 class Repair : public testing::TestWithParam<Json> {};
 
 TEST_P(Repair, AMemberThatDiesInTheMiddleCostsWhatWasNotFinal) {
-    const auto answers = average_left_to(3, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
-    const auto result = expect_repaired(answers, kCount, 0b1011);
-    EXPECT_GT(result.participants.at(0b1111), 0U) << "what was final stays";
+    const auto answers = average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
+    auto result = expect_repaired(answers, kCount, 0b1011);
+    EXPECT_GT(result.participants[0b1111], 0U) << "what was final stays";
     for (const Json &answer : answers) {
         EXPECT_GE(answer.at("repairs"), 1);
         EXPECT_LT(answer.at("repair_tx"), answer.at("tx"));
@@ -97,17 +102,17 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
 
 TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
     // Both in the first block, of which the one who dies first sees the earlier part.
-    const auto answers = average_left_to(2, {{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
-    const auto result = expect_repaired(answers, kCount, 0b1010);
-    EXPECT_GT(result.participants.at(0b1111), 0u);
-    EXPECT_GT(result.participants.at(0b1010), 0u);
+    const auto answers = average_in_parts({0b1111, 0b1010}, {{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
+    auto result = expect_repaired(answers, kCount, 0b1010);
+    EXPECT_GT(result.participants[0b1111], 0u);
+    EXPECT_GT(result.participants[0b1010], 0u);
 }
 
 TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
-    const auto answers = average_left_to(1, {{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
-    const auto result = expect_repaired(answers, kCount, 0b0100);
-    EXPECT_GT(result.participants.at(0b1111), 0u);
-    EXPECT_GT(result.participants.at(0b0100), 0u);
+    const auto answers = average_in_parts({0b1111, 0b0100}, {{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
+    auto result = expect_repaired(answers, kCount, 0b0100);
+    EXPECT_GT(result.participants[0b1111], 0u);
+    EXPECT_GT(result.participants[0b0100], 0u);
     EXPECT_EQ(answers[0].at("fewest"), 1);
 }
 
