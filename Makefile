@@ -38,12 +38,12 @@ stress: build ## 24 000 simulated runs, 100 restarts of the master, then MINUTES
 chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; draws chaos.svg
 	python3 tests/stress/chaos/chaos.py --build $(BUILD) --minutes $(MINUTES) --svg chaos.svg
 
-asan: ## build with the address and undefined-behaviour sanitizers, and test
+asan: ## build with the address and undefined-behaviour sanitizers, and test; 50 simulated runs of each profile, churn for a minute
 	cmake --preset asan
 	cmake --build --preset asan --parallel $(JOBS)
 	ctest --preset asan --parallel $(JOBS)
 
-tsan: ## build with the thread sanitizer, and test
+tsan: ## build with the thread sanitizer, and test; 10 simulated runs of each profile, churn for a minute
 	cmake --preset tsan
 	cmake --build --preset tsan --parallel $(JOBS)
 	ctest --preset tsan --parallel $(JOBS)
