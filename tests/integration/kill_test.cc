@@ -113,21 +113,23 @@ private:
     }
 };
 
+constexpr Millis kStepLimit = Millis(10000) * kSlowdown;
+
 /// The slowest recovery.
 Millis kill_and_replace(TrainingWorld &world, int rounds, std::mt19937_64 &random) {
-    world.await_everyone(Millis(10000));
+    world.await_everyone(kStepLimit);
     Millis slowest{0};
     for (int round = 0; round < rounds; ++round) {
         SCOPED_TRACE("round " + std::to_string(round));
         std::this_thread::sleep_for(std::chrono::microseconds(random() % 20000));
         const auto killed_at = Clock::now();
         world.kill(random() % kPeers);
-        world.await_everyone(Millis(10000));
+        world.await_everyone(kStepLimit);
         const auto took = std::chrono::ceil<Millis>(Clock::now() - killed_at);
         slowest = std::max(slowest, took);
         EXPECT_LE(took, Millis(1000) * kSlowdown) << "until the next success without the killed peer";
         world.replace();
-        world.await_everyone(Millis(10000));
+        world.await_everyone(kStepLimit);
     }
     return slowest;
 }
