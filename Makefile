@@ -81,4 +81,4 @@ install: build ## install into PREFIX (/usr/local)
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built
-	rm -rf build build-dev build-asan build-tsan build-fuzz build-mutations
+	rm -rf build build-wheel build-dev build-asan build-tsan build-fuzz build-mutations

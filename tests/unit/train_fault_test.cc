@@ -76,6 +76,7 @@ TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
         for (std::uint64_t at = 0; at < 20; ++at) {
             World world(c.method);
             set_up(world, c);
+            world.steps = 40;  // the question of an outer step may have been asked before the newcomer came
             world.joins_at[1] = 0;
             world.joins_at[2] = at;
             const auto logs = world.train(1);

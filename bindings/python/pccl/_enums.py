@@ -34,6 +34,7 @@ class Result(_Enum):
     PENDING_ASYNC_OPS = 10
     UPDATE_TOPOLOGY_FAILED = 11
     TOPOLOGY_OPTIMIZATION_FAILED = 12
+    TIMEOUT = 13
 
 
 class ReduceOp(_Enum):

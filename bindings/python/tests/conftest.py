@@ -1,19 +1,8 @@
-"""What the tests share. A test that hangs prints where all threads are and ends the run."""
-
-import faulthandler
+"""What the tests share."""
 
 import pytest
 
 import pccl
-
-LIMIT = 100.0
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

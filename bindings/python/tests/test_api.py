@@ -16,7 +16,7 @@ ENUMS = {
         "MASTER_CONNECTION_FAILED": "pcclMasterConnectionFailed", "RANK_CONNECTION_FAILED": "pcclRankConnectionFailed",
         "RANK_CONNECTION_LOST": "pcclRankConnectionLost", "NO_SHARED_STATE_AVAILABLE": "pcclNoSharedStateAvailable",
         "PENDING_ASYNC_OPS": "pcclPendingAsyncOps", "UPDATE_TOPOLOGY_FAILED": "pcclUpdateTopologyFailed",
-        "TOPOLOGY_OPTIMIZATION_FAILED": "pcclTopologyOptimizationFailed",
+        "TOPOLOGY_OPTIMIZATION_FAILED": "pcclTopologyOptimizationFailed", "TIMEOUT": "pcclTimeout",
     },
     pccl.ReduceOp: {"SUM": "pcclSum", "AVG": "pcclAvg", "PROD": "pcclProd", "MAX": "pcclMax", "MIN": "pcclMin"},
     pccl.Attribute: {

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -40,9 +41,13 @@ def run(*command, **options):
 def test_a_wheel_carries_all_that_it_needs(tmp_path, project):
     folder = pathlib.Path(SOURCE, project)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment.update(CMAKE_GENERATOR="Ninja", CCACHE_BASEDIR=str(SOURCE), CCACHE_NOHASHDIR="1")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", tmp_path, folder,
-        env=environment)
+    build = pathlib.Path(SOURCE, "build-wheel")  # beside the others: what they have compiled is in the compiler's cache
+    shutil.rmtree(build, ignore_errors=True)
+    try:
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index",
+            f"--config-settings=build-dir={build}", "--wheel-dir", tmp_path, folder, env={**environment, "CMAKE_GENERATOR": "Ninja"})
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
     [wheel] = tmp_path.glob("pccl-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     package = {pathlib.PurePath(name).name for name in names if name.startswith("pccl/")}

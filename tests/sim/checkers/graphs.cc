@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "checker.h"
 #include "sim/cluster.h"
@@ -12,14 +13,17 @@ public:
     explicit Graphs(Verdict &verdict) : Checker("graphs", verdict) {}
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+        const PeerId id = node.peer->id();
+        if (std::holds_alternative<wire::Freeze>(message)) changing_.insert(id);
+        if (std::holds_alternative<wire::View>(message)) changing_.erase(id);
         const auto *told = std::get_if<wire::Neighbours>(&message);
         if (!told || told->code != pcclSuccess) return;
-        const PeerId id = node.peer->id();
         const auto &ring = node.peer->current_view().ring;
         for (const PeerId other : told->neighbours)
             require(other != id && std::ranges::find(ring, other) != ring.end(), node.name + " has " + to_string(other) + " for a neighbour");
         const bool alone = ring.size() < 2 || told->graph.kind == wire::GraphKind::none;
-        require(told->neighbours.empty() == alone, node.name + " has too many neighbours, or too few");
+        // Between a freeze and the view after it the master has lost members whom this one still counts.
+        require(told->neighbours.empty() == alone || (told->neighbours.empty() && changing_.contains(id)), node.name + " has too many neighbours, or too few");
         auto &last = last_[id];
         require(told->epoch >= last.epoch, "the graph of " + node.name + " goes back from " + std::to_string(last.epoch) + " to " +
                                                std::to_string(told->epoch));
@@ -36,6 +40,7 @@ private:
     static bool lists(const wire::Neighbours &told, PeerId id) { return std::ranges::find(told.neighbours, id) != told.neighbours.end(); }
     static bool member(const std::vector<PeerId> &ring, PeerId other) { return std::ranges::find(ring, other) != ring.end(); }
 
+    std::set<PeerId> changing_;  ///< told to freeze, and not yet of the next view
     std::map<PeerId, wire::Neighbours> last_;
 };
 

@@ -107,7 +107,7 @@ def _named(parameters: Parameters) -> tuple[list[tuple[str, torch.Tensor]], list
 def _local(tensor: torch.Tensor) -> torch.Tensor:
     """This process's part of a distributed tensor, or the tensor itself."""
     tensor = tensor.detach()
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[no-any-return]
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 class _Mirror:
@@ -223,7 +223,11 @@ class Trainer:
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Any:
         """Has `step` called after every step of `optimizer`. Returns a handle with `remove()`."""
-        return optimizer.register_step_post_hook(lambda *_: self.step() and None)
+
+        def after(*_: Any) -> None:
+            self.step()
+
+        return optimizer.register_step_post_hook(after)
 
     def add_weight(self, weight: float) -> None:
         """With `weighted`: adds to the weight of this peer's next contribution, say the tokens of the step just made."""
