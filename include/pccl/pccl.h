@@ -318,6 +318,11 @@ PCCL_EXPORT pcclResult_t pcclOptimizeTopology(const pcclComm_t *communicator);
  * member. The communicator stays connected and usable. Safe from any thread; does not block. */
 PCCL_EXPORT pcclResult_t pcclAbort(pcclComm_t *communicator);
 
+/** Has `hook` called on this thread, about 20 times a second, while a call of this thread on a communicator blocks: for deadlines, and for
+ * languages that learn of Ctrl-C by asking. To end the call, the hook calls pcclAbort; it makes no other call on the communicator.
+ * @param[in] hook  Of the calling thread alone, until set again. NULL: none. */
+PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *context);
+
 /* ------------------------------------------------------------------------------------------------------------ reduction -- */
 
 /** Combines one buffer per peer of the group, element by element, and gives every peer the same bits.

@@ -157,6 +157,13 @@ pcclResult_t pcclAbort(pcclComm_t *communicator) {
     });
 }
 
+pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *context) {
+    return guarded_initialized([&] {
+        pccl::peer::wait_hook() = {hook, context};
+        return pcclSuccess;
+    });
+}
+
 pcclResult_t pcclSynchronizeSharedState(const pcclComm_t *communicator, pcclSharedState_t *shared_state,
                                         pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t *sync_info_out) {
     if (communicator && shared_state && pccl::api::initialized()) {

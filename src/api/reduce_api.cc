@@ -297,6 +297,7 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
         }
         auto &runtime = mutable_of(communicator)->runtime;
         if (const auto status = runtime.check_connected(); !status) return fail(status.error());
+        const std::uint64_t aborts = runtime.aborts();
 
         pcclReduceInfo_t total{};
         std::deque<std::size_t> todo;
@@ -319,7 +320,7 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
             total.rx_bytes += reduce.rx_bytes;
             if (result == pcclSuccess) {
                 total.local_world_size = total.local_world_size == 0 ? reduce.world : std::min(total.local_world_size, reduce.world);
-            } else if (result == pcclRankConnectionLost && runtime.check_connected()) {
+            } else if (result == pcclRankConnectionLost && runtime.check_connected() && runtime.aborts() == aborts) {
                 // Before what was never begun: all members have this operation ahead of those.
                 todo.insert(std::ranges::upper_bound(todo, i), i);
             } else if (failed == pcclSuccess) {

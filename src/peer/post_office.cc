@@ -1,5 +1,9 @@
 #include "peer/post_office.h"
 
+#include <algorithm>
+
+#include "peer/wait_hook.h"
+
 namespace pccl::peer {
 
 void PostOffice::open() {
@@ -62,13 +66,19 @@ void PostOffice::abort() {
 
 /// False: the deadline has passed.
 bool PostOffice::wait(std::unique_lock<std::mutex> &lock, std::optional<Time> deadline) {
-    if (!deadline) {
+    const WaitHook hook = wait_hook();
+    if (!deadline && !hook.function) {
         changed_.wait(lock);
         return true;
     }
     const Time now = monotonic_now();
-    if (now >= *deadline) return false;
-    changed_.wait_for(lock, *deadline - now);
+    if (deadline && now >= *deadline) return false;
+    Duration patience = hook.function ? Duration(kWaitHookInterval) : *deadline - now;
+    if (deadline) patience = std::min<Duration>(patience, *deadline - now);
+    if (changed_.wait_for(lock, patience) == std::cv_status::no_timeout || !hook.function) return true;
+    lock.unlock();
+    hook.function(hook.context);
+    lock.lock();
     return true;
 }
 

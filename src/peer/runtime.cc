@@ -50,7 +50,23 @@ void block_signals() {
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
 }
 
+/// Results of small operations are often there before a sleeping thread would be awake. As std::atomic's wait does it.
+constexpr int kYieldsBeforeWait = 4;
+
 }  // namespace
+
+void Call::wait_with(WaitHook hook) {
+    for (int i = 0; i < kYieldsBeforeWait; ++i) {
+        if (done.load(std::memory_order_acquire)) return;
+        std::this_thread::yield();
+    }
+    std::unique_lock lock(mutex_);
+    while (!ended_.wait_for(lock, kWaitHookInterval, [this] { return done.load(std::memory_order_acquire); })) {
+        lock.unlock();
+        hook.function(hook.context);
+        lock.lock();
+    }
+}
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
@@ -150,6 +166,7 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
     return call;
 }
 void Runtime::abort() {
+    ++aborts_;
     office_.abort();
     asio::post(io_, [this] { feed(AbortCalls{}); });
 }
@@ -427,8 +444,7 @@ void Runtime::enter(CallId id, const CallPtr &call) {
     } catch (...) {
         call->code = pcclInternalError;
         call->why = "out of memory";  // short enough to need none
-        call->done.store(true, std::memory_order_release);
-        call->done.notify_all();
+        call->end();
         throw;
     }
 }
@@ -450,8 +466,7 @@ void Runtime::finish(CallId id, const Complete &complete) {
             ended_.reset();
         }
     }
-    call->done.store(true, std::memory_order_release);
-    call->done.notify_all();
+    call->end();
 }
 
 Intake Runtime::on_link_header(Link &link, const wire::FrameHeader &header) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <map>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "peer/post_office.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
+#include "peer/wait_hook.h"
 #include "protocol/peer.h"
 
 namespace pccl::peer {
@@ -49,8 +51,24 @@ struct Call {
     void wait() {
         waiter = std::this_thread::get_id();
         awaited.store(true, std::memory_order_release);
-        done.wait(false, std::memory_order_acquire);
+        if (wait_hook().function) wait_with(wait_hook());
+        else done.wait(false, std::memory_order_acquire);
     }
+    /// The last that the I/O thread does with it.
+    void end() {
+        {
+            const std::lock_guard lock(mutex_);
+            done.store(true, std::memory_order_release);
+        }
+        done.notify_all();
+        ended_.notify_all();
+    }
+
+private:
+    void wait_with(WaitHook hook);
+
+    std::mutex mutex_;  ///< with `ended_`, for waiting with a hook
+    std::condition_variable ended_;
 };
 using CallPtr = std::shared_ptr<Call>;
 
@@ -71,6 +89,8 @@ public:
     /// Forgets what quantization took from operations with this tag.
     void drop_residual(Tag tag) { residuals_.drop(tag); }
     void abort();
+    /// How often that was called. Who tries again after losses asks it whether to stop.
+    std::uint64_t aborts() const { return aborts_; }
 
     /// Who is in the group, as of now.
     struct Membership {
@@ -157,6 +177,7 @@ private:
     std::mutex callers_mutex_;
     std::set<std::thread::id> callers_;  ///< threads that have made calls
     std::atomic<std::uint64_t> next_call_{1};
+    std::atomic<std::uint64_t> aborts_{0};
 
     std::atomic<bool> connected_{false};
     mutable std::mutex world_mutex_;
