@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test netlab demo stress chaos asan tsan fuzz mutations bench format tidy install clean
+.PHONY: help deps python build test netlab demo stress chaos asan tsan fuzz mutations bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -18,7 +18,10 @@ build: ## build the library and the tools into build/
 	cmake --preset release
 	cmake --build --preset release --parallel $(JOBS)
 
-test: deps ## install what is missing, build, and run all tests
+python: ## make a virtual environment in build/ in which the Python package is built and tested
+	@bindings/python/venv.sh $(BUILD)/venv
+
+test: deps python ## install what is missing, build, and run all tests
 	@$(MAKE) --no-print-directory build
 	ctest --preset release --parallel $(JOBS)
 
@@ -62,6 +65,7 @@ bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit a
 	cmake --build --preset release --parallel $(JOBS)
 	@set -e; for bench in $(BUILD)/bin/*_bench; do echo "== $$bench"; $$bench; done
 	python3 bench/bench.py --build $(BUILD) $(BENCH)
+	python3 bench/python_overhead.py --build $(BUILD)
 
 format: ## format all C and C++ files
 	git ls-files -z '*.c' '*.cc' '*.h' | xargs -0 clang-format -i
@@ -73,4 +77,4 @@ install: build ## install into PREFIX (/usr/local)
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built
-	rm -rf build build-dev build-asan build-tsan build-fuzz build-mutations
+	rm -rf build build-wheel build-dev build-asan build-tsan build-fuzz build-mutations

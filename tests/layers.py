@@ -36,7 +36,7 @@ IMPURE_WORDS = re.compile(r"\b(steady_clock|system_clock|high_resolution_clock|m
 LINE_LIMIT = 700
 TEXT = {".c", ".cc", ".h", ".py", ".pyi", ".cmake", ".txt", ".md", ".in", ".map", ".toml", ".json", ".cu", ".sh"}
 CODE = {".c", ".cc", ".h", ".py", ".cu"}
-FOLDERS = ["bench", "cmake", "docs", "examples", "include", "python", "scripts", "src", "tests", "tools"]
+FOLDERS = ["bench", "bindings", "cmake", "docs", "examples", "include", "src", "tests", "tools"]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)

@@ -1,0 +1,258 @@
+"""A peer's membership of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from . import _pccl
+from ._descriptors import (
+    QuantizationOptions,
+    ReduceInfo,
+    ReduceOpDescriptor,
+    ReduceOperandDescriptor,
+    SharedState,
+    SharedStateSyncInfo,
+    how,
+    operands,
+)
+from ._enums import Attribute, Fault, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
+from ._errors import PCCLError, PCCLTimeoutError
+
+if TYPE_CHECKING:
+    from ._tensors import Tensor
+
+_BETWEEN_ATTEMPTS = 1.0
+_WORTH_ANOTHER_ATTEMPT = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
+
+
+class AsyncReduceHandle:
+    """An all-reduce in flight. Its tensors are kept until it has ended; do not touch them before."""
+
+    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation) -> None:
+        self._communicator: _pccl.Communicator | None = communicator
+        self._operation = operation
+        self._answer: tuple[bool, int, ReduceInfo] | None = None
+        self.message = ""
+        """After `wait`: why it failed, in the library's words; "" if it did not."""
+
+    def wait(self, timeout: float | None = None) -> tuple[bool, int, ReduceInfo]:
+        """Waits until the operation has ended: (it succeeded, its `Result`, how it went). May be called again, with the same answer.
+
+        A failure is returned, not raised. After RANK_CONNECTION_LOST launch it again: the survivors are the new world. If `timeout`
+        seconds (None: no limit) are over first, the operation is given up as by `Communicator.abort`, and PCCLTimeoutError is raised.
+        """
+        if self._answer is None:
+            assert self._communicator is not None
+            result, self.message, info = self._communicator.wait(self._operation, timeout)
+            self._answer = (result == Result.SUCCESS, Result(result), ReduceInfo._of(*info))
+            self._communicator = None  # which may end now
+        return self._answer
+
+    def __repr__(self) -> str:
+        state = "in flight" if self._answer is None else Result(self._answer[1]).name
+        return f"AsyncReduceHandle(tag={self._operation.tag}, {state})"
+
+
+class Communicator:
+    """One peer's membership of a run: from `connect` until it is closed or its last reference is dropped.
+
+    `address` is the master's: "host:port", "ip:port" or "[ipv6]:port"; several, with commas between, where the master may be at one of
+    them. Reduces and shared state stay inside a `peer_group`. `p2p_connection_pool_size` is the number of TCP connections per pair of
+    neighbours; 0 lets the library choose. The rest is for networks that need it: a peer listens on `listen_address` (all) at the first
+    free port from `listen_port_first` (48149) to `listen_port_last` (1023 more), and others reach it at `advertise_address` ("host" or
+    "host:port"; as the master sees it). Times are in seconds: `connect_timeout` for one attempt to reach the master or a peer (5),
+    `master_limit` for a master that keeps a journal and is away (600).
+
+    Threads: reduces of distinct tags may be launched and awaited anywhere; calls that every peer makes are one at a time. Every call that
+    blocks lets other threads run, can be interrupted (Ctrl-C raises KeyboardInterrupt), and takes a `timeout` in seconds (None: no
+    limit). Both end it as `abort` does: the communicator stays connected. Failures are raised as `PCCLError`. A communicator belongs to the
+    process that made it: not to forks of that.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        peer_group: int = 0,
+        p2p_connection_pool_size: int = 0,
+        *,
+        listen_address: str | None = None,
+        listen_port_first: int = 0,
+        listen_port_last: int = 0,
+        advertise_address: str | None = None,
+        connect_timeout: float | None = None,
+        congestion_control: str | None = None,
+        master_limit: float | None = None,
+    ) -> None:
+        if not 0 <= peer_group < 1 << 32:
+            raise ValueError(f"peer_group {peer_group} does not fit in 32 bits")
+        if not 0 <= p2p_connection_pool_size < 1 << 32:
+            raise ValueError(f"p2p_connection_pool_size is {p2p_connection_pool_size}")
+        for port in (listen_port_first, listen_port_last):
+            if not 0 <= port < 1 << 16:
+                raise ValueError(f"{port} is no port")
+        self.address = address
+        self.peer_group = peer_group
+        self._communicator = _pccl.Communicator(
+            address, peer_group, p2p_connection_pool_size, listen_address, listen_port_first, listen_port_last, advertise_address,
+            connect_timeout, congestion_control, master_limit,
+        )
+
+    # ------------------------------------------------------------------------------------------------------------- membership
+
+    def connect(self, n_attempts: int = 5, *, timeout: float | None = None) -> None:
+        """Joins the run, in at most `n_attempts` attempts a second apart.
+
+        The first peer of a run is admitted at once; a later one waits until every member has called `update_topology`. Raises PCCLError:
+        MASTER_CONNECTION_FAILED if the master cannot be reached, RANK_CONNECTION_FAILED if not enough members can (or can reach this peer).
+        """
+        if n_attempts < 1:
+            raise ValueError(f"n_attempts is {n_attempts}: it takes at least one")
+        limit = None if timeout is None else time.monotonic() + timeout
+        for attempt in range(1, n_attempts + 1):
+            try:
+                return self._communicator.connect(None if limit is None else max(0.0, limit - time.monotonic()))
+            except PCCLTimeoutError:
+                raise
+            except PCCLError as error:
+                late = limit is not None and time.monotonic() + _BETWEEN_ATTEMPTS >= limit
+                if attempt == n_attempts or late or error.result not in _WORTH_ANOTHER_ATTEMPT:
+                    raise
+            time.sleep(_BETWEEN_ATTEMPTS)
+
+    def update_topology(self, *, timeout: float | None = None) -> None:
+        """Admits newcomers. Every member of the run makes this call, and it returns when all have. A peer does not make it in the
+        iteration in which it joined. Raises PCCLError: PENDING_ASYNC_OPS if there are operations to wait for."""
+        self._communicator.update_topology(timeout)
+
+    def are_peers_pending(self, *, timeout: float | None = None) -> bool:
+        """Whether a newcomer is ready to be admitted: the same answer at every member that asks. Allowed while reduces run."""
+        return self._communicator.are_peers_pending(timeout)
+
+    def optimize_topology(self, *, timeout: float | None = None) -> None:
+        """Measures the bandwidth between peers where it is not known, and takes the best ring. Every member of the run makes this call.
+        Raises PCCLError: TOO_FEW_PEERS if alone, TOPOLOGY_OPTIMIZATION_FAILED if no ring connects the members."""
+        self._communicator.optimize_topology(timeout)
+
+    def get_attribute(self, attribute: Attribute) -> int:
+        """A size of the run, as the last call that returned saw it."""
+        return self._communicator.get_attribute(attribute)
+
+    def abort(self) -> None:
+        """Makes every blocked call on this communicator fail with RANK_CONNECTION_LOST, in all threads, and ends its operations at every
+        member. It stays connected. Returns at once; any thread."""
+        self._communicator.abort()
+
+    def close(self) -> None:
+        """Leaves the run. Calls that other threads are in fail. Closing again does nothing; other calls raise PCCLError: INVALID_USAGE."""
+        self._communicator.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._communicator.closed
+
+    # ------------------------------------------------------------------------------------------------------------- all-reduce
+
+    def all_reduce(
+        self,
+        send: Tensor,
+        recv: Tensor,
+        *,
+        op: ReduceOp,
+        tag: int = 0,
+        operand_descriptor: ReduceOperandDescriptor | None = None,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        error_feedback: bool = False,
+        fault: Fault | str = Fault.RETRY,
+        timeout: float | None = None,
+    ) -> ReduceInfo:
+        """Combines one tensor per peer of the group, element by element, and gives every peer the same bits in `recv`.
+
+        Every member makes the same call (tag, number of elements, type, operator, quantization, options). Both tensors are contiguous, in host
+        memory, of the same type and number of elements, whatever their shapes; `send` may be `recv`, and otherwise must not overlap it.
+
+        With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With fault="repair" an
+        average goes on among the survivors when a peer is lost.
+
+        Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost (`send` is as it was: call again at once, the survivors are the new
+        world), TOO_FEW_PEERS if alone in the group (nothing was touched), INVALID_USAGE if the members' calls differ or a buffer is in
+        another operation. TypeError or ValueError for tensors that do not fit.
+        """
+        source, to = operands(send, recv, operand_descriptor)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        return ReduceInfo._of(*self._communicator.all_reduce(source, to, what, source.count, timeout))
+
+    def all_reduce_async(
+        self,
+        send: Tensor,
+        recv: Tensor,
+        *,
+        op: ReduceOp,
+        tag: int = 0,
+        operand_descriptor: ReduceOperandDescriptor | None = None,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        error_feedback: bool = False,
+        fault: Fault | str = Fault.RETRY,
+    ) -> AsyncReduceHandle:
+        """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
+        tags run at the same time, and may be launched in any order."""
+        source, to = operands(send, recv, operand_descriptor)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count))
+
+    def all_reduce_multiple_with_retry(
+        self, descriptors: Sequence[ReduceOpDescriptor], *, max_in_flight: int = 4, timeout: float | None = None
+    ) -> ReduceInfo:
+        """Runs all-reduces with distinct tags, at most `max_in_flight` at a time, and repeats those that a lost peer made fail until
+        every one is done. Bytes are summed over all attempts; `local_world_size` is the smallest that took part in one.
+
+        Raises PCCLError: TOO_FEW_PEERS once the world is down to this peer; operations not done then are untouched.
+        """
+        operations = [descriptor._resolve() for descriptor in descriptors]
+        return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, max_in_flight, timeout))
+
+    def drop_error_feedback(self, tag: int = 0) -> None:
+        """Forgets what error feedback holds back for operations with this tag."""
+        self._communicator.drop_error_feedback(tag)
+
+    # ----------------------------------------------------------------------------------------------------------- shared state
+
+    def sync_shared_state(
+        self,
+        shared_state: SharedState,
+        strategy: SharedStateSyncStrategy = SharedStateSyncStrategy.ENFORCE_POPULAR,
+        *,
+        timeout: float | None = None,
+    ) -> SharedStateSyncInfo:
+        """Makes the named tensors of the group bit-identical. Every member of the group makes this call.
+
+        The first synchronization takes any revision; later ones expect the last one plus 1. The most common content at the expected revision
+        wins, and peers that differ receive what differs; one with an older revision receives everything, and `revision` is set.
+
+        Raises PCCLError: NO_SHARED_STATE_AVAILABLE if nobody can give it; INVALID_USAGE, with the reason in its words, if this peer's
+        names, types or sizes differ from the group's or its revision breaks the rule: then it was removed from the run.
+        """
+        tensors = [info._resolve() for info in shared_state._infos]
+        revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, strategy, timeout)
+        shared_state.revision = revision
+        return SharedStateSyncInfo(tx_bytes, rx_bytes)
+
+    # -------------------------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        try:
+            state = f"world size {self.get_attribute(Attribute.GLOBAL_WORLD_SIZE)}"
+        except PCCLError:
+            state = "closed" if self.closed else "not connected"
+        return f"Communicator({self.address!r}, peer_group={self.peer_group}, {state})"

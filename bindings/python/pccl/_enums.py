@@ -1,0 +1,219 @@
+"""The enumerations of the library. Values are those of the C interface (a test compares them with the headers)."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class _Enum(enum.IntEnum):
+    def __str__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    __format__ = enum.Enum.__format__
+
+
+class Result(_Enum):
+    """How a call ended. Every failure is raised as a `PCCLError` that has one of these as its `result`."""
+
+    SUCCESS = 0
+    NOT_INITIALIZED = 1
+    INTERNAL_ERROR = 2
+    INVALID_ARGUMENT = 3
+    INVALID_USAGE = 4
+    TOO_FEW_PEERS = 5
+    MASTER_CONNECTION_FAILED = 6
+    RANK_CONNECTION_FAILED = 7
+    RANK_CONNECTION_LOST = 8
+    NO_SHARED_STATE_AVAILABLE = 9
+    PENDING_ASYNC_OPS = 10
+    UPDATE_TOPOLOGY_FAILED = 11
+    TOPOLOGY_OPTIMIZATION_FAILED = 12
+    TIMEOUT = 13
+
+
+class ReduceOp(_Enum):
+    """How the peers' elements are combined. `AVG` divides by the number of peers that took part."""
+
+    SUM = 0
+    AVG = 1
+    PROD = 2
+    MAX = 3
+    MIN = 4
+
+
+class Attribute(_Enum):
+    """What `Communicator.get_attribute` can be asked for."""
+
+    GLOBAL_WORLD_SIZE = 1
+    """Peers in the run, over all peer groups."""
+    LOCAL_WORLD_SIZE = 2
+    """Peers in this peer's group."""
+    NUM_DISTINCT_PEER_GROUPS = 3
+    """Groups with at least one peer."""
+    LARGEST_PEER_GROUP_WORLD_SIZE = 4
+    """Peers in the largest group."""
+
+
+class SharedStateSyncStrategy(_Enum):
+    """How a peer takes part in one synchronization of shared state."""
+
+    ENFORCE_POPULAR = 0
+    """The most common content at the expected revision wins."""
+    RECEIVE_ONLY = 1
+    """This peer's content never wins; it sends nothing."""
+    SEND_ONLY = 2
+    """This peer's content must win and is never overwritten."""
+
+
+class DeviceType(_Enum):
+    """Where a tensor lives."""
+
+    CPU = 0
+    CUDA = 1
+
+
+class DistributionHint(_Enum):
+    """How the data is distributed. Accepted for compatibility: the quantizers measure each block instead."""
+
+    NONE = 0
+    NORMAL = 1
+    UNIFORM = 2
+
+
+class QuantizationAlgorithm(_Enum):
+    """How values are packed on the wire. docs/quantization.md says which to take."""
+
+    NONE = 0
+    MIN_MAX = 1
+    ZERO_POINT_SCALE = 2
+    BLOCK_SCALE = 3
+    """Symmetric, to INT8 or INT4: the largest magnitude of a small block is its largest code."""
+
+
+class QuantizationScale(_Enum):
+    """What `QuantizationAlgorithm.BLOCK_SCALE` multiplies a block's integers with."""
+
+    FLOAT = 0
+    """A float: the smallest error."""
+    POWER_OF_TWO = 1
+    """A power of two: one byte per block."""
+
+
+class ReduceAlgorithm(_Enum):
+    """Who sends what to whom in an all-reduce. One that cannot work gives way to the next that can, the same at every peer."""
+
+    AUTO = 0
+    """The library chooses."""
+    RING = 1
+    DIRECT = 2
+    ONE_HOP = 3
+
+
+class Fault(_Enum):
+    """What becomes of an all-reduce when a peer is lost before it is done."""
+
+    RETRY = 0
+    """It fails at every survivor, which may call it again."""
+    REPAIR = 1
+    """For averages: it goes on among the survivors. Each element is a true average of those who took part in it."""
+
+
+class DataType(_Enum):
+    """Element types. `FLOAT` has 32 bits, `DOUBLE` 64; 16-bit floats accumulate in 32 bits."""
+
+    UINT8 = 0
+    INT8 = 1
+    INT16 = 2
+    UINT16 = 3
+    UINT32 = 4
+    INT32 = 5
+    UINT64 = 6
+    INT64 = 7
+    FLOAT16 = 8
+    BFLOAT16 = 9
+    FLOAT = 10
+    DOUBLE = 11
+    INT4 = 12
+    """Signed, two in a byte: only as the `quantized_datatype` of `QuantizationOptions`."""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        if self is DataType.INT4:
+            raise ValueError("INT4 is a type of the wire alone: two elements share a byte")
+        return _ITEMSIZES[self]
+
+    def to_torch_dtype(self) -> torch.dtype:
+        """The PyTorch dtype of these elements. Imports torch. Raises TypeError where it has none (INT4)."""
+        import torch
+
+        dtype = getattr(torch, _TORCH_NAMES.get(self, ""), None)
+        if dtype is None:
+            raise TypeError(f"this PyTorch has no dtype for {self}")
+        return dtype  # type: ignore[no-any-return]
+
+    def to_numpy_dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of these elements. Imports numpy, and ml_dtypes for BFLOAT16.
+
+        Raises TypeError where there is none: INT4, and BFLOAT16 if ml_dtypes is not installed.
+        """
+        import numpy as np
+
+        if self is DataType.BFLOAT16:
+            try:
+                import ml_dtypes
+            except ImportError:
+                raise TypeError("NumPy has no bfloat16 of its own: install ml_dtypes, or use PyTorch tensors") from None
+            bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+            return bfloat16
+        if self not in _NUMPY_NAMES:
+            raise TypeError(f"NumPy has no dtype for {self}")
+        return np.dtype(_NUMPY_NAMES[self])
+
+    @classmethod
+    def from_torch_dtype(cls, dtype: torch.dtype) -> DataType:
+        """The element type of a PyTorch dtype. Raises TypeError for one that cannot be reduced (bool, complex, ...)."""
+        found = _of_torch().get(dtype)
+        if found is None:
+            raise TypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(set(_TORCH_NAMES.values())))} are")
+        return found
+
+    @classmethod
+    def from_numpy_dtype(cls, dtype: Any) -> DataType:
+        """The element type of a NumPy dtype, or of what names one ("float32"). Raises TypeError for others, and for bytes in foreign order."""
+        import numpy as np
+
+        dtype = np.dtype(dtype)
+        found = _OF_NUMPY.get(dtype.name)
+        if found is None:
+            raise TypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(_OF_NUMPY))} are")
+        if not dtype.isnative:
+            raise TypeError(f"elements of type {dtype} are in the other byte order: convert them with .astype({dtype.name!r})")
+        return found
+
+
+_ITEMSIZES = {
+    DataType.UINT8: 1, DataType.INT8: 1, DataType.INT16: 2, DataType.UINT16: 2, DataType.UINT32: 4, DataType.INT32: 4,
+    DataType.UINT64: 8, DataType.INT64: 8, DataType.FLOAT16: 2, DataType.BFLOAT16: 2, DataType.FLOAT: 4, DataType.DOUBLE: 8,
+}
+_TORCH_NAMES = {
+    DataType.UINT8: "uint8", DataType.INT8: "int8", DataType.INT16: "int16", DataType.UINT16: "uint16", DataType.UINT32: "uint32",
+    DataType.INT32: "int32", DataType.UINT64: "uint64", DataType.INT64: "int64", DataType.FLOAT16: "float16",
+    DataType.BFLOAT16: "bfloat16", DataType.FLOAT: "float32", DataType.DOUBLE: "float64",
+}
+_NUMPY_NAMES = {kind: name for kind, name in _TORCH_NAMES.items() if kind is not DataType.BFLOAT16}
+_OF_NUMPY = {name: kind for kind, name in _TORCH_NAMES.items()}  # ml_dtypes names its type bfloat16, too
+_torch_types: dict[Any, DataType] = {}
+
+
+def _of_torch() -> dict[Any, DataType]:
+    """Filled in once torch is imported: looking up is all that a call costs."""
+    if not _torch_types and (torch := sys.modules.get("torch")) is not None:
+        _torch_types.update({getattr(torch, name): kind for kind, name in _TORCH_NAMES.items() if hasattr(torch, name)})
+    return _torch_types

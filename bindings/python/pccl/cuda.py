@@ -1,0 +1,10 @@
+"""What this build can do with CUDA."""
+
+from __future__ import annotations
+
+from . import _pccl
+
+
+def is_available() -> bool:
+    """Whether this build of the library takes tensors on CUDA devices."""
+    return _pccl.has_cuda_support()

@@ -1,0 +1,355 @@
+#include "communicator.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include <thread>
+
+namespace pccl_python {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// An enumeration of the C interface may hold any number there; the library refuses those that it does not know.
+template <class E> E enumerator(int value) { return static_cast<E>(value); }
+
+nb::tuple to_tuple(const pcclReduceReport_t &r) {
+    return nb::make_tuple(r.world_size, r.tx_bytes, r.rx_bytes, static_cast<int>(r.algorithm), r.lanes, r.chunk_bytes, r.repairs,
+                          r.fewest_took_part, r.fewest_elements, r.repair_tx_bytes);
+}
+
+pcclReduceReport_t empty_report() {
+    pcclReduceReport_t report;
+    (void)pcclReduceReportInit(&report);
+    return report;
+}
+
+bool overlap(const View &a, const View &b) {
+    const auto bytes = [](const View &view) {
+        constexpr std::size_t kSizes[] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
+        return view.count() * kSizes[view.datatype()];
+    };
+    const auto first = reinterpret_cast<std::uintptr_t>(a.data()), second = reinterpret_cast<std::uintptr_t>(b.data());
+    return first < second + bytes(b) && second < first + bytes(a);
+}
+
+}  // namespace
+
+pcclReduceDescriptor_t Reduce::descriptor(std::size_t count, pcclDataType_t datatype) const {
+    pcclReduceDescriptor_t d{};
+    d.count = count;
+    d.op = enumerator<pcclRedOp_t>(op);
+    d.tag = tag;
+    d.src_descriptor = {datatype, enumerator<pcclDistributionHint_t>(distribution_hint)};
+    d.quantization_options = {enumerator<pcclDataType_t>(quantized_datatype),
+                              enumerator<pcclQuantizationAlgorithm_t>(quantization)};
+    return d;
+}
+
+pcclReduceOptions_t Reduce::options() const {
+    pcclReduceOptions_t o;
+    (void)pcclReduceOptionsInit(&o);
+    o.algorithm = enumerator<pcclReduceAlgorithm_t>(algorithm);
+    o.quantization_block = quantization_block;
+    o.quantization_scale = enumerator<pcclQuantizationScale_t>(quantization_scale);
+    o.error_feedback = error_feedback;
+    o.fault = enumerator<pcclFault_t>(fault);
+    return o;
+}
+
+Operation::Operation(nb::object send, nb::object recv, std::uint64_t tag)
+    : tag_(tag), send_(std::move(send)), recv_(std::move(recv)), report_(empty_report()) {}
+
+void Operation::end(pcclResult_t result, const std::string &why) {
+    state_ = State::ended;
+    result_ = result;
+    why_ = why;
+    send_.reset();
+    recv_.reset();
+}
+
+// -------------------------------------------------------------------------------------------------------------- life and end --
+
+Communicator::Communicator(const pcclCommConfig_t &config) {
+    check(pcclCreateCommunicatorWithConfig(&config, &comm_), "pcclCreateCommunicator");
+}
+
+Communicator::~Communicator() { close(); }
+
+void Communicator::hurry() { (void)pcclAbort(comm_); }
+
+void Communicator::release() { (void)pcclDestroyCommunicator(comm_); }
+
+/// From now on the library leaves all buffers alone.
+void Communicator::released() {
+    const auto flying = std::move(flying_);
+    flying_.clear();
+    for (const auto &[tag, operations] : flying) {
+        for (const auto &operation : operations)
+            operation->end(pcclRankConnectionLost, "the communicator was closed");
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- membership --
+
+void Communicator::connect(std::optional<double> timeout) {
+    blocking(*this, "pcclConnect", deadline_after(timeout), [&] { return pcclConnect(comm_); }).check("pcclConnect");
+}
+
+bool Communicator::are_peers_pending(std::optional<double> timeout) {
+    bool pending = false;
+    blocking(*this, "pcclArePeersPending", deadline_after(timeout), [&] {
+        return pcclArePeersPending(comm_, &pending);
+    }).check("pcclArePeersPending");
+    return pending;
+}
+
+/// A call that needs an idle communicator. Operations that nobody can await any more must not stand in its way.
+template <class F> void Communicator::alone(const char *function, std::optional<double> timeout, F call) {
+    const Deadline deadline = deadline_after(timeout);
+    check_usable(function);
+    await_forgotten(deadline);
+    blocking(*this, function, deadline, call).check(function);
+}
+
+void Communicator::update_topology(std::optional<double> timeout) {
+    alone("pcclUpdateTopology", timeout, [&] { return pcclUpdateTopology(comm_); });
+}
+
+void Communicator::optimize_topology(std::optional<double> timeout) {
+    alone("pcclOptimizeTopology", timeout, [&] { return pcclOptimizeTopology(comm_); });
+}
+
+int Communicator::get_attribute(int attribute) const {
+    check_usable("pcclGetAttribute");
+    int value = 0;
+    check(pcclGetAttribute(comm_, enumerator<pcclAttribute_t>(attribute), &value), "pcclGetAttribute");
+    return value;
+}
+
+void Communicator::abort() const {
+    check_usable("pcclAbort");
+    check(pcclAbort(comm_), "pcclAbort");
+}
+
+void Communicator::drop_error_feedback(std::uint64_t tag) const {
+    check_usable("pcclDropErrorFeedback");
+    check(pcclDropErrorFeedback(comm_, tag), "pcclDropErrorFeedback");
+}
+
+// ---------------------------------------------------------------------------------------------------------------- all-reduce --
+
+nb::tuple Communicator::all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count,
+                                   std::optional<double> timeout) {
+    const auto descriptor = how.descriptor(count, send.datatype());
+    const auto options = how.options();
+    auto report = empty_report();
+    const Outcome outcome = blocking(*this, "pcclAllReduce", deadline_after(timeout), [&] {
+        return pcclAllReduceWithOptions(send.data(), recv.data(), &descriptor, &options, comm_, &report);
+    });
+    outcome.check("pcclAllReduce");
+    return to_tuple(report);
+}
+
+/// Whether the library would refuse it, which takes the time of an operation.
+bool Communicator::meets_another(const View &send, const View &recv) const {
+    if (send.data() != recv.data() && overlap(send, recv)) return true;
+    for (const auto &[tag, operations] : flying_) {
+        for (const auto &operation : operations) {
+            const auto &other_send = nb::cast<const View &>(operation->send_),
+                       &other_recv = nb::cast<const View &>(operation->recv_);
+            if (overlap(recv, other_recv) || overlap(recv, other_send) || overlap(send, other_recv)) return true;
+        }
+    }
+    return false;
+}
+
+std::shared_ptr<Operation> Communicator::all_reduce_async(const nb::object &send, const nb::object &recv, const Reduce &how,
+                                                          std::size_t count) {
+    const char *const name = "pcclAllReduceAsync";
+    check_usable(name);
+    const auto &from = nb::cast<const View &>(send), &to = nb::cast<const View &>(recv);
+    auto operation = std::make_shared<Operation>(send, recv, how.tag);
+    const auto descriptor = how.descriptor(count, from.datatype());
+    const auto options = how.options();
+    pcclAsyncReduceOp_t handle{};
+    const auto launch = [&] {
+        return pcclAllReduceAsyncWithOptions(from.data(), to.data(), &descriptor, &options, comm_, &handle);
+    };
+    // With the GIL, launches are noted here in the order that the library has. It does not wait then.
+    if (meets_another(from, to))
+        blocking(*this, name, {}, launch).check(name);
+    else
+        check(launch(), name);
+    flying_[how.tag].push_back(operation);
+    return operation;
+}
+
+/// Awaits the operation that has waited longest with this tag. Signals and the deadline end it; that is then its outcome.
+void Communicator::await_front(std::uint64_t tag, Deadline deadline) {
+    const std::shared_ptr<Operation> operation = flying_.at(tag).front();
+    const pcclAsyncReduceOp_t handle{comm_, tag};
+    operation->state_ = Operation::State::awaited;
+    const Outcome outcome = blocking(*this, "pcclAwaitAsyncReduce", deadline,
+                                     [&] { return pcclAwaitAsyncReduceWithReport(&handle, &operation->report_); });
+    if (operation->state_ != Operation::State::ended) {  // closed meanwhile, otherwise
+        operation->end(outcome.result, outcome.why);
+        auto &same_tag = flying_.at(tag);
+        same_tag.pop_front();
+        if (same_tag.empty()) flying_.erase(tag);
+    }
+    outcome.check("pcclAwaitAsyncReduce", false);
+}
+
+/// Another thread awaits it already.
+void Communicator::await_elsewhere(const Operation &operation, Deadline deadline) {
+    Outcome outcome;
+    while (operation.state_ != Operation::State::ended) {
+        {
+            const nb::gil_scoped_release release;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        if (!deadline || Clock::now() < *deadline) continue;
+        outcome = {pcclRankConnectionLost, {}, false, true};
+        hurry();
+    }
+    outcome.check("pcclAwaitAsyncReduce");
+}
+
+nb::tuple Communicator::wait(const std::shared_ptr<Operation> &operation, std::optional<double> timeout) {
+    const Deadline deadline = deadline_after(timeout);
+    while (operation->state_ != Operation::State::ended) {
+        check_usable("pcclAwaitAsyncReduce");
+        const auto front = flying_.at(operation->tag_).front();
+        if (front->state_ == Operation::State::flying)
+            await_front(operation->tag_, deadline);
+        else
+            await_elsewhere(*front, deadline);
+    }
+    return nb::make_tuple(static_cast<int>(operation->result_), operation->why_, to_tuple(operation->report_));
+}
+
+/// Operations whose handles were dropped.
+void Communicator::await_forgotten(Deadline deadline) {
+    std::vector<std::uint64_t> tags;
+    for (const auto &[tag, operations] : flying_)
+        tags.push_back(tag);
+    for (const std::uint64_t tag : tags) {
+        for (;;) {
+            const auto found = flying_.find(tag);
+            if (found == flying_.end()) break;
+            const auto &front = found->second.front();
+            if (front.use_count() > 1 || front->state_ != Operation::State::flying) break;
+            await_front(tag, deadline);
+        }
+    }
+}
+
+nb::tuple Communicator::all_reduce_multiple_with_retry(const nb::list &operations, int max_in_flight,
+                                                       std::optional<double> timeout) {
+    std::vector<pcclReduceOpDescriptor_t> descriptors;
+    for (const nb::handle each : operations) {
+        const auto operation = nb::cast<nb::tuple>(each);
+        const auto &send = nb::cast<const View &>(operation[0]), &recv = nb::cast<const View &>(operation[1]);
+        const auto &how = nb::cast<const Reduce &>(operation[2]);
+        descriptors.push_back({send.data(), recv.data(), how.descriptor(nb::cast<std::size_t>(operation[3]), send.datatype())});
+    }
+    pcclReduceInfo_t info{};
+    blocking(*this, "pcclAllReduceMultipleWithRetry", deadline_after(timeout), [&] {
+        return pcclAllReduceMultipleWithRetry(descriptors.data(), descriptors.size(), comm_, &info, max_in_flight);
+    }).check("pcclAllReduceMultipleWithRetry");
+    return nb::make_tuple(info.local_world_size, info.tx_bytes, info.rx_bytes);
+}
+
+nb::tuple Communicator::synchronize(std::uint64_t revision, const nb::list &tensors, int strategy,
+                                    std::optional<double> timeout) {
+    std::deque<std::string> names;
+    std::vector<pcclTensorInfo_t> infos;
+    for (const nb::handle each : tensors) {
+        const auto tensor = nb::cast<nb::tuple>(each);
+        const auto &view = nb::cast<const View &>(tensor[1]);
+        names.push_back(nb::cast<std::string>(tensor[0]));
+        infos.push_back(
+            {names.back().c_str(), view.data(), view.count(), view.datatype(), pcclDeviceCpu, nb::cast<bool>(tensor[2])});
+    }
+    pcclSharedState_t state{revision, infos.size(), infos.data()};
+    pcclSharedStateSyncInfo_t info{};
+    alone("pcclSynchronizeSharedState", timeout,
+          [&] { return pcclSynchronizeSharedState(comm_, &state, enumerator<pcclSharedStateSyncStrategy_t>(strategy), &info); });
+    return nb::make_tuple(state.revision, info.tx_bytes, info.rx_bytes);
+}
+
+// ------------------------------------------------------------------------------------------------------------------- binding --
+
+namespace {
+
+std::uint32_t milliseconds(std::optional<double> seconds, const char *name) {
+    if (!seconds) return 0;
+    if (!(*seconds > 0 && *seconds < 4e6))
+        throw nb::value_error((std::string(name) + " is no sensible number of seconds").c_str());
+    return std::max(1U, static_cast<std::uint32_t>(*seconds * 1000));
+}
+
+const char *text(const std::optional<std::string> &value) { return value ? value->c_str() : nullptr; }
+
+void make_communicator(Communicator *self, const std::string &address, std::uint32_t peer_group, std::uint32_t pool_size,
+                       const std::optional<std::string> &listen_address, std::uint16_t first, std::uint16_t last,
+                       const std::optional<std::string> &advertise_address, std::optional<double> connect_timeout,
+                       const std::optional<std::string> &congestion_control, std::optional<double> master_limit) {
+    pcclCommConfig_t config;
+    (void)pcclCommConfigInit(&config);
+    config.master_address = address.c_str();
+    config.peer_group = peer_group;
+    config.p2p_connection_pool_size = pool_size;
+    config.listen_address = text(listen_address);
+    config.listen_port_first = first;
+    config.listen_port_last = last;
+    config.advertise_address = text(advertise_address);
+    config.connect_timeout_ms = milliseconds(connect_timeout, "connect_timeout");
+    config.congestion_control = text(congestion_control);
+    config.master_limit_ms = milliseconds(master_limit, "master_limit");
+    new (self) Communicator(config);
+}
+
+}  // namespace
+
+void bind_communicator(nb::module_ &module) {
+    nb::class_<Reduce>(module, "Reduce")
+        .def(
+            "__init__",
+            [](Reduce *self, int op, std::uint64_t tag, int hint, int quantized, int quantization, std::uint32_t block, int scale,
+               bool feedback, int algorithm, int fault) {
+                new (self) Reduce{op, tag, hint, quantized, quantization, block, scale, feedback, algorithm, fault};
+            },
+            nb::arg("op"), nb::arg("tag"), nb::arg("distribution_hint"), nb::arg("quantized_datatype"), nb::arg("quantization"),
+            nb::arg("quantization_block"), nb::arg("quantization_scale"), nb::arg("error_feedback"), nb::arg("algorithm"),
+            nb::arg("fault"));
+    nb::class_<Operation>(module, "Operation").def_prop_ro("tag", &Operation::tag);
+    const auto timeout = nb::arg("timeout").none() = nb::none();
+    nb::class_<Communicator>(module, "Communicator")
+        .def("__init__", &make_communicator, nb::arg("address"), nb::arg("peer_group"), nb::arg("p2p_connection_pool_size"),
+             nb::arg("listen_address").none(), nb::arg("listen_port_first"), nb::arg("listen_port_last"),
+             nb::arg("advertise_address").none(), nb::arg("connect_timeout").none(), nb::arg("congestion_control").none(),
+             nb::arg("master_limit").none())
+        .def_prop_ro("closed", &Communicator::closed)
+        .def("close", &Communicator::close)
+        .def("connect", &Communicator::connect, timeout)
+        .def("update_topology", &Communicator::update_topology, timeout)
+        .def("are_peers_pending", &Communicator::are_peers_pending, timeout)
+        .def("optimize_topology", &Communicator::optimize_topology, timeout)
+        .def("get_attribute", &Communicator::get_attribute, nb::arg("attribute"))
+        .def("abort", &Communicator::abort)
+        .def("drop_error_feedback", &Communicator::drop_error_feedback, nb::arg("tag"))
+        .def("all_reduce", &Communicator::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("how"), nb::arg("count"), timeout)
+        .def("all_reduce_async", &Communicator::all_reduce_async, nb::arg("send"), nb::arg("recv"), nb::arg("how"),
+             nb::arg("count"))
+        .def("wait", &Communicator::wait, nb::arg("operation"), timeout)
+        .def("all_reduce_multiple_with_retry", &Communicator::all_reduce_multiple_with_retry, nb::arg("operations"),
+             nb::arg("max_in_flight"), timeout)
+        .def("synchronize", &Communicator::synchronize, nb::arg("revision"), nb::arg("tensors"), nb::arg("strategy"), timeout);
+}
+
+}  // namespace pccl_python

@@ -1,0 +1,95 @@
+// pcclComm_t for Python: what blocks releases the GIL, and what the library uses is kept alive.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime.h"
+#include "view.h"
+
+namespace pccl_python {
+
+/// What an all-reduce is, beyond its buffers. Values are those of the C enumerations; the library checks them.
+struct Reduce {
+    int op = 0;
+    std::uint64_t tag = 0;
+    int distribution_hint = 0;
+    int quantized_datatype = 0, quantization = 0;
+    std::uint32_t quantization_block = 0;
+    int quantization_scale = 0;
+    bool error_feedback = false;
+    int algorithm = 0;
+    int fault = 0;
+
+    pcclReduceDescriptor_t descriptor(std::size_t count, pcclDataType_t datatype) const;
+    pcclReduceOptions_t options() const;
+};
+
+/// An operation that was launched. Alive while somebody may ask how it ended, and while the library uses its buffers.
+class Operation {
+public:
+    /// `send` and `recv` are Views.
+    Operation(nb::object send, nb::object recv, std::uint64_t tag);
+
+    std::uint64_t tag() const { return tag_; }
+
+private:
+    friend class Communicator;
+    enum class State { flying, awaited, ended };
+
+    void end(pcclResult_t result, const std::string &why);
+
+    const std::uint64_t tag_;
+    nb::object send_, recv_;  ///< until it has ended
+    State state_ = State::flying;
+    pcclResult_t result_ = pcclSuccess;
+    std::string why_;
+    pcclReduceReport_t report_;
+};
+
+class Communicator final : public Resource {
+public:
+    explicit Communicator(const pcclCommConfig_t &config);
+    ~Communicator() override;
+
+    void connect(std::optional<double> timeout);
+    void update_topology(std::optional<double> timeout);
+    bool are_peers_pending(std::optional<double> timeout);
+    void optimize_topology(std::optional<double> timeout);
+    int get_attribute(int attribute) const;
+    void abort() const;
+    void drop_error_feedback(std::uint64_t tag) const;
+
+    nb::tuple all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count, std::optional<double> timeout);
+    std::shared_ptr<Operation> all_reduce_async(const nb::object &send, const nb::object &recv, const Reduce &how,
+                                                std::size_t count);
+    /// (result, words, report). Asked again, the same.
+    nb::tuple wait(const std::shared_ptr<Operation> &operation, std::optional<double> timeout);
+    nb::tuple all_reduce_multiple_with_retry(const nb::list &operations, int max_in_flight, std::optional<double> timeout);
+    /// `tensors`: (name, View, allow_content_inequality). Gives (revision, tx_bytes, rx_bytes).
+    nb::tuple synchronize(std::uint64_t revision, const nb::list &tensors, int strategy, std::optional<double> timeout);
+
+private:
+    const char *kind() const override { return "communicator"; }
+    void hurry() override;
+    void release() override;
+    void released() override;
+
+    template <class F> void alone(const char *function, std::optional<double> timeout, F call);
+    bool meets_another(const View &send, const View &recv) const;
+    void await_front(std::uint64_t tag, Deadline deadline);
+    void await_elsewhere(const Operation &operation, Deadline deadline);
+    void await_forgotten(Deadline deadline);
+
+    pcclComm_t *comm_ = nullptr;
+    /// Launched and not known to have ended, by tag in order of launch: the order in which the library lets them be awaited.
+    std::map<std::uint64_t, std::deque<std::shared_ptr<Operation>>> flying_;
+};
+
+void bind_communicator(nb::module_ &module);
+
+}  // namespace pccl_python

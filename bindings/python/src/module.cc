@@ -1,0 +1,67 @@
+// The extension module pccl._pccl: the library's calls, as the Python part of the package needs them. _pccl.pyi describes it.
+#include "communicator.h"
+#include "master.h"
+#include "runtime.h"
+#include "view.h"
+
+namespace pccl_python {
+
+namespace {
+
+/// What the enumerations of the package must equal, from the headers.
+nb::dict constants() {
+    nb::dict all;
+#define PCCL_PYTHON_STATUS(name, value, phrase) all[#name] = static_cast<int>(name);
+    PCCL_STATUS_TABLE(PCCL_PYTHON_STATUS)
+#undef PCCL_PYTHON_STATUS
+#define PCCL_PYTHON_VALUE(name) all[#name] = static_cast<int>(name);
+    PCCL_PYTHON_VALUE(pcclUint8)
+    PCCL_PYTHON_VALUE(pcclInt8) PCCL_PYTHON_VALUE(pcclInt16) PCCL_PYTHON_VALUE(pcclUint16) PCCL_PYTHON_VALUE(pcclUint32)
+        PCCL_PYTHON_VALUE(pcclInt32) PCCL_PYTHON_VALUE(pcclUint64) PCCL_PYTHON_VALUE(pcclInt64) PCCL_PYTHON_VALUE(pcclFloat16)
+            PCCL_PYTHON_VALUE(pcclBFloat16) PCCL_PYTHON_VALUE(pcclFloat) PCCL_PYTHON_VALUE(pcclDouble) PCCL_PYTHON_VALUE(pcclInt4)
+                PCCL_PYTHON_VALUE(pcclDeviceCpu) PCCL_PYTHON_VALUE(pcclDeviceCuda) PCCL_PYTHON_VALUE(pcclSum) PCCL_PYTHON_VALUE(
+                    pcclAvg) PCCL_PYTHON_VALUE(pcclProd) PCCL_PYTHON_VALUE(pcclMax) PCCL_PYTHON_VALUE(pcclMin)
+                    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE) PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE)
+                        PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS)
+                            PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE)
+                                PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR)
+                                    PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY)
+                                        PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY)
+                                            PCCL_PYTHON_VALUE(pcclDistributionNone) PCCL_PYTHON_VALUE(pcclDistributionNormal)
+                                                PCCL_PYTHON_VALUE(pcclDistributionUniform) PCCL_PYTHON_VALUE(pcclQuantNone)
+                                                    PCCL_PYTHON_VALUE(pcclQuantMinMax) PCCL_PYTHON_VALUE(pcclQuantZeroPointScale)
+                                                        PCCL_PYTHON_VALUE(pcclQuantBlockScale) PCCL_PYTHON_VALUE(pcclScaleFloat)
+                                                            PCCL_PYTHON_VALUE(pcclScalePowerOfTwo)
+                                                                PCCL_PYTHON_VALUE(pcclAlgorithmAuto)
+                                                                    PCCL_PYTHON_VALUE(pcclAlgorithmRing)
+                                                                        PCCL_PYTHON_VALUE(pcclAlgorithmDirect)
+                                                                            PCCL_PYTHON_VALUE(pcclAlgorithmOneHop)
+                                                                                PCCL_PYTHON_VALUE(pcclFaultRetry)
+                                                                                    PCCL_PYTHON_VALUE(pcclFaultRepair)
+#undef PCCL_PYTHON_VALUE
+                                                                                        return all;
+}
+
+}  // namespace
+
+NB_MODULE(_pccl, module) {
+    nb::set_leak_warnings(false);  // what lives until the end of the interpreter is given back then
+    check(pcclInit(), "pcclInit");
+    watch_process();
+    bind_view(module);
+    bind_communicator(module);
+    bind_master(module);
+    module.def("constants", &constants);
+    module.def("has_cuda_support", [] {
+        pcclBuildInfo_t info{};
+        check(pcclGetBuildInfo(&info), "pcclGetBuildInfo");
+        return info.has_cuda_support;
+    });
+    module.def("version", [] {
+        int version = 0;
+        check(pcclGetVersion(&version), "pcclGetVersion");
+        return version;
+    });
+}
+
+}  // namespace pccl_python

@@ -1,0 +1,255 @@
+"""All-reduces between peers in this process."""
+
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from world import admit, all_at_once, world
+
+import pccl
+from pccl import DataType, QuantizationAlgorithm, QuantizationOptions, QuantizationScale, ReduceAlgorithm, ReduceOp, Result
+
+PLAIN = pccl.ReduceOperandDescriptor(DataType.FLOAT)
+
+
+def reduce_all(members, sends, recvs, **options):
+    return all_at_once(*[lambda m=m, s=s, r=r: m.all_reduce(s, r, **options) for m, s, r in zip(members, sends, recvs)])
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two members that many tests share."""
+    with pccl.MasterNode("127.0.0.1:0") as node:
+        node.run()
+        with world(f"127.0.0.1:{node.port}", 2) as members:
+            yield members
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DataType if kind is not DataType.INT4], ids=lambda kind: kind.name)
+def test_every_type_and_operator(pair, kind):
+    a, b = np.arange(1, 9).astype(kind.to_numpy_dtype()), np.full(8, 3).astype(kind.to_numpy_dtype())
+    whole = not np.issubdtype(kind.to_numpy_dtype(), np.floating) and kind is not DataType.BFLOAT16
+    expected = {
+        ReduceOp.SUM: a.astype(float) + 3, ReduceOp.PROD: a.astype(float) * 3, ReduceOp.MAX: np.maximum(a.astype(float), 3),
+        ReduceOp.MIN: np.minimum(a.astype(float), 3), ReduceOp.AVG: (a.astype(float) + 3) / 2,
+    }
+    if whole:
+        expected[ReduceOp.AVG] = np.floor(expected[ReduceOp.AVG])
+    for op, result in expected.items():
+        recvs = [np.zeros_like(a), np.zeros_like(b)]
+        infos = reduce_all(pair, [a, b], recvs, op=op)
+        for recv, info in zip(recvs, infos):
+            assert recv.astype(float).tolist() == result.tolist()
+            assert info.local_world_size == 2 and info.tx_bytes > 0 and info.rx_bytes > 0
+
+
+def test_buffers_of_other_kinds(pair):
+    a, b = bytearray([1, 2, 3]), memoryview(bytearray([4, 5, 6]))
+    reduce_all(pair, [a, b], [a, b], op=ReduceOp.SUM)
+    assert bytes(a) == bytes(b) == bytes([5, 7, 9])
+
+
+def test_options_reach_the_library(pair):
+    for algorithm in ("ring", "direct", ReduceAlgorithm.ONE_HOP):
+        values = [np.full(300, float(i + 1), np.float32) for i in range(2)]
+        infos = reduce_all(pair, values, values, op=ReduceOp.AVG, algorithm=algorithm, fault="repair")
+        wanted = ReduceAlgorithm[algorithm.upper()] if isinstance(algorithm, str) else algorithm
+        for v, info in zip(values, infos):
+            assert info.algorithm is wanted
+            assert info.repairs == 0 and info.fewest_took_part == 2 and info.fewest_elements == 300
+            assert np.all(v == 1.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        QuantizationOptions(),
+        QuantizationOptions(DataType.INT16, QuantizationAlgorithm.ZERO_POINT_SCALE),
+        QuantizationOptions(DataType.INT8, QuantizationAlgorithm.BLOCK_SCALE, block=64),
+        QuantizationOptions(DataType.INT4, QuantizationAlgorithm.BLOCK_SCALE, scale=QuantizationScale.POWER_OF_TWO),
+    ],
+    ids=lambda options: options.algorithm.name,
+)
+def test_quantized(pair, options):
+    random = np.random.default_rng(1)
+    values = [random.uniform(-1, 1, 5000).astype(np.float32) for _ in range(2)]
+    exact = values[0] + values[1]
+    recvs = [np.zeros_like(v) for v in values]
+    plain = reduce_all(pair, values, recvs, op=ReduceOp.SUM)
+    infos = reduce_all(pair, values, recvs, op=ReduceOp.SUM, operand_descriptor=PLAIN, quantization_options=options, error_feedback=True)
+    assert recvs[0].tobytes() == recvs[1].tobytes()
+    assert np.max(np.abs(recvs[0] - exact)) < (0.5 if options.quantized_datatype is DataType.INT4 else 0.05)
+    assert infos[0].tx_bytes < 0.7 * plain[0].tx_bytes
+    for member in pair:
+        member.drop_error_feedback(0)
+
+
+def test_many_at_the_same_time_in_any_order(pair):
+    count = 24
+    values = [[np.full(2000 + tag, rank + tag, np.float64) for tag in range(count)] for rank in range(2)]
+
+    def run(rank):
+        order = list(range(count)) if rank == 0 else list(reversed(range(count)))
+        handles = {tag: pair[rank].all_reduce_async(values[rank][tag], values[rank][tag], op=ReduceOp.SUM, tag=tag) for tag in order}
+        assert "in flight" in repr(handles[0])
+        return [handles[tag].wait() for tag in range(count)]
+
+    for rank, answers in enumerate(all_at_once(lambda: run(0), lambda: run(1))):
+        for tag, (is_success, status, info) in enumerate(answers):
+            assert is_success is True and status == Result.SUCCESS and info.local_world_size == 2
+            assert np.all(values[rank][tag] == 2 * tag + 1)
+
+
+def test_a_handle_may_be_asked_again_and_from_several_threads(pair):
+    values = [np.ones(100_000, np.float32) for _ in pair]
+    handles = [m.all_reduce_async(v, v, op=ReduceOp.SUM, tag=7) for m, v in zip(pair, values)]
+    answers = all_at_once(*[handles[0].wait] * 3, handles[1].wait)
+    assert answers[0] == answers[1] == answers[2] == handles[0].wait()
+    assert answers[0][0] is True and handles[0].message == ""
+    assert repr(handles[0]) == "AsyncReduceHandle(tag=7, SUCCESS)"
+
+
+def test_a_buffer_is_in_one_operation_at_a_time(pair):
+    a, b = np.ones(10), np.ones(10)
+    handle = pair[0].all_reduce_async(a, a, op=ReduceOp.SUM)
+    for send, recv in ((a, a), (b, a), (a[5:], b[5:]), (b[:6], b[4:])):
+        with pytest.raises(pccl.PCCLError, match="overlap") as caught:
+            pair[0].all_reduce_async(send, recv, op=ReduceOp.SUM, tag=1001)
+        assert caught.value.result == Result.INVALID_USAGE
+    c = np.ones(10)
+    pair[1].all_reduce(c, c, op=ReduceOp.SUM)
+    assert handle.wait()[0] and a[0] == 2
+
+
+def test_tensors_are_kept_while_an_operation_runs(pair):
+    class Array(np.ndarray):
+        pass
+
+    a = np.ones(1000).view(Array)
+    alive = weakref.ref(a)
+    handle = pair[0].all_reduce_async(a, a, op=ReduceOp.SUM)
+    del a
+    gc.collect()
+    assert alive() is not None
+    b = np.ones(1000)
+    pair[1].all_reduce(b, b, op=ReduceOp.SUM)
+    assert handle.wait()[0]
+    gc.collect()
+    assert alive() is None
+
+
+def test_a_dropped_handle_holds_nobody_up(pair):
+    def run(member):
+        values = np.ones(50_000)
+        member.all_reduce_async(values, values, op=ReduceOp.SUM, tag=9)
+        del values
+        gc.collect()
+        member.update_topology()  # which needs an idle communicator
+
+    all_at_once(*[lambda m=m: run(m) for m in pair])
+
+
+def test_what_is_in_flight_must_be_awaited_first(pair):
+    values = [np.ones(4) for _ in pair]
+    handle = pair[0].all_reduce_async(values[0], values[0], op=ReduceOp.SUM)
+    with pytest.raises(pccl.PCCLError) as caught:
+        pair[0].update_topology()
+    assert caught.value.result == Result.PENDING_ASYNC_OPS
+    pair[1].all_reduce(values[1], values[1], op=ReduceOp.SUM)
+    assert handle.wait()[0]
+
+
+def test_several_with_retry(pair):
+    sizes = [10, 5000, 70_000]
+    values = [[np.full(size, rank + 1.0, np.float32) for size in sizes] for rank in range(2)]
+
+    def run(rank):
+        operations = [
+            pccl.ReduceOpDescriptor.from_numpy(v, v, pccl.ReduceDescriptor(v.size, ReduceOp.SUM, tag, PLAIN, None))
+            for tag, v in enumerate(values[rank])
+        ]
+        return pair[rank].all_reduce_multiple_with_retry(operations, max_in_flight=2)
+
+    infos = all_at_once(lambda: run(0), lambda: run(1))
+    assert all(np.all(v == 3) for rank in values for v in rank)
+    assert infos[0].local_world_size == 2 and infos[0].tx_bytes > 4 * sum(sizes) / 2
+
+
+def test_callers_that_disagree_are_told(pair):
+    a, b = np.ones(10), np.ones(11)
+    errors = []
+
+    def run(member, values):
+        with pytest.raises(pccl.PCCLError) as caught:
+            member.all_reduce(values, values, op=ReduceOp.SUM, tag=1)
+        errors.append(caught.value)
+
+    all_at_once(lambda: run(pair[0], a), lambda: run(pair[1], b))
+    for error in errors:
+        assert error.result == Result.INVALID_USAGE
+        assert "10" in error.message and "11" in error.message
+    assert a[0] == 1 and b[0] == 1
+
+
+def test_alone_nothing_is_touched(master):
+    with pccl.Communicator(master) as communicator:
+        communicator.connect()
+        a, b = np.ones(4), np.zeros(4)
+        with pytest.raises(pccl.PCCLError) as caught:
+            communicator.all_reduce(a, b, op=ReduceOp.SUM)
+        assert caught.value.result == Result.TOO_FEW_PEERS and caught.value.func_name == "pcclAllReduce"
+        assert b.tolist() == [0] * 4
+        is_success, status, _ = communicator.all_reduce_async(a, b, op=ReduceOp.SUM).wait()
+        assert (is_success, status) == (False, Result.TOO_FEW_PEERS)
+
+
+def test_groups_reduce_apart_and_sizes_are_counted(master):
+    with world(master, 2) as members, pccl.Communicator(master, peer_group=5) as other:
+        admit(members, other)
+        for member, local in ((members[0], 2), (other, 1)):
+            sizes = {a: member.get_attribute(a) for a in pccl.Attribute}
+            assert sizes == {
+                pccl.Attribute.GLOBAL_WORLD_SIZE: 3, pccl.Attribute.LOCAL_WORLD_SIZE: local,
+                pccl.Attribute.NUM_DISTINCT_PEER_GROUPS: 2, pccl.Attribute.LARGEST_PEER_GROUP_WORLD_SIZE: 2,
+            }
+        values = [np.ones(10) for _ in members]
+        reduce_all(members, values, values, op=ReduceOp.SUM)
+        assert values[0][0] == 2
+
+
+def test_reduces_from_other_threads_than_the_one_that_asks_for_newcomers(pair):
+    """The pattern of trainers that reduce in the background."""
+    stop = threading.Event()
+
+    def background(member):
+        values = np.ones(20_000, np.float32)
+        for _ in range(20):
+            assert member.all_reduce_async(values, values, op=ReduceOp.AVG, tag=11).wait()[0]
+        return values
+
+    def ask(member):
+        asked = 0
+        while not stop.is_set():
+            assert member.are_peers_pending() is False
+            asked += 1
+        return asked
+
+    askers = [threading.Thread(target=ask, args=(m,)) for m in pair]
+    for asker in askers:
+        asker.start()
+    try:
+        results = all_at_once(*[lambda m=m: background(m) for m in pair])
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+    assert np.all(results[0] == 1)
+
+
+def test_optimize_topology(pair):
+    all_at_once(*[m.optimize_topology for m in pair])
+    values = [np.ones(100) for _ in pair]
+    reduce_all(pair, values, values, op=ReduceOp.SUM)
+    assert values[1][99] == 2

@@ -1,0 +1,67 @@
+"""The package and a program that uses it, checked by mypy in its strict way."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import pccl
+
+PACKAGE = pathlib.Path(pccl.__file__).parent
+
+RIGHT = """
+import pccl
+from pccl import Attribute, Communicator, DataType, ReduceOp
+
+communicator: Communicator = Communicator("localhost:48148", peer_group=1, listen_port_first=50000)
+communicator.connect(n_attempts=3, timeout=10.0)
+size: int = communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
+values = bytearray(16)
+info: pccl.ReduceInfo = communicator.all_reduce(values, values, op=ReduceOp.SUM, algorithm="ring", fault=pccl.Fault.RETRY)
+is_success, status, info = communicator.all_reduce_async(values, values, op=ReduceOp.SUM, tag=1).wait()
+state = pccl.SharedState([pccl.TensorInfo(values, "w")])
+received: int = communicator.sync_shared_state(state, pccl.SharedStateSyncStrategy.RECEIVE_ONLY).rx_bytes
+with pccl.MasterNode("127.0.0.1:0") as node:
+    port: int = node.port
+try:
+    communicator.update_topology()
+except pccl.PCCLError as error:
+    result: pccl.Result = error.result
+"""
+
+WRONG = """
+import pccl
+
+pccl.Communicator(48148)
+pccl.Communicator("localhost").all_reduce(b"", b"")
+number: str = pccl.Communicator("localhost").get_attribute(pccl.Attribute.GLOBAL_WORLD_SIZE)
+pccl.Communicator("localhost").no_such_call()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all, so that what was analysed once is found again."""
+    return tmp_path_factory.mktemp("typing")
+
+
+def mypy(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={folder / 'cache'}", *map(str, arguments)],
+        capture_output=True, text=True, cwd=folder, env={"MYPYPATH": str(PACKAGE.parent), "PATH": ""}, check=False)
+
+
+def test_the_package_is_typed(folder):
+    checked = mypy(folder, "-p", "pccl")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_a_program_is_checked_against_it(folder):
+    (folder / "right.py").write_text(RIGHT)
+    checked = mypy(folder, "right.py")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    (folder / "wrong.py").write_text(WRONG)
+    lines = {int(line.split(":")[1]) for line in mypy(folder, "wrong.py").stdout.splitlines() if ": error:" in line}
+    assert lines == {4, 5, 6, 7}

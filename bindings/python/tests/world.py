@@ -1,0 +1,75 @@
+"""Several peers in this process, each with a thread of its own where all of them call at once; and scripts in processes of their own."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from pccl import Attribute, Communicator
+
+
+def all_at_once(*calls):
+    """Makes all calls at the same time; their results, once all have returned."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return [future.result() for future in futures]
+
+
+def admit(members, newcomer, **connect):
+    """Lets all members vote until the newcomer is in."""
+    joined = threading.Thread(target=lambda: newcomer.connect(**connect))
+    joined.start()
+    size = len(members)
+    while members[0].get_attribute(Attribute.GLOBAL_WORLD_SIZE) <= size:
+        all_at_once(*[member.update_topology for member in members])
+    joined.join()
+
+
+@contextlib.contextmanager
+def world(master, count, **options):
+    """`count` members of one run."""
+    members = [Communicator(master, **options) for _ in range(count)]
+    try:
+        members[0].connect()
+        for i in range(1, count):
+            admit(members[:i], members[i])
+        yield members
+    finally:
+        for member in members:
+            member.close()
+
+
+def until(condition, limit=30.0):
+    """Waits until a condition holds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "it never came to pass"
+        time.sleep(0.005)
+
+
+def script(source, *arguments, **options):
+    """A Python process that runs `source`; what it prints can be read from it."""
+    return subprocess.Popen(
+        [sys.executable, "-u", "-X", "faulthandler", "-c", textwrap.dedent(source), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **options.pop("env", {})},
+        **options,
+    )
+
+
+def finish(process, limit=60.0):
+    """Its output, after it has ended well; with both of its streams in the message if not."""
+    try:
+        out, err = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"it did not end\n--- stdout\n{out}\n--- stderr\n{err}") from None
+    assert process.returncode == 0, f"exit status {process.returncode}\n--- stdout\n{out}\n--- stderr\n{err}"
+    return out, err
