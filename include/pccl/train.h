@@ -24,6 +24,7 @@
 #ifndef PCCL_TRAIN_H
 #define PCCL_TRAIN_H
 
+#include <pccl/exchange.h>
 #include <pccl/pccl.h>
 
 #ifdef __cplusplus
@@ -39,7 +40,11 @@ typedef enum pcclMethod_t {
     pcclMethodEagerDiLoCo = 3,     /**< as pcclMethodAsyncDiLoCo, but each peer already works with its own newest contribution. Kale et al.
                                         2025, with the shared state kept apart from what is a peer's own, so that it stays identical */
     pcclMethodStreamingDiLoCo = 4, /**< one fragment of the model at a time, each every `sync_every` steps. Douillard et al. 2025, alg. 2 */
-    pcclMethodCO2 = 5              /**< one outer step late, with a penalty for staleness and clipped momentum. Sun et al. 2024 */
+    pcclMethodCO2 = 5,             /**< one outer step late, with a penalty for staleness and clipped momentum. Sun et al. 2024 */
+    pcclMethodGossip = 6,          /**< no average of all: each peer pushes its model to its neighbours in a graph, and mixes those that have come
+                                        into its own, whose variance it restores. Peers' models differ. After Duan et al. 2024 */
+    pcclMethodPushSum = 7          /**< gossip that conserves the sum of all models: each peer gives shares of its model and of a weight away, and
+                                        works with their quotient. Assran et al. 2019, alg. 1 */
 } pcclMethod_t;
 
 /** The step of the outer optimizer with averaged pseudo-gradient g, learning rate h, momentum u; v is zero at first. In float32, each
@@ -73,6 +78,30 @@ typedef enum pcclStalenessPenalty_t {
     pcclPenaltyGapAware = 2  /**< 1 + how far the outer parameters moved since, by how far they usually move: about 2 in steady state. From
                                   shared quantities alone. After Barkai et al. 2020 */
 } pcclStalenessPenalty_t;
+
+/** To whom a peer pushes in a round (pcclMethodGossip, pcclMethodPushSum). */
+typedef enum pcclPartners_t {
+    pcclPartnersAll = 0, /**< all its neighbours */
+    pcclPartnersOne = 1, /**< one of them, by chance */
+    pcclPartnersNext = 2 /**< one of them, each in turn: with pcclGraphExponential everyone gets one model per round */
+} pcclPartners_t;
+
+/** When a peer mixes models that have come into its own. */
+typedef enum pcclMerge_t {
+    pcclMergeArrived = 0, /**< at the end of each round, what is there; nothing is waited for */
+    pcclMergeFull = 1,    /**< when as many have come as it has neighbours (partners, if it pushes to one); nothing is waited for */
+    pcclMergeWait = 2     /**< each round waits for the models of the same round: as many as it pushed, `exchange_wait_ms` at most, and no longer
+                               when neighbours change. Rounds are then those of synchronous gossip */
+} pcclMerge_t;
+
+/** What variance a tensor is given after models were averaged. The average of k models that have little to do with one another has 1/k of
+ * theirs, with which signals die out from layer to layer; that of models that agree has their own, and nothing is changed. */
+typedef enum pcclVariance_t {
+    pcclVarianceOthers = 0, /**< the mean of the variances of those that came */
+    pcclVarianceSelf = 1,   /**< that of its own before */
+    pcclVarianceFollow = 2, /**< both, weighed as the models are */
+    pcclVarianceNone = 3    /**< none: the average as it is */
+} pcclVariance_t;
 
 /** Everything about a trainer. Set defaults with pcclTrainerConfigInit, then change fields. */
 typedef struct pcclTrainerConfig_t {
@@ -115,6 +144,18 @@ typedef struct pcclTrainerConfig_t {
                        As many bytes on the wire as an average. When peers come or go the momentum is divided anew (one more all-reduce), and
                        a lost peer's part of it begins at zero. Checkpoints are without momentum. With pcclMethodDiLoCo, Async and CO2.
                        Source: Rajbhandari et al. 2020 (ZeRO), sec. 5 */
+    pcclGraphKind_t graph;     /**< with pcclMethodGossip and PushSum: default pcclGraphRandomRegular; push-sum: pcclGraphExponential */
+    uint32_t graph_degree;     /**< as in pcclGraphOptions_t, of graphs that have one; default 4 */
+    uint64_t graph_seed;
+    pcclPartners_t partners;   /**< default pcclPartnersAll; push-sum: pcclPartnersNext */
+    pcclMerge_t merge;
+    uint32_t exchange_wait_ms; /**< a model that is not delivered after this is not delivered at all; default 10000 */
+    float own_weight;          /**< of a peer's own model in the mix, 0 to 1; default 0.5. pcclMethodGossip, as all below */
+    pcclVariance_t variance;
+    const char *uncorrected;   /**< tensors that are averaged and keep the average's variance: names, with commas between; a '*' before or
+                                    after one stands for any more characters ("*.bias,norm*"). Copied. So are tensors of one element, and
+                                    constant ones. NULL: no others */
+    bool weigh_by_age;         /**< models count by the inner steps that are in them, instead of by `own_weight` */
 } pcclTrainerConfig_t;
 
 /** What has become of a trainer and, in `events`, what happened in the last call. */
@@ -131,6 +172,11 @@ typedef struct pcclTrainerStatus_t {
     double blocked_s;       /**< time in which the caller's thread waited for communication of any kind */
     uint64_t digest;        /**< of the outer state as the last average began: equal at all peers. After pcclTrainerFinish: of the last */
     double penalty;         /**< with pcclMethodCO2: the last divisor */
+    double push_weight;         /**< with pcclMethodPushSum: this peer's weight; 1 on average over all peers and models under way */
+    uint64_t models_sent;       /**< with pcclMethodGossip and PushSum: delivered */
+    uint64_t models_undelivered; /**< not delivered: the receiver was lost, or slow. Push-sum has taken them back */
+    uint64_t models_received;   /**< and merged, or about to be */
+    uint64_t models_refused;    /**< of another size, or not finite: the sender has diverged */
 } pcclTrainerStatus_t;
 
 #define PCCL_TRAINER_OUTER_STEP 1U   /**< the outer parameters have changed */

@@ -3,7 +3,6 @@
 #include <cstring>
 
 namespace pccl::train {
-namespace {
 
 Outcome outcome_of(pcclResult_t code, const char *call) {
     if (code == pcclSuccess) return {};
@@ -11,9 +10,11 @@ Outcome outcome_of(pcclResult_t code, const char *call) {
     return {code, std::string(call) + ": " + (words.empty() ? pcclGetErrorString(code) : words)};
 }
 
+namespace {
+
 class CommunicatorCollectives final : public Collectives {
 public:
-    CommunicatorCollectives(pcclComm_t *comm, const pcclReduceOptions_t *options) : comm_(comm) {
+    CommunicatorCollectives(pcclComm_t *comm, const pcclReduceOptions_t *options) : comm_(comm), exchange_(exchange_of(comm)) {
         pcclReduceOptionsInit(&options_);
         if (options) std::memcpy(&options_, options, std::min(options->struct_size, sizeof options_));
         options_.struct_size = sizeof options_;
@@ -22,6 +23,10 @@ public:
     bool connected() override {
         int world = 0;
         return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess;
+    }
+    std::uint32_t world() override {
+        int world = 0;
+        return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess ? static_cast<std::uint32_t>(world) : 0;
     }
     Outcome connect() override { return outcome_of(pcclConnect(comm_), "pcclConnect"); }
     Outcome are_peers_pending(bool &pending) override { return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending"); }
@@ -57,9 +62,11 @@ public:
     }
 
     void abort() override { static_cast<void>(pcclAbort(comm_)); }
+    Exchange *exchange() override { return exchange_.get(); }
 
 private:
     pcclComm_t *comm_;
+    std::unique_ptr<Exchange> exchange_;
     pcclReduceOptions_t options_{};
 };
 

@@ -9,6 +9,7 @@
 #include <pccl/collectives.h>
 #include <pccl/pccl.h>
 
+#include "train/exchange.h"
 #include "train/outcome.h"
 
 namespace pccl::train {
@@ -35,6 +36,8 @@ class Collectives {
 public:
     virtual ~Collectives() = default;
     virtual bool connected() = 0;
+    /// Members of its group, as the last call saw it; 0: not connected.
+    virtual std::uint32_t world() = 0;
     virtual Outcome connect() = 0;
     virtual Outcome are_peers_pending(bool &pending) = 0;
     virtual Outcome update_topology() = 0;
@@ -44,6 +47,8 @@ public:
     virtual Outcome launch(const Reduce &reduce) = 0;
     virtual Outcome await(std::uint64_t tag, ReduceReport &report) = 0;
     virtual void abort() = 0;
+    /// Of the same communicator, and for as long as this lives.
+    virtual Exchange *exchange() = 0;
 };
 
 /// Those of a communicator, which outlives them. `options` may be NULL; copied.

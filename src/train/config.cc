@@ -13,10 +13,14 @@
 namespace pccl::train {
 namespace {
 
-constexpr std::array kMethods = {"local", "DiLoCo", "async DiLoCo", "eager DiLoCo", "streaming DiLoCo", "CO2"};
+constexpr std::array kMethods = {"local", "DiLoCo", "async DiLoCo", "eager DiLoCo", "streaming DiLoCo", "CO2", "gossip", "push-sum"};
 constexpr std::array kOptimizers = {"SGD", "heavy ball", "Nesterov"};
 constexpr std::array kNewcomers = {"drain", "share pending", "eavesdrop"};
 constexpr std::array kPatterns = {"strided", "sequential", "even"};
+constexpr std::array kGraphs = {"none", "ring", "random regular", "exponential", "Barabasi-Albert"};
+constexpr std::array kPartners = {"all neighbours", "one neighbour", "the next neighbour"};
+constexpr std::array kMerges = {"what has come", "when enough have come", "waiting for enough"};
+constexpr std::array kVariances = {"others", "self", "follow", "none"};
 constexpr std::array kPenalties = {"none", "constant", "gap-aware"};
 
 template <class Enum> bool within(Enum value, std::size_t end) { return static_cast<std::size_t>(value) < end; }
@@ -54,6 +58,27 @@ Outcome check_method(const pcclTrainerConfig_t &c) {
     return {};
 }
 
+Outcome check_gossip(const pcclTrainerConfig_t &c) {
+    if (c.graph == pcclGraphNone || !within(c.graph, kGraphs.size())) return invalid("graph is none or unknown: without one nobody has neighbours");
+    const bool has_degree = c.graph == pcclGraphRandomRegular || c.graph == pcclGraphBarabasiAlbert;
+    const std::uint32_t least = c.graph == pcclGraphRandomRegular ? 2 : 1;
+    if (has_degree && (c.graph_degree < least || c.graph_degree > 64)) {
+        return invalid("graph_degree is " + std::to_string(c.graph_degree) + ", not " + std::to_string(least) + " to 64");
+    }
+    if (!within(c.partners, kPartners.size())) return invalid("partners is unknown");
+    if (!within(c.merge, kMerges.size())) return invalid("merge is unknown");
+    if (c.merge == pcclMergeWait && c.partners == pcclPartnersOne) {
+        return invalid("pcclMergeWait: where everyone pushes to one neighbour by chance nobody knows how many models are to come");
+    }
+    if (c.merge == pcclMergeFull && c.method == pcclMethodPushSum) return invalid("pcclMergeFull is for pcclMethodGossip: push-sum adds what comes at once");
+    if (c.exchange_wait_ms == 0) return invalid("exchange_wait_ms is 0");
+    if (!finite_in(c.own_weight, 0.0F, 1.0F)) return invalid("own_weight is " + number(c.own_weight) + ", not 0 to 1");
+    if (!within(c.variance, kVariances.size())) return invalid("variance is unknown");
+    if (c.weighted) return invalid("weighted: there is no average of all to weigh; weigh_by_age is for gossip");
+    if (c.quantization.algorithm != pcclQuantNone) return invalid("quantization is of averages; models that peers push to one another are whole");
+    return {};
+}
+
 Outcome check(const pcclTrainerConfig_t &c) {
     if (!within(c.method, kMethods.size())) return invalid("method is unknown");
     if (c.sync_every == 0) return invalid("sync_every is 0");
@@ -70,6 +95,7 @@ Outcome check(const pcclTrainerConfig_t &c) {
     if (c.sharded && c.weighted) return invalid("sharded and weighted are not both to be had");
     if (c.sharded && c.reduce && c.reduce->fault == pcclFaultRepair) return invalid("sharded steps have no pcclFaultRepair: leave reduce->fault as it is");
     if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
+    if (is_gossip(c.method)) PCCL_TRAIN_TRY(check_gossip(c));
     return check_method(c);
 }
 
@@ -78,6 +104,8 @@ Outcome check(const pcclTrainerConfig_t &c) {
 bool is_delayed(pcclMethod_t method) {
     return method == pcclMethodAsyncDiLoCo || method == pcclMethodEagerDiLoCo || method == pcclMethodCO2;
 }
+
+bool is_gossip(pcclMethod_t method) { return method == pcclMethodGossip || method == pcclMethodPushSum; }
 
 bool set_defaults(pcclTrainerConfig_t &config, pcclMethod_t method) {
     if (!within(method, kMethods.size())) return false;
@@ -100,6 +128,12 @@ bool set_defaults(pcclTrainerConfig_t &config, pcclMethod_t method) {
         config.outer_optimizer = pcclOuterSgd;
         config.outer_momentum = 0.0F;
     }
+    config.graph = method == pcclMethodPushSum ? pcclGraphExponential : pcclGraphRandomRegular;
+    config.graph_degree = 4;
+    config.partners = method == pcclMethodPushSum ? pcclPartnersNext : pcclPartnersAll;
+    config.exchange_wait_ms = 10'000;
+    config.own_weight = 0.5F;
+    if (is_gossip(method)) config.sync_every = 10;
     if (method == pcclMethodCO2) {
         config.outer_optimizer = pcclOuterHeavyBall;
         config.outer_learning_rate = 1.0F;
@@ -127,14 +161,18 @@ Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out)
 Buffers buffers_of(const pcclTrainerConfig_t &config) {
     Buffers out;
     if (config.method == pcclMethodLocal) return out;
+    out.exchange = is_gossip(config.method);
+    if (out.exchange) return out;
     out.average = true;
     out.momentum = config.outer_optimizer != pcclOuterSgd && !config.sharded;
     out.overlay = config.method == pcclMethodEagerDiLoCo;
     return out;
 }
 
-std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> &parameters) {
-    std::string text = std::string("pccl.trainer: ") + kMethods[c.method] + " every " + std::to_string(c.sync_every) + " steps, outer " +
+namespace {
+
+std::string describe_outer(const pcclTrainerConfig_t &c) {
+    std::string text = std::string() + kMethods[c.method] + " every " + std::to_string(c.sync_every) + " steps, outer " +
                        kOptimizers[c.outer_optimizer] + " " + number(c.outer_learning_rate) + " " + number(c.outer_momentum);
     if (is_delayed(c.method)) text += std::string(", newcomers ") + kNewcomers[c.newcomers];
     if (c.method == pcclMethodStreamingDiLoCo) {
@@ -144,8 +182,26 @@ std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> 
     if (c.method == pcclMethodCO2) {
         text += std::string(", penalty ") + kPenalties[c.penalty_mode] + " " + number(c.penalty) + ", clip " + number(c.clip_momentum);
     }
-    text += std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
+    return text + std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
             std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "");
+}
+
+std::string describe_gossip(const pcclTrainerConfig_t &c) {
+    std::string text = std::string(kMethods[c.method]) + " every " + std::to_string(c.sync_every) + " steps, graph " + kGraphs[c.graph] + " " +
+                       std::to_string(c.graph_degree) + " " + std::to_string(c.graph_seed) + ", pushing to " + kPartners[c.partners] + ", merging " +
+                       kMerges[c.merge];
+    if (c.method == pcclMethodGossip) {
+        const std::string except = c.uncorrected ? c.uncorrected : "";
+        text += ", own weight " + number(c.own_weight) + ", variance " + kVariances[c.variance] + (c.weigh_by_age ? ", by age" : "") + ", uncorrected " +
+                std::to_string(XXH3_64bits(except.data(), except.size()) % 1'000'000);
+    }
+    return text + ", at least " + std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "");
+}
+
+}  // namespace
+
+std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> &parameters) {
+    std::string text = "pccl.trainer: " + (is_gossip(c.method) ? describe_gossip(c) : describe_outer(c));
     std::uint64_t hash = 0, elements = 0;
     for (const Parameter &p : parameters) {
         hash = XXH3_64bits_withSeed(p.name.data(), p.name.size(), hash);
@@ -157,7 +213,7 @@ std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> 
 }
 
 std::string warning(const pcclTrainerConfig_t &c) {
-    if (c.method == pcclMethodLocal || c.method == pcclMethodStreamingDiLoCo) return "";
+    if (c.method == pcclMethodLocal || c.method == pcclMethodStreamingDiLoCo || is_gossip(c.method)) return "";
     double rate = c.outer_learning_rate, fresh = 1.0;
     if (is_delayed(c.method)) fresh = 0.0;
     if (c.method == pcclMethodEagerDiLoCo) fresh = 1.0 / std::max<std::uint32_t>(c.min_peers, 2);

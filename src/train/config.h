@@ -22,6 +22,9 @@ Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out)
 /// One step behind: averages are applied an outer step after they were begun.
 bool is_delayed(pcclMethod_t method);
 
+/// Peers push models to one another; there is no average of all.
+bool is_gossip(pcclMethod_t method);
+
 Buffers buffers_of(const pcclTrainerConfig_t &config);
 
 /// What has to be the same at all peers, in words; at most 1000 bytes.

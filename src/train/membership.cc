@@ -49,6 +49,7 @@ Outcome Membership::join(Agreed &agreed) {
     dropped_ = false;
     for (;;) {
         if (!collectives_.connected()) PCCL_TRAIN_TRY(connect(deadline));
+        if (options_.founder_leads && collectives_.world() == 1) revision_ = std::max<std::uint64_t>(revision_, 1);
         newcomer_ = unsynchronized_ = true;
         auto outcome = settle(agreed);
         if (outcome.ok()) return outcome;

@@ -21,6 +21,7 @@ struct MembershipOptions {
     std::chrono::milliseconds rejoin{600'000};
     bool optimize_topology = false;
     std::uint64_t barrier_tag = 0;
+    bool founder_leads = false;  ///< where members' states differ: those who join are given one, and the first to come has the first
 };
 
 /// What one synchronization did here.
@@ -60,6 +61,8 @@ public:
     /// The state has changed, at all members alike.
     void changed() { ++revision_; }
     std::uint64_t revision() const { return revision_; }
+    /// What this peer holds is older than what any member has.
+    void outdated() { revision_ = 0; }
     /// Of a state that was read from a file.
     void set_revision(std::uint64_t revision) { revision_ = revision; loaded_ = true; }
 

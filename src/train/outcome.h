@@ -15,6 +15,9 @@ struct [[nodiscard]] Outcome {
     bool ok() const { return code == pcclSuccess; }
 };
 
+/// Of a call of pccl.h that this thread has just made.
+Outcome outcome_of(pcclResult_t code, const char *call);
+
 inline Outcome invalid(std::string why) { return {pcclInvalidArgument, std::move(why)}; }
 
 }  // namespace pccl::train

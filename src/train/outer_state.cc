@@ -6,12 +6,14 @@ namespace pccl::train {
 namespace {
 
 std::size_t buffers(const Buffers &which) {
-    return std::size_t{1} + (which.momentum ? 1 : 0) + (which.average ? 2 : 0) + (which.overlay ? 2 : 0);
+    return std::size_t{1} + (which.momentum ? 1 : 0) + (which.average ? 2 : 0) + (which.overlay ? 2 : 0) + (which.exchange ? 4 : 0);
 }
 
 }  // namespace
 
-std::size_t OuterState::bytes(const Layout &layout, const Buffers &which) { return layout.size * sizeof(float) * buffers(which); }
+std::size_t OuterState::bytes(const Layout &layout, const Buffers &which) {
+    return (layout.size * buffers(which) + (which.exchange ? 2 * kHeaderFloats : 0)) * sizeof(float);
+}
 
 Outcome OuterState::open(const pcclTrainerConfig_t &config, std::string state_file, const Layout &layout, const Buffers &which) {
     const std::size_t needed = bytes(layout, which);
@@ -28,6 +30,11 @@ Outcome OuterState::open(const pcclTrainerConfig_t &config, std::string state_fi
     if (which.overlay) {
         start = memory_.take(size);
         overlay_momentum = memory_.take(size);
+    }
+    if (which.exchange) {
+        outgoing = memory_.take(size + kHeaderFloats);
+        incoming = memory_.take(size + kHeaderFloats);
+        sum = reinterpret_cast<double *>(memory_.take(2 * size));
     }
     return {};
 }

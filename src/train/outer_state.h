@@ -21,7 +21,8 @@ struct Counters {
     std::uint64_t held = 0;      ///< an average waits to be applied
     double usual_move = 0.0;     ///< of the outer parameters per step: a running mean of norms (gap-aware penalty)
     double last_move = 0.0;      ///< norm of the last
-    std::uint64_t reserved[3]{};
+    std::uint64_t age = 0;       ///< inner steps in the model of this peer (gossip)
+    std::uint64_t reserved[2]{};
 };
 constexpr std::size_t kCounterWords = sizeof(Counters) / sizeof(std::uint64_t);
 
@@ -30,7 +31,10 @@ struct Buffers {
     bool momentum = false;
     bool average = false;  ///< pseudo-gradient and average
     bool overlay = false;  ///< start points and the overlay's momentum
+    bool exchange = false;  ///< models on their way out and in, and a sum of models
 };
+
+constexpr std::size_t kHeaderFloats = 16;  ///< before a model in a message
 
 class OuterState {
 public:
@@ -47,6 +51,9 @@ public:
     float *average = nullptr;          ///< of all
     float *start = nullptr;            ///< what the pseudo-gradient is measured from, where that is not `parameters`
     float *overlay_momentum = nullptr;
+    float *outgoing = nullptr;  ///< kHeaderFloats more than a model
+    float *incoming = nullptr;  ///< likewise
+    double *sum = nullptr;
     Counters counters;
     std::size_t size = 0;
 

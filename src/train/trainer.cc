@@ -9,6 +9,7 @@
 
 #include "train/averager.h"
 #include "train/config.h"
+#include "train/gossip_trainer.h"
 #include "train/outer_trainer.h"
 #include "train/vector.h"
 
@@ -45,7 +46,9 @@ private:
 
 Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
                       std::unique_ptr<Trainer> &out) {
-    std::unique_ptr<Trainer> made(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
+    std::unique_ptr<Trainer> made;
+    if (is_gossip(config.method)) made.reset(new GossipTrainer(config, std::move(collectives), std::move(parameters)));
+    else made.reset(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
     PCCL_TRAIN_TRY(made->open());
     out = std::move(made);
     if (const std::string words = warning(config); !words.empty()) pcclLogWarning(words.c_str());
@@ -58,11 +61,13 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     if (config_.state_file) state_file_ = config_.state_file;
     config_.state_file = nullptr;
     config_.reduce = nullptr;  // the collectives have it
+    config_.uncorrected = nullptr;  // read by the method that has it
     MembershipOptions options;
     options.min_peers = config_.min_peers;
     options.rejoin = std::chrono::milliseconds(config_.rejoin_ms);
     options.optimize_topology = config_.optimize_topology;
     options.barrier_tag = kFirstTag;
+    options.founder_leads = is_gossip(config_.method);
     membership_ = std::make_unique<Membership>(*collectives_, interrupted_, options, [this] { return shared_state(); });
 }
 
@@ -85,6 +90,8 @@ std::vector<pcclTensorInfo_t> Trainer::shared_state() {
     out.push_back(describe_tensor("pccl.outer_parameters", state_.parameters, state_.size, pcclFloat));
     if (state_.momentum) out.push_back(describe_tensor("pccl.outer_momentum", state_.momentum, state_.size, pcclFloat));
     out.push_back(describe_tensor("pccl.counters", &state_.counters, kCounterWords, pcclUint64));
+    for (std::size_t i = 1; i < out.size() && !members_agree(); ++i)
+        out[i].allow_content_inequality = true;
     add_shared(out);
     out.insert(out.end(), shared_.begin(), shared_.end());
     return out;

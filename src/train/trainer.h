@@ -67,6 +67,8 @@ protected:
     virtual void abandon() = 0;
     /// The last step was made: applies what is under way.
     virtual Outcome conclude() = 0;
+    /// Whether members hold the same parameters and counters; if not, those are sent to newcomers alone.
+    virtual bool members_agree() const { return true; }
     /// What the shared state holds beside parameters, momentum and counters.
     virtual void add_shared(std::vector<pcclTensorInfo_t> &) {}
 

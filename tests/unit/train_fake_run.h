@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,8 +23,22 @@ namespace pccl::train {
 class FakeRun {
 public:
     std::unique_ptr<Collectives> peer(int id);
+    /// Messages between peers, where a test needs them.
+    std::function<std::unique_ptr<Exchange>(int id)> make_exchange;
+    /// A call of peer `id` beside those of Collectives. False: it is lost, now or before.
+    bool calls_on(int id) {
+        const std::lock_guard lock(mutex_);
+        return !dies(id);
+    }
+    std::set<int> members() {
+        const std::lock_guard lock(mutex_);
+        return members_;
+    }
     /// Peer `id` is lost at its call number `call`, counted from 1.
-    void kill_at(int id, int call) { kill_at_[id] = call; }
+    void kill_at(int id, int call) {
+        const std::lock_guard lock(mutex_);
+        kill_at_[id] = call;
+    }
     int calls(int id) {
         const std::lock_guard lock(mutex_);
         return calls_[id];
@@ -205,6 +220,7 @@ private:
             for (std::size_t i = 0; i < best->state->count; ++i) {
                 const auto &from = best->state->infos[i];
                 auto &to = offer->state->infos[i];
+                if (to.allow_content_inequality && offer->state->revision == highest) continue;
                 if (std::strcmp(from.name, to.name) != 0) offer->code = pcclInvalidUsage;
                 else if (from.data != to.data && std::memcmp(from.data, to.data, bytes(from)) != 0) {
                     std::memcpy(to.data, from.data, bytes(from));
@@ -218,7 +234,7 @@ private:
 
     static bool same(const pcclSharedState_t &a, const pcclSharedState_t &b) {
         for (std::size_t i = 0; i < a.count; ++i)
-            if (std::memcmp(a.infos[i].data, b.infos[i].data, bytes(a.infos[i])) != 0) return false;
+            if (!a.infos[i].allow_content_inequality && std::memcmp(a.infos[i].data, b.infos[i].data, bytes(a.infos[i])) != 0) return false;
         return true;
     }
 
@@ -239,7 +255,15 @@ private:
 
 class FakePeer final : public Collectives {
 public:
-    FakePeer(FakeRun &run, int id) : run_(run), id_(id) {}
+    FakePeer(FakeRun &run, int id) : run_(run), id_(id) {
+        if (run.make_exchange) exchange_ = run.make_exchange(id);
+    }
+    Exchange *exchange() override { return exchange_.get(); }
+
+    std::uint32_t world() override {
+        const std::lock_guard lock(run_.mutex_);
+        return run_.members_.contains(id_) ? static_cast<std::uint32_t>(run_.members_.size()) : 0;
+    }
 
     bool connected() override {
         const std::lock_guard lock(run_.mutex_);
@@ -391,6 +415,7 @@ private:
 
     FakeRun &run_;
     const int id_;
+    std::unique_ptr<Exchange> exchange_;
 };
 
 inline std::unique_ptr<Collectives> FakeRun::peer(int id) { return std::make_unique<FakePeer>(*this, id); }

@@ -1,0 +1,400 @@
+#include "train/gossip_trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <pccl/extend.h>
+#include <xxhash.h>
+
+#include "train/config.h"
+#include "train/variance.h"
+#include "train/vector.h"
+
+namespace pccl::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
+constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours while waiting for their models
+// A peer that is faster than those that push to it gives half of its weight away per round; with less than this it keeps it,
+// since inner steps count by 1 / weight.
+constexpr double kSmallestWeight = 1.0 / 64.0;
+constexpr std::uint64_t kSmallestMailbox = std::uint64_t{1} << 30U;
+constexpr std::uint64_t kMailboxModels = 16;
+
+bool matches(const std::string &name, std::string pattern) {
+    const bool any_before = pattern.starts_with('*');
+    if (any_before) pattern.erase(0, 1);
+    const bool any_after = pattern.ends_with('*');
+    if (any_after) pattern.pop_back();
+    if (any_before && any_after) return name.find(pattern) != std::string::npos;
+    if (any_before) return name.ends_with(pattern);
+    return any_after ? name.starts_with(pattern) : name == pattern;
+}
+
+}  // namespace
+
+struct GossipTrainer::Header {
+    std::uint64_t magic = 0;
+    std::uint64_t generation = 0;
+    std::uint64_t round = 0;
+    std::uint64_t age = 0;
+    double weight = 0.0;  ///< push-sum's share
+    std::uint64_t elements = 0;
+    std::uint64_t reserved[2]{};
+};
+
+bool is_named(const std::string &name, const std::string &patterns) {
+    for (std::size_t begin = 0; begin <= patterns.size();) {
+        const std::size_t end = std::min(patterns.find(',', begin), patterns.size());
+        if (end != begin && matches(name, patterns.substr(begin, end - begin))) return true;
+        begin = end + 1;
+    }
+    return false;
+}
+
+GossipTrainer::GossipTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives,
+                             std::vector<Parameter> parameters)
+    : Trainer(config, std::move(collectives), std::move(parameters)), uncorrected_(config.uncorrected ? config.uncorrected : "") {
+    status_.push_weight = pushes_sums() ? 1.0 : 0.0;
+}
+
+/// What is on its way is read from this trainer's memory until its outcome is known.
+GossipTrainer::~GossipTrainer() { settle_posts(PCCL_FOREVER); }
+
+Outcome GossipTrainer::open() {
+    static_assert(sizeof(Header) == kHeaderFloats * sizeof(float));
+    PCCL_TRAIN_TRY(Trainer::open());
+    for (const Parameter &p : parameters_)
+        corrected_.push_back(config_.variance != pcclVarianceNone && p.count > 1 && !is_named(p.name, uncorrected_));
+    variances_.assign(parameters_.size(), 0.0);
+    std::fill_n(state_.sum, state_.size, 0.0);
+    return {};
+}
+
+Outcome GossipTrainer::advance(bool) {
+    ++state_.counters.inner_steps;
+    ++state_.counters.age;
+    if (++since_ < config_.sync_every) return {};
+    since_ = 0;
+    PCCL_TRAIN_TRY(round());
+    return boundary();
+}
+
+Outcome GossipTrainer::round() {
+    capture();
+    {
+        const Stopwatch blocked(status_.blocked_s);
+        settle_posts(config_.merge == pcclMergeWait ? PCCL_FOREVER : 0);
+    }
+    // Where neighbours are not to be had, this peer is out of the run, and boundary() finds that out.
+    static_cast<void>(collectives_->exchange()->neighbours(neighbours_, neighbours_epoch_));
+    push();
+    {
+        const Stopwatch blocked(status_.blocked_s);
+        collect();
+    }
+    if (interrupted_) return {pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
+    merge();
+    ++round_;
+    return {};
+}
+
+/// What inner steps have made of the parameters.
+void GossipTrainer::capture() {
+    for (const Piece &piece : layout_.fragments.front().pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        float *own = state_.parameters + piece.flat;
+        if (pushes_sums()) {  // x += change: every peer's steps count alike in the sum of all x, whatever its weight
+            float *change = state_.incoming + kHeaderFloats;
+            difference(p.type, own, p.at(piece.first), change, piece.count);
+            add(state_.sum + piece.flat, change, -1.0, piece.count);
+        }
+        train::load(p.type, p.at(piece.first), own, piece.count);
+    }
+}
+
+/// Outcomes of what was posted, as far as they come within the time.
+void GossipTrainer::settle_posts(std::uint32_t timeout_ms) {
+    std::vector<std::uint64_t> open;
+    for (const std::uint64_t number : posts_) {
+        Outcome outcome;
+        do {
+            outcome = collectives_->exchange()->await_post(number, timeout_ms);
+        } while (outcome.code == pcclTimeout && timeout_ms == PCCL_FOREVER);  // an abort: the message is still being read
+        if (outcome.code == pcclTimeout) {
+            open.push_back(number);
+        } else if (outcome.ok()) {
+            ++status_.models_sent;
+            status_.tx_bytes += message_bytes();
+        } else {
+            take_back();
+        }
+    }
+    posts_ = std::move(open);
+}
+
+void GossipTrainer::take_back() {
+    ++status_.models_undelivered;
+    if (!pushes_sums()) return;
+    add(state_.sum, state_.outgoing + kHeaderFloats, 1.0, state_.size);
+    push_weight_ += shared_weight_;
+}
+
+std::vector<pcclRankUuid_t> GossipTrainer::choose(const std::vector<pcclRankUuid_t> &neighbours) const {
+    if (neighbours.empty() || config_.partners == pcclPartnersAll) return neighbours;
+    std::uint64_t turn = round_;
+    if (config_.partners == pcclPartnersOne) {  // other neighbours, other choices
+        turn = XXH3_64bits_withSeed(neighbours.data(), neighbours.size() * sizeof(pcclRankUuid_t),
+                                    XXH3_64bits_withSeed(&round_, sizeof round_, generation_));
+    }
+    return {neighbours[turn % neighbours.size()]};
+}
+
+/// The model, or in push-sum `share` of the numerator and of the weight.
+void GossipTrainer::fill_message(double share) {
+    float *model = state_.outgoing + kHeaderFloats;
+    if (pushes_sums())
+        narrow(state_.sum, share, model, state_.size);
+    else
+        std::copy_n(state_.parameters, state_.size, model);
+    shared_weight_ = push_weight_ * share;
+    Header header{kFirstTag, generation_, round_, state_.counters.age, shared_weight_, state_.size, {}};
+    std::memcpy(state_.outgoing, &header, sizeof header);
+}
+
+bool GossipTrainer::post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms) {
+    std::uint64_t number = 0;
+    const auto outcome = collectives_->exchange()->post(to, tag_of(round_), state_.outgoing, message_bytes(), timeout_ms, number);
+    if (outcome.ok()) posts_.push_back(number);
+    return outcome.ok();
+}
+
+/// Two tags in turn: who is a round ahead does not come before those that are waited for.
+std::uint64_t GossipTrainer::tag_of(std::uint64_t round) const {
+    return kFirstTag + (config_.merge == pcclMergeWait ? round % 2 : 0);
+}
+
+void GossipTrainer::push() {
+    if (!posts_.empty()) return;  // slow neighbours have yet to get the last
+    const auto partners = choose(neighbours_);
+    if (partners.empty()) return;
+    const double share = 1.0 / static_cast<double>(partners.size() + 1);
+    if (pushes_sums() && push_weight_ * share < kSmallestWeight) return;
+    fill_message(share);
+    for (const pcclRankUuid_t &to : partners) {
+        if (!post_to(to, config_.exchange_wait_ms) || !pushes_sums()) continue;
+        add(state_.sum, state_.outgoing + kHeaderFloats, -1.0, state_.size);
+        push_weight_ -= shared_weight_;
+    }
+}
+
+/// How many models of a round come to a peer if nobody is lost: as many as it pushes, in every graph.
+std::size_t GossipTrainer::expected() const {
+    if (config_.partners == pcclPartnersAll) return neighbours_.size();
+    return neighbours_.empty() ? 0 : 1;
+}
+
+void GossipTrainer::collect() {
+    const bool waits = config_.merge == pcclMergeWait;
+    const auto deadline = Clock::now() + milliseconds(waits ? config_.exchange_wait_ms : 0);
+    const std::size_t enough = expected();
+    in_step_ = 0;
+    while (!interrupted_) {
+        const bool enough_came = !waits || in_step_ >= enough;
+        const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();
+        const auto timeout = enough_came || left <= 0 ? 0U : static_cast<std::uint32_t>(std::min<std::int64_t>(left, kSlice));
+        Header header;
+        const Got got = receive(tag_of(round_), timeout, header);
+        if (got == Got::message) {
+            if (absorb(header) && header.generation == generation_ && header.round >= round_) ++in_step_;
+        } else if (got == Got::no_more || timeout == 0) {
+            return;
+        } else {
+            std::vector<pcclRankUuid_t> now;
+            std::uint64_t epoch = neighbours_epoch_;
+            if (!collectives_->exchange()->neighbours(now, epoch).ok() || epoch != neighbours_epoch_) return;
+        }
+    }
+}
+
+GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeout_ms, Header &header) {
+    Exchange &exchange = *collectives_->exchange();
+    pcclMessageInfo_t info{};
+    const auto outcome = exchange.receive(tag, state_.incoming, message_bytes(), timeout_ms, info);
+    if (outcome.code == pcclInvalidArgument && info.bytes > message_bytes()) {  // out of the way with it
+        std::vector<std::byte> other(info.bytes);
+        if (exchange.receive(tag, other.data(), other.size(), 0, info).ok())
+            refuse("it is of " + std::to_string(info.bytes) + " bytes");
+        return Got::message;
+    }
+    if (!outcome.ok()) return outcome.code == pcclTimeout || outcome.code == pcclRankConnectionLost ? Got::nothing : Got::no_more;
+    status_.rx_bytes += info.bytes;
+    if (info.bytes != message_bytes())
+        refuse("it is of " + std::to_string(info.bytes) + " bytes");
+    else
+        std::memcpy(static_cast<void *>(&header), state_.incoming, sizeof header);
+    return Got::message;
+}
+
+bool GossipTrainer::refuse(const std::string &why) {
+    ++status_.models_refused;
+    pcclLogWarning(("a neighbour's model was refused: " + why).c_str());
+    return false;
+}
+
+/// Adds the model that has come to those that came before. False: it is none.
+bool GossipTrainer::absorb(const Header &header) {
+    if (header.magic == 0) return false;  // refused already
+    const bool weight_is_sound = !pushes_sums() || (std::isfinite(header.weight) && header.weight > 0.0);
+    if (header.magic != kFirstTag || header.elements != state_.size || !weight_is_sound)
+        return refuse("it is not one of this method");
+    const float *model = state_.incoming + kHeaderFloats;
+    std::vector<double> variances(parameters_.size());
+    for (const Piece &piece : layout_.fragments.front().pieces) {
+        const Moments m = moments(model + piece.flat, piece.count);
+        if (!std::isfinite(m.mean) || !std::isfinite(m.variance)) {
+            return refuse("'" + parameters_[piece.parameter].name + "' is infinite or not a number: training has diverged there");
+        }
+        variances[piece.parameter] = m.variance;
+    }
+    ++status_.models_received;
+    ++merged_now_;
+    if (pushes_sums()) {
+        for (const Piece &piece : layout_.fragments.front().pieces)
+            add(state_.sum + piece.flat, model + piece.flat, 1.0, piece.count);
+        push_weight_ += header.weight;
+        return true;
+    }
+    const double weight = config_.weigh_by_age ? static_cast<double>(std::max<std::uint64_t>(header.age, 1)) : 1.0;
+    for (const Piece &piece : layout_.fragments.front().pieces)
+        add(state_.sum + piece.flat, model + piece.flat, weight, piece.count);
+    for (std::size_t i = 0; i < variances.size(); ++i)
+        variances_[i] += weight * variances[i];
+    weights_ += weight;
+    oldest_age_ = std::max(oldest_age_, header.age);
+    return true;
+}
+
+/// Makes the model of what has come. Source of the variance: before anything is mixed.
+void GossipTrainer::merge() {
+    const bool enough = config_.merge != pcclMergeFull || merged_now_ >= std::max<std::size_t>(expected(), 1);
+    if (!pushes_sums() && (merged_now_ == 0 || !enough)) return;
+    const Fragment &fragment = layout_.fragments.front();
+    if (pushes_sums()) {
+        quotient(state_.sum, push_weight_, state_.parameters, state_.size);
+    } else {
+        const auto age = static_cast<double>(std::max<std::uint64_t>(state_.counters.age, 1));
+        const double own = config_.weigh_by_age ? age / (age + weights_) : static_cast<double>(config_.own_weight);
+        for (const Piece &piece : fragment.pieces) {
+            const std::size_t i = piece.parameter;
+            float *model = state_.parameters + piece.flat;
+            double *mix = state_.sum + piece.flat;
+            const double before = corrected_[i] ? moments(model, piece.count).variance : 0.0;
+            average(mix, model, own, (1.0 - own) / weights_, piece.count);
+            const double others = variances_[i] / weights_;
+            double target = others;
+            if (config_.variance == pcclVarianceSelf) target = before;
+            if (config_.variance == pcclVarianceFollow) target = own * before + (1.0 - own) * others;
+            if (corrected_[i]) rescale(mix, target, piece.count);
+            narrow(mix, 1.0, model, piece.count);
+        }
+        state_.counters.age = std::max(state_.counters.age, oldest_age_);
+        std::fill_n(state_.sum, state_.size, 0.0);
+        std::ranges::fill(variances_, 0.0);
+        weights_ = 0.0;
+        oldest_age_ = 0;
+    }
+    status_.averaged = static_cast<std::uint32_t>(merged_now_ + 1);
+    merged_now_ = 0;
+    publish(fragment);
+    ++state_.counters.outer_steps;
+    status_.events |= PCCL_TRAINER_OUTER_STEP;
+    if (config_.verify_every != 0 && state_.counters.outer_steps % config_.verify_every == 0) status_.digest = state_.digest();
+}
+
+Outcome GossipTrainer::boundary() {
+    status_.push_weight = pushes_sums() ? push_weight_ : 0.0;
+    const Stopwatch blocked(status_.blocked_s);
+    bool wait = false;
+    PCCL_TRAIN_TRY(membership_->newcomers_wait(wait));
+    saw(collectives_->world());
+    if (!wait) return {};
+    bool grown = false;
+    PCCL_TRAIN_TRY(membership_->admit(grown));
+    Agreed agreed;
+    PCCL_TRAIN_TRY(membership_->settle(agreed));
+    return note(agreed);
+}
+
+Outcome GossipTrainer::settled(const Agreed &agreed) {
+    since_ = round_ = 0;
+    generation_ = membership_->revision();
+    Exchange &exchange = *collectives_->exchange();
+    if (agreed.newcomer) {
+        publish_all();
+        // A copy with weight 1: the sum of all models grows by it, and so does the sum of all weights.
+        std::fill_n(state_.sum, state_.size, 0.0);
+        if (pushes_sums()) add(state_.sum, state_.parameters, 1.0, state_.size);
+        push_weight_ = 1.0;
+        status_.push_weight = pushes_sums() ? 1.0 : 0.0;
+        PCCL_TRAIN_TRY(exchange.limit_mailbox(std::max(kSmallestMailbox, kMailboxModels * message_bytes()), 4096));
+    }
+    pcclGraphOptions_t graph{};
+    graph.kind = config_.graph;
+    if (config_.graph == pcclGraphRandomRegular || config_.graph == pcclGraphBarabasiAlbert) graph.degree = config_.graph_degree;
+    graph.seed = config_.graph_seed;
+    return exchange.set_graph(graph);
+}
+
+void GossipTrainer::abandon() {
+    settle_posts(PCCL_FOREVER);
+    membership_->outdated();
+    std::fill_n(state_.sum, state_.size, 0.0);
+    std::ranges::fill(variances_, 0.0);
+    weights_ = 0.0;
+    merged_now_ = 0;
+    oldest_age_ = 0;
+}
+
+Outcome GossipTrainer::conclude() {
+    const Stopwatch blocked(status_.blocked_s);
+    capture();
+    if (pushes_sums()) {
+        hand_over();
+    } else {
+        settle_posts(PCCL_FOREVER);
+    }
+    return {};
+}
+
+/// Push-sum: what a peer that ends holds of the sum goes to a neighbour, or who is left would average over less than was learnt.
+void GossipTrainer::hand_over() {
+    Exchange &exchange = *collectives_->exchange();
+    if (!exchange.limit_mailbox(1, 1).ok()) return;  // from now on others keep theirs
+    settle_posts(PCCL_FOREVER);
+    for (std::uint64_t tag = 0; tag < 2; ++tag) {
+        Header header;
+        while (receive(tag_of(tag), kSlice / 5, header) == Got::message) {
+            absorb(header);
+            header = {};
+        }
+    }
+    quotient(state_.sum, push_weight_, state_.parameters, state_.size);
+    if (!exchange.neighbours(neighbours_, neighbours_epoch_).ok()) return;
+    for (const pcclRankUuid_t &to : neighbours_) {
+        fill_message(1.0);
+        const auto before = status_.models_undelivered;
+        if (!post_to(to, config_.exchange_wait_ms)) continue;
+        add(state_.sum, state_.outgoing + kHeaderFloats, -1.0, state_.size);
+        push_weight_ -= shared_weight_;
+        settle_posts(PCCL_FOREVER);
+        if (status_.models_undelivered == before) break;
+    }
+    status_.push_weight = push_weight_;
+}
+
+}  // namespace pccl::train
