@@ -153,7 +153,7 @@ TEST(Gossip, IsWhatItsDefinitionSaysWithEveryVariance) {
             world.config.weigh_by_age = by_age;
             world.config.own_weight = 0.3F;
             world.inner = [](Values &w, int id, std::uint64_t step) {
-                if (step == 0) w = drawn(id, 0);
+                if (step == 0) std::ranges::copy(drawn(id, 0), w.begin());
                 descend(w, id, step);
             };
             const auto logs = world.train(kPeers);
@@ -183,7 +183,7 @@ TEST(Gossip, KeepsTheVarianceOfModelsThatHaveNothingToDoWithOneAnother) {
         GossipWorld world(pcclMethodGossip);
         world.steps = 1;
         world.config.variance = target;
-        world.inner = [](Values &w, int id, std::uint64_t) { w = drawn(id, 1); };
+        world.inner = [](Values &w, int id, std::uint64_t) { std::ranges::copy(drawn(id, 1), w.begin()); };
         const Doubles w = doubles(world.train(kPeers).at(0).final);
         return variance(w.data(), kElements / 2);
     };
@@ -199,7 +199,7 @@ TEST(Gossip, OfIdenticalModelsChangesNoBit) {
         world.config.variance = target;
         world.config.own_weight = 0.3F;
         world.inner = [](Values &w, int, std::uint64_t step) {
-            if (step == 0) w = drawn(7, 7);
+            if (step == 0) std::ranges::copy(drawn(7, 7), w.begin());
         };
         for (const auto &[id, log] : world.train(kPeers)) {
             EXPECT_EQ(log.final, drawn(7, 7)) << "peer " << id;
@@ -212,7 +212,7 @@ TEST(Gossip, TensorsThatAreNamedKeepTheVarianceOfTheAverage) {
     GossipWorld world(pcclMethodGossip);
     world.steps = 1;
     world.config.uncorrected = "b*";
-    world.inner = [](Values &w, int id, std::uint64_t) { w = drawn(id, 1); };
+    world.inner = [](Values &w, int id, std::uint64_t) { std::ranges::copy(drawn(id, 1), w.begin()); };
     const auto found = world.train(kPeers).at(0).final;
     const auto with = [&](pcclVariance_t target) {
         auto config = world.config;
@@ -360,9 +360,11 @@ TEST(PushSum, ConservesTheSumsWhateverIsNotDeliveredAndWhoeverIsLost) {
                 go_somewhere(w, id, step);
                 if (id == 1 && step == 0 && at != 0) world.run.kill_at(1, world.run.calls(1) + at);
             });
-            for (const auto &[id, outcome] : totals.outcomes)
-                EXPECT_EQ(outcome.code, id == 1 && world.run.is_dead(1) ? pcclMasterConnectionFailed : pcclSuccess)
-                    << outcome.why;
+            for (const auto &[id, outcome] : totals.outcomes) {
+                // Who is killed in the messages of its last round may end before it asks the master for anything.
+                const bool killed = id == 1 && world.run.is_dead(1) && outcome.code == pcclMasterConnectionFailed;
+                EXPECT_TRUE(killed || outcome.ok()) << "peer " << id << ": " << outcome.why;
+            }
             for (std::size_t i = 0; i < kElements; ++i)
                 ASSERT_NEAR(totals.x[i], sum_of_all(kPeers, i), 1e-9) << "element " << i;
             EXPECT_NEAR(totals.w, kPeers, 1e-12);
