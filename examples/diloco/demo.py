@@ -3,7 +3,7 @@
 
 Starts a pccl-master and four `diloco` trainers from a build directory, kills one in the middle of the run, starts another
 later, shows each outer step as it is done, and checks the end: every trainer finished, the test accuracy is high enough, and all
-hold bit-identical parameters. Needs nothing but Python's standard library. Exit status 0 only if everything held.
+hold bit-identical outer states. Needs nothing but Python's standard library. Exit status 0 only if everything held.
 """
 
 import argparse
@@ -23,6 +23,9 @@ import plot
 
 TRAINERS = 4
 VICTIM = 2
+MIN_PEERS = 2  # so that the first does not train alone
+TITLES = {"diloco": "DiLoCo", "co2": "CO2", "ddp": "Data-parallel training"}
+METHODS = ["diloco", "async", "eager", "streaming", "co2", "ddp"]
 KILL_AT, START_AT = 0.4, 0.55  # fractions of all outer steps; the new trainer needs a few steps' time to load its data
 LISTENING = "pccl-master: listening on "
 LOG_TAIL_LINES = 20
@@ -192,7 +195,7 @@ class Demo:
         command = [
             self.bin / "diloco", "--master", self.address, "--shard", f"{shard}/{TRAINERS}", "--steps", self.options.steps,
             "--inner", self.options.inner, "--seed", self.options.seed, "--data", self.options.data,
-            "--quantize", self.options.quantize, "--report", "-",
+            "--quantize", self.options.quantize, "--method", self.options.method, "--min-peers", MIN_PEERS, "--report", "-",
         ]  # fmt: skip
         self.trainers.append(Trainer(number, self.start(f"trainer {number}", command)))
 
@@ -305,7 +308,7 @@ class Demo:
                 step=step,
                 time_s=max(r["time_s"] for r in records),
                 world=records[0]["world"],
-                loss=records[0]["loss"],
+                loss=mean(r["loss"] for r in records),
                 accuracy=records[0]["accuracy"],
                 megabytes=mean(r["mb"] for r in records),
                 comm_s=mean(r["comm_s"] for r in records),
@@ -321,7 +324,7 @@ class Demo:
                 self.await_exit(trainer)
                 raise DemoFailed(f"trainer {trainer.number} ended before the last step", trainer.process)
             if trainer.done and not trainer.done["identical"]:
-                raise DemoFailed(f"trainer {trainer.number} found that parameters differ between peers", trainer.process)
+                raise DemoFailed(f"trainer {trainer.number} found that outer states differ between peers", trainer.process)
         if self.master.ended:
             raise DemoFailed("the master ended during the run", self.master)
         waiting = [t for t in self.survivors() if t.done is None]
@@ -350,7 +353,7 @@ class Demo:
             raise DemoFailed("the run was over before a trainer was killed and another had joined; try more --steps")
         hashes = sorted({t.done["hash"] for t in survivors})
         if len(hashes) != 1:
-            raise DemoFailed("the trainers hold different parameters: " + ", ".join(hashes))
+            raise DemoFailed("the trainers hold different outer states: " + ", ".join(hashes))
         compared = min(t.done["world"] for t in survivors)
         if compared != len(survivors):
             raise DemoFailed(f"only {compared} of {len(survivors)} trainers took part in the last comparison")
@@ -360,10 +363,10 @@ class Demo:
         elapsed_s = time.monotonic() - self.started
         tick = self.table.paint("1;32", "✓") if self.table.live else "ok:"
         self.table.write(f"{tick} test accuracy {accuracy:.2f} % after {self.options.steps} outer steps in {elapsed_s:.0f} s")
-        self.table.write(f"{tick} all {len(survivors)} peers hold bit-identical parameters (hash {hashes[0]})")
+        self.table.write(f"{tick} all {len(survivors)} peers hold bit-identical outer states (digest {hashes[0]})")
 
     def write_results(self):
-        title = "DiLoCo on Fashion-MNIST: 4 trainers, one is killed, a new one joins"
+        title = f"{TITLES.get(self.options.method, self.options.method)} on Fashion-MNIST: 4 trainers, one is killed, a new one joins"
         rows = self.rows
         svg = plot.render(
             title, [r.time_s for r in rows], [r.loss for r in rows], [r.accuracy for r in rows], [r.world for r in rows],
@@ -382,7 +385,8 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=60, help="outer steps (default: %(default)s)")
     parser.add_argument("--inner", type=int, default=150, help="inner steps per outer step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of shards and first parameters (default: %(default)s)")
-    parser.add_argument("--quantize", choices=["none", "u8", "u16"], default="none", help="pack what travels (default: %(default)s)")
+    parser.add_argument("--method", choices=METHODS, default="diloco", help="how peers are brought together (default: %(default)s)")
+    parser.add_argument("--quantize", choices=["none", "u8", "u16", "i8-block", "i4-block"], default="none", help="pack what travels (default: %(default)s)")
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
     parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this, in %% (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without news (default: %(default)s)")

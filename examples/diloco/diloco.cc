@@ -1,12 +1,10 @@
-// DiLoCo over PCCL: the loop that a fault-tolerant trainer runs, and what it does about each failure.
+// Training over PCCL: each peer trains a copy of the model on its own data, and the library's trainer brings them together.
 //
-// Every peer holds the outer state (parameters, momentum, step). In a round it trains a copy of the parameters alone, on its own
-// data, for many inner steps; the differences (pseudo-gradients) are averaged over all peers, and every peer makes the same outer
-// step with that average. So the outer state stays bit-identical at all peers, which the library checks, and a late joiner
-// gets it from them. The inner optimizer's state stays at its peer.
-//
-// A round is done by everybody or by nobody: what a peer does after a failure depends on nothing but what all of them see.
+// What is here is what a training program is made of: a model, data, an inner optimizer, and one call after each inner step.
+// Which method brings the peers together, and when, is configuration. Lost peers, newcomers and a restarted master are dealt with
+// in that call.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -18,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include <pccl/pccl.h>
+#include <pccl/train.h>
 
 #include "mlp.h"
 #include "mnist.h"
@@ -31,304 +29,223 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Adds the time it lives to `total`, in seconds.
-class Timer {
-public:
-    explicit Timer(double &total) : total_(total) {}
-    ~Timer() { total_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
-    Timer(const Timer &) = delete;
-    Timer &operator=(const Timer &) = delete;
+enum Tag : std::uint64_t { kGradient, kSmallest, kLargest };
 
-private:
-    double &total_;
-    Clock::time_point start_ = Clock::now();
-};
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// What to do after a call of the library.
-enum class Next {
-    kGoOn,     // it succeeded
-    kGoRound,  // the world has changed: begin the next round with it
-    kRejoin,   // this peer is no longer in the run: connect again
-    kGiveUp    // a mistake in the program or its options: repeating the call cannot help
-};
-
-void complain(const char *call, pcclResult_t result) {
-    std::fprintf(stderr, "diloco: %s: %s. %s\n", call, pcclGetErrorString(result), pcclGetLastError());
+/// Throws what the last call has to say, if it failed.
+void check(pcclResult_t result, const char *call) {
+    if (result == pcclSuccess) return;
+    throw std::runtime_error(std::string(call) + ": " + pcclGetErrorString(result) + ". " + pcclGetLastError());
 }
 
-Next after(const char *call, pcclResult_t result) {
-    if (result == pcclSuccess) return Next::kGoOn;
-    complain(call, result);
-    switch (result) {
-    case pcclRankConnectionLost:      // a peer was lost, and every survivor knows it: they are the new world
-    case pcclTooFewPeers:             // all others were lost: wait for newcomers
-    case pcclNoSharedStateAvailable:  // those that held the state were lost: those that are left choose again
-    case pcclUpdateTopologyFailed:    // the newcomer was not admitted: the world is as it was
-        return Next::kGoRound;
-    case pcclMasterConnectionFailed:  // the master is gone, or took this peer for dead
-        return Next::kRejoin;
-    default: return Next::kGiveUp;
-    }
-}
-
-struct DestroyCommunicator {
+struct Destroy {
     void operator()(pcclComm_t *comm) const { pcclDestroyCommunicator(comm); }
+    void operator()(pcclTrainer_t *trainer) const { pcclDestroyTrainer(trainer); }
 };
 
 /// One peer. One thread; everything blocks.
-class Trainer {
+class Peer {
 public:
-    explicit Trainer(const Options &options);
-    Trainer(const Trainer &) = delete;
-    Trainer &operator=(const Trainer &) = delete;
+    explicit Peer(const Options &options);
 
-    /// Trains until the outer step that the options name. Returns the exit status.
+    /// Trains until the round that the options name. Returns the exit status.
     int run();
 
 private:
-    bool join();
-    Next round();
-    Next meet();
-    Next agree();
-    void train();
-    Next average();
-    void finish_step();
-    bool compare();
-    void see_world();
+    void create();
+    void inner_step();
+    void average_gradient();
+    void end_round();
+    bool compare(FinalRecord &record);
+    double test();
 
     const Options options_;
+    const std::uint64_t steps_;  // inner steps of the whole run
     Report report_;
-    std::unique_ptr<pcclComm_t, DestroyCommunicator> comm_;
-
     Dataset shard_, test_;
     Mlp model_, test_model_;
-
-    // The outer state: equal at all peers after every synchronization and after every outer step.
-    std::uint64_t revision_ = 0;
-    std::uint64_t step_ = 0;  // outer steps done by the whole run
-    std::vector<float> theta_, velocity_;
-
-    // This peer's own.
-    std::vector<float> parameters_;  // what the inner steps change
-    std::vector<float> gradient_;    // of one inner step
-    std::vector<float> difference_;  // the pseudo-gradient: this peer's, then the mean
-    float loss_ = 0.0F;              // likewise
+    std::vector<float> parameters_, gradient_, outer_parameters_;
     AdamW inner_;
     std::mt19937_64 random_;
-    bool newcomer_ = true;  // in the first round after joining
-    bool announced_ = false;
-    int world_ = 0;
-    StepRecord record_;  // of the outer step under way
+
+    std::unique_ptr<pcclComm_t, Destroy> comm_;
+    std::unique_ptr<pcclTrainer_t, Destroy> trainer_;
+    pcclTrainerStatus_t status_{};
+    pcclTrainerStatus_t last_{};  // at the end of the round before
+    StepRecord record_;           // of the round under way
+    std::size_t losses_ = 0;      // in record_.loss
+    Clock::time_point start_;
+    double testing_s_ = 0.0;
 };
 
-Trainer::Trainer(const Options &options)
-    : options_(options), report_(options.report),
-      shard_(take_shard(read_mnist(options.data, "train"), options.shard_index, options.shard_count, options.seed)),
+Peer::Peer(const Options &options)
+    : options_(options), steps_(options.rounds * options.trainer.sync_every), report_(options.report),
+      shard_(
+          take_shard(read_mnist(options.data, "train"), options.shard_index, options.shard_count, options.split, options.seed)),
       test_(read_mnist(options.data, "t10k")), model_(shard_.pixels, options.hidden, options.batch),
-      test_model_(shard_.pixels, options.hidden, 128), theta_(model_.initial_parameters(options.seed)),
-      velocity_(theta_.size(), 0.0F), parameters_(theta_.size()), gradient_(theta_.size()), difference_(theta_.size()),
-      inner_(theta_.size(), std::max<std::size_t>(1, options.inner_steps / 10)),
+      test_model_(shard_.pixels, options.hidden, 128), parameters_(model_.initial_parameters(options.seed)),
+      gradient_(parameters_.size()), outer_parameters_(parameters_.size()),
+      inner_(parameters_.size(), std::max<std::size_t>(1, options.trainer.sync_every / 10)),
       random_(options.seed * 1'000'003 + options.shard_index) {
     if (test_.pixels != shard_.pixels || shard_.size() == 0) {
         throw std::runtime_error(options.data + ": the training and test images do not fit together, or the shard is empty");
     }
-    pcclCommConfig_t config;
+    create();
+}
+
+/// The trainer of `parameters_`.
+void Peer::create() {
+    check(pcclInit(), "pcclInit");
+    pcclCommConfig_t comm_config;
+    check(pcclCommConfigInit(&comm_config), "pcclCommConfigInit");
+    comm_config.master_address = options_.master.c_str();
     pcclComm_t *comm = nullptr;
-    pcclResult_t result = pcclInit();
-    if (result == pcclSuccess) result = pcclCommConfigInit(&config);
-    if (result == pcclSuccess) {
-        config.master_address = options_.master.c_str();
-        result = pcclCreateCommunicatorWithConfig(&config, &comm);
-    }
-    if (result != pcclSuccess) {
-        complain("pcclCreateCommunicatorWithConfig", result);
-        throw std::runtime_error("no communicator");
-    }
+    check(pcclCreateCommunicatorWithConfig(&comm_config, &comm), "pcclCreateCommunicatorWithConfig");
     comm_.reset(comm);
+
+    pcclTrainerConfig_t config = options_.trainer;
+    config.reduce = &options_.reduce;
+    config.state_file = options_.state_file.empty() ? nullptr : options_.state_file.c_str();
+    std::vector<pcclTensorInfo_t> tensors;
+    for (const Mlp::Tensor &t : model_.tensors()) {
+        tensors.push_back({t.name, parameters_.data() + t.offset, t.count, pcclFloat, pcclDeviceCpu, false});
+    }
+    pcclTrainer_t *trainer = nullptr;
+    check(pcclCreateTrainer(&config, comm, tensors.data(), tensors.size(), &trainer), "pcclCreateTrainer");
+    trainer_.reset(trainer);
+    if (options_.average_gradients) {  // whoever makes the same steps as others needs their optimizer's state, too
+        const auto m = inner_.first_moments(), v = inner_.second_moments();
+        const pcclTensorInfo_t shared[] = {{"adamw.m", m.data(), m.size(), pcclFloat, pcclDeviceCpu, false},
+                                           {"adamw.v", v.data(), v.size(), pcclFloat, pcclDeviceCpu, false},
+                                           {"adamw.steps", &inner_.steps(), 1, pcclUint64, pcclDeviceCpu, false}};
+        check(pcclTrainerShare(trainer, shared, std::size(shared)), "pcclTrainerShare");
+    }
+    if (!options_.load.empty()) check(pcclTrainerLoad(trainer, options_.load.c_str()), "pcclTrainerLoad");
+    check(pcclTrainerStatusInit(&status_), "pcclTrainerStatusInit");
 }
 
-int Trainer::run() {
-    if (!join()) return 1;
-    while (step_ < options_.outer_steps) {
-        const Next next = round();
-        if (next == Next::kGiveUp || (next == Next::kRejoin && !join())) return 1;
+int Peer::run() {
+    check(pcclTrainerJoin(trainer_.get()), "pcclTrainerJoin");
+    check(pcclTrainerGetStatus(trainer_.get(), &status_), "pcclTrainerGetStatus");
+    report_.joined(status_.inner_steps / options_.trainer.sync_every, static_cast<int>(status_.world_size));
+    last_ = status_;
+    start_ = Clock::now();
+    while (status_.inner_steps < steps_) {
+        inner_step();
+        check(pcclTrainerStep(trainer_.get(), &status_), "pcclTrainerStep");
+        record_.received |= (status_.events & PCCL_TRAINER_STATE_RECEIVED) != 0;
+        record_.rejoined |= (status_.events & PCCL_TRAINER_REJOINED) != 0;
+        if (status_.inner_steps % options_.trainer.sync_every == 0) end_round();
     }
-    return compare() ? 0 : 1;
+    check(pcclTrainerFinish(trainer_.get(), &status_), "pcclTrainerFinish");
+    FinalRecord record;
+    record.identical = compare(record);
+    record.step = status_.inner_steps / options_.trainer.sync_every;
+    record.accuracy = test();
+    record.hash = status_.digest;
+    if (!options_.save.empty()) check(pcclTrainerSave(trainer_.get(), options_.save.c_str()), "pcclTrainerSave");
+    report_.done(record);
+    return record.identical ? 0 : 1;
 }
 
-/// Joins the run. Blocks until the members admit this peer; the master itself may be tried for `join_timeout`.
-bool Trainer::join() {
-    const auto deadline = Clock::now() + options_.join_timeout;
-    for (;;) {
-        const pcclResult_t result = pcclConnect(comm_.get());
-        if (result == pcclSuccess) {
-            newcomer_ = true;
-            announced_ = false;
-            return true;
-        }
-        complain("pcclConnect", result);
-        const bool may_pass = result == pcclMasterConnectionFailed || result == pcclRankConnectionFailed;
-        if (!may_pass || Clock::now() >= deadline) return false;
-        std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    }
-}
-
-/// One turn of the loop: at most one outer step.
-Next Trainer::round() {
-    if (const Next next = meet(); next != Next::kGoOn) return next;
-    if (world_ < 2) {
-        std::this_thread::sleep_for(options_.poll);
-        return Next::kGoRound;
-    }
-    if (const Next next = agree(); next != Next::kGoOn) return next;
-    if (!announced_) {
-        announced_ = true;
-        report_.joined(step_, world_);
-    }
-    train();
-    const Next next = average();
-    if (next == Next::kGoOn) finish_step();
-    // One synchronization, one revision. This also holds where all others were lost before the average was there: the round's
-    // work is dropped and the next revision holds what this one held. A peer that fell out of the run keeps the old revision,
-    // and so will be given the state that the others went on to.
-    if (next == Next::kGoOn || next == Next::kGoRound) ++revision_;
-    return next;
-}
-
-/// The only part in which the world grows. The newcomer's pcclConnect was the other side of the members' pcclUpdateTopology, so
-/// it does not make that call in its first round.
-Next Trainer::meet() {
-    const Timer timer(record_.communication_s);
-    bool grown = newcomer_;
-    if (!newcomer_) {
-        bool pending = false;
-        if (const Next next = after("pcclArePeersPending", pcclArePeersPending(comm_.get(), &pending)); next != Next::kGoOn) {
-            return next;
-        }
-        if (pending) {
-            if (const Next next = after("pcclUpdateTopology", pcclUpdateTopology(comm_.get())); next != Next::kGoOn) return next;
-            grown = true;
-        }
-    }
-    newcomer_ = false;
-    if (grown && options_.optimize_topology) {
-        const pcclResult_t result = pcclOptimizeTopology(comm_.get());
-        const bool old_ring_stays = result == pcclTooFewPeers || result == pcclTopologyOptimizationFailed;
-        if (!old_ring_stays) {
-            if (const Next next = after("pcclOptimizeTopology", result); next != Next::kGoOn) return next;
-        }
-    }
-    see_world();
-    return Next::kGoOn;
-}
-
-/// Makes the outer state the same everywhere. Moves no data unless a peer differs: a newcomer, or one that went wrong.
-Next Trainer::agree() {
-    const Timer timer(record_.communication_s);
-    pcclTensorInfo_t tensors[] = {
-        {"parameters", theta_.data(), theta_.size(), pcclFloat, pcclDeviceCpu, false},
-        {"momentum", velocity_.data(), velocity_.size(), pcclFloat, pcclDeviceCpu, false},
-        {"step", &step_, 1, pcclUint64, pcclDeviceCpu, false},
-    };
-    pcclSharedState_t state{revision_, std::size(tensors), tensors};
-    pcclSharedStateSyncInfo_t info{};
-    const pcclResult_t result =
-        pcclSynchronizeSharedState(comm_.get(), &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, &info);
-    if (const Next next = after("pcclSynchronizeSharedState", result); next != Next::kGoOn) return next;
-    revision_ = state.revision;
-    record_.tx_bytes += info.tx_bytes;
-    record_.rx_bytes += info.rx_bytes;
-    see_world();
-    return Next::kGoOn;
-}
-
-/// The inner steps, from the shared parameters. The learning rate follows the shared step, so that a late joiner's fits in.
-void Trainer::train() {
-    const Timer timer(record_.compute_s);
-    const double progress = static_cast<double>(step_) / static_cast<double>(options_.outer_steps);
+/// The learning rate follows the run's steps, so that a late joiner's fits in.
+void Peer::inner_step() {
+    const auto start = Clock::now();
+    const double progress = static_cast<double>(status_.inner_steps) / static_cast<double>(steps_);
     const double fraction = 0.1 + 0.9 * 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
-    const float rate = options_.inner_rate * static_cast<float>(fraction);
     std::vector<std::size_t> indices(options_.batch);
-    double loss = 0.0;
-    parameters_ = theta_;
-    for (std::size_t i = 0; i < options_.inner_steps; ++i) {
-        for (std::size_t &index : indices) {
-            index = random_() % shard_.size();
-        }
-        loss += static_cast<double>(model_.loss_and_gradient(parameters_, shard_, indices, gradient_));
-        inner_.step(parameters_, gradient_, rate);
+    for (std::size_t &index : indices) {
+        index = random_() % shard_.size();
     }
-    loss_ = static_cast<float>(loss / static_cast<double>(options_.inner_steps));
-    for (std::size_t i = 0; i < theta_.size(); ++i) {
-        difference_[i] = theta_[i] - parameters_[i];
-    }
+    record_.loss += static_cast<double>(model_.loss_and_gradient(parameters_, shard_, indices, gradient_));
+    ++losses_;
+    std::this_thread::sleep_until(start + options_.step_time);
+    record_.compute_s += seconds_since(start);
+    if (options_.average_gradients) average_gradient();
+    const auto update = Clock::now();
+    inner_.step(parameters_, gradient_, options_.inner_rate * static_cast<float>(fraction));
+    record_.compute_s += seconds_since(update);
 }
 
-/// The mean of everybody's pseudo-gradient and loss. Peers lost on the way are left out; those that remain average anew.
-Next Trainer::average() {
-    const Timer timer(record_.communication_s);
-    const pcclReduceOperandDescriptor_t floats{pcclFloat, pcclDistributionNone};
-    const pcclReduceOpDescriptor_t operations[] = {
-        {difference_.data(), difference_.data(), {difference_.size(), pcclAvg, 0, floats, options_.quantization}},
-        {&loss_, &loss_, {1, pcclAvg, 1, floats, {}}},
-    };
+/// The mean of everybody's gradient; peers lost on the way are left out. A peer that is alone, or has fallen out of the run, goes
+/// on with its own: the trainer finds that out where the round ends, and gives it the others' state when it is back.
+void Peer::average_gradient() {
+    const auto start = Clock::now();
+    const pcclReduceOpDescriptor_t operation{
+        gradient_.data(),
+        gradient_.data(),
+        {gradient_.size(), pcclAvg, kGradient, {pcclFloat, pcclDistributionNone}, options_.trainer.quantization}};
     pcclReduceInfo_t info{};
-    const pcclResult_t result =
-        pcclAllReduceMultipleWithRetry(operations, std::size(operations), comm_.get(), &info, std::size(operations));
+    const pcclResult_t result = pcclAllReduceMultipleWithRetry(&operation, 1, comm_.get(), &info, 1);
+    if (result != pcclTooFewPeers && result != pcclMasterConnectionFailed) check(result, "pcclAllReduceMultipleWithRetry");
     record_.tx_bytes += info.tx_bytes;
     record_.rx_bytes += info.rx_bytes;
-    see_world();
-    if (const Next next = after("pcclAllReduceMultipleWithRetry", result); next != Next::kGoOn) return next;
-    record_.world = static_cast<int>(info.local_world_size);
-    return Next::kGoOn;
+    record_.communication_s += seconds_since(start);
+    record_.under_way_s += seconds_since(start);
 }
 
-/// The outer step: the same numbers go in at all peers, so the same bits come out.
-void Trainer::finish_step() {
-    {
-        const Timer timer(record_.compute_s);
-        nesterov_step(theta_, velocity_, difference_, {.learning_rate = 0.7F, .momentum = 0.9F});
-        ++step_;
-        record_.accuracy = test_model_.accuracy(theta_, test_);
+/// Says what happened since the last round.
+void Peer::end_round() {
+    const std::uint64_t round = status_.inner_steps / options_.trainer.sync_every;
+    if (options_.test_every != 0 && round % options_.test_every == 0) record_.accuracy = test();
+    record_.step = round;
+    record_.inner_steps = status_.inner_steps;
+    record_.outer_steps = status_.outer_steps;
+    record_.world = static_cast<int>(status_.averaged != 0 ? status_.averaged : status_.world_size);
+    const int grown = static_cast<int>(status_.world_size) - static_cast<int>(last_.world_size);
+    record_.joined = std::max(0, grown);
+    record_.lost = std::max(0, -grown);
+    record_.loss /= static_cast<double>(losses_);
+    record_.tx_bytes += status_.tx_bytes - last_.tx_bytes;
+    record_.rx_bytes += status_.rx_bytes - last_.rx_bytes;
+    record_.communication_s += status_.blocked_s - last_.blocked_s;
+    record_.under_way_s += status_.communicating_s - last_.communicating_s;
+    record_.time_s = seconds_since(start_) - testing_s_;
+    record_.penalty = status_.penalty;
+    record_.digest = status_.digest;
+    report_.step(record_, options_.rounds);
+    if (!options_.save.empty() && options_.save_every != 0 && round % options_.save_every == 0) {
+        check(pcclTrainerSave(trainer_.get(), options_.save.c_str()), "pcclTrainerSave");
     }
-    record_.step = step_;
-    record_.loss = static_cast<double>(loss_);
-    report_.step(record_, options_.outer_steps);
     record_ = {};
+    losses_ = 0;
+    last_ = status_;
 }
 
-/// After the last step: a hash of the outer state, whose smallest and largest value over all peers are the same if all are.
-bool Trainer::compare() {
-    std::uint64_t hash = hash_bits(velocity_, hash_bits(theta_));
-    std::uint64_t smallest = 0;
-    std::uint64_t largest = 0;
+/// After the last step: the smallest and the largest digest of the outer state over all peers are the same if all are.
+bool Peer::compare(FinalRecord &record) {
+    record.world = 1;
+    if (options_.trainer.method == pcclMethodLocal) return true;
+    std::uint64_t smallest = 0, largest = 0;
     const pcclReduceOperandDescriptor_t integers{pcclUint64, pcclDistributionNone};
     const pcclReduceOpDescriptor_t operations[] = {
-        {&hash, &smallest, {1, pcclMin, 2, integers, {}}},
-        {&hash, &largest, {1, pcclMax, 3, integers, {}}},
+        {&status_.digest, &smallest, {1, pcclMin, kSmallest, integers, {}}},
+        {&status_.digest, &largest, {1, pcclMax, kLargest, integers, {}}},
     };
     pcclReduceInfo_t info{};
     const pcclResult_t result = pcclAllReduceMultipleWithRetry(operations, std::size(operations), comm_.get(), &info, 2);
-    if (result == pcclTooFewPeers) {  // the last one left agrees with itself
-        smallest = largest = hash;
-        info.local_world_size = 1;
-    } else if (after("pcclAllReduceMultipleWithRetry", result) != Next::kGoOn) {
-        return false;
-    }
-    const bool identical = smallest == hash && largest == hash;
-    report_.done({step_, static_cast<int>(info.local_world_size), test_model_.accuracy(theta_, test_), hash, identical});
-    return identical;
+    if (result == pcclTooFewPeers) return true;  // the last one left agrees with itself
+    check(result, "pcclAllReduceMultipleWithRetry");
+    record.world = static_cast<int>(info.local_world_size);
+    return smallest == status_.digest && largest == status_.digest;
 }
 
-/// Reads the world's size as the last call saw it, and notes who came and went.
-void Trainer::see_world() {
-    int now = world_;
-    if (pcclGetAttribute(comm_.get(), PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &now) != pcclSuccess) return;  // no longer connected
-    if (announced_) {
-        record_.joined += std::max(0, now - world_);
-        record_.lost += std::max(0, world_ - now);
+/// How good the outer parameters are. Of a peer that trains for itself alone, its own.
+double Peer::test() {
+    const auto start = Clock::now();
+    outer_parameters_ = parameters_;
+    if (options_.trainer.method != pcclMethodLocal) {
+        const auto tensors = model_.tensors();
+        for (std::size_t i = 0; i < tensors.size(); ++i) {
+            check(pcclTrainerGetOuterParameters(trainer_.get(), i, outer_parameters_.data() + tensors[i].offset),
+                  "pcclTrainerGetOuterParameters");
+        }
     }
-    world_ = now;
+    const double accuracy = test_model_.accuracy(outer_parameters_, test_, options_.test_images);
+    testing_s_ += seconds_since(start);
+    record_.compute_s += seconds_since(start);
+    return accuracy;
 }
 
 }  // namespace
@@ -336,10 +253,9 @@ void Trainer::see_world() {
 
 int main(int argc, char **argv) {
     int exit_status = 0;
-    const auto options = diloco::parse_options(argc, argv, exit_status);
-    if (!options) return exit_status;
     try {
-        return diloco::Trainer(*options).run();
+        const auto options = diloco::parse_options(argc, argv, exit_status);
+        return options ? diloco::Peer(*options).run() : exit_status;
     } catch (const std::exception &error) {
         std::fprintf(stderr, "diloco: %s\n", error.what());
         return 1;

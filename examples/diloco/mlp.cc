@@ -6,7 +6,7 @@
 #include <random>
 
 // The two loops over all weights are compiled once per vector width and chosen at run time. What they round differently from one
-// machine to the next stays in a peer's own inner steps; what all peers must agree on is in optimizer.cc.
+// machine to the next stays in a peer's own inner steps; what all peers must agree on is the library's.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&                         \
     !defined(__SANITIZE_THREAD__)
 #define DILOCO_VECTOR_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
@@ -151,11 +151,12 @@ float Mlp::loss_and_gradient(std::span<const float> parameters, const Dataset &d
     return static_cast<float>(loss / static_cast<double>(count));
 }
 
-double Mlp::accuracy(std::span<const float> parameters, const Dataset &data) {
+double Mlp::accuracy(std::span<const float> parameters, const Dataset &data, std::size_t limit) {
+    const std::size_t size = std::min(limit, data.size());
     std::vector<std::size_t> indices(batch_);
     std::size_t correct = 0;
-    for (std::size_t begin = 0; begin < data.size(); begin += batch_) {
-        const std::size_t count = std::min(batch_, data.size() - begin);
+    for (std::size_t begin = 0; begin < size; begin += batch_) {
+        const std::size_t count = std::min(batch_, size - begin);
         std::iota(indices.begin(), indices.end(), begin);
         load(data, std::span(indices).first(count));
         forward(parameters, count);
@@ -165,7 +166,7 @@ double Mlp::accuracy(std::span<const float> parameters, const Dataset &data) {
             correct += predicted == data.labels[begin + i] ? 1U : 0U;
         }
     }
-    return static_cast<double>(correct) / static_cast<double>(data.size());
+    return static_cast<double>(correct) / static_cast<double>(size);
 }
 
 }  // namespace diloco

@@ -4,6 +4,7 @@
 // that an all-reduce, an optimizer or a shared state sees one tensor. One thread at a time per Mlp.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,6 +21,18 @@ public:
 
     std::size_t parameter_count() const { return (pixels_ + 1) * hidden_ + (hidden_ + 1) * kClasses; }
 
+    /// One of the tensors that lie one behind the other in the buffer.
+    struct Tensor {
+        const char *name;
+        std::size_t offset, count;
+    };
+    std::array<Tensor, 4> tensors() const {
+        return {{{"hidden.weights", hidden_weights(), pixels_ * hidden_},
+                 {"hidden.biases", hidden_biases(), hidden_},
+                 {"output.weights", output_weights(), hidden_ * kClasses},
+                 {"output.biases", output_biases(), kClasses}}};
+    }
+
     /// He initialization; the same seed gives the same parameters on every machine.
     std::vector<float> initial_parameters(std::uint64_t seed) const;
 
@@ -28,8 +41,8 @@ public:
     float loss_and_gradient(std::span<const float> parameters, const Dataset &data, std::span<const std::size_t> indices,
                             std::span<float> gradient);
 
-    /// The fraction of `data` that is classified correctly.
-    double accuracy(std::span<const float> parameters, const Dataset &data);
+    /// The fraction of the first `limit` images of `data` that is classified correctly.
+    double accuracy(std::span<const float> parameters, const Dataset &data, std::size_t limit);
 
 private:
     /// Offsets of the four tensors in the flat buffer.

@@ -1,5 +1,6 @@
 #include "mnist.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -120,13 +121,16 @@ Dataset read_mnist(const std::string &directory, const std::string &prefix) {
     return data;
 }
 
-Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, std::uint64_t seed) {
+Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, Split split, std::uint64_t seed) {
     // An own shuffle: std::shuffle may differ between standard libraries, and then shards would overlap.
     std::vector<std::size_t> order(all.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::mt19937_64 random(seed);
     for (std::size_t i = order.size(); i > 1; --i) {
         std::swap(order[i - 1], order[random() % i]);
+    }
+    if (split == Split::kSorted) {
+        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return all.labels[a] < all.labels[b]; });
     }
     Dataset shard;
     shard.pixels = all.pixels;

@@ -27,8 +27,13 @@ struct Dataset {
 /// Reads `directory`/`prefix`-images-idx3-ubyte.gz and its labels; prefix is "train" or "t10k".
 Dataset read_mnist(const std::string &directory, const std::string &prefix);
 
+enum class Split {
+    kRandom,  ///< each part is a random sample of all classes
+    kSorted   ///< sorted by label: each part has few classes
+};
+
 /// The part of `all` that peer `index` (from 0) of `count` trains on: the same seed cuts the data into the same `count` disjoint
-/// parts everywhere, and each is a random sample of all classes.
-Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, std::uint64_t seed);
+/// parts everywhere.
+Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, Split split, std::uint64_t seed);
 
 }  // namespace diloco

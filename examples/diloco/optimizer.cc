@@ -1,7 +1,5 @@
 #include "optimizer.h"
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 
 namespace diloco {
@@ -24,26 +22,6 @@ void AdamW::step(std::span<float> parameters, std::span<const float> gradient, f
         v[i] = kBeta2 * v[i] + (1.0F - kBeta2) * g[i] * g[i];
         p[i] = keep * p[i] - learning_rate * (m[i] * correct1) / (std::sqrt(v[i] * correct2) + kEpsilon);
     }
-}
-
-void nesterov_step(std::span<float> theta, std::span<float> velocity, std::span<const float> pseudo_gradient,
-                   NesterovOptions options) {
-    for (std::size_t i = 0; i < theta.size(); ++i) {
-        const float d = pseudo_gradient[i];
-        const float v = options.momentum * velocity[i] + d;
-        velocity[i] = v;
-        theta[i] -= options.learning_rate * (d + options.momentum * v);
-    }
-}
-
-std::uint64_t hash_bits(std::span<const float> values, std::uint64_t hash) {
-    for (const float value : values) {
-        const auto bits = std::bit_cast<std::uint32_t>(value);
-        for (unsigned shift = 0; shift < 32; shift += 8) {
-            hash = (hash ^ (bits >> shift & 0xffU)) * 0x100000001b3U;
-        }
-    }
-    return hash;
 }
 
 }  // namespace diloco

@@ -2,7 +2,7 @@
 
 #include <charconv>
 #include <map>
-#include <string_view>
+#include <stdexcept>
 #include <utility>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +12,43 @@ namespace {
 
 constexpr int kExitUsage = 64;
 constexpr std::size_t kMaxShards = 10'000;
+
+template <class T> using Names = std::map<std::string, T>;
+
+struct Method {
+    pcclMethod_t method;
+    bool average_gradients;
+};
+
+// Further methods of the library are a line here, and a line of the help below. Data-parallel training averages every gradient;
+// its trainer keeps the membership and hands the state to newcomers, and has nothing left to average.
+const Names<Method> kMethods{{"diloco", {pcclMethodDiLoCo, false}},     {"async", {pcclMethodAsyncDiLoCo, false}},
+                             {"eager", {pcclMethodEagerDiLoCo, false}}, {"streaming", {pcclMethodStreamingDiLoCo, false}},
+                             {"co2", {pcclMethodCO2, false}},           {"ddp", {pcclMethodDiLoCo, true}},
+                             {"local", {pcclMethodLocal, false}}};
+const Names<pcclOuterOptimizer_t> kOptimizers{
+    {"sgd", pcclOuterSgd}, {"heavy-ball", pcclOuterHeavyBall}, {"nesterov", pcclOuterNesterov}};
+const Names<pcclNewcomers_t> kNewcomers{
+    {"drain", pcclNewcomersDrain}, {"share", pcclNewcomersSharePending}, {"eavesdrop", pcclNewcomersEavesdrop}};
+const Names<pcclFragments_t> kPatterns{
+    {"strided", pcclFragmentsStrided}, {"sequential", pcclFragmentsSequential}, {"even", pcclFragmentsEven}};
+const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
+                                                      {"u8", {pcclUint8, pcclQuantMinMax}},
+                                                      {"u16", {pcclUint16, pcclQuantMinMax}},
+                                                      {"i8-block", {pcclInt8, pcclQuantBlockScale}},
+                                                      {"i4-block", {pcclInt4, pcclQuantBlockScale}}};
+const Names<Split> kSplits{{"random", Split::kRandom}, {"sorted", Split::kSorted}};
+
+/// What was given on the command line as text, or not at all: the method's defaults hold then.
+struct Given {
+    std::string method = "diloco", shard = "1/1", split = "random", quantize = "none", newcomers = "drain", pattern = "strided";
+    std::optional<std::string> outer, penalty;
+    std::optional<float> rate, momentum, mixing, clip;
+    std::optional<std::uint32_t> fragments, overlap;
+    std::uint32_t inner = 100, min_peers = 1, verify_every = 1, block = 0;
+    std::uint64_t join_timeout_ms = 30'000, round_ms = 0, step_ms = 0;
+    bool weighted = false, optimize_topology = false, error_feedback = false, repair = false;
+};
 
 /// "2/4": the second of four. Throws CLI::ValidationError.
 std::pair<std::size_t, std::size_t> parse_shard(const std::string &text) {
@@ -28,36 +65,29 @@ std::pair<std::size_t, std::size_t> parse_shard(const std::string &text) {
     throw CLI::ValidationError("--shard", "expected i/n with 1 <= i <= n, for example 2/4, not '" + text + "'");
 }
 
-pcclQuantizationOptions_t parse_quantization(const std::string &name) {
-    pcclQuantizationOptions_t quantization{};
-    if (name != "none") {
-        quantization.algorithm = pcclQuantMinMax;
-        quantization.quantized_datatype = name == "u8" ? pcclUint8 : pcclUint16;
+/// "none", "gap", or a number.
+void read_penalty(const std::string &text, pcclTrainerConfig_t &config) {
+    if (text == "none") {
+        config.penalty_mode = pcclPenaltyNone;
+    } else if (text == "gap") {
+        config.penalty_mode = pcclPenaltyGapAware;
+    } else {
+        config.penalty_mode = pcclPenaltyConstant;
+        const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), config.penalty);
+        if (error != std::errc{} || end != text.data() + text.size()) {
+            throw CLI::ValidationError("--penalty", "expected none, gap or a number, not '" + text + "'");
+        }
     }
-    return quantization;
 }
 
-}  // namespace
-
-std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
-    CLI::App app(
-        "Trains a classifier of Fashion-MNIST with DiLoCo: many inner steps on each peer, then one averaged outer step.\n"
-        "Start a pccl-master, then one of these per peer. Peers may be killed and started at any time.\n",
-        "diloco");
-    app.get_formatter()->column_width(34);
-    Options options;
-    std::string shard = "1/1";
-    std::string quantize = "none";
-    const std::map<std::string, std::uint64_t> units{{"ms", 1}, {"s", 1000}, {"m", 60'000}};
-    std::uint64_t poll_ms = 50;
-    std::uint64_t join_timeout_ms = 30'000;
-
+void add_run_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--master", options.master, "Address of the master, host:port")->capture_default_str();
-    app.add_option("--shard", shard, "Which part of the training data is this peer's: i/n, the i-th of n")->capture_default_str();
-    app.add_option("--steps", options.outer_steps, "Outer steps of the whole run, counted over all peers together")
-        ->check(CLI::Range(1, 1'000'000))
+    app.add_option("--shard", given.shard, "Which part of the training data is this peer's: i/n, the i-th of n")
         ->capture_default_str();
-    app.add_option("--inner", options.inner_steps, "Inner steps between two outer steps")
+    app.add_option("--split", given.split, "How the data is cut: random, or sorted by label, so that each shard has few classes")
+        ->check(CLI::IsMember(kSplits))
+        ->capture_default_str();
+    app.add_option("--steps", options.rounds, "Rounds of the whole run, counted over all peers together")
         ->check(CLI::Range(1, 1'000'000))
         ->capture_default_str();
     app.add_option("--batch", options.batch, "Images per inner step")->check(CLI::Range(1, 4096))->capture_default_str();
@@ -69,30 +99,135 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
         ->capture_default_str();
     app.add_option("--data", options.data, "Directory with Fashion-MNIST (Debian package dataset-fashion-mnist)")
         ->capture_default_str();
-    app.add_option("--quantize", quantize, "Pack the pseudo-gradient on the wire: none, u8 or u16")
-        ->check(CLI::IsMember({"none", "u8", "u16"}))
+    app.add_option("--test-every", options.test_every, "Rounds between two tests; 0: one test, at the end")
         ->capture_default_str();
-    app.add_flag("--optimize-topology", options.optimize_topology, "Look for the best ring whenever the world has grown");
-    app.add_option("--poll", poll_ms, "Pause while this peer is alone, e.g. 50ms")
-        ->transform(CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::UNIT_REQUIRED))
-        ->default_str("50ms");
-    app.add_option("--join-timeout", join_timeout_ms, "How long to try to reach the master, e.g. 30s")
-        ->transform(CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::UNIT_REQUIRED))
-        ->default_str("30s");
-    app.add_option("--report", options.report, "File for one JSON line per outer step; - is standard output");
+    app.add_option("--test-images", options.test_images, "Test with no more images than this")->check(CLI::Range(1, 100'000));
+    app.add_option("--load", options.load, "Begin with the checkpoint in this file; a run under way has precedence");
+    app.add_option("--save", options.save, "Write a checkpoint to this file at the end");
+    app.add_option("--save-every", options.save_every, "And after every so many rounds");
+    app.add_option("--report", options.report, "File for one JSON line per round; - is standard output");
+}
+
+void add_method_options(CLI::App &app, Given &given) {
+    app.add_option("--method", given.method,
+                   "diloco: averages every --inner steps, and waits for them\n"
+                   "async, eager, co2: the same one round late, behind the next steps\n"
+                   "streaming: a fragment at a time\n"
+                   "ddp: averages the gradient of every step; local: nothing")
+        ->check(CLI::IsMember(kMethods))
+        ->capture_default_str();
+    app.add_option("--inner", given.inner, "Inner steps in a round")->check(CLI::Range(1, 1'000'000))->capture_default_str();
+    app.add_option("--outer", given.outer, "Outer optimizer: sgd, heavy-ball or nesterov")->check(CLI::IsMember(kOptimizers));
+    app.add_option("--outer-rate", given.rate, "Learning rate of the outer optimizer");
+    app.add_option("--momentum", given.momentum, "Momentum of the outer optimizer");
+    app.add_option("--newcomers", given.newcomers, "async, eager, co2, what they are given: drain, share or eavesdrop")
+        ->check(CLI::IsMember(kNewcomers))
+        ->capture_default_str();
+    app.add_option("--fragments", given.fragments, "streaming: fragments of the model");
+    app.add_option("--pattern", given.pattern, "streaming, how the model is cut: strided, sequential or even")
+        ->check(CLI::IsMember(kPatterns))
+        ->capture_default_str();
+    app.add_option("--overlap", given.overlap, "streaming: steps that a fragment's average may take");
+    app.add_option("--mixing", given.mixing, "streaming: weight of a peer's own parameters, 0 to 1");
+    app.add_option("--penalty", given.penalty, "co2, divisor of late averages: none, gap (measured) or a number");
+    app.add_option("--clip", given.clip, "co2: bound on each element of the outer momentum; 0: none");
+    app.add_flag("--weighted", given.weighted, "Contributions count by the steps that their peer has made");
+    app.add_option("--quantize", given.quantize, "Pack averages on the wire: none, u8, u16, i8-block or i4-block")
+        ->check(CLI::IsMember(kQuantizations))
+        ->capture_default_str();
+    app.add_option("--quantize-block", given.block,
+                   "Elements that share a scale in i8-block and i4-block: 32, 64, 128, 256, 512");
+    app.add_flag("--error-feedback", given.error_feedback, "What quantization takes is added to the next average");
+    app.add_flag("--repair", given.repair, "After a loss only what is missing of an average is sent again");
+    app.add_option("--min-peers", given.min_peers, "A round begins with no fewer peers")->capture_default_str();
+    app.add_option("--verify-every", given.verify_every, "Rounds after which peers compare their states; 0: never")
+        ->capture_default_str();
+    app.add_flag("--optimize-topology", given.optimize_topology, "Look for the best ring whenever the world has grown");
+}
+
+void add_times(CLI::App &app, Given &given) {
+    const std::map<std::string, std::uint64_t> units{{"ms", 1}, {"s", 1000}, {"m", 60'000}};
+    const auto add = [&](const char *name, std::uint64_t &ms, const char *words, const char *shown) {
+        app.add_option(name, ms, words)
+            ->transform(CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::UNIT_REQUIRED))
+            ->default_str(shown);
+    };
+    add("--join-timeout", given.join_timeout_ms, "How long to try to reach the master, at the start and after losing it", "30s");
+    add("--round-time", given.round_ms, "A round ends after this time, whatever --inner says; needs --weighted", "0s");
+    add("--step-time", given.step_ms, "An inner step takes no less: a larger model, or a slow peer", "0ms");
+}
+
+void check(pcclResult_t result, const char *call) {
+    if (result != pcclSuccess) throw std::runtime_error(std::string(call) + ": " + pcclGetLastError());
+}
+
+template <class T, class U> void set(T &field, const std::optional<U> &given) {
+    if (given) field = *given;
+}
+
+void apply(const Given &given, Options &options) {
+    const Method method = kMethods.at(given.method);
+    std::tie(options.shard_index, options.shard_count) = parse_shard(given.shard);
+    options.split = kSplits.at(given.split);
+    options.average_gradients = method.average_gradients;
+    options.step_time = std::chrono::milliseconds(given.step_ms);
+
+    pcclTrainerConfig_t &config = options.trainer;
+    check(pcclTrainerConfigInit(&config, method.method), "pcclTrainerConfigInit");
+    if (method.average_gradients) {
+        config.outer_optimizer = pcclOuterSgd;
+        config.outer_learning_rate = 1.0F;
+    }
+    config.sync_every = given.inner;
+    if (given.outer) config.outer_optimizer = kOptimizers.at(*given.outer);
+    set(config.outer_learning_rate, given.rate);
+    set(config.outer_momentum, given.momentum);
+    config.newcomers = kNewcomers.at(given.newcomers);
+    set(config.fragments, given.fragments);
+    config.fragment_pattern = kPatterns.at(given.pattern);
+    set(config.overlap_steps, given.overlap);
+    set(config.mixing, given.mixing);
+    if (given.penalty) read_penalty(*given.penalty, config);
+    set(config.clip_momentum, given.clip);
+    config.weighted = given.weighted;
+    config.round_ms = static_cast<std::uint32_t>(given.round_ms);
+    config.quantization = kQuantizations.at(given.quantize);
+    config.min_peers = given.min_peers;
+    config.verify_every = given.verify_every;
+    config.rejoin_ms = static_cast<std::uint32_t>(given.join_timeout_ms);
+    config.optimize_topology = given.optimize_topology;
+
+    check(pcclReduceOptionsInit(&options.reduce), "pcclReduceOptionsInit");
+    options.reduce.quantization_block = given.block;
+    options.reduce.error_feedback = given.error_feedback;
+    if (given.repair) options.reduce.fault = pcclFaultRepair;
+}
+
+}  // namespace
+
+std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
+    CLI::App app(
+        "Trains a classifier of Fashion-MNIST over several peers that talk little, by DiLoCo and the methods that grew from it.\n"
+        "Start a pccl-master, then one of these per peer. Peers may be killed and started at any time. What a method does not "
+        "use is "
+        "ignored; what is not given has the library's default for the method.\n",
+        "diloco");
+    app.get_formatter()->column_width(34);
+    Options options;
+    Given given;
+    add_method_options(app, given);
+    add_run_options(app, options, given);
+    add_times(app, given);
+    app.add_option("--state-file", options.state_file, "Keep the outer state in this file, mapped to memory");
     app.footer(
         "Exit status: 0 if training ended and all peers hold the same bits, 1 if not, 64 for a mistake in the command line.");
-
     try {
         app.parse(argc, argv);
-        std::tie(options.shard_index, options.shard_count) = parse_shard(shard);
-        options.quantization = parse_quantization(quantize);
+        apply(given, options);
     } catch (const CLI::ParseError &error) {
         exit_status = app.exit(error) == 0 ? 0 : kExitUsage;
         return std::nullopt;
     }
-    options.poll = std::chrono::milliseconds(poll_ms);
-    options.join_timeout = std::chrono::milliseconds(join_timeout_ms);
     return options;
 }
 

@@ -7,7 +7,9 @@
 #include <optional>
 #include <string>
 
-#include <pccl/pccl.h>
+#include <pccl/train.h>
+
+#include "mnist.h"
 
 namespace diloco {
 
@@ -15,20 +17,26 @@ struct Options {
     std::string master = "127.0.0.1:48148";
     std::size_t shard_index = 0;  ///< from 0, less than shard_count
     std::size_t shard_count = 1;
+    Split split = Split::kRandom;
 
-    std::uint64_t outer_steps = 60;
-    std::size_t inner_steps = 100;  ///< per outer step
+    pcclTrainerConfig_t trainer{};  ///< `reduce` and `state_file` are set where it is used
+    pcclReduceOptions_t reduce{};
+    bool average_gradients = false;  ///< of every inner step: synchronous data-parallel training
+    std::string state_file;
+
+    std::uint64_t rounds = 60;  ///< of the whole run, of trainer.sync_every inner steps each
     std::size_t batch = 64;
     std::size_t hidden = 128;  ///< units of the hidden layer
     float inner_rate = 3e-4F;
     std::uint64_t seed = 1;
     std::string data = "/usr/share/datasets/fashion-mnist";
+    std::chrono::milliseconds step_time{0};  ///< an inner step takes no less
 
-    pcclQuantizationOptions_t quantization{};
-    bool optimize_topology = false;
-    std::chrono::milliseconds poll{50};             ///< pause between looks at the world while alone in it
-    std::chrono::milliseconds join_timeout{30000};  ///< for reaching the master, at the start and after losing it
-    std::string report;                             ///< path; "-" is standard output, "" no report
+    std::uint64_t test_every = 1;       ///< rounds between two tests; 0: only at the end
+    std::size_t test_images = 100'000;  ///< at most
+    std::string load, save;             ///< checkpoints, "" for none
+    std::uint64_t save_every = 0;       ///< rounds; 0: only at the end
+    std::string report;                 ///< path; "-" is standard output, "" no report
 };
 
 /// Reads the command line. Prints help or what is wrong with it and gives no options: then the program ends with `exit_status`.

@@ -41,19 +41,25 @@ void Report::joined(std::uint64_t step, int world) {
 
 void Report::step(const StepRecord &r, std::uint64_t steps) {
     const double megabytes = static_cast<double>(r.tx_bytes + r.rx_bytes) / kMegabyte;
-    std::fprintf(
-        stderr, "diloco: step %" PRIu64 "/%" PRIu64 "  world %d  loss %.4f  test %.2f %%  %.2f MB  comm %.3f s  compute %.3f s\n",
-        r.step, steps, r.world, r.loss, 100.0 * r.accuracy, megabytes, r.communication_s, r.compute_s);
+    char test[32] = "";
+    if (r.accuracy) std::snprintf(test, sizeof test, "  test %.2f %%", 100.0 * *r.accuracy);
+    std::fprintf(stderr, "diloco: step %" PRIu64 "/%" PRIu64 "  world %d  loss %.4f%s  %.2f MB  comm %.3f s  compute %.3f s\n",
+                 r.step, steps, r.world, r.loss, test, megabytes, r.communication_s, r.compute_s);
     if (!file_) return;
     std::fprintf(file_,
-                 "{\"event\":\"step\",\"step\":%" PRIu64 ",\"world\":%d,\"joined\":%d,\"lost\":%d,\"loss\":%s,\"accuracy\":%s,"
-                 "\"mb\":%s,\"comm_s\":%s,\"compute_s\":%s}\n",
-                 r.step, r.world, r.joined, r.lost, json_number(r.loss).c_str(), json_number(r.accuracy).c_str(),
-                 json_number(megabytes).c_str(), json_number(r.communication_s).c_str(), json_number(r.compute_s).c_str());
+                 "{\"event\":\"step\",\"step\":%" PRIu64 ",\"inner_steps\":%" PRIu64 ",\"outer_steps\":%" PRIu64
+                 ",\"world\":%d,\"joined\":%d,\"lost\":%d,\"received\":%s,\"rejoined\":%s,\"loss\":%s,\"accuracy\":%s,"
+                 "\"mb\":%s,\"tx_bytes\":%" PRIu64 ",\"comm_s\":%s,\"under_way_s\":%s,\"compute_s\":%s,\"time_s\":%s,"
+                 "\"penalty\":%s,\"digest\":\"%016" PRIx64 "\"}\n",
+                 r.step, r.inner_steps, r.outer_steps, r.world, r.joined, r.lost, r.received ? "true" : "false",
+                 r.rejoined ? "true" : "false", json_number(r.loss).c_str(),
+                 r.accuracy ? json_number(*r.accuracy).c_str() : "null", json_number(megabytes).c_str(), r.tx_bytes,
+                 json_number(r.communication_s).c_str(), json_number(r.under_way_s).c_str(), json_number(r.compute_s).c_str(),
+                 json_number(r.time_s).c_str(), json_number(r.penalty).c_str(), r.digest);
 }
 
 void Report::done(const FinalRecord &r) {
-    std::fprintf(stderr, "diloco: done after step %" PRIu64 ": test %.2f %%, parameters %016" PRIx64 ", %s\n", r.step,
+    std::fprintf(stderr, "diloco: done after step %" PRIu64 ": test %.2f %%, outer state %016" PRIx64 ", %s\n", r.step,
                  100.0 * r.accuracy, r.hash, r.identical ? "the same at all peers" : "NOT the same at all peers");
     if (!file_) return;
     std::fprintf(file_,

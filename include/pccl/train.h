@@ -124,7 +124,7 @@ typedef struct pcclTrainerStatus_t {
     uint64_t rx_bytes;
     double communicating_s; /**< time in which averages were under way */
     double blocked_s;       /**< time in which the caller's thread waited for communication of any kind */
-    uint64_t digest;        /**< of the outer state after the last outer step: equal at all peers */
+    uint64_t digest;        /**< of the outer state as the last average began: equal at all peers. After pcclTrainerFinish: of the last */
     double penalty;         /**< with pcclMethodCO2: the last divisor */
 } pcclTrainerStatus_t;
 
