@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""Trains with every method under many conditions, and writes what came of it into docs/: tables, plots, and the numbers as JSON.
+
+Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. What was measured is kept in docs/training.json; runs that are
+in it are not made again (--again forgets them). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
+"""
+
+import argparse
+import concurrent.futures
+import gzip
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+import figures
+from fleet import Fleet
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "netlab"))
+SEEDS = (1, 2, 3)
+MODEL = {"hidden": 64, "batch": 32, "rate": 1e-3, "inner": 25, "steps": 40}
+METHODS = ("ddp", "diloco", "async", "eager", "streaming", "co2")
+EVEN = {"pattern": "even"}  # fragments of the same size, though the model has one large tensor and three small ones
+PATH = {"delay": "25ms", "rate": "100mbit"}  # one way
+
+
+def settings(method, **more):
+    return {"method": method, **(EVEN if method == "streaming" else {}), **more}
+
+
+def run(group, peers, options, seed=1, split="random", path=None, churn=0):
+    return {"group": group, "peers": peers, "options": {**MODEL, **options, "seed": seed, "split": split}, "path": path, "churn": churn}
+
+
+def of_methods():
+    """All methods, beside one process that has all the data and one that has its shard alone."""
+    for split, seed in itertools.product(("random", "sorted"), SEEDS):
+        for peers in (4, 8):
+            for method in METHODS:
+                yield run("methods", peers, settings(method), seed, split)
+            yield run("alone", 1, {**settings("local"), "shard": f"1/{peers}"}, seed, split)
+    for seed in SEEDS:
+        yield run("one", 1, settings("local"), seed)
+
+
+def of_stability():
+    """Outer learning rate and momentum, where averages come in time, a round late, and a round late with a peer's own in time."""
+    nesterov = [("diloco", 0.7, 0.9), ("async", 0.7, 0.9), ("async", 0.4, 0.9), ("async", 0.15, 0.9), ("eager", 0.7, 0.9), ("eager", 0.4, 0.9),
+                ("eager", 0.25, 0.9), ("diloco", 0.4, 0.9)]
+    sgd = [("diloco", 1.0, 0.0), ("async", 0.7, 0.0), ("async", 1.0, 0.0), ("async", 1.5, 0.0), ("eager", 0.7, 0.0), ("eager", 1.0, 0.0)]
+    for split, seed, (method, rate, momentum) in itertools.product(("random", "sorted"), SEEDS, nesterov + sgd):
+        outer = "nesterov" if momentum else "sgd"
+        yield run("stability", 4, settings(method, outer=outer, momentum=momentum, **{"outer-rate": rate}), seed, split)
+
+
+def of_co2():
+    for seed, momentum, (penalty, clip) in itertools.product(
+        SEEDS, (0.2, 0.5, 0.8), (("none", 0), ("2", 0), ("gap", 0), ("none", 0.005), ("gap", 0.005))
+    ):
+        yield run("co2", 4, settings("co2", penalty=penalty, clip=clip, momentum=momentum), seed)
+
+
+def of_compression():
+    for seed, split in itertools.product(SEEDS, ("random", "sorted")):
+        for quantize, feedback in itertools.product(("none", "u8", "i8-block", "i4-block"), (False, True)):
+            if quantize != "none" or not feedback:
+                more = {"error-feedback": True} if feedback else {}
+                yield run("compression", 4, settings("diloco", quantize=quantize, **more), seed, split)
+
+
+def of_churn():
+    """A peer is lost and one gained every tenth round. Steps are slowed down so that a newcomer is there within a round or two."""
+    slow = {"step-time": "8ms"}
+    variants = [("diloco", {}), ("async", {"newcomers": "drain"}), ("async", {"newcomers": "share"}), ("async", {"newcomers": "eavesdrop"}),
+                ("eager", {}), ("streaming", {}), ("co2", {})]  # fmt: skip
+    for seed, churn, (method, more) in itertools.product(SEEDS, (0, 10), variants):
+        if churn or more.get("newcomers", "drain") == "drain":
+            yield run("churn", 4, settings(method, **slow, **more), seed, churn=churn)
+
+
+def of_time():
+    """Steps of 10 ms, on a path of 100 Mbit/s and 50 ms round trip between any two."""
+    for peers, method in itertools.product((4, 8), METHODS):
+        yield run("time", peers, settings(method, **{"step-time": "10ms"}), path=PATH)
+
+
+def of_overlap():
+    """How much communication is hidden, by how long a round's steps take."""
+    size = {"hidden": 256, "inner": 10, "steps": 16, "test-images": 100}
+    for step_ms, (method, more) in itertools.product(
+        (10, 20, 30, 40, 60, 120), (("async", {}), ("eager", {}), ("co2", {}), ("streaming", {"overlap": 5}))
+    ):
+        yield run("overlap", 4, {**settings(method, **more), **size, "step-time": f"{step_ms}ms"}, path=PATH)
+
+
+GROUPS = {"methods": of_methods, "stability": of_stability, "co2": of_co2, "compression": of_compression, "churn": of_churn, "time": of_time,
+          "overlap": of_overlap}  # fmt: skip
+
+
+def unpack(data, folder):
+    """Once, rather than in every process. `diloco` reads plain files under the same names."""
+    for path in sorted(pathlib.Path(data).glob("*-ubyte.gz")):
+        with gzip.open(path) as packed, open(folder / path.name, "wb") as plain:
+            shutil.copyfileobj(packed, plain)
+
+
+def trouble(fleet, spec):
+    """Every so many rounds: one trainer is killed, another started in its place. The first stays: it is the one that tests."""
+    peers, every = spec["peers"], spec["churn"]
+    for at in range(every, spec["options"]["steps"] - 4, every):
+        fleet.trainers[0].wait_for_round(at)
+        victim = fleet.living()[1]
+        victim.kill()
+        fleet.start(victim.shard, **{"test-every": 0, "min-peers": peers - 1})
+        fleet.trainers[-1].shard = victim.shard
+
+
+def one_run(spec, build, data, folder):
+    """What the trainers of one run reported, in short."""
+    from lab import Lab  # tests/netlab
+
+    peers = spec["peers"]
+    options = {"data": data, **spec["options"]}
+    options.setdefault("min-peers", peers - 1 if spec["churn"] else peers)
+    shards = [options.pop("shard")] if "shard" in options else [f"{i + 1}/{peers}" for i in range(peers)]
+    lab = Lab(hosts=peers + 1, **spec["path"]) if spec["path"] else None
+    if lab:
+        lab.__enter__()
+    try:
+        with Fleet(build, options, folder, lab) as fleet:
+            for i, shard in enumerate(shards):
+                fleet.start(shard, **{"test-every": 0 if i else 2}).shard = shard
+            if spec["churn"]:
+                trouble(fleet, spec)
+            fleet.finish(600)
+            return summary(fleet)
+    finally:
+        if lab:
+            lab.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def summary(fleet):
+    first = fleet.trainers[0]
+    sent, curve = 0, []
+    for r in first.rounds:
+        sent += r["tx_bytes"]
+        if r["accuracy"] is not None:
+            curve.append([r["step"], round(sent / 1e6, 4), round(r["time_s"], 3), round(r["accuracy"], 4)])
+    steady = [r for t in fleet.living() for r in t.rounds if 3 <= r["step"] < t.rounds[-1]["step"]]
+    total = {key: sum(r[key] for r in steady) for key in ("comm_s", "under_way_s", "compute_s")}
+    lost = [r["loss"] for r in first.rounds if r["loss"] is not None]
+    return {
+        "accuracy": first.done["accuracy"],
+        "loss": round(lost[-1], 4) if lost and first.rounds[-1]["loss"] is not None else None,
+        "sent_mb": round(sent / 1e6, 3),
+        "time_s": round(first.rounds[-1]["time_s"], 2),
+        "worlds": [r["world"] for r in first.rounds],
+        "waited_s": round(total["comm_s"] / max(1, len(steady)), 5),
+        "under_way_s": round(total["under_way_s"] / max(1, len(steady)), 5),
+        "computed_s": round(total["compute_s"] / max(1, len(steady)), 5),
+        "curve": curve,
+    }
+
+
+class Results:
+    """What was measured so far, in a file that is complete after every run."""
+
+    def __init__(self, path, again):
+        self.path = path
+        self.lock = threading.Lock()
+        self.runs = {} if again or not path.exists() else {self.key(r["run"]): r for r in json.loads(path.read_text())["runs"]}
+
+    @staticmethod
+    def key(spec):
+        return json.dumps(spec, sort_keys=True)
+
+    def add(self, spec, result):
+        with self.lock:
+            self.runs[self.key(spec)] = {"run": spec, "result": result}
+            self.write()
+
+    def write(self):
+        rows = ",\n".join(json.dumps(self.runs[key], sort_keys=True) for key in sorted(self.runs))
+        part = self.path.with_suffix(".part")
+        part.write_text('{"runs": [\n' + rows + "\n]}\n")
+        part.replace(self.path)
+
+
+def carry_out(specs, results, arguments):
+    """Several runs at a time: on two cores one would leave them idle while its peers wait for each other."""
+    todo = [spec for spec in specs if Results.key(spec) not in results.runs]
+    print(f"{len(specs)} runs, {len(specs) - len(todo)} of them known", flush=True)
+    started, done, failures = time.monotonic(), 0, []
+    with tempfile.TemporaryDirectory(prefix="pccl-experiments-") as scratch:
+        data = pathlib.Path(scratch) / "data"
+        data.mkdir()
+        unpack(arguments.data, data)
+
+        def job(number, spec):
+            return one_run(spec, arguments.build, data, pathlib.Path(scratch) / str(number))
+
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            jobs = {pool.submit(job, i, spec): spec for i, spec in enumerate(todo)}
+            for future in concurrent.futures.as_completed(jobs):
+                spec, done = jobs[future], done + 1
+                left = (time.monotonic() - started) / done * (len(todo) - done)
+                words = " ".join(f"{k}={v}" for k, v in spec["options"].items() if MODEL.get(k) != v)
+                try:
+                    result = future.result()
+                    results.add(spec, result)
+                    said = f"{100 * result['accuracy']:.2f} %"
+                except (RuntimeError, OSError) as error:
+                    failures.append(spec)
+                    said = f"failed: {error}"
+                print(f"[{done}/{len(todo)}, {left / 60:.1f} min left] {spec['group']}: {spec['peers']} peers, {words}: {said}", flush=True)
+    return failures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build directory (default: %(default)s)")
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
+    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="where the results go (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="these alone")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more seeds than these (default: %(default)s)")
+    parser.add_argument("--again", action="store_true", help="forget what was measured before")
+    parser.add_argument("--draw", action="store_true", help="measure nothing: tables and plots of what was measured")
+    arguments = parser.parse_args()
+    os.environ.setdefault("NETLAB_FORWARDER", str(arguments.build.resolve() / "bin" / "netlab-forwarder"))
+    specs = [s for group in arguments.only for s in GROUPS[group]() if s["options"]["seed"] <= arguments.seeds]
+    timed = [s for s in specs if s["path"]]
+    if timed and not arguments.draw:
+        import lab  # tests/netlab
+
+        if problem := lab.why_not():
+            print(f"without timed runs: {problem}")
+            specs, timed = [s for s in specs if not s["path"]], []
+    results = Results(arguments.docs / "training.json", arguments.again)
+    failures = []
+    if not arguments.draw:
+        failures = carry_out([s for s in specs if not s["path"]], results, arguments)
+        failures += carry_out(timed, results, arguments)
+    figures.write(list(results.runs.values()), arguments.docs)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

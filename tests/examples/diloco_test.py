@@ -1,0 +1,141 @@
+"""Trainers of examples/diloco by every method, while peers are killed with SIGKILL, others join, and the master is killed and started
+again: after every round all that were in it hold the same outer state."""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples" / "diloco"))
+from fleet import Fleet, FleetError  # noqa: E402
+
+SKIPPED = 77
+DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
+SMALL = {"hidden": 16, "batch": 8, "inner": 10, "test-images": 100, "test-every": 0, "min-peers": 2}
+UNENDING = {"steps": 1_000_000, "step-time": "4ms"}  # the test ends it when everything has happened
+CASES = {
+    "diloco": {},
+    "async": {"newcomers": "share"},
+    "eager": {"newcomers": "drain"},
+    "streaming": {"pattern": "even", "fragments": 3, "overlap": 2},
+    "co2": {"newcomers": "eavesdrop", "clip": 0.01},
+    "ddp": {},
+    "compressed": {"method": "async", "quantize": "i8-block", "error-feedback": True},
+    "weighted": {"method": "diloco", "weighted": True, "round-time": "60ms"},
+}
+
+
+def expect(condition, words):
+    if not condition:
+        raise AssertionError(words)
+
+
+def expect_parity(trainers):
+    """All that report a round report the same state, and each has had rounds in common with others."""
+    seen, shared = {}, dict.fromkeys((t.name for t in trainers), 0)
+    for trainer in trainers:
+        for r in trainer.rounds:
+            state = (r["outer_steps"], r["digest"])
+            other, theirs = seen.setdefault(r["inner_steps"], (trainer.name, state))
+            expect(state == theirs, f"after {r['inner_steps']} inner steps {trainer.name} has {state}, {other} has {theirs}")
+            if other != trainer.name:
+                shared[other] += 1
+                shared[trainer.name] += 1
+    for name, rounds in shared.items():
+        expect(rounds >= 3, f"{name} had {rounds} rounds in common with others")
+
+
+def more_rounds(trainer, count):
+    trainer.wait_for_round((trainer.rounds[-1]["step"] if trainer.rounds else 0) + count)
+
+
+def newcomer(fleet, shard):
+    trainer = fleet.start(shard)
+    trainer.wait_for_join()
+    trainer.wait("three rounds", lambda: len(trainer.rounds) >= 3)
+    return trainer
+
+
+def survives(settings, build, folder):
+    with Fleet(build, {**settings, **UNENDING}, folder / "churn", journal=folder / "journal") as fleet:
+        first = [fleet.start(f"{i}/3") for i in (1, 2, 3)]
+        for trainer in first:
+            trainer.wait_for_join()
+            trainer.wait("three rounds", lambda t=trainer: len(t.rounds) >= 3)
+        first[2].kill()
+        second = newcomer(fleet, "3/3")
+        fleet.kill_master()
+        fleet.start_master()
+        for trainer in fleet.living():
+            more_rounds(trainer, 3)
+        newcomer(fleet, "1/3")
+        first[0].kill()
+        for trainer in fleet.living():
+            more_rounds(trainer, 3)
+        expect(all(t.process.poll() is None for t in fleet.living()), "a trainer ended")
+        expect(not any(r["rejoined"] for t in fleet.living() for r in t.rounds), "a trainer had fallen out of the run")
+        expect(second.joined["step"] > 0, "the newcomer was not told how far the run was")
+        expect_parity(fleet.trainers)
+
+
+def ends(settings, build, folder):
+    """To the end: a checkpoint, and another run that goes on from it."""
+    path = folder / "checkpoint"
+    settings = {**settings, "steps": 6, "min-peers": 3}
+    with Fleet(build, settings, folder / "whole") as fleet:
+        for i in (1, 2, 3):
+            fleet.start(f"{i}/3", **({"save": path} if i == 1 else {}))
+        fleet.finish(60)
+        expect(all(t.done["identical"] and t.done["world"] == 3 for t in fleet.trainers), "outer states differ in the end")
+    with Fleet(build, {**settings, "steps": 8, "load": path}, folder / "more") as fleet:
+        for i in (1, 2, 3):
+            fleet.start(f"{i}/3")
+        fleet.finish(60)
+        expect(fleet.trainers[0].joined["step"] == 6, "the run did not go on where the checkpoint was written")
+
+
+def mistakes(build):
+    def said(*words):
+        ran = subprocess.run([build / "bin" / "diloco", *words], capture_output=True, text=True, timeout=60, check=False)
+        return ran.returncode, ran.stderr + ran.stdout
+
+    for words, status, what in (
+        (["--method", "magic"], 64, "magic not in"),
+        (["--shard", "5/4"], 64, "1 <= i <= n"),
+        (["--method", "co2", "--penalty", "0.5"], 1, "penalty is 0.5, not 1 or more"),
+        (["--method", "co2", "--penalty", "much"], 64, "none, gap or a number"),
+        (["--method", "eager", "--outer", "heavy-ball"], 1, "pcclOuterSgd or pcclOuterNesterov"),
+        (["--round-time", "1s"], 1, "needs `weighted`"),
+        (["--load", "/nowhere/x"], 1, "/nowhere/x"),
+        (["--master", "127.0.0.1:1", "--join-timeout", "1ms"], 1, "pcclTrainerJoin"),
+    ):
+        code, text = said(*words)
+        expect(code == status and what in text, f"{words}: status {code}, not {status} with '{what}':\n{text}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
+    parser.add_argument("case", choices=[*CASES, "mistakes"])
+    arguments = parser.parse_args()
+    if not (DATA / "train-images-idx3-ubyte.gz").exists():
+        print(f"skipped: no Fashion-MNIST in {DATA}")
+        return SKIPPED
+    try:
+        if arguments.case == "mistakes":
+            mistakes(arguments.build)
+            return 0
+        with tempfile.TemporaryDirectory(prefix="pccl-diloco-") as folder:
+            settings = {"method": arguments.case, **SMALL, **CASES[arguments.case]}
+            survives(settings, arguments.build, pathlib.Path(folder))
+            ends(settings, arguments.build, pathlib.Path(folder))
+    except (AssertionError, FleetError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
