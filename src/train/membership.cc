@@ -15,7 +15,12 @@ const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was cal
 }  // namespace
 
 Membership::Membership(Collectives &collectives, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
-    : collectives_(collectives), interrupted_(interrupted), options_(options), state_(std::move(state)) {}
+    : collectives_(collectives), interrupted_(interrupted), options_(options), state_(std::move(state)),
+      question_([this](bool &wait) { return ask(wait); },
+                [this] {
+                    dropped_ = true;
+                    collectives_.abort();
+                }) {}
 
 Outcome Membership::connect(Clock::time_point deadline) {
     for (;;) {
@@ -32,6 +37,8 @@ Outcome Membership::connect(Clock::time_point deadline) {
 
 Outcome Membership::join(Agreed &agreed) {
     const auto deadline = Clock::now() + options_.rejoin;
+    question_.drop();
+    dropped_ = false;
     for (;;) {
         if (!collectives_.connected()) PCCL_TRAIN_TRY(connect(deadline));
         newcomer_ = unsynchronized_ = true;
@@ -49,11 +56,13 @@ Outcome Membership::join(Agreed &agreed) {
     }
 }
 
-Outcome Membership::newcomers_wait(bool &wait) {
+Outcome Membership::newcomers_wait(bool &wait) { return question_.asked() ? question_.answer(wait) : ask(wait); }
+
+Outcome Membership::ask(bool &wait) {
     for (;;) {
         if (interrupted_) return kInterrupted;
         auto outcome = collectives_.are_peers_pending(wait);
-        if (!lost(outcome)) return outcome;
+        if (!lost(outcome) || dropped_) return outcome;
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include "train/collectives.h"
 #include "train/outcome.h"
+#include "train/question.h"
 
 namespace pccl::train {
 
@@ -40,8 +41,11 @@ public:
 
     /// Connects if need be, and settles. Tries for as long as the options say.
     Outcome join(Agreed &agreed);
-    /// Asks whether newcomers wait. The same answer at all members.
+    /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question.
     Outcome newcomers_wait(bool &wait);
+    /// Asks now, in the background, what newcomers_wait() will be asked next: it need not wait for the master then. Who was quick to ask and
+    /// who did not ask ahead get the same answer.
+    void ask_ahead() { question_.begin(); }
     /// Admits them if they do. `grown`: some were, and settle() has to follow.
     Outcome admit(bool &grown);
     /// Until the group has `min_peers` and all agree on the state.
@@ -61,6 +65,7 @@ public:
 
 private:
     Outcome connect(std::chrono::steady_clock::time_point deadline);
+    Outcome ask(bool &wait);
     Outcome count_members();
     bool lost(const Outcome &outcome) const { return outcome.code == pcclRankConnectionLost && !interrupted_; }
 
@@ -73,6 +78,8 @@ private:
     bool newcomer_ = false;
     bool unsynchronized_ = false;
     bool loaded_ = false;
+    std::atomic<bool> dropped_{false};  ///< nobody waits for the question any more
+    Question question_;
 };
 
 }  // namespace pccl::train

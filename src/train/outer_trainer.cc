@@ -47,6 +47,16 @@ bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
     return step % every == (every * (fragment + 1) / n) % every;
 }
 
+/// In the middle between two outer steps the question of the second is asked, so that its round trip is hidden behind inner steps. It could
+/// be any moment: what counts is the order of questions.
+bool OuterTrainer::asks_ahead(std::uint64_t step) const {
+    const std::uint64_t ahead = config_.sync_every / layout_.fragments.size() / 2;
+    if (ahead == 0) return false;
+    for (std::size_t i = 0; i < layout_.fragments.size(); ++i)
+        if (begins(i, step + ahead)) return true;
+    return false;
+}
+
 Outcome OuterTrainer::advance(bool end_round) {
     ++round_steps_;
     std::uint64_t &step = state_.counters.inner_steps;
@@ -64,6 +74,7 @@ Outcome OuterTrainer::advance(bool end_round) {
         merge(fragment);
     }
     bool begun = false;
+    if (asks_ahead(step)) membership_->ask_ahead();
     for (std::size_t i = 0; i < layout_.fragments.size(); ++i) {
         if (!begins(i, step)) continue;
         PCCL_TRAIN_TRY(delayed() ? begin_delayed(i) : begin(i));

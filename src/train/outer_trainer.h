@@ -37,6 +37,7 @@ private:
     Outcome conclude() override;
     void add_shared(std::vector<pcclTensorInfo_t> &tensors) override;
 
+    bool asks_ahead(std::uint64_t step) const;
     bool begins(std::size_t fragment, std::uint64_t step) const;
     Outcome begin(std::size_t fragment);
     Outcome begin_delayed(std::size_t fragment);

@@ -28,6 +28,11 @@ public:
         const std::lock_guard lock(mutex_);
         return calls_[id];
     }
+    /// How often it has asked for newcomers since the last were admitted.
+    std::size_t questions(int id) {
+        const std::lock_guard lock(mutex_);
+        return questions_[id];
+    }
     /// A peer that ends without leaving is not waited for.
     void leave(int id) {
         const std::lock_guard lock(mutex_);
