@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps python build test netlab demo stress chaos asan tsan fuzz mutations bench format tidy install clean
+.PHONY: help deps python build test netlab demo experiments stress chaos asan tsan fuzz mutations bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -32,6 +32,10 @@ netlab: deps ## test the wide-area lab itself, as root: its rates and delays are
 demo: deps ## train a model over several processes, lose some of them on the way, and draw what happened
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
+
+experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
+	@$(MAKE) --no-print-directory build
+	python3 examples/diloco/experiments.py --build $(BUILD)
 
 stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
 	$(BUILD)/bin/pccl-sim --seeds 10001..12000

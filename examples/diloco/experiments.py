@@ -61,7 +61,7 @@ def of_stability():
 
 def of_co2():
     for seed, momentum, (penalty, clip) in itertools.product(
-        SEEDS, (0.2, 0.5, 0.8), (("none", 0), ("2", 0), ("gap", 0), ("none", 0.005), ("gap", 0.005))
+        SEEDS, (0.2, 0.5, 0.8), (("none", 0), ("2", 0), ("gap", 0), ("none", 0.02), ("gap", 0.02), ("none", 0.005), ("gap", 0.005))
     ):
         yield run("co2", 4, settings("co2", penalty=penalty, clip=clip, momentum=momentum), seed)
 

@@ -1,2 +1,272 @@
+"""Tables and plots of what experiments.py measured: written between the marks of docs/training.md, and as SVG beside it."""
+
+import math
+import re
+import statistics
+
+import plot
+
+NAMES = {"ddp": "data-parallel", "diloco": "DiLoCo", "async": "async", "eager": "eager", "streaming": "streaming", "co2": "CO2",
+         "one": "one process, all data", "alone": "one process, its shard alone"}  # fmt: skip
+COLOURS = {"ddp": "#52606d", "diloco": "#0b6e4f", "async": "#1d4ed8", "eager": "#6d28d9", "streaming": "#c2410c", "co2": "#b91c1c"}
+
+
+def mean(values):
+    known = [v for v in values if v is not None]
+    return statistics.fmean(known) if known else None
+
+
+def percent(runs):
+    """Mean, and how far the seeds are from it."""
+    values = [100 * r["result"]["accuracy"] for r in runs]
+    if not values:
+        return "–"
+    spread = max(abs(v - statistics.fmean(values)) for v in values)
+    return f"{statistics.fmean(values):.1f} ± {spread:.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+class Runs:
+    def __init__(self, runs):
+        self.runs = runs
+
+    def of(self, group, **conditions):
+        """Those of a group with these options; `peers`, `churn` are of the run."""
+        out = []
+        for run in self.runs:
+            known = {**run["run"]["options"], "peers": run["run"]["peers"], "churn": run["run"]["churn"]}
+            if run["run"]["group"] == group and all(known.get(key) == value for key, value in conditions.items()):
+                out.append(run)
+        return out
+
+    def options(self, group, *keys):
+        """The combinations of options that occur, in the order of the plan."""
+        seen = {}
+        for run in self.runs:
+            if run["run"]["group"] == group:
+                seen[tuple(run["run"]["options"].get(key) for key in keys)] = None
+        return list(seen)
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def methods(runs):
+    rows = []
+    for name in ("ddp", "diloco", "streaming", "async", "eager", "co2", "alone", "one"):
+        cells = []
+        for split in ("random", "sorted"):
+            for peers in (4, 8):
+                if name == "one":
+                    found = runs.of("one", split="random") if split == "random" and peers == 4 else []
+                elif name == "alone":
+                    found = runs.of("alone", split=split, shard=f"1/{peers}")
+                else:
+                    found = runs.of("methods", method=name, split=split, peers=peers)
+                cells.append(percent(found))
+        sent = mean([r["result"]["sent_mb"] for r in runs.of("methods", method=name, split="random", peers=4)])
+        rows.append([NAMES[name], *cells, f"{sent:.1f}" if sent else "0"])
+    return table(["", "4 peers, random", "8 peers, random", "4 peers, sorted", "8 peers, sorted", "MB sent by a peer (4)"], rows)
+
+
+def largest_stable_rate(nesterov, momentum, fresh):
+    """Of the cubic that the outer steps on a quadratic obey; `fresh` is the share of an average that is not a round late."""
+
+    def stable(rate):
+        stale, a2, a1, a0 = 1 - fresh, -(1 + momentum), momentum, 0.0
+        if nesterov:
+            a2 += rate * fresh * (1 + momentum)
+            a1 += rate * (stale * (1 + momentum) - fresh * momentum)
+            a0 -= rate * stale * momentum
+        else:
+            a2 += rate * fresh
+            a1 += rate * stale
+        return abs(a0) < 1 and abs(a0 + a2) < 1 + a1 and abs(a1 - a0 * a2) < 1 - a0 * a0
+
+    low, high = 0.0, 8.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if stable(middle) else (low, middle)
+    return low
+
+
+def stability(runs):
+    rows = []
+    order = {"diloco": 0, "async": 1, "eager": 2}
+    found = runs.options("stability", "method", "outer", "outer-rate", "momentum")
+    for method, outer, rate, momentum in sorted(found, key=lambda o: (order[o[0]], o[3], o[2])):
+        bound = largest_stable_rate(outer == "nesterov", momentum, {"diloco": 1.0, "async": 0.0, "eager": 0.25}[method])
+        same = {"method": method, "outer": outer, "outer-rate": rate, "momentum": momentum}
+        cells = [percent(runs.of("stability", split=split, **same)) for split in ("random", "sorted")]
+        losses = [r["result"]["loss"] for r in runs.of("stability", split="random", **same)]
+        loss = f"{statistics.fmean(losses):.2f}" if None not in losses else "not a number"
+        rows.append([NAMES[method], outer, f"{rate:g}", f"{momentum:g}", f"{bound:.3f}", "past it" if rate > bound + 1e-6 else "", loss, *cells])
+    return table(["", "outer", "rate", "momentum", "bound", "", "training loss", "random", "sorted"], rows)
+
+
+def co2(runs):
+    rows = []
+    for penalty, clip in runs.options("co2", "penalty", "clip"):
+        cells = [percent(runs.of("co2", penalty=penalty, clip=clip, momentum=m)) for m in (0.2, 0.5, 0.8)]
+        rows.append([{"none": "none", "gap": "gap-aware"}.get(penalty, f"constant {penalty}"), f"{clip:g}" if clip else "none", *cells])
+    return table(["penalty", "clip", "momentum 0.2", "0.5", "0.8"], sorted(rows))
+
+
+def compression(runs):
+    rows = []
+    for quantize, feedback in (("none", None), ("u8", None), ("u8", True), ("i8-block", None), ("i8-block", True), ("i4-block", None),
+                               ("i4-block", True)):  # fmt: skip
+        found = {s: runs.of("compression", quantize=quantize, split=s, **{"error-feedback": feedback}) for s in ("random", "sorted")}
+        sent = mean([r["result"]["sent_mb"] for r in found["random"]])
+        rows.append([quantize, "yes" if feedback else "no", percent(found["random"]), percent(found["sorted"]), f"{sent:.2f}" if sent else "–"])
+    return table(["", "error feedback", "random", "sorted", "MB sent by a peer"], rows)
+
+
+def churn(runs):
+    rows = []
+    for method, newcomers in runs.options("churn", "method", "newcomers"):
+        same = {"method": method, "newcomers": newcomers}
+        still = runs.of("churn", churn=0, method=method)
+        moved = runs.of("churn", churn=10, **same)
+        if moved:
+            rows.append([NAMES[method] + (f", {newcomers}" if newcomers else ""), percent(still), percent(moved),
+                         f"{mean([mean(r['result']['worlds']) for r in moved]):.2f}"])  # fmt: skip
+    return table(["", "no churn", "one lost and one gained every tenth round", "peers in a round, mean"], sorted(rows))
+
+
+def hidden(run):
+    """The share of communication in which nobody waited."""
+    r = run["result"]
+    return 1 - r["waited_s"] / r["under_way_s"] if r["under_way_s"] else 0.0
+
+
+def overlap(runs):
+    rows = []
+    for method in ("async", "eager", "co2", "streaming"):
+        for run in sorted(runs.of("overlap", method=method), key=lambda r: r["result"]["computed_s"]):
+            r = run["result"]
+            rows.append([NAMES[method], f"{1000 * r['computed_s']:.0f}", f"{1000 * r['under_way_s']:.0f}", f"{1000 * r['waited_s']:.1f}",
+                         f"{100 * max(0.0, hidden(run)):.1f} %"])  # fmt: skip
+    return table(["", "computed, ms a round", "averages under way", "waited", "hidden"], rows)
+
+
+def reaches(run, accuracy):
+    return next((point[2] for point in run["result"]["curve"] if point[3] >= accuracy), None)
+
+
+def time(runs):
+    rows = []
+    for method in ("ddp", "diloco", "streaming", "async", "eager", "co2"):
+        cells = []
+        for peers in (4, 8):
+            found = runs.of("time", method=method, peers=peers)
+            if not found:
+                cells += ["–"] * 3
+                continue
+            at = reaches(found[0], 0.8)
+            cells += [f"{found[0]['result']['time_s']:.1f}", f"{at:.1f}" if at else "never", f"{100 * found[0]['result']['accuracy']:.1f}"]
+        rows.append([NAMES[method], *cells])
+    return table(["", "4 peers: 40 rounds, s", "80 % after, s", "%", "8 peers: 40 rounds, s", "80 % after, s", "%"], rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- plots --
+
+
+class Chart:
+    """Panels side by side, each of curves over a logarithmic axis."""
+
+    WIDTH, HEIGHT, TOP, LEFT, BOTTOM, GAP = 960, 400, 66, 60, 66, 40
+
+    def __init__(self, title, across, panels):
+        self.title = title
+        self.across = across
+        self.panels = panels  # (words, {method: [(x, accuracy)]})
+
+    def render(self):
+        width = (self.WIDTH - self.LEFT - 20 - self.GAP * (len(self.panels) - 1)) / len(self.panels)
+        points = [p for _, curves in self.panels for curve in curves.values() for p in curve if p[0] > 0]
+        parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{self.WIDTH}" height="{self.HEIGHT}" '
+                 f'viewBox="0 0 {self.WIDTH} {self.HEIGHT}" {plot.FONT}>', f"<title>{self.title}</title>",
+                 f'<rect width="{self.WIDTH}" height="{self.HEIGHT}" fill="#ffffff"/>',
+                 plot.text(self.LEFT, 28, self.title, 16, weight="600")]  # fmt: skip
+        if points:
+            low, high = math.log10(min(p[0] for p in points)), math.log10(max(p[0] for p in points))
+            for i, (words, curves) in enumerate(self.panels):
+                parts += self.panel(self.LEFT + i * (width + self.GAP), width, words, curves, low, max(high, low + 0.1))
+        parts += self.legend()
+        return "\n".join([*parts, "</svg>"]) + "\n"
+
+    def panel(self, left, width, words, curves, low, high):
+        floor = 20.0
+        bottom = self.HEIGHT - self.BOTTOM
+
+        def x(value):
+            return left + width * (math.log10(max(value, 10**low)) - low) / (high - low)
+
+        def y(accuracy):
+            return bottom - (bottom - self.TOP) * (max(100 * accuracy, floor) - floor) / (90 - floor)
+
+        parts = [f'<rect x="{left:.1f}" y="{self.TOP}" width="{width:.1f}" height="{bottom - self.TOP}" fill="#fafbfc"/>',
+                 plot.text(left, self.TOP - 10, words, 13, weight="600")]  # fmt: skip
+        for tick in range(int(floor), 91, 10):
+            parts += [plot.line(left, y(tick / 100), left + width, y(tick / 100), plot.GRID),
+                      plot.text(left - 7, y(tick / 100) + 4, f"{tick}", 11, plot.SOFT, "end")]  # fmt: skip
+        for power in range(math.floor(low), math.ceil(high) + 1):
+            for step in (1, 2, 5):
+                value = step * 10**power
+                if 10**low <= value <= 10**high:
+                    parts += [plot.line(x(value), bottom, x(value), bottom + 4, plot.SOFT),
+                              plot.text(x(value), bottom + 18, f"{value:g}", 11, plot.SOFT, "middle")]  # fmt: skip
+        for method, curve in curves.items():
+            path = " ".join(f"{x(at):.1f},{y(accuracy):.1f}" for at, accuracy in curve)
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[method]}" stroke-width="2" stroke-linejoin="round"/>')
+        return parts
+
+    def legend(self):
+        parts = [plot.text(self.LEFT, self.HEIGHT - 14, f"test accuracy in %, by {self.across}", 12.5, plot.SOFT)]
+        at = self.WIDTH - 20.0
+        for method in reversed(COLOURS):
+            at -= 7.2 * len(NAMES[method])
+            parts += [plot.text(at, self.HEIGHT - 14, NAMES[method], 12.5), plot.line(at - 24, self.HEIGHT - 18, at - 6, self.HEIGHT - 18,
+                                                                                       COLOURS[method], 2.4)]  # fmt: skip
+            at -= 36
+        return parts
+
+
+def curves(runs, group, column, **conditions):
+    """By method: the mean over seeds of what was sent (column 1) or of the time (2), and of the accuracy."""
+    out = {}
+    for method in COLOURS:
+        found = [r["result"]["curve"] for r in runs.of(group, method=method, **conditions)]
+        if found:
+            out[method] = [(mean(p[column] for p in points), mean(p[3] for p in points)) for points in zip(*found)]
+    return out
+
+
+def charts(runs):
+    yield "training-volume.svg", Chart("Accuracy by what is sent, 4 peers", "megabytes sent by each peer", [
+        (f"shards {words}", curves(runs, "methods", 1, split=split, peers=4)) for split, words in (("random", "at random"), ("sorted", "sorted by label"))
+    ])  # fmt: skip
+    yield "training-time.svg", Chart("Accuracy by time: steps of 10 ms, 100 Mbit/s and 50 ms between peers", "seconds", [
+        (f"{peers} peers", curves(runs, "time", 2, peers=peers)) for peers in (4, 8)
+    ])  # fmt: skip
+
+
+TABLES = (methods, stability, co2, compression, churn, time, overlap)
+
+
 def write(runs, docs):
-    pass
+    """`runs` as in docs/training.json."""
+    known = Runs(runs)
+    for name, chart in charts(known):
+        (docs / name).write_text(chart.render())
+    page = docs / "training.md"
+    if not page.exists():
+        return
+    text = page.read_text()
+    for make in TABLES:
+        mark = re.compile(rf"(<!-- measured: {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if known.of(make.__name__):
+            text = mark.sub(lambda m, made=make(known): m[1] + made + "\n" + m[2], text)
+    page.write_text(text)

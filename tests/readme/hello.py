@@ -1,4 +1,4 @@
-"""Runs the program of README.md: a master and three trainers, of which one comes late and one is killed. The others finish."""
+"""Runs a program of README.md: a master and three trainers, of which one comes late and one is killed. The others finish."""
 
 import argparse
 import re
