@@ -59,6 +59,12 @@ def of_stability():
         yield run("stability", 4, settings(method, outer=outer, momentum=momentum, **{"outer-rate": rate}), seed, split)
 
 
+def of_rounds():
+    """DiLoCo with the same number of steps in more or fewer rounds."""
+    for split, seed, inner in itertools.product(("random", "sorted"), SEEDS, (5, 10, 25, 50, 100)):
+        yield run("rounds", 4, settings("diloco", inner=inner, steps=1000 // inner), seed, split)
+
+
 def of_co2():
     for seed, momentum, (penalty, clip) in itertools.product(
         SEEDS, (0.2, 0.5, 0.8), (("none", 0), ("2", 0), ("gap", 0), ("none", 0.02), ("gap", 0.02), ("none", 0.005), ("gap", 0.005))
@@ -99,7 +105,7 @@ def of_overlap():
         yield run("overlap", 4, {**settings(method, **more), **size, "step-time": f"{step_ms}ms"}, path=PATH)
 
 
-GROUPS = {"methods": of_methods, "stability": of_stability, "co2": of_co2, "compression": of_compression, "churn": of_churn, "time": of_time,
+GROUPS = {"methods": of_methods, "stability": of_stability, "rounds": of_rounds, "co2": of_co2, "compression": of_compression, "churn": of_churn, "time": of_time,
           "overlap": of_overlap}  # fmt: skip
 
 

@@ -105,6 +105,14 @@ def stability(runs):
     return table(["", "outer", "rate", "momentum", "bound", "", "training loss", "random", "sorted"], rows)
 
 
+def rounds(runs):
+    rows = []
+    for (inner,) in sorted(runs.options("rounds", "inner")):
+        cells = [percent(runs.of("rounds", inner=inner, split=split)) for split in ("random", "sorted")]
+        rows.append([f"{inner}", *cells, f"{mean(r['result']['sent_mb'] for r in runs.of('rounds', inner=inner)):.1f}"])
+    return table(["steps in a round", "random", "sorted", "MB sent by a peer"], rows)
+
+
 def co2(runs):
     rows = []
     for penalty, clip in runs.options("co2", "penalty", "clip"):
@@ -253,7 +261,7 @@ def charts(runs):
     ])  # fmt: skip
 
 
-TABLES = (methods, stability, co2, compression, churn, time, overlap)
+TABLES = (methods, rounds, stability, co2, compression, churn, time, overlap)
 
 
 def write(runs, docs):
