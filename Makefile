@@ -33,10 +33,6 @@ demo: deps ## train a model over several processes, lose some of them on the way
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
 
-experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
-	@$(MAKE) --no-print-directory build
-	python3 examples/diloco/experiments.py --build $(BUILD)
-
 stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
 	$(BUILD)/bin/pccl-sim --seeds 10001..12000
 	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyMoment*'
@@ -44,6 +40,10 @@ stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES
 
 chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; draws chaos.svg
 	python3 tests/stress/chaos/chaos.py --build $(BUILD) --minutes $(MINUTES) --svg chaos.svg
+
+experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
+	@$(MAKE) --no-print-directory build
+	python3 examples/diloco/experiments.py --build $(BUILD)
 
 asan: ## build with the address and undefined-behaviour sanitizers, and test
 	cmake --preset asan
