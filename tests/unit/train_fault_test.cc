@@ -71,6 +71,7 @@ TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
         for (std::uint64_t at = 0; at < 20; ++at) {
             World world(c.method);
             set_up(world, c);
+            world.steps = 30;  // two rounds after the last newcomer: members a round ahead have asked for that one's before it came
             world.joins_at[1] = 0;
             world.joins_at[2] = at;
             const auto logs = world.train(1);
