@@ -152,11 +152,11 @@ def hidden(run):
 def overlap(runs):
     rows = []
     for method in ("async", "eager", "co2", "streaming"):
-        for run in sorted(runs.of("overlap", method=method), key=lambda r: r["result"]["computed_s"]):
+        for run in sorted(runs.of("overlap", method=method), key=lambda r: int(r["run"]["options"]["step-time"][:-2])):
             r = run["result"]
-            rows.append([NAMES[method], f"{1000 * r['computed_s']:.0f}", f"{1000 * r['under_way_s']:.0f}", f"{1000 * r['waited_s']:.1f}",
+            rows.append([NAMES[method], run["run"]["options"]["step-time"], f"{1000 * r['computed_s']:.0f}", f"{1000 * r['under_way_s']:.0f}", f"{1000 * r['waited_s']:.1f}",
                          f"{100 * max(0.0, hidden(run)):.1f} %"])  # fmt: skip
-    return table(["", "computed, ms a round", "averages under way", "waited", "hidden"], rows)
+    return table(["", "a step", "computed, ms a round", "averages under way", "waited", "hidden"], rows)
 
 
 def reaches(run, accuracy):

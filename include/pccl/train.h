@@ -221,8 +221,9 @@ PCCL_EXPORT pcclResult_t pcclDestroyTrainer(pcclTrainer_t *trainer);
  * With `allow_content_inequality` peers may differ in them. */
 PCCL_EXPORT pcclResult_t pcclTrainerShare(pcclTrainer_t *trainer, const pcclTensorInfo_t *tensors, size_t count);
 
-/** Joins the run: connects the communicator if it is not connected, waits until the members admit this peer (which they do at one of their next two
- * outer steps) and for `min_peers`, and takes the run's outer state over. On return the parameters are the outer parameters.
+/** Joins the run: connects the communicator if it is not connected, waits until the members admit this peer (which they do at one of
+ * their next outer steps, the third at the latest) and for `min_peers`, and takes the run's outer state over. On return the parameters are
+ * the outer parameters.
  * The first peers of a run bring their own parameters: those of the most peers that agree win.
  *
  * @retval pcclMasterConnectionFailed  No master there within `rejoin_ms`, or the connection was lost. May be called again.
