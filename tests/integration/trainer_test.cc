@@ -156,5 +156,35 @@ TEST(Trainer, AMasterThatStaysAwayIsSaidAndTheNextOneJoined) {
     EXPECT_GE(again.at("inner_steps"), 50);
 }
 
+class EveryGossip : public ::testing::TestWithParam<Method> {};
+
+TEST_P(EveryGossip, GoesOnWhenAPeerIsKilledAndAnotherJoins) {
+    World world;
+    const Json arguments = {{"method", static_cast<int>(GetParam().method)}, {"steps", 400}, {"pause_us", 1000}, {"count", 1000}};
+    std::vector<int> calls;
+    const auto start = [&] { calls.push_back(world.spawn().start("train", arguments)); };
+    const auto await_world = [&](int size) {
+        while (world[0].next_event().at("world") != size) {
+        }
+    };
+    for (int i = 0; i < 3; ++i)
+        start();
+    await_world(3);
+    world[1].kill();
+    world.erase(1);
+    calls.erase(calls.begin() + 1);
+    await_world(2);
+    start();
+    await_world(3);
+    for (std::size_t i = 0; i < world.size(); ++i) {
+        const Json answer = world[i].finish(calls[i], Millis(60'000));
+        EXPECT_TRUE(has_code(answer, pcclSuccess));
+        EXPECT_NEAR(answer.at("mean").get<double>(), 1.0, 0.2) << "all are drawn to 1";
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Trainer, EveryGossip, ::testing::Values(Method{"gossip", pcclMethodGossip}, Method{"push_sum", pcclMethodPushSum}),
+                         [](const auto &param) { return param.param.name; });
+
 }  // namespace
 }  // namespace pccl::itest

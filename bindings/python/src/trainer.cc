@@ -80,6 +80,20 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
     given.number("verify_every", config.verify_every);
     given.number("optimize_topology", config.optimize_topology);
     given.number("sharded", config.sharded);
+    given.enumeration("graph", config.graph);
+    given.number("graph_degree", config.graph_degree);
+    given.number("graph_seed", config.graph_seed);
+    given.enumeration("partners", config.partners);
+    given.enumeration("merge", config.merge);
+    given.number("exchange_wait_ms", config.exchange_wait_ms);
+    given.number("own_weight", config.own_weight);
+    given.enumeration("variance", config.variance);
+    given.number("weigh_by_age", config.weigh_by_age);
+    std::string uncorrected;
+    if (given.has("uncorrected")) {
+        uncorrected = nb::cast<std::string>(given.take("uncorrected"));
+        config.uncorrected = uncorrected.c_str();
+    }
     std::string state_file;
     if (given.has("state_file")) {
         state_file = nb::cast<std::string>(given.take("state_file"));

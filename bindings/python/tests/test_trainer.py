@@ -125,6 +125,17 @@ def test_every_method_ends_with_the_same_bits_at_all_peers(master, kind):
     assert statuses[0].tx_bytes > 0
 
 
+@pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum], ids=lambda kind: kind.__name__)
+def test_gossip_brings_models_together(master, kind):
+    models, statuses = train_together(
+        master, kind, peers=3, steps=60, seed_of=lambda peer: peer, graph=methods.Graph.RING, merge=methods.Merge.WAIT, exchange_wait_s=2
+    )
+    apart = max((values(model) - values(models[0])).abs().max().item() for model in models)
+    alone = max((values(model_of(peer)) - values(model_of(0))).abs().max().item() for peer in range(3))
+    assert apart < alone / 2
+    assert all(status.outer_steps > 0 for status in statuses)
+
+
 def test_settings_reach_the_library(master):
     settings = {
         "quantization": QuantizationOptions(DataType.INT8, QuantizationAlgorithm.BLOCK_SCALE), "error_feedback": True, "sharded": False,

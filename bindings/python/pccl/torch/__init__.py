@@ -17,10 +17,10 @@ are in docs/training.md; all of it happens in the library, which keeps the outer
 from __future__ import annotations
 
 from ._gradients import all_reduce_gradients, flatten, unflatten
-from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Local, StreamingDiLoCo
-from ._trainer import Fragments, Newcomers, OuterOptimizer, Penalty, TrainerStatus
+from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
+from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
 
 __all__ = [
-    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Local", "Newcomers", "OuterOptimizer", "Penalty", "StreamingDiLoCo",
-    "TrainerStatus", "all_reduce_gradients", "flatten", "unflatten",
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
+    "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "flatten", "unflatten",
 ]

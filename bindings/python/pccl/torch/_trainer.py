@@ -56,6 +56,40 @@ class Penalty(_Enum):
     GAP_AWARE = 2
 
 
+class Graph(_Enum):
+    """Who is whose neighbour in gossip."""
+
+    RING = 1
+    RANDOM_REGULAR = 2
+    EXPONENTIAL = 3
+    BARABASI_ALBERT = 4
+
+
+class Partners(_Enum):
+    """To whom a peer pushes its model in a round: all its neighbours, one by chance, or each in turn."""
+
+    ALL = 0
+    ONE = 1
+    NEXT = 2
+
+
+class Merge(_Enum):
+    """When models that have come are mixed in: those that are there, when as many have come as were pushed, or after waiting for those."""
+
+    ARRIVED = 0
+    FULL = 1
+    WAIT = 2
+
+
+class Variance(_Enum):
+    """What variance a tensor is given after models were mixed."""
+
+    OTHERS = 0
+    SELF = 1
+    FOLLOW = 2
+    NONE = 3
+
+
 @dataclass(frozen=True)
 class TrainerStatus:
     """What has become of a trainer; the flags are of the last call."""
