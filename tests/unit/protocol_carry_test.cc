@@ -6,12 +6,11 @@
 #include <algorithm>
 #include <optional>
 
-#include "protocol/peer.h"
+#include "unit/protocol_peer.h"
 
 namespace pccl::protocol {
 namespace {
 
-using namespace std::chrono_literals;
 using Carried = std::map<PeerId, std::vector<wire::CarriedOp>>;
 using Begun = std::map<Tag, std::uint32_t>;
 
@@ -59,73 +58,21 @@ TEST(CarriedOps, ListsThatCannotBeAreRecognized) {
 }
 
 /// Peer 1 of two or more, joined.
-class CarryingPeer : public testing::Test {
+class CarryingPeer : public PeerTest {
 protected:
-    CarryingPeer() : peer_(PeerOptions{}) {
-        step(Connect{CallId{next_call_++}});
-        step(MasterUp{});
-        wire::Welcome welcome;
-        welcome.you = PeerId{1};
-        hear(welcome);
-        view(1);
-        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
-    }
-    void step(const PeerInput &input) {
-        PeerEffects effects;
-        peer_.step(now_, input, effects);
-        for (auto &effect : effects) all_.push_back(std::move(effect));
-    }
-    void hear(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
+    CarryingPeer() { join(); }
+
     void view(std::uint64_t number, std::vector<wire::RepairedOp> repaired = {}, std::vector<wire::TagCount> begun = {},
               std::vector<PeerId> ring = {PeerId{1}, PeerId{2}}) {
-        wire::View v;
-        v.number = v.epoch = ViewNumber{number};
-        v.ring = std::move(ring);
-        v.groups = {{GroupId{0}, static_cast<std::uint32_t>(v.ring.size())}};
-        v.generation = 1;
-        v.begun = std::move(begun);
-        v.repaired = std::move(repaired);
-        v.why = "because";
-        hear(v);
+        PeerTest::view(number, std::move(begun), std::move(ring), std::move(repaired));
     }
-    CallId reduce(std::uint64_t tag, wire::Fault fault = wire::Fault::repair) {
-        const CallId call{next_call_++};
-        step(Reduce{call, Tag{tag}, fault});
-        return call;
-    }
-    template <class E>
-    std::vector<E> effects() {
-        std::vector<E> found;
-        for (const auto &effect : all_) {
-            if (const auto *e = std::get_if<E>(&effect)) found.push_back(*e);
-        }
-        return found;
-    }
-    std::vector<wire::Frozen> frozen() {
-        std::vector<wire::Frozen> found;
-        for (const auto &tell : effects<Tell>()) {
-            if (const auto *m = std::get_if<wire::Frozen>(&tell.message)) found.push_back(*m);
-        }
-        return found;
-    }
-    std::optional<pcclResult_t> outcome(CallId call) {
-        std::optional<pcclResult_t> code;
-        for (const auto &done : effects<Complete>()) {
-            if (done.call == call) code = done.code;
-        }
-        return code;
-    }
-    static OpId op(std::uint64_t epoch, std::uint64_t tag, std::uint32_t seq) { return {ViewNumber{epoch}, Tag{tag}, seq}; }
+    CallId reduce(std::uint64_t tag, wire::Fault fault = wire::Fault::repair) { return PeerTest::reduce(tag, fault); }
+    std::vector<wire::Frozen> frozen() { return told<wire::Frozen>(); }
     std::vector<OpId> started() {
         std::vector<OpId> ops;
         for (const auto &start : effects<StartOp>()) ops.push_back(start.op);
         return ops;
     }
-
-    Peer peer_;
-    Time now_{1s};
-    PeerEffects all_;
-    std::uint64_t next_call_ = 1;
 };
 
 TEST_F(CarryingPeer, GoesOnWithItsCallInTheNextEpochAndSucceedsThere) {

@@ -1,80 +1,10 @@
 // A peer's side of the protocol, message by message: how its calls end, and what it owes to the calls of others.
-#include "protocol/peer.h"
+#include "unit/protocol_peer.h"
 
 #include <algorithm>
-#include <gtest/gtest.h>
 
 namespace pccl::protocol {
 namespace {
-
-using namespace std::chrono_literals;
-
-class PeerTest : public testing::Test {
-protected:
-    PeerTest() : peer_(PeerOptions{}) {}
-
-    void step(const PeerInput &input) {
-        PeerEffects effects;
-        peer_.step(now_, input, effects);
-        for (auto &effect : effects)
-            all_.push_back(std::move(effect));
-    }
-    void hear(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
-    template <class E> std::vector<E> effects() {
-        std::vector<E> found;
-        for (const auto &effect : all_) {
-            if (const auto *e = std::get_if<E>(&effect)) found.push_back(*e);
-        }
-        return found;
-    }
-    template <class M> std::vector<M> told() {
-        std::vector<M> found;
-        for (const auto &tell : effects<Tell>()) {
-            if (const auto *m = std::get_if<M>(&tell.message)) found.push_back(*m);
-        }
-        return found;
-    }
-    CallId reduce(std::uint64_t tag) {
-        const CallId call{next_call_++};
-        step(Reduce{call, Tag{tag}});
-        return call;
-    }
-    /// How a call ended; nullopt: it has not.
-    std::optional<pcclResult_t> outcome(CallId call) {
-        std::optional<pcclResult_t> code;
-        for (const auto &done : effects<Complete>()) {
-            if (done.call != call) continue;
-            EXPECT_FALSE(code) << "ended twice";
-            code = done.code;
-        }
-        return code;
-    }
-    void view(std::uint64_t number, std::vector<wire::TagCount> begun = {}, std::vector<PeerId> ring = {PeerId{1}, PeerId{2}}) {
-        wire::View v;
-        v.number = v.epoch = ViewNumber{number};
-        v.ring = std::move(ring);
-        v.groups = {{GroupId{0}, static_cast<std::uint32_t>(v.ring.size())}};
-        v.generation = 1;
-        v.begun = std::move(begun);
-        v.why = "because";
-        hear(v);
-    }
-    void join() {
-        step(Connect{CallId{next_call_++}});
-        step(MasterUp{});
-        wire::Welcome welcome;
-        welcome.you = PeerId{1};
-        hear(welcome);
-        view(1);
-        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
-    }
-    OpId op(std::uint64_t epoch, std::uint64_t tag, std::uint32_t seq) { return {ViewNumber{epoch}, Tag{tag}, seq}; }
-
-    Peer peer_;
-    Time now_{1s};
-    PeerEffects all_;
-    std::uint64_t next_call_ = 1;
-};
 
 TEST_F(PeerTest, ACommitEndsTheOperationAndThenTheCall) {
     join();

@@ -351,8 +351,6 @@ TEST(SpecialCase, StreamingOfOneFragmentAtOnceIsDiLoCo) {
 TEST(SpecialCase, StreamingThatKeepsAllOfItsOwnIsTrainingAlone) {
     World world(pcclMethodStreamingDiLoCo);
     world.config.mixing = 1.0F;
-    Values before_end;
-    world.before_step = [&](Trainer &, int, std::uint64_t) {};
     std::mutex mutex;
     std::map<int, Values> last;
     world.inner = [&](Values &w, int id, std::uint64_t step) {

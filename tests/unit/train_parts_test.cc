@@ -237,7 +237,6 @@ TEST_F(Files, EveryDamageIsNoticedAndChangesNothing) {
         ASSERT_TRUE(refused(bad)) << "byte " << i;
     }
     EXPECT_THAT(load_state(path("none"), held.state, held.layout, held.parameters, revision).why, HasSubstr("No such file"));
-    const Held other = [] { return Held(1.0F); }();
     auto renamed = held.parameters;
     renamed[1].name = "other";
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("'p1'"));

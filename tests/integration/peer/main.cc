@@ -18,6 +18,20 @@ pcclComm_t *Session::comm(const Json &request) {
     return found == comms.end() ? nullptr : found->second.get();
 }
 
+Json keep(Session &session, const Json &request, std::unique_ptr<Flight> flight, pcclResult_t result) {
+    Json answer = answer_of(result);
+    if (result == pcclSuccess) {
+        const std::scoped_lock lock(session.mutex);
+        session.flights[request.at("handle")] = std::move(flight);
+    }
+    return answer;
+}
+
+Flight &flight_of(Session &session, const Json &request) {
+    const std::scoped_lock lock(session.mutex);
+    return *session.flights.at(request.at("handle"));
+}
+
 Json answer_of(pcclResult_t result) {
     return {{"code", static_cast<int>(result)}, {"error", result == pcclSuccess ? "" : pcclGetLastError()}};
 }

@@ -109,25 +109,16 @@ Json call_launch(Session &session, const Json &request) {
     }
     const pcclReduceOptions_t options = options_of(request);
     const pcclResult_t result = pcclAllReduceAsyncWithOptions(send, receive, &d, &options, session.comm(request), &flight->handle);
-    Json answer = answer_of(result);
-    if (result == pcclSuccess) {
-        const std::scoped_lock lock(session.mutex);
-        session.flights[request.at("handle")] = std::move(flight);
-    }
-    return answer;
+    return keep(session, request, std::move(flight), result);
 }
 
 /// Awaits; the handle is kept, so that it can be awaited again.
 Json call_await(Session &session, const Json &request) {
-    Flight *flight = nullptr;
-    {
-        const std::scoped_lock lock(session.mutex);
-        flight = session.flights.at(request.at("handle")).get();
-    }
+    Flight &flight = flight_of(session, request);
     pcclReduceReport_t report = empty_report();
-    const pcclResult_t result = pcclAwaitAsyncReduceWithReport(&flight->handle, &report);
-    if (flight->request.contains("arena")) return answer_of(result);
-    return reduce_answer(result, report, flight->buffers, flight->request);
+    const pcclResult_t result = pcclAwaitAsyncReduceWithReport(&flight.handle, &report);
+    if (flight.request.contains("arena")) return answer_of(result);
+    return reduce_answer(result, report, flight.buffers, flight.request);
 }
 
 /// pcclAllReduceMultipleWithRetry over "ops", one reduce request each. Answers with "results".

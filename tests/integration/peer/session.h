@@ -76,6 +76,11 @@ pcclReduceOptions_t options_of(const Json &request);
 /// "count", "op", "tag", "type", "quant".
 pcclReduceDescriptor_t descriptor_of(const Json &request);
 
+/// Keeps an operation that was launched under the request's "handle", if `result` is a success; its answer.
+Json keep(Session &session, const Json &request, std::unique_ptr<Flight> flight, pcclResult_t result);
+/// The operation that was kept under the request's "handle". It stays, so that it can be awaited again.
+Flight &flight_of(Session &session, const Json &request);
+
 /// Answers hold at least "code" and "error".
 Json answer_of(pcclResult_t result);
 

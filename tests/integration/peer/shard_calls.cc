@@ -177,24 +177,15 @@ Json call_launch_part(Session &session, const Json &request) {
     const auto start = scatters ? pcclReduceScatterAsync : pcclAllGatherAsync;
     const pcclResult_t result = start(given.data(), scatters ? buffers.part.data() : buffers.whole.data(), &d, &buffers.shard, &options,
                                       session.comm(request), &flight->handle);
-    Json answer = answer_of(result);
-    if (result == pcclSuccess) {
-        const std::scoped_lock lock(session.mutex);
-        session.flights[request.at("handle")] = std::move(flight);
-    }
-    return answer;
+    return keep(session, request, std::move(flight), result);
 }
 
 /// "given_intact"; and the result's bytes, where they are all the same ("all").
 Json call_await_part(Session &session, const Json &request) {
-    Flight *flight = nullptr;
-    {
-        const std::scoped_lock lock(session.mutex);
-        flight = session.flights.at(request.at("handle")).get();
-    }
-    Json answer = answer_of(pcclAwaitAsyncReduceWithReport(&flight->handle, nullptr));
-    const bool scatters = flight->request.at("collective") == "reduce-scatter";
-    ShardBuffers &buffers = flight->shard_buffers;
+    Flight &flight = flight_of(session, request);
+    Json answer = answer_of(pcclAwaitAsyncReduceWithReport(&flight.handle, nullptr));
+    const bool scatters = flight.request.at("collective") == "reduce-scatter";
+    ShardBuffers &buffers = flight.shard_buffers;
     const Bytes &given = scatters ? buffers.whole : buffers.part, &got = scatters ? buffers.part : buffers.whole;
     answer["given_intact"] = hash_bytes(given.data(), given.size()) == buffers.given_hash;
     answer["all"] = std::ranges::all_of(got, [&](unsigned char b) { return b == got[0]; }) ? Json(got[0]) : Json();
