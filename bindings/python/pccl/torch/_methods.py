@@ -102,44 +102,8 @@ class CO2(AsyncDiLoCo):
         super().__init__(parameters, penalty_mode=penalty_mode, penalty=penalty, clip_momentum=clip_momentum, **settings)
 
 
-class Gossip(Trainer):
-    """No average of all: every `sync_every` steps (100) each peer pushes its model to neighbours in a `graph` that the master keeps connected, and
-    mixes what has come into its own, whose weight is `own_weight` (0.5); the variance of each tensor is then restored. Models differ
-    between peers. Duan et al. 2024."""
-
-    _METHOD = 6
-
-    def __init__(
-        self,
-        parameters: Parameters,
-        *,
-        communicator: Optional[Communicator],
-        sync_every: int | None = None,
-        graph: Graph | None = None,
-        graph_degree: int | None = None,
-        graph_seed: int | None = None,
-        partners: Partners | None = None,
-        merge: Merge | None = None,
-        exchange_wait_s: float | None = None,
-        own_weight: float | None = None,
-        variance: Variance | None = None,
-        uncorrected: str | None = None,
-        weigh_by_age: bool = False,
-        min_peers: int | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(
-            parameters, communicator=communicator, sync_every=sync_every, graph=graph, graph_degree=graph_degree, graph_seed=graph_seed,
-            partners=partners, merge=merge, exchange_wait_ms=None if exchange_wait_s is None else round(1000 * exchange_wait_s),
-            own_weight=own_weight, variance=variance, uncorrected=uncorrected, weigh_by_age=weigh_by_age or None, min_peers=min_peers, **common,
-        )
-
-
-class PushSum(Trainer):
-    """Gossip whose mean over all peers is exact: each pushes shares of a sum and of its weight to one neighbour after the other of a directed
-    graph. Assran et al. 2019."""
-
-    _METHOD = 7
+class _Neighbourly(Trainer):
+    """What the methods share that have neighbours in a graph instead of an average of all."""
 
     def __init__(
         self,
@@ -158,3 +122,35 @@ class PushSum(Trainer):
             parameters, communicator=communicator, sync_every=sync_every, graph=graph, partners=partners, merge=merge,
             exchange_wait_ms=None if exchange_wait_s is None else round(1000 * exchange_wait_s), min_peers=min_peers, **common,
         )
+
+
+class Gossip(_Neighbourly):
+    """No average of all: every `sync_every` steps (100) each peer pushes its model to neighbours in a `graph` that the master keeps connected, and
+    mixes what has come into its own, whose weight is `own_weight` (0.5); the variance of each tensor is then restored. Models differ
+    between peers. Duan et al. 2024."""
+
+    _METHOD = 6
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        graph_degree: int | None = None,
+        graph_seed: int | None = None,
+        own_weight: float | None = None,
+        variance: Variance | None = None,
+        uncorrected: str | None = None,
+        weigh_by_age: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(
+            parameters, graph_degree=graph_degree, graph_seed=graph_seed, own_weight=own_weight, variance=variance, uncorrected=uncorrected,
+            weigh_by_age=weigh_by_age or None, **settings,
+        )
+
+
+class PushSum(_Neighbourly):
+    """Gossip whose mean over all peers is exact: each pushes shares of a sum and of its weight to one neighbour after the other of a directed
+    graph. Assran et al. 2019."""
+
+    _METHOD = 7

@@ -304,7 +304,7 @@ class Trainer:
         with tempfile.TemporaryDirectory(prefix="pccl-") as folder:
             path = os.path.join(folder, "state")
             with open(path, "wb") as file:
-                file.write(bytes(state["pccl"].cpu().numpy() if hasattr(state["pccl"], "numpy") else state["pccl"]))
+                file.write(state["pccl"].cpu().numpy().tobytes())
             self.load(path)
 
     # ---------------------------------------------------------------------------------------------------------------- life, end
