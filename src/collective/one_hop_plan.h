@@ -27,12 +27,14 @@ public:
     static constexpr std::size_t kMaxHeld = std::size_t{16} << 20;
     /// Chunks that a window should have, so that they are on their way while others are combined.
     static constexpr std::size_t kWindow = 8;
+    /// A block is cut in about this many chunks where it is large enough: each waits for all contributions to it, from paths that differ.
+    static constexpr std::size_t kPipeline = 8;
 
     OneHopPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes)
         : collective_(collective), blocks_(std::move(blocks)), members_(blocks_.members()) {
         const std::size_t block_bytes = units(blocks_.count()) * kUnit / members_ * element_bytes;
         const std::size_t most = std::min(RingPlan::kMaxChunk, kMaxHeld / (kWindow * members_));
-        const std::size_t wanted = std::clamp(block_bytes / RingPlan::kPipeline, std::min(RingPlan::kMinChunk, most), most);
+        const std::size_t wanted = std::clamp(block_bytes / kPipeline, std::min(RingPlan::kMinChunk, most), most);
         chunk_units_ = std::max<std::size_t>(1, wanted / (kUnit * element_bytes));
     }
 

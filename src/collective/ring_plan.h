@@ -24,8 +24,9 @@ public:
     /// Chunks hold at most this many bytes of input elements: two of them stay in a second-level cache.
     static constexpr std::size_t kMaxChunk = std::size_t{512} << 10;
     static constexpr std::size_t kMinChunk = std::size_t{32} << 10;
-    /// A block is cut in about this many chunks where it is large enough, so that all links are busy at once.
-    static constexpr std::size_t kPipeline = 8;
+    /// A block is cut in about this many chunks where it is large enough, so that all links are busy at once; more of them cost more
+    /// than they gain (docs/performance.md).
+    static constexpr std::size_t kPipeline = 4;
 
     /// `blocks`: at boundaries of kQuantBlock elements. `max_chunk`: at least kMinChunk.
     RingPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes, std::size_t rank, std::size_t max_chunk = kMaxChunk)

@@ -25,8 +25,9 @@ constexpr Duration kTick = std::chrono::milliseconds(25);
 /// A path that swallows packets for less is not given up, however short the heartbeat timeout.
 constexpr Duration kLeastDeadAfter = std::chrono::seconds(1);
 
-/// Tries before the I/O thread sleeps where something is expected soon; other threads have the core meanwhile, if they want it.
-constexpr int kTriesBeforeSleep = 100;
+/// Before the I/O thread sleeps where something is expected soon: falling asleep and waking up take longer than most of what it waits for.
+/// Other threads have the core meanwhile, if they want it; one that computes keeps it for longer than this, so then it sleeps at once.
+constexpr Duration kTriesFor = std::chrono::milliseconds(1);
 
 constexpr std::size_t kReserve = std::size_t{1} << 20;
 
@@ -222,13 +223,14 @@ World Runtime::world() const {
 
 void Runtime::serve() {
     bool ticking = false;
-    for (int idle = 0; !io_.stopped();) {
+    std::optional<Time> idle_since;
+    while (!io_.stopped()) {
         try {
             if (!std::exchange(ticking, true)) {
                 reserve_.reset(new std::byte[kReserve]);
                 tick();
             }
-            serve_some(idle);
+            serve_some(idle_since);
         } catch (const std::bad_alloc &error) {
             collapse(words_of(error));
         } catch (const std::exception &error) {
@@ -237,16 +239,15 @@ void Runtime::serve() {
     }
 }
 
-void Runtime::serve_some(int &idle) {
-    if (io_.poll() > 0) {
-        idle = 0;
-    } else if (idle < kTriesBeforeSleep && engine_.expects_soon()) {
-        ++idle;
-        std::this_thread::yield();
-    } else {
-        io_.run_one();
-        idle = 0;
+void Runtime::serve_some(std::optional<Time> &idle_since) {
+    if (io_.poll() > 0) return idle_since.reset();
+    if (engine_.expects_soon()) {
+        const Time now = monotonic_now();
+        if (!idle_since) idle_since = now;
+        if (now - *idle_since < kTriesFor) return std::this_thread::yield();
     }
+    io_.run_one();
+    idle_since.reset();
 }
 
 /// Something was thrown, for want of memory most likely. What it left half done is not known, so the membership ends, with an error at

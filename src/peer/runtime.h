@@ -129,7 +129,7 @@ private:
     void drop_link(PeerId other);
     void tick();
     void serve();
-    void serve_some(int &idle);
+    void serve_some(std::optional<Time> &idle_since);
     void enter(protocol::CallId id, const CallPtr &call);
     void collapse(const char *what);
     void give_up_everything(const char *why);
