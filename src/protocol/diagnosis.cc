@@ -12,6 +12,9 @@ constexpr std::size_t kNamed = 8;  ///< peers that a line names
 constexpr double kBacklogged = 0.7, kIdle = 0.3;
 constexpr std::uint64_t kTimesFaster = 3;
 constexpr int kInARow = 3;
+/// Why it is slow: what held it for this share of the time. A connection that may hold one packet is counted as short of buffer for half of
+/// the time, and as waiting for the path for the other half.
+constexpr double kHeld = 1.0 / 3;
 constexpr std::uint64_t kCounts = 64 << 10;  ///< bytes between two reports: a link that carried less says nothing
 
 constexpr Duration kFirstSilence = std::chrono::seconds(30), kLongestSilence = std::chrono::hours(1);
@@ -209,8 +212,8 @@ void Diagnosis::find_slow_links(Time now, const Situation &situation, std::vecto
             const std::pair between{link.from, link.to};
             slow[between] = slow_[between] + 1;
             if (slow[between] < kInARow) continue;
-            const char *cause = link.receiver_limited > 0.5 ? "; its receiver reads too slowly"
-                                : link.buffer_limited > 0.5 ? "; its sender's socket buffer is too small for this path"
+            const char *cause = link.receiver_limited > kHeld ? "; its receiver reads too slowly"
+                                : link.buffer_limited > kHeld ? "; its sender's socket buffer is too small for this path"
                                                             : "; the path itself is slow";
             found.push_back({Finding::Kind::slow_link, link.from, link.to, std::chrono::seconds(slow[between]),
                              "the link from " + member(situation, link.from)->name + " to " + to_string(link.to) + " is slow",

@@ -193,29 +193,33 @@ def slow_link(limit_s):
         return took
 
 
-def slow_by(limit_s, cause, host, setting, **settings):
-    """One link of four is slow for what its sender's or its receiver's host does: `setting` holds its buffers small."""
-    with network(5, **settings) as lab:
-        lab.sysctl(host, setting, "4096 4096 4096")
-        run = run_of(lab, limit_s)
-        begin = time.monotonic()
-        while not run.log.find("to peer 3 is slow") and time.monotonic() < begin + 60:
-            for answer in reduce_all(run.peers, algorithm="ring", type="double")():
-                expect(answer["code"] == OK, f"{answer}")
-        at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", cause, limit_s=1)
-        expect(not run.log.find("is dead") and not run.log.find("holds the others up"), run.log.text())
-        print(line)
-        return at - begin
+def slow_by(cause, run):
+    """Four that reduce, the link from the second to the third of which is slow: why is told."""
+    begin = time.monotonic()
+    while not run.log.find("to peer 3 is slow") and time.monotonic() < begin + 60:
+        for answer in reduce_all(run.peers, algorithm="ring", type="double")():
+            expect(answer["code"] == OK, f"{answer}")
+    at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", cause, limit_s=1)
+    expect(not run.log.find("is dead") and not run.log.find("holds the others up"), run.log.text())
+    print(line)
+    return at - begin
 
 
 def slow_receiver(limit_s):
     """The receiver's buffers are tiny, as where the process reads too slowly: its window is closed most of the time."""
-    return slow_by(limit_s, "its receiver reads too slowly", 3, "net.ipv4.tcp_rmem")
+    with network(5) as lab:
+        lab.sysctl(3, "net.ipv4.tcp_rmem", "4096 4096 4096")
+        return slow_by("its receiver reads too slowly", run_of(lab, limit_s))
 
 
 def small_send_buffer(limit_s):
-    """The sender may hold no more than a few packets. (Over a path of 1 ms and more, the library asks for larger buffers itself.)"""
-    return slow_by(limit_s, "its sender's socket buffer is too small", 2, "net.ipv4.tcp_wmem", delay="200us")
+    """The sender may hold no more than a packet per connection, on a path long enough to be short of them."""
+    with network(5, delay="40ms") as lab:
+        run = run_of(lab, limit_s)
+        everybody_reduces(run.peers)
+        answer = run.peers[1].call("send_buffers", port=48149, bytes=4096)
+        expect(answer["changed"] >= 3, f"{answer}")
+        return slow_by("its sender's socket buffer is too small", run)
 
 
 def jitter(limit_s, rounds=1000, compute_s=0.02):

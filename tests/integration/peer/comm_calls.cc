@@ -3,7 +3,9 @@
 
 #include <chrono>
 #include <fstream>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
 
@@ -127,6 +129,26 @@ Json call_limit(Session &, const Json &request) {
     return answer_of(pcclSuccess);
 }
 
+/// Gives the connections with other peers, which listen at "port", send buffers of "bytes".
+Json call_send_buffers(Session &, const Json &request) {
+    const auto peers_port = request.at("port").get<std::uint16_t>();
+    const int bytes = request.at("bytes");
+    int changed = 0;
+    for (int file = 0; file < static_cast<int>(::sysconf(_SC_OPEN_MAX)) && file < 4096; ++file) {
+        const auto is_with_a_peer = [&](auto name) {
+            sockaddr_in6 end{};  // whose port is where that of IPv4 is
+            socklen_t length = sizeof end;
+            if (name(file, reinterpret_cast<sockaddr *>(&end), &length) != 0) return false;
+            return (end.sin6_family == AF_INET || end.sin6_family == AF_INET6) && ntohs(end.sin6_port) == peers_port;
+        };
+        if (!is_with_a_peer(::getpeername) && !is_with_a_peer(::getsockname)) continue;
+        changed += ::setsockopt(file, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes) == 0;
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["changed"] = changed;
+    return answer;
+}
+
 }  // namespace
 
 void add_comm_calls(CallTable &table) {
@@ -142,6 +164,7 @@ void add_comm_calls(CallTable &table) {
     table["join"] = call_join;
     table["memory"] = call_memory;
     table["limit"] = call_limit;
+    table["send_buffers"] = call_send_buffers;
 }
 
 }  // namespace pccl::itest
