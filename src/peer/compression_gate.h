@@ -30,7 +30,7 @@ struct LinkWork {
 
 class CompressionGate {
 public:
-    /// Chunks are judged by what they are: bytes or elements of 2, 4 or 8 bytes, of operations or of shared state.
+    /// Chunks are judged by what they are: bytes or elements of 2, 4 or 8 bytes, of operations or of state, shared or in messages.
     static constexpr std::size_t kKinds = 8;
     static std::size_t kind_of(unsigned planes, bool state) {
         return (planes == 8 ? 3 : planes / 2) + (state ? 4u : 0u);

@@ -18,7 +18,8 @@ void Compressor::observe(Time now, LinkWork work) {
 std::size_t Compressor::pack(OutFrame &frame) {
     const std::size_t plain = frame.header.bytes;
     if (frame.planes == 0 || plain < kLeastBytes) return 0;
-    const std::size_t kind = CompressionGate::kind_of(frame.planes, frame.header.kind == wire::FrameKind::state_chunk);
+    const bool state = frame.header.kind == wire::FrameKind::state_chunk || frame.header.kind == wire::FrameKind::post_chunk;
+    const std::size_t kind = CompressionGate::kind_of(frame.planes, state);
     if (!gate_.may_want(kind)) return 0;
     const bool made = frame.packed && frame.packed->tried;
     if (made ? !gate_.open(kind) : !gate_.wants(kind, monotonic_now())) return 0;

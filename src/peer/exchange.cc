@@ -29,6 +29,9 @@ FrameHeader header_of(FrameKind kind, std::uint64_t number) {
     return header;
 }
 
+/// The elements that a message is taken for, should it be compressed: models are sent as float32. What else it may be shrinks less that way.
+std::uint8_t planes_of(const Post &post) { return post.bytes % 4 == 0 ? 4 : 1; }
+
 void say(Link &link, FrameHeader header) { link.send_urgent(small_frame(header, {})); }
 
 void say_end(Link &link, std::uint64_t number, PostEnd how) {
@@ -95,7 +98,9 @@ bool Exchange::Destination::produce(Link &, OutFrame &frame) {
     frame.payload = post.data + begin;
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
     frame.keep.reset();
+    frame.packed.reset();
     frame.owner = &post;
+    frame.planes = planes_of(post);
     if (begin + frame.header.bytes == post.bytes) {
         sending = false;
         state.handed_over();

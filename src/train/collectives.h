@@ -1,7 +1,6 @@
 // What a trainer asks of a communicator: one function per call of pccl.h, so that trainers can be tested without processes.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -66,7 +66,8 @@ inline constexpr std::size_t kHeaderChecked = offsetof(FrameHeader, header_check
 inline constexpr std::size_t kPlainLengthBytes = 4;
 /// Chunks may come compressed; what is small or means something by itself may not.
 constexpr bool may_be_compressed(FrameKind kind) {
-    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::state_chunk;
+    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::state_chunk ||
+           kind == FrameKind::post_chunk;
 }
 
 /// Who calls, whom, and the proof that the master meant them to.

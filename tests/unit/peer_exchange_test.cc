@@ -106,6 +106,31 @@ TEST_F(ExchangeTest, ASmallMessageGoesWithItsOffer) {
     EXPECT_EQ(take(), "you");
 }
 
+TEST_F(ExchangeTest, ChunksOfAMessageTravelCompressedAndAreTakenSo) {
+    constexpr PeerId kFourth{4};
+    scene.options.compression = Compression::on;
+    connect(kFourth);
+    scene.exchange.set_members({kSelf, kOther, kThird, kFourth});
+    std::string data(600'000, '?');  // as float32, of the same size roughly
+    for (std::size_t i = 0; i < data.size(); ++i)
+        if (i % 4 < 3) data[i] = static_cast<char>(i * i % 251);
+    const auto sent = post(kFourth, data);
+    const auto offered = expect(kFourth, FrameKind::post_offer);
+    tell(kOther, header(FrameKind::post_offer, 1, offered.aux, data.size()));  // what goes to one comes back from another, as it came
+    expect(kOther, FrameKind::post_grant);
+    tell(kFourth, header(FrameKind::post_grant, offered.epoch));
+    for (std::size_t i = 0; i * offered.aux < data.size(); ++i) {
+        const auto chunk = expect(kFourth, FrameKind::post_chunk);
+        EXPECT_EQ(chunk.planes, 4);
+        EXPECT_LT(chunk.bytes, std::min<std::size_t>(offered.aux, data.size() - i * offered.aux));
+        FrameHeader back = header(FrameKind::post_chunk, 1, chunk.aux);
+        back.planes = chunk.planes;
+        tell(kOther, back, said);
+    }
+    EXPECT_EQ(expect(kOther, FrameKind::post_end).aux, 0u);
+    EXPECT_EQ(take(), data);
+}
+
 TEST_F(ExchangeTest, ALargeMessageWaitsForRoom) {
     const std::string data(600'000, 'x');
     const auto sent = post(kOther, data);
