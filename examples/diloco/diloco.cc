@@ -29,7 +29,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-enum Tag : std::uint64_t { kGradient, kSmallest, kLargest };
+enum Tag : std::uint64_t { kGradient, kSmallest, kLargest, kModel, kDistance };
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -54,10 +54,12 @@ public:
 
 private:
     void create();
+    void look_around();
     void inner_step();
     void average_gradient();
     void end_round();
     bool compare(FinalRecord &record);
+    double average_models(int &world);
     double test();
 
     const Options options_;
@@ -66,6 +68,7 @@ private:
     Dataset shard_, test_;
     Mlp model_, test_model_;
     std::vector<float> parameters_, gradient_, outer_parameters_;
+    std::vector<float> mean_;  // of all peers' models (gossip)
     AdamW inner_;
     std::mt19937_64 random_;
 
@@ -83,8 +86,8 @@ Peer::Peer(const Options &options)
     : options_(options), steps_(options.rounds * options.trainer.sync_every), report_(options.report),
       shard_(
           take_shard(read_mnist(options.data, "train"), options.shard_index, options.shard_count, options.split, options.seed)),
-      test_(read_mnist(options.data, "t10k")), model_(shard_.pixels, options.hidden, options.batch),
-      test_model_(shard_.pixels, options.hidden, 128), parameters_(model_.initial_parameters(options.seed)),
+      test_(read_mnist(options.data, "t10k")), model_(shard_.pixels, options.hidden, options.layers, options.batch),
+      test_model_(shard_.pixels, options.hidden, options.layers, 128), parameters_(model_.initial_parameters(options.seed)),
       gradient_(parameters_.size()), outer_parameters_(parameters_.size()),
       inner_(parameters_.size(), std::max<std::size_t>(1, options.trainer.sync_every / 10)),
       random_(options.seed * 1'000'003 + options.shard_index) {
@@ -108,8 +111,9 @@ void Peer::create() {
     config.reduce = &options_.reduce;
     config.state_file = options_.state_file.empty() ? nullptr : options_.state_file.c_str();
     std::vector<pcclTensorInfo_t> tensors;
-    for (const Mlp::Tensor &t : model_.tensors()) {
-        tensors.push_back({t.name, parameters_.data() + t.offset, t.count, pcclFloat, pcclDeviceCpu, false});
+    const auto layout = model_.tensors();
+    for (const Mlp::Tensor &t : layout) {
+        tensors.push_back({t.name.c_str(), parameters_.data() + t.offset, t.count, pcclFloat, pcclDeviceCpu, false});
     }
     pcclTrainer_t *trainer = nullptr;
     check(pcclCreateTrainer(&config, comm, tensors.data(), tensors.size(), &trainer), "pcclCreateTrainer");
@@ -130,8 +134,13 @@ int Peer::run() {
     check(pcclTrainerGetStatus(trainer_.get(), &status_), "pcclTrainerGetStatus");
     report_.joined(status_.inner_steps / options_.trainer.sync_every, static_cast<int>(status_.world_size));
     last_ = status_;
+    if (options_.own_start && status_.inner_steps == 0) {  // as if a first inner step had led here
+        const auto own = model_.initial_parameters(options_.seed * 1'000'003 + options_.shard_index + 1);
+        std::ranges::copy(own, parameters_.begin());  // where the trainer knows them to be
+    }
     start_ = Clock::now();
     while (status_.inner_steps < steps_) {
+        look_around();
         inner_step();
         check(pcclTrainerStep(trainer_.get(), &status_), "pcclTrainerStep");
         record_.received |= (status_.events & PCCL_TRAINER_STATE_RECEIVED) != 0;
@@ -140,13 +149,28 @@ int Peer::run() {
     }
     check(pcclTrainerFinish(trainer_.get(), &status_), "pcclTrainerFinish");
     FinalRecord record;
-    record.identical = compare(record);
     record.step = status_.inner_steps / options_.trainer.sync_every;
-    record.accuracy = test();
     record.hash = status_.digest;
+    if (options_.models_differ) {
+        const double distance = average_models(record.world);
+        record.spread = {distance, test_model_.accuracy(mean_, test_, options_.test_images)};
+    } else {
+        record.identical = compare(record);
+    }
+    record.accuracy = test();
     if (!options_.save.empty()) check(pcclTrainerSave(trainer_.get(), options_.save.c_str()), "pcclTrainerSave");
     report_.done(record);
-    return record.identical ? 0 : 1;
+    return record.identical || record.spread ? 0 : 1;
+}
+
+/// Of gossip, where a round begins, at the newcomers that were admitted just now as well: how far models are apart.
+void Peer::look_around() {
+    if (!options_.models_differ || options_.distance_every == 0) return;
+    if (status_.inner_steps % (options_.distance_every * options_.trainer.sync_every) != 0) return;
+    const auto start = Clock::now();
+    int world = 0;
+    record_.distance = average_models(world);
+    testing_s_ += seconds_since(start);
 }
 
 /// The learning rate follows the run's steps, so that a late joiner's fits in.
@@ -229,6 +253,31 @@ bool Peer::compare(FinalRecord &record) {
     check(result, "pcclAllReduceMultipleWithRetry");
     record.world = static_cast<int>(info.local_world_size);
     return smallest == status_.digest && largest == status_.digest;
+}
+
+/// Makes mean_ that of the parameters of all peers, and gives the root mean square of their distances from it, by its norm: what
+/// gossip is to keep small. Of a peer that is alone nothing is apart. As many peers as had a part in it are in `world`.
+double Peer::average_models(int &world) {
+    const auto average = [&](void *from, void *to, std::size_t count, pcclDataType_t type, Tag tag) {
+        const pcclReduceOpDescriptor_t operation{from, to, {count, pcclAvg, tag, {type, pcclDistributionNone}, {}}};
+        pcclReduceInfo_t info{};
+        const pcclResult_t result = pcclAllReduceMultipleWithRetry(&operation, 1, comm_.get(), &info, 1);
+        if (result == pcclTooFewPeers || result == pcclMasterConnectionFailed) return false;
+        check(result, "pcclAllReduceMultipleWithRetry");
+        world = static_cast<int>(info.local_world_size);
+        return true;
+    };
+    world = 1;
+    mean_ = parameters_;
+    if (!average(parameters_.data(), mean_.data(), mean_.size(), pcclFloat, kModel)) return 0.0;
+    double norm = 0.0, square = 0.0, mean_square = 0.0;
+    for (std::size_t i = 0; i < mean_.size(); ++i) {
+        const double apart = static_cast<double>(parameters_[i]) - static_cast<double>(mean_[i]);
+        square += apart * apart;
+        norm += static_cast<double>(mean_[i]) * static_cast<double>(mean_[i]);
+    }
+    if (!average(&square, &mean_square, 1, pcclDouble, kDistance)) mean_square = square;
+    return norm > 0.0 ? std::sqrt(mean_square / norm) : 0.0;
 }
 
 /// How good the outer parameters are. Of a peer that trains for itself alone, its own.

@@ -17,14 +17,15 @@
 namespace diloco {
 namespace {
 
-/// sums[i] += inputs[k][i] * rows[k] for every image i and pixel k. Half of all pixels are black and cost nothing.
+/// sums[i] += input k of image i * rows[k], for every image i and input k. Inputs that are zero, as half of all pixels, cost
+/// nothing.
 DILOCO_VECTOR_CLONES
-void add_weighted_rows(const float *inputs, const float *rows, float *sums, std::size_t pixels, std::size_t batch,
-                       std::size_t count, std::size_t width) {
-    for (std::size_t k = 0; k < pixels; ++k) {
+void add_weighted_rows(const float *inputs, std::size_t by_value, std::size_t by_image, const float *rows, float *sums,
+                       std::size_t values, std::size_t count, std::size_t width) {
+    for (std::size_t k = 0; k < values; ++k) {
         const float *row = rows + k * width;
         for (std::size_t i = 0; i < count; ++i) {
-            const float x = inputs[k * batch + i];
+            const float x = inputs[k * by_value + i * by_image];
             if (x == 0.0F) continue;
             float *sum = sums + i * width;
             for (std::size_t j = 0; j < width; ++j) {
@@ -34,15 +35,15 @@ void add_weighted_rows(const float *inputs, const float *rows, float *sums, std:
     }
 }
 
-/// rows[k] = sum over images i of inputs[k][i] * gradients[i]: the transpose of the above.
+/// rows[k] = sum over images i of their input k * gradients[i]: the transpose of the above.
 DILOCO_VECTOR_CLONES
-void sum_outer_products(const float *inputs, const float *gradients, float *rows, std::size_t pixels, std::size_t batch,
-                        std::size_t count, std::size_t width) {
-    for (std::size_t k = 0; k < pixels; ++k) {
+void sum_outer_products(const float *inputs, std::size_t by_value, std::size_t by_image, const float *gradients, float *rows,
+                        std::size_t values, std::size_t count, std::size_t width) {
+    for (std::size_t k = 0; k < values; ++k) {
         float *row = rows + k * width;
         std::fill_n(row, width, 0.0F);
         for (std::size_t i = 0; i < count; ++i) {
-            const float x = inputs[k * batch + i];
+            const float x = inputs[k * by_value + i * by_image];
             if (x == 0.0F) continue;
             const float *gradient = gradients + i * width;
             for (std::size_t j = 0; j < width; ++j) {
@@ -54,9 +55,21 @@ void sum_outer_products(const float *inputs, const float *gradients, float *rows
 
 }  // namespace
 
-Mlp::Mlp(std::size_t pixels, std::size_t hidden, std::size_t batch)
-    : pixels_(pixels), hidden_(hidden), batch_(batch), inputs_(pixels * batch), activations_(batch * hidden),
-      hidden_gradient_(batch * hidden), logits_(batch * kClasses) {}
+Mlp::Mlp(std::size_t pixels, std::size_t hidden, std::size_t layers, std::size_t batch)
+    : pixels_(pixels), hidden_(hidden), layers_(layers), batch_(batch), inputs_(pixels * batch),
+      activations_(layers * batch * hidden), by_hidden_(batch * hidden), by_inputs_(batch * hidden), logits_(batch * kClasses) {}
+
+std::vector<Mlp::Tensor> Mlp::tensors() const {
+    std::vector<Tensor> all;
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+        const std::string name = layer == 0 ? "hidden" : "hidden" + std::to_string(layer + 1);
+        all.push_back({name + ".weights", weights(layer), inputs_of(layer) * hidden_});
+        all.push_back({name + ".biases", biases(layer), hidden_});
+    }
+    all.push_back({"output.weights", output_weights(), hidden_ * kClasses});
+    all.push_back({"output.biases", output_biases(), kClasses});
+    return all;
+}
 
 std::vector<float> Mlp::initial_parameters(std::uint64_t seed) const {
     std::vector<float> parameters(parameter_count(), 0.0F);
@@ -68,9 +81,15 @@ std::vector<float> Mlp::initial_parameters(std::uint64_t seed) const {
             parameters[i] = bound * (2.0F * unit - 1.0F);
         }
     };
-    fill(hidden_weights(), pixels_ * hidden_, pixels_);
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+        fill(weights(layer), inputs_of(layer) * hidden_, inputs_of(layer));
+    }
     fill(output_weights(), hidden_ * kClasses, hidden_);
     return parameters;
+}
+
+Mlp::Inputs Mlp::inputs(std::size_t layer) const {
+    return layer == 0 ? Inputs{inputs_.data(), batch_, 1} : Inputs{activations(layer - 1), 1, hidden_};
 }
 
 void Mlp::load(const Dataset &data, std::span<const std::size_t> indices) {
@@ -83,20 +102,26 @@ void Mlp::load(const Dataset &data, std::span<const std::size_t> indices) {
 }
 
 void Mlp::forward(std::span<const float> parameters, std::size_t count) {
-    const float *biases = parameters.data() + hidden_biases();
-    for (std::size_t i = 0; i < count; ++i) {
-        std::copy_n(biases, hidden_, activations_.data() + i * hidden_);
+    for (std::size_t layer = 0; layer < layers_; ++layer) {
+        float *sums = activations(layer);
+        for (std::size_t i = 0; i < count; ++i) {
+            std::copy_n(parameters.data() + biases(layer), hidden_, sums + i * hidden_);
+        }
+        const Inputs in = inputs(layer);
+        add_weighted_rows(in.values, in.by_value, in.by_image, parameters.data() + weights(layer), sums, inputs_of(layer), count,
+                          hidden_);
+        for (std::size_t j = 0; j < count * hidden_; ++j) {
+            sums[j] = std::max(sums[j], 0.0F);
+        }
     }
-    add_weighted_rows(inputs_.data(), parameters.data() + hidden_weights(), activations_.data(), pixels_, batch_, count, hidden_);
-    const float *weights = parameters.data() + output_weights();
+    const float *output = parameters.data() + output_weights();
     for (std::size_t i = 0; i < count; ++i) {
-        float *hidden = activations_.data() + i * hidden_;
+        const float *hidden = activations(layers_ - 1) + i * hidden_;
         float *logits = logits_.data() + i * kClasses;
         std::copy_n(parameters.data() + output_biases(), kClasses, logits);
         for (std::size_t j = 0; j < hidden_; ++j) {
-            hidden[j] = std::max(hidden[j], 0.0F);
             for (std::size_t c = 0; c < kClasses; ++c) {
-                logits[c] += hidden[j] * weights[j * kClasses + c];
+                logits[c] += hidden[j] * output[j * kClasses + c];
             }
         }
     }
@@ -126,29 +151,60 @@ float Mlp::loss_and_gradient(std::span<const float> parameters, const Dataset &d
         }
     }
 
-    std::fill(gradient.begin() + static_cast<std::ptrdiff_t>(hidden_biases()), gradient.end(), 0.0F);
-    const float *weights = parameters.data() + output_weights();
+    output_gradient(parameters, gradient, count);
+    for (std::size_t layer = layers_; layer-- > 0;) {
+        hidden_gradient(parameters, gradient, layer, count);
+    }
+    return static_cast<float>(loss / static_cast<double>(count));
+}
+
+/// From the gradient by the logits: that by the output layer's parameters, and by the last activations.
+void Mlp::output_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t count) {
+    std::fill(gradient.begin() + static_cast<std::ptrdiff_t>(output_weights()), gradient.end(), 0.0F);
+    const float *output = parameters.data() + output_weights();
     float *weight_gradient = gradient.data() + output_weights();
     for (std::size_t i = 0; i < count; ++i) {
         const float *by_logit = logits_.data() + i * kClasses;
-        const float *hidden = activations_.data() + i * hidden_;
-        float *by_hidden = hidden_gradient_.data() + i * hidden_;
+        const float *hidden = activations(layers_ - 1) + i * hidden_;
+        float *by_hidden = by_hidden_.data() + i * hidden_;
         for (std::size_t c = 0; c < kClasses; ++c) {
             gradient[output_biases() + c] += by_logit[c];
         }
         for (std::size_t j = 0; j < hidden_; ++j) {
             float sum = 0.0F;
             for (std::size_t c = 0; c < kClasses; ++c) {
-                sum += by_logit[c] * weights[j * kClasses + c];
+                sum += by_logit[c] * output[j * kClasses + c];
                 weight_gradient[j * kClasses + c] += by_logit[c] * hidden[j];
             }
-            by_hidden[j] = hidden[j] > 0.0F ? sum : 0.0F;
-            gradient[hidden_biases() + j] += by_hidden[j];
+            by_hidden[j] = sum;
         }
     }
-    sum_outer_products(inputs_.data(), hidden_gradient_.data(), gradient.data() + hidden_weights(), pixels_, batch_, count,
-                       hidden_);
-    return static_cast<float>(loss / static_cast<double>(count));
+}
+
+/// From the gradient by a layer's activations: that by its parameters, and by the activations of the layer before it.
+void Mlp::hidden_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t layer, std::size_t count) {
+    float *bias_gradient = gradient.data() + biases(layer);
+    std::fill_n(bias_gradient, hidden_, 0.0F);
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *hidden = activations(layer) + i * hidden_;
+        float *by_hidden = by_hidden_.data() + i * hidden_;
+        for (std::size_t j = 0; j < hidden_; ++j) {
+            if (!(hidden[j] > 0.0F)) by_hidden[j] = 0.0F;
+            bias_gradient[j] += by_hidden[j];
+        }
+    }
+    const Inputs in = inputs(layer);
+    sum_outer_products(in.values, in.by_value, in.by_image, by_hidden_.data(), gradient.data() + weights(layer), inputs_of(layer),
+                       count, hidden_);
+    if (layer == 0) return;
+    for (std::size_t i = 0; i < count; ++i) {
+        const float *by_hidden = by_hidden_.data() + i * hidden_;
+        for (std::size_t k = 0; k < hidden_; ++k) {
+            const float *row = parameters.data() + weights(layer) + k * hidden_;
+            by_inputs_[i * hidden_ + k] = std::inner_product(row, row + hidden_, by_hidden, 0.0F);
+        }
+    }
+    by_hidden_.swap(by_inputs_);
 }
 
 double Mlp::accuracy(std::span<const float> parameters, const Dataset &data, std::size_t limit) {

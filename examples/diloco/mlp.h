@@ -1,13 +1,13 @@
-// A multilayer perceptron with one hidden layer: pixels -> ReLU -> softmax over the classes.
+// A multilayer perceptron: pixels -> hidden layers of equal width, each with ReLU -> softmax over the classes.
 //
-// Its parameters are one flat buffer that the caller owns (weights and biases of the hidden layer, then of the output layer), so
+// Its parameters are one flat buffer that the caller owns (weights and biases of each hidden layer, then of the output layer), so
 // that an all-reduce, an optimizer or a shared state sees one tensor. One thread at a time per Mlp.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "mnist.h"
@@ -16,22 +16,17 @@ namespace diloco {
 
 class Mlp {
 public:
-    /// `batch` is the largest number of images in one pass.
-    Mlp(std::size_t pixels, std::size_t hidden, std::size_t batch);
+    /// `hidden` units in each of `layers` hidden layers, at least one; `batch` is the largest number of images in one pass.
+    Mlp(std::size_t pixels, std::size_t hidden, std::size_t layers, std::size_t batch);
 
-    std::size_t parameter_count() const { return (pixels_ + 1) * hidden_ + (hidden_ + 1) * kClasses; }
+    std::size_t parameter_count() const { return output_biases() + kClasses; }
 
     /// One of the tensors that lie one behind the other in the buffer.
     struct Tensor {
-        const char *name;
+        std::string name;
         std::size_t offset, count;
     };
-    std::array<Tensor, 4> tensors() const {
-        return {{{"hidden.weights", hidden_weights(), pixels_ * hidden_},
-                 {"hidden.biases", hidden_biases(), hidden_},
-                 {"output.weights", output_weights(), hidden_ * kClasses},
-                 {"output.biases", output_biases(), kClasses}}};
-    }
+    std::vector<Tensor> tensors() const;
 
     /// He initialization; the same seed gives the same parameters on every machine.
     std::vector<float> initial_parameters(std::uint64_t seed) const;
@@ -45,20 +40,35 @@ public:
     double accuracy(std::span<const float> parameters, const Dataset &data, std::size_t limit);
 
 private:
-    /// Offsets of the four tensors in the flat buffer.
-    std::size_t hidden_weights() const { return 0; }  // pixels x hidden
-    std::size_t hidden_biases() const { return pixels_ * hidden_; }
-    std::size_t output_weights() const { return hidden_biases() + hidden_; }  // hidden x classes
+    /// Offsets in the flat buffer, of layers from 0.
+    std::size_t inputs_of(std::size_t layer) const { return layer == 0 ? pixels_ : hidden_; }
+    std::size_t weights(std::size_t layer) const {  // inputs x hidden
+        return layer == 0 ? 0 : (pixels_ + 1) * hidden_ + (layer - 1) * (hidden_ + 1) * hidden_;
+    }
+    std::size_t biases(std::size_t layer) const { return weights(layer) + inputs_of(layer) * hidden_; }
+    std::size_t output_weights() const { return weights(layers_); }  // hidden x classes
     std::size_t output_biases() const { return output_weights() + hidden_ * kClasses; }
+
+    /// What a layer is given: value k of image i is at k * by_value + i * by_image.
+    struct Inputs {
+        const float *values;
+        std::size_t by_value, by_image;
+    };
+    Inputs inputs(std::size_t layer) const;
+    float *activations(std::size_t layer) { return activations_.data() + layer * batch_ * hidden_; }
+    const float *activations(std::size_t layer) const { return activations_.data() + layer * batch_ * hidden_; }
 
     void load(const Dataset &data, std::span<const std::size_t> indices);
     void forward(std::span<const float> parameters, std::size_t count);
+    void output_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t count);
+    void hidden_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t layer, std::size_t count);
 
-    std::size_t pixels_, hidden_, batch_;
-    std::vector<float> inputs_;           // pixels x batch: one pixel of all images lies together
-    std::vector<float> activations_;      // batch x hidden, after ReLU
-    std::vector<float> hidden_gradient_;  // batch x hidden
-    std::vector<float> logits_;           // batch x classes; probabilities, then their gradient, in loss_and_gradient
+    std::size_t pixels_, hidden_, layers_, batch_;
+    std::vector<float> inputs_;       // pixels x batch: one pixel of all images lies together
+    std::vector<float> activations_;  // layers x batch x hidden, after ReLU
+    std::vector<float> by_hidden_;    // batch x hidden: the gradient by a layer's activations
+    std::vector<float> by_inputs_;    // likewise, of the layer before
+    std::vector<float> logits_;       // batch x classes; probabilities, then their gradient, in loss_and_gradient
 };
 
 }  // namespace diloco

@@ -24,7 +24,8 @@ struct Method {
 // its trainer keeps the membership and hands the state to newcomers, and has nothing left to average.
 const Names<Method> kMethods{{"diloco", {pcclMethodDiLoCo, false}},     {"async", {pcclMethodAsyncDiLoCo, false}},
                              {"eager", {pcclMethodEagerDiLoCo, false}}, {"streaming", {pcclMethodStreamingDiLoCo, false}},
-                             {"co2", {pcclMethodCO2, false}},           {"ddp", {pcclMethodDiLoCo, true}},
+                             {"co2", {pcclMethodCO2, false}},           {"gossip", {pcclMethodGossip, false}},
+                             {"pushsum", {pcclMethodPushSum, false}},   {"ddp", {pcclMethodDiLoCo, true}},
                              {"local", {pcclMethodLocal, false}}};
 const Names<pcclOuterOptimizer_t> kOptimizers{
     {"sgd", pcclOuterSgd}, {"heavy-ball", pcclOuterHeavyBall}, {"nesterov", pcclOuterNesterov}};
@@ -32,6 +33,14 @@ const Names<pcclNewcomers_t> kNewcomers{
     {"drain", pcclNewcomersDrain}, {"share", pcclNewcomersSharePending}, {"eavesdrop", pcclNewcomersEavesdrop}};
 const Names<pcclFragments_t> kPatterns{
     {"strided", pcclFragmentsStrided}, {"sequential", pcclFragmentsSequential}, {"even", pcclFragmentsEven}};
+const Names<pcclGraphKind_t> kGraphs{{"ring", pcclGraphRing},
+                                     {"random", pcclGraphRandomRegular},
+                                     {"exponential", pcclGraphExponential},
+                                     {"barabasi-albert", pcclGraphBarabasiAlbert}};
+const Names<pcclPartners_t> kPartners{{"all", pcclPartnersAll}, {"one", pcclPartnersOne}, {"next", pcclPartnersNext}};
+const Names<pcclMerge_t> kMerges{{"arrived", pcclMergeArrived}, {"full", pcclMergeFull}, {"wait", pcclMergeWait}};
+const Names<pcclVariance_t> kVariances{
+    {"others", pcclVarianceOthers}, {"self", pcclVarianceSelf}, {"follow", pcclVarianceFollow}, {"none", pcclVarianceNone}};
 const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
                                                       {"u8", {pcclUint8, pcclQuantMinMax}},
                                                       {"u16", {pcclUint16, pcclQuantMinMax}},
@@ -42,12 +51,14 @@ const Names<Split> kSplits{{"random", Split::kRandom}, {"sorted", Split::kSorted
 /// What was given on the command line as text, or not at all: the method's defaults hold then.
 struct Given {
     std::string method = "diloco", shard = "1/1", split = "random", quantize = "none", newcomers = "drain", pattern = "strided";
-    std::optional<std::string> outer, penalty;
-    std::optional<float> rate, momentum, mixing, clip;
-    std::optional<std::uint32_t> fragments, overlap;
+    std::string merge = "arrived", variance = "others";
+    std::optional<std::string> outer, penalty, graph, partners;
+    std::optional<float> rate, momentum, mixing, clip, own_weight;
+    std::optional<std::uint32_t> fragments, overlap, degree;
+    std::uint64_t graph_seed = 0;
     std::uint32_t inner = 100, min_peers = 1, verify_every = 1, block = 0;
     std::uint64_t join_timeout_ms = 30'000, round_ms = 0, step_ms = 0;
-    bool weighted = false, optimize_topology = false, error_feedback = false, repair = false;
+    bool weighted = false, optimize_topology = false, error_feedback = false, repair = false, by_age = false;
 };
 
 /// "2/4": the second of four. Throws CLI::ValidationError.
@@ -91,7 +102,8 @@ void add_run_options(CLI::App &app, Options &options, Given &given) {
         ->check(CLI::Range(1, 1'000'000))
         ->capture_default_str();
     app.add_option("--batch", options.batch, "Images per inner step")->check(CLI::Range(1, 4096))->capture_default_str();
-    app.add_option("--hidden", options.hidden, "Units in the hidden layer")->check(CLI::Range(1, 8192))->capture_default_str();
+    app.add_option("--hidden", options.hidden, "Units in a hidden layer")->check(CLI::Range(1, 8192))->capture_default_str();
+    app.add_option("--layers", options.layers, "Hidden layers")->check(CLI::Range(1, 64))->capture_default_str();
     app.add_option("--rate", options.inner_rate, "Learning rate of the inner AdamW at its highest")
         ->check(CLI::Range(0.0F, 1.0F))
         ->capture_default_str();
@@ -113,6 +125,7 @@ void add_method_options(CLI::App &app, Given &given) {
                    "diloco: averages every --inner steps, and waits for them\n"
                    "async, eager, co2: the same one round late, behind the next steps\n"
                    "streaming: a fragment at a time\n"
+                   "gossip, pushsum: a model of each peer's own, mixed with those of its neighbours in a graph\n"
                    "ddp: averages the gradient of every step; local: nothing")
         ->check(CLI::IsMember(kMethods))
         ->capture_default_str();
@@ -143,6 +156,36 @@ void add_method_options(CLI::App &app, Given &given) {
     app.add_option("--verify-every", given.verify_every, "Rounds after which peers compare their states; 0: never")
         ->capture_default_str();
     app.add_flag("--optimize-topology", given.optimize_topology, "Look for the best ring whenever the world has grown");
+}
+
+void add_gossip_options(CLI::App &app, Options &options, Given &given) {
+    app.add_option("--graph", given.graph,
+                   "gossip, pushsum, who is whose neighbour: ring, random, exponential or barabasi-albert")
+        ->check(CLI::IsMember(kGraphs));
+    app.add_option("--degree", given.degree,
+                   "Neighbours of a peer in a random graph; in a barabasi-albert one, those it chooses");
+    app.add_option("--graph-seed", given.graph_seed, "Of these two graphs")->capture_default_str();
+    app.add_option("--partners", given.partners,
+                   "To whom a peer pushes in a round: all its neighbours, one by chance, or the next")
+        ->check(CLI::IsMember(kPartners));
+    app.add_option("--merge", given.merge,
+                   "When a peer mixes: arrived (what is there), full (as many as it pushes) or wait (for them)")
+        ->check(CLI::IsMember(kMerges))
+        ->capture_default_str();
+    app.add_option("--own-weight", given.own_weight, "gossip: weight of a peer's own model in the mix, 0 to 1");
+    app.add_option(
+           "--variance", given.variance,
+           "gossip, what variance the mix of weights is given: others (theirs), self, follow or none. Biases keep the mix's")
+        ->check(CLI::IsMember(kVariances))
+        ->capture_default_str();
+    app.add_flag("--by-age", given.by_age, "gossip: models count by the inner steps in them instead");
+    app.add_flag(
+        "--own-start", options.own_start,
+        "gossip, pushsum: begin with parameters of this peer's own instead of the run's. Shards must differ: they are the seed");
+    app.add_option(
+           "--distance-every", options.distance_every,
+           "gossip, pushsum: rounds between two looks at how far models are apart. All peers meet for it; 0: only at the end")
+        ->capture_default_str();
 }
 
 void add_times(CLI::App &app, Given &given) {
@@ -191,12 +234,25 @@ void apply(const Given &given, Options &options) {
     set(config.clip_momentum, given.clip);
     config.weighted = given.weighted;
     config.round_ms = static_cast<std::uint32_t>(given.round_ms);
+    if (given.graph) config.graph = kGraphs.at(*given.graph);
+    set(config.graph_degree, given.degree);
+    config.graph_seed = given.graph_seed;
+    if (given.partners) config.partners = kPartners.at(*given.partners);
+    config.merge = kMerges.at(given.merge);
+    set(config.own_weight, given.own_weight);
+    config.variance = kVariances.at(given.variance);
+    config.uncorrected = "*.biases";
+    config.weigh_by_age = given.by_age;
     config.quantization = kQuantizations.at(given.quantize);
     config.min_peers = given.min_peers;
     config.verify_every = given.verify_every;
     config.rejoin_ms = static_cast<std::uint32_t>(given.join_timeout_ms);
     config.optimize_topology = given.optimize_topology;
 
+    options.models_differ = method.method == pcclMethodGossip || method.method == pcclMethodPushSum;
+    if (options.own_start && !options.models_differ) {
+        throw CLI::ValidationError("--own-start", "is for gossip and pushsum: by other methods all peers have one model");
+    }
     check(pcclReduceOptionsInit(&options.reduce), "pcclReduceOptionsInit");
     options.reduce.quantization_block = given.block;
     options.reduce.error_feedback = given.error_feedback;
@@ -216,11 +272,13 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
     Options options;
     Given given;
     add_method_options(app, given);
+    add_gossip_options(app, options, given);
     add_run_options(app, options, given);
     add_times(app, given);
     app.add_option("--state-file", options.state_file, "Keep the outer state in this file, mapped to memory");
-    app.footer(
-        "Exit status: 0 if training ended and all peers hold the same bits, 1 if not, 64 for a mistake in the command line.");
+    app.footer("Exit status: 0 if training ended and all peers hold the same bits (gossip, pushsum: if it ended), 1 if not, 64 "
+               "for a mistake "
+               "in the command line.");
     try {
         app.parse(argc, argv);
         apply(given, options);

@@ -21,12 +21,16 @@ struct Options {
 
     pcclTrainerConfig_t trainer{};  ///< `reduce` and `state_file` are set where it is used
     pcclReduceOptions_t reduce{};
-    bool average_gradients = false;  ///< of every inner step: synchronous data-parallel training
+    bool average_gradients = false;    ///< of every inner step: synchronous data-parallel training
+    bool models_differ = false;        ///< from peer to peer: gossip
+    bool own_start = false;            ///< they do from the start
+    std::uint64_t distance_every = 0;  ///< rounds between two looks at how far apart they are; 0: only at the end
     std::string state_file;
 
     std::uint64_t rounds = 60;  ///< of the whole run, of trainer.sync_every inner steps each
     std::size_t batch = 64;
-    std::size_t hidden = 128;  ///< units of the hidden layer
+    std::size_t hidden = 128;  ///< units of a hidden layer
+    std::size_t layers = 1;    ///< hidden ones
     float inner_rate = 3e-4F;
     std::uint64_t seed = 1;
     std::string data = "/usr/share/datasets/fashion-mnist";

@@ -19,6 +19,8 @@ std::string json_number(double value) {
     return text;
 }
 
+std::string json_number(const std::optional<double> &value) { return value ? json_number(*value) : "null"; }
+
 }  // namespace
 
 Report::Report(const std::string &path) {
@@ -50,22 +52,34 @@ void Report::step(const StepRecord &r, std::uint64_t steps) {
                  "{\"event\":\"step\",\"step\":%" PRIu64 ",\"inner_steps\":%" PRIu64 ",\"outer_steps\":%" PRIu64
                  ",\"world\":%d,\"joined\":%d,\"lost\":%d,\"received\":%s,\"rejoined\":%s,\"loss\":%s,\"accuracy\":%s,"
                  "\"mb\":%s,\"tx_bytes\":%" PRIu64 ",\"comm_s\":%s,\"under_way_s\":%s,\"compute_s\":%s,\"time_s\":%s,"
-                 "\"penalty\":%s,\"digest\":\"%016" PRIx64 "\"}\n",
+                 "\"penalty\":%s,\"digest\":\"%016" PRIx64 "\",\"distance\":%s}\n",
                  r.step, r.inner_steps, r.outer_steps, r.world, r.joined, r.lost, r.received ? "true" : "false",
-                 r.rejoined ? "true" : "false", json_number(r.loss).c_str(),
-                 r.accuracy ? json_number(*r.accuracy).c_str() : "null", json_number(megabytes).c_str(), r.tx_bytes,
-                 json_number(r.communication_s).c_str(), json_number(r.under_way_s).c_str(), json_number(r.compute_s).c_str(),
-                 json_number(r.time_s).c_str(), json_number(r.penalty).c_str(), r.digest);
+                 r.rejoined ? "true" : "false", json_number(r.loss).c_str(), json_number(r.accuracy).c_str(),
+                 json_number(megabytes).c_str(), r.tx_bytes, json_number(r.communication_s).c_str(),
+                 json_number(r.under_way_s).c_str(), json_number(r.compute_s).c_str(), json_number(r.time_s).c_str(),
+                 json_number(r.penalty).c_str(), r.digest, json_number(r.distance).c_str());
 }
 
 void Report::done(const FinalRecord &r) {
+    std::string verdict = r.identical ? "the same at all peers" : "NOT the same at all peers";
+    std::optional<double> distance, mean_accuracy;
+    if (r.spread) {
+        distance = r.spread->distance;
+        mean_accuracy = r.spread->mean_accuracy;
+        char text[128];
+        std::snprintf(text, sizeof text, "of this peer alone; models are %.4f apart, the mean of %d: test %.2f %%", *distance,
+                      r.world, 100.0 * *mean_accuracy);
+        verdict = text;
+    }
     std::fprintf(stderr, "diloco: done after step %" PRIu64 ": test %.2f %%, outer state %016" PRIx64 ", %s\n", r.step,
-                 100.0 * r.accuracy, r.hash, r.identical ? "the same at all peers" : "NOT the same at all peers");
+                 100.0 * r.accuracy, r.hash, verdict.c_str());
     if (!file_) return;
+    const char *identical = r.spread ? "null" : r.identical ? "true" : "false";
     std::fprintf(file_,
                  "{\"event\":\"done\",\"step\":%" PRIu64 ",\"world\":%d,\"accuracy\":%s,\"hash\":\"%016" PRIx64
-                 "\",\"identical\":%s}\n",
-                 r.step, r.world, json_number(r.accuracy).c_str(), r.hash, r.identical ? "true" : "false");
+                 "\",\"identical\":%s,\"distance\":%s,\"mean_accuracy\":%s}\n",
+                 r.step, r.world, json_number(r.accuracy).c_str(), r.hash, identical, json_number(distance).c_str(),
+                 json_number(mean_accuracy).c_str());
 }
 
 }  // namespace diloco

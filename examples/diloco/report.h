@@ -3,7 +3,8 @@
 // Each JSON line is one object, written at once and flushed:
 //   {"event":"joined","step":12,"world":4}                 this peer takes part from here on; `step` is the last finished round
 //   {"event":"step", ...}                                  one round, the fields of StepRecord
-//   {"event":"done","step":60,"world":4,"accuracy":0.8712,"hash":"0123456789abcdef","identical":true}
+//   {"event":"done","step":60,"world":4,"accuracy":0.8712,"hash":"0123456789abcdef","identical":true,
+//    "distance":null,"mean_accuracy":null}                 by gossip `identical` is null, and the last two are numbers
 #pragma once
 
 #include <cstdint>
@@ -31,7 +32,8 @@ struct StepRecord {
     double compute_s = 0.0;        ///< inner steps and test
     double time_s = 0.0;           ///< since this peer joined, without its tests
     double penalty = 0.0;          ///< divisor of the last average (CO2)
-    std::uint64_t digest = 0;      ///< of the outer state as the last average began: equal at all peers
+    std::uint64_t digest = 0;  ///< of the outer state as the last average began: equal at all peers. Gossip: of this peer's model
+    std::optional<double> distance;  ///< of the models from their mean as the round began, by the mean's norm (gossip)
 };
 
 /// How training ended.
@@ -41,6 +43,12 @@ struct FinalRecord {
     double accuracy = 0.0;
     std::uint64_t hash = 0;
     bool identical = false;
+    /// By gossip peers end with models of their own, and `hash` is of this one's.
+    struct Spread {
+        double distance = 0.0;       ///< root mean square distance of the models from their mean, by the mean's norm
+        double mean_accuracy = 0.0;  ///< of the mean of all models
+    };
+    std::optional<Spread> spread;
 };
 
 class Report {
