@@ -133,6 +133,12 @@ int Peer::run() {
     check(pcclTrainerJoin(trainer_.get()), "pcclTrainerJoin");
     check(pcclTrainerGetStatus(trainer_.get(), &status_), "pcclTrainerGetStatus");
     report_.joined(status_.inner_steps / options_.trainer.sync_every, static_cast<int>(status_.world_size));
+    if (status_.inner_steps < options_.expected_step * options_.trainer.sync_every) {
+        throw std::runtime_error("the run has made " + std::to_string(status_.inner_steps / options_.trainer.sync_every) +
+                                 " rounds, not " + std::to_string(options_.expected_step) +
+                                 " (--expect-step): the peers that this one "
+                                 "was to join have probably ended. To begin a new run, leave the option out");
+    }
     last_ = status_;
     if (options_.own_start && status_.inner_steps == 0) {  // as if a first inner step had led here
         const auto own = model_.initial_parameters(options_.seed * 1'000'003 + options_.shard_index + 1);

@@ -13,6 +13,8 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,6 +29,8 @@ SEEDS = (1, 2, 3)
 MODEL = {"hidden": 64, "batch": 32, "rate": 1e-3, "inner": 25, "steps": 40}
 METHODS = ("ddp", "diloco", "async", "eager", "streaming", "co2")
 EVEN = {"pattern": "even"}  # fragments of the same size, though the model has one large tensor and three small ones
+GRAPHS = {"ring": {}, "random": {"degree": 4}, "exponential": {}, "barabasi-albert": {"degree": 2}}
+GOSSIP = {"inner": 10, "steps": 50, "test-images": 1000}  # short rounds: models are mixed often, and tested by all peers
 PATH = {"delay": "25ms", "rate": "100mbit"}  # one way
 
 
@@ -34,8 +38,9 @@ def settings(method, **more):
     return {"method": method, **(EVEN if method == "streaming" else {}), **more}
 
 
-def run(group, peers, options, seed=1, split="random", path=None, churn=0):
-    return {"group": group, "peers": peers, "options": {**MODEL, **options, "seed": seed, "split": split}, "path": path, "churn": churn}
+def run(group, peers, options, seed=1, split="random", path=None, churn=0, **more):
+    options = {**MODEL, **options, "seed": seed, "split": split}
+    return {"group": group, "peers": peers, "options": options, "path": path, "churn": churn, **more}
 
 
 def of_methods():
@@ -105,8 +110,37 @@ def of_overlap():
         yield run("overlap", 4, {**settings(method, **more), **size, "step-time": f"{step_ms}ms"}, path=PATH)
 
 
+def gossip(method, **more):
+    """Rounds in step, so that they can be counted and models compared."""
+    return settings(method, **GOSSIP, **{"merge": "wait", "distance-every": 5}, **more)
+
+
+def of_gossip():
+    """Beside federated averaging, which is DiLoCo with an outer step that takes the average as it is."""
+    averaging = {"method": "diloco", "outer": "sgd", "outer-rate": 1, "momentum": 0, **GOSSIP}
+    own = {"own-start": True}
+    for seed in SEEDS:
+        for start, variance, (graph, more) in itertools.product((own, {}), ("others", "none"), GRAPHS.items()):
+            yield run("gossip", 8, gossip("gossip", graph=graph, variance=variance, **more, **start), seed)
+        for variance, graph in itertools.product(("others", "none"), ("ring", "random")):
+            yield run("gossip", 8, gossip("gossip", graph=graph, variance=variance, layers=4, **GRAPHS[graph], **own), seed)
+        for variance in ("others", "none"):
+            yield run("gossip", 8, gossip("gossip", graph="random", variance=variance, **GRAPHS["random"]), seed, "sorted")
+        for start, layers in ((own, {}), ({}, {}), (own, {"layers": 4})):
+            yield run("gossip", 8, gossip("pushsum", graph="exponential", **start, **layers), seed)
+        yield run("gossip", 8, gossip("pushsum", graph="exponential"), seed, "sorted")
+        for split, layers in (("random", {}), ("random", {"layers": 4}), ("sorted", {})):
+            yield run("gossip", 8, {**averaging, **layers}, seed, split)
+
+
+def of_losses():
+    """Two of eight peers are lost at once: those with the most neighbours, or those with the fewest, or none."""
+    for seed, who in itertools.product(SEEDS, ("none", "leaves", "hubs")):
+        yield run("losses", 8, gossip("gossip", graph="barabasi-albert", degree=2, **{"graph-seed": seed}), seed, lose=who)
+
+
 GROUPS = {"methods": of_methods, "stability": of_stability, "rounds": of_rounds, "co2": of_co2, "compression": of_compression, "churn": of_churn, "time": of_time,
-          "overlap": of_overlap}  # fmt: skip
+          "overlap": of_overlap, "gossip": of_gossip, "losses": of_losses}  # fmt: skip
 
 
 def unpack(data, folder):
@@ -114,6 +148,12 @@ def unpack(data, folder):
     for path in sorted(pathlib.Path(data).glob("*-ubyte.gz")):
         with gzip.open(path) as packed, open(folder / path.name, "wb") as plain:
             shutil.copyfileobj(packed, plain)
+
+
+def graph_losses(build):
+    """What cannot be had from processes: computed over the library's graphs."""
+    out = subprocess.run([build / "bin" / "pccl-graph-losses"], capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def trouble(fleet, spec):
@@ -125,6 +165,17 @@ def trouble(fleet, spec):
         victim.kill()
         fleet.start(victim.shard, **{"test-every": 0, "min-peers": peers - 1})
         fleet.trainers[-1].shard = victim.shard
+
+
+def lose(fleet, who):
+    """Two trainers are killed in the middle. A peer that waits merges as many models as it has neighbours."""
+    at = GOSSIP["steps"] // 2
+    for trainer in fleet.trainers:
+        trainer.wait_for_round(at)
+    if who != "none":
+        by_neighbours = sorted(fleet.trainers, key=lambda t: max(r["world"] for r in t.rounds), reverse=who == "hubs")
+        for trainer in by_neighbours[:2]:
+            trainer.kill()
 
 
 def one_run(spec, build, data, folder):
@@ -141,11 +192,13 @@ def one_run(spec, build, data, folder):
     try:
         with Fleet(build, options, folder, lab) as fleet:
             for i, shard in enumerate(shards):
-                fleet.start(shard, **{"test-every": 0 if i else 2}).shard = shard
+                fleet.start(shard, **{"test-every": 0 if i and not models_differ(spec) else 2}).shard = shard
             if spec["churn"]:
                 trouble(fleet, spec)
+            if "lose" in spec:
+                lose(fleet, spec["lose"])
             fleet.finish(600)
-            return summary(fleet)
+            return {**summary(fleet), **(of_peers(fleet) if models_differ(spec) else {}), **(merged(fleet) if "lose" in spec else {})}
     finally:
         if lab:
             lab.close()
@@ -175,13 +228,42 @@ def summary(fleet):
     }
 
 
+def models_differ(spec):
+    return spec["options"]["method"] in ("gossip", "pushsum")
+
+
+def of_peers(fleet):
+    """Where each peer has a model of its own: the means over those that were there to the end, and what the models are together."""
+    living = fleet.living()
+    done = living[0].done
+    tested = {}
+    for r in (r for t in living for r in t.rounds if r["accuracy"] is not None):
+        tested.setdefault(r["step"], []).append(r["accuracy"])
+    spread = [[r["step"] - 1, r["distance"]] for r in living[0].rounds if r["distance"] is not None]
+    return {
+        "accuracy": round(statistics.fmean(t.done["accuracy"] for t in living), 4),
+        "accuracies": sorted(t.done["accuracy"] for t in living),
+        "mean_accuracy": done["mean_accuracy"],
+        "distance": done["distance"],
+        "distances": spread,
+        "tests": [[step, round(statistics.fmean(values), 4)] for step, values in sorted(tested.items())],
+    }
+
+
+def merged(fleet):
+    """How many models each peer has merged in each of its rounds."""
+    return {"merged": [{"killed": t.killed, "models": [r["world"] - 1 for r in t.rounds]} for t in fleet.trainers]}
+
+
 class Results:
     """What was measured so far, in a file that is complete after every run."""
 
     def __init__(self, path, again):
         self.path = path
         self.lock = threading.Lock()
-        self.runs = {} if again or not path.exists() else {self.key(r["run"]): r for r in json.loads(path.read_text())["runs"]}
+        known = {} if again or not path.exists() else json.loads(path.read_text())
+        self.runs = {self.key(r["run"]): r for r in known.get("runs", [])}
+        self.graphs = known.get("graphs", [])
 
     @staticmethod
     def key(spec):
@@ -194,8 +276,9 @@ class Results:
 
     def write(self):
         rows = ",\n".join(json.dumps(self.runs[key], sort_keys=True) for key in sorted(self.runs))
+        graphs = ",\n".join(json.dumps(row, sort_keys=True) for row in self.graphs)
         part = self.path.with_suffix(".part")
-        part.write_text('{"runs": [\n' + rows + "\n]}\n")
+        part.write_text('{"runs": [\n' + rows + '\n],\n"graphs": [\n' + graphs + "\n]}\n")
         part.replace(self.path)
 
 
@@ -252,9 +335,11 @@ def main():
     results = Results(arguments.docs / "training.json", arguments.again)
     failures = []
     if not arguments.draw:
+        if "losses" in arguments.only:
+            results.graphs = graph_losses(arguments.build)
         failures = carry_out([s for s in specs if not s["path"]], results, arguments)
         failures += carry_out(timed, results, arguments)
-    figures.write(list(results.runs.values()), arguments.docs)
+    figures.write(list(results.runs.values()), results.graphs, arguments.docs)
     return 1 if failures else 0
 
 

@@ -178,12 +178,105 @@ def time(runs):
     return table(["", "4 peers: 40 rounds, s", "80 % after, s", "%", "8 peers: 40 rounds, s", "80 % after, s", "%"], rows)
 
 
+# ------------------------------------------------------------------------------------------------------------ gossip --
+
+GRAPHS = {"ring": "ring", "random": "random regular, 4", "exponential": "exponential", "barabasi-albert": "Barabási–Albert, 2"}
+LIMIT = 50  # rounds of a run
+
+
+def rounds_to(run, accuracy):
+    """The first tested round after which the peers' models are that good, on average over the peers."""
+    r = run["result"]
+    tests = r.get("tests") or [[point[0], point[3]] for point in r["curve"]]
+    return next((step for step, reached in tests if reached >= accuracy), None)
+
+
+def reached(runs):
+    """Rounds to 80 %: the mean over the seeds and how far they are from it, or how many never were there."""
+    values = [rounds_to(r, 0.8) for r in runs]
+    never = values.count(None)
+    if not values or never == len(values):
+        return "never" if values else "–"
+    if never:
+        return f"{never} of {len(values)} never"
+    middle = statistics.fmean(values)
+    return f"{middle:.0f} ± {max(abs(v - middle) for v in values):.0f}"
+
+
+def of_gossip(runs):
+    """Every way of mixing that was measured: its words, and the options that select it."""
+    yield "federated averaging", {"method": "diloco"}
+    for variance, words in (("others", "variance restored"), ("none", "plain average")):
+        for graph, name in GRAPHS.items():
+            yield f"gossip, {words}, {name}", {"method": "gossip", "variance": variance, "graph": graph}
+    yield "push-sum, exponential", {"method": "pushsum"}
+
+
+def gossip(runs):
+    rows = []
+    for words, same in of_gossip(runs):
+        cells = []
+        for start, layers in ((True, None), (None, None), (True, 4)):
+            if same["method"] == "diloco":
+                start = None  # all begin with one model
+            found = runs.of("gossip", split="random", layers=layers, **{"own-start": start}, **same)
+            cells += [reached(found), percent(found)]
+        rows.append([words, *cells])
+    return table(["", "own models at first: rounds to 80 %", "in the end, %", "one model at first: rounds to 80 %", "%", "own, 4 hidden layers: rounds to 80 %", "%"], rows)
+
+
+def gossip_sorted(runs):
+    rows = []
+    for words, same in of_gossip(runs):
+        found = runs.of("gossip", split="sorted", **same)
+        if found:
+            together = mean([r["result"].get("mean_accuracy") for r in found])
+            rows.append([words, percent(found), f"{100 * together:.1f}" if together else "–"])
+    return table(["8 peers, sorted", "a peer's model, %", "the mean of all, %"], rows)
+
+
+def distances(runs):
+    at = (0, 5, 10, 20, 30, 40, LIMIT)
+    rows = []
+    for words, same in of_gossip(runs):
+        found = runs.of("gossip", split="random", layers=None, **{"own-start": True}, **same)
+        known = [dict([*r["result"]["distances"], [LIMIT, r["result"]["distance"]]]) for r in found]
+        if known:
+            rows.append([words, *(f"{mean([k.get(step) for k in known]):.2g}" for step in at)])
+    return table(["", *(f"after {step}" for step in at)], rows)
+
+
+def losses(runs):
+    rows = []
+    for who, words in (("none", "nobody"), ("leaves", "the two with the fewest neighbours"), ("hubs", "the two with the most")):
+        found = [r for r in runs.of("losses") if r["run"]["lose"] == who]
+        survivors = [[t["models"] for t in r["result"]["merged"] if not t["killed"]] for r in found]
+        short = [[sum(models < 2 for models in peer[LIMIT // 2 :]) for peer in peers] for peers in survivors]
+        rows.append([words, percent(found), f"{mean([sum(n > 0 for n in peers) for peers in short]):.1f} of {len(short[0])}" if short else "–",
+                     f"{mean([sum(peers) for peers in short]):.1f}" if short else "–"])  # fmt: skip
+    return table(["lost after half of the rounds", "survivors in the end, %", "survivors with a round of fewer than 2 models", "such rounds, of all survivors"], rows)
+
+
+def graph_losses(rows):
+    """`rows` as pccl-graph-losses prints them."""
+
+    def shown(value):
+        return "–" if value is None else f"{value:.0f}"
+
+    order = ("peers: leaves", "peers: any", "peers: hubs", "links: those of the hubs", "links: any, as many")
+    cells = [[f"{r['percent']:g} % {r['loss']}" if r["lost_peers"] else r["loss"], *(shown(r[key]) for key in (
+        "cut_links", "short_of", "cut_off", "mended_cut_off", "mended_too_few", "new_links"))]
+        for r in sorted(rows, key=lambda r: (r["percent"], order.index(r["loss"])))]  # fmt: skip
+    return table(["lost", "links that go", "lack messages", "cut off", "mended: cut off", "mended: too few neighbours", "links made for it"], cells)
+
+
 # ------------------------------------------------------------------------------------------------------------- plots --
 
 
 class Chart:
-    """Panels side by side, each of curves over a logarithmic axis."""
+    """Panels side by side, each of curves of accuracy over a logarithmic axis."""
 
+    NAMES, COLOURS, WORDS = NAMES, COLOURS, "test accuracy in %"
     WIDTH, HEIGHT, TOP, LEFT, BOTTOM, GAP = 960, 400, 66, 60, 66, 40
 
     def __init__(self, title, across, panels):
@@ -205,21 +298,26 @@ class Chart:
         parts += self.legend()
         return "\n".join([*parts, "</svg>"]) + "\n"
 
+    def ticks(self):
+        """Of the upright axis: values and where they are, 0 at its foot and 1 at its head."""
+        return [(f"{tick}", self.up(tick / 100)) for tick in range(20, 91, 10)]
+
+    def up(self, accuracy):
+        return (max(100 * accuracy, 20) - 20) / 70
+
     def panel(self, left, width, words, curves, low, high):
-        floor = 20.0
         bottom = self.HEIGHT - self.BOTTOM
 
         def x(value):
             return left + width * (math.log10(max(value, 10**low)) - low) / (high - low)
 
-        def y(accuracy):
-            return bottom - (bottom - self.TOP) * (max(100 * accuracy, floor) - floor) / (90 - floor)
+        def y(part):
+            return bottom - (bottom - self.TOP) * part
 
         parts = [f'<rect x="{left:.1f}" y="{self.TOP}" width="{width:.1f}" height="{bottom - self.TOP}" fill="#fafbfc"/>',
                  plot.text(left, self.TOP - 10, words, 13, weight="600")]  # fmt: skip
-        for tick in range(int(floor), 91, 10):
-            parts += [plot.line(left, y(tick / 100), left + width, y(tick / 100), plot.GRID),
-                      plot.text(left - 7, y(tick / 100) + 4, f"{tick}", 11, plot.SOFT, "end")]  # fmt: skip
+        for tick, part in self.ticks():
+            parts += [plot.line(left, y(part), left + width, y(part), plot.GRID), plot.text(left - 7, y(part) + 4, tick, 11, plot.SOFT, "end")]
         for power in range(math.floor(low), math.ceil(high) + 1):
             for step in (1, 2, 5):
                 value = step * 10**power
@@ -227,19 +325,48 @@ class Chart:
                     parts += [plot.line(x(value), bottom, x(value), bottom + 4, plot.SOFT),
                               plot.text(x(value), bottom + 18, f"{value:g}", 11, plot.SOFT, "middle")]  # fmt: skip
         for method, curve in curves.items():
-            path = " ".join(f"{x(at):.1f},{y(accuracy):.1f}" for at, accuracy in curve)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[method]}" stroke-width="2" stroke-linejoin="round"/>')
+            path = " ".join(f"{x(at):.1f},{y(self.up(value)):.1f}" for at, value in curve)
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{self.COLOURS[method]}" stroke-width="2" stroke-linejoin="round"/>')
         return parts
 
     def legend(self):
-        parts = [plot.text(self.LEFT, self.HEIGHT - 14, f"test accuracy in %, by {self.across}", 12.5, plot.SOFT)]
+        parts = [plot.text(self.LEFT, self.HEIGHT - 14, f"{self.WORDS}, by {self.across}", 12.5, plot.SOFT)]
         at = self.WIDTH - 20.0
-        for method in reversed(COLOURS):
-            at -= 7.2 * len(NAMES[method])
-            parts += [plot.text(at, self.HEIGHT - 14, NAMES[method], 12.5), plot.line(at - 24, self.HEIGHT - 18, at - 6, self.HEIGHT - 18,
-                                                                                       COLOURS[method], 2.4)]  # fmt: skip
+        for method in reversed(self.COLOURS):
+            at -= 7.2 * len(self.NAMES[method])
+            parts += [plot.text(at, self.HEIGHT - 14, self.NAMES[method], 12.5),
+                      plot.line(at - 24, self.HEIGHT - 18, at - 6, self.HEIGHT - 18, self.COLOURS[method], 2.4)]  # fmt: skip
             at -= 36
         return parts
+
+
+class GossipChart(Chart):
+    NAMES = {"averaging": "federated averaging", "restored": "variance restored", "plain": "plain average", "pushsum": "push-sum"}
+    COLOURS = {"averaging": "#52606d", "restored": "#0b6e4f", "plain": "#c2410c", "pushsum": "#1d4ed8"}
+
+
+class DistanceChart(GossipChart):
+    """Distances instead of accuracies: four decades."""
+
+    WORDS = "distance of models from their mean"
+
+    def ticks(self):
+        return [(f"{10.0 ** power:g}", self.up(10.0**power)) for power in range(-3, 2)]
+
+    def up(self, distance):
+        return (math.log10(max(distance, 1e-3)) + 3) / 4
+
+
+def gossip_curves(runs, values, **conditions):
+    """By way of mixing, on random regular graphs: the mean over seeds of what `values` gives of a run."""
+    ways = {"averaging": {"method": "diloco", "own-start": None}, "restored": {"method": "gossip", "graph": "random", "variance": "others"},
+            "plain": {"method": "gossip", "graph": "random", "variance": "none"}, "pushsum": {"method": "pushsum"}}  # fmt: skip
+    out = {}
+    for way, same in ways.items():
+        found = [values(r["result"]) for r in runs.of("gossip", split="random", **{**conditions, **same})]
+        if found and found[0]:
+            out[way] = [(points[0][0], mean([p[1] for p in points])) for points in zip(*found)]
+    return out
 
 
 def curves(runs, group, column, **conditions):
@@ -261,11 +388,25 @@ def charts(runs):
     ])  # fmt: skip
 
 
-TABLES = (methods, rounds, stability, co2, compression, churn, time, overlap)
+    def tests(result):
+        return result.get("tests") or [[point[0], point[3]] for point in result["curve"]]
+
+    own = {"own-start": True}
+    yield "training-gossip.svg", GossipChart("Accuracy by rounds, 8 peers with models of their own at first", "rounds of 10 steps", [
+        ("one hidden layer", gossip_curves(runs, tests, layers=None, **own)), ("four", gossip_curves(runs, tests, layers=4, **own))
+    ])  # fmt: skip
+    yield "training-distance.svg", DistanceChart("How far models are apart, 8 peers", "rounds of 10 steps", [
+        (words, gossip_curves(runs, lambda r: [[step or 1, d] for step, d in r.get("distances", [])], layers=None, **{"own-start": start}))
+        for words, start in (("own models at first", True), ("one model at first", None))
+    ])  # fmt: skip
 
 
-def write(runs, docs):
-    """`runs` as in docs/training.json."""
+TABLES = {"methods": (methods,), "rounds": (rounds,), "stability": (stability,), "co2": (co2,), "compression": (compression,), "churn": (churn,), "time": (time,),
+          "overlap": (overlap,), "gossip": (gossip, gossip_sorted, distances), "losses": (losses,)}  # fmt: skip
+
+
+def write(runs, graphs, docs):
+    """`runs` and `graphs` as in docs/training.json."""
     known = Runs(runs)
     for name, chart in charts(known):
         (docs / name).write_text(chart.render())
@@ -273,8 +414,12 @@ def write(runs, docs):
     if not page.exists():
         return
     text = page.read_text()
-    for make in TABLES:
-        mark = re.compile(rf"(<!-- measured: {make.__name__} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if known.of(make.__name__):
-            text = mark.sub(lambda m, made=make(known): m[1] + made + "\n" + m[2], text)
+    tables = {}
+    for group, makes in TABLES.items():
+        tables |= {make.__name__: make(known) for make in makes if known.of(group)}
+    if graphs:
+        tables["graph_losses"] = graph_losses(graphs)
+    for name, made in tables.items():
+        mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = mark.sub(lambda m, made=made: m[1] + made + "\n" + m[2], text)
     page.write_text(text)

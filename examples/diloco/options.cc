@@ -101,6 +101,11 @@ void add_run_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--steps", options.rounds, "Rounds of the whole run, counted over all peers together")
         ->check(CLI::Range(1, 1'000'000))
         ->capture_default_str();
+    app.add_option(
+           "--expect-step", options.expected_step,
+           "Fail if the run that this peer joins has made fewer rounds. One that takes a lost peer's place and comes when all\n"
+           "others have ended would begin a new run")
+        ->capture_default_str();
     app.add_option("--batch", options.batch, "Images per inner step")->check(CLI::Range(1, 4096))->capture_default_str();
     app.add_option("--hidden", options.hidden, "Units in a hidden layer")->check(CLI::Range(1, 8192))->capture_default_str();
     app.add_option("--layers", options.layers, "Hidden layers")->check(CLI::Range(1, 64))->capture_default_str();

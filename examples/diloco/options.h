@@ -27,6 +27,7 @@ struct Options {
     std::uint64_t distance_every = 0;  ///< rounds between two looks at how far apart they are; 0: only at the end
     std::string state_file;
 
+    std::uint64_t expected_step = 0;  ///< rounds that the run has made when this peer joins, at least
     std::uint64_t rounds = 60;  ///< of the whole run, of trainer.sync_every inner steps each
     std::size_t batch = 64;
     std::size_t hidden = 128;  ///< units of a hidden layer

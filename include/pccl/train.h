@@ -225,6 +225,9 @@ PCCL_EXPORT pcclResult_t pcclTrainerShare(pcclTrainer_t *trainer, const pcclTens
  * their next outer steps, the third at the latest) and for `min_peers`, and takes the run's outer state over. On return the parameters are
  * the outer parameters.
  * The first peers of a run bring their own parameters: those of the most peers that agree win.
+ * A run is its members: a peer that still waits when the last of them leaves begins a new run, at `inner_steps` 0 of the status. One that was
+ * to take a lost peer's place looks at that (or loads the run's last checkpoint first), and `min_peers` of 2 or more keeps it from
+ * training alone.
  *
  * @retval pcclMasterConnectionFailed  No master there within `rejoin_ms`, or the connection was lost. May be called again.
  * @retval pcclInvalidUsage            Configurations differ: pcclGetLastError names what. Or joined already.

@@ -115,6 +115,19 @@ def ends(settings, build, folder):
         expect(fleet.trainers[0].joined["step"] == 6, "the run did not go on where the checkpoint was written")
 
 
+def late(build, folder):
+    """Who comes when all have ended begins a new run; who was to join theirs says so instead."""
+    with Fleet(build, {**SMALL, "method": "diloco", "steps": 2, "min-peers": 1}, folder) as fleet:
+        fleet.start("1/2")
+        fleet.finish(60)
+        second = fleet.start("2/2", **{"expect-step": 1})
+        expect(second.process.wait(60) == 1, "a trainer that was to join a run went on alone")
+        expect("the run has made 0 rounds, not 1" in second.log.read_text(), second.tail())
+        third = fleet.start("2/2")
+        third.wait("its end", lambda: third.done)
+        expect(third.joined["step"] == 0, "there was a run though nobody was in it")
+
+
 def mistakes(build):
     def said(*words):
         ran = subprocess.run([build / "bin" / "diloco", *words], capture_output=True, text=True, timeout=60, check=False)
@@ -143,7 +156,7 @@ def mistakes(build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("case", choices=[*CASES, "mistakes"])
+    parser.add_argument("case", choices=[*CASES, "late", "mistakes"])
     arguments = parser.parse_args()
     if not (DATA / "train-images-idx3-ubyte.gz").exists():
         print(f"skipped: no Fashion-MNIST in {DATA}")
@@ -153,6 +166,9 @@ def main():
             mistakes(arguments.build)
             return 0
         with tempfile.TemporaryDirectory(prefix="pccl-diloco-") as folder:
+            if arguments.case == "late":
+                late(arguments.build, pathlib.Path(folder))
+                return 0
             settings = {"method": arguments.case, **SMALL, **CASES[arguments.case]}
             survives(settings, arguments.build, pathlib.Path(folder))
             ends(settings, arguments.build, pathlib.Path(folder))
