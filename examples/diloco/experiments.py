@@ -206,7 +206,7 @@ def one_run(spec, build, data, folder):
 
 
 def summary(fleet):
-    first = fleet.trainers[0]
+    first = fleet.living()[0]
     sent, curve = 0, []
     for r in first.rounds:
         sent += r["tx_bytes"]

@@ -221,8 +221,10 @@ def gossip(runs):
                 start = None  # all begin with one model
             found = runs.of("gossip", split="random", layers=layers, **{"own-start": start}, **same)
             cells += [reached(found), percent(found)]
-        rows.append([words, *cells])
-    return table(["", "own models at first: rounds to 80 %", "in the end, %", "one model at first: rounds to 80 %", "%", "own, 4 hidden layers: rounds to 80 %", "%"], rows)
+        sent = mean([r["result"]["sent_mb"] for r in runs.of("gossip", split="random", layers=None, **same)])
+        rows.append([words, *cells, f"{sent:.1f}" if sent else "–"])
+    return table(["", "own models at first: rounds to 80 %", "in the end, %", "one model at first: rounds to 80 %", "%", "own, 4 hidden layers: rounds to 80 %", "%",
+                  "MB sent by a peer (1 hidden layer)"], rows)  # fmt: skip
 
 
 def gossip_sorted(runs):
@@ -263,10 +265,11 @@ def graph_losses(rows):
     def shown(value):
         return "–" if value is None else f"{value:.0f}"
 
-    order = ("peers: leaves", "peers: any", "peers: hubs", "links: those of the hubs", "links: any, as many")
-    cells = [[f"{r['percent']:g} % {r['loss']}" if r["lost_peers"] else r["loss"], *(shown(r[key]) for key in (
-        "cut_links", "short_of", "cut_off", "mended_cut_off", "mended_too_few", "new_links"))]
-        for r in sorted(rows, key=lambda r: (r["percent"], order.index(r["loss"])))]  # fmt: skip
+    words = {"peers: leaves": "{} of the peers, those with the fewest neighbours", "peers: any": "{}, any", "peers: hubs": "{}, those with the most",
+             "links: those of the hubs": "the links of these {}, who stay", "links: any, as many": "as many links, any"}  # fmt: skip
+    keys = ("cut_links", "short_of", "cut_off", "mended_cut_off", "mended_too_few", "new_links")
+    ordered = sorted(rows, key=lambda r: (r["percent"], list(words).index(r["loss"])))
+    cells = [[words[r["loss"]].format(f"{r['percent']:g} %"), *(shown(r[key]) for key in keys)] for r in ordered]
     return table(["lost", "links that go", "lack messages", "cut off", "mended: cut off", "mended: too few neighbours", "links made for it"], cells)
 
 
@@ -321,7 +324,7 @@ class Chart:
         for power in range(math.floor(low), math.ceil(high) + 1):
             for step in (1, 2, 5):
                 value = step * 10**power
-                if 10**low <= value <= 10**high:
+                if 0.999 * 10**low <= value <= 1.001 * 10**high:
                     parts += [plot.line(x(value), bottom, x(value), bottom + 4, plot.SOFT),
                               plot.text(x(value), bottom + 18, f"{value:g}", 11, plot.SOFT, "middle")]  # fmt: skip
         for method, curve in curves.items():
@@ -349,6 +352,7 @@ class DistanceChart(GossipChart):
     """Distances instead of accuracies: four decades."""
 
     WORDS = "distance of models from their mean"
+    COLOURS = {way: colour for way, colour in GossipChart.COLOURS.items() if way != "averaging"}
 
     def ticks(self):
         return [(f"{10.0 ** power:g}", self.up(10.0**power)) for power in range(-3, 2)]
@@ -396,7 +400,7 @@ def charts(runs):
         ("one hidden layer", gossip_curves(runs, tests, layers=None, **own)), ("four", gossip_curves(runs, tests, layers=4, **own))
     ])  # fmt: skip
     yield "training-distance.svg", DistanceChart("How far models are apart, 8 peers", "rounds of 10 steps", [
-        (words, gossip_curves(runs, lambda r: [[step or 1, d] for step, d in r.get("distances", [])], layers=None, **{"own-start": start}))
+        (words, gossip_curves(runs, lambda r: [point for point in r.get("distances", []) if point[0]], layers=None, **{"own-start": start}))
         for words, start in (("own models at first", True), ("one model at first", None))
     ])  # fmt: skip
 
