@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "train/collectives.h"
+#include "unit/train_arithmetic.h"
 
 namespace pccl::train {
 
@@ -143,36 +144,24 @@ private:
 
     void carry_out(std::vector<CallPtr> &calls) {
         std::ranges::sort(calls, {}, [](const CallPtr &c) { return c->id; });
-        const auto &what = calls.front()->what;
         if (calls.front()->kind == Reduce::Kind::all_gather) gather(calls);
-        else switch (what.src_descriptor.datatype) {
-        case pcclFloat: combine<float>(calls); break;
-        case pcclDouble: combine<double>(calls); break;
-        default: combine<std::uint64_t>(calls); break;
-        }
+        else combine(calls);
         for (const auto &call : calls) {
             call->world = static_cast<std::uint32_t>(calls.size());
             end(*call, pcclSuccess);
         }
     }
 
-    template <class T> static void combine(const std::vector<CallPtr> &calls) {
+    static void combine(const std::vector<CallPtr> &calls) {
         const auto &what = calls.front()->what;
-        std::vector<T> result(what.count);
-        for (std::size_t i = 0; i < what.count; ++i) {
-            T value = static_cast<const T *>(calls.front()->send)[i];
-            for (std::size_t k = 1; k < calls.size(); ++k) {
-                const T other = static_cast<const T *>(calls[k]->send)[i];
-                if (what.op == pcclMin) value = std::min(value, other);
-                else if (what.op == pcclMax) value = std::max(value, other);
-                else value = static_cast<T>(value + other);
-            }
-            result[i] = what.op == pcclAvg ? static_cast<T>(value / static_cast<T>(calls.size())) : value;
-        }
+        std::vector<const void *> sends;
+        for (const auto &call : calls) sends.push_back(call->send);
+        const Bytes result = reduced(sends, what);
+        const std::size_t size = size_of(what.src_descriptor.datatype);
         for (const auto &call : calls) {
             const bool whole = call->kind == Reduce::Kind::all_reduce;
             const std::size_t first = whole ? 0 : call->shard.first, count = whole ? what.count : call->shard.elements;
-            if (count != 0) std::memcpy(call->recv, result.data() + first, count * sizeof(T));
+            if (count != 0) std::memcpy(call->recv, result.data() + first * size, count * size);
         }
     }
 
@@ -184,7 +173,7 @@ private:
                 }
     }
 
-    static std::size_t bytes(const pcclTensorInfo_t &t) { return t.count * (t.datatype == pcclUint8 ? 1U : t.datatype == pcclUint64 ? 8U : 4U); }
+    static std::size_t bytes(const pcclTensorInfo_t &t) { return t.count * size_of(t.datatype); }
 
     void elect() {
         std::vector<Offer *> holders;
