@@ -5,11 +5,11 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps python build test netlab demo experiments stress chaos asan tsan fuzz mutations bench format tidy install clean
+.PHONY: help deps python build test netlab demo demo-torch experiments stress chaos asan tsan fuzz mutations bench format tidy install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps: ## install the Debian packages that are missing (as root, or with sudo)
 	@cmake/install-debian-packages.sh
@@ -32,6 +32,11 @@ netlab: deps ## test the wide-area lab itself, as root: its rates and delays are
 demo: deps ## train a model over several processes, lose some of them on the way, and draw what happened
 	@$(MAKE) --no-print-directory build
 	python3 examples/diloco/demo.py --build $(BUILD)
+
+demo-torch: deps python ## the same with PyTorch: a small GPT, peers killed and joining, beside one process alone; DEMO="--fsdp" for islands
+	@cmake/install-debian-packages.sh cmake/debian-packages-demo-torch.txt
+	@$(MAKE) --no-print-directory build
+	$(BUILD)/venv/bin/python examples/diloco/demo_torch.py --build $(BUILD) $(DEMO)
 
 experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
 	@$(MAKE) --no-print-directory build

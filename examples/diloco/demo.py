@@ -21,12 +21,11 @@ from pathlib import Path
 
 import plot
 
-TRAINERS = 4
 VICTIM = 2
 MIN_PEERS = 2  # so that the first does not train alone
 TITLES = {"diloco": "DiLoCo", "co2": "CO2", "ddp": "Data-parallel training"}
 METHODS = ["diloco", "async", "eager", "streaming", "co2", "ddp"]
-KILL_AT, START_AT = 0.4, 0.55  # fractions of all outer steps; the new trainer needs a few steps' time to load its data
+KILL_AT = 0.4  # of all outer steps
 LISTENING = "pccl-master: listening on "
 LOG_TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
@@ -82,7 +81,8 @@ class Trainer:
     """One peer, by its number from 1, and what it has reported."""
 
     number: int
-    process: Process
+    process: Process  # that reports
+    others: list = field(default_factory=list)  # that share its copy of the model
     joined: bool = False
     killed: bool = False
     steps: dict = field(default_factory=dict)  # outer step -> record
@@ -97,7 +97,7 @@ class Row:
     time_s: float
     world: int
     loss: float | None
-    accuracy: float
+    score: float  # how good the model is
     megabytes: float
     comm_s: float
     compute_s: float
@@ -113,10 +113,11 @@ class Table:
     """Rows as they come. On a terminal with colour, and with a line below them that shows where the run is."""
 
     WIDTH = 80  # columns
-    HEADER = "step peers   loss  test acc MB/peer comm s compute s  events"
+    HEADER = "step peers   loss{:>10} MB/peer comm s compute s  events"
 
-    def __init__(self, steps, stream=sys.stdout):
+    def __init__(self, steps, score_name, show_score, stream=sys.stdout):
         self.steps = steps
+        self.score_name, self.show_score = score_name, show_score
         self.stream = stream
         stream.reconfigure(errors="replace")
         self.live = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -129,13 +130,16 @@ class Table:
         print(clear + words, file=self.stream, flush=True)
 
     def header(self):
-        self.write(self.paint("1", self.HEADER))
+        self.write(self.paint("1", self.HEADER.format(self.score_name)))
         self.write(("─" if self.live else "-") * self.WIDTH)
+
+    def good(self, words):
+        self.write(f"{self.paint('1;32', '✓') if self.live else 'ok:'} {words}")
 
     def row(self, row):
         loss = "nan" if row.loss is None else f"{row.loss:.4f}"
         cells = (
-            f"{row.step:4d}{row.world:6d}{loss:>7}{100 * row.accuracy:8.2f} %{row.megabytes:8.2f}"
+            f"{row.step:4d}{row.world:6d}{loss:>7}{self.show_score(row.score):>10}{row.megabytes:8.2f}"
             f"{row.comm_s:7.3f}{row.compute_s:10.3f}  "
         )
         colours = {"lost": "1;31", "joined": "1;32"}
@@ -154,6 +158,11 @@ class Table:
 class Demo:
     """The run: its processes, its rows, and what happens when."""
 
+    SCORE = "accuracy"  # in a trainer's records
+    TRAINERS = 4
+    SAME = "outer states"  # what of them is compared
+    START_AT = 0.55  # of all outer steps; the new trainer needs a few steps' time to load its data
+
     def __init__(self, options):
         self.options = options
         self.bin = options.build / "bin"
@@ -166,8 +175,18 @@ class Demo:
         self.rows = []
         self.markers = []
         self.events = {}  # the first outer step after it -> [(words, kind)]
-        self.table = Table(options.steps)
+        self.table = self.make_table()
         self.started = self.last_news = time.monotonic()
+
+    def make_table(self):
+        return Table(self.options.steps, "test acc", lambda accuracy: f"{100 * accuracy:.2f} %")
+
+    def check_data(self):
+        if not (Path(self.options.data) / "train-images-idx3-ubyte.gz").exists():
+            raise DemoFailed(f"no Fashion-MNIST in {self.options.data}: install the package dataset-fashion-mnist, or give --data")
+
+    def describe(self):
+        return "PCCL: four trainers, one dies, one joins. Fashion-MNIST, DiLoCo."
 
     # -------------------------------------------------------------------------------------------------- processes --
 
@@ -193,7 +212,7 @@ class Demo:
     def start_trainer(self, shard):
         number = len(self.trainers) + 1
         command = [
-            self.bin / "diloco", "--master", self.address, "--shard", f"{shard}/{TRAINERS}", "--steps", self.options.steps,
+            self.bin / "diloco", "--master", self.address, "--shard", f"{shard}/{self.TRAINERS}", "--steps", self.options.steps,
             "--inner", self.options.inner, "--seed", self.options.seed, "--data", self.options.data,
             "--quantize", self.options.quantize, "--method", self.options.method, "--min-peers", MIN_PEERS, "--report", "-",
         ]  # fmt: skip
@@ -230,13 +249,12 @@ class Demo:
 
     def run(self):
         if self.table.live:
-            print("PCCL: four trainers, one dies, one joins. Fashion-MNIST, DiLoCo.\n")
-        if not (Path(self.options.data) / "train-images-idx3-ubyte.gz").exists():
-            raise DemoFailed(f"no Fashion-MNIST in {self.options.data}: install the package dataset-fashion-mnist, or give --data")
+            print(self.describe() + "\n")
+        self.check_data()
         self.output.mkdir(parents=True, exist_ok=True)
         self.start_master()
         self.started = self.last_news = time.monotonic()
-        for number in range(1, TRAINERS + 1):
+        for number in range(1, self.TRAINERS + 1):
             self.start_trainer(shard=number)
         self.table.header()
         while any(t.done is None for t in self.survivors()):
@@ -246,7 +264,7 @@ class Demo:
             alive = sum(t.joined for t in self.survivors())
             self.table.progress(self.latest_step(), alive, time.monotonic() - self.started)
         for trainer in self.survivors():
-            self.await_exit(trainer)
+            self.await_exit(trainer.process)
         self.emit_rows(final=True)
         self.table.write("")
 
@@ -283,7 +301,7 @@ class Demo:
 
     def note_joined(self, trainer, last_step):
         trainer.joined = True
-        if trainer.number > TRAINERS:
+        if trainer.number > self.TRAINERS:
             self.note(f"trainer {trainer.number} joined", "joined", last_step)
 
     def make_trouble(self):
@@ -291,10 +309,10 @@ class Demo:
         step, steps = self.latest_step(), self.options.steps
         victim = self.trainers[VICTIM - 1]
         if not victim.killed and step >= math.floor(KILL_AT * steps):
-            victim.process.popen.send_signal(signal.SIGKILL)
+            [victim.process, *victim.others][-1].popen.send_signal(signal.SIGKILL)
             victim.killed = True
             self.note(f"trainer {VICTIM} killed (kill -9)", "lost", step)
-        if len(self.trainers) == TRAINERS and step >= math.floor(START_AT * steps):
+        if len(self.trainers) == self.TRAINERS and step >= math.floor(self.START_AT * steps):
             self.start_trainer(shard=VICTIM)  # the part of the data that nobody trains on any more
 
     def emit_rows(self, final=False):
@@ -309,7 +327,7 @@ class Demo:
                 time_s=max(r["time_s"] for r in records),
                 world=records[0]["world"],
                 loss=mean(r["loss"] for r in records),
-                accuracy=records[0]["accuracy"],
+                score=records[0][self.SCORE],
                 megabytes=mean(r["mb"] for r in records),
                 comm_s=mean(r["comm_s"] for r in records),
                 compute_s=mean(r["compute_s"] for r in records),
@@ -321,7 +339,7 @@ class Demo:
     def check_processes(self):
         for trainer in self.survivors():
             if trainer.done is None and trainer.process.ended:
-                self.await_exit(trainer)
+                self.await_exit(trainer.process)
                 raise DemoFailed(f"trainer {trainer.number} ended before the last step", trainer.process)
             if trainer.done and not trainer.done["identical"]:
                 raise DemoFailed(f"trainer {trainer.number} found that outer states differ between peers", trainer.process)
@@ -332,15 +350,14 @@ class Demo:
             names = ", ".join(f"trainer {t.number}" for t in waiting)
             raise DemoFailed(f"no news for {self.options.timeout:.0f} s; waiting for {names}", waiting[0].process)
 
-    def await_exit(self, trainer):
-        process = trainer.process
+    def await_exit(self, process):
         try:
             status = process.popen.wait(20)
         except subprocess.TimeoutExpired:
-            raise DemoFailed(f"trainer {trainer.number} did not end", process) from None
+            raise DemoFailed(f"{process.name} did not end", process) from None
         if status != 0:
             how = f"exit status {status}" if status > 0 else f"signal {-status} ({signal.strsignal(-status)})"
-            raise DemoFailed(f"trainer {trainer.number} failed: {how}", process)
+            raise DemoFailed(f"{process.name} failed: {how}", process)
 
     # ---------------------------------------------------------------------------------------------------- the end --
 
@@ -349,7 +366,7 @@ class Demo:
         for trainer in survivors:
             if trainer.done["step"] != self.options.steps:
                 raise DemoFailed(f"trainer {trainer.number} ended at step {trainer.done['step']}", trainer.process)
-        if len(self.trainers) <= TRAINERS or not self.trainers[VICTIM - 1].killed:
+        if len(self.trainers) <= self.TRAINERS or not self.trainers[VICTIM - 1].killed:
             raise DemoFailed("the run was over before a trainer was killed and another had joined; try more --steps")
         hashes = sorted({t.done["hash"] for t in survivors})
         if len(hashes) != 1:
@@ -357,21 +374,25 @@ class Demo:
         compared = min(t.done["world"] for t in survivors)
         if compared != len(survivors):
             raise DemoFailed(f"only {compared} of {len(survivors)} trainers took part in the last comparison")
-        accuracy = 100 * survivors[0].done["accuracy"]
-        if accuracy < self.options.min_accuracy:
-            raise DemoFailed(f"the test accuracy is {accuracy:.2f} %, below {self.options.min_accuracy:g} %")
         elapsed_s = time.monotonic() - self.started
-        tick = self.table.paint("1;32", "✓") if self.table.live else "ok:"
-        self.table.write(f"{tick} test accuracy {accuracy:.2f} % after {self.options.steps} outer steps in {elapsed_s:.0f} s")
-        self.table.write(f"{tick} all {len(survivors)} peers hold bit-identical outer states (digest {hashes[0]})")
+        self.table.good(f"{self.check_score(survivors[0].done[self.SCORE])} after {self.options.steps} outer steps in {elapsed_s:.0f} s")
+        self.table.good(f"all {len(survivors)} peers hold bit-identical {self.SAME} (digest {hashes[0]})")
+
+    def check_score(self, accuracy):
+        """The words about it."""
+        if 100 * accuracy < self.options.min_accuracy:
+            raise DemoFailed(f"the test accuracy is {100 * accuracy:.2f} %, below {self.options.min_accuracy:g} %")
+        return f"test accuracy {100 * accuracy:.2f} %"
+
+    def title(self):
+        return f"{TITLES.get(self.options.method, self.options.method)} on Fashion-MNIST: 4 trainers, one is killed, a new one joins"
+
+    def panels(self):
+        return [plot.accuracy_panel([r.score for r in self.rows]), plot.loss_panel([r.loss for r in self.rows])]
 
     def write_results(self):
-        title = f"{TITLES.get(self.options.method, self.options.method)} on Fashion-MNIST: 4 trainers, one is killed, a new one joins"
         rows = self.rows
-        svg = plot.render(
-            title, [r.time_s for r in rows], [r.loss for r in rows], [r.accuracy for r in rows], [r.world for r in rows],
-            self.markers,
-        )  # fmt: skip
+        svg = plot.render(self.title(), [r.time_s for r in rows], self.panels(), [r.world for r in rows], self.markers)
         self.options.out.write_text(svg)
         self.options.out.with_suffix(".json").write_text(
             json.dumps({"rows": [vars(r) for r in rows], "markers": [vars(m) for m in self.markers]}, indent=1) + "\n"
@@ -398,8 +419,7 @@ def parse_arguments():
     return options
 
 
-def main():
-    demo = Demo(parse_arguments())
+def main(demo):
 
     def leave(number, _frame):
         raise KeyboardInterrupt(number)
@@ -426,4 +446,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Demo(parse_arguments())))

@@ -1,4 +1,4 @@
-"""The demo's picture as SVG, drawn without any library: three panels over one time axis.
+"""The demo's picture as SVG, drawn without any library: panels over one time axis.
 
 Text and lines have explicit colours on a white background, so the file looks the same in light and dark viewers.
 """
@@ -118,21 +118,25 @@ def draw_legend(panels, end_x, y):
     return parts
 
 
-def render(title, times, losses, accuracies, worlds, markers):
-    """The SVG document. `accuracies` are fractions; `times` are seconds since the start; one value each per outer step."""
+def loss_panel(losses, title="training loss", colour=LOSS):
+    highest = max((v for v in losses if v is not None), default=1.0)
+    step = nice_step(highest, 4)
+    return Panel(title, "nats", colour, losses, 0, step * math.ceil(highest / step), step, 150)
+
+
+def accuracy_panel(accuracies):
+    """Of fractions, in percent."""
     percent = [100 * a for a in accuracies]
-    accuracy_low = max(0, 5 * math.floor((min(percent, default=0) - 1) / 5))
-    highest_loss = max((v for v in losses if v is not None), default=1.0)
-    loss_step = nice_step(highest_loss, 4)
-    highest_world = max(worlds, default=1) + 1
-    panels = [
-        Panel("test accuracy", "%", ACCURACY, percent, accuracy_low, 5 * math.ceil((max(percent, default=0) + 1) / 5), 5, 190),
-        Panel("training loss", "nats", LOSS, losses, 0, loss_step * math.ceil(highest_loss / loss_step), loss_step, 150),
-        Panel("world size", "peers", WORLD, worlds, 0, highest_world, 1, 96, staircase=True),
-    ]
-    if panels[0].high - panels[0].low > 50:
-        panels[0].step = 10
-        panels[0].low, panels[0].high = 10 * math.floor(panels[0].low / 10), 10 * math.ceil(panels[0].high / 10)
+    low, high, step = 5 * math.floor((min(percent, default=0) - 1) / 5), 5 * math.ceil((max(percent, default=0) + 1) / 5), 5
+    low = max(0, low)
+    if high - low > 50:
+        low, high, step = 10 * math.floor(low / 10), 10 * math.ceil(high / 10), 10
+    return Panel("test accuracy", "%", ACCURACY, percent, low, high, step, 190)
+
+
+def render(title, times, panels, worlds, markers):
+    """The SVG document: `panels`, and below them the number of peers. `times` are seconds since the start, with a value each in every curve."""
+    panels = [*panels, Panel("world size", "peers", WORLD, worlds, 0, max(worlds, default=1) + 1, 1, 96, staircase=True)]
     top = TOP
     for panel in panels:
         panel.top, top = top, top + panel.height + GAP

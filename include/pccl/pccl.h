@@ -277,6 +277,12 @@ typedef struct pcclCommConfig_t {
     uint32_t master_limit_ms;          /**< how long a master that keeps a journal is waited for when it is gone. Calls take longer
                                             meanwhile; then they return pcclMasterConnectionFailed. 0: 600000, ten minutes */
     pcclCompression_t compression;     /**< of what this peer sends: chunks of reduces and of shared state */
+    uint64_t island;                   /**< peers that give the same number make up an *island*, such as the processes that hold one copy
+                                            of a model together: all of it is admitted at once, when the last of its peers is ready, and when
+                                            one is lost or leaves all of it is out of the run. A random number that the peers of an island
+                                            agree on, and a new one whenever it joins. 0: none */
+    uint32_t island_peers;             /**< of an island: how many peers make it up, 1 to 4096, each of a group of its own. One that not all of
+                                            them come to within three times the master's misuse_grace_ms is refused */
 } pcclCommConfig_t;
 
 /** Sets every field to its default. @retval pcclInvalidArgument `config` is NULL. */
@@ -300,7 +306,8 @@ PCCL_EXPORT pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator);
  * The first peer of a run is admitted at once; a later one blocks until every member has called pcclUpdateTopology.
  *
  * @retval pcclMasterConnectionFailed  The master cannot be reached, or refused. The call may be made again.
- * @retval pcclRankConnectionFailed    Not enough members can be reached (or can reach this peer) to form a ring.
+ * @retval pcclRankConnectionFailed    Not enough members can be reached (or can reach this peer) to form a ring; or this peer's island has
+ *                                     not come in full.
  * @retval pcclInvalidUsage            Already connected; or the master speaks another version of the protocol.
  * @retval pcclRankConnectionLost      pcclAbort was called. */
 PCCL_EXPORT pcclResult_t pcclConnect(pcclComm_t *communicator);

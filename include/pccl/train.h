@@ -103,6 +103,17 @@ typedef enum pcclVariance_t {
     pcclVarianceNone = 3    /**< none: the average as it is */
 } pcclVariance_t;
 
+/** Where several processes train one copy of the model together (an *island*), each has a trainer of its part of every tensor, in a peer group
+ * with the same parts of the others' copies (pcclCommConfig_t::island). Whom to admit and whether to wait they must decide alike, since
+ * each needs the others between two outer steps. So at such points each trainer calls this, on the thread that is in one of its calls:
+ * the processes of an island meet there, all in the same order.
+ *
+ * @param[in]     question  What is asked. Where the processes ask different things and none gives 0 their programs have parted: a failure.
+ * @param[in,out] value     Is replaced by the smallest that any of them gives. 0: the call of a process has failed, or is about to at all.
+ * @return What is not pcclSuccess says that the island is no more: the call fails with it, and with the words given to pcclSetLastError.
+ *         It is not called again, and the communicator should leave the run soon. */
+typedef pcclResult_t (*pcclAgree_t)(void *context, uint32_t question, uint64_t *value);
+
 /** Everything about a trainer. Set defaults with pcclTrainerConfigInit, then change fields. */
 typedef struct pcclTrainerConfig_t {
     size_t struct_size; /**< sizeof(pcclTrainerConfig_t), set by pcclTrainerConfigInit */
@@ -156,6 +167,8 @@ typedef struct pcclTrainerConfig_t {
                                     after one stands for any more characters ("*.bias,norm*"). Copied. So are tensors of one element, and
                                     constant ones. NULL: no others */
     bool weigh_by_age;         /**< models count by the inner steps that are in them, instead of by `own_weight` */
+    pcclAgree_t agree;         /**< of an island; NULL: this process trains a copy of the model by itself. Not for gossip, nor with `round_ms` */
+    void *agree_context;
 } pcclTrainerConfig_t;
 
 /** What has become of a trainer and, in `events`, what happened in the last call. */
@@ -244,7 +257,9 @@ PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
  *                                     outer step; call pcclTrainerJoin when there is a master again.
  * @retval pcclRankConnectionLost      pcclTrainerInterrupt was called. This peer is then out of step with the others: leave, or call
  *                                     pcclTrainerJoin.
- * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how). */
+ * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how).
+ * With `agree` a process does not come back by itself: pcclMasterConnectionFailed says that the whole island is out, also where another of its
+ * processes was lost. It succeeds at all processes of an island or at none, but for the steps at which there is nothing to do. */
 PCCL_EXPORT pcclResult_t pcclTrainerStep(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
 
 /** Whether the trainer may read and write the parameters in the next pcclTrainerStep; else it just counts. For parameters that are elsewhere

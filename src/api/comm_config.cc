@@ -48,6 +48,13 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
         return invalid("p2p_connection_pool_size is " + std::to_string(options.lanes) + "; at most " +
                        std::to_string(pccl::wire::kMaxLanes) + " connections make a link");
     }
+    options.island = config.island;
+    options.island_peers = config.island_peers;
+    const bool wrong_size = config.island == 0 ? config.island_peers != 0 : config.island_peers == 0 || config.island_peers > pccl::wire::kMaxPeers;
+    if (wrong_size) {
+        return invalid("config->island_peers is " + std::to_string(config.island_peers) +
+                       (config.island == 0 ? ", and config->island names no island" : "; an island has 1 to " + std::to_string(pccl::wire::kMaxPeers) + " peers"));
+    }
     if (config.listen_address) {
         if (!pccl::parse_ip(config.listen_address)) {
             return invalid(std::string("config->listen_address '") + config.listen_address + "' is not an IP address");

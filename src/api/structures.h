@@ -23,7 +23,7 @@ template <class T> struct Growing;
 template <> struct Growing<pcclCommConfig_t> {
     static constexpr const char *name = "pcclCommConfig_t", *init = "pcclCommConfigInit";
     static constexpr std::size_t least = offsetof(pcclCommConfig_t, peer_group);
-    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclCommConfig_t, compression) + sizeof(pcclCommConfig_t::compression);
+    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclCommConfig_t, island_peers) + sizeof(pcclCommConfig_t::island_peers);
     static void set_defaults(pcclCommConfig_t &) {}
 };
 

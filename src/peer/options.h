@@ -16,6 +16,8 @@ struct Options {
     std::vector<HostPort> masters;         ///< where the master may be, tried in turn; at least one
     GroupId group;
     std::uint32_t lanes = 0;               ///< connections per link; 0: chosen from the measured round trip
+    std::uint64_t island = 0;              ///< those with the same join and leave together; 0: on its own
+    std::uint32_t island_peers = 0;        ///< how many they are
     std::string listen_host;               ///< "": all addresses, IPv4 and IPv6
     std::uint16_t port_first = 48149;
     std::uint16_t port_last = 49172;       ///< inclusive: the first and 1023 more

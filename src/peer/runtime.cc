@@ -35,6 +35,8 @@ PeerOptions peer_options(const Options &options) {
     PeerOptions result;
     result.group = options.group;
     result.lanes = options.lanes;
+    result.island = options.island;
+    result.island_peers = options.island_peers;
     result.master_limit = options.master_limit;
     return result;
 }

@@ -184,6 +184,7 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
         return;
     }
     if (peers_.size() >= wire::kMaxPeers) return refuse(conn, pcclMasterConnectionFailed, "the run is full");
+    if (!may_land(conn, hello)) return;
 
     if (next_peer_ == reserved_peers_) {
         reserved_peers_ += kPeersReserved;
@@ -196,6 +197,8 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     peer.secret = random_();
     peer.address = reachable_at(conn, hello);
     peer.lanes = std::min<std::uint32_t>(hello.lanes, wire::kMaxLanes);
+    peer.island = hello.island;
+    peer.island_peers = hello.island_peers;
     peer.last_heard = now_;
     peer.call_since = now_;
     strangers_.erase(conn);
@@ -264,6 +267,7 @@ void Master::on_tick() {
         remove(id, pcclMasterConnectionFailed, why);
     }
     refuse_hopeless();
+    refuse_stranded();
     retry_pairs();
     if (!optimize_.outstanding.empty() && now_ >= optimize_.round_deadline) {
         note(LogLevel::warn, "bandwidth probes did not end in time; going on without them");
@@ -323,19 +327,25 @@ void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
     }
     changed_ = changed_ || peer.member;
     if (peer.member) member_lost(peer.group, id, why);
+    if (peer.island != 0) lose_island(peer, code, why);
     refresh_ready();
 }
 
 void Master::admit_first() {
-    if (member_count() > 0 || peers_.empty()) return;
-    Peer &first = peers_.begin()->second;
-    first.member = true;
-    first.ready = false;
-    Group &group = groups_[first.group];
-    set_ring(group, {first.id});
+    if (member_count() > 0) return;
+    const auto first = first_of_run();
+    if (first.empty()) return;
+    std::set<GroupId> groups;
+    for (const PeerId id : first) {
+        Peer &peer = peers_.at(id);
+        peer.member = true;
+        peer.ready = false;
+        groups.insert(peer.group);
+        set_ring(groups_[peer.group], {id});
+    }
     new_generation();
-    publish_view({first.group}, {}, to_string(first.id) + " is the first of the run");
-    call_done(first, pcclSuccess, "", answer_.decision);
+    publish_view(groups, {}, to_string(first.front()) + (first.size() == 1 ? " is the first of the run" : " and its island are the first of the run"));
+    for (const PeerId id : first) call_done(peers_.at(id), pcclSuccess, "", answer_.decision);
     refresh_ready();
 }
 

@@ -119,7 +119,10 @@ private:
         SocketAddress address;
         std::uint32_t lanes = 0;
         bool member = false;
-        bool ready = false;  ///< a newcomer that could be admitted now
+        bool fits = false;   ///< a newcomer that some ring includes
+        bool ready = false;  ///< and that could be admitted now, its island with it
+        std::uint64_t island = 0;  ///< of wire::Hello
+        std::uint32_t island_peers = 0;
         Time last_heard;
         wire::Call call = wire::Call::connect;  ///< the call of all peers that it waits in
         std::uint32_t call_number = 0;
@@ -259,6 +262,7 @@ private:
     void open_pair(PeerId a, PeerId b, PeerId dialler);
     void on_link_report(Peer &peer, const wire::LinkReport &report);
     void refresh_ready();
+    void fit_newcomers(const std::set<PeerId> &absent);
     void refuse_hopeless();
     void retry_pairs();
     bool reopen_pair(PeerId a, PeerId b, FreezeState &freeze);
@@ -271,6 +275,15 @@ private:
     topology::Matrix matrix_of(const std::vector<PeerId> &ids, Trust trust) const;
     bool full_mesh(const std::vector<PeerId> &ids) const;
     void set_ring(Group &group, const std::vector<PeerId> &ring);
+
+    // master_islands.cc: peers that come and go together
+    bool may_land(ConnId conn, const wire::Hello &hello);
+    std::vector<PeerId> island_of(const Peer &peer) const;
+    bool island_is_whole(const Peer &peer) const { return island_of(peer).size() >= peer.island_peers; }
+    std::set<PeerId> stranded(const std::set<PeerId> &known) const;
+    void refuse_stranded();
+    void lose_island(const Peer &lost, pcclResult_t code, const std::string &why);
+    std::vector<PeerId> first_of_run() const;
 
     // master_views.cc: the end of a view and the start of the next
     void begin_freeze(GroupId group, const std::string &why);

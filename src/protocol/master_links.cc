@@ -180,28 +180,40 @@ bool Master::make_ready(std::vector<PeerId> &joined, const std::vector<PeerId> &
 }
 
 void Master::refresh_ready() {
+    fit_newcomers({});
+    for (auto &[id, peer] : peers_) peer.fits = peer.ready;
+    // An island is admitted whole: where one of its peers is missing or fits in no ring, it is as if the others were not there either.
+    std::set<PeerId> absent;
+    for (auto more = stranded(absent); !more.empty(); more = stranded(absent)) {
+        absent.merge(more);
+        fit_newcomers(absent);
+    }
+    refuse_hopeless();
+}
+
+/// Which newcomers could be admitted if those that are `absent` had not come.
+void Master::fit_newcomers(const std::set<PeerId> &absent) {
     std::map<GroupId, std::vector<PeerId>> joined, waiting;
     for (auto &[id, peer] : peers_) {
         peer.ready = false;
-        (peer.member ? joined : waiting)[peer.group].push_back(id);
+        if (!absent.contains(id)) (peer.member ? joined : waiting)[peer.group].push_back(id);
     }
     for (const auto &[group, newcomers] : waiting) make_ready(joined[group], newcomers);
     // Else one by one. One newcomer may be what makes a ring with another possible: so again, until nothing changes.
     for (bool changed = true; changed;) {
         changed = false;
         for (auto &[id, peer] : peers_) {
-            if (peer.member || peer.ready) continue;
+            if (peer.member || peer.ready || absent.contains(id)) continue;
             changed = make_ready(joined[peer.group], {id}) || changed;
         }
     }
-    refuse_hopeless();
 }
 
 /// Newcomers that no ring includes are told so, once it is clear that waiting does not help.
 void Master::refuse_hopeless() {
     std::vector<PeerId> hopeless;
     for (const auto &[id, peer] : peers_) {
-        if (peer.member || peer.ready || now_ - peer.call_since < options_.misuse_grace) continue;
+        if (peer.member || peer.fits || now_ - peer.call_since < options_.misuse_grace) continue;
         // Not while a link is being made: of its own, between members, or of another newcomer, which may be what makes a ring possible.
         std::vector<PeerId> all;
         for (const auto &[other, theirs] : peers_) {

@@ -36,7 +36,7 @@ Record Master::record() const {
     record.generation = generation_;
     record.answer = answer_;
     for (const auto &[id, peer] : peers_) {
-        if (peer.member) record.members.push_back({id, peer.group, peer.secret, peer.address, peer.lanes});
+        if (peer.member) record.members.push_back({id, peer.group, peer.secret, peer.address, peer.lanes, peer.island, peer.island_peers});
     }
     for (const auto &[id, group] : groups_) {
         const SyncState &sync = group.sync;
@@ -71,6 +71,8 @@ void Master::restore(const Record &record) {
         peer.secret = known.secret;
         peer.address = known.address;
         peer.lanes = std::min<std::uint32_t>(known.lanes, wire::kMaxLanes);
+        peer.island = known.island;
+        peer.island_peers = known.island_peers;
         peer.member = true;
         peer.call = Call::none;
         peers_.emplace(known.id, std::move(peer));
@@ -189,6 +191,7 @@ void Master::finish_recovery() {
     for (const auto &[id, account] : accounts)
         catch_up(peers_.at(id), account, agreed.at(peers_.at(id).group));
     for (const auto &[id, known] : agreed) {
+        if (!groups_.contains(id)) continue;  // with a member of another, whose island it was
         merge_freeze(id, groups_.at(id), accounts);
         // Whose answer to the freeze cannot be was removed.
         std::erase_if(accounts, [&](const auto &entry) { return !member(entry.first); });

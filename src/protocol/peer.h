@@ -28,6 +28,8 @@ struct PeerOptions {
     GroupId group;
     SocketAddress advertised;  ///< port of the listener; unspecified ip: as the master sees it
     std::uint32_t lanes = 0;
+    std::uint64_t island = 0;  ///< of wire::Hello
+    std::uint32_t island_peers = 0;
     /// An operation open for longer is reported to the master, so that it can tell who waits for whom.
     Duration report_after = std::chrono::milliseconds(100);
     /// A master that keeps a journal is waited for when it goes. After this the membership is over.

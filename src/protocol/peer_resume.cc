@@ -76,7 +76,7 @@ void Peer::begin_again(const wire::Welcome &m) {
 }
 
 wire::Hello Peer::hello() const {
-    return {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes};
+    return {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes, options_.island, options_.island_peers};
 }
 
 void Peer::take_name(const wire::Welcome &m) {

@@ -7,7 +7,7 @@ namespace pccl::protocol {
 
 namespace {
 
-constexpr const char *kRun = "run", *kMembers = "members", *kPaths = "paths";
+constexpr const char *kRun = "run", *kMembers = "members", *kPaths = "paths", *kIslands = "islands";
 
 std::string group_key(GroupId group, const char *what) { return "group/" + std::to_string(group.value) + "/" + what; }
 
@@ -58,6 +58,18 @@ template <class V> void visit(V &v, GraphPart &m) {
     v(wire::bounded(m.graph.edges, kMaxEdges));
 }
 
+/// What island a member is of.
+struct IslandRecord {
+    PeerId peer;
+    std::uint64_t island = 0;
+    std::uint32_t peers = 0;
+};
+template <class V> void visit(V &v, IslandRecord &m) {
+    v(m.peer);
+    v(m.island);
+    v(m.peers);
+}
+
 /// Every two of the peers that a run may have.
 constexpr std::size_t kMaxPaths = wire::kMaxPeers * (wire::kMaxPeers - 1) / 2;
 
@@ -94,6 +106,15 @@ private:
     const NamedValues &values_;
     Status status_;
 };
+
+void take_islands(const std::vector<IslandRecord> &islands, Record &record) {
+    for (const IslandRecord &known : islands) {
+        const auto member = std::ranges::find(record.members, known.peer, &MemberRecord::id);
+        if (member == record.members.end()) continue;
+        member->island = known.island;
+        member->island_peers = known.peers;
+    }
+}
 
 Status check_group(const Record &record, const GroupRecord &group, const std::set<PeerId> &members) {
     const std::string name = "group " + std::to_string(group.id.value);
@@ -142,6 +163,11 @@ NamedValues encode(const Record &record) {
     values[kRun] = bytes_of(run);
     values[kMembers] = bytes_of(members_part(fields));
     values[kPaths] = bytes_of(paths_part(fields));
+    std::vector<IslandRecord> islands;
+    for (const MemberRecord &member : record.members) {
+        if (member.island != 0) islands.push_back({member.id, member.island, member.island_peers});
+    }
+    values[kIslands] = bytes_of(ListPart<IslandRecord>{islands, wire::kMaxPeers});
     return values;
 }
 
@@ -152,6 +178,11 @@ Result<Record> decode_record(const NamedValues &values) {
     source.read(kRun, run);
     source.read(kMembers, members_part(record));
     source.read(kPaths, paths_part(record));
+    if (values.contains(kIslands)) {  // journals had none once
+        std::vector<IslandRecord> islands;
+        source.read(kIslands, ListPart<IslandRecord>{islands, wire::kMaxPeers});
+        take_islands(islands, record);
+    }
     for (const GroupId id : run.groups) {
         if (!source.status()) break;
         GroupRecord &group = record.groups.emplace_back();

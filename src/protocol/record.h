@@ -22,6 +22,8 @@ struct MemberRecord {
     Secret secret{};
     SocketAddress address;
     std::uint32_t lanes = 0;
+    std::uint64_t island = 0;  ///< written apart, and only where there are islands
+    std::uint32_t island_peers = 0;
 };
 template <class V> void visit(V &v, MemberRecord &m) {
     v(m.id);

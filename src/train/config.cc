@@ -94,6 +94,8 @@ Outcome check(const pcclTrainerConfig_t &c) {
     if (c.sharded && !can_shard) return invalid("sharded is for pcclMethodDiLoCo, pcclMethodAsyncDiLoCo and pcclMethodCO2");
     if (c.sharded && c.weighted) return invalid("sharded and weighted are not both to be had");
     if (c.sharded && c.reduce && c.reduce->fault == pcclFaultRepair) return invalid("sharded steps have no pcclFaultRepair: leave reduce->fault as it is");
+    if (c.agree && is_gossip(c.method)) return invalid("agree is for methods with an average of all: peers of gossip decide by themselves");
+    if (c.agree && c.round_ms != 0) return invalid("agree and round_ms are not both to be had: the processes of an island would end rounds at different steps");
     if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
     if (is_gossip(c.method)) PCCL_TRAIN_TRY(check_gossip(c));
     return check_method(c);
@@ -183,7 +185,7 @@ std::string describe_outer(const pcclTrainerConfig_t &c) {
         text += std::string(", penalty ") + kPenalties[c.penalty_mode] + " " + number(c.penalty) + ", clip " + number(c.clip_momentum);
     }
     return text + std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
-            std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "");
+            std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "") + (c.agree ? ", of islands" : "");
 }
 
 std::string describe_gossip(const pcclTrainerConfig_t &c) {

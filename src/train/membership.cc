@@ -22,8 +22,8 @@ const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was cal
 
 }  // namespace
 
-Membership::Membership(Collectives &collectives, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
-    : collectives_(collectives), interrupted_(interrupted), options_(options), state_(std::move(state)),
+Membership::Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
+    : collectives_(collectives), agreement_(agreement), interrupted_(interrupted), options_(options), state_(std::move(state)),
       question_([this](bool &wait) { return ask(wait); },
                 [this] {
                     dropped_ = true;
@@ -50,6 +50,7 @@ Outcome Membership::join(Agreed &agreed) {
     for (;;) {
         if (!collectives_.connected()) PCCL_TRAIN_TRY(connect(deadline));
         if (options_.founder_leads && collectives_.world() == 1) revision_ = std::max<std::uint64_t>(revision_, 1);
+        if (!agreement_.alone()) prefer_the_runs();
         newcomer_ = unsynchronized_ = true;
         auto outcome = settle(agreed);
         if (outcome.ok()) return outcome;
@@ -65,7 +66,17 @@ Outcome Membership::join(Agreed &agreed) {
     }
 }
 
-Outcome Membership::newcomers_wait(bool &wait) { return question_.asked() ? question_.answer(wait) : ask(wait); }
+/// A process of an island cannot leave and come back where what it loaded breaks the rule of revisions. So it offers that to an empty run alone.
+void Membership::prefer_the_runs() {
+    if (!loaded_ || collectives_.world() < 2) return;
+    loaded_ = false;
+    revision_ = 0;
+}
+
+Outcome Membership::newcomers_wait(bool &wait) {
+    PCCL_TRAIN_TRY(question_.asked() ? question_.answer(wait) : ask(wait));
+    return agreement_.any(Agreement::Question::newcomers, wait);
+}
 
 Outcome Membership::ask(bool &wait) {
     for (;;) {
@@ -114,7 +125,9 @@ Outcome Membership::settle(Agreed &agreed) {
         auto outcome = count_members();
         if (lost(outcome)) continue;
         if (!outcome.ok()) return outcome;
-        if (world_ < options_.min_peers) {
+        std::uint64_t islands = world_;
+        PCCL_TRAIN_TRY(agreement_.smallest(Agreement::Question::world, islands));
+        if (islands < options_.min_peers) {
             // Not before the others had a chance to see the newcomers, and never in a tight loop.
             if (!first) pause(kPoll);
             bool grown = false;

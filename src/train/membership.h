@@ -10,6 +10,7 @@
 #include <functional>
 #include <vector>
 
+#include "train/agreement.h"
 #include "train/collectives.h"
 #include "train/outcome.h"
 #include "train/question.h"
@@ -38,11 +39,11 @@ public:
     /// Describes the shared state as it is now, to be offered and overwritten.
     using State = std::function<std::vector<pcclTensorInfo_t>()>;
 
-    Membership(Collectives &collectives, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
+    Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
 
     /// Connects if need be, and settles. Tries for as long as the options say.
     Outcome join(Agreed &agreed);
-    /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question.
+    /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question, of any group of an island.
     Outcome newcomers_wait(bool &wait);
     /// Asks now, in the background, what newcomers_wait() will be asked next: it need not wait for the master then. Who was quick to ask and
     /// who did not ask ahead get the same answer.
@@ -69,10 +70,12 @@ public:
 private:
     Outcome connect(std::chrono::steady_clock::time_point deadline);
     Outcome ask(bool &wait);
+    void prefer_the_runs();
     Outcome count_members();
     bool lost(const Outcome &outcome) const { return outcome.code == pcclRankConnectionLost && !interrupted_; }
 
     Collectives &collectives_;
+    Agreement &agreement_;
     const std::atomic<bool> &interrupted_;
     const MembershipOptions options_;
     const State state_;

@@ -242,11 +242,14 @@ Outcome OuterTrainer::boundary() {
     const Stopwatch blocked(status_.blocked_s);
     bool wait = false;
     PCCL_TRAIN_TRY(membership_->newcomers_wait(wait));
-    const bool too_few = membership_->world() < config_.min_peers;
-    if (!wait && !too_few && !diverged_) return {};
+    bool too_few = membership_->world() < config_.min_peers, diverged = diverged_;
+    PCCL_TRAIN_TRY(agreement_.any(Agreement::Question::world, too_few));
+    PCCL_TRAIN_TRY(agreement_.any(Agreement::Question::repair, diverged));
+    if (!wait && !too_few && !diverged) return {};
     PCCL_TRAIN_TRY(drain());
-    if (diverged_) {
-        status_.events |= PCCL_TRAINER_DIVERGED;
+    diverged |= agreement_.alone() && diverged_;
+    if (diverged) {
+        if (diverged_) status_.events |= PCCL_TRAINER_DIVERGED;
         membership_->distrust();
         diverged_ = false;
     }

@@ -56,7 +56,8 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 }
 
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
-    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)) {
+    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.agree, config.agree_context) {
+    if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island does so, as a whole
     description_ = describe(config_, parameters_);
     if (config_.state_file) state_file_ = config_.state_file;
     config_.state_file = nullptr;
@@ -68,7 +69,7 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     options.optimize_topology = config_.optimize_topology;
     options.barrier_tag = kFirstTag;
     options.founder_leads = is_gossip(config_.method);
-    membership_ = std::make_unique<Membership>(*collectives_, interrupted_, options, [this] { return shared_state(); });
+    membership_ = std::make_unique<Membership>(*collectives_, agreement_, interrupted_, options, [this] { return shared_state(); });
 }
 
 Outcome Trainer::open() {
@@ -125,7 +126,8 @@ Outcome Trainer::join() {
     }
     const Busy busy(*this);
     if (ever_joined_) abandon();
-    return leave(enter());
+    agreement_.begin();
+    return leave(agreement_.conclude(enter()));
 }
 
 /// Joins the run, for the first time or again.
@@ -147,8 +149,14 @@ Outcome Trainer::step(bool end_round) {
     if (!joined_) return {pcclInvalidUsage, "not in the run: call pcclTrainerJoin"};
     if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`: peers make different numbers of steps"};
     status_.events = 0;
-    if (interrupted_) return leave({pcclRankConnectionLost, "pcclTrainerInterrupt was called"});
+    const bool together = end_round || is_due();  // else nothing is done that an island has to agree on
     const Busy busy(*this);
+    Outcome outcome = advance_or_rejoin(end_round);
+    return leave(together ? agreement_.conclude(std::move(outcome)) : std::move(outcome));
+}
+
+Outcome Trainer::advance_or_rejoin(bool end_round) {
+    if (interrupted_) return {pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
     Outcome outcome = advance(end_round);
     if (outcome.code == pcclMasterConnectionFailed && config_.rejoin_ms != 0 && !interrupted_) {
         pcclLogWarning(("out of the run, joining it again: " + outcome.why).c_str());
@@ -156,14 +164,14 @@ Outcome Trainer::step(bool end_round) {
         outcome = enter();
         if (outcome.ok()) status_.events |= PCCL_TRAINER_REJOINED;
     }
-    return leave(std::move(outcome));
+    return outcome;
 }
 
 Outcome Trainer::finish() {
     if (!joined_) return {pcclInvalidUsage, "not in the run: there is nothing to finish"};
     status_.events = 0;
     const Busy busy(*this);
-    Outcome outcome = conclude();
+    Outcome outcome = agreement_.conclude(conclude());
     joined_ = false;
     if (outcome.ok() && config_.method != pcclMethodLocal) publish_all();
     return outcome;

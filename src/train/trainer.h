@@ -12,6 +12,7 @@
 
 #include <pccl/train.h>
 
+#include "train/agreement.h"
 #include "train/collectives.h"
 #include "train/layout.h"
 #include "train/membership.h"
@@ -86,6 +87,7 @@ protected:
     Layout layout_;
     OuterState state_;
     std::atomic<bool> interrupted_{false};
+    Agreement agreement_;
     std::unique_ptr<Membership> membership_;
     pcclTrainerStatus_t status_{};
     double weight_ = 0.0;  ///< given by the caller since the last contribution
@@ -95,6 +97,7 @@ private:
     std::vector<pcclTensorInfo_t> shared_state();
     Outcome enter();
     Outcome leave(Outcome outcome);
+    Outcome advance_or_rejoin(bool end_round);
 
     std::string description_, state_file_;
     pcclReduceOptions_t reduce_{};

@@ -47,6 +47,8 @@ struct Hello {
     GroupId group;
     SocketAddress advertised;  ///< unspecified ip: as the master sees it
     std::uint32_t lanes = 0;   ///< connections wanted per link; 0: no wish
+    std::uint64_t island = 0;  ///< those with the same join and leave together; 0: on its own
+    std::uint32_t island_peers = 0;  ///< how many they are
 };
 template <class V> void visit(V &v, Hello &m) {
     v(m.magic);
@@ -54,6 +56,8 @@ template <class V> void visit(V &v, Hello &m) {
     v(m.group);
     v(m.advertised);
     v(m.lanes);
+    v(m.island);
+    v(m.island_peers);
 }
 
 /// "I live." Both ways, with how far commits are known: to the master, how many Commit messages of `epoch` came here; to a peer, how

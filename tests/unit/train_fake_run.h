@@ -31,6 +31,12 @@ public:
         const std::lock_guard lock(mutex_);
         return !dies(id);
     }
+    /// They are members from the beginning.
+    void seat(const std::set<int> &ids) {
+        const std::lock_guard lock(mutex_);
+        members_ = ids;
+        ++membership_;
+    }
     std::set<int> members() {
         const std::lock_guard lock(mutex_);
         return members_;

@@ -30,6 +30,7 @@ from ._descriptors import (
 )
 from ._enums import (
     Attribute,
+    Compression,
     DataType,
     DeviceType,
     DistributionHint,
@@ -48,8 +49,8 @@ _version = _pccl.version()
 __version__ = f"{_version // 10000}.{_version // 100 % 100}.{_version % 100}"
 
 __all__ = [
-    "AsyncReduceHandle", "Attribute", "Communicator", "DataType", "DeviceType", "DistributionHint", "Fault", "MasterNode", "PCCLError",
-    "PCCLTimeoutError", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale", "ReduceAlgorithm", "ReduceDescriptor",
+    "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "Fault", "MasterNode",
+    "PCCLError", "PCCLTimeoutError", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale", "ReduceAlgorithm", "ReduceDescriptor",
     "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "SharedState", "SharedStateSyncInfo",
     "SharedStateSyncStrategy", "TensorInfo", "cuda",
 ]

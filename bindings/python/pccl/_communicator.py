@@ -17,9 +17,10 @@ from ._descriptors import (
     SharedState,
     SharedStateSyncInfo,
     how,
+    named,
     operands,
 )
-from ._enums import Attribute, Fault, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
+from ._enums import Attribute, Compression, Fault, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Communicator:
     neighbours; 0 lets the library choose. The rest is for networks that need it: a peer listens on `listen_address` (all) at the first
     free port from `listen_port_first` (48149) to `listen_port_last` (1023 more), and others reach it at `advertise_address` ("host" or
     "host:port"; as the master sees it). Times are in seconds: `connect_timeout` for one attempt to reach the master or a peer (5),
-    `master_limit` for a master that keeps a journal and is away (600).
+    `master_limit` for a master that keeps a journal and is away (600). `compression` of what is sent: "auto" (where the path is slower than the
+    codec), "off" or "on"; peers may differ in it. `island`: (number, peers) of an island, whose peers, each of another group, join and leave
+    the run together; `pccl.torch.Island` is made of such.
 
     Threads: reduces of distinct tags may be launched and awaited anywhere; calls that every peer makes are one at a time. Every call that
     blocks lets other threads run, can be interrupted (Ctrl-C raises KeyboardInterrupt), and takes a `timeout` in seconds (None: no
@@ -86,6 +89,8 @@ class Communicator:
         connect_timeout: float | None = None,
         congestion_control: str | None = None,
         master_limit: float | None = None,
+        compression: Compression | str = Compression.AUTO,
+        island: tuple[int, int] | None = None,
     ) -> None:
         if not 0 <= peer_group < 1 << 32:
             raise ValueError(f"peer_group {peer_group} does not fit in 32 bits")
@@ -99,7 +104,7 @@ class Communicator:
         self._trainers: weakref.WeakSet[_pccl.Trainer] = weakref.WeakSet()  # which end before it does
         self._communicator = _pccl.Communicator(
             address, peer_group, p2p_connection_pool_size, listen_address, listen_port_first, listen_port_last, advertise_address,
-            connect_timeout, congestion_control, master_limit,
+            connect_timeout, congestion_control, master_limit, named(Compression, compression, "compression"), *(island or (0, 0)),
         )
 
     # ------------------------------------------------------------------------------------------------------------- membership

@@ -110,15 +110,18 @@ def how(
 ) -> _pccl.Reduce:
     q = quantization if quantization is not None else _PLAIN
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
-    by = _named(ReduceAlgorithm, algorithm, "algorithm") if isinstance(algorithm, str) else algorithm
-    after_loss = _named(Fault, fault, "fault") if isinstance(fault, str) else fault
     if tag < 0 or tag >= 1 << 64:
         raise ValueError(f"tag {tag} does not fit in 64 bits")
-    return _pccl.Reduce(op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, error_feedback, by, after_loss)
+    return _pccl.Reduce(
+        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, error_feedback,
+        named(ReduceAlgorithm, algorithm, "algorithm"), named(Fault, fault, "fault"),
+    )
 
 
-def _named(kind: type[_E], name: str, what: str) -> _E:
-    """The member of an enumeration that is called so, in any case."""
+def named(kind: type[_E], name: _E | str, what: str) -> _E:
+    """The member of an enumeration that is called so, in any case; or that it is."""
+    if not isinstance(name, str):
+        return name
     member = kind.__members__.get(name.upper())
     if member is None:
         raise ValueError(f"{what} is {name!r}, not one of {', '.join(repr(known.lower()) for known in kind.__members__)}")

@@ -124,6 +124,15 @@ class Fault(_Enum):
     """For averages: it goes on among the survivors. Each element is a true average of those who took part in it."""
 
 
+class Compression(_Enum):
+    """Whether bulk data is compressed, without loss, on its way to other peers."""
+
+    AUTO = 0
+    """Where the path to a peer is measured to be slower than the codec, and the data shrink."""
+    OFF = 1
+    ON = 2
+
+
 class DataType(_Enum):
     """Element types. `FLOAT` has 32 bits, `DOUBLE` 64; 16-bit floats accumulate in 32 bits."""
 

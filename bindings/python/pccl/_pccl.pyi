@@ -47,6 +47,9 @@ class Communicator:
         connect_timeout: float | None,
         congestion_control: str | None,
         master_limit: float | None,
+        compression: int,
+        island: int,
+        island_peers: int,
     ) -> None: ...
     @property
     def closed(self) -> bool: ...

@@ -298,7 +298,8 @@ const char *text(const std::optional<std::string> &value) { return value ? value
 void make_communicator(Communicator *self, const std::string &address, std::uint32_t peer_group, std::uint32_t pool_size,
                        const std::optional<std::string> &listen_address, std::uint16_t first, std::uint16_t last,
                        const std::optional<std::string> &advertise_address, std::optional<double> connect_timeout,
-                       const std::optional<std::string> &congestion_control, std::optional<double> master_limit) {
+                       const std::optional<std::string> &congestion_control, std::optional<double> master_limit, int compression,
+                       std::uint64_t island, std::uint32_t island_peers) {
     pcclCommConfig_t config;
     (void)pcclCommConfigInit(&config);
     config.master_address = address.c_str();
@@ -311,6 +312,9 @@ void make_communicator(Communicator *self, const std::string &address, std::uint
     config.connect_timeout_ms = milliseconds(connect_timeout, "connect_timeout");
     config.congestion_control = text(congestion_control);
     config.master_limit_ms = milliseconds(master_limit, "master_limit");
+    config.compression = enumerator<pcclCompression_t>(compression);
+    config.island = island;
+    config.island_peers = island_peers;
     new (self) Communicator(config);
 }
 
@@ -333,7 +337,7 @@ void bind_communicator(nb::module_ &module) {
         .def("__init__", &make_communicator, nb::arg("address"), nb::arg("peer_group"), nb::arg("p2p_connection_pool_size"),
              nb::arg("listen_address").none(), nb::arg("listen_port_first"), nb::arg("listen_port_last"),
              nb::arg("advertise_address").none(), nb::arg("connect_timeout").none(), nb::arg("congestion_control").none(),
-             nb::arg("master_limit").none())
+             nb::arg("master_limit").none(), nb::arg("compression"), nb::arg("island"), nb::arg("island_peers"))
         .def_prop_ro("closed", &Communicator::closed)
         .def("close", &Communicator::close)
         .def("connect", &Communicator::connect, timeout)

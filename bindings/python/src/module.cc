@@ -39,6 +39,9 @@ nb::dict constants() {
                                                                             PCCL_PYTHON_VALUE(pcclAlgorithmOneHop)
                                                                                 PCCL_PYTHON_VALUE(pcclFaultRetry)
                                                                                     PCCL_PYTHON_VALUE(pcclFaultRepair)
+                                                                                        PCCL_PYTHON_VALUE(pcclCompressionAuto)
+                                                                                            PCCL_PYTHON_VALUE(pcclCompressionOff)
+                                                                                                PCCL_PYTHON_VALUE(pcclCompressionOn)
 #undef PCCL_PYTHON_VALUE
                                                                                         return all;
 }

@@ -1,5 +1,7 @@
 #include "trainer.h"
 
+#include <pccl/extend.h>
+
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -106,6 +108,11 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
         config.reduce = &options;
         config.quantization = how.descriptor(1, pcclFloat).quantization_options;
     }
+    if (given.has("agree")) {
+        agree_ = given.take("agree");
+        config.agree = &Trainer::ask_island;
+        config.agree_context = this;
+    }
     given.check_empty();
 
     std::vector<std::string> names;
@@ -123,6 +130,22 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
 
 Trainer::~Trainer() { close(); }
 
+/// On the thread of a call of the trainer, which runs without the interpreter's lock.
+pcclResult_t Trainer::ask_island(void *self, std::uint32_t question, std::uint64_t *value) {
+    const nb::gil_scoped_acquire lock;
+    try {
+        const auto answer = nb::cast<std::int64_t>(static_cast<Trainer *>(self)->agree_(question, *value));
+        if (answer >= 0) {
+            *value = static_cast<std::uint64_t>(answer);
+            return pcclSuccess;
+        }
+        pcclSetLastError("a process of this island was lost");
+    } catch (const std::exception &error) {
+        pcclSetLastError(error.what());
+    }
+    return pcclMasterConnectionFailed;
+}
+
 void Trainer::hurry() { (void)pcclTrainerInterrupt(trainer_); }
 
 void Trainer::release() {
@@ -132,6 +155,7 @@ void Trainer::release() {
 void Trainer::released() {
     kept_.clear();
     communicator_.reset();
+    agree_.reset();
 }
 
 void Trainer::share(const nb::list &tensors) {

@@ -40,10 +40,12 @@ private:
     void release() override;
     void released() override;
 
+    static pcclResult_t ask_island(void *self, std::uint32_t question, std::uint64_t *value);
     template <class F> nb::tuple reporting(const char *function, std::optional<double> timeout, F call);
 
     pcclTrainer_t *trainer_ = nullptr;
     nb::object communicator_;      ///< outlives the trainer
+    nb::object agree_;             ///< int agree(question, value): below 0, the island is no more
     std::vector<nb::object> kept_; ///< Views that the trainer works on
 };
 

@@ -44,6 +44,7 @@ ENUMS = {
         "AUTO": "pcclAlgorithmAuto", "RING": "pcclAlgorithmRing", "DIRECT": "pcclAlgorithmDirect", "ONE_HOP": "pcclAlgorithmOneHop",
     },
     pccl.Fault: {"RETRY": "pcclFaultRetry", "REPAIR": "pcclFaultRepair"},
+    pccl.Compression: {"AUTO": "pcclCompressionAuto", "OFF": "pcclCompressionOff", "ON": "pcclCompressionOn"},
 }
 
 

@@ -17,10 +17,11 @@ are in docs/training.md; all of it happens in the library, which keeps the outer
 from __future__ import annotations
 
 from ._gradients import all_reduce_gradients, flatten, unflatten
+from ._island import Island, IslandError
 from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
 from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
 
 __all__ = [
-    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
     "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "flatten", "unflatten",
 ]

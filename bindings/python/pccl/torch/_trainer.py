@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -15,11 +16,16 @@ from .. import _pccl
 from .._descriptors import QuantizationOptions, how
 from .._enums import Fault, ReduceAlgorithm, ReduceOp, _Enum
 from .._tensors import view
+from ._island import IslandError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from .._communicator import Communicator
+    from ._island import Island
+
+# What the first replica of an island says to the others.
+_FAILED, _RESTS, _CHANGED = 0, 1, 2
 
 Parameters = Union[torch.nn.Module, Iterable[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
 
@@ -170,8 +176,11 @@ class Trainer:
     """A training method over the tensors of a model. Made by its subclasses: DiLoCo, AsyncDiLoCo, EagerDiLoCo, StreamingDiLoCo, CO2.
 
     `parameters`: a module (its parameters that require gradients; its buffers are given to newcomers), or tensors, or (name, tensor)
-    pairs; float32, float16 or bfloat16, on any device. Every peer gives the same names and shapes. With tensors sharded by FSDP2
-    (DTensor) each process trains its own part: give the communicator the rank within the island as `peer_group`.
+    pairs; float32, float16 or bfloat16, on any device. Every peer gives the same names and shapes.
+
+    Where several processes hold one copy of the model together (FSDP2, DTensor), `island` takes the place of `communicator`: all of them make the
+    same calls, `step` after each inner step. When one of them fails, or is lost, all raise and are out of the run; so a shared round of the
+    run ends at all processes of an island or at none.
 
     `communicator` need not be connected, and is the trainer's from `join` on. `quantization` of averages on the wire, with
     `error_feedback`; `fault` is "retry" or "repair". `weighted`: contributions count by `add_weight`, by default by the steps made.
@@ -184,7 +193,8 @@ class Trainer:
         self,
         parameters: Parameters,
         *,
-        communicator: Optional[Communicator],
+        communicator: Optional[Communicator] = None,
+        island: Optional[Island] = None,
         quantization: QuantizationOptions | None = None,
         error_feedback: bool = False,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
@@ -197,8 +207,17 @@ class Trainer:
         trained, buffers = _named(parameters)
         if not trained:
             raise ValueError("there is nothing to train: no parameter that requires a gradient")
+        if self._METHOD != 0 and (communicator is None) == (island is None):
+            raise TypeError("a trainer has either a communicator or an island")
+        self._island = island
+        self._leads = island is None or island.replica == 0
+        if island is not None:
+            communicator = island.communicator
+            settings["agree"] = island.agree
         self.communicator = communicator
         self._mirrors = [_Mirror(name, tensor) for name, tensor in trained if _local(tensor).numel() != 0]
+        if not self._mirrors:  # this process has no part of any tensor, and still is one of its island
+            self._mirrors = [_Mirror("nothing", torch.zeros(1))]
         given = {name: value for name, value in settings.items() if value is not None}
         if round_s is not None:
             given["round_ms"] = round(1000 * round_s)
@@ -209,10 +228,12 @@ class Trainer:
         named = [(mirror.name, view(mirror.host, mirror.name, writable=True)) for mirror in self._mirrors]
         for mirror in self._mirrors:
             mirror.fetch()
-        self._trainer = _pccl.Trainer(inner, self._METHOD, named, given)
+        self._buffers = [_Mirror(name, tensor) for name, tensor in buffers if share_buffers and tensor.numel() != 0 and tensor.dtype is not torch.bool]
+        # A replica that is not the first has one for its settings alone.
+        self._trainer = _pccl.Trainer(inner, self._METHOD if self._leads else 0, named, given)
+        self._status = TrainerStatus._of(*self._trainer.status())
         if communicator is not None:
             communicator._trainers.add(self._trainer)
-        self._buffers = [_Mirror(name, tensor) for name, tensor in buffers if share_buffers and tensor.numel() != 0 and tensor.dtype is not torch.bool]
         # They differ between peers, and are for newcomers.
         self._trainer.share([(f"buffer {b.name}", view(b.host, b.name, writable=True), True) for b in self._buffers])
 
@@ -224,36 +245,53 @@ class Trainer:
         Raises PCCLError: MASTER_CONNECTION_FAILED if there is no master (may be tried again), INVALID_USAGE if the peers' methods, settings
         or parameters differ.
         """
-        self._fetch()
-        self._trainer.join(timeout)
-        self._put()
+        if self._island is not None:
+            try:
+                self._island.gather()
+            except IslandError:
+                self._island.close()
+                raise
+
+        def join() -> tuple[Any, ...]:
+            if self._island is not None:
+                self._island.connect(timeout)
+            self._trainer.join(timeout)
+            return self._trainer.status()
+
+        self._call(join)
 
     def step(self, *, timeout: float | None = None) -> TrainerStatus:
         """To be called after each step of the inner optimizer. Lost peers, newcomers, a restarted master and falling out of the run are
-        dealt with inside; the model's parameters may have changed afterwards."""
-        if not self._trainer.is_due():
-            return TrainerStatus._of(*self._trainer.step(timeout))
-        self._fetch()
-        try:
-            return TrainerStatus._of(*self._trainer.step(timeout))
-        finally:
-            self._put()
+        dealt with inside; the model's parameters may have changed afterwards. (An island that falls out of the run raises.)"""
+        return self._call(lambda: self._trainer.step(timeout), may_rest=True)
 
     def end_round(self, *, timeout: float | None = None) -> TrainerStatus:
         """As `step`, and ends the round here with as many steps as it had. Needs `weighted`."""
-        self._fetch()
-        try:
-            return TrainerStatus._of(*self._trainer.end_round(timeout))
-        finally:
-            self._put()
+        return self._call(lambda: self._trainer.end_round(timeout))
 
     def finish(self, *, timeout: float | None = None) -> TrainerStatus:
         """Ends training: averages under way are applied, and the model's parameters become the outer ones, the same at all peers."""
-        self._fetch()
+        return self._call(lambda: self._trainer.finish(timeout))
+
+    def _call(self, call: Callable[[], tuple[Any, ...]], may_rest: bool = False) -> TrainerStatus:
+        if not self._leads:
+            return self._follow()
         try:
-            return TrainerStatus._of(*self._trainer.finish(timeout))
-        finally:
-            self._put()
+            rests = may_rest and not self._trainer.is_due()
+            if rests:
+                status = TrainerStatus._of(*call())
+            else:
+                self._fetch()
+                try:
+                    status = TrainerStatus._of(*call())
+                finally:
+                    self._put()
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        if self._island is not None and self._island.replicas > 1:
+            self._lead(status, rests)
+        return status
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Any:
         """Has `step` called after every step of `optimizer`. Returns a handle with `remove()`."""
@@ -265,11 +303,12 @@ class Trainer:
 
     def add_weight(self, weight: float) -> None:
         """With `weighted`: adds to the weight of this peer's next contribution, say the tokens of the step just made."""
-        self._trainer.add_weight(weight)
+        if self._leads:
+            self._trainer.add_weight(weight)
 
     @property
     def status(self) -> TrainerStatus:
-        return TrainerStatus._of(*self._trainer.status())
+        return TrainerStatus._of(*self._trainer.status()) if self._leads else self._status
 
     def outer_parameters(self) -> dict[str, torch.Tensor]:
         """Copies of the outer parameters (of this process's parts of them), float32: what one evaluates and saves."""
@@ -283,13 +322,19 @@ class Trainer:
     # -------------------------------------------------------------------------------------------------------------- checkpoints
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the outer state to a file: a crash leaves the old one or the new one."""
-        self._trainer.save(os.fspath(path))
+        """Writes the outer state to a file: a crash leaves the old one or the new one. Of an island each process writes its part, to a file
+        of its own beside `path`; they belong together if all have saved after the same step."""
+        if self._leads:
+            self._trainer.save(self._file(path))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads what `save` wrote, for the same parameters, before `join`. Sets the model's parameters, too."""
-        self._trainer.load(os.fspath(path))
-        self._put()
+        if self._leads:
+            self._trainer.load(self._file(path))
+            self._put()
+
+    def _file(self, path: str | os.PathLike[str]) -> str:
+        return os.fspath(path) + (f".part{self._island.part}of{self._island.parts}" if self._island is not None else "")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The outer state in one tensor of bytes, for torch.save."""
@@ -306,6 +351,49 @@ class Trainer:
             with open(path, "wb") as file:
                 file.write(state["pccl"].cpu().numpy().tobytes())
             self.load(path)
+
+    # ----------------------------------------------------------------------------------------------------------------- islands
+
+    def _give_up(self, error: BaseException) -> None:
+        """A call has failed: an island is out of the run with all its processes."""
+        island = self._island
+        if island is None:
+            return
+        island.close()
+        if island.replicas > 1:
+            with contextlib.suppress(IslandError):
+                island.share(torch.tensor([_FAILED]))
+        if island.error is not None and island.error is not error:
+            raise island.error from error
+
+    def _lead(self, status: TrainerStatus, rests: bool) -> None:
+        """Tells the other replicas what has become of the parameters."""
+        assert self._island is not None
+        self._island.share(torch.tensor([_RESTS if rests else _CHANGED]))
+        if rests:
+            return
+        self._island.share_object(status)
+        for mirror in self._mirrors + (self._buffers if status.state_received else []):
+            self._island.share(mirror.host)
+
+    def _follow(self) -> TrainerStatus:
+        """What the first replica has, this one is given."""
+        assert self._island is not None
+        word = torch.tensor([_FAILED])
+        self._island.share(word)
+        if word.item() == _FAILED:
+            self._island.close()
+            raise IslandError("the process of this island's first replica has failed, and the island is out of the run")
+        if word.item() == _RESTS:
+            before = self._status
+            self._status = replace(before, inner_steps=before.inner_steps + 1, **dict.fromkeys(_pccl.trainer_events, False))
+            return self._status
+        self._fetch()
+        self._status = self._island.share_object(None)
+        for mirror in self._mirrors + (self._buffers if self._status.state_received else []):
+            self._island.share(mirror.host)
+        self._put()
+        return self._status
 
     # ---------------------------------------------------------------------------------------------------------------- life, end
 

@@ -1,0 +1,175 @@
+"""Islands: processes of torch.distributed that hold one copy of a model together, as FSDP does, and are in the run as one.
+
+Process r of every island is in peer group r, which averages r's parts of the tensors. The master admits an island when all its processes
+are there, and removes all of it when one is gone; what the processes decide between two outer steps, they decide together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import secrets
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Optional
+
+import torch
+import torch.distributed as dist
+
+from .._communicator import Communicator
+from .._enums import Attribute
+from .._errors import PCCLError
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from typing_extensions import Self
+
+_FOR_EVER = datetime.timedelta(days=30)  # a process waits for another as long as that waits for other islands
+_LOOK_AROUND = 0.5  # seconds between two looks whether this process is still in the run
+_FAILED = 0
+
+
+class IslandError(RuntimeError):
+    """An island cannot go on: one of its processes was lost or has failed, or did not come. All of it is out of the run: end these processes
+    and start the island anew, which is then given the run's state."""
+
+
+class Island:
+    """The processes that hold one copy of a model together, joined to a run as one. Made by all of them at once, after
+    `torch.distributed.init_process_group`:
+
+        with pccl.torch.Island("master.example:48148") as island:
+            with pccl.torch.DiLoCo(fully_shard(model), island=island, sync_every=100) as diloco:
+                ...
+
+    `master` is the run's. The island is all processes of torch.distributed, or those of `mesh`: with one dimension, over which
+    the model is sharded, or with two, as for HSDP: replicas, and shards within each. Of replicas the first alone is in the run, and the others
+    are given what it gets. All islands of a run have as many shards, of the same model. `timeout`: seconds in which all processes of
+    the island must have come to `join`, which else raises IslandError. Other options are those of `pccl.Communicator`.
+    """
+
+    def __init__(self, master: str, *, mesh: DeviceMesh | None = None, timeout: float = 300.0, **options: Any) -> None:
+        if not dist.is_initialized():
+            raise RuntimeError("an island is made of the processes of torch.distributed: call init_process_group first")
+        if mesh is not None and mesh.ndim > 2:
+            raise ValueError(f"mesh has {mesh.ndim} dimensions, not one (shards) or two (replicas, shards)")
+        ranks = torch.arange(dist.get_world_size()) if mesh is None else mesh.mesh.cpu()
+        grid = ranks.reshape(1, -1) if ranks.ndim == 1 else ranks
+        here = (grid == dist.get_rank()).nonzero()
+        if len(here) != 1:
+            raise ValueError("this process is not in the mesh")
+        self.replica, self.part = (int(place) for place in here[0])
+        self.replicas, self.parts = (int(size) for size in grid.shape)
+        self.timeout = timeout
+        self.error: BaseException | None = None
+        """Why this process could not agree with the others, once that was so."""
+        self._all = self._group_of(grid.flatten())
+        self._leaders = self._group_of(grid[0]) if self.replica == 0 else None
+        self._replicas = self._group_of(grid[:, self.part]) if self.replicas > 1 else None
+        self._leader = int(grid[0, self.part])
+        number = torch.tensor([secrets.randbits(62) + 1])
+        self._settle(dist.broadcast(number, int(grid[0, 0]), group=self._all, async_op=True), timeout)
+        self.communicator: Optional[Communicator] = None
+        if self.replica == 0:
+            self.communicator = Communicator(master, peer_group=self.part, island=(int(number), self.parts), **options)
+        self._closed = False
+
+    @staticmethod
+    def _group_of(ranks: torch.Tensor) -> Any:
+        return dist.new_group(ranks.tolist(), backend="gloo", timeout=_FOR_EVER, use_local_synchronization=True)
+
+    # ---------------------------------------------------------------------------------------------------------------- together
+
+    def gather(self) -> None:
+        """Waits until all processes of the island are here. Raises IslandError after `timeout`."""
+        try:
+            self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+        except IslandError as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
+            raise IslandError(
+                f"not all {self.parts * self.replicas} processes of this island have come within {self.timeout:g} s: it does not join the run"
+            ) from None
+
+    def agree(self, question: int, value: int) -> int:
+        """The smallest value that a process gives, 0 for one that has failed; -1 if there is no agreement, for the reason in `error`."""
+        try:
+            asked = torch.tensor([value, question, -question], dtype=torch.int64)
+            self._settle(dist.all_reduce(asked, op=dist.ReduceOp.MIN, group=self._leaders, async_op=True))
+            least, lowest, highest = asked.tolist()
+            if least != _FAILED and lowest != -highest:
+                raise IslandError("the processes of this island do not do the same: one made another step, or call, than another")
+            return int(least)
+        except BaseException as error:  # the library has to know, and the caller of its caller gets it
+            self.error = error
+            return -1
+
+    def share(self, tensor: torch.Tensor) -> None:
+        """Gives the other replicas what the first has."""
+        self._settle(dist.broadcast(tensor, self._leader, group=self._replicas, async_op=True))
+
+    def share_object(self, thing: Any) -> Any:
+        """Likewise, of anything."""
+        things = [thing]
+        try:
+            dist.broadcast_object_list(things, self._leader, group=self._replicas)
+        except RuntimeError as error:
+            raise IslandError(f"a process of this island was lost: {error}") from error
+        return things[0]
+
+    def _settle(self, work: Any, limit: float | None = None) -> None:
+        """Waits as long as it takes, but not when this process has been removed from the run meanwhile, or Ctrl-C was pressed."""
+        start = time.monotonic()
+        pause, look = 5e-5, start + _LOOK_AROUND
+        while not work.is_completed():
+            time.sleep(pause)
+            pause = min(1.5 * pause, 0.005)
+            now = time.monotonic()
+            if limit is not None and now - start > limit:
+                raise IslandError(f"another process of this island was waited for in vain, for {limit:g} s") from TimeoutError()
+            if now > look:
+                look = now + _LOOK_AROUND
+                self._look_around()
+        try:
+            work.wait()
+        except RuntimeError as error:
+            raise IslandError(f"a process of this island was lost: {error}") from error
+
+    def _look_around(self) -> None:
+        if not self._joined:
+            return
+        assert self.communicator is not None
+        try:
+            self.communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
+        except PCCLError as error:
+            raise IslandError("the master has removed this island from the run: one of its processes was lost, or hung") from error
+
+    _joined = False
+
+    def connect(self, timeout: float | None) -> None:
+        """Has this process admitted, with all others of the island."""
+        assert self.communicator is not None
+        self.communicator.connect(timeout=timeout)
+        self._joined = True
+
+    # ------------------------------------------------------------------------------------------------------------------- its end
+
+    def close(self) -> None:
+        """Leaves the run, and all other processes of the island with it. Closing again does nothing."""
+        self._closed = True
+        self._joined = False
+        if self.communicator is not None:
+            self.communicator.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if kind is None and not self._closed:  # the others may be in their last average
+            with contextlib.suppress(IslandError):
+                self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+        self.close()
+
+    def __repr__(self) -> str:
+        where = f"part {self.part} of {self.parts}" + (f", replica {self.replica} of {self.replicas}" if self.replicas > 1 else "")
+        return f"Island({where}, {'closed' if self._closed else 'in the run' if self._joined else 'not in the run'})"

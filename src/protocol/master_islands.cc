@@ -1,0 +1,89 @@
+// Islands: peers that hold one copy of a model together, each of a group of its own. They join and leave the run as one.
+//
+// Guarantee: between any two inputs either all peers of an island are members or none is, and all are admitted by one View. So where all
+// members of a run are of islands with the same groups, these groups have the same islands in them in every view.
+#include "protocol/master.h"
+
+#include <algorithm>
+
+namespace pccl::protocol {
+
+/// A newcomer's island must be one that can be whole: it is refused where that cannot come to be.
+bool Master::may_land(ConnId conn, const wire::Hello &hello) {
+    if (hello.island == 0) return true;
+    const auto no = [&](const std::string &why) {
+        refuse(conn, pcclInvalidUsage, why);
+        return false;
+    };
+    if (hello.island_peers == 0 || hello.island_peers > wire::kMaxPeers) return no("an island of " + std::to_string(hello.island_peers) + " peers cannot be");
+    for (const auto &[id, peer] : peers_) {
+        if (peer.island != hello.island) continue;
+        if (peer.member) return no("its island is in the run already, and is lost and begun anew as a whole: take another number for it");
+        if (peer.group == hello.group) return no(to_string(id) + " of its island is of group " + std::to_string(hello.group.value) + ", too: each is of its own");
+        if (peer.island_peers != hello.island_peers) {
+            return no(to_string(id) + " says that its island has " + std::to_string(peer.island_peers) + " peers, and this one " +
+                      std::to_string(hello.island_peers));
+        }
+    }
+    return true;
+}
+
+/// Those that are here, itself among them.
+std::vector<PeerId> Master::island_of(const Peer &peer) const {
+    if (peer.island == 0) return {peer.id};
+    std::vector<PeerId> ids;
+    for (const auto &[id, other] : peers_) {
+        if (other.island == peer.island) ids.push_back(id);
+    }
+    return ids;
+}
+
+/// Newcomers beside those known that cannot be admitted since another of their island cannot.
+std::set<PeerId> Master::stranded(const std::set<PeerId> &known) const {
+    std::map<std::uint64_t, std::uint32_t> ready;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.island != 0 && peer.ready) ++ready[peer.island];
+    }
+    std::set<PeerId> more;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.island != 0 && !peer.member && ready[peer.island] < peer.island_peers && !known.contains(id)) more.insert(id);
+    }
+    return more;
+}
+
+/// Islands of which some peers never come.
+void Master::refuse_stranded() {
+    const Duration limit = 3 * options_.misuse_grace;
+    std::vector<PeerId> late;
+    for (const auto &[id, peer] : peers_) {
+        if (peer.island != 0 && !peer.member && now_ - peer.call_since >= limit && !island_is_whole(peer)) late.push_back(id);
+    }
+    for (const PeerId id : late) {
+        const auto found = peers_.find(id);
+        if (found == peers_.end()) continue;  // went with the one before
+        const std::string came = std::to_string(island_of(found->second).size()) + " of the " + std::to_string(found->second.island_peers);
+        remove(id, pcclRankConnectionFailed,
+               to_string(id) + " cannot join: " + came + " peers of its island have come within " + pccl::to_string(limit) + "; start all of them at once");
+    }
+}
+
+/// One is gone, and the others with it: what it held of their copy is nowhere else.
+void Master::lose_island(const Peer &lost, pcclResult_t code, const std::string &why) {
+    const auto others = island_of(lost);
+    for (const PeerId id : others) peers_.at(id).island = 0;  // each is spoken of once
+    for (const PeerId id : others) {
+        const pcclResult_t told = code == pcclSuccess || code == pcclRankConnectionFailed ? code : pcclMasterConnectionFailed;
+        remove(id, told, to_string(id) + " is out of the run with its island: " + why);
+    }
+}
+
+/// Where there are no members: the oldest newcomer, or the oldest island, that is whole.
+std::vector<PeerId> Master::first_of_run() const {
+    for (const auto &[id, peer] : peers_) {
+        if (peer.island == 0) return {id};
+        if (island_is_whole(peer)) return island_of(peer);
+    }
+    return {};
+}
+
+}  // namespace pccl::protocol
