@@ -42,8 +42,8 @@ class Island:
             with pccl.torch.DiLoCo(fully_shard(model), island=island, sync_every=100) as diloco:
                 ...
 
-    `master` is the run's. The island is all processes of torch.distributed, or those of `mesh`: with one dimension, over which
-    the model is sharded, or with two, as for HSDP: replicas, and shards within each. Of replicas the first alone is in the run, and the others
+    `master` is the run's. The island is all processes of torch.distributed: shards of one model, or as `mesh` says, which has one
+    dimension (shards) or, for HSDP, two (replicas, and shards within each). Of replicas the first alone is in the run, and the others
     are given what it gets. All islands of a run have as many shards, of the same model. `timeout`: seconds in which all processes of
     the island must have come to `join`, which else raises IslandError. Other options are those of `pccl.Communicator`.
     """
@@ -55,17 +55,18 @@ class Island:
             raise ValueError(f"mesh has {mesh.ndim} dimensions, not one (shards) or two (replicas, shards)")
         ranks = torch.arange(dist.get_world_size()) if mesh is None else mesh.mesh.cpu()
         grid = ranks.reshape(1, -1) if ranks.ndim == 1 else ranks
+        if sorted(grid.flatten().tolist()) != list(range(dist.get_world_size())):
+            raise ValueError("mesh does not have all processes of torch.distributed, each once: an island is all of them")
         here = (grid == dist.get_rank()).nonzero()
-        if len(here) != 1:
-            raise ValueError("this process is not in the mesh")
         self.replica, self.part = (int(place) for place in here[0])
         self.replicas, self.parts = (int(size) for size in grid.shape)
         self.timeout = timeout
         self.error: BaseException | None = None
         """Why this process could not agree with the others, once that was so."""
         self._all = self._group_of(grid.flatten())
-        self._leaders = self._group_of(grid[0]) if self.replica == 0 else None
-        self._replicas = self._group_of(grid[:, self.part]) if self.replicas > 1 else None
+        self._leaders = self._group_of(grid[0])
+        # All processes make all groups, in the same order.
+        self._replicas = [self._group_of(grid[:, part]) for part in range(self.parts if self.replicas > 1 else 0)]
         self._leader = int(grid[0, self.part])
         number = torch.tensor([secrets.randbits(62) + 1])
         self._settle(dist.broadcast(number, int(grid[0, 0]), group=self._all, async_op=True), timeout)
@@ -76,7 +77,7 @@ class Island:
 
     @staticmethod
     def _group_of(ranks: torch.Tensor) -> Any:
-        return dist.new_group(ranks.tolist(), backend="gloo", timeout=_FOR_EVER, use_local_synchronization=True)
+        return dist.new_group(ranks.tolist(), backend="gloo", timeout=_FOR_EVER)
 
     # ---------------------------------------------------------------------------------------------------------------- together
 
@@ -106,13 +107,13 @@ class Island:
 
     def share(self, tensor: torch.Tensor) -> None:
         """Gives the other replicas what the first has."""
-        self._settle(dist.broadcast(tensor, self._leader, group=self._replicas, async_op=True))
+        self._settle(dist.broadcast(tensor, self._leader, group=self._replicas[self.part], async_op=True))
 
     def share_object(self, thing: Any) -> Any:
         """Likewise, of anything."""
         things = [thing]
         try:
-            dist.broadcast_object_list(things, self._leader, group=self._replicas)
+            dist.broadcast_object_list(things, self._leader, group=self._replicas[self.part])
         except RuntimeError as error:
             raise IslandError(f"a process of this island was lost: {error}") from error
         return things[0]
