@@ -320,9 +320,19 @@ def main():
         print("stopped: the other peers go on", file=sys.stderr)
         return 130
     except (TextError, pccl.PCCLError, pccl.torch.IslandError) as error:
-        print(f"train_char_gpt: {error}", file=sys.stderr)
-        return 1
+        return give_up(options, error)
+    except RuntimeError as error:  # of torch.distributed: a process of the island was lost
+        if not options.fsdp:
+            raise
+        return give_up(options, error)
     return 0
+
+
+def give_up(options, error):
+    print(f"train_char_gpt: {error}", file=sys.stderr, flush=True)
+    if options.fsdp:
+        os._exit(1)  # what is left of torch.distributed may wait for the lost process as it is taken apart
+    return 1
 
 
 if __name__ == "__main__":
