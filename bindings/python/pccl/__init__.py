@@ -24,6 +24,7 @@ from ._descriptors import (
     ReduceInfo,
     ReduceOpDescriptor,
     ReduceOperandDescriptor,
+    Shard,
     SharedState,
     SharedStateSyncInfo,
     TensorInfo,
@@ -51,6 +52,6 @@ __version__ = f"{_version // 10000}.{_version // 100 % 100}.{_version % 100}"
 __all__ = [
     "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "Fault", "MasterNode",
     "PCCLError", "PCCLTimeoutError", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale", "ReduceAlgorithm", "ReduceDescriptor",
-    "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "SharedState", "SharedStateSyncInfo",
+    "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "Shard", "SharedState", "SharedStateSyncInfo",
     "SharedStateSyncStrategy", "TensorInfo", "cuda",
 ]

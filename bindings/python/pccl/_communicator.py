@@ -16,9 +16,11 @@ from ._descriptors import (
     ReduceOperandDescriptor,
     SharedState,
     SharedStateSyncInfo,
+    Shard,
     how,
     named,
     operands,
+    part_of,
 )
 from ._enums import Attribute, Compression, Fault, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
@@ -224,6 +226,50 @@ class Communicator:
         """
         operations = [descriptor._resolve() for descriptor in descriptors]
         return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, max_in_flight, timeout))
+
+    def shard(self, count: int) -> Shard:
+        """Which part of a buffer of `count` elements is this peer's, as the members are now. Asks nobody."""
+        return Shard(*self._communicator.shard(count))
+
+    def reduce_scatter(
+        self,
+        send: Tensor,
+        recv: Tensor | None,
+        shard: Shard,
+        *,
+        op: ReduceOp,
+        tag: int = 0,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        error_feedback: bool = False,
+        timeout: float | None = None,
+    ) -> ReduceInfo:
+        """Combines one tensor per peer of the group, element by element, and gives every peer its shard of the result.
+
+        `shard` is that of `send`'s number of elements; `recv` has as many elements as that, and may be that part of `send` itself (None where it
+        has none). The rules are those of `all_reduce`. Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost, or the shard is of
+        other members: ask for it again and call again. TOO_FEW_PEERS if alone: all of it is this peer's.
+        """
+        whole, piece = part_of(send, recv, shard, writes_whole=False)
+        what = how(op, tag, None, quantization_options, error_feedback, algorithm)
+        return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, tuple(shard), timeout))
+
+    def all_gather(
+        self,
+        send: Tensor | None,
+        recv: Tensor,
+        shard: Shard,
+        *,
+        tag: int = 0,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        timeout: float | None = None,
+    ) -> ReduceInfo:
+        """Gives every peer the shards of all: the same bits in `recv` everywhere. `send` is this peer's part, and may be that part of `recv`.
+        After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
+        whole, piece = part_of(recv, send, shard, writes_whole=True)
+        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
+        return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, tuple(shard), timeout))
 
     def drop_error_feedback(self, tag: int = 0) -> None:
         """Forgets what error feedback holds back for operations with this tag."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import _pccl
 from ._enums import DataType, DistributionHint, Fault, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
@@ -97,6 +97,40 @@ def operands(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None
     if operand is not None and operand.datatype != source.datatype:
         raise TypeError(f"the operand descriptor says {DataType(operand.datatype)}, but the tensors are {DataType(source.datatype)}")
     return source, to
+
+
+class Shard(NamedTuple):
+    """A peer's part of a buffer that the members of its group divide among themselves, in the order in which they joined."""
+
+    first: int
+    """Its first element in the whole buffer."""
+    elements: int
+    """How many; 0 where the buffer has fewer parts of 256 elements than the group has peers."""
+    membership: int
+    """Names the members among whom the buffer is divided: another value, other members."""
+    world_size: int
+    rank: int
+
+    @property
+    def place(self) -> slice:
+        """Of the whole buffer as one row: `buffer[shard.place]`."""
+        return slice(self.first, self.first + self.elements)
+
+
+def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool) -> tuple[_pccl.View, _pccl.View | None]:
+    """The views of a buffer and of a peer's part of it; None for a part without elements."""
+    row = view(whole, "recv" if writes_whole else "send", writable=writes_whole)
+    if shard.elements == 0:
+        return row, None
+    name = "send" if writes_whole else "recv"
+    if part is None:
+        raise ValueError(f"{name} is None, and the shard has {shard.elements} elements")
+    piece = view(part, name, writable=not writes_whole)
+    if piece.datatype != row.datatype:
+        raise TypeError(f"{name} is {DataType(piece.datatype)}, the whole is {DataType(row.datatype)}")
+    if piece.count != shard.elements:
+        raise ValueError(f"{name} has {piece.count} elements, the shard {shard.elements}")
+    return row, piece
 
 
 def how(

@@ -153,6 +153,46 @@ nb::tuple Communicator::all_reduce(const View &send, const View &recv, const Red
     return to_tuple(report);
 }
 
+namespace {
+
+pcclShard_t shard_of(const nb::tuple &fields) {
+    return {nb::cast<std::uint64_t>(fields[0]), nb::cast<std::uint64_t>(fields[1]), nb::cast<std::uint64_t>(fields[2]),
+            nb::cast<std::uint32_t>(fields[3]), nb::cast<std::uint32_t>(fields[4])};
+}
+
+}  // namespace
+
+nb::tuple Communicator::shard(std::size_t count) const {
+    check_usable("pcclGetShard");
+    pcclShard_t s{};
+    check(pcclGetShard(comm_, count, &s), "pcclGetShard");
+    return nb::make_tuple(s.first, s.elements, s.membership, s.world_size, s.rank);
+}
+
+nb::tuple Communicator::reduce_scatter(const View &send, const View *recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
+                                       std::optional<double> timeout) {
+    const auto descriptor = how.descriptor(whole, send.datatype());
+    const auto options = how.options();
+    const auto part = shard_of(shard);
+    auto report = empty_report();
+    blocking(*this, "pcclReduceScatter", deadline_after(timeout), [&] {
+        return pcclReduceScatter(send.data(), recv ? recv->data() : nullptr, &descriptor, &part, &options, comm_, &report);
+    }).check("pcclReduceScatter");
+    return to_tuple(report);
+}
+
+nb::tuple Communicator::all_gather(const View *send, const View &recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
+                                   std::optional<double> timeout) {
+    const auto descriptor = how.descriptor(whole, recv.datatype());
+    const auto options = how.options();
+    const auto part = shard_of(shard);
+    auto report = empty_report();
+    blocking(*this, "pcclAllGather", deadline_after(timeout), [&] {
+        return pcclAllGather(send ? send->data() : nullptr, recv.data(), &descriptor, &part, &options, comm_, &report);
+    }).check("pcclAllGather");
+    return to_tuple(report);
+}
+
 /// Whether the library would refuse it, which takes the time of an operation.
 bool Communicator::meets_another(const View &send, const View &recv) const {
     if (send.data() != recv.data() && overlap(send, recv)) return true;
@@ -348,6 +388,11 @@ void bind_communicator(nb::module_ &module) {
         .def("abort", &Communicator::abort)
         .def("drop_error_feedback", &Communicator::drop_error_feedback, nb::arg("tag"))
         .def("all_reduce", &Communicator::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("how"), nb::arg("count"), timeout)
+        .def("shard", &Communicator::shard, nb::arg("count"))
+        .def("reduce_scatter", &Communicator::reduce_scatter, nb::arg("send"), nb::arg("recv").none(), nb::arg("how"), nb::arg("whole"),
+             nb::arg("shard"), timeout)
+        .def("all_gather", &Communicator::all_gather, nb::arg("send").none(), nb::arg("recv"), nb::arg("how"), nb::arg("whole"),
+             nb::arg("shard"), timeout)
         .def("all_reduce_async", &Communicator::all_reduce_async, nb::arg("send"), nb::arg("recv"), nb::arg("how"),
              nb::arg("count"))
         .def("wait", &Communicator::wait, nb::arg("operation"), timeout)

@@ -68,6 +68,13 @@ public:
     void drop_error_feedback(std::uint64_t tag) const;
 
     nb::tuple all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count, std::optional<double> timeout);
+    /// (first, elements, membership, world_size, rank).
+    nb::tuple shard(std::size_t count) const;
+    /// `whole`: elements of the whole buffer. The part's view is None where it has no elements.
+    nb::tuple reduce_scatter(const View &send, const View *recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
+                             std::optional<double> timeout);
+    nb::tuple all_gather(const View *send, const View &recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
+                         std::optional<double> timeout);
     std::shared_ptr<Operation> all_reduce_async(const nb::object &send, const nb::object &recv, const Reduce &how,
                                                 std::size_t count);
     /// (result, words, report). Asked again, the same.

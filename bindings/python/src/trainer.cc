@@ -133,6 +133,7 @@ Trainer::~Trainer() { close(); }
 /// On the thread of a call of the trainer, which runs without the interpreter's lock.
 pcclResult_t Trainer::ask_island(void *self, std::uint32_t question, std::uint64_t *value) {
     const nb::gil_scoped_acquire lock;
+    const nb::error_scope aside;  // a signal may have raised something already
     try {
         const auto answer = nb::cast<std::int64_t>(static_cast<Trainer *>(self)->agree_(question, *value));
         if (answer >= 0) {

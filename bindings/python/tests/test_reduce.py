@@ -253,3 +253,39 @@ def test_optimize_topology(pair):
     values = [np.ones(100) for _ in pair]
     reduce_all(pair, values, values, op=ReduceOp.SUM)
     assert values[1][99] == 2
+
+
+def test_a_shard_is_reduced_by_each_and_gathered_by_all(master):
+    with world(master, 3) as members:
+        values = [np.arange(1000, dtype=np.float32) * (i + 1) for i in range(3)]
+        shards = [member.shard(1000) for member in members]
+        assert [shard.rank for shard in shards] == [0, 1, 2] and sum(shard.elements for shard in shards) == 1000
+        parts = [np.empty(shard.elements, np.float32) for shard in shards]
+        infos = all_at_once(*[
+            lambda m=m, v=v, p=p, s=s: m.reduce_scatter(v, p, s, op=ReduceOp.AVG) for m, v, p, s in zip(members, values, parts, shards)
+        ])
+        assert all(info.local_world_size == 3 for info in infos)
+        for part, shard in zip(parts, shards):
+            assert np.array_equal(part, 2 * np.arange(1000, dtype=np.float32)[shard.place])
+        wholes = [np.empty(1000, np.float32) for _ in range(3)]
+        all_at_once(*[lambda m=m, p=p, w=w, s=s: m.all_gather(p, w, s, tag=1) for m, p, w, s in zip(members, parts, wholes, shards)])
+        assert all(np.array_equal(whole, 2 * np.arange(1000)) for whole in wholes)
+        with pytest.raises(ValueError, match="recv has 7 elements, the shard"):
+            members[0].reduce_scatter(values[0], np.empty(7, np.float32), shards[0], op=ReduceOp.SUM)
+        with pytest.raises(TypeError, match="FLOAT"):
+            members[0].all_gather(np.empty(shards[0].elements, np.float64), wholes[0], shards[0])
+
+
+def test_who_has_no_part_of_a_small_buffer_gives_none(master):
+    with world(master, 2) as members:
+        values = [np.ones(10, np.float32) for _ in range(2)]
+        shards = [member.shard(10) for member in members]
+        assert [shard.elements for shard in shards] == [10, 0]
+        part = np.empty(10, np.float32)
+        all_at_once(
+            lambda: members[0].reduce_scatter(values[0], part, shards[0], op=ReduceOp.SUM),
+            lambda: members[1].reduce_scatter(values[1], None, shards[1], op=ReduceOp.SUM),
+        )
+        assert np.all(part == 2)
+        with pytest.raises(ValueError, match="recv is None"):
+            members[0].reduce_scatter(values[0], None, shards[0], op=ReduceOp.SUM)
