@@ -21,7 +21,7 @@
 namespace pccl::wire {
 
 inline constexpr std::uint32_t kMagic = 0x4c434350;  // "PCCL"
-inline constexpr std::uint16_t kVersion = 5;
+inline constexpr std::uint16_t kVersion = 6;
 
 /// The calls that need every member of the run or the group, one at a time per peer.
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
