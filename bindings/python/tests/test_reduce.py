@@ -280,12 +280,12 @@ def test_who_has_no_part_of_a_small_buffer_gives_none(master):
     with world(master, 2) as members:
         values = [np.ones(10, np.float32) for _ in range(2)]
         shards = [member.shard(10) for member in members]
-        assert [shard.elements for shard in shards] == [10, 0]
-        part = np.empty(10, np.float32)
-        all_at_once(
-            lambda: members[0].reduce_scatter(values[0], part, shards[0], op=ReduceOp.SUM),
-            lambda: members[1].reduce_scatter(values[1], None, shards[1], op=ReduceOp.SUM),
-        )
-        assert np.all(part == 2)
+        assert sorted(shard.elements for shard in shards) == [0, 10]
+        parts = [np.empty(10, np.float32) if shard.elements else None for shard in shards]
+        all_at_once(*[lambda m=m, v=v, p=p, s=s: m.reduce_scatter(v, p, s, op=ReduceOp.SUM) for m, v, p, s in zip(members, values, parts, shards)])
+        wholes = [np.empty(10, np.float32) for _ in range(2)]
+        all_at_once(*[lambda m=m, p=p, w=w, s=s: m.all_gather(p, w, s, tag=1) for m, p, w, s in zip(members, parts, wholes, shards)])
+        assert all(np.all(whole == 2) for whole in wholes)
+        owner = [shard.elements for shard in shards].index(10)
         with pytest.raises(ValueError, match="recv is None"):
-            members[0].reduce_scatter(values[0], None, shards[0], op=ReduceOp.SUM)
+            members[owner].reduce_scatter(values[owner], None, shards[owner], op=ReduceOp.SUM)

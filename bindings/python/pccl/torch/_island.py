@@ -63,6 +63,7 @@ class Island:
         self.timeout = timeout
         self.error: BaseException | None = None
         """Why this process could not agree with the others, once that was so."""
+        self._joined = self._closed = False
         self._all = self._group_of(grid.flatten())
         self._leaders = self._group_of(grid[0])
         # All processes make all groups, in the same order.
@@ -73,7 +74,6 @@ class Island:
         self.communicator: Optional[Communicator] = None
         if self.replica == 0:
             self.communicator = Communicator(master, peer_group=self.part, island=(int(number), self.parts), **options)
-        self._closed = False
 
     @staticmethod
     def _group_of(ranks: torch.Tensor) -> Any:
@@ -144,8 +144,6 @@ class Island:
             self.communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
         except PCCLError as error:
             raise IslandError("the master has removed this island from the run: one of its processes was lost, or hung") from error
-
-    _joined = False
 
     def connect(self, timeout: float | None) -> None:
         """Has this process admitted, with all others of the island."""
