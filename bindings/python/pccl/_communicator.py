@@ -252,7 +252,7 @@ class Communicator:
         """
         whole, piece = part_of(send, recv, shard, writes_whole=False)
         what = how(op, tag, None, quantization_options, error_feedback, algorithm)
-        return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, tuple(shard), timeout))
+        return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, timeout))
 
     def all_gather(
         self,
@@ -269,7 +269,7 @@ class Communicator:
         After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
         whole, piece = part_of(recv, send, shard, writes_whole=True)
         what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
-        return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, tuple(shard), timeout))
+        return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, shard, timeout))
 
     def drop_error_feedback(self, tag: int = 0) -> None:
         """Forgets what error feedback holds back for operations with this tag."""
