@@ -307,6 +307,21 @@ void Master::refuse(ConnId conn, pcclResult_t code, const std::string &why) {
 void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
     const auto found = peers_.find(id);
     if (found == peers_.end()) return;
+    // Its island goes with it: what it held of their copy is nowhere else. All of them before anybody hears of a view without one.
+    const auto island = island_of(found->second);
+    std::vector<Peer> gone{forget(id, code, why)};
+    for (const PeerId mate : island) {
+        if (mate != id) gone.push_back(forget(mate, told_of_island(gone.front(), code), to_string(mate) + " is out of the run with its island: " + why));
+    }
+    for (const Peer &peer : gone) {
+        if (peer.member) member_lost(peer.group, peer.id, why);
+    }
+    refresh_ready();
+}
+
+/// Ends its connection and its links. What it was.
+Master::Peer Master::forget(PeerId id, pcclResult_t code, const std::string &why) {
+    const auto found = peers_.find(id);
     const Peer peer = found->second;
     note(code == pcclSuccess ? LogLevel::info : LogLevel::warn, why);
     if (by_conn_.contains(peer.conn)) {
@@ -326,9 +341,7 @@ void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
         it = pairs_.erase(it);
     }
     changed_ = changed_ || peer.member;
-    if (peer.member) member_lost(peer.group, id, why);
-    if (peer.island != 0) lose_island(peer, code, why);
-    refresh_ready();
+    return peer;
 }
 
 void Master::admit_first() {

@@ -227,6 +227,7 @@ private:
     void on_tick();
     void admit_first();
     void remove(PeerId id, pcclResult_t code, const std::string &why);
+    Peer forget(PeerId id, pcclResult_t code, const std::string &why);
     void refuse(ConnId conn, pcclResult_t code, const std::string &why);
     void refuse_late_strangers();
     void drop_past_deadlines();
@@ -279,10 +280,11 @@ private:
     // master_islands.cc: peers that come and go together
     bool may_land(ConnId conn, const wire::Hello &hello);
     std::vector<PeerId> island_of(const Peer &peer) const;
+    bool is_in_run(std::uint64_t island) const;
     bool island_is_whole(const Peer &peer) const { return island_of(peer).size() >= peer.island_peers; }
     std::set<PeerId> stranded(const std::set<PeerId> &known) const;
     void refuse_stranded();
-    void lose_island(const Peer &lost, pcclResult_t code, const std::string &why);
+    static pcclResult_t told_of_island(const Peer &peer, pcclResult_t code);
     std::vector<PeerId> first_of_run() const;
 
     // master_views.cc: the end of a view and the start of the next

@@ -17,8 +17,7 @@ bool Master::may_land(ConnId conn, const wire::Hello &hello) {
     };
     if (hello.island_peers == 0 || hello.island_peers > wire::kMaxPeers) return no("an island of " + std::to_string(hello.island_peers) + " peers cannot be");
     for (const auto &[id, peer] : peers_) {
-        if (peer.island != hello.island) continue;
-        if (peer.member) return no("its island is in the run already, and is lost and begun anew as a whole: take another number for it");
+        if (peer.island != hello.island || peer.member) continue;
         if (peer.group == hello.group) return no(to_string(id) + " of its island is of group " + std::to_string(hello.group.value) + ", too: each is of its own");
         if (peer.island_peers != hello.island_peers) {
             return no(to_string(id) + " says that its island has " + std::to_string(peer.island_peers) + " peers, and this one " +
@@ -28,53 +27,62 @@ bool Master::may_land(ConnId conn, const wire::Hello &hello) {
     return true;
 }
 
-/// Those that are here, itself among them.
+/// Those that are here, itself among them. Newcomers may be an island begun anew, whose old peers are members until their end is heard of.
 std::vector<PeerId> Master::island_of(const Peer &peer) const {
     if (peer.island == 0) return {peer.id};
     std::vector<PeerId> ids;
     for (const auto &[id, other] : peers_) {
-        if (other.island == peer.island) ids.push_back(id);
+        if (other.island == peer.island && other.member == peer.member) ids.push_back(id);
     }
     return ids;
+}
+
+bool Master::is_in_run(std::uint64_t island) const {
+    return std::ranges::any_of(peers_, [&](const auto &entry) { return entry.second.member && entry.second.island == island; });
 }
 
 /// Newcomers beside those known that cannot be admitted since another of their island cannot.
 std::set<PeerId> Master::stranded(const std::set<PeerId> &known) const {
     std::map<std::uint64_t, std::uint32_t> ready;
+    std::set<std::uint64_t> in_run;
     for (const auto &[id, peer] : peers_) {
-        if (peer.island != 0 && peer.ready) ++ready[peer.island];
+        if (peer.island == 0) continue;
+        if (peer.member) in_run.insert(peer.island);
+        else if (peer.ready) ++ready[peer.island];
     }
     std::set<PeerId> more;
     for (const auto &[id, peer] : peers_) {
-        if (peer.island != 0 && !peer.member && ready[peer.island] < peer.island_peers && !known.contains(id)) more.insert(id);
+        if (peer.island == 0 || peer.member || known.contains(id)) continue;
+        if (ready[peer.island] < peer.island_peers || in_run.contains(peer.island)) more.insert(id);
     }
     return more;
 }
 
-/// Islands of which some peers never come.
+/// Islands of which some peers never come, or whose number another has that stays.
 void Master::refuse_stranded() {
     const Duration limit = 3 * options_.misuse_grace;
     std::vector<PeerId> late;
     for (const auto &[id, peer] : peers_) {
-        if (peer.island != 0 && !peer.member && now_ - peer.call_since >= limit && !island_is_whole(peer)) late.push_back(id);
+        if (peer.island == 0 || peer.member || now_ - peer.call_since < limit) continue;
+        if (!island_is_whole(peer) || is_in_run(peer.island)) late.push_back(id);
     }
     for (const PeerId id : late) {
         const auto found = peers_.find(id);
         if (found == peers_.end()) continue;  // went with the one before
-        const std::string came = std::to_string(island_of(found->second).size()) + " of the " + std::to_string(found->second.island_peers);
+        const Peer &peer = found->second;
+        if (is_in_run(peer.island)) {
+            remove(id, pcclInvalidUsage, to_string(id) + " cannot join: an island of the number of its own is in the run; take another number for it");
+            continue;
+        }
+        const std::string came = std::to_string(island_of(peer).size()) + " of the " + std::to_string(peer.island_peers);
         remove(id, pcclRankConnectionFailed,
                to_string(id) + " cannot join: " + came + " peers of its island have come within " + pccl::to_string(limit) + "; start all of them at once");
     }
 }
 
-/// One is gone, and the others with it: what it held of their copy is nowhere else.
-void Master::lose_island(const Peer &lost, pcclResult_t code, const std::string &why) {
-    const auto others = island_of(lost);
-    for (const PeerId id : others) peers_.at(id).island = 0;  // each is spoken of once
-    for (const PeerId id : others) {
-        const pcclResult_t told = code == pcclSuccess || code == pcclRankConnectionFailed ? code : pcclMasterConnectionFailed;
-        remove(id, told, to_string(id) + " is out of the run with its island: " + why);
-    }
+/// What the others of an island are told, of which one left or was removed with that code. What a member did wrong, they did not.
+pcclResult_t Master::told_of_island(const Peer &peer, pcclResult_t code) {
+    return !peer.member || code == pcclSuccess || code == pcclRankConnectionFailed ? code : pcclMasterConnectionFailed;
 }
 
 /// Where there are no members: the oldest newcomer, or the oldest island, that is whole.

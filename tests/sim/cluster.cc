@@ -61,13 +61,16 @@ Duration Cluster::delay() {
     return rng_.between(network_.delay_min, network_.delay_max);
 }
 
-Node &Cluster::add_node(GroupId group, std::string name) {
+Node &Cluster::add_node(GroupId group, std::string name, Island island) {
     auto node = std::make_unique<Node>();
     node->index = nodes_.size();
     node->name = name.empty() ? "n" + std::to_string(node->index) : std::move(name);
     node->group = group;
+    node->island = island;
     protocol::PeerOptions options;
     options.group = group;
+    options.island = island.number;
+    options.island_peers = island.peers;
     options.advertised.port = static_cast<std::uint16_t>(1000 + node->index);
     node->peer = std::make_unique<protocol::Peer>(options);
     nodes_.push_back(std::move(node));

@@ -37,11 +37,18 @@ struct NetworkOptions {
     bool hear_closing = false;          ///< the master's shell passes on what arrives on connections it is closing
 };
 
+/// Which one a node is of, and how many peers make it up. 0: none.
+struct Island {
+    std::uint64_t number = 0;
+    std::uint32_t peers = 0;
+};
+
 /// One process with its library.
 struct Node {
     std::size_t index = 0;
     std::string name;
     GroupId group;
+    Island island;
     std::unique_ptr<protocol::Peer> peer;
     State state;
     bool alive = true;
@@ -67,7 +74,7 @@ public:
     /// The same for what a peer asks of its shell.
     std::function<bool(const Node &, protocol::PeerEffect &)> tamper_peer;
 
-    Node &add_node(GroupId group, std::string name = "");
+    Node &add_node(GroupId group, std::string name = "", Island island = {});
     std::vector<std::unique_ptr<Node>> &nodes() { return nodes_; }
     Node *owner(PeerId id);  ///< the node that had this name, also after
 

@@ -140,6 +140,19 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 5;
                     p.spike_per_mille = 50;
                 }),
+        profile("islands", "peers that join and leave together, of which some never come; all faults",
+                [](Profile &p) {
+                    p.islands_of = 3;
+                    p.nodes_max = 3;
+                    p.joins_max = 1;
+                    p.crashes = 3;
+                    p.hangs = 1;
+                    p.breaks = 2;
+                    p.aborts = 1;
+                    p.master_crashes = 2;
+                    p.targeted = 4;
+                    p.free_tensors = false;
+                }),
         profile("everything", "all of it at once",
                 [](Profile &p) {
                     p.nodes_max = 7;

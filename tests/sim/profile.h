@@ -16,6 +16,7 @@ struct Profile {
     unsigned nodes_min = 2, nodes_max = 5;  ///< that start at once
     unsigned joins_max = 2;                 ///< that come later, at any time
     unsigned groups_max = 1;
+    unsigned islands_of = 0;                ///< peers, at most: then all nodes are of islands, and so many islands come as else nodes
     Duration faults_until = std::chrono::seconds(25);
 
     // Faults: how many of each at most.

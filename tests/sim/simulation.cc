@@ -40,9 +40,10 @@ class Run {
 public:
     explicit Run(const RunOptions &options)
         : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_), draw_master(rng_, profile_)),
-          checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(1 + rng_.below(profile_.groups_max)),
+          checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(profile_.islands_of > 0 ? rng_.between(2, profile_.islands_of) : 1 + rng_.below(profile_.groups_max)),
           rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
         if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
+        if (profile_.islands_of > 0) checkers_.push_back(check_islands(verdict_));
         if (profile_.links_alone) checkers_.push_back(check_exile(verdict_));
         if (options.transcript) cluster_.watch(*options.transcript);
         for (auto &checker : checkers_)
@@ -88,10 +89,13 @@ private:
     };
 
     void start_nodes() {
-        const auto first = static_cast<std::size_t>(rng_.between(profile_.nodes_min, profile_.nodes_max));
-        const auto joins = rng_.below(profile_.joins_max + 1);
+        const std::size_t each = profile_.islands_of > 0 ? groups_ : 1;
+        const auto first = each * static_cast<std::size_t>(rng_.between(profile_.nodes_min, profile_.nodes_max));
+        const auto joins = each * rng_.below(profile_.joins_max + 1);
         for (std::size_t i = 0; i < first + joins; ++i) {
-            Node &node = cluster_.add_node(GroupId{static_cast<std::uint32_t>(rng_.below(groups_))});
+            const std::size_t group = each > 1 ? i % each : rng_.below(groups_);
+            const Island island = each > 1 ? Island{i / each + 1, static_cast<std::uint32_t>(each)} : Island{};
+            Node &node = cluster_.add_node(GroupId{static_cast<std::uint32_t>(group)}, "", island);
             programs_.push_back(std::make_unique<Program>(cluster_, node, rules_, rng_.next()));
             const Duration latest = i < first ? Duration(std::chrono::milliseconds(300)) : profile_.faults_until;
             programs_.back()->start(rng_.between(Duration(0), latest));

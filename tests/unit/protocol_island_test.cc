@@ -138,11 +138,41 @@ TEST_F(IslandTest, ThatNeverIsWholeIsRefusedWithWords) {
 
 TEST_F(IslandTest, ThatCannotBeIsRefused) {
     const auto all = islands(1);
-    EXPECT_THAT(removal(land(1, 2)), HasSubstr("in the run already"));
     EXPECT_THAT(removal(land(5, 0, 0)), HasSubstr("cannot be"));
     land(6, 0);
     EXPECT_THAT(removal(land(6, 0)), HasSubstr("of group 0, too"));
     EXPECT_THAT(removal(land(6, 1, 3)), HasSubstr("has 2 peers, and this one 3"));
+    EXPECT_FALSE(closed_.contains(all[0]));
+}
+
+TEST_F(IslandTest, BegunAnewBeforeItsEndIsHeardOfWaitsForThat) {
+    const auto all = islands(2);
+    const ConnId c = land(2, 0), d = land(2, 1);
+    link_all();
+    EXPECT_FALSE(pending(all[0])) << "it is in the run already, as far as is known";
+    EXPECT_FALSE(closed_.contains(c));
+    lose(all[2]);
+    EXPECT_TRUE(closed_.contains(all[3]));
+    EXPECT_FALSE(closed_.contains(c)) << "it is another";
+    thaw({all[0]});
+    thaw({all[1]});
+    link_all();
+    EXPECT_TRUE(pending(all[0]));
+    EXPECT_TRUE(pending(all[1]));
+    update({all[0], all[1]});
+    EXPECT_EQ(member_count(), 4U);
+    EXPECT_THAT(heard<wire::View>(d).back().ring, SizeIs(2));
+}
+
+TEST_F(IslandTest, OfANumberThatAnotherKeepsIsRefused) {
+    const auto all = islands(1);
+    const ConnId c = land(1, 0), d = land(1, 1);
+    link_all();
+    pass(31s);
+    EXPECT_THAT(removal(c), HasSubstr("take another number"));
+    EXPECT_THAT(removal(d), HasSubstr("take another number"));
+    EXPECT_EQ(heard<wire::Removed>(d).back().code, pcclInvalidUsage);
+    EXPECT_EQ(member_count(), 2U);
     EXPECT_FALSE(closed_.contains(all[0]));
 }
 

@@ -49,6 +49,8 @@ std::unique_ptr<Checker> check_state(Verdict &verdict);
 std::unique_ptr<Checker> check_repairs(Verdict &verdict);
 /// Where nothing fails but paths between nodes: nobody is removed as long as good paths make a ring of the group.
 std::unique_ptr<Checker> check_exile(Verdict &verdict);
+/// Where all nodes are of islands: the peers of one are admitted by one view, and all groups have as many members in every view.
+std::unique_ptr<Checker> check_islands(Verdict &verdict);
 /// Neighbours are mutual where both have heard of the same change of their graph, and of those who were in the group; changes only grow.
 std::unique_ptr<Checker> check_graphs(Verdict &verdict);
 /// Callers that keep the rules are never told that they broke them.
