@@ -140,6 +140,7 @@ template <class C> void encode_unit(const Quantization &how, std::uint8_t *scale
 }
 
 template <class C> void decode_unit(const Quantization &how, void *out, const std::uint8_t *scales, const std::uint8_t *codes) {
+    static constexpr C kNan = GridLimits<C>::kNan;
     const bool nibbles = how.type == Type::i4, powers = how.scale == Scale::power_of_two;
     const std::size_t block = how.block;
     alignas(64) std::int8_t bytes[kScaleUnit];
@@ -154,7 +155,7 @@ template <class C> void decode_unit(const Quantization &how, void *out, const st
         else if (std::isfinite(scale))
             decode_run<false>(scale, values, from + i, block);
         else
-            std::fill_n(values, block, GridLimits<C>::kNan);
+            for (std::size_t j = 0; j < block; ++j) std::memcpy(values + j, &kNan, sizeof(C));  // at any alignment
     }
 }
 

@@ -126,7 +126,7 @@ public:
         if (queue.empty()) return {pcclTimeout, "nothing has come"};
         info.bytes = queue.front().size();
         if (info.bytes > capacity) return {pcclInvalidArgument, "too large"};
-        std::memcpy(buffer, queue.front().data(), info.bytes);
+        if (info.bytes > 0) std::memcpy(buffer, queue.front().data(), info.bytes);
         queue.pop_front();
         return {};
     }
