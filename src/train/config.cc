@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <type_traits>
 
 #include <xxhash.h>
 
@@ -23,7 +24,12 @@ constexpr std::array kMerges = {"what has come", "when enough have come", "waiti
 constexpr std::array kVariances = {"others", "self", "follow", "none"};
 constexpr std::array kPenalties = {"none", "constant", "gap-aware"};
 
-template <class Enum> bool within(Enum value, std::size_t end) { return static_cast<std::size_t>(value) < end; }
+/// Read as the number that it is: C may put any there, and C++ has no enumerator for most.
+template <class Enum> bool within(const Enum &value, std::size_t end) {
+    std::underlying_type_t<Enum> raw{};
+    std::memcpy(&raw, &value, sizeof raw);
+    return static_cast<std::size_t>(raw) < end;
+}
 
 std::string number(double value) {
     std::array<char, 32> text{};
@@ -150,7 +156,8 @@ Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out)
     if (config->struct_size < offsetof(pcclTrainerConfig_t, sync_every) || config->struct_size > 65536) {
         return invalid("config->struct_size is not set: call pcclTrainerConfigInit first");
     }
-    if (!set_defaults(out, config->method)) return invalid("method is unknown");
+    if (!within(config->method, kMethods.size())) return invalid("method is unknown");
+    set_defaults(out, config->method);
     std::memcpy(&out, config, std::min(config->struct_size, sizeof out));
     out.struct_size = sizeof out;
     const auto *tail = reinterpret_cast<const unsigned char *>(config);
