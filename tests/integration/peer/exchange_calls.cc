@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <netinet/in.h>
 #include <random>
 #include <sys/socket.h>
@@ -263,14 +264,19 @@ private:
     int wrong_ = 0;
 };
 
+std::mutex gossiping;  ///< one thread after another, as the test has them
 std::unique_ptr<Gossip> gossip;
 
 /// Until stop_loop, and its own messages have an outcome.
 Json call_gossip(Session &session, const Json &request) {
+    const std::lock_guard lock(gossiping);
     gossip = std::make_unique<Gossip>(session, request);
     return gossip->run();
 }
-Json call_drain(Session &, const Json &) { return gossip->drain(); }
+Json call_drain(Session &, const Json &) {
+    const std::lock_guard lock(gossiping);
+    return gossip->drain();
+}
 
 }  // namespace
 
