@@ -11,6 +11,7 @@
 
 #include "kernel/hash.h"
 #include "kernel/planes.h"
+#include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
 
@@ -36,6 +37,7 @@ Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handl
     if (!ignored) remote_ = endpoint.address().to_string() + ":" + std::to_string(endpoint.port());
     const auto local = socket_.local_endpoint(ignored);
     inside_machine_ = !ignored && !remote_.empty() && local.address() == endpoint.address();
+    if (inside_machine_) tune_inside_machine(socket_.native_handle());
 }
 
 void Lane::start() { wait_readable(); }

@@ -18,6 +18,9 @@ namespace {
 /// Bytes that wait in a connection for its congestion window, at most.
 constexpr int kUnsent = 256 << 10;
 
+/// What a connection inside one machine may hold at each end (the kernel doubles it, for its own needs).
+constexpr int kInsideMachine = 1 << 20;
+
 bool set_congestion_control(int socket, const std::string &name) {
     return ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
 }
@@ -54,13 +57,15 @@ Status check_congestion_control(const std::string &name) {
     if (known) return {};
     std::string offered;
     std::getline(std::ifstream("/proc/sys/net/ipv4/tcp_available_congestion_control"), offered);
-    return Error{pcclInvalidArgument, "congestion control '" + name + "' is not to be had here (" + std::strerror(error) +
-                                          ")" + (offered.empty() ? "" : "; this system offers: " + offered)};
+    return Error{pcclInvalidArgument, "congestion control '" + name + "' is not to be had here (" + std::strerror(error) + ")" +
+                                          (offered.empty() ? "" : "; this system offers: " + offered)};
 }
 
 void tune_before_connecting(int socket, const std::string &congestion_control) {
-    if (!congestion_control.empty()) (void)set_congestion_control(socket, congestion_control);
-    else if (!set_congestion_control(socket, "cubic")) (void)set_congestion_control(socket, "reno");
+    if (!congestion_control.empty())
+        (void)set_congestion_control(socket, congestion_control);
+    else if (!set_congestion_control(socket, "cubic"))
+        (void)set_congestion_control(socket, "reno");
 }
 
 Duration tune_connected(int socket, const std::string &congestion_control) {
@@ -76,6 +81,11 @@ Duration tune_connected(int socket, const std::string &congestion_control) {
     const int bytes = send_buffer();
     if (bytes > 0) ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
     return round_trip;
+}
+
+void tune_inside_machine(int socket) {
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &kInsideMachine, sizeof kInsideMachine);
+    ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &kInsideMachine, sizeof kInsideMachine);
 }
 
 std::uint64_t unacknowledged_bytes(int socket) {

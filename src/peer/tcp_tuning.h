@@ -30,6 +30,9 @@ void tune_before_connecting(asio::ip::tcp::socket::native_handle_type socket, co
 /// connection may take it.
 Duration tune_connected(asio::ip::tcp::socket::native_handle_type socket, const std::string &congestion_control);
 
+/// For a connection of which both ends are on one machine: bounds its buffers. More would only push what is under way out of the cache.
+void tune_inside_machine(asio::ip::tcp::socket::native_handle_type socket);
+
 /// Bytes that were written and not acknowledged by the other end yet.
 std::uint64_t unacknowledged_bytes(asio::ip::tcp::socket::native_handle_type socket);
 
