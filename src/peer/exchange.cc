@@ -342,6 +342,7 @@ void Exchange::set_members(const std::vector<PeerId> &members) {
     for (const PeerId to : gone) settle_all(to, pcclRankConnectionLost, to_string(to) + " is out of the run");
     // A newcomer may have heard of its admission, and sent something, before this peer has.
     std::erase_if(sources_, [&](const auto &entry) { return !members_.contains(entry.first) && !links_.up(entry.first); });
+    grant_waiting();  // others may have heard of this peer's admission earlier
 }
 
 void Exchange::end(pcclResult_t code, const std::string &why) {

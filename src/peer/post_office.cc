@@ -13,6 +13,7 @@ void PostOffice::open() {
 
 PostOffice::Room PostOffice::reserve(std::uint64_t bytes) {
     const std::lock_guard lock(mutex_);
+    if (over_) return Room::later;
     if (bytes > limits_.bytes) return Room::never;
     if (bytes_ + bytes > limits_.bytes || messages_ >= limits_.messages) return Room::later;
     bytes_ += bytes;

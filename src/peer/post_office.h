@@ -57,6 +57,7 @@ public:
     /// A membership begins, or goes on.
     void open();
     enum class Room { yes, later, never };
+    /// Without a membership there is none: who has left has received nothing more.
     Room reserve(std::uint64_t bytes);
     /// What was reserved is not needed.
     void release(std::uint64_t bytes);

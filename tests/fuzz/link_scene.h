@@ -43,6 +43,7 @@ class LinkScene : LinkOwner, EngineHost, StateTransferHost, ProberHost {
 public:
     LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), exchange(links, office) {
         links.set_identity(kRun, kSelf, std::chrono::seconds(10));
+        office.open();
     }
     ~LinkScene() override {
         for (Remote &remote : remotes)
