@@ -36,6 +36,7 @@ from ._enums import (
     DeviceType,
     DistributionHint,
     Fault,
+    GraphKind,
     QuantizationAlgorithm,
     QuantizationScale,
     ReduceAlgorithm,
@@ -44,14 +45,15 @@ from ._enums import (
     SharedStateSyncStrategy,
 )
 from ._errors import PCCLError, PCCLTimeoutError
+from ._exchange import Message, PostHandle
 from ._master import MasterNode
 
 _version = _pccl.version()
 __version__ = f"{_version // 10000}.{_version // 100 % 100}.{_version % 100}"
 
 __all__ = [
-    "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "Fault", "MasterNode",
-    "PCCLError", "PCCLTimeoutError", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale", "ReduceAlgorithm", "ReduceDescriptor",
-    "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "Shard", "SharedState", "SharedStateSyncInfo",
-    "SharedStateSyncStrategy", "TensorInfo", "cuda",
+    "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "Fault", "GraphKind",
+    "MasterNode", "Message", "PCCLError", "PCCLTimeoutError", "PostHandle", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale",
+    "ReduceAlgorithm", "ReduceDescriptor", "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "Shard",
+    "SharedState", "SharedStateSyncInfo", "SharedStateSyncStrategy", "TensorInfo", "cuda",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
@@ -22,8 +23,10 @@ from ._descriptors import (
     operands,
     part_of,
 )
-from ._enums import Attribute, Compression, Fault, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
+from ._enums import Attribute, Compression, Fault, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
+from ._exchange import Message, PostHandle
+from ._tensors import view
 
 if TYPE_CHECKING:
     from ._tensors import Tensor
@@ -296,6 +299,47 @@ class Communicator:
         revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, strategy, timeout)
         shared_state.revision = revision
         return SharedStateSyncInfo(tx_bytes, rx_bytes)
+
+    # --------------------------------------------------------------------------------------------------- messages and graphs
+
+    def rank(self) -> uuid.UUID:
+        """This peer's name in the run: what others post to. A peer that leaves and joins again has another."""
+        return uuid.UUID(bytes=self._communicator.rank())
+
+    def members(self) -> list[uuid.UUID]:
+        """The members of this peer's group, itself among them, in the order in which they joined: as of now, not as of the last call."""
+        return [uuid.UUID(bytes=name) for name in self._communicator.members()]
+
+    def post(self, to: uuid.UUID, data: Tensor, *, tag: int = 0, timeout: float | None = None) -> PostHandle:
+        """Starts sending a message to a member of this peer's group, beside all other calls, and returns.
+
+        `data` is bytes, or a tensor as for `all_reduce`, of which the elements are sent. Delivered once or not at all: `PostHandle.wait` tells.
+        After `timeout` seconds (None: never) the message is withdrawn if the receiver's mailbox has had no room for it. Messages to one peer
+        arrive in the order of their posts. Raises PCCLError: INVALID_ARGUMENT if `to` is this peer, or no member (any more).
+        """
+        return PostHandle(self._communicator, self._communicator.post(to.bytes, view(data, "data"), tag, timeout))
+
+    def receive(self, tag: int = 0, *, timeout: float | None = None) -> Message | None:
+        """Takes the oldest message with that tag out of this peer's mailbox, whoever sent it; waits for one for at most `timeout` seconds
+        (None: no limit; 0: not at all), and gives None if none came. Raises PCCLError: RANK_CONNECTION_LOST after `abort`."""
+        came = self._communicator.receive(tag, timeout)
+        return came and Message(uuid.UUID(bytes=came[0]), *came[1:])
+
+    def set_mailbox(self, max_bytes: int, max_messages: int = 4096) -> None:
+        """Bounds what this peer holds of messages that it has not received (1 GiB and 4096 until it is set). Senders wait for room."""
+        self._communicator.set_mailbox(max_bytes, max_messages)
+
+    def set_neighbour_graph(self, kind: GraphKind | str, degree: int = 0, seed: int = 0) -> None:
+        """Gives this peer's group a graph of neighbours, which the master mends as members come and go.
+
+        `degree`: of "random_regular" 2 to 64, of "barabasi_albert" 1 to 64, of others 0. Every member may make this call; the first decides.
+        "none" takes the graph away. Raises PCCLError: INVALID_ARGUMENT if no graph is so, INVALID_USAGE if the group has another.
+        """
+        self._communicator.set_neighbour_graph(named(GraphKind, kind, "kind"), degree, seed)
+
+    def neighbours(self) -> list[uuid.UUID]:
+        """This peer's neighbours in the graph, as of now; of a directed graph those that it sends to."""
+        return [uuid.UUID(bytes=name) for name in self._communicator.neighbours()]
 
     # -------------------------------------------------------------------------------------------------------------------------
 

@@ -133,6 +133,20 @@ class Compression(_Enum):
     ON = 2
 
 
+class GraphKind(_Enum):
+    """Who is whose neighbour (`Communicator.set_neighbour_graph`)."""
+
+    NONE = 0
+    RING = 1
+    """In the order of joining."""
+    RANDOM_REGULAR = 2
+    """Everyone has `degree` neighbours, any two members being as likely as any other two."""
+    EXPONENTIAL = 3
+    """Directed: the members 1, 2, 4, 8 ... places further on in the order of joining. Source: Assran et al. 2019, Stochastic Gradient Push."""
+    BARABASI_ALBERT = 4
+    """A few hubs, and many with `degree` neighbours. Source: Barabasi and Albert 1999."""
+
+
 class DataType(_Enum):
     """Element types. `FLOAT` has 32 bits, `DOUBLE` 64; 16-bit floats accumulate in 32 bits."""
 

@@ -23,4 +23,4 @@ class PCCLError(Exception):
 
 
 class PCCLTimeoutError(PCCLError, TimeoutError):
-    """The `timeout` of a call was over. The call was given up as by `Communicator.abort`."""
+    """The `timeout` of a call was over. The call was given up as by `Communicator.abort` (but `PostHandle.wait`, which may be called again)."""

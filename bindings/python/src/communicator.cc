@@ -27,12 +27,8 @@ pcclReduceReport_t empty_report() {
 }
 
 bool overlap(const View &a, const View &b) {
-    const auto bytes = [](const View &view) {
-        constexpr std::size_t kSizes[] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
-        return view.count() * kSizes[view.datatype()];
-    };
     const auto first = reinterpret_cast<std::uintptr_t>(a.data()), second = reinterpret_cast<std::uintptr_t>(b.data());
-    return first < second + bytes(b) && second < first + bytes(a);
+    return first < second + b.bytes() && second < first + a.bytes();
 }
 
 }  // namespace
@@ -90,6 +86,10 @@ void Communicator::released() {
         for (const auto &operation : operations)
             operation->end(pcclRankConnectionLost, "the communicator was closed");
     }
+    const auto posts = std::move(posts_);
+    posts_.clear();
+    for (const auto &post : posts)
+        post->end(pcclInvalidUsage, "the communicator was closed: what became of the message is not known");
 }
 
 // --------------------------------------------------------------------------------------------------------------- membership --
@@ -373,7 +373,8 @@ void bind_communicator(nb::module_ &module) {
             nb::arg("fault"));
     nb::class_<Operation>(module, "Operation").def_prop_ro("tag", &Operation::tag);
     const auto timeout = nb::arg("timeout").none() = nb::none();
-    nb::class_<Communicator>(module, "Communicator")
+    nb::class_<Communicator> communicator(module, "Communicator");
+    communicator
         .def("__init__", &make_communicator, nb::arg("address"), nb::arg("peer_group"), nb::arg("p2p_connection_pool_size"),
              nb::arg("listen_address").none(), nb::arg("listen_port_first"), nb::arg("listen_port_last"),
              nb::arg("advertise_address").none(), nb::arg("connect_timeout").none(), nb::arg("congestion_control").none(),
@@ -399,6 +400,7 @@ void bind_communicator(nb::module_ &module) {
         .def("all_reduce_multiple_with_retry", &Communicator::all_reduce_multiple_with_retry, nb::arg("operations"),
              nb::arg("max_in_flight"), timeout)
         .def("synchronize", &Communicator::synchronize, nb::arg("revision"), nb::arg("tensors"), nb::arg("strategy"), timeout);
+    bind_exchange(module, communicator);
 }
 
 }  // namespace pccl_python

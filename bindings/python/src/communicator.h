@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <pccl/exchange.h>
+
 #include "runtime.h"
 #include "view.h"
 
@@ -51,6 +53,24 @@ private:
     pcclReduceReport_t report_;
 };
 
+/// A message that was posted. Alive while somebody may ask what became of it, and while the library reads its data.
+class Post {
+public:
+    /// `data` is a View.
+    explicit Post(nb::object data) : data_(std::move(data)) {}
+
+private:
+    friend class Communicator;
+
+    void end(pcclResult_t result, std::string why);
+
+    nb::object data_;  ///< until the outcome is known
+    pcclPostOp_t handle_{};
+    bool awaited_ = false, ended_ = false;
+    pcclResult_t result_ = pcclSuccess;
+    std::string why_;
+};
+
 class Communicator final : public Resource {
 public:
     explicit Communicator(const pcclCommConfig_t &config);
@@ -83,6 +103,18 @@ public:
     /// `tensors`: (name, View, allow_content_inequality). Gives (revision, tx_bytes, rx_bytes).
     nb::tuple synchronize(std::uint64_t revision, const nb::list &tensors, int strategy, std::optional<double> timeout);
 
+    // Messages and graphs. Peers are named by their 16 bytes.
+    nb::bytes rank() const;
+    nb::list members() const;
+    nb::list neighbours() const;
+    void set_neighbour_graph(int kind, std::uint32_t degree, std::uint64_t seed);
+    void set_mailbox(std::uint64_t max_bytes, std::uint32_t max_messages) const;
+    std::shared_ptr<Post> post(const nb::bytes &to, const nb::object &data, std::uint64_t tag, std::optional<double> timeout);
+    /// (result, words) once it is known, asked again the same; None before.
+    nb::object await_post(const std::shared_ptr<Post> &post, std::optional<double> timeout);
+    /// (sender, data, tag, sequence), or None if none came in time.
+    nb::object receive(std::uint64_t tag, std::optional<double> timeout);
+
 private:
     const char *kind() const override { return "communicator"; }
     void hurry() override;
@@ -95,11 +127,17 @@ private:
     void await_elsewhere(const Operation &operation, Deadline deadline);
     void await_forgotten(Deadline deadline);
 
+    Outcome await_once(Post &post, std::uint32_t limit);
+    void forget_posts();
+
     pcclComm_t *comm_ = nullptr;
     /// Launched and not known to have ended, by tag in order of launch: the order in which the library lets them be awaited.
     std::map<std::uint64_t, std::deque<std::shared_ptr<Operation>>> flying_;
+    /// Of which the outcome is not known.
+    std::vector<std::shared_ptr<Post>> posts_;
 };
 
 void bind_communicator(nb::module_ &module);
+void bind_exchange(nb::module_ &module, nb::class_<Communicator> &communicator);
 
 }  // namespace pccl_python

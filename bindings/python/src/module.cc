@@ -1,4 +1,6 @@
 // The extension module pccl._pccl: the library's calls, as the Python part of the package needs them. _pccl.pyi describes it.
+#include <pccl/exchange.h>
+
 #include "communicator.h"
 #include "master.h"
 #include "runtime.h"
@@ -15,35 +17,59 @@ nb::dict constants() {
 #define PCCL_PYTHON_STATUS(name, value, phrase) all[#name] = static_cast<int>(name);
     PCCL_STATUS_TABLE(PCCL_PYTHON_STATUS)
 #undef PCCL_PYTHON_STATUS
-#define PCCL_PYTHON_VALUE(name) all[#name] = static_cast<int>(name);
-    PCCL_PYTHON_VALUE(pcclUint8)
-    PCCL_PYTHON_VALUE(pcclInt8) PCCL_PYTHON_VALUE(pcclInt16) PCCL_PYTHON_VALUE(pcclUint16) PCCL_PYTHON_VALUE(pcclUint32)
-        PCCL_PYTHON_VALUE(pcclInt32) PCCL_PYTHON_VALUE(pcclUint64) PCCL_PYTHON_VALUE(pcclInt64) PCCL_PYTHON_VALUE(pcclFloat16)
-            PCCL_PYTHON_VALUE(pcclBFloat16) PCCL_PYTHON_VALUE(pcclFloat) PCCL_PYTHON_VALUE(pcclDouble) PCCL_PYTHON_VALUE(pcclInt4)
-                PCCL_PYTHON_VALUE(pcclDeviceCpu) PCCL_PYTHON_VALUE(pcclDeviceCuda) PCCL_PYTHON_VALUE(pcclSum) PCCL_PYTHON_VALUE(
-                    pcclAvg) PCCL_PYTHON_VALUE(pcclProd) PCCL_PYTHON_VALUE(pcclMax) PCCL_PYTHON_VALUE(pcclMin)
-                    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE) PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE)
-                        PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS)
-                            PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE)
-                                PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR)
-                                    PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY)
-                                        PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY)
-                                            PCCL_PYTHON_VALUE(pcclDistributionNone) PCCL_PYTHON_VALUE(pcclDistributionNormal)
-                                                PCCL_PYTHON_VALUE(pcclDistributionUniform) PCCL_PYTHON_VALUE(pcclQuantNone)
-                                                    PCCL_PYTHON_VALUE(pcclQuantMinMax) PCCL_PYTHON_VALUE(pcclQuantZeroPointScale)
-                                                        PCCL_PYTHON_VALUE(pcclQuantBlockScale) PCCL_PYTHON_VALUE(pcclScaleFloat)
-                                                            PCCL_PYTHON_VALUE(pcclScalePowerOfTwo)
-                                                                PCCL_PYTHON_VALUE(pcclAlgorithmAuto)
-                                                                    PCCL_PYTHON_VALUE(pcclAlgorithmRing)
-                                                                        PCCL_PYTHON_VALUE(pcclAlgorithmDirect)
-                                                                            PCCL_PYTHON_VALUE(pcclAlgorithmOneHop)
-                                                                                PCCL_PYTHON_VALUE(pcclFaultRetry)
-                                                                                    PCCL_PYTHON_VALUE(pcclFaultRepair)
-                                                                                        PCCL_PYTHON_VALUE(pcclCompressionAuto)
-                                                                                            PCCL_PYTHON_VALUE(pcclCompressionOff)
-                                                                                                PCCL_PYTHON_VALUE(pcclCompressionOn)
+#define PCCL_PYTHON_VALUE(name) all[#name] = static_cast<int>(name)
+    PCCL_PYTHON_VALUE(pcclUint8);
+    PCCL_PYTHON_VALUE(pcclInt8);
+    PCCL_PYTHON_VALUE(pcclInt16);
+    PCCL_PYTHON_VALUE(pcclUint16);
+    PCCL_PYTHON_VALUE(pcclUint32);
+    PCCL_PYTHON_VALUE(pcclInt32);
+    PCCL_PYTHON_VALUE(pcclUint64);
+    PCCL_PYTHON_VALUE(pcclInt64);
+    PCCL_PYTHON_VALUE(pcclFloat16);
+    PCCL_PYTHON_VALUE(pcclBFloat16);
+    PCCL_PYTHON_VALUE(pcclFloat);
+    PCCL_PYTHON_VALUE(pcclDouble);
+    PCCL_PYTHON_VALUE(pcclInt4);
+    PCCL_PYTHON_VALUE(pcclDeviceCpu);
+    PCCL_PYTHON_VALUE(pcclDeviceCuda);
+    PCCL_PYTHON_VALUE(pcclSum);
+    PCCL_PYTHON_VALUE(pcclAvg);
+    PCCL_PYTHON_VALUE(pcclProd);
+    PCCL_PYTHON_VALUE(pcclMax);
+    PCCL_PYTHON_VALUE(pcclMin);
+    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE);
+    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE);
+    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_NUM_DISTINCT_PEER_GROUPS);
+    PCCL_PYTHON_VALUE(PCCL_ATTRIBUTE_LARGEST_PEER_GROUP_WORLD_SIZE);
+    PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR);
+    PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY);
+    PCCL_PYTHON_VALUE(PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY);
+    PCCL_PYTHON_VALUE(pcclDistributionNone);
+    PCCL_PYTHON_VALUE(pcclDistributionNormal);
+    PCCL_PYTHON_VALUE(pcclDistributionUniform);
+    PCCL_PYTHON_VALUE(pcclQuantNone);
+    PCCL_PYTHON_VALUE(pcclQuantMinMax);
+    PCCL_PYTHON_VALUE(pcclQuantZeroPointScale);
+    PCCL_PYTHON_VALUE(pcclQuantBlockScale);
+    PCCL_PYTHON_VALUE(pcclScaleFloat);
+    PCCL_PYTHON_VALUE(pcclScalePowerOfTwo);
+    PCCL_PYTHON_VALUE(pcclAlgorithmAuto);
+    PCCL_PYTHON_VALUE(pcclAlgorithmRing);
+    PCCL_PYTHON_VALUE(pcclAlgorithmDirect);
+    PCCL_PYTHON_VALUE(pcclAlgorithmOneHop);
+    PCCL_PYTHON_VALUE(pcclFaultRetry);
+    PCCL_PYTHON_VALUE(pcclFaultRepair);
+    PCCL_PYTHON_VALUE(pcclCompressionAuto);
+    PCCL_PYTHON_VALUE(pcclCompressionOff);
+    PCCL_PYTHON_VALUE(pcclCompressionOn);
+    PCCL_PYTHON_VALUE(pcclGraphNone);
+    PCCL_PYTHON_VALUE(pcclGraphRing);
+    PCCL_PYTHON_VALUE(pcclGraphRandomRegular);
+    PCCL_PYTHON_VALUE(pcclGraphExponential);
+    PCCL_PYTHON_VALUE(pcclGraphBarabasiAlbert);
 #undef PCCL_PYTHON_VALUE
-                                                                                        return all;
+    return all;
 }
 
 }  // namespace

@@ -58,6 +58,11 @@ View::View(nb::object owner, std::size_t address, std::size_t count, int datatyp
     : owner_(std::move(owner)), data_(reinterpret_cast<void *>(address)), count_(count),
       datatype_(static_cast<pcclDataType_t>(datatype)) {}
 
+std::size_t View::bytes() const {
+    constexpr std::size_t kSizes[] = {1, 1, 2, 2, 4, 4, 8, 8, 2, 2, 4, 8};
+    return count_ * kSizes[datatype_];
+}
+
 View::~View() {
     if (export_) PyBuffer_Release(export_.get());
 }

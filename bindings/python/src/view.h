@@ -31,6 +31,7 @@ public:
 
     void *data() const { return data_; }
     std::size_t count() const { return count_; }
+    std::size_t bytes() const;
     pcclDataType_t datatype() const { return datatype_; }
 
 private:

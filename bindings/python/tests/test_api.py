@@ -45,6 +45,10 @@ ENUMS = {
     },
     pccl.Fault: {"RETRY": "pcclFaultRetry", "REPAIR": "pcclFaultRepair"},
     pccl.Compression: {"AUTO": "pcclCompressionAuto", "OFF": "pcclCompressionOff", "ON": "pcclCompressionOn"},
+    pccl.GraphKind: {
+        "NONE": "pcclGraphNone", "RING": "pcclGraphRing", "RANDOM_REGULAR": "pcclGraphRandomRegular", "EXPONENTIAL": "pcclGraphExponential",
+        "BARABASI_ALBERT": "pcclGraphBarabasiAlbert",
+    },
 }
 
 

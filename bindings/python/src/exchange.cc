@@ -1,0 +1,182 @@
+// Messages between peers, and graphs of neighbours: the calls of <pccl/exchange.h>.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "communicator.h"
+
+namespace pccl_python {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// In the library's milliseconds. Its own limit ends these calls: an abort would end others, too.
+std::uint32_t limit_until(Deadline deadline) {
+    if (!deadline) return PCCL_FOREVER;
+    const double left = std::chrono::duration<double, std::milli>(*deadline - Clock::now()).count();
+    return static_cast<std::uint32_t>(std::clamp(std::ceil(left), 0.0, double{PCCL_FOREVER - 1}));
+}
+
+nb::bytes name_of(const pcclRankUuid_t &rank) { return nb::bytes(&rank, sizeof rank); }
+
+pcclRankUuid_t rank_of(const nb::bytes &name) {
+    pcclRankUuid_t rank{};
+    if (name.size() != sizeof rank) throw nb::value_error("the name of a peer has 16 bytes");
+    std::memcpy(&rank, name.c_str(), sizeof rank);
+    return rank;
+}
+
+/// Of a function that lists peers, which may become more between two calls.
+template <class F> nb::list names(const char *function, F list) {
+    std::vector<pcclRankUuid_t> ranks;
+    std::size_t count = 0;
+    do {
+        ranks.resize(count);
+        check(list(ranks.data(), ranks.size(), &count), function);
+    } while (count > ranks.size());
+    nb::list all;
+    for (std::size_t i = 0; i < count; ++i)
+        all.append(name_of(ranks[i]));
+    return all;
+}
+
+nb::object bytearray(std::size_t bytes) {
+    PyObject *made = PyByteArray_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes));
+    if (!made) throw nb::python_error();
+    return nb::steal(made);
+}
+
+}  // namespace
+
+void Post::end(pcclResult_t result, std::string why) {
+    ended_ = true;
+    result_ = result;
+    why_ = std::move(why);
+    data_.reset();
+}
+
+nb::bytes Communicator::rank() const {
+    check_usable("pcclGetRank");
+    pcclRankUuid_t rank{};
+    check(pcclGetRank(comm_, &rank), "pcclGetRank");
+    return name_of(rank);
+}
+
+nb::list Communicator::members() const {
+    check_usable("pcclGetMembers");
+    return names("pcclGetMembers", [&](auto *ranks, std::size_t capacity, std::size_t *count) {
+        return pcclGetMembers(comm_, ranks, capacity, count, nullptr);
+    });
+}
+
+nb::list Communicator::neighbours() const {
+    check_usable("pcclGetNeighbours");
+    return names("pcclGetNeighbours", [&](auto *ranks, std::size_t capacity, std::size_t *count) {
+        return pcclGetNeighbours(comm_, ranks, capacity, count, nullptr);
+    });
+}
+
+void Communicator::set_neighbour_graph(int kind, std::uint32_t degree, std::uint64_t seed) {
+    const pcclGraphOptions_t options{static_cast<pcclGraphKind_t>(kind), degree, seed};
+    blocking(*this, "pcclSetNeighbourGraph", {}, [&] {
+        return pcclSetNeighbourGraph(comm_, &options);
+    }).check("pcclSetNeighbourGraph");
+}
+
+void Communicator::set_mailbox(std::uint64_t max_bytes, std::uint32_t max_messages) const {
+    check_usable("pcclSetMailbox");
+    check(pcclSetMailbox(comm_, max_bytes, max_messages), "pcclSetMailbox");
+}
+
+std::shared_ptr<Post> Communicator::post(const nb::bytes &to, const nb::object &data, std::uint64_t tag, std::optional<double> timeout) {
+    const char *const name = "pcclPost";
+    check_usable(name);
+    forget_posts();
+    const auto rank = rank_of(to);
+    const auto &view = nb::cast<const View &>(data);
+    auto post = std::make_shared<Post>(data);
+    check(pcclPost(comm_, &rank, tag, view.data(), view.bytes(), limit_until(deadline_after(timeout)), &post->handle_), name);
+    posts_.push_back(post);
+    return post;
+}
+
+Outcome Communicator::await_once(Post &post, std::uint32_t limit) {
+    post.awaited_ = true;
+    auto outcome = blocking(*this, "pcclAwaitPost", {}, [&] { return pcclAwaitPost(&post.handle_, limit); });
+    post.awaited_ = false;
+    if (outcome.result != pcclTimeout && !post.ended_) {  // closed meanwhile, otherwise
+        post.end(outcome.result, outcome.why);
+        std::erase_if(posts_, [&](const auto &other) { return other.get() == &post; });
+    }
+    return outcome;
+}
+
+/// Those whose handles were dropped, once their outcomes are known.
+void Communicator::forget_posts() {
+    const auto posts = posts_;
+    for (const auto &post : posts) {
+        if (post.use_count() == 2 && !post->awaited_) await_once(*post, 0);
+    }
+}
+
+nb::object Communicator::await_post(const std::shared_ptr<Post> &post, std::optional<double> timeout) {
+    const Deadline deadline = deadline_after(timeout);
+    while (!post->ended_) {
+        check_usable("pcclAwaitPost");
+        if (!post->awaited_) {
+            const Outcome outcome = await_once(*post, limit_until(deadline));
+            if (outcome.raised) throw nb::python_error();
+            if (outcome.result == pcclTimeout) return nb::none();
+            continue;
+        }
+        {  // by another thread
+            const nb::gil_scoped_release release;
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        if (!post->ended_ && deadline && Clock::now() >= *deadline) return nb::none();
+    }
+    return nb::make_tuple(static_cast<int>(post->result_), post->why_);
+}
+
+nb::object Communicator::receive(std::uint64_t tag, std::optional<double> timeout) {
+    const char *const name = "pcclReceive";
+    const Deadline deadline = deadline_after(timeout);
+    pcclMessageInfo_t info{};
+    std::size_t room = 0;
+    for (;;) {
+        const nb::object data = bytearray(room);
+        const Outcome outcome = blocking(*this, name, {}, [&] {
+            return pcclReceive(comm_, tag, room == 0 ? nullptr : PyByteArray_AS_STRING(data.ptr()), room, limit_until(deadline), &info);
+        });
+        if (!outcome.raised && outcome.result == pcclTimeout) return nb::none();
+        const bool too_large = outcome.result == pcclInvalidArgument && info.bytes > room;
+        outcome.check(name, !too_large);
+        if (!too_large) {
+            if (info.bytes != room && PyByteArray_Resize(data.ptr(), static_cast<Py_ssize_t>(info.bytes)) != 0) throw nb::python_error();
+            return nb::make_tuple(name_of(info.from), data, info.tag, info.sequence);
+        }
+        room = info.bytes;
+    }
+}
+
+void bind_exchange(nb::module_ &module, nb::class_<Communicator> &communicator) {
+    nb::class_<Post>(module, "Post");
+    const auto timeout = nb::arg("timeout").none() = nb::none();
+    communicator.def("rank", &Communicator::rank)
+        .def("members", &Communicator::members)
+        .def("neighbours", &Communicator::neighbours)
+        .def("set_neighbour_graph", &Communicator::set_neighbour_graph, nb::arg("kind"), nb::arg("degree"), nb::arg("seed"))
+        .def("set_mailbox", &Communicator::set_mailbox, nb::arg("max_bytes"), nb::arg("max_messages"))
+        .def("post", &Communicator::post, nb::arg("to"), nb::arg("data"), nb::arg("tag"), timeout)
+        .def("await_post", &Communicator::await_post, nb::arg("post"), timeout)
+        .def("receive", &Communicator::receive, nb::arg("tag"), timeout);
+}
+
+}  // namespace pccl_python
