@@ -2,7 +2,7 @@
 """Trains with every method under many conditions, and writes what came of it into docs/: tables, plots, and the numbers as JSON.
 
 Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. What was measured is kept in docs/training.json; runs that are
-in it are not made again (--again forgets them). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
+in it are not made again (--again forgets those that are asked for). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
 """
 
 import argparse
@@ -258,16 +258,20 @@ def merged(fleet):
 class Results:
     """What was measured so far, in a file that is complete after every run."""
 
-    def __init__(self, path, again):
+    def __init__(self, path):
         self.path = path
         self.lock = threading.Lock()
-        known = {} if again or not path.exists() else json.loads(path.read_text())
+        known = json.loads(path.read_text()) if path.exists() else {}
         self.runs = {self.key(r["run"]): r for r in known.get("runs", [])}
         self.graphs = known.get("graphs", [])
 
     @staticmethod
     def key(spec):
         return json.dumps(spec, sort_keys=True)
+
+    def forget(self, specs):
+        for spec in specs:
+            self.runs.pop(self.key(spec), None)
 
     def add(self, spec, result):
         with self.lock:
@@ -320,7 +324,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="these alone")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more seeds than these (default: %(default)s)")
-    parser.add_argument("--again", action="store_true", help="forget what was measured before")
+    parser.add_argument("--again", action="store_true", help="forget what was measured of these before")
     parser.add_argument("--draw", action="store_true", help="measure nothing: tables and plots of what was measured")
     arguments = parser.parse_args()
     os.environ.setdefault("NETLAB_FORWARDER", str(arguments.build.resolve() / "bin" / "netlab-forwarder"))
@@ -332,7 +336,9 @@ def main():
         if problem := lab.why_not():
             print(f"without timed runs: {problem}")
             specs, timed = [s for s in specs if not s["path"]], []
-    results = Results(arguments.docs / "training.json", arguments.again)
+    results = Results(arguments.docs / "training.json")
+    if arguments.again and not arguments.draw:
+        results.forget(specs)
     failures = []
     if not arguments.draw:
         if "losses" in arguments.only:
