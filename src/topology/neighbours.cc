@@ -65,7 +65,7 @@ std::vector<PeerId> Graph::neighbours(PeerId of) const {
     } else if (spec_.kind == GraphKind::ring) {
         result = {ids[(rank + n - 1) % n], ids[(rank + 1) % n]};
         std::ranges::sort(result);
-        result.erase(std::ranges::unique(result).begin(), result.end());
+        result.erase(std::unique(result.begin(), result.end()), result.end());  // std::ranges::unique of GCC 12 is beyond clang 14
     }
     return result;
 }
