@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <utility>
 #include <vector>
-
-#include <pccl/extend.h>
 
 #include "train/vector.h"
 
@@ -13,8 +12,6 @@ namespace pccl::train {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-constexpr auto kHookInterval = std::chrono::milliseconds(50);
 
 /// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
@@ -58,64 +55,27 @@ Outcome Together::run(Average &out) {
 }
 
 Averager::Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted)
-    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted) {}
+    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted), worker_(collectives.worker()) {}
 
 Averager::~Averager() {
-    if (!thread_.joinable()) return;
     stop_ = true;
-    {
-        std::unique_lock lock(mutex_);
-        todo_.clear();
-        wake_.notify_one();
-        // Aborted again and again: an abort between two attempts ends nothing.
-        while (working_) {
-            lock.unlock();
-            collectives_.abort();
-            lock.lock();
-            done_.wait_for(lock, std::chrono::milliseconds(10), [this] { return !working_; });
-        }
-    }
-    thread_.join();
+    worker_->drop([this] { collectives_.abort(); }, std::chrono::milliseconds(0));
 }
 
 void Averager::launch(const Contribution &contribution) {
-    if (!thread_.joinable()) thread_ = std::thread([this] { work(); });
-    ++pending_;
-    const std::lock_guard lock(mutex_);
-    todo_.push_back(contribution);
-    wake_.notify_one();
+    Average &out = averages_.emplace_back();
+    worker_->begin([this, contribution, &out] {
+        const auto start = Clock::now();
+        out = carry_out(contribution);
+        out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    });
 }
 
 Average Averager::wait() {
-    std::unique_lock lock(mutex_);
-    while (!done_.wait_for(lock, kHookInterval, [this] { return !finished_.empty(); })) {
-        lock.unlock();
-        pcclPollWaitHook();
-        lock.lock();
-    }
-    Average result = std::move(finished_.front());
-    finished_.pop_front();
-    --pending_;
+    worker_->wait();
+    Average result = std::move(averages_.front());
+    averages_.pop_front();
     return result;
-}
-
-void Averager::work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-        wake_.wait(lock, [this] { return stop_ || !todo_.empty(); });
-        if (stop_) return;
-        const Contribution next = todo_.front();
-        todo_.pop_front();
-        working_ = true;
-        lock.unlock();
-        const auto start = Clock::now();
-        Average result = carry_out(next);
-        result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-        lock.lock();
-        working_ = false;
-        finished_.push_back(std::move(result));
-        done_.notify_all();
-    }
 }
 
 Average Averager::carry_out(const Contribution &c) {

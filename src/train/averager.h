@@ -2,21 +2,19 @@
 //
 // Guarantee: an average ends the same way at all members that do not leave. All of its reductions are done by the same members, or all are
 // repeated: so a weight always belongs to the contribution that it came with. What was contributed is intact until the end.
-// A thread of its own carries out what launch() was given, in that order; wait() is for the owner's thread alone.
+// A worker carries out what launch() was given, in that order; one thread owns this and calls.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <functional>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <vector>
 
 #include "train/collectives.h"
 #include "train/outcome.h"
+#include "train/worker.h"
 
 namespace pccl::train {
 
@@ -89,25 +87,16 @@ public:
     void launch(const Contribution &contribution);
     /// The result of the earliest launch that was not waited for yet.
     Average wait();
-    /// Launched and not waited for.
-    std::size_t pending() const { return pending_; }
 
 private:
-    void work();
     Average carry_out(const Contribution &c);
 
     Collectives &collectives_;
     Reducer &reducer_;
     const std::atomic<bool> &interrupted_;
-    std::size_t pending_ = 0;
-
-    std::mutex mutex_;
-    std::condition_variable wake_, done_;
-    std::deque<Contribution> todo_;
-    std::deque<Average> finished_;
-    bool working_ = false;
     std::atomic<bool> stop_{false};
-    std::thread thread_;  ///< from the first launch on
+    std::deque<Average> averages_;  ///< of what was launched and not waited for
+    const std::unique_ptr<Worker> worker_;
 };
 
 }  // namespace pccl::train

@@ -10,6 +10,7 @@
 
 #include "train/exchange.h"
 #include "train/outcome.h"
+#include "train/worker.h"
 
 namespace pccl::train {
 
@@ -48,6 +49,8 @@ public:
     virtual void abort() = 0;
     /// Of the same communicator, and for as long as this lives.
     virtual Exchange *exchange() = 0;
+    /// From which calls are made while the trainer's thread does something else.
+    virtual std::unique_ptr<Worker> worker() { return make_thread(); }
 };
 
 /// Those of a communicator, which outlives them. `options` may be NULL; copied.

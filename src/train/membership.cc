@@ -24,7 +24,7 @@ const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was cal
 
 Membership::Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
     : collectives_(collectives), agreement_(agreement), interrupted_(interrupted), options_(options), state_(std::move(state)),
-      question_([this](bool &wait) { return ask(wait); },
+      question_(collectives.worker(), [this](bool &wait) { return ask(wait); },
                 [this] {
                     dropped_ = true;
                     collectives_.abort();

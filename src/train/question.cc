@@ -3,58 +3,30 @@
 #include <chrono>
 #include <utility>
 
-#include <pccl/extend.h>
-
 namespace pccl::train {
 namespace {
 
-constexpr auto kHookInterval = std::chrono::milliseconds(50);
 constexpr auto kPatience = std::chrono::seconds(1);
-constexpr auto kRepeat = std::chrono::milliseconds(10);  // an abort between two attempts ends nothing
 
 }  // namespace
 
-Question::Question(Ask ask, std::function<void()> abort) : ask_(std::move(ask)), abort_(std::move(abort)) {}
+Question::Question(std::unique_ptr<Worker> worker, Ask ask, std::function<void()> abort)
+    : ask_(std::move(ask)), abort_(std::move(abort)), worker_(std::move(worker)) {}
 
 void Question::begin() {
     if (asked()) return;
-    done_ = false;
-    thread_ = std::thread([this] {
-        bool answer = false;
-        Outcome outcome = ask_(answer);
-        const std::lock_guard lock(mutex_);
-        answer_ = answer;
-        outcome_ = std::move(outcome);
-        done_ = true;
-        over_.notify_all();
+    worker_->begin([this] {
+        answer_ = false;
+        outcome_ = ask_(answer_);
     });
 }
 
 Outcome Question::answer(bool &out) {
-    {
-        std::unique_lock lock(mutex_);
-        while (!over_.wait_for(lock, kHookInterval, [this] { return done_; })) {
-            lock.unlock();
-            pcclPollWaitHook();
-            lock.lock();
-        }
-    }
-    thread_.join();
+    worker_->wait();
     out = answer_;
     return std::move(outcome_);
 }
 
-void Question::drop() {
-    if (!asked()) return;
-    std::unique_lock lock(mutex_);
-    for (auto wait = std::chrono::milliseconds(kPatience); !over_.wait_for(lock, wait, [this] { return done_; });
-         wait = kRepeat) {
-        lock.unlock();
-        abort_();
-        lock.lock();
-    }
-    lock.unlock();
-    thread_.join();
-}
+void Question::drop() { worker_->drop(abort_, kPatience); }
 
 }  // namespace pccl::train

@@ -14,6 +14,7 @@ namespace {
 TEST(Question, IsAskedWhileItsOwnerGoesOn) {
     std::promise<void> answered;
     Question question(
+        make_thread(),
         [&](bool &answer) {
             answered.get_future().wait();
             answer = true;
@@ -34,6 +35,7 @@ TEST(Question, IsAskedWhileItsOwnerGoesOn) {
 TEST(Question, ThatNobodyAnswersIsAbortedWhenItIsDropped) {
     std::atomic<bool> aborted{false};
     Question question(
+        make_thread(),
         [&](bool &) {
             aborted.wait(false);
             return Outcome{pcclRankConnectionLost, "aborted"};
