@@ -1,5 +1,12 @@
-// Trainers over simulated peers, one of which is killed after any message of the run: a round is applied by all or by none, and
-// those that are left hold the same bits and train to the end.
+// Trainers over simulated peers, one of which is killed after any message of the run, and one of which comes at any time: a round
+// is applied by all or by none, it is what the outer optimizer makes of what its members gave, and those that are left hold the
+// same bits and train to the end.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdlib>
+
 #include <gtest/gtest.h>
 
 #include "sim/trainers/stage.h"
@@ -14,15 +21,36 @@ using train::Outcome;
 using train::Trainer;
 using train::Values;
 
-constexpr std::size_t kPeers = 3, kElements = 24;
-constexpr std::uint64_t kSteps = 10;
+constexpr std::size_t kPeers = 3, kElements = 600;  // divided, two peers have a part of their own and the third what is left
+constexpr std::uint64_t kSteps = 12;
+constexpr milliseconds kInnerStep{5};  // an average takes about a round of two
+constexpr milliseconds kSecond{10};    // comes when the first is there
 constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+
+/// What a peer gave to an average: where its round began, less where that ended.
+struct Contribution {
+    double weight = 1.0;
+    Values difference;
+};
+
+/// An outer step as a peer saw it.
+struct Round {
+    std::uint32_t averaged = 0;  ///< members; 0: not known to one who came when the average was under way
+    Values before, after;        ///< outer parameters; `before` is empty if the call has made several
+};
 
 struct Run {
     std::map<int, Log> logs;
-    std::map<int, std::map<std::uint64_t, Values>> shared;  ///< by peer and outer step: parameters after averages of several
-    std::uint64_t messages = 0;
+    std::map<int, std::map<std::uint64_t, Round>> rounds;                ///< by peer and outer step
+    std::map<std::uint64_t, std::map<int, Contribution>> contributions;  ///< by inner step and peer
+    std::uint64_t messages = 0, digest = 0;
+    std::string misuse;
     bool ended = false;
+
+    std::uint64_t rounds_with_others(int id) const {
+        return static_cast<std::uint64_t>(
+            std::ranges::count_if(rounds.at(id), [](const auto &entry) { return entry.second.averaged > 1; }));
+    }
 };
 
 Values outer_of(const Trainer &trainer) {
@@ -33,116 +61,299 @@ Values outer_of(const Trainer &trainer) {
 }
 
 /// What a training program does.
-void live(Stage::Actor &actor, int id, const pcclTrainerConfig_t &config, Run &run) {
-    Values w(kElements, 0.5F + static_cast<float>(id));
-    Log &log = run.logs[id];
-    std::unique_ptr<Trainer> trainer;
-    const std::size_t half = w.size() / 2;
-    log.outcome = Trainer::make(config, actor.collectives(),
-                                {{"a", w.data(), half, pcclFloat}, {"b", w.data() + half, half, pcclFloat}}, trainer);
-    if (log.outcome.ok()) log.outcome = trainer->join();
-    while (log.outcome.ok() && trainer->status().inner_steps < kSteps) {
-        actor.spend(milliseconds(5));
-        train::descend(w, id, trainer->status().inner_steps);
-        log.outcome = trainer->step(false);
-        const auto status = trainer->status();
-        if (log.outcome.ok() && (status.events & PCCL_TRAINER_OUTER_STEP) != 0) {
-            log.outer[status.outer_steps] = outer_of(*trainer);
-            if (status.averaged > 1) run.shared[id][status.outer_steps] = log.outer[status.outer_steps];
-        }
-    }
-    if (log.outcome.ok()) log.outcome = trainer->finish();
-    if (log.outcome.ok()) log.final = outer_of(*trainer);
-    log.status = trainer->status();
-    trainer.reset();
-    actor.leave();
-}
+class Program {
+public:
+    Program(int id, const pcclTrainerConfig_t &config, Run &run) : id_(id), config_(config), run_(run), log_(run.logs[id]) {}
 
-/// Peers that come one after the other. `victim` is killed when the message of that number has been dealt with.
-Run train_with(const pcclTrainerConfig_t &config, std::uint64_t seed, std::size_t victim = kPeers,
-               std::uint64_t at_message = kNobody) {
+    void live(Stage::Actor &actor) {
+        const std::size_t half = w_.size() / 2;
+        log_.outcome = Trainer::make(config_, actor.collectives(),
+                                     {{"a", w_.data(), half, pcclFloat}, {"b", w_.data() + half, half, pcclFloat}}, trainer_);
+        ASSERT_TRUE(trainer_) << log_.outcome.why;
+        log_.outcome = trainer_->join();
+        note_events();
+        begun_ = w_;
+        while (log_.outcome.ok() && trainer_->status().inner_steps < kSteps) {
+            actor.spend(kInnerStep);
+            train::descend(w_, id_, trainer_->status().inner_steps);
+            step();
+        }
+        if (log_.outcome.ok()) log_.outcome = trainer_->finish();
+        if (log_.outcome.ok()) log_.final = outer_of(*trainer_);
+        log_.status = trainer_->status();
+        trainer_.reset();
+        actor.leave();
+    }
+
+private:
+    pcclTrainerStatus_t note_events() {
+        const auto status = trainer_->status();
+        log_.events |= status.events;
+        log_.received += (status.events & PCCL_TRAINER_STATE_RECEIVED) != 0 ? 1 : 0;
+        return status;
+    }
+
+    void step() {
+        const bool due = trainer_->is_due();
+        const double weight = 1.0 + id_;
+        if (due) {
+            EXPECT_TRUE(!config_.weighted || trainer_->add_weight(weight).ok());
+            auto &given = run_.contributions[trainer_->status().inner_steps + 1][id_] = {config_.weighted ? weight : 1.0, begun_};
+            for (std::size_t i = 0; i < w_.size(); ++i)
+                given.difference[i] -= w_[i];
+        }
+        const auto steps = trainer_->status().outer_steps;
+        Values before = outer_of(*trainer_);
+        log_.outcome = trainer_->step(false);
+        const auto status = note_events();
+        if (due) begun_ = w_;
+        if (!log_.outcome.ok() || (status.events & PCCL_TRAINER_OUTER_STEP) == 0) return;
+        if (status.outer_steps != steps + 1) before.clear();
+        run_.rounds[id_][status.outer_steps] = {status.averaged, std::move(before), outer_of(*trainer_)};
+    }
+
+    const int id_;
+    const pcclTrainerConfig_t &config_;
+    Run &run_;
+    Log &log_;
+    Values w_ = Values(kElements, 0.5F + static_cast<float>(id_));
+    Values begun_;  ///< parameters where this round began
+    std::unique_ptr<Trainer> trainer_;
+};
+
+/// What is done to a run.
+struct Script {
+    std::uint64_t seed = 1;
+    milliseconds newcomer{30};  ///< when the last peer comes
+    std::size_t victim = kPeers;
+    std::uint64_t killed_after = kNobody;  ///< the message of that number
+};
+
+Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
     Run run;
     NetworkOptions network;
     network.delay_max = milliseconds(4);
-    Stage stage(seed, network);
+    Stage stage(script.seed, network);
     std::vector<Stage::Actor *> actors;
-    for (int id = 0; id < static_cast<int>(kPeers); ++id) {
-        run.logs[id], run.shared[id];
-        actors.push_back(
-            &stage.add(milliseconds(3 * id), [&run, &config, id](Stage::Actor &actor) { live(actor, id, config, run); }));
+    const std::array<milliseconds, kPeers> come = {milliseconds(0), kSecond, script.newcomer};
+    for (std::size_t i = 0; i < kPeers; ++i) {
+        const int id = static_cast<int>(i);
+        run.logs[id], run.rounds[id];
+        actors.push_back(&stage.add(come[i], [&run, &config, id](Stage::Actor &actor) { Program(id, config, run).live(actor); }));
     }
     run.ended = stage.run(std::chrono::minutes(5), [&] {
-        if (victim < kPeers && !actors[victim]->dead() && stage.messages() >= at_message) stage.kill(*actors[victim]);
+        if (script.victim < kPeers && !actors[script.victim]->dead() && stage.messages() >= script.killed_after)
+            stage.kill(*actors[script.victim]);
     });
     run.messages = stage.messages();
+    run.digest = stage.digest();
+    run.misuse = stage.misuse();
     return run;
 }
 
-void expect_parity(const Run &run, std::size_t victim, const std::string &what) {
-    SCOPED_TRACE(what);
+/// Looks at whether rounds are outer steps of SGD or a heavy ball by the mean of what some peers gave.
+class Explanation {
+public:
+    Explanation(const Run &run, const pcclTrainerConfig_t &config) : run_(run), config_(config) {}
+
+    bool possible() const {
+        const bool known = config_.method != pcclMethodStreamingDiLoCo && config_.method != pcclMethodCO2;
+        return known && config_.outer_optimizer != pcclOuterNesterov;
+    }
+
+    /// Of a peer that saw it and those before it.
+    bool explains(const std::map<std::uint64_t, Round> &rounds, std::uint64_t step) const {
+        const Round &round = rounds.at(step);
+        const auto previous = rounds.find(step - 1);
+        const bool first = step == 1, remembers = config_.outer_optimizer == pcclOuterHeavyBall;
+        const bool momentum_known = !remembers || first || (previous != rounds.end() && !previous->second.before.empty());
+        if (round.before.empty() || !momentum_known) return true;
+        Values momentum(kElements, 0.0F);
+        for (std::size_t i = 0; i < kElements && remembers && !first; ++i)
+            momentum[i] = (previous->second.before[i] - previous->second.after[i]) / config_.outer_learning_rate;
+        for (const auto &[when, given] : run_.contributions)
+            for (unsigned who = 1; who < 1U << kPeers; ++who)
+                if (has_all(given, who) && averaged(round, who) && is_step(round, momentum, mean_of(given, who))) return true;
+        return false;
+    }
+
+private:
+    /// `who` has a bit for each peer.
+    static bool has_all(const std::map<int, Contribution> &given, unsigned who) {
+        return std::ranges::count_if(given, [&](const auto &entry) { return (who >> entry.first & 1U) != 0; }) ==
+               std::popcount(who);
+    }
+
+    /// Where averages are applied later, the same call may have waited for another one.
+    bool averaged(const Round &round, unsigned who) const {
+        const bool told = round.averaged != 0 && !train::is_delayed(config_.method);
+        return !told || static_cast<int>(round.averaged) == std::popcount(who);
+    }
+
+    static Values mean_of(const std::map<int, Contribution> &given, unsigned who) {
+        std::vector<double> sum(kElements);
+        double weights = 0.0;
+        for (const auto &[id, contribution] : given) {
+            if ((who >> id & 1U) == 0) continue;
+            weights += contribution.weight;
+            for (std::size_t i = 0; i < kElements; ++i)
+                sum[i] += contribution.weight * contribution.difference[i];
+        }
+        Values mean(kElements);
+        std::ranges::transform(sum, mean.begin(), [&](double value) { return static_cast<float>(value / weights); });
+        return mean;
+    }
+
+    /// The momentum of a shard that was lost begins at zero.
+    bool is_step(const Round &round, const Values &momentum, const Values &mean) const {
+        const auto is = [&](std::size_t i, float kept) {
+            const float v = config_.outer_momentum * kept + mean[i];
+            return std::abs(round.before[i] - config_.outer_learning_rate * v - round.after[i]) < 1e-4F;
+        };
+        for (std::size_t i = 0; i < kElements; ++i)
+            if (!is(i, momentum[i]) && !(config_.sharded && is(i, 0.0F))) return false;
+        return true;
+    }
+
+    const Run &run_;
+    const pcclTrainerConfig_t &config_;
+};
+
+void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig_t &config) {
+    SCOPED_TRACE("seed " + std::to_string(script.seed) + ", newcomer after " + std::to_string(script.newcomer.count()) +
+                 " ms, peer " + std::to_string(script.victim) + " killed after message " + std::to_string(script.killed_after));
     EXPECT_TRUE(run.ended) << "a trainer still waits for something";
-    std::map<std::uint64_t, Values> seen;  // of all, also of who was lost later: a round is applied by all or none
-    for (const auto &[id, steps] : run.shared) {
-        for (const auto &[step, values] : steps) {
-            const auto found = seen.try_emplace(step, values).first;
-            EXPECT_EQ(found->second, values) << "peer " << id << " has others' round " << step << " otherwise";
+    EXPECT_EQ(run.misuse, "");
+    const Explanation explanation(run, config);
+    std::map<std::uint64_t, const Values *> seen;  // of all, also of who was lost later: a round is applied by all or none
+    for (const auto &[id, rounds] : run.rounds) {
+        for (const auto &[step, round] : rounds) {
+            if (explanation.possible()) {
+                EXPECT_TRUE(explanation.explains(rounds, step))
+                    << "peer " << id << ", round " << step << " is not the mean of what " << round.averaged << " gave";
+            }
+            if (round.averaged < 2) continue;  // who comes after those who were lost begins anew
+            const auto found = seen.try_emplace(step, &round.after).first;
+            EXPECT_EQ(*found->second, round.after) << "peer " << id << " has others' round " << step << " otherwise";
         }
     }
     const Log *first = nullptr;
     for (const auto &[id, log] : run.logs) {
-        if (static_cast<std::size_t>(id) == victim) continue;
+        if (static_cast<std::size_t>(id) == script.victim) continue;
         EXPECT_TRUE(log.outcome.ok()) << "peer " << id << ": " << log.outcome.why;
+        EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "peer " << id;
         EXPECT_GE(log.status.inner_steps, kSteps);
         if (!first) first = &log;
         EXPECT_EQ(first->final, log.final) << "peer " << id;
     }
 }
 
-/// Those methods that wait for their averages: what is averaged in the background goes on when its thread likes, not when the
-/// simulation says.
 struct Case {
     const char *name;
     pcclMethod_t method;
-    bool weighted = false;
+    pcclNewcomers_t newcomers = pcclNewcomersDrain;
+    void (*also)(pcclTrainerConfig_t &) = [](pcclTrainerConfig_t &) {};
 };
+
+/// Of delays and of how soon background threads get going.
+std::uint64_t seeds() {
+    const char *text = std::getenv("PCCL_SIM_TRAINER_SEEDS");
+    return text ? std::strtoull(text, nullptr, 10) : 1;
+}
 
 class Parity : public testing::TestWithParam<Case> {
 protected:
     static pcclTrainerConfig_t config() {
         pcclTrainerConfig_t config{};
         train::set_defaults(config, GetParam().method);
-        config.weighted = GetParam().weighted;
-        config.sync_every = config.fragments =
-            config.method == pcclMethodStreamingDiLoCo ? 2 : 1;  // too few steps to ask ahead in, in a thread
-        config.overlap_steps = 0;
+        config.newcomers = GetParam().newcomers;
+        config.sync_every = 2;
         config.rejoin_ms = 0;
+        GetParam().also(config);
         return config;
     }
 };
 
 TEST_P(Parity, HoldsAndTheSameSeedGivesTheSameRun) {
-    const auto run = train_with(config(), 1), again = train_with(config(), 1);
-    expect_parity(run, kPeers, "nobody is lost");
+    const auto run = train_with(config(), {}), again = train_with(config(), {});
+    expect_parity(run, {}, config());
     EXPECT_EQ(run.messages, again.messages);
-    EXPECT_EQ(run.logs.at(0).final, again.logs.at(0).final);
-    EXPECT_GE(run.shared.at(2).size(), 3U) << "the last to come had hardly a round with others";
+    EXPECT_EQ(run.digest, again.digest);
+    for (const auto &[id, log] : run.logs)
+        EXPECT_EQ(log.final, again.logs.at(id).final);
+    EXPECT_GE(run.rounds_with_others(0), 3U);
+    EXPECT_GE(run.rounds_with_others(2), 1U) << "the last to come had no round with others";
 }
 
 TEST_P(Parity, HoldsWhereverAPeerIsKilled) {
-    const auto messages = train_with(config(), 1).messages;
-    ASSERT_GT(messages, 50U);
-    for (std::uint64_t at = 1; at <= messages; ++at) {
-        const std::size_t victim = at % kPeers;  // neighbouring messages are much the same, so all three meet all kinds
-        const std::string what = "peer " + std::to_string(victim) + " killed after message " + std::to_string(at);
-        expect_parity(train_with(config(), 1, victim, at), victim, what);
-        if (HasFailure()) return;
+    for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
+        Script script{seed};
+        const auto messages = train_with(config(), script).messages;
+        ASSERT_GT(messages, 50U);
+        for (script.killed_after = 1; script.killed_after <= messages; ++script.killed_after) {
+            // Neighbouring messages are much the same, so all three meet all kinds.
+            script.victim = (script.killed_after + seed) % kPeers;
+            expect_parity(train_with(config(), script), script, config());
+            if (HasFailure()) return;
+        }
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Parity,
-                         testing::Values(Case{"DiLoCo", pcclMethodDiLoCo}, Case{"WeightedDiLoCo", pcclMethodDiLoCo, true},
-                                         Case{"Streaming", pcclMethodStreamingDiLoCo}),
-                         [](const auto &of) { return of.param.name; });
+TEST_P(Parity, HoldsWheneverANewcomerComes) {
+    for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
+        for (milliseconds at = kSecond; at <= milliseconds(55); ++at) {
+            const Script script{seed, at};
+            const auto run = train_with(config(), script);
+            expect_parity(run, script, config());
+            EXPECT_EQ(run.logs.at(0).received, 0U) << "a member was given what it already had";
+            EXPECT_GE(run.logs.at(2).received, 1U);
+            if (HasFailure()) return;
+        }
+    }
+}
+
+void weighted(pcclTrainerConfig_t &config) {
+    config.weighted = true;
+    config.outer_optimizer = pcclOuterSgd;
+}
+void weighed_beside(pcclTrainerConfig_t &config) {  // weights do not fit into a quantized average
+    weighted(config);
+    config.quantization.algorithm = pcclQuantMinMax;
+}
+void at_once(pcclTrainerConfig_t &config) { config.overlap_steps = 0; }
+void overlapped(pcclTrainerConfig_t &config) {
+    config.sync_every = config.fragments = 3;
+    config.overlap_steps = 2;
+    config.fragment_pattern = pcclFragmentsEven;
+}
+void sharded(pcclTrainerConfig_t &config) { config.sharded = true; }
+void sharded_heavy_ball(pcclTrainerConfig_t &config) {
+    sharded(config);
+    config.outer_optimizer = pcclOuterHeavyBall;
+    config.outer_momentum = 0.5F;
+}
+void clipped(pcclTrainerConfig_t &config) { config.clip_momentum = 0.05F; }
+void clipped_and_sharded(pcclTrainerConfig_t &config) {
+    clipped(config);
+    sharded(config);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Methods, Parity,
+    testing::Values(Case{"DiLoCo", pcclMethodDiLoCo}, Case{"WeightedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, weighted},
+                    Case{"ShardedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, sharded_heavy_ball},
+                    Case{"Streaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, at_once},
+                    Case{"OverlappedStreaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, overlapped},
+                    Case{"AsyncThatDrains", pcclMethodAsyncDiLoCo},
+                    Case{"AsyncThatShares", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
+                    Case{"AsyncWithEavesdroppers", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
+                    Case{"WeightedAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending, weighed_beside},
+                    Case{"Eager", pcclMethodEagerDiLoCo},
+                    Case{"EagerThatShares", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
+                    Case{"CO2", pcclMethodCO2, pcclNewcomersDrain, clipped},
+                    Case{"ShardedCO2", pcclMethodCO2, pcclNewcomersSharePending, clipped_and_sharded},
+                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded}),
+    [](const auto &of) { return of.param.name; });
 
 }  // namespace
 }  // namespace pccl::sim

@@ -1,20 +1,19 @@
 // Trainers of the library over simulated peers: what they ask of a communicator is asked of the real protocol in the modelled
 // network.
 //
-// A trainer blocks, so each runs in a thread; but one thread runs at a time, the simulation's or that of the one trainer whose
-// call has just ended, and the turn is handed on in the order of events: the same seed gives the same run. (A trainer that waits
-// for an average of its other thread lends its turn to that. One that goes on meanwhile is not for this stage.) Inner steps take
-// the time that they say, all other computing none. Data does not travel: a reduction that the protocol has carried out is
-// computed from what its members gave, and a shared state is named by its hash. Without shards and messages between peers, which
+// A trainer blocks, so each runs in a thread, and what it does in the background in another; but one thread runs at a time, the
+// simulation's or the one whose call has just ended, and the turn is handed on in the order of events: the same seed gives the
+// same run. Inner steps take the time that they say, and a worker some time to get going; all other computing takes none. Data
+// does not travel: a reduction that the protocol has carried out is computed from what its members gave, and a shared state is
+// named by its hash. What a failed call may leave behind in a buffer it does leave there. Without messages between peers, which
 // the simulator does not model.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
+#include <semaphore>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -39,28 +38,68 @@ public:
     bool run(Duration limit, const std::function<void()> &after_event);
     /// Control messages that have arrived so far.
     std::uint64_t messages() const { return messages_; }
+    /// Of what has happened so far: which messages arrived where and when.
+    std::uint64_t digest() const { return digest_; }
+    /// What a trainer has done with its buffers that it must not, in words; empty if nothing.
+    const std::string &misuse() const { return misuse_; }
 
 private:
     friend class SimulatedCollectives;
+    friend class SimulatedWorker;
 
-    void resume(Actor &actor);
-    void pause(Actor &actor);
+    /// Runs while it has the turn.
+    struct Thread {
+        std::thread thread;
+        std::binary_semaphore turn{0};
+        bool waits = true, ended = false;
+    };
+    /// What a call reduces, as it was when the call was made.
+    struct Given {
+        train::Bytes data;
+        train::Reduce::Kind kind{};
+        pcclShard_t shard{};
+        std::size_t count = 0;  ///< elements of the whole buffer
+    };
 
-    void on_told_peer(const Node &, const wire::ToPeer &) override { ++messages_; }
-    void on_told_master(const Node &, const wire::ToMaster &) override { ++messages_; }
+    Thread &start(Actor &actor, Duration after, std::function<void()> act);
+    void resume(Thread &thread);
+    /// Plans that `thread` has the turn.
+    void wake(Actor &actor, Thread &thread, Duration after = Duration(0));
+    /// The thread that has the turn waits for `over`, of which somebody who makes it true wakes it.
+    template <class Over> void await(Over over) {
+        while (!over())
+            pause();
+    }
+    void pause();
+    Time now() { return cluster_.queue().now(); }
+
+    pcclShard_t shard_at(const Node &node, std::size_t count) const;
+    train::Bytes result(CallId call, const pcclReduceDescriptor_t &what) const;
+    std::uint32_t took_part(CallId call) const { return static_cast<std::uint32_t>(members_.at(op_of_.at(call)).size()); }
+
+    void note_message(const Node &node, std::size_t kind);
+    void on_told_peer(const Node &node, const wire::ToPeer &message) override { note_message(node, message.index()); }
+    void on_told_master(const Node &node, const wire::ToMaster &message) override { note_message(node, ~message.index()); }
+    void on_call(const Node &, const CallInfo &call) override {
+        if (call.kind == CallKind::reduce) given_[call.id] = std::move(giving_);
+    }
+    void on_effect(const Node &node, const protocol::PeerEffect &effect) override;
     void on_final(const Node &, const OpId &op, CallId call, std::size_t, const std::set<PeerId> &) override {
-        members_[op][call], op_of_[call] = op;
+        members_[op].insert(call);
+        op_of_[call] = op;
     }
 
     Cluster cluster_;
     std::vector<std::unique_ptr<Actor>> actors_;
-    std::mutex mutex_;
-    std::condition_variable turn_changed_;
-    Actor *turn_ = nullptr;  ///< whose it is; nullptr: the simulation's
-    std::uint64_t messages_ = 0;
+    Thread *turn_ = nullptr;               ///< whose it is; nullptr: the simulation's
+    std::binary_semaphore given_back_{0};  ///< the turn, to the simulation
+    std::uint64_t messages_ = 0, digest_ = 0;
+    std::string misuse_;
+    std::map<std::size_t, std::vector<PeerId>> rings_;  ///< by node
     std::map<CallId, OpId> op_of_;
-    std::map<OpId, std::map<CallId, bool>> members_;  ///< calls that hold an operation's result
-    std::map<CallId, train::Bytes> sent_;             ///< what each has given
+    std::map<OpId, std::set<CallId>> members_;  ///< calls that hold an operation's result
+    std::map<CallId, Given> given_;
+    Given giving_;                                    ///< to the call that is about to be made
     std::map<std::uint64_t, train::Bytes> contents_;  ///< of tensors, by their names in the simulation
 };
 
@@ -79,11 +118,11 @@ public:
 private:
     friend class Stage;
     friend class SimulatedCollectives;
+    friend class SimulatedWorker;
 
     Stage &stage_;
     Node &node_;
-    std::thread thread_;
-    bool begun_ = false, waits_ = false, ended_ = false;
+    std::vector<std::unique_ptr<Thread>> threads_;  ///< that of `act` first
 };
 
 }  // namespace pccl::sim

@@ -1,0 +1,231 @@
+#include "sim/trainers/collectives.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+namespace pccl::sim {
+
+using train::Outcome;
+using train::Reduce;
+
+namespace {
+
+constexpr Duration kSlowestStart = std::chrono::milliseconds(6);     // of a worker: longer than an inner step
+constexpr Duration kBetweenLaunches = std::chrono::milliseconds(1);  // where a thread is not given the processor for a moment
+
+Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
+
+/// Names a tensor's content; 0 stands for none.
+std::uint64_t name_of_content(const pcclTensorInfo_t &tensor, std::size_t bytes) {
+    const std::string_view content(static_cast<const char *>(tensor.data), bytes);
+    return std::hash<std::string_view>{}(content) | 1U;
+}
+
+std::size_t element_size(const Reduce &reduce) { return train::size_of(reduce.what.src_descriptor.datatype); }
+
+std::size_t bytes_given(const Reduce &reduce) {
+    const bool part = reduce.kind == Reduce::Kind::all_gather;
+    return (part ? reduce.shard->elements : reduce.what.count) * element_size(reduce);
+}
+
+std::size_t bytes_received(const Reduce &reduce, const pcclShard_t &shard) {
+    const bool part = reduce.kind == Reduce::Kind::reduce_scatter;
+    return (part ? shard.elements : reduce.what.count) * element_size(reduce);
+}
+
+train::Bytes bytes_of(const void *data, std::size_t bytes) {
+    const auto *first = static_cast<const std::byte *>(data);
+    return {first, first + bytes};
+}
+
+bool holds(const void *data, const train::Bytes &bytes) {
+    return std::ranges::equal(std::span(static_cast<const std::byte *>(data), bytes.size()), bytes);
+}
+
+/// An average, whose contributions are nobody's to change: not what is put together anew at each attempt.
+bool is_average(const Reduce &reduce) {
+    return reduce.what.src_descriptor.datatype == pcclFloat && reduce.send != reduce.recv &&
+           reduce.kind != Reduce::Kind::all_gather;
+}
+
+}  // namespace
+
+Outcome SimulatedCollectives::are_peers_pending(bool &pending) {
+    const auto done = call(CallKind::ask);
+    pending = done.pending;
+    return outcome(done);
+}
+
+Outcome SimulatedCollectives::synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
+                                          pcclSharedStateSyncInfo_t &info) {
+    if (actor_.dead()) return gone();
+    auto &modelled = actor_.node_.state;
+    modelled = {state.revision, {}, 0};
+    for (std::size_t i = 0; i < state.count; ++i) {
+        const auto &tensor = state.infos[i];
+        const std::size_t bytes = tensor.count * train::size_of(tensor.datatype);
+        modelled.tensors.push_back(name_of_content(tensor, bytes));
+        stage_.contents_[modelled.tensors.back()] = bytes_of(tensor.data, bytes);
+        if (tensor.allow_content_inequality) ++modelled.free_to_differ;
+    }
+    const auto offered = modelled.tensors;
+    const auto done = call(CallKind::sync, static_cast<wire::Strategy>(strategy));
+    if (done.code != pcclSuccess) return outcome(done);
+    state.revision = done.revision;
+    for (std::size_t i = 0; i < state.count; ++i) {
+        if (modelled.tensors[i] == offered[i]) continue;
+        const auto &content = stage_.contents_.at(modelled.tensors[i]);
+        std::memcpy(state.infos[i].data, content.data(), content.size());
+        info.rx_bytes += content.size();
+    }
+    return {};
+}
+
+Outcome SimulatedCollectives::shard(std::size_t count, pcclShard_t &shard) {
+    if (!connected()) return gone();
+    shard = stage_.shard_at(actor_.node_, count);
+    return {};
+}
+
+Outcome SimulatedCollectives::launch(const Reduce &reduce) {
+    if (stage_.cluster_.rng().per_mille(250)) actor_.spend(kBetweenLaunches);
+    if (actor_.dead()) return gone();
+    check_repeated(reduce);
+    auto pending = std::make_shared<Pending>();
+    pending->reduce = reduce;
+    launched_[reduce.what.tag].push_back(pending);
+    stage_.giving_ = {bytes_of(reduce.send, bytes_given(reduce)), reduce.kind, reduce.shard ? *reduce.shard : pcclShard_t{},
+                      reduce.what.count};
+    begin(CallKind::reduce, pending, wire::Strategy::enforce_popular, Tag{reduce.what.tag},
+          mix(static_cast<std::uint64_t>(reduce.kind), mix(reduce.what.count, element_size(reduce))));
+    return {};
+}
+
+Outcome SimulatedCollectives::await(std::uint64_t tag, train::ReduceReport &report) {
+    auto &queue = launched_.at(tag);
+    const auto pending = queue.front();
+    queue.pop_front();
+    const auto done = wait(*pending);
+    if (actor_.dead()) return outcome(done);
+    check_kept(*pending);
+    if (done.code == pcclTooFewPeers) {  // nothing was touched; and nobody is left to repeat anything with
+        to_repeat_.clear();
+        return outcome(done);
+    }
+    to_repeat_.erase(tag);
+    if (done.code != pcclSuccess) {
+        spoil(*pending);
+        return outcome(done);
+    }
+    const auto result = stage_.result(done.call, pending->reduce.what);
+    std::ranges::copy(result, static_cast<std::byte *>(pending->reduce.recv));
+    report = {stage_.took_part(done.call), result.size(), result.size()};
+    return {};
+}
+
+void SimulatedCollectives::abort() {
+    if (!actor_.dead()) stage_.cluster_.abort_calls(actor_.node_);
+}
+
+std::unique_ptr<train::Worker> SimulatedCollectives::worker() { return std::make_unique<SimulatedWorker>(actor_); }
+
+/// The call may outlive this object, if its trainer has given up.
+void SimulatedCollectives::begin(CallKind kind, const std::shared_ptr<Pending> &pending, wire::Strategy strategy, Tag tag,
+                                 std::uint64_t fingerprint) {
+    pending->id = stage_.cluster_.call(
+        actor_.node_, kind,
+        [&stage = stage_, pending](const protocol::Complete &done) {
+            pending->answer = done;
+            pending->done = true;
+            if (pending->waiting) stage.resume(*pending->waiting);
+        },
+        tag, fingerprint, strategy);
+}
+
+protocol::Complete SimulatedCollectives::wait(Pending &pending) {
+    pending.waiting = stage_.turn_;
+    stage_.await([&] { return pending.done || actor_.dead(); });
+    if (!pending.done) pending.answer.code = gone().code, pending.answer.why = gone().why;
+    return pending.answer;
+}
+
+protocol::Complete SimulatedCollectives::call(CallKind kind, wire::Strategy strategy) {
+    const auto pending = std::make_shared<Pending>();
+    if (!actor_.dead()) begin(kind, pending, strategy);
+    return wait(*pending);
+}
+
+void SimulatedCollectives::check_kept(const Pending &pending) {
+    if (holds(pending.reduce.send, stage_.given_.at(pending.id).data)) return;
+    stage_.misuse_ = actor_.node_.name + " changed what it had given to tag " + std::to_string(pending.reduce.what.tag);
+}
+
+void SimulatedCollectives::check_repeated(const Reduce &reduce) {
+    const auto found = to_repeat_.find(reduce.what.tag);
+    if (found == to_repeat_.end() || !is_average(reduce) || holds(reduce.send, found->second)) return;
+    stage_.misuse_ = actor_.node_.name + " repeats a reduction with other values, tag " + std::to_string(reduce.what.tag);
+}
+
+/// A call that has failed may have left anything in its receive buffer.
+void SimulatedCollectives::spoil(const Pending &pending) {
+    const Reduce &reduce = pending.reduce;
+    const auto &given = stage_.given_.at(pending.id);
+    if (is_average(reduce)) to_repeat_[reduce.what.tag] = given.data;
+    if (reduce.send != reduce.recv)
+        std::ranges::fill(std::span(static_cast<std::byte *>(reduce.recv), bytes_received(reduce, given.shard)), std::byte{0xff});
+}
+
+// --------------------------------------------------------------------------------------------------------------------- worker --
+
+SimulatedWorker::~SimulatedWorker() {
+    if (!thread_) return;
+    stop_ = true;
+    stage_.wake(actor_, *thread_);
+    stage_.await([this] { return thread_->ended; });
+}
+
+/// The thread gets going a while later, as threads do.
+void SimulatedWorker::begin(Task task) {
+    todo_.push_back(std::move(task));
+    owner_ = stage_.turn_;
+    const Duration after = stage_.cluster_.rng().between(Duration(0), kSlowestStart);
+    if (thread_)
+        stage_.wake(actor_, *thread_, after);
+    else
+        thread_ = &stage_.start(actor_, after, [this] { work(); });
+}
+
+void SimulatedWorker::wait() {
+    stage_.await([this] { return ended_ != 0; });
+    --ended_;
+}
+
+void SimulatedWorker::drop(const std::function<void()> &abort, std::chrono::milliseconds patience) {
+    todo_.clear();
+    for (Duration time = patience; running_; time = std::chrono::milliseconds(10)) {
+        const Time until = stage_.now() + time;
+        if (time != Duration(0)) stage_.wake(actor_, *stage_.turn_, time);
+        stage_.await([&] { return !running_ || (stage_.now() >= until && !actor_.dead()); });
+        if (running_) abort();
+    }
+    ended_ = 0;
+}
+
+void SimulatedWorker::work() {
+    for (;;) {
+        stage_.await([this] { return stop_ || !todo_.empty(); });
+        if (stop_) break;
+        const Task task = std::move(todo_.front());
+        todo_.pop_front();
+        running_ = true;
+        task();
+        running_ = false;
+        ++ended_;
+        stage_.wake(actor_, *owner_);
+    }
+    stage_.wake(actor_, *owner_);
+}
+
+}  // namespace pccl::sim

@@ -1,0 +1,81 @@
+// What a trainer on the stage asks of its communicator, and its worker there.
+//
+// It is as unkind as pccl.h allows: the receive buffer of a reduction that has failed holds nonsense afterwards. And it sees to
+// what the trainer promises: a buffer is left alone while the library has it, and an average that failed is repeated with what
+// was given to it first.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+
+#include "sim/trainers/stage.h"
+
+namespace pccl::sim {
+
+class SimulatedCollectives final : public train::Collectives {
+public:
+    explicit SimulatedCollectives(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor) {}
+
+    bool connected() override { return !actor_.dead() && actor_.node_.peer->view() != ViewNumber{}; }
+    std::uint32_t world() override { return connected() ? actor_.node_.peer->world().group : 0; }
+    train::Outcome connect() override { return outcome(call(CallKind::connect)); }
+    train::Outcome are_peers_pending(bool &pending) override;
+    train::Outcome update_topology() override { return outcome(call(CallKind::update)); }
+    train::Outcome optimize_topology() override { return outcome(call(CallKind::optimize)); }
+    train::Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
+                               pcclSharedStateSyncInfo_t &info) override;
+    train::Outcome shard(std::size_t count, pcclShard_t &shard) override;
+    train::Outcome launch(const train::Reduce &reduce) override;
+    train::Outcome await(std::uint64_t tag, train::ReduceReport &report) override;
+    void abort() override;
+    train::Exchange *exchange() override { return nullptr; }
+    std::unique_ptr<train::Worker> worker() override;
+
+private:
+    struct Pending {
+        train::Reduce reduce;
+        CallId id;
+        protocol::Complete answer;
+        bool done = false;
+        Stage::Thread *waiting = nullptr;  ///< for it
+    };
+
+    static train::Outcome outcome(const protocol::Complete &done) { return {done.code, done.why}; }
+    void begin(CallKind kind, const std::shared_ptr<Pending> &pending, wire::Strategy strategy, Tag tag = {},
+               std::uint64_t fingerprint = 0);
+    protocol::Complete wait(Pending &pending);
+    protocol::Complete call(CallKind kind, wire::Strategy strategy = wire::Strategy::enforce_popular);
+    void check_kept(const Pending &pending);
+    void check_repeated(const train::Reduce &reduce);
+    void spoil(const Pending &pending);
+
+    Stage &stage_;
+    Stage::Actor &actor_;
+    std::map<std::uint64_t, std::deque<std::shared_ptr<Pending>>> launched_;
+    std::map<std::uint64_t, train::Bytes> to_repeat_;  ///< by tag: what was given to averages that have failed
+};
+
+/// Runs in the trainer's turns.
+class SimulatedWorker final : public train::Worker {
+public:
+    explicit SimulatedWorker(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor) {}
+    ~SimulatedWorker() override;
+    void begin(Task task) override;
+    void wait() override;
+    std::size_t pending() const override { return todo_.size() + (running_ ? 1 : 0) + ended_; }
+    void drop(const std::function<void()> &abort, std::chrono::milliseconds patience) override;
+
+private:
+    void work();
+
+    Stage &stage_;
+    Stage::Actor &actor_;
+    Stage::Thread *thread_ = nullptr;  ///< from the first task on
+    Stage::Thread *owner_ = nullptr;
+    std::deque<Task> todo_;
+    std::size_t ended_ = 0;  ///< and not waited for
+    bool running_ = false, stop_ = false;
+};
+
+}  // namespace pccl::sim
