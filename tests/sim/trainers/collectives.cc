@@ -12,8 +12,7 @@ using train::Reduce;
 
 namespace {
 
-constexpr Duration kSlowestStart = std::chrono::milliseconds(6);     // of a worker: longer than an inner step
-constexpr Duration kBetweenLaunches = std::chrono::milliseconds(1);  // where a thread is not given the processor for a moment
+constexpr Duration kSlowestStart = std::chrono::milliseconds(6);  // of a worker: longer than an inner step
 
 Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
 
@@ -90,7 +89,7 @@ Outcome SimulatedCollectives::shard(std::size_t count, pcclShard_t &shard) {
 }
 
 Outcome SimulatedCollectives::launch(const Reduce &reduce) {
-    if (stage_.cluster_.rng().per_mille(250)) actor_.spend(kBetweenLaunches);
+    actor_.spend(stage_.cluster_.rng().between(Duration(0), stage_.stop_));
     if (actor_.dead()) return gone();
     check_repeated(reduce);
     auto pending = std::make_shared<Pending>();

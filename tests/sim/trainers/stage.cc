@@ -38,10 +38,15 @@ Stage::Actor &Stage::add(Duration at, std::function<void(Actor &)> act) {
 Stage::Thread &Stage::start(Actor &actor, Duration after, std::function<void()> act) {
     Thread &started = *actor.threads_.emplace_back(std::make_unique<Thread>());
     started.thread = std::thread([this, &started, act = std::move(act)] {
-        started.turn.acquire();
+        {
+            std::unique_lock lock(mutex_);
+            started.has_turn.wait(lock, [&] { return turn_ == &started; });
+        }
         act();
+        const std::lock_guard lock(mutex_);
         started.ended = true;
-        given_back_.release();
+        turn_ = nullptr;
+        given_back_.notify_one();
     });
     wake(actor, started, after);
     return started;
@@ -53,19 +58,21 @@ void Stage::wake(Actor &actor, Thread &thread, Duration after) {
 
 /// The simulation gives the turn to one that waits for it, and gets it back.
 void Stage::resume(Thread &thread) {
+    std::unique_lock lock(mutex_);
     if (!thread.waits || thread.ended) return;
     thread.waits = false;
     turn_ = &thread;
-    thread.turn.release();
-    given_back_.acquire();
-    turn_ = nullptr;
+    thread.has_turn.notify_one();
+    given_back_.wait(lock, [&] { return turn_ == nullptr; });
 }
 
 void Stage::pause() {
+    std::unique_lock lock(mutex_);
     Thread &me = *turn_;
     me.waits = true;
-    given_back_.release();
-    me.turn.acquire();
+    turn_ = nullptr;
+    given_back_.notify_one();
+    me.has_turn.wait(lock, [&] { return turn_ == &me; });
 }
 
 void Stage::kill(Actor &actor) {

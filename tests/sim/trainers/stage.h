@@ -9,10 +9,11 @@
 // the simulator does not model.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
-#include <semaphore>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,7 +26,10 @@ namespace pccl::sim {
 
 class Stage : public Observer {
 public:
-    Stage(std::uint64_t seed, const NetworkOptions &network) : cluster_(seed, network) { cluster_.watch(*this); }
+    /// A thread may be stopped for up to `stop` before it begins a reduction.
+    Stage(std::uint64_t seed, const NetworkOptions &network, Duration stop) : cluster_(seed, network), stop_(stop) {
+        cluster_.watch(*this);
+    }
     /// All are lost: threads end.
     ~Stage() override;
 
@@ -50,7 +54,7 @@ private:
     /// Runs while it has the turn.
     struct Thread {
         std::thread thread;
-        std::binary_semaphore turn{0};
+        std::condition_variable has_turn;
         bool waits = true, ended = false;
     };
     /// What a call reduces, as it was when the call was made.
@@ -90,9 +94,11 @@ private:
     }
 
     Cluster cluster_;
+    const Duration stop_;
     std::vector<std::unique_ptr<Actor>> actors_;
-    Thread *turn_ = nullptr;               ///< whose it is; nullptr: the simulation's
-    std::binary_semaphore given_back_{0};  ///< the turn, to the simulation
+    std::mutex mutex_;
+    std::condition_variable given_back_;
+    Thread *turn_ = nullptr;  ///< whose it is; nullptr: the simulation's
     std::uint64_t messages_ = 0, digest_ = 0;
     std::string misuse_;
     std::map<std::size_t, std::vector<PeerId>> rings_;  ///< by node
