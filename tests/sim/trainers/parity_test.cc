@@ -307,10 +307,10 @@ TEST_P(Parity, HoldsWhereverAPeerIsKilled) {
         kill_after_every(1, Script{seed});
 }
 
-/// As long as a commit takes, so that members change between two reductions that belong together.
+/// For longer than a commit and a new view take, so that members change between two reductions that belong together.
 TEST_P(Parity, HoldsWhereThreadsStopBetweenReductions) {
     for (std::uint64_t seed = 1; seed <= seeds(); ++seed)
-        kill_after_every(3, Script{.seed = seed, .stop = milliseconds(15)});
+        kill_after_every(3, Script{.seed = seed, .stop = milliseconds(40)});
 }
 
 TEST_P(Parity, HoldsWheneverANewcomerComes) {
