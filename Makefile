@@ -66,7 +66,7 @@ fuzz: deps ## build the fuzzers with clang and run each for MINUTES (5) on top o
 	cmake --build --preset fuzz --parallel $(JOBS)
 	tests/fuzz/run.sh build-fuzz $(MINUTES)
 
-mutations: deps ## break the protocol on purpose in twelve ways, and see that the simulator notices each
+mutations: deps ## break the protocol on purpose in twelve ways and the trainers in eight, and see that the simulator notices each
 	python3 tests/sim/mutations.py
 
 bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo" for all

@@ -1,8 +1,12 @@
-"""Breaks src/protocol on purpose, one line at a time, and sees that the simulator notices.
+"""Breaks the library on purpose, one line or two at a time, and sees that the simulator notices.
 
-Each tests/sim/mutations/*.patch is one mistake that somebody could make, with a line that says why it is one. It is applied to a copy
-of the tree, pccl-sim is built from it and runs seeds from 1 upward until one of its checkers objects. A mutant that survives 2 000
-seeds of every profile, or a patch that no longer fits, fails the whole.
+Each patch of a set is one mistake that somebody could make, with a line that says why it is one. It is applied to a copy of the tree, from
+which the program that is to notice is built:
+
+  tests/sim/mutations           src/protocol   pccl-sim runs seeds from 1 upward until one of its checkers objects
+  tests/sim/trainers/mutations  src/train      sim_trainer_tests runs until a test fails
+
+A mutant that survives (2 000 seeds of every profile; all tests), or a patch that no longer fits, fails the whole.
 
 Usage: mutations.py [--seeds N] [--build FOLDER] [name ...]
 """
@@ -15,9 +19,10 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-PATCHES = ROOT / "tests/sim/mutations"
 BATCH = 20
 VIOLATION = re.compile(r"^(\S+) seed (\d+): ([^:]+): (.*)$", re.MULTILINE)
+FAILED_TEST = re.compile(r"^\[  FAILED  \] \w+/\w+\.(\w+)/(\w+)", re.MULTILINE)
+FAILURE = re.compile(r": Failure\n(?:.*\n)*?(.+)\n+Google Test trace")
 
 
 def run(*command, cwd=None):
@@ -25,8 +30,9 @@ def run(*command, cwd=None):
 
 
 def copy_tree(tree):
-    """What pccl-sim is built from; files that did not change keep their time, so that little is built again."""
-    names = run("git", "ls-files", "CMakeLists.txt", "cmake", "include", "src", "tests/CMakeLists.txt", "tests/sim", cwd=ROOT).stdout.split()
+    """What the programs are built from; files that did not change keep their time, so that little is built again."""
+    names = run("git", "ls-files", "CMakeLists.txt", "cmake", "include", "src", "tests/CMakeLists.txt", "tests/sim", "tests/unit/*.h",
+                cwd=ROOT).stdout.split()
     for name in names:
         source, copy = ROOT / name, tree / name
         if not source.exists() or (copy.exists() and copy.read_bytes() == source.read_bytes()):
@@ -35,12 +41,13 @@ def copy_tree(tree):
         shutil.copyfile(source, copy)
 
 
-def build(tree, out):
+def build(tree, out, program):
     if not (out / "build.ninja").exists():
-        done = run("cmake", "-S", str(tree), "-B", str(out), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DPCCL_BUILD_TOOLS=OFF")
+        done = run("cmake", "-S", str(tree), "-B", str(out), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DPCCL_BUILD_TOOLS=OFF",
+                   "-DPCCL_BUILD_PYTHON=OFF")
         if done.returncode != 0:
             sys.exit(done.stdout + done.stderr)
-    return run("ninja", "-C", str(out), "pccl-sim")
+    return run("ninja", "-C", str(out), program)
 
 
 def first_violation(simulator, seeds):
@@ -56,30 +63,51 @@ def first_violation(simulator, seeds):
     return None
 
 
+def first_failure(tests, _):
+    """All trainers run with seed 1; what varies is the message after which a peer is killed."""
+    command = [tests, "--gtest_fail_fast", "--gtest_brief=1"]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        return 1, "?", "?", "does not end"
+    if ran.returncode == 0:
+        return None
+    failed, why = FAILED_TEST.search(ran.stdout), FAILURE.search(ran.stdout)
+    test, trainer = failed.groups() if failed else ("crash", "?")
+    return 1, trainer, test, why.group(1) if why else ran.stderr.strip()
+
+
+# Folder of patches, program that is to notice, and how it does.
+SETS = [("tests/sim/mutations", "pccl-sim", first_violation), ("tests/sim/trainers/mutations", "sim_trainer_tests", first_failure)]
+
+
+def noticed(patch, program, find, scratch, seeds):
+    """Prints what became of a mutant. False: nobody noticed it, or it is none."""
+    tree, out = scratch / "tree", scratch / "out"
+    copy_tree(tree)
+    applied = run("patch", "-p1", "--forward", "--fuzz=0", "-i", str(patch), cwd=tree)
+    built = build(tree, out, program) if applied.returncode == 0 else applied
+    if built.returncode != 0:
+        print(f"{patch.stem:34} does not {'build' if built is not applied else 'apply'}:\n{built.stdout}{built.stderr}")
+        return False
+    caught = find(str(out / "bin" / program), seeds)
+    seed, profile, checker, text = caught or ("-", "-", "survives", "")
+    print(f"{patch.stem:34} {seed:>5}  {profile:20} {checker}: {text[:80]}", flush=True)
+    return caught is not None
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     arguments.add_argument("--seeds", type=int, default=2000, help="of each profile (2000)")
     arguments.add_argument("--build", default=str(ROOT / "build-mutations"), help="scratch folder (build-mutations)")
     arguments.add_argument("names", nargs="*", help="patches without .patch; all if none is given")
     options = arguments.parse_args()
-    scratch = pathlib.Path(options.build)
-    tree, out = scratch / "tree", scratch / "out"
     survivors = 0
-    print(f"{'mutant':34} {'seed':>5}  {'profile':12} checker")
-    for patch in sorted(PATCHES.glob("*.patch")):
-        if options.names and patch.stem not in options.names:
-            continue
-        copy_tree(tree)
-        applied = run("patch", "-p1", "--forward", "--fuzz=0", "-i", str(patch), cwd=tree)
-        built = build(tree, out) if applied.returncode == 0 else applied
-        if built.returncode != 0:
-            print(f"{patch.stem:34} does not {'build' if built is not applied else 'apply'}:\n{built.stdout}{built.stderr}")
-            survivors += 1
-            continue
-        caught = first_violation(str(out / "bin/pccl-sim"), options.seeds)
-        survivors += caught is None
-        seed, profile, checker, text = caught or ("-", "-", "survives", "")
-        print(f"{patch.stem:34} {seed:>5}  {profile:12} {checker}: {text[:80]}", flush=True)
+    print(f"{'mutant':34} {'seed':>5}  {'profile or trainer':20} checker or test")
+    for folder, program, find in SETS:
+        for patch in sorted((ROOT / folder).glob("*.patch")):
+            if not options.names or patch.stem in options.names:
+                survivors += not noticed(patch, program, find, pathlib.Path(options.build), options.seeds)
     sys.exit(1 if survivors else 0)
 
 
