@@ -176,7 +176,7 @@ typedef struct pcclTrainerStatus_t {
     size_t struct_size;     /**< sizeof(pcclTrainerStatus_t), set by pcclTrainerStatusInit */
     uint32_t events;        /**< PCCL_TRAINER_* */
     uint32_t world_size;    /**< peers of the group */
-    uint32_t averaged;      /**< peers in the last average that was applied */
+    uint32_t averaged;      /**< peers in the last average that has come; methods one round late have not applied it yet. 0 before the first */
     uint64_t outer_steps;   /**< of the run (streaming: of all its fragments together) */
     uint64_t inner_steps;   /**< of the run: what schedules of learning rates should follow */
     uint64_t tx_bytes;      /**< sent by this trainer since it was created: averages and shared state */

@@ -103,7 +103,7 @@ class TrainerStatus:
     world_size: int
     """Peers of the group."""
     averaged: int
-    """Peers in the last average that was applied."""
+    """Peers in the last average that has come; methods one round late have not applied it yet."""
     outer_steps: int
     inner_steps: int
     """Of the run: what schedules of learning rates should follow."""
