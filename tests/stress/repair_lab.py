@@ -44,8 +44,8 @@ def one_run(build, fault, size, rate, kill_at, in_place):
                 raise netlab.LabError("a member did not join")
         before, end = sent_by(lab, VICTIM), time.monotonic() + LIMIT_S
         while (sent := sent_by(lab, VICTIM) - before) < kill_at * whole:
-            if time.monotonic() > end:
-                raise netlab.LabError(f"the victim sent {sent} of {whole} bytes in {LIMIT_S} s")
+            if time.monotonic() > end or members[VICTIM].poll() is not None:
+                raise netlab.LabError(f"the victim sent {sent} of {whole} bytes, and then no more")
             time.sleep(POLL_S)
         members[VICTIM].kill()
         answers = [json.loads(member.communicate(timeout=LIMIT_S)[0]) for host, member in enumerate(members) if host != VICTIM]

@@ -48,6 +48,7 @@ int run(const Options &how) {
     tools::require("pcclInit", pcclInit());
     pcclCommConfig_t config{};
     tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
+    config.compression = pcclCompressionOff;  // bytes that are counted
     config.master_address = how.master.c_str();
     pcclComm_t *handle = nullptr;
     tools::require("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &handle));
