@@ -4,8 +4,6 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 
-#include <thread>
-
 namespace pccl_python {
 
 namespace {
@@ -141,16 +139,22 @@ void Communicator::drop_error_feedback(std::uint64_t tag) const {
 
 // ---------------------------------------------------------------------------------------------------------------- all-reduce --
 
-nb::tuple Communicator::all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count,
-                                   std::optional<double> timeout) {
-    const auto descriptor = how.descriptor(count, send.datatype());
+/// One that tells how it went: `call` makes it with this descriptor, these options and room for the report.
+template <class F>
+nb::tuple Communicator::collective(const char *function, const Reduce &how, std::size_t count, pcclDataType_t datatype,
+                                   std::optional<double> timeout, F call) {
+    const auto descriptor = how.descriptor(count, datatype);
     const auto options = how.options();
     auto report = empty_report();
-    const Outcome outcome = blocking(*this, "pcclAllReduce", deadline_after(timeout), [&] {
+    blocking(*this, function, deadline_after(timeout), [&] { return call(descriptor, options, report); }).check(function);
+    return to_tuple(report);
+}
+
+nb::tuple Communicator::all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count,
+                                   std::optional<double> timeout) {
+    return collective("pcclAllReduce", how, count, send.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
         return pcclAllReduceWithOptions(send.data(), recv.data(), &descriptor, &options, comm_, &report);
     });
-    outcome.check("pcclAllReduce");
-    return to_tuple(report);
 }
 
 namespace {
@@ -171,26 +175,18 @@ nb::tuple Communicator::shard(std::size_t count) const {
 
 nb::tuple Communicator::reduce_scatter(const View &send, const View *recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
                                        std::optional<double> timeout) {
-    const auto descriptor = how.descriptor(whole, send.datatype());
-    const auto options = how.options();
     const auto part = shard_of(shard);
-    auto report = empty_report();
-    blocking(*this, "pcclReduceScatter", deadline_after(timeout), [&] {
+    return collective("pcclReduceScatter", how, whole, send.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
         return pcclReduceScatter(send.data(), recv ? recv->data() : nullptr, &descriptor, &part, &options, comm_, &report);
-    }).check("pcclReduceScatter");
-    return to_tuple(report);
+    });
 }
 
 nb::tuple Communicator::all_gather(const View *send, const View &recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
                                    std::optional<double> timeout) {
-    const auto descriptor = how.descriptor(whole, recv.datatype());
-    const auto options = how.options();
     const auto part = shard_of(shard);
-    auto report = empty_report();
-    blocking(*this, "pcclAllGather", deadline_after(timeout), [&] {
+    return collective("pcclAllGather", how, whole, recv.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
         return pcclAllGather(send ? send->data() : nullptr, recv.data(), &descriptor, &part, &options, comm_, &report);
-    }).check("pcclAllGather");
-    return to_tuple(report);
+    });
 }
 
 /// Whether the library would refuse it, which takes the time of an operation.
@@ -247,11 +243,7 @@ void Communicator::await_front(std::uint64_t tag, Deadline deadline) {
 void Communicator::await_elsewhere(const Operation &operation, Deadline deadline) {
     Outcome outcome;
     while (operation.state_ != Operation::State::ended) {
-        {
-            const nb::gil_scoped_release release;
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        rest();
         if (!deadline || Clock::now() < *deadline) continue;
         outcome = {pcclRankConnectionLost, {}, false, true};
         hurry();

@@ -122,6 +122,8 @@ private:
     void released() override;
 
     template <class F> void alone(const char *function, std::optional<double> timeout, F call);
+    template <class F>
+    nb::tuple collective(const char *function, const Reduce &how, std::size_t count, pcclDataType_t datatype, std::optional<double> timeout, F call);
     bool meets_another(const View &send, const View &recv) const;
     void await_front(std::uint64_t tag, Deadline deadline);
     void await_elsewhere(const Operation &operation, Deadline deadline);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <thread>
 
 #include "communicator.h"
 
@@ -135,11 +134,7 @@ nb::object Communicator::await_post(const std::shared_ptr<Post> &post, std::opti
             if (outcome.result == pcclTimeout) return nb::none();
             continue;
         }
-        {  // by another thread
-            const nb::gil_scoped_release release;
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+        rest();  // another thread awaits it
         if (!post->ended_ && deadline && Clock::now() >= *deadline) return nb::none();
     }
     return nb::make_tuple(static_cast<int>(post->result_), post->why_);

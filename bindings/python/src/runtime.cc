@@ -70,6 +70,14 @@ Deadline deadline_after(std::optional<double> timeout) {
     return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout));
 }
 
+void rest() {
+    {
+        const nb::gil_scoped_release release;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+}
+
 // ----------------------------------------------------------------------------------------------------------------- Resource --
 
 Resource::Resource() : generation_(generation), process_(getpid()) {

@@ -72,6 +72,9 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 /// From seconds; none for None. Raises ValueError for negative ones.
 Deadline deadline_after(std::optional<double> timeout);
 
+/// Lets other threads run for a moment: between two looks at what one of them does. Raises what a signal handler raises.
+void rest();
+
 /// How a blocking call ended, with the GIL again.
 struct Outcome {
     pcclResult_t result = pcclSuccess;

@@ -84,13 +84,16 @@ class Island:
     def gather(self) -> None:
         """Waits until all processes of the island are here. Raises IslandError after `timeout`."""
         try:
-            self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+            self._meet()
         except IslandError as error:
             if not isinstance(error.__cause__, TimeoutError):
                 raise
             raise IslandError(
                 f"not all {self.parts * self.replicas} processes of this island have come within {self.timeout:g} s: it does not join the run"
             ) from None
+
+    def _meet(self) -> None:
+        self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
 
     def agree(self, question: int, value: int) -> int:
         """The smallest value that a process gives, 0 for one that has failed; -1 if there is no agreement, for the reason in `error`."""
@@ -166,7 +169,7 @@ class Island:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if kind is None and not self._closed:  # the others may be in their last average
             with contextlib.suppress(IslandError):
-                self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+                self._meet()
         self.close()
 
     def __repr__(self) -> str:
