@@ -14,7 +14,12 @@ namespace pccl::codec {
 namespace {
 
 /// The fastest that codes by frequency: for quantized values and exponents that is all there is to gain. Negative levels leave it out.
-constexpr int kLevel = 1;
+/// Repetitions are chance, and a reference costs more than the few bytes that it stands for: long ones alone count (runs of zeros), and
+/// those not far back, which a table of the least size finds. See bench/codec_bench.cc.
+constexpr int kLevel = 1, kLeastMatch = 7, kHashLog = 6;
+
+/// Shorter planes are not worth a table of frequencies each.
+constexpr std::size_t kLeastPlane = 1024;
 
 constexpr std::array<std::uint8_t, 4> kMagic{0x28, 0xb5, 0x2f, 0xfd};
 
@@ -25,6 +30,8 @@ struct Contexts {
         // The length is known from elsewhere, and so is a checksum.
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_compressionLevel, kLevel);
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_checksumFlag, 0);
+        ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_minMatch, kLeastMatch);
+        ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_hashLog, kHashLog);
     }
     /// Room for a chunk in planes.
     std::byte *planes(std::size_t bytes) {
@@ -51,6 +58,19 @@ Contexts &contexts() {
     return of_this_thread;
 }
 
+/// Each plane ends its block of zstd's, which codes a block by the frequencies in it: digits that are noise would hide exponents that are
+/// alike. 0: no room.
+std::size_t compress_planes(ZSTD_CCtx *encoder, ZSTD_outBuffer out, ZSTD_inBuffer in, std::size_t plane) {
+    const std::size_t bytes = in.size;
+    ZSTD_CCtx_reset(encoder, ZSTD_reset_session_only);
+    ZSTD_CCtx_setPledgedSrcSize(encoder, bytes);
+    do {
+        in.size = bytes - in.pos < 2 * plane ? bytes : in.pos + plane;
+        if (ZSTD_compressStream2(encoder, &out, &in, in.size == bytes ? ZSTD_e_end : ZSTD_e_flush) != 0) return 0;
+    } while (in.pos < bytes);
+    return out.pos;
+}
+
 }  // namespace
 
 std::size_t compress(std::byte *out, std::size_t room, const std::byte *in, std::size_t bytes, unsigned planes) {
@@ -60,8 +80,7 @@ std::size_t compress(std::byte *out, std::size_t room, const std::byte *in, std:
         kernel::split_planes(mine.planes(bytes), in, bytes, planes);
         in = mine.planes(bytes);
     }
-    const std::size_t length = ZSTD_compress2(mine.encoder.get(), out, room, in, bytes);
-    return ZSTD_isError(length) ? 0 : length;
+    return compress_planes(mine.encoder.get(), {out, room, 0}, {in, bytes, 0}, bytes / planes >= kLeastPlane ? bytes / planes : bytes);
 }
 
 bool decompress(std::byte *out, std::size_t bytes, const std::byte *in, std::size_t length, unsigned planes) {

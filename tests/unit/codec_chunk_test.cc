@@ -99,6 +99,15 @@ TEST(CodecChunk, OfFloatingPointShrinksByItsPlanesAlone) {
     EXPECT_LT(in_planes, as_bytes - 0.05);
 }
 
+/// Short ones too, which one block of zstd's would hold as a whole: its exponents would be coded by the frequencies of noise.
+TEST(CodecChunk, OfFloatingPointShrinksAsWellIfItIsShort) {
+    for (const std::size_t count : {std::size_t{1} << 12, std::size_t{1} << 14, std::size_t{1} << 16}) {
+        const Bytes in = weights(count), packed = compressed(in, 4);
+        EXPECT_LT(static_cast<double>(packed.size()) / static_cast<double>(in.size()), 0.86) << count;
+        EXPECT_EQ(decompressed(packed, in.size(), 4).at(0), in);
+    }
+}
+
 TEST(CodecChunk, ThatIsCutAnywhereIsRefused) {
     const Bytes in = text(5000), packed = compressed(in);
     for (std::size_t n = 0; n < packed.size(); ++n)
