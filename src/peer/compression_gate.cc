@@ -41,7 +41,7 @@ void CompressionGate::observe(Time now, const LinkWork &work) {
     if (passed < window_) return;
     // Who did not look for so long was stopped: what happened meanwhile is not known.
     if (passed < 4 * window_) {
-        const double achieved = static_cast<double>(work.acknowledged - limited_->at.acknowledged) / seconds(passed);
+        const double achieved = static_cast<double>(work.delivered - limited_->at.delivered) / seconds(passed);
         bytes_per_s_ = bytes_per_s_ == 0 ? achieved : (bytes_per_s_ + achieved) / 2;
         for (Kind &kind : kinds_)
             judge(kind, now);
@@ -60,7 +60,7 @@ void CompressionGate::watch_processor(Time now, const LinkWork &work) {
     if (passed < kProcessorWindow) return;
     const double in_codec = static_cast<double>((work.codec - working_->at.codec).count()) / static_cast<double>(passed.count());
     const auto &before = working_->at;
-    const double delivered = static_cast<double>(work.acknowledged - before.acknowledged + work.saved - before.saved) / seconds(passed);
+    const double delivered = static_cast<double>(work.delivered - before.delivered + work.saved - before.saved) / seconds(passed);
     if (in_codec > kBusyProcessor && delivered < bytes_per_s_) {
         for (Kind &kind : kinds_)
             if (kind.open) close(kind, now);

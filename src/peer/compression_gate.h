@@ -21,7 +21,7 @@ inline constexpr int kCompressions = 3;
 
 /// What a link has done since it was made.
 struct LinkWork {
-    std::uint64_t acknowledged = 0;  ///< bytes, as they travelled
+    std::uint64_t delivered = 0;     ///< bytes, as they travelled
     std::uint64_t saved = 0;         ///< bytes that did not have to travel
     Duration codec{};                ///< that this thread has compressed and decompressed, for any link
     bool busy = false;               ///< somebody has something to send over it

@@ -38,6 +38,7 @@ Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handl
     const auto local = socket_.local_endpoint(ignored);
     inside_machine_ = !ignored && !remote_.empty() && local.address() == endpoint.address();
     if (inside_machine_) tune_inside_machine(socket_.native_handle());
+    follows_rate_ = peer::follows_rate(socket_.native_handle());
 }
 
 void Lane::start() { wait_readable(); }
@@ -345,6 +346,11 @@ void Lane::watch(Time now, Duration limit) {
     if (!state || !state->awaits_ack || state->since_ack < limit) return;
     fail(std::to_string(outstanding) + " bytes not acknowledged for " + to_string(std::min(stall_.stalled(), state->since_ack)) +
          ", sent again " + std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
+}
+
+std::uint64_t Lane::delivered_bytes(const std::optional<TcpHealth> &health) {
+    const std::uint64_t now = health ? health->delivered : written_ - std::min(written_, outstanding_bytes());
+    return delivered_ = std::max(delivered_, now);  // the other end may forget what it has out of order
 }
 
 void Lane::detach(const void *owner) {

@@ -94,8 +94,12 @@ public:
     const PackedPtr &arrived_packed() const { return arrived_packed_; }
     /// Since when a header waits for resume(), if one does.
     std::optional<Time> held_since() const { return held_since_; }
+    /// Its congestion control follows what the path delivers: losses alone do not slow it down.
+    bool follows_rate() const { return follows_rate_; }
     /// Written and not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
+    /// That the other end has, in order or not. Where the system does not tell its health: that it has acknowledged.
+    std::uint64_t delivered_bytes(const std::optional<TcpHealth> &health);
     std::uint64_t written_bytes() const { return written_; }
     std::uint64_t read_bytes() const { return read_; }
     std::optional<TcpHealth> health() { return closed_ ? std::nullopt : tcp_health(socket_.native_handle()); }
@@ -143,6 +147,7 @@ private:
     LaneHandler *handler_;  ///< null once closed by it
     std::string remote_;
     bool inside_machine_ = false;
+    bool follows_rate_ = false;
     bool closed_ = false;
 
     // What is being received.
@@ -163,7 +168,7 @@ private:
     // What is being sent: taken from the handler, not wholly written.
     std::vector<OutFrame> sending_;
     std::size_t sent_of_first_ = 0;
-    std::uint64_t written_ = 0, read_ = 0;
+    std::uint64_t written_ = 0, read_ = 0, delivered_ = 0;
     StallWatch stall_;
     std::uint64_t at_rest_ = 0;  ///< written_ when nothing was outstanding
     bool waiting_to_write_ = false;

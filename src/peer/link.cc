@@ -30,6 +30,8 @@ constexpr Duration kWatch = std::chrono::milliseconds(250);
 /// Microseconds that a receiver's window may be full between two ticks, for the mean lane.
 constexpr std::uint64_t kReads = 5000;
 
+std::uint64_t us(Duration d) { return static_cast<std::uint64_t>(d.count()); }
+
 }  // namespace
 
 OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
@@ -153,11 +155,11 @@ void Link::judge_compression(Time now) {
     std::uint64_t outstanding = 0, receiver_limited_us = 0;
     bool backlogged = true;
     for (const auto &lane : lanes_) {
-        const std::uint64_t on_its_way = lane->outstanding_bytes();
-        outstanding += on_its_way;
-        work.acknowledged += lane->written_bytes() - std::min(lane->written_bytes(), on_its_way);
+        outstanding += lane->outstanding_bytes();
         backlogged = backlogged && lane->backlogged();
-        if (const auto health = lane->health()) receiver_limited_us += static_cast<std::uint64_t>(health->receiver_limited.count());
+        const auto health = lane->health();
+        work.delivered += lane->delivered_bytes(health);
+        if (health) receiver_limited_us += static_cast<std::uint64_t>(health->receiver_limited.count());
     }
     const bool reads = receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReads * lanes_.size();
     work.path_limited = reads && (round_trip_ >= kLongPath ? outstanding > 0 : backlogged);
@@ -173,7 +175,6 @@ void Link::watch(Time now) {
 
 wire::LinkProgress Link::progress() {
     const auto ms = [](Duration d) { return static_cast<std::uint32_t>(std::clamp<Duration::rep>(d.count() / 1000, 0, UINT32_MAX)); };
-    const auto us = [](Duration d) { return static_cast<std::uint64_t>(d.count()); };
     wire::LinkProgress sum;
     sum.other = other();
     sum.looks = looks_;
@@ -203,21 +204,42 @@ void Link::tune(Time now) {
     if (producers_.empty() && resting_) return;
     if (!pacer_) pacer_.emplace(round_trip_);
     resting_ = producers_.empty();
-    std::uint64_t acknowledged = 0;
+    std::uint64_t delivered = 0;
+    LaneChoice::Work work;
     for (const auto &lane : lanes_) {
         Pace &pace = paces_[lane.get()];
         pace.outstanding = lane->outstanding_bytes();
-        pace.acknowledged = lane->written_bytes() - pace.outstanding;
-        acknowledged += pace.acknowledged;
+        const auto health = lane->health();
+        pace.delivered = lane->delivered_bytes(health);
+        delivered += pace.delivered;
+        if (health) work.busy_us += us(health->busy);
+        if (health) work.held_up_us += us(health->receiver_limited + health->buffer_limited);
         resting_ = resting_ && pace.outstanding == 0;
     }
     compare_lanes(now);
-    const bool backlogged = std::ranges::all_of(lanes_, [&](const auto &lane) { return lane->backlogged() || paces_[lane.get()].lags; });
+    choose_lanes(work);
+    const bool backlogged = std::ranges::all_of(lanes_, [&](const auto &lane) {
+        const Pace &pace = paces_[lane.get()];
+        return lane->backlogged() || pace.lags || pace.rests;
+    });
     if (!producers_.empty()) kick();  // those that held back
-    if (!pacer_->observe(now, acknowledged, backlogged)) return;
+    if (!pacer_->observe(now, delivered, backlogged)) return;
     const auto limit = pacer_->limit();
     for (const auto &lane : lanes_) {
-        if (limit) lane->limit_rate(*limit / lanes_.size());
+        if (limit) lane->limit_rate(*limit / lane_choice_->in_use());
+    }
+}
+
+/// Which lanes rest: those that lag are not counted on.
+void Link::choose_lanes(const LaneChoice::Work &work) {
+    if (!lane_choice_ || lane_choice_->lanes() != lanes_.size())
+        lane_choice_.emplace(lanes_.size(), lanes_asked_ > 0 || !lanes_.front()->follows_rate());
+    if (lane_choice_->observe(pacer_->limit().has_value(), work)) pacer_.emplace(round_trip_);
+    std::size_t left = lane_choice_->in_use();
+    for (const auto &lane : lanes_) {
+        Pace &pace = paces_[lane.get()];
+        pace.rests = !pace.lags && left == 0;
+        if (!pace.lags && left > 0) --left;
     }
 }
 
@@ -230,10 +252,10 @@ void Link::compare_lanes(Time now) {
     for (auto &[lane, pace] : paces_) {
         const bool busy = pace.outstanding > 0;
         if (busy && pace.busy && passed < 4 * least) {
-            const double achieved = static_cast<double>(pace.acknowledged - pace.at_last) * 1e6 / static_cast<double>(passed.count());
+            const double achieved = static_cast<double>(pace.delivered - pace.at_last) * 1e6 / static_cast<double>(passed.count());
             pace.bytes_per_s = pace.bytes_per_s == 0 ? achieved : (pace.bytes_per_s + achieved) / 2;
         }
-        pace.at_last = pace.acknowledged;
+        pace.at_last = pace.delivered;
         pace.busy = busy;
         sum += pace.bytes_per_s;
     }
@@ -242,10 +264,12 @@ void Link::compare_lanes(Time now) {
     }
 }
 
-/// A lane that lags takes no more than it delivers soon, lest an operation wait at its end for what that lane has taken.
+/// A lane that rests takes nothing; one that lags no more than it delivers soon, lest an operation wait at its end for what it has taken.
 bool Link::holds_back(Lane &lane) {
     const auto pace = paces_.find(&lane);
-    if (pace == paces_.end() || !pace->second.lags) return false;
+    if (pace == paces_.end()) return false;
+    if (pace->second.rests) return true;
+    if (!pace->second.lags) return false;
     const std::uint64_t outstanding = lane.outstanding_bytes();
     const double soon = pace->second.bytes_per_s * std::chrono::duration<double>(round_trip_ + kLeastMeasured).count();
     return outstanding > 0 && static_cast<double>(outstanding) > soon;

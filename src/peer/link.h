@@ -22,6 +22,7 @@
 #include "peer/compressor.h"
 #include "peer/lane.h"
 #include "peer/options.h"
+#include "peer/lane_choice.h"
 #include "peer/pacer.h"
 #include "wire/messages.h"
 
@@ -127,6 +128,7 @@ private:
     asio::steady_timer timer_;
     Duration round_trip_{};
     std::optional<Pacer> pacer_;  ///< of a long path
+    std::optional<LaneChoice> lane_choice_;  ///< likewise
     Compressor compressor_;
     PackedPtr arrived_packed_;
     std::uint64_t receiver_limited_us_ = 0;  ///< of all lanes, at the last tick
@@ -135,13 +137,15 @@ private:
     bool closed_ = false;
     /// What a lane of a long path achieves beside the others.
     struct Pace {
-        std::uint64_t acknowledged = 0, outstanding = 0;  ///< bytes, at the last tick
-        std::uint64_t at_last = 0;                        ///< acknowledged when lanes were last compared
+        std::uint64_t delivered = 0, outstanding = 0;     ///< bytes, at the last tick
+        std::uint64_t at_last = 0;                        ///< delivered when lanes were last compared
         bool busy = false;                                ///< something was outstanding then
         double bytes_per_s = 0;          ///< while something was
         bool lags = false;
+        bool rests = false;              ///< there are enough without it
     };
     void compare_lanes(Time now);
+    void choose_lanes(const LaneChoice::Work &work);
     bool holds_back(Lane &lane);
 
     std::vector<std::shared_ptr<Lane>> lanes_;                           ///< in use

@@ -22,6 +22,7 @@ std::optional<TcpHealth> tcp_health(int socket) {
     health.receiver_limited = std::chrono::microseconds(info.tcpi_rwnd_limited);
     health.buffer_limited = std::chrono::microseconds(info.tcpi_sndbuf_limited);
     health.bytes_per_s = info.tcpi_delivery_rate;
+    health.delivered = info.tcpi_bytes_acked + std::uint64_t{info.tcpi_sacked} * info.tcpi_snd_mss;
     return health;
 }
 

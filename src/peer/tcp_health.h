@@ -19,6 +19,9 @@ struct TcpHealth {
     Duration receiver_limited{};         ///< of busy: the other end's window was full, it does not read
     Duration buffer_limited{};           ///< of busy: the send buffer here was full
     std::uint64_t bytes_per_s = 0;       ///< as last delivered while there was enough to send
+    /// Bytes that the other end has, in order or not. (Where one was lost those behind it are acknowledged in one piece later: a rate
+    /// measured by acknowledged bytes alone would be many times the path's for that moment.)
+    std::uint64_t delivered = 0;
 };
 
 std::optional<TcpHealth> tcp_health(int socket);

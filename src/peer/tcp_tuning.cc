@@ -88,6 +88,12 @@ void tune_inside_machine(int socket) {
     ::setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &kInsideMachine, sizeof kInsideMachine);
 }
 
+bool follows_rate(int socket) {
+    char name[16] = {};
+    socklen_t length = sizeof name - 1;
+    return ::getsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0 && std::string_view(name).starts_with("bbr");
+}
+
 std::uint64_t unacknowledged_bytes(int socket) {
     int bytes = 0;
     return ::ioctl(socket, SIOCOUTQ, &bytes) == 0 ? static_cast<std::uint64_t>(bytes) : 0;

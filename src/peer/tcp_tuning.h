@@ -33,6 +33,9 @@ Duration tune_connected(asio::ip::tcp::socket::native_handle_type socket, const 
 /// For a connection of which both ends are on one machine: bounds its buffers. More would only push what is under way out of the cache.
 void tune_inside_machine(asio::ip::tcp::socket::native_handle_type socket);
 
+/// Whether its congestion control follows what the path delivers (bbr), so that losses alone do not slow it down.
+bool follows_rate(asio::ip::tcp::socket::native_handle_type socket);
+
 /// Bytes that were written and not acknowledged by the other end yet.
 std::uint64_t unacknowledged_bytes(asio::ip::tcp::socket::native_handle_type socket);
 

@@ -25,7 +25,7 @@ protected:
             work.path_limited = path_limited;
             gate.observe(now, work);
             now = now + Duration(25ms);
-            work.acknowledged += static_cast<std::uint64_t>(bytes_per_s * 0.025);
+            work.delivered += static_cast<std::uint64_t>(bytes_per_s * 0.025);
             work.codec += Duration(static_cast<Duration::rep>(codec * 25000));
         }
     }
@@ -151,7 +151,7 @@ TEST_F(Gate, DoesNotMeasureOverARestOrAStop) {
     deliver(1.2e7, 200ms);
     EXPECT_NEAR(gate.path_rate(), rate, rate / 20);
     now = now + Duration(5s);  // stopped
-    work.acknowledged += 1 << 30;
+    work.delivered += 1 << 30;
     deliver(1.2e7, 200ms);
     EXPECT_NEAR(gate.path_rate(), rate, rate / 20);
 }
