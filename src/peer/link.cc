@@ -204,26 +204,28 @@ void Link::tune(Time now) {
     if (producers_.empty() && resting_) return;
     if (!pacer_) pacer_.emplace(round_trip_);
     resting_ = producers_.empty();
-    std::uint64_t delivered = 0;
+    Pacer::Sample sample;
+    sample.round_trip = Duration::max();
     LaneChoice::Work work;
     for (const auto &lane : lanes_) {
         Pace &pace = paces_[lane.get()];
         pace.outstanding = lane->outstanding_bytes();
         const auto health = lane->health();
         pace.delivered = lane->delivered_bytes(health);
-        delivered += pace.delivered;
+        sample.delivered += pace.delivered;
+        if (!pace.rests) sample.round_trip = std::min(sample.round_trip, health ? health->round_trip : Duration(0));
         if (health) work.busy_us += us(health->busy);
         if (health) work.held_up_us += us(health->receiver_limited + health->buffer_limited);
         resting_ = resting_ && pace.outstanding == 0;
     }
     compare_lanes(now);
     choose_lanes(work);
-    const bool backlogged = std::ranges::all_of(lanes_, [&](const auto &lane) {
+    sample.backlogged = std::ranges::all_of(lanes_, [&](const auto &lane) {
         const Pace &pace = paces_[lane.get()];
         return lane->backlogged() || pace.lags || pace.rests;
     });
     if (!producers_.empty()) kick();  // those that held back
-    if (!pacer_->observe(now, delivered, backlogged)) return;
+    if (!pacer_->observe(now, sample)) return;
     const auto limit = pacer_->limit();
     for (const auto &lane : lanes_) {
         if (limit) lane->limit_rate(*limit / lane_choice_->in_use());

@@ -1,6 +1,7 @@
 #include "peer/pacer.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pccl::peer {
 
@@ -9,25 +10,30 @@ namespace {
 constexpr Duration kMinWindow = std::chrono::milliseconds(50);
 constexpr double kMuch = 1.25;    ///< growth that says that there is more to be had
 constexpr int kFlat = 3;          ///< windows without it that say there is not
-constexpr int kCycle = 16;        ///< windows from one probe for more to the next
-constexpr int kProbeWindows = 2;  ///< that probe: so many show in a median of three
+constexpr int kCycle = 32;        ///< windows from one probe for more to the next, where a queue stands
+constexpr int kProbeWindows = 3;  ///< that probe: so many show in a median of five
 constexpr double kProbe = 1.25;
 constexpr double kDrain = 0.8;    ///< for as many after them, in which the queue empties
-constexpr int kPeriod = 128;      ///< windows after which a best one begins to be forgotten: paths change
+constexpr int kPeriod = 128;      ///< windows
+/// A queue makes a round trip longer than the shortest, by more than they differ anyway.
+constexpr double kLonger = 1.125;
+constexpr Duration kJitter = std::chrono::milliseconds(2);
 
 }  // namespace
 
 Pacer::Pacer(Duration round_trip) : window_(std::max(round_trip, kMinWindow)) {}
 
-bool Pacer::observe(Time now, std::uint64_t delivered_bytes, bool backlogged) {
-    whole_ = whole_ && backlogged;
+bool Pacer::observe(Time now, const Sample &sample) {
+    whole_ = whole_ && sample.backlogged;
+    least_in_window_ = std::min(least_in_window_, sample.round_trip);
     const Duration passed = now - begin_;
-    if (backlogged && passed < window_) return false;
-    const bool counts = whole_ && passed < 4 * window_ && delivered_bytes > at_begin_;
-    if (counts) end_window(static_cast<double>(delivered_bytes - at_begin_) * 1e6 / static_cast<double>(passed.count()));
+    if (sample.backlogged && passed < window_) return false;
+    const bool counts = whole_ && passed < 4 * window_ && sample.delivered > at_begin_;
+    if (counts) end_window(static_cast<double>(sample.delivered - at_begin_) * 1e6 / static_cast<double>(passed.count()));
     begin_ = now;
-    at_begin_ = delivered_bytes;
-    whole_ = backlogged;
+    at_begin_ = sample.delivered;
+    whole_ = sample.backlogged;
+    least_in_window_ = sample.round_trip;
     return counts;
 }
 
@@ -38,21 +44,24 @@ void Pacer::end_window(double bytes_per_s) {
     auto sorted = last_;
     std::ranges::sort(sorted);
     const double usual = known_ ? sorted[sorted.size() / 2] : bytes_per_s;
-    const double known = std::max(best_, before_);
-    flat_ = usual > known * kMuch ? 0 : flat_ + 1;
-    best_ = std::max(best_, usual);
+    flat_ = usual > std::max(period_.best, before_.best) * kMuch ? 0 : flat_ + 1;
     known_ = known_ || flat_ >= kFlat;
-    if (++windows_ % kPeriod == 0) {
-        before_ = best_;
-        best_ = usual;
-    }
+    period_.best = std::max(period_.best, usual);
+    period_.least = std::min(period_.least, least_in_window_);
+    queue_stands_ = queue_stands();
+    if (++windows_ % kPeriod == 0) before_ = std::exchange(period_, {usual, least_in_window_});
+}
+
+bool Pacer::queue_stands() const {
+    const auto least = static_cast<double>(std::min(period_.least, before_.least).count());
+    return least == 0 || static_cast<double>((least_in_window_ - kJitter).count()) > least * kLonger;
 }
 
 std::optional<std::uint64_t> Pacer::limit() const {
     if (!known_) return std::nullopt;
     const int phase = windows_ % kCycle;
-    const double gain = phase < kProbeWindows ? kProbe : phase < 2 * kProbeWindows ? kDrain : 1.0;
-    return static_cast<std::uint64_t>(std::max(best_, before_) * gain);
+    const double gain = !queue_stands_ || phase < kProbeWindows ? kProbe : phase < 2 * kProbeWindows ? kDrain : 1;
+    return static_cast<std::uint64_t>(std::max(period_.best, before_.best) * gain);
 }
 
 }  // namespace pccl::peer

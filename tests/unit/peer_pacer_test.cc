@@ -13,11 +13,14 @@ protected:
     Pacer pacer{50ms};
     Time now{1s};
     std::uint64_t delivered = 0;
+    Duration round_trip{80ms};  ///< a queue stands
+
+    void SetUp() override { (void)pacer.observe(now, {0, 50ms, true}); }
 
     /// The path delivers so much for that long, asked for its state every 25 ms.
     void deliver(double bytes_per_s, Duration time, bool backlogged = true) {
         for (Duration passed{}; passed < time; passed += 25ms) {
-            (void)pacer.observe(now, delivered, backlogged);
+            (void)pacer.observe(now, {delivered, round_trip, backlogged});
             now = now + Duration(25ms);
             delivered += static_cast<std::uint64_t>(bytes_per_s * 0.025);
         }
@@ -33,17 +36,33 @@ TEST_F(Path50ms, IsNotLimitedBeforeItsBandwidthIsKnown) {
 TEST_F(Path50ms, IsLimitedToWhatItDeliversOnceThatGrowsNoMore) {
     for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);
     deliver(1.2e8, 500ms);
-    int probes = 0, cruises = 0;
-    for (int i = 0; i < 32; ++i) {
+    int probes = 0, drains = 0, cruises = 0;
+    for (int i = 0; i < 64; ++i) {
         deliver(1.2e8, 50ms);
         ASSERT_TRUE(pacer.limit());
-        EXPECT_GE(*pacer.limit(), 0.9e8);
-        EXPECT_LE(*pacer.limit(), 1.6e8);
-        probes += *pacer.limit() > 1.4e8;
-        cruises += *pacer.limit() > 1.1e8 && *pacer.limit() < 1.3e8;
+        probes += *pacer.limit() == 150'000'000;
+        drains += *pacer.limit() == 96'000'000;
+        cruises += *pacer.limit() == 120'000'000;
     }
-    EXPECT_EQ(probes, 4);
-    EXPECT_EQ(cruises, 24);
+    EXPECT_EQ(probes, 6);
+    EXPECT_EQ(drains, 6);
+    EXPECT_EQ(cruises, 52);
+}
+
+TEST_F(Path50ms, IsGivenMoreThanItDeliversWhileNoQueueStands) {
+    deliver(1.2e8, 500ms);
+    round_trip = 51ms;
+    for (int i = 0; i < 64; ++i) {
+        deliver(1.2e8, 50ms);
+        EXPECT_EQ(*pacer.limit(), 150'000'000u);
+    }
+}
+
+/// Without it, as on a system that does not tell, no queue is seen.
+TEST_F(Path50ms, IsNotGivenMoreForARoundTripThatIsNotKnown) {
+    round_trip = 0ms;
+    deliver(1.2e8, 1600ms);
+    EXPECT_LE(*pacer.limit(), 120'000'000u);
 }
 
 /// Where something was lost, or a machine on the way was stopped, answers come all at once.
