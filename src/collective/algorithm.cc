@@ -1,5 +1,7 @@
 #include "collective/algorithm.h"
 
+#include <algorithm>
+
 #include "collective/ring_plan.h"
 
 namespace pccl::collective {
@@ -24,6 +26,10 @@ bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_
 
 constexpr double kLongPathUs = 1000;
 constexpr std::size_t kLongPathChunk = std::size_t{64} << 10;
+/// Round trips' worth that count as under way: queues make them longer.
+constexpr double kRoundTrips = 1.5;
+/// So much may wait in each step of a ring for its turn.
+constexpr double kMostWaiting = 16 << 20;
 
 /// Beyond, a member would have to hold too many parts at once.
 constexpr std::size_t kMaxOneHopMembers = 256;
@@ -43,9 +49,11 @@ double buffer_bytes(const wire::Fingerprint &what) {
     return static_cast<double>(what.count) * static_cast<double>(kernel::size_of(what.type));
 }
 
+double bytes_per_us(const Path &path) { return (path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS) / 8; }
+
 /// What the whole buffer takes over one link.
 double buffer_us(const wire::Fingerprint &what, const Path &path) {
-    return buffer_bytes(what) * 8 / (path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS);
+    return buffer_bytes(what) / bytes_per_us(path);
 }
 
 /// Two one-way delays instead of 2(N-1), for as many bytes; of a reduce-scatter or all-gather half of all three.
@@ -91,5 +99,10 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
 }
 
 std::size_t max_chunk_bytes(const Path &path) { return is_long(path) ? kLongPathChunk : RingPlan::kMaxChunk; }
+
+std::size_t bytes_under_way(const Path &path) {
+    if (!is_long(path)) return 0;
+    return static_cast<std::size_t>(std::min(kRoundTrips * path.round_trip_us * bytes_per_us(path), kMostWaiting));
+}
 
 }  // namespace pccl::collective

@@ -23,4 +23,7 @@ wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t memb
 /// side arrives a whole chunk at a time.
 std::size_t max_chunk_bytes(const Path &path);
 
+/// What is under way at once, as far as it is worth holding as much back (RingPlan::turn); 0 where that does not count.
+std::size_t bytes_under_way(const Path &path);
+
 }  // namespace pccl::collective

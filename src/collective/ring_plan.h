@@ -88,9 +88,13 @@ public:
     std::size_t reduce_arrival(std::size_t b) const { return (rank_ + 2 * members_ - b - 1) % members_; }
     /// Hops a final chunk of block `b` has behind it when it arrives here: 1 to N-1; 0 at the owner.
     std::size_t gather_arrival(std::size_t b) const { return (rank_ + members_ - b) % members_; }
-    /// Frames that are ready go in the order of their turns: chunk i of every step before chunk i + 1 of the step before it. So no member
-    /// runs ahead with one block while its neighbours wait for another, and all links stay busy to the end.
-    std::size_t turn(bool final, std::size_t hop, std::size_t chunk) const { return (final ? members_ - 1 : 0) + hop + chunk; }
+    /// Frames that are ready go in the order of their turns: chunk i of every step before chunk i + `apart` of the step before it. So no
+    /// member runs ahead with one block while its neighbours wait for another. `apart`, at least 1: as many chunks as are under way at once.
+    /// Then what a step needs to go on has arrived when its turn comes, and all links stay busy to the end; with fewer, each waits at the
+    /// end for chunks that the last ones of the first step make possible, one round trip later for every two steps.
+    std::size_t turn(bool final, std::size_t hop, std::size_t chunk, std::size_t apart) const {
+        return ((final ? members_ - 1 : 0) + hop) * apart + chunk;
+    }
     bool forwards_gather(std::size_t b) const { return gathers() && gather_arrival(b) < members_ - 1; }
     /// Chunks that become final here by what comes from others.
     std::size_t finals_due() const {

@@ -12,7 +12,7 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring,
-               const collective::RingPlan &plan, BufferPool &pool, std::vector<collective::Lacking> lacking)
+               const collective::RingPlan &plan, BufferPool &pool, std::size_t under_way, std::vector<collective::Lacking> lacking)
     : Operation(id, request, fingerprint), plan_(plan),
       successor_(ring[plan_.successor()]), predecessor_(ring[plan_.predecessor()]), pool_(pool),
       accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
@@ -24,6 +24,7 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const
     }
     first_chunk_.push_back(total_chunks_);
     finals_due_ = plan_.finals_due();
+    apart_ = std::max<std::size_t>(1, under_way / std::max<std::size_t>(1, partial_bytes(0, plan_.max_chunk_elements())));
     for (std::size_t i = 0; i < lacking_.size(); ++i) {
         const bool held = lacking_[i].held[plan_.rank()];
         if (!held) ++finals_due_;
@@ -184,7 +185,7 @@ void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte
     const bool final = header.kind == FrameKind::gather_chunk;
     frame.planes = of_lacking(header) ? static_cast<std::uint8_t>(element_bytes_) : planes(final ? request_.what.type : accumulator_);
     frame.packed = std::move(packed);
-    outbox_.emplace(plan_.turn(final, hop, header.aux), std::move(frame));
+    outbox_.emplace(plan_.turn(final, hop, header.aux, apart_), std::move(frame));
 }
 
 /// Room for one chunk of the accumulator (or compute) type.
@@ -306,7 +307,7 @@ void RingOp::hand_on(OutFrame &frame) {
 RingOp::Next RingOp::next() const {
     constexpr std::size_t kNever = SIZE_MAX;
     const std::size_t forwarding = outbox_.empty() ? kNever : outbox_.begin()->first;
-    const std::size_t injecting = injected_ < plan_.chunks(plan_.first_block()) ? plan_.turn(!plan_.reduces(), 0, injected_) : kNever;
+    const std::size_t injecting = injected_ < plan_.chunks(plan_.first_block()) ? plan_.turn(!plan_.reduces(), 0, injected_, apart_) : kNever;
     const std::size_t handing = handed_on_ < handing_on_.size() ? handing_on_[handed_on_] : kNever;
     if (handing != kNever && handing <= std::min(forwarding, injecting)) return Next::hand_on;
     if (forwarding != kNever && forwarding <= injecting) return Next::forward;

@@ -26,9 +26,9 @@ namespace pccl::peer {
 
 class RingOp final : public Operation {
 public:
-    /// `lacking`: final chunks that some members lack.
+    /// `under_way`: bytes on the path to the successor at once. `lacking`: final chunks that some members lack.
     RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, const collective::RingPlan &plan,
-           BufferPool &pool, std::vector<collective::Lacking> lacking = {});
+           BufferPool &pool, std::size_t under_way = 0, std::vector<collective::Lacking> lacking = {});
 
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
@@ -86,6 +86,7 @@ private:
     std::size_t total_chunks_ = 0;
     std::size_t finals_ = 0;                ///< that have become so here
     std::size_t finals_due_ = 0;
+    std::size_t apart_ = 1;                 ///< see RingPlan::turn
     std::size_t injected_ = 0;              ///< chunks of the first block that have gone out
     bool successor_posted_ = false;  ///< bulk may flow
     std::size_t eager_bytes_ = 0;    ///< sent before that

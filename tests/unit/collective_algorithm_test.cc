@@ -92,6 +92,13 @@ TEST(Algorithm, LongPathsAreTakenOnceWhereWhatThatSavesIsMoreThanWhatItSends) {
     EXPECT_EQ(choose_algorithm(floats(65536), 2, false, {50000, 1000}), Algorithm::ring) << "not all are connected";
 }
 
+TEST(Algorithm, UnderWayIsWhatThePathHoldsWithinReason) {
+    EXPECT_EQ(bytes_under_way({50, 40000}), 0u);
+    EXPECT_EQ(bytes_under_way({50'000, 1000}), 9'375'000u);
+    EXPECT_EQ(bytes_under_way({50'000, 0}), 9'375'000u);
+    EXPECT_EQ(bytes_under_way({200'000, 10'000}), std::size_t{16} << 20);
+}
+
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
     auto what = floats(1000);
     what.quantization.algorithm = kernel::Quant::min_max;

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <vector>
 
 namespace pccl::collective {
@@ -108,6 +110,50 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
         EXPECT_EQ(plan(wire::Collective::all_reduce).finals_due(), plan(wire::Collective::all_reduce).chunks(0) +
                                                                        plan(wire::Collective::all_reduce).chunks(1) +
                                                                        plan(wire::Collective::all_reduce).chunks(2));
+    }
+}
+
+/// How long an all-reduce takes of members that each send one chunk at a time by their turns, in chunks, if one is so long on its way.
+std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, std::size_t apart) {
+    const std::size_t elements = members * chunks * RingPlan::kMaxChunk / 4;
+    std::vector<RingPlan> plans;
+    for (std::size_t rank = 0; rank < members; ++rank) plans.emplace_back(elements, 4, members, rank);
+    struct Chunk {
+        std::size_t step, index;  ///< step: of the reduce-scatter, and then of the all-gather
+    };
+    const std::size_t steps = 2 * (members - 1);
+    std::vector<std::multimap<std::size_t, Chunk>> ready(members);
+    std::multimap<std::size_t, std::pair<std::size_t, Chunk>> under_way;  // by the time at which they are there
+    const auto make_ready = [&](std::size_t rank, Chunk c) {
+        const bool final = c.step >= members - 1;
+        ready[rank].emplace(plans[rank].turn(final, final ? c.step - (members - 1) : c.step, c.index, apart), c);
+    };
+    for (std::size_t rank = 0; rank < members; ++rank) {
+        for (std::size_t i = 0; i < chunks; ++i) make_ready(rank, {0, i});
+    }
+    std::size_t now = 0;
+    for (std::size_t left = members * steps * chunks; left > 0; ++now) {
+        for (; !under_way.empty() && under_way.begin()->first <= now; under_way.erase(under_way.begin())) {
+            const auto [rank, c] = under_way.begin()->second;
+            --left;
+            if (c.step + 1 < steps) make_ready(rank, {c.step + 1, c.index});
+        }
+        for (std::size_t rank = 0; rank < members; ++rank) {
+            if (ready[rank].empty()) continue;
+            under_way.emplace(now + delay, std::pair{(rank + 1) % members, ready[rank].begin()->second});
+            ready[rank].erase(ready[rank].begin());
+        }
+    }
+    return now;
+}
+
+TEST(RingPlan, OverALongPathAllLinksStayBusyToTheEndIfStepsAreAsFarApartAsThePath) {
+    constexpr std::size_t kChunks = 200, kDelay = 50;
+    for (const std::size_t members : {2u, 3u, 4u, 8u}) {
+        const std::size_t least = 2 * (members - 1) * kChunks + kDelay;
+        EXPECT_LE(time_of(members, kChunks, kDelay, 2 * kDelay), least + kDelay / 10) << members;
+        if (members == 2) continue;  // the two steps of two members are one delay apart by themselves
+        EXPECT_GE(time_of(members, kChunks, kDelay, 1), least + kDelay / 2) << members;
     }
 }
 

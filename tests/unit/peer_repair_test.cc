@@ -77,7 +77,7 @@ public:
 
     void start(const std::vector<PeerId> &ring, std::size_t rank, const collective::RepairPlan &what) {
         const collective::RingPlan plan(what.open, kernel::size_of(kind_.type), ring.size(), rank, collective::RingPlan::kMinChunk);
-        op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, what.lacking);
+        op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, 0, what.lacking);
         successor.emplace(io_, owner_, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
                           wire::LinkHello{{}, id, ring[(rank + 1) % ring.size()], 0, {}}, options_, Duration{});
         op->posted_at(*successor);
