@@ -159,7 +159,7 @@ void Link::judge_compression(Time now) {
         backlogged = backlogged && lane->backlogged();
         const auto health = lane->health();
         work.delivered += lane->delivered_bytes(health);
-        if (health) receiver_limited_us += static_cast<std::uint64_t>(health->receiver_limited.count());
+        if (health) receiver_limited_us += us(health->receiver_limited);
     }
     const bool reads = receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReads * lanes_.size();
     work.path_limited = reads && (round_trip_ >= kLongPath ? outstanding > 0 : backlogged);

@@ -21,8 +21,8 @@
 #include "base/time.h"
 #include "peer/compressor.h"
 #include "peer/lane.h"
-#include "peer/options.h"
 #include "peer/lane_choice.h"
+#include "peer/options.h"
 #include "peer/pacer.h"
 #include "wire/messages.h"
 
@@ -137,8 +137,8 @@ private:
     bool closed_ = false;
     /// What a lane of a long path achieves beside the others.
     struct Pace {
-        std::uint64_t delivered = 0, outstanding = 0;     ///< bytes, at the last tick
-        std::uint64_t at_last = 0;                        ///< delivered when lanes were last compared
+        std::uint64_t delivered = 0, outstanding = 0;  ///< bytes, at the last tick
+        std::uint64_t at_last = 0;                     ///< delivered when lanes were last compared
         bool busy = false;                                ///< something was outstanding then
         double bytes_per_s = 0;          ///< while something was
         bool lags = false;
