@@ -11,8 +11,6 @@
 namespace pccl::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
 
@@ -65,9 +63,9 @@ Averager::~Averager() {
 void Averager::launch(const Contribution &contribution) {
     Average &out = averages_.emplace_back();
     worker_->begin([this, contribution, &out] {
-        const auto start = Clock::now();
+        const auto start = collectives_.clock().now();
         out = carry_out(contribution);
-        out.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        out.seconds = std::chrono::duration<double>(collectives_.clock().now() - start).count();
     });
 }
 

@@ -8,6 +8,7 @@
 #include <pccl/collectives.h>
 #include <pccl/pccl.h>
 
+#include "train/clock.h"
 #include "train/exchange.h"
 #include "train/outcome.h"
 #include "train/worker.h"
@@ -49,6 +50,8 @@ public:
     virtual void abort() = 0;
     /// Of the same communicator, and for as long as this lives.
     virtual Exchange *exchange() = 0;
+    /// By which its calls take time.
+    virtual Clock &clock() { return machine_clock(); }
     /// From which calls are made while the trainer's thread does something else.
     virtual std::unique_ptr<Worker> worker() { return make_thread(); }
 };

@@ -14,7 +14,6 @@
 namespace pccl::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
@@ -200,12 +199,13 @@ std::size_t GossipTrainer::expected() const {
 
 void GossipTrainer::collect() {
     const bool waits = config_.merge == pcclMergeWait;
-    const auto deadline = Clock::now() + milliseconds(waits ? config_.exchange_wait_ms : 0);
+    Clock &clock = collectives_->clock();
+    const auto deadline = clock.now() + milliseconds(waits ? config_.exchange_wait_ms : 0);
     const std::size_t enough = expected();
     in_step_ = 0;
     while (!interrupted_) {
         const bool enough_came = !waits || in_step_ >= enough;
-        const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count();
+        const auto left = std::chrono::duration_cast<milliseconds>(deadline - clock.now()).count();
         const auto timeout = enough_came || left <= 0 ? 0U : static_cast<std::uint32_t>(std::min<std::int64_t>(left, kSlice));
         Header header;
         const Got got = receive(tag_of(round_), timeout, header);

@@ -1,22 +1,12 @@
 #include "train/membership.h"
 
 #include <algorithm>
-#include <thread>
-
-#include <pccl/extend.h>
 
 namespace pccl::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::milliseconds(20);    // while waiting for peers
 constexpr auto kRetry = std::chrono::milliseconds(250);  // while there is no master
-
-/// Sleeps, and lets the caller's hook see that it does.
-void pause(std::chrono::milliseconds time) {
-    std::this_thread::sleep_for(time);
-    pcclPollWaitHook();
-}
 
 const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
 
@@ -30,7 +20,7 @@ Membership::Membership(Collectives &collectives, Agreement &agreement, const std
                     collectives_.abort();
                 }) {}
 
-Outcome Membership::connect(Clock::time_point deadline) {
+Outcome Membership::connect(Clock::Time deadline) {
     for (;;) {
         if (interrupted_) return kInterrupted;
         auto outcome = collectives_.connect();
@@ -38,13 +28,13 @@ Outcome Membership::connect(Clock::time_point deadline) {
         if (interrupted_) return kInterrupted;
         const bool may_pass = outcome.code == pcclMasterConnectionFailed || outcome.code == pcclRankConnectionFailed ||
                               outcome.code == pcclRankConnectionLost;
-        if (!may_pass || Clock::now() + kRetry > deadline) return outcome;
-        pause(kRetry);
+        if (!may_pass || collectives_.clock().now() + kRetry > deadline) return outcome;
+        collectives_.clock().pause(kRetry);
     }
 }
 
 Outcome Membership::join(Agreed &agreed) {
-    const auto deadline = Clock::now() + options_.rejoin;
+    const auto deadline = collectives_.clock().now() + options_.rejoin;
     question_.drop();
     dropped_ = false;
     for (;;) {
@@ -56,7 +46,7 @@ Outcome Membership::join(Agreed &agreed) {
         if (outcome.ok()) return outcome;
         // Among members that are further on or less far, a state from elsewhere breaks the rule of revisions. As a newcomer's it does not.
         const bool out_of_turn = outcome.code == pcclInvalidUsage && loaded_ && !collectives_.connected();
-        const bool fell_out = outcome.code == pcclMasterConnectionFailed && Clock::now() < deadline && options_.rejoin.count() > 0;
+        const bool fell_out = outcome.code == pcclMasterConnectionFailed && collectives_.clock().now() < deadline && options_.rejoin.count() > 0;
         if (out_of_turn) {
             loaded_ = false;
             revision_ = 0;
@@ -129,7 +119,7 @@ Outcome Membership::settle(Agreed &agreed) {
         PCCL_TRAIN_TRY(agreement_.smallest(Agreement::Question::world, islands));
         if (islands < options_.min_peers) {
             // Not before the others had a chance to see the newcomers, and never in a tight loop.
-            if (!first) pause(kPoll);
+            if (!first) collectives_.clock().pause(kPoll);
             bool grown = false;
             PCCL_TRAIN_TRY(admit(grown));
             continue;

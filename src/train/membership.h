@@ -68,7 +68,7 @@ public:
     void set_revision(std::uint64_t revision) { revision_ = revision; loaded_ = true; }
 
 private:
-    Outcome connect(std::chrono::steady_clock::time_point deadline);
+    Outcome connect(Clock::Time deadline);
     Outcome ask(bool &wait);
     void prefer_the_runs();
     Outcome count_members();

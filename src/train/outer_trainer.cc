@@ -9,8 +9,6 @@
 namespace pccl::train {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
 
 }  // namespace
@@ -81,7 +79,7 @@ Outcome OuterTrainer::advance(bool end_round) {
     ++step;
     if (config_.method == pcclMethodLocal) return {};
     const std::chrono::milliseconds limit(config_.round_ms);
-    if (end_round || (limit.count() != 0 && Clock::now() - round_start_ >= limit)) {
+    if (end_round || (limit.count() != 0 && collectives_->clock().now() - round_start_ >= limit)) {
         step = (step + config_.sync_every - 1) / config_.sync_every * config_.sync_every;
     }
     while (!flights_.empty() && !delayed() && flights_.front().apply_at <= step) {
@@ -169,7 +167,7 @@ void OuterTrainer::launch(std::size_t index) {
     round_steps_ = 0;
     weight_ = 0.0;
     weight_given_ = false;
-    round_start_ = Clock::now();
+    round_start_ = collectives_->clock().now();
 }
 
 /// Waits for the earliest average under way.
@@ -290,7 +288,7 @@ Outcome OuterTrainer::settled(const Agreed &agreed) {
     }
     second_sync_ = delayed() && config_.newcomers == pcclNewcomersEavesdrop && state_.counters.held != 0;
     eavesdropper_ = second_sync_ && agreed.newcomer;
-    round_start_ = Clock::now();
+    round_start_ = collectives_->clock().now();
     round_steps_ = 0;
     return {};
 }

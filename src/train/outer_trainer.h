@@ -62,7 +62,7 @@ private:
     std::unique_ptr<Averager> averager_;    ///< works with one of these
     std::deque<Flight> flights_;  ///< in order of launch
     std::uint64_t round_steps_ = 0;  ///< inner steps made here since the last contribution
-    std::chrono::steady_clock::time_point round_start_;
+    Clock::Time round_start_;
     bool diverged_ = false;      ///< an average has shown that outer states differ
     bool second_sync_ = false;   ///< newcomers have yet to be given what the members' next outer step makes of the state
     bool eavesdropper_ = false;  ///< this peer is one of them
