@@ -65,8 +65,9 @@ PCCL_EXPORT pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclRank
  * A connection that breaks while a message is on its way is made anew, and the two peers find out what has arrived; until then the
  * outcome is open, also past the message's own time limit. That ends at the latest when either leaves the run, or is removed from it.
  *
- * @retval pcclSuccess              The whole message is in the receiver's mailbox. It is received unless the receiver is lost first.
- * @retval pcclRankConnectionLost   The receiver left the run, or was lost. Not delivered: who is out of the run has received nothing.
+ * @retval pcclSuccess              The whole message is in the receiver's mailbox; or may be, in that of one that was lost before it could say
+ *                                  so. It is received unless the receiver is lost first.
+ * @retval pcclRankConnectionLost   The receiver left the run, or was lost, and has not received it.
  * @retval pcclRankConnectionFailed Not delivered in time: its mailbox was full, or it could not be reached. It never will be.
  * @retval pcclInvalidArgument      Not delivered: larger than the receiver's mailbox (pcclSetMailbox).
  * @retval pcclMasterConnectionFailed  And what else ends this peer's own membership: what it posted is then nobody's.

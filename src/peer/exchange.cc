@@ -9,7 +9,7 @@
 
 namespace pccl::peer {
 
-using protocol::Heard;
+using protocol::PostHeard;
 using protocol::PostEnd;
 using protocol::PostSender;
 using wire::FrameHeader;
@@ -134,11 +134,20 @@ void Exchange::settle_all(PeerId to, pcclResult_t code, const std::string &why) 
     destinations_.erase(found);
 }
 
+/// What it may have received counts as delivered: it may have passed on what it made of it.
+void Exchange::receiver_gone(PeerId to) {
+    const auto found = destinations_.find(to);
+    if (found == destinations_.end()) return;
+    Destination &destination = *found->second;
+    if (destination.state.may_be_delivered()) settle(to, destination, destination.state.head(), pcclSuccess, "");
+    settle_all(to, pcclRankConnectionLost, to_string(to) + " is out of the run");
+}
+
 Intake Exchange::heard_grant(PeerId from, const FrameHeader &header) {
     const auto found = destinations_.find(from);
-    const Heard heard = found == destinations_.end() ? Heard::lie : found->second->state.granted(header.epoch);
-    if (heard == Heard::lie) return Intake::reject("room for a message that was not offered");
-    if (heard != Heard::news) return {};
+    const PostHeard heard = found == destinations_.end() ? PostHeard::lie : found->second->state.granted(header.epoch);
+    if (heard == PostHeard::lie) return Intake::reject("room for a message that was not offered");
+    if (heard != PostHeard::news) return {};
     Destination &destination = *found->second;
     destination.sending = destination.posts.front()->bytes > 0;
     destination.next_chunk = 0;
@@ -154,9 +163,9 @@ Intake Exchange::heard_end(PeerId from, const FrameHeader &header) {
     if (header.aux >= protocol::kPostEnds || found == destinations_.end()) return Intake::reject("an end of no message");
     const auto how = static_cast<PostEnd>(header.aux);
     Destination &destination = *found->second;
-    const Heard heard = destination.state.ended(header.epoch, how);
-    if (heard == Heard::lie) return Intake::reject("an end that a message cannot have had");
-    if (heard != Heard::news) return {};
+    const PostHeard heard = destination.state.ended(header.epoch, how);
+    if (heard == PostHeard::lie) return Intake::reject("an end that a message cannot have had");
+    if (heard != PostHeard::news) return {};
     const std::string to = to_string(from);
     switch (how) {
     case PostEnd::delivered: settle(from, destination, header.epoch, pcclSuccess, ""); break;
@@ -182,10 +191,10 @@ Intake Exchange::take_offer(Link &link, const FrameHeader &header) {
     }
     Source &source = sources_[link.other()];
     switch (source.state.offered(header.epoch)) {
-    case Heard::lie: return Intake::reject("an offer of a message before the last one was over");
-    case Heard::history: return {};
-    case Heard::repeat: say_end(link, header.epoch, source.state.last_end()); return {};
-    case Heard::news: break;
+    case PostHeard::lie: return Intake::reject("an offer of a message before the last one was over");
+    case PostHeard::history: return {};
+    case PostHeard::repeat: say_end(link, header.epoch, source.state.last_end()); return {};
+    case PostHeard::news: break;
     }
     source.message = {link.other(), Tag{header.tag}, header.epoch, nullptr, header.offset};
     source.chunk_bytes = header.aux;
@@ -237,8 +246,8 @@ void Exchange::grant_waiting() {
 Intake Exchange::take_chunk(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
     switch (source.state.part(header.epoch)) {
-    case Heard::news: break;
-    case Heard::lie: return Intake::reject("a part of a message that there was no room for");
+    case PostHeard::news: break;
+    case PostHeard::lie: return Intake::reject("a part of a message that there was no room for");
     default: return {};
     }
     if (header.aux >= source.arrived.size()) return Intake::reject("a part of a message that does not exist");
@@ -252,10 +261,10 @@ Intake Exchange::take_chunk(Link &link, const FrameHeader &header) {
 Intake Exchange::take_withdrawal(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
     switch (source.state.withdrawn(header.epoch)) {
-    case Heard::lie: return Intake::reject("a withdrawal of a message that was not offered");
-    case Heard::history: return {};
-    case Heard::news: forget_message(source); [[fallthrough]];
-    case Heard::repeat: say_end(link, header.epoch, source.state.last_end());
+    case PostHeard::lie: return Intake::reject("a withdrawal of a message that was not offered");
+    case PostHeard::history: return {};
+    case PostHeard::news: forget_message(source); [[fallthrough]];
+    case PostHeard::repeat: say_end(link, header.epoch, source.state.last_end());
     }
     grant_waiting();
     return {};
@@ -328,7 +337,7 @@ void Exchange::link_down(PeerId other) {
 void Exchange::peer_gone(PeerId other) {
     link_down(other);
     members_.erase(other);
-    settle_all(other, pcclRankConnectionLost, to_string(other) + " is out of the run");
+    receiver_gone(other);
     sources_.erase(other);
 }
 
@@ -339,7 +348,7 @@ void Exchange::set_members(const std::vector<PeerId> &members) {
     for (const auto &[to, destination] : destinations_) {
         if (!members_.contains(to)) gone.push_back(to);
     }
-    for (const PeerId to : gone) settle_all(to, pcclRankConnectionLost, to_string(to) + " is out of the run");
+    for (const PeerId to : gone) receiver_gone(to);
     // A newcomer may have heard of its admission, and sent something, before this peer has.
     std::erase_if(sources_, [&](const auto &entry) { return !members_.contains(entry.first) && !links_.up(entry.first); });
     grant_waiting();  // others may have heard of this peer's admission earlier

@@ -68,6 +68,7 @@ private:
     void offer(Link &link, Destination &destination);
     void stop_sending(PeerId to, Destination &destination);
     void settle(PeerId to, Destination &destination, std::uint64_t number, pcclResult_t code, const std::string &why);
+    void receiver_gone(PeerId to);
     void settle_all(PeerId to, pcclResult_t code, const std::string &why);
     Intake heard_end(PeerId from, const wire::FrameHeader &header);
     Intake heard_grant(PeerId from, const wire::FrameHeader &header);

@@ -32,23 +32,23 @@ PostSender::Say PostSender::next() {
     return std::exchange(offered_, true) ? Say::nothing : Say::offer;
 }
 
-Heard PostSender::granted(std::uint64_t number) {
-    if (number > last_ || number == 0) return Heard::lie;
-    if (queue_.empty() || number < head()) return Heard::history;
-    if (number > head() || !offered_ || granted_) return Heard::lie;
+PostHeard PostSender::granted(std::uint64_t number) {
+    if (number > last_ || number == 0) return PostHeard::lie;
+    if (queue_.empty() || number < head()) return PostHeard::history;
+    if (number > head() || !offered_ || granted_) return PostHeard::lie;
     granted_ = true;
-    return queue_.front().withdrawn ? Heard::history : Heard::news;
+    return queue_.front().withdrawn ? PostHeard::history : PostHeard::news;
 }
 
-Heard PostSender::ended(std::uint64_t number, PostEnd how) {
-    if (number > last_ || number == 0) return Heard::lie;
-    if (queue_.empty() || number < head()) return Heard::history;
+PostHeard PostSender::ended(std::uint64_t number, PostEnd how) {
+    if (number > last_ || number == 0) return PostHeard::lie;
+    if (queue_.empty() || number < head()) return PostHeard::history;
     const Message &message = queue_.front();
-    if (number > message.number || !(offered_ || withdrawal_said_)) return Heard::lie;
-    if (how == PostEnd::delivered && !message.handed_over) return Heard::lie;
-    if (how == PostEnd::withdrawn && !message.withdrawn) return Heard::lie;
+    if (number > message.number || !(offered_ || withdrawal_said_)) return PostHeard::lie;
+    if (how == PostEnd::delivered && !message.handed_over) return PostHeard::lie;
+    if (how == PostEnd::withdrawn && !message.withdrawn) return PostHeard::lie;
     pop();
-    return Heard::news;
+    return PostHeard::news;
 }
 
 bool PostSender::withdraw(std::uint64_t number) {
@@ -66,29 +66,29 @@ bool PostSender::withdraw(std::uint64_t number) {
     return false;
 }
 
-Heard PostReceiver::offered(std::uint64_t number) {
-    if (number == 0) return Heard::lie;
-    if (number == last_) return Heard::repeat;
-    if (number < std::max(last_, current_)) return Heard::history;
-    if (open_) return Heard::lie;
+PostHeard PostReceiver::offered(std::uint64_t number) {
+    if (number == 0) return PostHeard::lie;
+    if (number == last_) return PostHeard::repeat;
+    if (number < std::max(last_, current_)) return PostHeard::history;
+    if (open_) return PostHeard::lie;
     current_ = number;
     open_ = true;
-    return Heard::news;
+    return PostHeard::news;
 }
 
-Heard PostReceiver::withdrawn(std::uint64_t number) {
-    if (number == 0) return Heard::lie;
-    if (number == last_) return Heard::repeat;
-    if (number < std::max(last_, current_)) return Heard::history;
-    if (open_ && number != current_) return Heard::lie;
+PostHeard PostReceiver::withdrawn(std::uint64_t number) {
+    if (number == 0) return PostHeard::lie;
+    if (number == last_) return PostHeard::repeat;
+    if (number < std::max(last_, current_)) return PostHeard::history;
+    if (open_ && number != current_) return PostHeard::lie;
     current_ = number;
     end(PostEnd::withdrawn);
-    return Heard::news;
+    return PostHeard::news;
 }
 
-Heard PostReceiver::part(std::uint64_t number) const {
-    if (number <= last_ || number < current_) return Heard::history;
-    return open_ && granted_ && number == current_ ? Heard::news : Heard::lie;
+PostHeard PostReceiver::part(std::uint64_t number) const {
+    if (number <= last_ || number < current_) return PostHeard::history;
+    return open_ && granted_ && number == current_ ? PostHeard::news : PostHeard::lie;
 }
 
 void PostReceiver::end(PostEnd how) {

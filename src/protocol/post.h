@@ -4,7 +4,8 @@
 // said how it ended. When the link breaks, what was on its way is unknown: over the next link the sender asks again about the same
 // number, and the receiver, which remembers how the last one ended, says so once more instead of taking it twice. A sender that gives a
 // message up withdraws it: the answer says whether that came in time. It may decide so alone only where the link is down and the last
-// byte has not been handed to it: then the receiver cannot have it all, and has dropped what it had. Numbers never go back, so
+// byte has not been handed to it: then the receiver cannot have it all, and has dropped what it had. A receiver that is gone for good can
+// no longer be asked; what it may have had counts as delivered, since it may have passed on what it made of it. Numbers never go back, so
 // a receiver takes a number beyond the one it knew as word that those before it are over.
 //
 // Frames may overtake each other on a link, but none outlives it.
@@ -21,7 +22,7 @@ enum class PostEnd : std::uint8_t { delivered = 0, withdrawn, too_large, no_memo
 inline constexpr unsigned kPostEnds = 4;
 
 /// What to make of a frame about a message.
-enum class Heard : std::uint8_t {
+enum class PostHeard : std::uint8_t {
     news,
     repeat,   ///< asked before: the answer is to be said again
     history,  ///< of a message that is over
@@ -46,13 +47,15 @@ public:
     Say next();
 
     /// news: the head may be sent.
-    Heard granted(std::uint64_t number);
+    PostHeard granted(std::uint64_t number);
     /// The last byte of the head is in the link's hands.
     void handed_over() { queue_.front().handed_over = true; }
     /// news: the head is over, and the next one is the head.
-    Heard ended(std::uint64_t number, PostEnd how);
+    PostHeard ended(std::uint64_t number, PostEnd how);
     /// Gives a message up. True: it is over, and was not delivered; else ended() or link_down() will tell.
     bool withdraw(std::uint64_t number);
+    /// Whether the receiver may have the head, as only it could tell.
+    bool may_be_delivered() const { return !queue_.empty() && queue_.front().handed_over; }
     bool withdrawing() const { return queue_.front().withdrawn; }
 
 private:
@@ -73,11 +76,11 @@ private:
 class PostReceiver {
 public:
     /// news: there is room to be found for it.
-    Heard offered(std::uint64_t number);
+    PostHeard offered(std::uint64_t number);
     /// news: it is over; what came of it is to be dropped.
-    Heard withdrawn(std::uint64_t number);
+    PostHeard withdrawn(std::uint64_t number);
     /// news: a part of the message that was granted. history: drop it.
-    Heard part(std::uint64_t number) const;
+    PostHeard part(std::uint64_t number) const;
     void granted() { granted_ = true; }
     void end(PostEnd how);
     void link_down() { open_ = granted_ = false; }

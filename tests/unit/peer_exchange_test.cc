@@ -251,11 +251,13 @@ TEST_F(ExchangeTest, AfterItsTimeItIsWithdrawn) {
     EXPECT_EQ(take(), "nothing");
 }
 
-TEST_F(ExchangeTest, WhoIsGoneHasReceivedNothing) {
-    const auto first = post(kOther, "a"), second = post(kOther, "b");
+TEST_F(ExchangeTest, WhatWhoIsGoneMayHaveReceivedCountsAsDelivered) {
+    const auto whole = post(kOther, "a"), behind_it = post(kOther, "b"), offered = post(kThird, std::string(2 * wire::kMaxInlineMessage, 'c'));
     scene.lose(kOther);
-    EXPECT_EQ(outcome(*first), pcclRankConnectionLost);
-    EXPECT_EQ(outcome(*second), pcclRankConnectionLost);
+    scene.lose(kThird);
+    EXPECT_EQ(outcome(*whole), pcclSuccess);
+    EXPECT_EQ(outcome(*behind_it), pcclRankConnectionLost);
+    EXPECT_EQ(outcome(*offered), pcclRankConnectionLost);
     EXPECT_EQ(outcome(*post(kOther, "c")), pcclRankConnectionLost);
 }
 

@@ -117,18 +117,18 @@ private:
     void hear(const Frame &frame) {
         if (!sender_up_) return;
         if (frame.kind == Kind::grant) {
-            const Heard heard = sender_.granted(frame.number);
-            lies += heard == Heard::lie;
-            if (heard == Heard::news) {
+            const PostHeard heard = sender_.granted(frame.number);
+            lies += heard == PostHeard::lie;
+            if (heard == PostHeard::news) {
                 sent_ = 0;
                 sending_ = parts_[frame.number] > 0;
                 EXPECT_TRUE(sending_);
             }
             return;
         }
-        const Heard heard = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
-        lies += heard == Heard::lie;
-        if (heard == Heard::news) {
+        const PostHeard heard = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
+        lies += heard == PostHeard::lie;
+        if (heard == PostHeard::news) {
             settle(frame.number, static_cast<PostEnd>(frame.detail));
             sending_ = false;
         }
@@ -150,26 +150,26 @@ private:
     }
     void receive(const Frame &frame) {
         if (!receiver_up_) return;
-        Heard heard{};
+        PostHeard heard{};
         if (frame.kind == Kind::offer) {
             heard = receiver_.offered(frame.number);
-            if (heard == Heard::news) waits_ = true;
+            if (heard == PostHeard::news) waits_ = true;
         } else if (frame.kind == Kind::withdraw) {
             heard = receiver_.withdrawn(frame.number);
-            if (heard == Heard::news) {
+            if (heard == PostHeard::news) {
                 waits_ = false;
                 arrived_.clear();
                 say_end(frame.number);
             }
         } else {
             heard = receiver_.part(frame.number);
-            if (heard == Heard::news && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
+            if (heard == PostHeard::news && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
                 arrived_.clear();
                 finish(PostEnd::delivered);
             }
         }
-        lies += heard == Heard::lie;
-        if (heard == Heard::repeat) say_end(frame.number);
+        lies += heard == PostHeard::lie;
+        if (heard == PostHeard::repeat) say_end(frame.number);
         consider();
     }
 
@@ -226,15 +226,15 @@ TEST(Post, AWithdrawalThatComesTooLateIsADelivery) {
     const auto number = sender.add();
     sender.link_up();
     ASSERT_EQ(sender.next(), PostSender::Say::offer);
-    ASSERT_EQ(receiver.offered(number), Heard::news);
+    ASSERT_EQ(receiver.offered(number), PostHeard::news);
     receiver.granted();
-    ASSERT_EQ(sender.granted(number), Heard::news);
+    ASSERT_EQ(sender.granted(number), PostHeard::news);
     sender.handed_over();
     receiver.end(PostEnd::delivered);
     EXPECT_FALSE(sender.withdraw(number));
     ASSERT_EQ(sender.next(), PostSender::Say::withdraw);
-    ASSERT_EQ(receiver.withdrawn(number), Heard::repeat);
-    EXPECT_EQ(sender.ended(number, receiver.last_end()), Heard::news);
+    ASSERT_EQ(receiver.withdrawn(number), PostHeard::repeat);
+    EXPECT_EQ(sender.ended(number, receiver.last_end()), PostHeard::news);
     EXPECT_TRUE(sender.empty());
 }
 
@@ -249,7 +249,7 @@ TEST(Post, WhatMayHaveArrivedIsOpenUntilTheReceiverIsAsked) {
     EXPECT_EQ(sender.next(), PostSender::Say::nothing);
     sender.link_up();
     EXPECT_EQ(sender.next(), PostSender::Say::withdraw);
-    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), Heard::news);
+    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostHeard::news);
 }
 
 TEST(Post, WhatCannotHaveArrivedIsWithdrawnAlone) {
@@ -265,25 +265,25 @@ TEST(Post, WhatCannotHaveArrivedIsWithdrawnAlone) {
 
 TEST(Post, LiesAreKnown) {
     PostSender sender;
-    EXPECT_EQ(sender.granted(1), Heard::lie);
-    EXPECT_EQ(sender.ended(1, PostEnd::delivered), Heard::lie);
+    EXPECT_EQ(sender.granted(1), PostHeard::lie);
+    EXPECT_EQ(sender.ended(1, PostEnd::delivered), PostHeard::lie);
     const auto number = sender.add();
-    EXPECT_EQ(sender.ended(number, PostEnd::too_large), Heard::lie) << "it was not offered";
+    EXPECT_EQ(sender.ended(number, PostEnd::too_large), PostHeard::lie) << "it was not offered";
     sender.link_up();
     ASSERT_EQ(sender.next(), PostSender::Say::offer);
-    EXPECT_EQ(sender.ended(number, PostEnd::delivered), Heard::lie) << "it was not sent";
-    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), Heard::lie) << "it was not withdrawn";
-    EXPECT_EQ(sender.granted(number), Heard::news);
-    EXPECT_EQ(sender.granted(number), Heard::lie);
+    EXPECT_EQ(sender.ended(number, PostEnd::delivered), PostHeard::lie) << "it was not sent";
+    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostHeard::lie) << "it was not withdrawn";
+    EXPECT_EQ(sender.granted(number), PostHeard::news);
+    EXPECT_EQ(sender.granted(number), PostHeard::lie);
 
     PostReceiver receiver;
-    EXPECT_EQ(receiver.offered(0), Heard::lie);
-    EXPECT_EQ(receiver.part(1), Heard::lie);
-    EXPECT_EQ(receiver.offered(1), Heard::news);
-    EXPECT_EQ(receiver.part(1), Heard::lie) << "there was no room yet";
-    EXPECT_EQ(receiver.offered(1), Heard::lie);
-    EXPECT_EQ(receiver.offered(2), Heard::lie) << "the first is not over";
-    EXPECT_EQ(receiver.withdrawn(2), Heard::lie);
+    EXPECT_EQ(receiver.offered(0), PostHeard::lie);
+    EXPECT_EQ(receiver.part(1), PostHeard::lie);
+    EXPECT_EQ(receiver.offered(1), PostHeard::news);
+    EXPECT_EQ(receiver.part(1), PostHeard::lie) << "there was no room yet";
+    EXPECT_EQ(receiver.offered(1), PostHeard::lie);
+    EXPECT_EQ(receiver.offered(2), PostHeard::lie) << "the first is not over";
+    EXPECT_EQ(receiver.withdrawn(2), PostHeard::lie);
 }
 
 }  // namespace
