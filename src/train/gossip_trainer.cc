@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include <pccl/extend.h>
 #include <xxhash.h>
@@ -17,6 +18,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
+constexpr std::uint64_t kTags = 4;     // in turn, where rounds are waited for: one behind, this one, one ahead, and one between
 constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours while waiting for their models
 // A peer that is faster than those that push to it gives half of its weight away per round; with less than this it keeps it,
 // since inner steps count by 1 / weight.
@@ -90,13 +92,16 @@ Outcome GossipTrainer::round() {
         settle_posts(config_.merge == pcclMergeWait ? PCCL_FOREVER : 0);
     }
     // Where neighbours are not to be had, this peer is out of the run, and boundary() finds that out.
+    const std::uint64_t epoch = neighbours_epoch_;
     static_cast<void>(collectives_->exchange()->neighbours(neighbours_, neighbours_epoch_));
+    unsettled_ |= neighbours_epoch_ != epoch;
     push();
     {
         const Stopwatch blocked(status_.blocked_s);
         collect();
     }
     if (interrupted_) return {pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
+    unsettled_ &= in_step_ < expected();
     merge();
     ++round_;
     return {};
@@ -172,9 +177,9 @@ bool GossipTrainer::post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms) 
     return outcome.ok();
 }
 
-/// Two tags in turn: who is a round ahead does not come before those that are waited for.
+/// Tags in turn: who is a round ahead does not come before those that are waited for.
 std::uint64_t GossipTrainer::tag_of(std::uint64_t round) const {
-    return kFirstTag + (config_.merge == pcclMergeWait ? round % 2 : 0);
+    return kFirstTag + (config_.merge == pcclMergeWait ? round % kTags : 0);
 }
 
 void GossipTrainer::push() {
@@ -203,6 +208,9 @@ void GossipTrainer::collect() {
     const auto deadline = clock.now() + milliseconds(waits ? config_.exchange_wait_ms : 0);
     const std::size_t enough = expected();
     in_step_ = 0;
+    Header late;
+    while (waits && round_ != 0 && receive(tag_of(round_ - 1), 0, late) == Got::message)
+        absorb(std::exchange(late, {}));
     while (!interrupted_) {
         const bool enough_came = !waits || in_step_ >= enough;
         const auto left = std::chrono::duration_cast<milliseconds>(deadline - clock.now()).count();
@@ -217,8 +225,16 @@ void GossipTrainer::collect() {
             std::vector<pcclRankUuid_t> now;
             std::uint64_t epoch = neighbours_epoch_;
             if (!collectives_->exchange()->neighbours(now, epoch).ok() || epoch != neighbours_epoch_) return;
+            if (unsettled_ && somebody_is_ahead()) return;
         }
     }
+}
+
+/// Then who is new among the neighbours may have pushed its model of this round to others, and pushes none here. No use waiting.
+bool GossipTrainer::somebody_is_ahead() {
+    pcclMessageInfo_t info{};
+    return collectives_->exchange()->receive(tag_of(round_ + 1), nullptr, 0, 0, info).code == pcclInvalidArgument &&
+           info.bytes > 0;
 }
 
 GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeout_ms, Header &header) {
@@ -376,7 +392,7 @@ void GossipTrainer::hand_over() {
     Exchange &exchange = *collectives_->exchange();
     if (!exchange.limit_mailbox(1, 1).ok()) return;  // from now on others keep theirs
     settle_posts(PCCL_FOREVER);
-    for (std::uint64_t tag = 0; tag < 2; ++tag) {
+    for (std::uint64_t tag = 0; tag < (config_.merge == pcclMergeWait ? kTags : 1); ++tag) {
         Header header;
         while (receive(tag_of(tag), kSlice / 5, header) == Got::message) {
             absorb(header);

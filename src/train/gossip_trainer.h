@@ -58,6 +58,7 @@ private:
     bool refuse(const std::string &why);
     bool absorb(const Header &header);
     std::size_t expected() const;
+    bool somebody_is_ahead();
     void merge();
     void hand_over();
     std::uint64_t tag_of(std::uint64_t round) const;
@@ -73,6 +74,7 @@ private:
     std::uint64_t generation_ = 0;      ///< of the admission
     std::size_t merged_now_ = 0;        ///< models that have come since the last merge
     std::size_t in_step_ = 0;           ///< of them, those of this round
+    bool unsettled_ = false;            ///< no round was whole since neighbours changed: the new ones may be in another
     double weights_ = 0.0;              ///< of what is in state_.sum (gossip)
     std::uint64_t oldest_age_ = 0;
     std::vector<double> variances_;  ///< of the models in state_.sum, weighted sums by parameter

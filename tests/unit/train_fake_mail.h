@@ -43,6 +43,11 @@ public:
     }
     /// Every post number of this one fails; 0: none.
     int fail_every = 0;
+    /// How many calls of receive() that could wait have ended with nothing.
+    int waited_in_vain() {
+        const std::lock_guard lock(mutex_);
+        return waited_in_vain_;
+    }
 
 private:
     friend class FakeExchange;
@@ -53,7 +58,7 @@ private:
     std::map<std::pair<int, std::uint64_t>, std::deque<Message>> boxes_;
     std::map<int, std::uint64_t> limits_;
     std::map<std::pair<int, std::uint64_t>, Message> undelivered_;
-    int posts_ = 0;
+    int posts_ = 0, waited_in_vain_ = 0;
 };
 
 class FakeExchange final : public Exchange {
@@ -123,7 +128,10 @@ public:
         std::unique_lock lock(mail_.mutex_);
         auto &queue = mail_.boxes_[{id_, tag}];
         mail_.changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return !queue.empty(); });
-        if (queue.empty()) return {pcclTimeout, "nothing has come"};
+        if (queue.empty()) {
+            mail_.waited_in_vain_ += timeout_ms != 0;
+            return {pcclTimeout, "nothing has come"};
+        }
         info.bytes = queue.front().size();
         if (info.bytes > capacity) return {pcclInvalidArgument, "too large"};
         if (info.bytes > 0) std::memcpy(buffer, queue.front().data(), info.bytes);

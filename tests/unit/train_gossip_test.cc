@@ -242,6 +242,23 @@ TEST(Gossip, RefusesModelsThatAreNone) {
     EXPECT_EQ(logs.at(0).status.models_received, 0U);
 }
 
+/// Whoever is new among neighbours may have pushed its model of the round to others before: what comes from it is of the next.
+TEST(Gossip, DoesNotWaitForNeighboursThatAreAhead) {
+    GossipWorld world(pcclMethodGossip);
+    world.steps = 3;
+    world.config.exchange_wait_ms = 2000;
+    world.mail.fail_every = 1;
+    const std::uint64_t tag = (std::uint64_t{1} << 63U) + 16;
+    for (const int id : {0, 1})
+        for (std::uint64_t round = 1; round <= world.steps; ++round)
+            world.mail.forge(id, tag + round, FakeMail::Message(1));
+    for (const auto &[id, log] : world.train(2)) {
+        EXPECT_TRUE(log.outcome.ok()) << log.outcome.why;
+        EXPECT_EQ(log.status.models_refused, world.steps - 1) << "peer " << id << " has not looked at all that came";
+    }
+    EXPECT_EQ(world.mail.waited_in_vain(), 2 * static_cast<int>(world.steps)) << "more than one look a round";
+}
+
 /// Peers of push-sum that do not finish: what each holds, and what lies in mailboxes.
 struct Totals {
     Doubles x = Doubles(kElements, 0.0);
