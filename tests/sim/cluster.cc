@@ -15,13 +15,6 @@ const char *name_of(CallKind kind) {
 
 namespace {
 
-/// A graph that a number stands for.
-wire::GraphSpec graph_of(std::uint64_t number) {
-    const auto kind = static_cast<wire::GraphKind>(1 + number % (wire::kGraphKinds - 1));
-    const bool chosen = kind == wire::GraphKind::random_regular || kind == wire::GraphKind::preferential;
-    return {kind, chosen ? 2 + static_cast<std::uint32_t>(number / 16 % 2) : 0, number};
-}
-
 std::function<Secret()> secrets(std::uint64_t seed) {
     return [rng = Rng(seed)]() mutable {
         Secret secret{};
@@ -104,7 +97,7 @@ CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_
         data_->offer(node);
         step(node, protocol::Synchronize{id, offer_of(node.state, strategy)});
         break;
-    case CallKind::graph: step(node, protocol::SetGraph{id, graph_of(fingerprint)}); break;
+    case CallKind::graph: step(node, protocol::SetGraph{id, node.graph}); break;
     }
     return id;
 }

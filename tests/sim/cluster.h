@@ -51,6 +51,7 @@ struct Node {
     Island island;
     std::unique_ptr<protocol::Peer> peer;
     State state;
+    wire::GraphSpec graph;  ///< that its next call for one asks for
     bool alive = true;
     bool hung = false;
     Time up_blocked_until, down_blocked_until;

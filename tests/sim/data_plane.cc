@@ -41,11 +41,16 @@ bool DataPlane::up(Node &node, PeerId other) {
     return mine && mine->state == Side::State::up;
 }
 
+void DataPlane::tell(Node &node, const LinkEvent &event) {
+    cluster_.observe([&](Observer &o) { o.on_link(node, event.other, event.up); });
+    cluster_.step(node, event);
+}
+
 void DataPlane::report(Node &node, PeerId other, std::uint32_t attempt, bool is_up, const char *why, Duration delay) {
     cluster_.at_node(node, delay, [this, &node, other, attempt, is_up, why] {
         const Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt) return;
-        cluster_.step(node, LinkEvent{other, attempt, is_up, why, 0});
+        tell(node, {other, attempt, is_up, why, 0});
     });
 }
 
@@ -55,7 +60,7 @@ void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const
         Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt || mine->state == Side::State::dead) return;
         mine->state = Side::State::dead;
-        cluster_.step(node, LinkEvent{other, attempt, false, why, 0});
+        tell(node, {other, attempt, false, why, 0});
     });
 }
 
@@ -98,7 +103,7 @@ void DataPlane::try_match(Node &acceptor, PeerId dialler) {
             Side *own = side(caller, me);
             if (!own || own->attempt != attempt || own->state != Side::State::dialled) return;
             own->state = Side::State::up;
-            cluster_.step(caller, LinkEvent{me, attempt, true, "", 0});
+            tell(caller, {me, attempt, true, "", 0});
         });
     });
 }
@@ -377,29 +382,42 @@ void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution
     Node &receiver = *cluster_.owner(next);
     Contribution sent = contribution;
     if (tamper) tamper(node, receiver, sent.content);
-    await_acknowledgement(node, next);
-    const Link link{&node, &receiver, node.peer->id(), next, side(node, next)->attempt};
-    cluster_.at_node(receiver, cluster_.delay(), [this, link, id, sent] { deliver(link, id, sent); });
+    send(node, next, [this, &receiver, id, sent] { take_in(receiver, id, sent); });
 }
 
-void DataPlane::deliver(const Link &link, const OpId &id, const Contribution &sent) {
+void DataPlane::take_in(Node &node, const OpId &id, const Contribution &sent) {
+    auto &data = of(node);
+    if (id.epoch < data.epoch || data.ended.contains(id)) return;
+    if (data.ops.contains(id)) accept(node, id, sent);
+    else data.early[id].push_back(sent);
+}
+
+void DataPlane::send(Node &node, PeerId to, EventQueue::Action arrives) {
+    if (!up(node, to)) return;
+    Node &receiver = *cluster_.owner(to);
+    await_acknowledgement(node, to);
+    const Link link{&node, &receiver, node.peer->id(), to, side(node, to)->attempt};
+    cluster_.at_node(receiver, cluster_.delay(), [this, link, arrives = std::move(arrives)] { deliver(link, arrives); });
+}
+
+void DataPlane::deliver(const Link &link, const EventQueue::Action &arrives) {
     Node &receiver = *link.receiver;
     const Side *mine = side(receiver, link.from);
     const Side *theirs = side(*link.sender, link.to);
-    if (receiver.peer->id() != link.to || !mine || mine->attempt != link.attempt || mine->state != Side::State::up) return;
+    if (receiver.peer->id() != link.to || !mine || mine->attempt != link.attempt) return;
     if (theirs && theirs->attempt == link.attempt && theirs->state == Side::State::dead) return;  // lost on the way
+    if (mine->state == Side::State::dialled)  // it has yet to hear that the link is up, which was said before
+        return cluster_.at_node(receiver, cluster_.delay(), [this, link, arrives] { deliver(link, arrives); });
+    if (mine->state != Side::State::up) return;
     const Time now = cluster_.queue().now();
     if (!paths_.carries(link.sender->index, receiver.index, now)) {
         // It is sent again until it arrives.
         await_acknowledgement(*link.sender, link.to);
         const Time heals = paths_.heals(link.sender->index, receiver.index);
         if (heals == Paths::kNever) return;
-        return cluster_.at_node(receiver, heals - now + cluster_.delay(), [this, link, id, sent] { deliver(link, id, sent); });
+        return cluster_.at_node(receiver, heals - now + cluster_.delay(), [this, link, arrives] { deliver(link, arrives); });
     }
-    auto &data = of(receiver);
-    if (id.epoch < data.epoch || data.ended.contains(id)) return;
-    if (data.ops.contains(id)) accept(receiver, id, sent);
-    else data.early[id].push_back(sent);
+    arrives();
 }
 
 std::uint64_t DataPlane::result(CallId call) const {

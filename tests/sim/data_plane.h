@@ -37,6 +37,9 @@ public:
     /// All nodes with a link to another, in pairs.
     std::vector<std::pair<Node *, Node *>> live_links();
 
+    /// Over the link to that peer, if there is one: what it is happens there, unless the link breaks first. It may be overtaken.
+    void send(Node &node, PeerId to, EventQueue::Action arrives);
+
     // What a peer's effects ask for.
     void make_link(Node &node, const wire::OpenLink &link);
     void drop_link(Node &node, PeerId other);
@@ -121,6 +124,7 @@ private:
 
     NodeData &of(const Node &node);
     Side *side(Node &node, PeerId other);
+    void tell(Node &node, const protocol::LinkEvent &event);
     void report(Node &node, PeerId other, std::uint32_t attempt, bool is_up, const char *why, Duration delay);
     void lose_side(Node &node, PeerId other, std::uint32_t attempt, const char *why, Duration delay);
     void dialled(Node &node, PeerId other, std::uint32_t attempt);
@@ -139,7 +143,8 @@ private:
         PeerId from, to;
         std::uint32_t attempt;
     };
-    void deliver(const Link &link, const OpId &id, const Contribution &sent);
+    void deliver(const Link &link, const EventQueue::Action &arrives);
+    void take_in(Node &node, const OpId &id, const Contribution &sent);
     void await_acknowledgement(Node &node, PeerId other);
     bool heard_when_closing(const Node &node, const Node &other) const;
     void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience);

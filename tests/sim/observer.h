@@ -43,6 +43,8 @@ public:
     virtual void on_result(const Node &, const OpId &, std::uint64_t) {}  ///< the data plane holds a whole result
     /// An element of a call's result is final at a node, made so by these members.
     virtual void on_final(const Node &, const OpId &, CallId, std::size_t, const std::set<PeerId> &) {}
+    /// Its side of the link to that peer has come up, or gone: before its state machine hears of it.
+    virtual void on_link(const Node &, PeerId, bool) {}
     virtual void on_path_lost(const Node &, const Node &) {}     ///< from the first to the second
     virtual void on_path_settled(const Node &, const Node &) {}  ///< both directions have been well for long
     virtual void on_world_event(const std::string &) {}                   ///< crashes and the like

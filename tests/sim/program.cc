@@ -1,6 +1,16 @@
 #include "program.h"
 
 namespace pccl::sim {
+namespace {
+
+/// A graph that a number stands for.
+wire::GraphSpec graph_of(std::uint64_t number) {
+    const auto kind = static_cast<wire::GraphKind>(1 + number % (wire::kGraphKinds - 1));
+    const bool chosen = kind == wire::GraphKind::random_regular || kind == wire::GraphKind::preferential;
+    return {kind, chosen ? 2 + static_cast<std::uint32_t>(number / 16 % 2) : 0, number};
+}
+
+}  // namespace
 
 Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
     Rules rules;
@@ -113,7 +123,10 @@ Task Program::train() {
         }
         if (update && !gone() && !aborted_) co_await call(CallKind::update);
         if (rules_.optimize == Rules::Optimize::every_iteration && !gone() && !aborted_) co_await call(CallKind::optimize);
-        if (first && rules_.wants_graph() && !gone() && !aborted_) co_await call(CallKind::graph, {}, mix(rules_.salt, node_.group.value));
+        if (first && rules_.wants_graph() && !gone() && !aborted_) {
+            node_.graph = graph_of(mix(rules_.salt, node_.group.value));
+            co_await call(CallKind::graph);
+        }
         if (gone() || aborted_) continue;
         if (node_.peer->world().group < 2) {
             co_await sleep(std::chrono::milliseconds(200));

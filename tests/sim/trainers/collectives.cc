@@ -14,8 +14,6 @@ namespace {
 
 constexpr Duration kSlowestStart = std::chrono::milliseconds(6);  // of a worker: longer than an inner step
 
-Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
-
 /// Names a tensor's content; 0 stands for none.
 std::uint64_t name_of_content(const pcclTensorInfo_t &tensor, std::size_t bytes) {
     const std::string_view content(static_cast<const char *>(tensor.data), bytes);
@@ -52,14 +50,14 @@ bool is_average(const Reduce &reduce) {
 }  // namespace
 
 Outcome SimulatedCollectives::are_peers_pending(bool &pending) {
-    const auto done = call(CallKind::ask);
+    const auto done = actor_.call(CallKind::ask);
     pending = done.pending;
     return outcome(done);
 }
 
 Outcome SimulatedCollectives::synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
                                           pcclSharedStateSyncInfo_t &info) {
-    if (actor_.dead()) return gone();
+    if (actor_.dead()) return Stage::gone();
     auto &modelled = actor_.node_.state;
     modelled = {state.revision, {}, 0};
     for (std::size_t i = 0; i < state.count; ++i) {
@@ -70,7 +68,7 @@ Outcome SimulatedCollectives::synchronize(pcclSharedState_t &state, pcclSharedSt
         if (tensor.allow_content_inequality) ++modelled.free_to_differ;
     }
     const auto offered = modelled.tensors;
-    const auto done = call(CallKind::sync, static_cast<wire::Strategy>(strategy));
+    const auto done = actor_.call(CallKind::sync, static_cast<wire::Strategy>(strategy));
     if (done.code != pcclSuccess) return outcome(done);
     state.revision = done.revision;
     for (std::size_t i = 0; i < state.count; ++i) {
@@ -83,22 +81,22 @@ Outcome SimulatedCollectives::synchronize(pcclSharedState_t &state, pcclSharedSt
 }
 
 Outcome SimulatedCollectives::shard(std::size_t count, pcclShard_t &shard) {
-    if (!connected()) return gone();
+    if (!connected()) return Stage::gone();
     shard = stage_.shard_at(actor_.node_, count);
     return {};
 }
 
 Outcome SimulatedCollectives::launch(const Reduce &reduce) {
     actor_.spend(stage_.cluster_.rng().between(Duration(0), stage_.stop_));
-    if (actor_.dead()) return gone();
+    if (actor_.dead()) return Stage::gone();
     check_repeated(reduce);
     auto pending = std::make_shared<Pending>();
     pending->reduce = reduce;
     launched_[reduce.what.tag].push_back(pending);
     stage_.giving_ = {bytes_of(reduce.send, bytes_given(reduce)), reduce.kind, reduce.shard ? *reduce.shard : pcclShard_t{},
                       reduce.what.count};
-    begin(CallKind::reduce, pending, wire::Strategy::enforce_popular, Tag{reduce.what.tag},
-          mix(static_cast<std::uint64_t>(reduce.kind), mix(reduce.what.count, element_size(reduce))));
+    actor_.begin(CallKind::reduce, pending, wire::Strategy::enforce_popular, Tag{reduce.what.tag},
+                 mix(static_cast<std::uint64_t>(reduce.kind), mix(reduce.what.count, element_size(reduce))));
     return {};
 }
 
@@ -106,7 +104,7 @@ Outcome SimulatedCollectives::await(std::uint64_t tag, train::ReduceReport &repo
     auto &queue = launched_.at(tag);
     const auto pending = queue.front();
     queue.pop_front();
-    const auto done = wait(*pending);
+    const auto done = actor_.wait(*pending);
     if (actor_.dead()) return outcome(done);
     check_kept(*pending);
     if (done.code == pcclTooFewPeers) {  // nothing was touched; and nobody is left to repeat anything with
@@ -129,32 +127,6 @@ void SimulatedCollectives::abort() {
 }
 
 std::unique_ptr<train::Worker> SimulatedCollectives::worker() { return std::make_unique<SimulatedWorker>(actor_); }
-
-/// The call may outlive this object, if its trainer has given up.
-void SimulatedCollectives::begin(CallKind kind, const std::shared_ptr<Pending> &pending, wire::Strategy strategy, Tag tag,
-                                 std::uint64_t fingerprint) {
-    pending->id = stage_.cluster_.call(
-        actor_.node_, kind,
-        [&stage = stage_, pending](const protocol::Complete &done) {
-            pending->answer = done;
-            pending->done = true;
-            if (pending->waiting) stage.resume(*pending->waiting);
-        },
-        tag, fingerprint, strategy);
-}
-
-protocol::Complete SimulatedCollectives::wait(Pending &pending) {
-    pending.waiting = stage_.turn_;
-    stage_.await([&] { return pending.done || actor_.dead(); });
-    if (!pending.done) pending.answer.code = gone().code, pending.answer.why = gone().why;
-    return pending.answer;
-}
-
-protocol::Complete SimulatedCollectives::call(CallKind kind, wire::Strategy strategy) {
-    const auto pending = std::make_shared<Pending>();
-    if (!actor_.dead()) begin(kind, pending, strategy);
-    return wait(*pending);
-}
 
 void SimulatedCollectives::check_kept(const Pending &pending) {
     if (holds(pending.reduce.send, stage_.given_.at(pending.id).data)) return;

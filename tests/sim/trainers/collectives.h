@@ -9,49 +9,56 @@
 #include <map>
 #include <memory>
 
+#include "sim/trainers/exchange.h"
 #include "sim/trainers/stage.h"
 
 namespace pccl::sim {
 
+/// The time of the simulation.
+class SimulatedClock final : public train::Clock {
+public:
+    explicit SimulatedClock(Stage::Actor &actor) : actor_(actor) {}
+    Time now() override { return Time(actor_.stage_.now().since_origin); }
+    void pause(std::chrono::milliseconds time) override { actor_.spend(time); }
+
+private:
+    Stage::Actor &actor_;
+};
+
 class SimulatedCollectives final : public train::Collectives {
 public:
-    explicit SimulatedCollectives(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor) {}
+    explicit SimulatedCollectives(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor), exchange_(actor), clock_(actor) {}
 
     bool connected() override { return !actor_.dead() && actor_.node_.peer->view() != ViewNumber{}; }
     std::uint32_t world() override { return connected() ? actor_.node_.peer->world().group : 0; }
-    train::Outcome connect() override { return outcome(call(CallKind::connect)); }
+    train::Outcome connect() override { return outcome(actor_.call(CallKind::connect)); }
     train::Outcome are_peers_pending(bool &pending) override;
-    train::Outcome update_topology() override { return outcome(call(CallKind::update)); }
-    train::Outcome optimize_topology() override { return outcome(call(CallKind::optimize)); }
+    train::Outcome update_topology() override { return outcome(actor_.call(CallKind::update)); }
+    train::Outcome optimize_topology() override { return outcome(actor_.call(CallKind::optimize)); }
     train::Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
                                pcclSharedStateSyncInfo_t &info) override;
     train::Outcome shard(std::size_t count, pcclShard_t &shard) override;
     train::Outcome launch(const train::Reduce &reduce) override;
     train::Outcome await(std::uint64_t tag, train::ReduceReport &report) override;
     void abort() override;
-    train::Exchange *exchange() override { return nullptr; }
+    train::Exchange *exchange() override { return &exchange_; }
+    train::Clock &clock() override { return clock_; }
     std::unique_ptr<train::Worker> worker() override;
 
 private:
-    struct Pending {
+    struct Pending : Stage::Call {
         train::Reduce reduce;
-        CallId id;
-        protocol::Complete answer;
-        bool done = false;
-        Stage::Thread *waiting = nullptr;  ///< for it
     };
 
     static train::Outcome outcome(const protocol::Complete &done) { return {done.code, done.why}; }
-    void begin(CallKind kind, const std::shared_ptr<Pending> &pending, wire::Strategy strategy, Tag tag = {},
-               std::uint64_t fingerprint = 0);
-    protocol::Complete wait(Pending &pending);
-    protocol::Complete call(CallKind kind, wire::Strategy strategy = wire::Strategy::enforce_popular);
     void check_kept(const Pending &pending);
     void check_repeated(const train::Reduce &reduce);
     void spoil(const Pending &pending);
 
     Stage &stage_;
     Stage::Actor &actor_;
+    SimulatedExchange exchange_;
+    SimulatedClock clock_;
     std::map<std::uint64_t, std::deque<std::shared_ptr<Pending>>> launched_;
     std::map<std::uint64_t, train::Bytes> to_repeat_;  ///< by tag: what was given to averages that have failed
 };

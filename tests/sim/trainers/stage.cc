@@ -21,6 +21,32 @@ void Stage::Actor::leave() {
     if (!dead()) stage_.cluster_.leave(node_);
 }
 
+/// The call may outlive its trainer, if that has given up.
+void Stage::Actor::begin(CallKind kind, const std::shared_ptr<Call> &call, wire::Strategy strategy, Tag tag,
+                         std::uint64_t fingerprint) {
+    call->id = stage_.cluster_.call(
+        node_, kind,
+        [&stage = stage_, call](const protocol::Complete &done) {
+            call->answer = done;
+            call->done = true;
+            if (call->waiting) stage.resume(*call->waiting);
+        },
+        tag, fingerprint, strategy);
+}
+
+protocol::Complete Stage::Actor::wait(Call &call) {
+    call.waiting = stage_.turn_;
+    stage_.await([&] { return call.done || dead(); });
+    if (!call.done) call.answer.code = gone().code, call.answer.why = gone().why;
+    return call.answer;
+}
+
+protocol::Complete Stage::Actor::call(CallKind kind, wire::Strategy strategy) {
+    const auto made = std::make_shared<Call>();
+    if (!dead()) begin(kind, made, strategy);
+    return wait(*made);
+}
+
 Stage::~Stage() {
     for (const auto &actor : actors_) {
         kill(*actor);
@@ -84,6 +110,8 @@ void Stage::kill(Actor &actor) {
     }
 }
 
+void Stage::break_link(Actor &a, Actor &b) { cluster_.data().break_link(a.node_, b.node_); }
+
 bool Stage::run(Duration limit, const std::function<void()> &after_event) {
     auto &queue = cluster_.queue();
     const Time end = queue.now() + limit;
@@ -103,8 +131,22 @@ void Stage::note_message(const Node &node, std::size_t kind) {
     digest_ = mix(mix(digest_, static_cast<std::uint64_t>(now().since_origin.count())), mix(node.index, kind));
 }
 
+void Stage::on_told_peer(const Node &node, const wire::ToPeer &message) {
+    note_message(node, message.index());
+    actors_.at(node.index)->mail_.on_told(message);
+}
+
+void Stage::on_link(const Node &node, PeerId other, bool up) { actors_.at(node.index)->mail_.on_link(other, up); }
+
+void Stage::on_news(const Node &node) {
+    Actor &actor = *actors_.at(node.index);
+    for (Thread *thread : actor.at_mail_)
+        wake(actor, *thread);
+}
+
 /// Keeps up with who is in the ring of whom; and what begins with a shard of other members fails, as in the library's engine.
 void Stage::on_effect(const Node &node, const protocol::PeerEffect &effect) {
+    actors_.at(node.index)->mail_.on_effect(effect);
     if (const auto *epoch = std::get_if<protocol::StartEpoch>(&effect)) rings_[node.index] = epoch->ring;
     if (std::holds_alternative<protocol::DropAllLinks>(effect)) rings_.erase(node.index);
     const auto *begun = std::get_if<protocol::StartOp>(&effect);
