@@ -83,10 +83,10 @@ def test_what_a_full_mailbox_refused_was_not_delivered(pair):
 
 def test_a_message_to_a_lost_peer_is_not_delivered(pair):
     a, b = pair
-    b.set_mailbox(10, 1)
+    b.set_mailbox(100_000, 1)
     name = b.rank()
     assert a.post(name, b"first").wait()
-    second = a.post(name, b"second")
+    second = a.post(name, bytes(50_000))  # more than goes with its offer: it has not left while there is no room for it
     b.close()
     assert second.wait(30) is False
     until(lambda: a.members() == [a.rank()])
