@@ -105,6 +105,24 @@ void bench_quantize(benchmark::State &state, Step step, Quantization how, Type o
     set_bytes(state);
 }
 
+/// At the owner of a chunk, which comes packed and in the cache, while its own elements and the result are not.
+void bench_requantize_final(benchmark::State &state, Quantization how, Type operand) {
+    const std::size_t count = static_cast<std::size_t>(state.range(0)) / size_of(operand);
+    const std::size_t chunk = std::min(count, std::size_t{512 << 10} / size_of(operand));
+    const auto own = operands(operand, count * size_of(operand));
+    std::vector<std::uint8_t> packed(packed_bytes(how, operand, chunk)), out(own.size());
+    quantize_input(how, operand, packed.data(), own.data(), chunk);
+    const auto came = packed;
+    for (auto _ : state) {
+        for (std::size_t i = 0; i < count; i += chunk) {
+            std::memcpy(packed.data(), came.data(), came.size());
+            requantize_final(how, operand, Op::sum, packed.data(), own.data() + i * size_of(operand), out.data() + i * size_of(operand), chunk, 2);
+        }
+        benchmark::ClobberMemory();
+    }
+    set_bytes(state);
+}
+
 void bench_checksum(benchmark::State &state) {
     const auto data = operands(Type::u8, static_cast<std::size_t>(state.range(0)));
     for (auto _ : state)
@@ -150,6 +168,7 @@ void add_quantizations() {
                 add("quantize" + suffix, bench_quantize, Step::quantize, how, operand);
                 add("dequantize" + suffix, bench_quantize, Step::dequantize, how, operand);
                 add("dequantize_combine" + suffix, bench_quantize, Step::combine, how, operand);
+                add("requantize_final" + suffix, bench_requantize_final, how, operand);
             }
 }
 
@@ -165,6 +184,7 @@ void add_block_scales() {
                     add("quantize" + suffix, bench_quantize, Step::quantize, how, operand);
                     add("dequantize" + suffix, bench_quantize, Step::dequantize, how, operand);
                     add("dequantize_combine" + suffix, bench_quantize, Step::combine, how, operand);
+                    add("requantize_final" + suffix, bench_requantize_final, how, operand);
                 }
 }
 

@@ -8,6 +8,8 @@
 
 #include <type_traits>
 
+#include <hwy/cache_control.h>
+
 #include "kernel/lanes-inl.h"
 #include "kernel/quantize_grid.h"
 
@@ -75,6 +77,9 @@ template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<double> d, hn::Vec<h
     return hn::DemoteTo(hn::Rebind<U, decltype(d)>(), in_ints);
 }
 
+/// So far ahead of what is packed memory is asked for. Beyond the buffer's end that does nothing.
+inline constexpr std::size_t kAhead = 2048;
+
 template <bool kPlain, class U, class C>
 HWY_INLINE void encode(const Encoder<C> &how, bool is_signed, std::uint8_t *codes, const void *block) {
     const hn::ScalableTag<C> d;
@@ -82,6 +87,7 @@ HWY_INLINE void encode(const Encoder<C> &how, bool is_signed, std::uint8_t *code
     const auto up = hn::Set(d, how.up), base = hn::Set(d, how.base), inverse = hn::Set(d, how.inverse);
     for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d)) {
         auto x = load(d, block, i);
+        hwy::Prefetch(static_cast<const C *>(block) + i + kAhead / sizeof(C));
         if constexpr (!kPlain) x = hn::Mul(x, up);
         const auto t = hn::Mul(hn::Sub(x, base), inverse);
         store(d_code, codes, i, flip(d_code, to_codes<U>(d, t, how.zero), is_signed));

@@ -4,6 +4,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernel/quantize.cc"
 #include <hwy/foreach_target.h>
+
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <bit>
@@ -172,11 +174,13 @@ namespace {
 std::uint8_t *bytes_at(void *p) { return static_cast<std::uint8_t *>(p); }
 const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint8_t *>(p); }
 
-/// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm.
-constexpr std::size_t kPiece = kMaxFinish;
+/// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm. Few, since those of the
+/// next piece are asked for meanwhile, and a processor waits for only so many cache lines at once.
+constexpr std::size_t kPiece = 512;
 static_assert(kPiece % kQuantBlock == 0 && kPiece % kMaxScaleBlock == 0);
+static_assert(kMaxFinish >= kPiece);
 struct Piece {
-    alignas(64) std::uint8_t values[kPiece * sizeof(double)];
+    alignas(64) std::uint8_t values[kMaxFinish * sizeof(double)];
 };
 
 /// Calls step(i, n, p) for each piece: elements [i, i + n), packed from byte p on.
@@ -184,6 +188,12 @@ template <class Step> void in_pieces(Quantization how, Type operand, std::size_t
     const std::size_t packed = packed_bytes(how, operand, kPiece);
     for (std::size_t i = 0; i < count; i += kPiece)
         step(i, std::min(kPiece, count - i), i / kPiece * packed);
+}
+
+/// Asks for what is to be read soon. Beyond the buffer's end it does nothing.
+void fetch(const std::uint8_t *from, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += 64)
+        hwy::Prefetch(from + i);
 }
 
 /// Feedback of the elements from `i` on.
@@ -270,10 +280,12 @@ void scale_average(Type operand, Op op, void *values, std::size_t count, std::ui
 
 void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback) {
     Piece piece;
+    const std::size_t size = size_of(operand);
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
         const Feedback here = from(feedback, operand, i);
         std::uint8_t *const at = bytes_at(packed) + p;
-        add_own(how, operand, op, piece.values, at, bytes_at(own) + i * size_of(operand), n, here);
+        fetch(bytes_at(own) + (i + n) * size, kPiece * size);
+        add_own(how, operand, op, piece.values, at, bytes_at(own) + i * size, n, here);
         quantize(how, operand, at, piece.values, n);
         if (here) note_lost(how, operand, here, piece.values, at, n, 1, false);
     });
@@ -286,6 +298,7 @@ void requantize_final(Quantization how, Type operand, Op op, void *packed, const
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
         const Feedback here = from(feedback, operand, i);
         std::uint8_t *const at = bytes_at(packed) + p;
+        fetch(bytes_at(own) + (i + n) * size, kPiece * size);
         add_own(how, operand, op, piece.values, at, bytes_at(own) + i * size, n, here);
         finish_piece(how, operand, op, at, piece.values, bytes_at(out) + i * size, n, divisor, here, false);
     });
