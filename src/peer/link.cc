@@ -214,6 +214,7 @@ void Link::tune(Time now) {
         pace.delivered = lane->delivered_bytes(health);
         sample.delivered += pace.delivered;
         if (!pace.rests) sample.round_trip = std::min(sample.round_trip, health ? health->round_trip : Duration(0));
+        if (health) sample.resent += health->resent;
         if (health) work.busy_us += us(health->busy);
         if (health) work.held_up_us += us(health->receiver_limited + health->buffer_limited);
         resting_ = resting_ && pace.outstanding == 0;

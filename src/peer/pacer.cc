@@ -18,6 +18,8 @@ constexpr int kPeriod = 128;      ///< windows
 /// A queue makes a round trip longer than the shortest, by more than they differ anyway.
 constexpr double kLonger = 1.125;
 constexpr Duration kJitter = std::chrono::milliseconds(2);
+/// Of what is delivered, sent again: so much is lost where a queue overflows.
+constexpr std::uint64_t kOverflowing = 16;
 
 }  // namespace
 
@@ -27,11 +29,13 @@ bool Pacer::observe(Time now, const Sample &sample) {
     whole_ = whole_ && sample.backlogged;
     least_in_window_ = std::min(least_in_window_, sample.round_trip);
     const Duration passed = now - begin_;
-    if (sample.backlogged && passed < window_) return false;
-    const bool counts = whole_ && passed < 4 * window_ && sample.delivered > at_begin_;
+    const bool overflows = sample.resent - resent_at_begin_ > (sample.delivered - at_begin_) / kOverflowing;
+    if ((sample.backlogged || overflows) && passed < window_) return false;
+    const bool counts = (whole_ || overflows) && passed >= window_ && passed < 4 * window_ && sample.delivered > at_begin_;
     if (counts) end_window(static_cast<double>(sample.delivered - at_begin_) * 1e6 / static_cast<double>(passed.count()));
     begin_ = now;
     at_begin_ = sample.delivered;
+    resent_at_begin_ = sample.resent;
     whole_ = sample.backlogged;
     least_in_window_ = sample.round_trip;
     return counts;

@@ -5,6 +5,9 @@
 // of them, as BBR does for one (Cardwell et al., "BBR: congestion-based congestion control", 2016), and caps their sum. While the round
 // trip is no longer than it has been there is no queue, and more may be sent than what arrives; if there is one, it may be somebody
 // else's, or on the way back: then more is tried from time to time.
+//
+// What arrives shows what the path carries when all connections have more to send. They seldom do while each loses at another time and the
+// operation waits for all: then it is what is lost that shows that the path is full.
 #pragma once
 
 #include <array>
@@ -23,6 +26,7 @@ public:
         std::uint64_t delivered = 0;  ///< bytes that the other end has got since the link was made
         Duration round_trip{};        ///< now, of the connection where it is shortest; 0: not known
         bool backlogged = false;      ///< every connection has more to send than it can
+        std::uint64_t resent = 0;     ///< bytes sent again since the link was made
     };
     /// Call every few milliseconds or tens of them. True: limit() may have changed.
     bool observe(Time now, const Sample &sample);
@@ -36,7 +40,7 @@ private:
 
     Duration window_;
     Time begin_{};
-    std::uint64_t at_begin_ = 0;
+    std::uint64_t at_begin_ = 0, resent_at_begin_ = 0;
     bool whole_ = false;  ///< backlogged since the window began
     Duration least_in_window_{};    ///< round trip
     bool queue_stands_ = false;     ///< in the last one

@@ -23,6 +23,7 @@ std::optional<TcpHealth> tcp_health(int socket) {
     health.buffer_limited = std::chrono::microseconds(info.tcpi_sndbuf_limited);
     health.bytes_per_s = info.tcpi_delivery_rate;
     health.delivered = info.tcpi_bytes_acked + std::uint64_t{info.tcpi_sacked} * info.tcpi_snd_mss;
+    health.resent = info.tcpi_bytes_retrans;
     return health;
 }
 

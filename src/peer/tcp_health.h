@@ -22,6 +22,7 @@ struct TcpHealth {
     /// Bytes that the other end has, in order or not. (Where one was lost those behind it are acknowledged in one piece later: a rate
     /// measured by acknowledged bytes alone would be many times the path's for that moment.)
     std::uint64_t delivered = 0;
+    std::uint64_t resent = 0;            ///< bytes that were sent again
 };
 
 std::optional<TcpHealth> tcp_health(int socket);

@@ -12,17 +12,18 @@ class Path50ms : public testing::Test {
 protected:
     Pacer pacer{50ms};
     Time now{1s};
-    std::uint64_t delivered = 0;
+    std::uint64_t delivered = 0, resent = 0;
     Duration round_trip{80ms};  ///< a queue stands
 
     void SetUp() override { (void)pacer.observe(now, {0, 50ms, true}); }
 
     /// The path delivers so much for that long, asked for its state every 25 ms.
-    void deliver(double bytes_per_s, Duration time, bool backlogged = true) {
+    void deliver(double bytes_per_s, Duration time, bool backlogged = true, double lost = 0) {
         for (Duration passed{}; passed < time; passed += 25ms) {
-            (void)pacer.observe(now, {delivered, round_trip, backlogged});
+            (void)pacer.observe(now, {delivered, round_trip, backlogged, resent});
             now = now + Duration(25ms);
             delivered += static_cast<std::uint64_t>(bytes_per_s * 0.025);
+            resent += static_cast<std::uint64_t>(bytes_per_s * 0.025 * lost);
         }
     }
 };
@@ -82,6 +83,18 @@ TEST_F(Path50ms, LearnsNothingWhileThereIsLittleToSend) {
     const auto before = pacer.limit();
     deliver(1e6, 10s, false);
     EXPECT_EQ(pacer.limit(), before);
+}
+
+/// Each connection loses at another time, and those that lost nothing have nothing to send.
+TEST_F(Path50ms, LearnsFromWhatOverflowsThoughNotAllConnectionsAreBusy) {
+    round_trip = 50ms;
+    deliver(1e6, 75ms);  // the start
+    round_trip = 80ms;
+    deliver(1.2e8, 2s, false, 0.01);
+    EXPECT_EQ(pacer.limit(), std::nullopt);
+    deliver(1.2e8, 500ms, false, 0.2);
+    ASSERT_TRUE(pacer.limit());
+    EXPECT_LE(*pacer.limit(), 121'000'000u);
 }
 
 TEST_F(Path50ms, FollowsAPathThatCarriesMore) {
