@@ -25,6 +25,8 @@ bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_
 }
 
 constexpr double kLongPathUs = 1000;
+/// On the wire it is no larger than others.
+constexpr std::size_t kMaxQuantizedChunk = 4 * RingPlan::kMaxChunk;
 constexpr std::size_t kLongPathChunk = std::size_t{64} << 10;
 /// Round trips' worth that count as under way: queues make them longer.
 constexpr double kRoundTrips = 1.5;
@@ -98,7 +100,12 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
     return one_hop_works(members, full_mesh) ? Algorithm::one_hop : Algorithm::ring;
 }
 
-std::size_t max_chunk_bytes(const Path &path) { return is_long(path) ? kLongPathChunk : RingPlan::kMaxChunk; }
+std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path) {
+    if (is_long(path)) return kLongPathChunk;
+    const auto &how = what.quantization;
+    const bool in_bytes = how.algorithm != kernel::Quant::none && how.type != kernel::Type::i16 && how.type != kernel::Type::u16;
+    return in_bytes ? kMaxQuantizedChunk : RingPlan::kMaxChunk;
+}
 
 std::size_t bytes_under_way(const Path &path) {
     if (!is_long(path)) return 0;

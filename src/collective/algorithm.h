@@ -20,8 +20,8 @@ bool is_long(const Path &path);
 wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path);
 
 /// The largest chunk of a ring, in bytes of input elements. Over a long path chunks are smaller: what several connections carry side by
-/// side arrives a whole chunk at a time.
-std::size_t max_chunk_bytes(const Path &path);
+/// side arrives a whole chunk at a time. Elsewhere they are larger where they travel in a byte for each element or less.
+std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path);
 
 /// What is under way at once, as far as it is worth holding as much back (RingPlan::turn); 0 where that does not count.
 std::size_t bytes_under_way(const Path &path);

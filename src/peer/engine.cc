@@ -131,7 +131,7 @@ void Engine::neighbours(std::vector<PeerId> &to) const {
 /// Round the ring with what is final nowhere, and with what is final somewhere to those that lack it.
 std::unique_ptr<Operation> Engine::make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
                                              const std::vector<wire::FinalRanges> &held) {
-    const std::size_t element_bytes = kernel::size_of(request.what.type), most = collective::max_chunk_bytes(path_);
+    const std::size_t element_bytes = kernel::size_of(request.what.type), most = collective::max_chunk_bytes(request.what, path_);
     auto what = collective::plan_repair(request.what.count, held, most / element_bytes);
     const collective::RingPlan plan(what.open, element_bytes, ring_.size(), rank_, most);
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_), std::move(what.lacking));
@@ -160,7 +160,7 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
     }
     neighbours(to);
     const auto blocks = collective::blocks_of(request.what.collective, request.what.count, ring_, kernel::kQuantBlock);
-    const collective::RingPlan plan(request.what.collective, blocks, kernel::size_of(request.what.type), rank_, collective::max_chunk_bytes(path_));
+    const collective::RingPlan plan(request.what.collective, blocks, kernel::size_of(request.what.type), rank_, collective::max_chunk_bytes(request.what, path_));
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_));
 }
 
