@@ -99,6 +99,19 @@ TEST(Algorithm, UnderWayIsWhatThePathHoldsWithinReason) {
     EXPECT_EQ(bytes_under_way({200'000, 10'000}), std::size_t{16} << 20);
 }
 
+TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) {
+    auto what = floats(1 << 20);
+    const std::size_t plain = max_chunk_bytes(what, {50, 40000}), over_a_long_path = max_chunk_bytes(what, {50'000, 1000});
+    EXPECT_LT(over_a_long_path, plain);
+    what.quantization = {kernel::Quant::min_max, kernel::Type::u16, 0, {}};
+    EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), plain);
+    for (const auto type : {kernel::Type::u8, kernel::Type::i8, kernel::Type::i4}) {
+        what.quantization.type = type;
+        EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), 4 * plain);
+        EXPECT_EQ(max_chunk_bytes(what, {50'000, 1000}), over_a_long_path);
+    }
+}
+
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
     auto what = floats(1000);
     what.quantization.algorithm = kernel::Quant::min_max;
