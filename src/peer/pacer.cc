@@ -29,7 +29,8 @@ bool Pacer::observe(Time now, const Sample &sample) {
     whole_ = whole_ && sample.backlogged;
     least_in_window_ = std::min(least_in_window_, sample.round_trip);
     const Duration passed = now - begin_;
-    const bool overflows = sample.resent - resent_at_begin_ > (sample.delivered - at_begin_) / kOverflowing;
+    const std::uint64_t resent = sample.resent - std::min(sample.resent, resent_at_begin_);  // less where the system says nothing
+    const bool overflows = sample.delivered > at_begin_ && resent > (sample.delivered - at_begin_) / kOverflowing;
     if ((sample.backlogged || overflows) && passed < window_) return false;
     const bool counts = (whole_ || overflows) && passed >= window_ && passed < 4 * window_ && sample.delivered > at_begin_;
     if (counts) end_window(static_cast<double>(sample.delivered - at_begin_) * 1e6 / static_cast<double>(passed.count()));
