@@ -40,7 +40,7 @@ demo-torch: deps python ## the same with PyTorch: a small GPT, peers killed and 
 
 experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
 	@$(MAKE) --no-print-directory build
-	python3 examples/diloco/experiments.py --build $(BUILD)
+	python3 examples/diloco/experiments.py --build $(BUILD) --again
 
 stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
 	$(BUILD)/bin/pccl-sim --seeds 10001..12000

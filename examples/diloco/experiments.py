@@ -324,7 +324,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="these alone")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more seeds than these (default: %(default)s)")
-    parser.add_argument("--again", action="store_true", help="forget what was measured of these before")
+    parser.add_argument("--again", action="store_true", help="forget what was measured of these before; without it an interrupted run goes on")
     parser.add_argument("--draw", action="store_true", help="measure nothing: tables and plots of what was measured")
     arguments = parser.parse_args()
     os.environ.setdefault("NETLAB_FORWARDER", str(arguments.build.resolve() / "bin" / "netlab-forwarder"))
