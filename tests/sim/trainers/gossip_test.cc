@@ -376,10 +376,10 @@ protected:
         return config;
     }
 
-    /// After every `stride`-th message, or half as often where rounds are waited for, which takes more of them; neighbouring ones
-    /// are much the same, so that all peers meet all kinds.
+    /// After every `stride`-th message, or, if that is not every one, half as often where rounds are waited for, which takes more of
+    /// them; neighbouring ones are much the same, so that all peers meet all kinds.
     static void strike_after_every(std::uint64_t stride, Script script, const pcclTrainerConfig_t &config = Gossip::config()) {
-        if (config.merge == pcclMergeWait) stride *= 2;
+        if (config.merge == pcclMergeWait && stride > 1) stride *= 2;
         const auto messages = train_with(config, script).messages;
         ASSERT_GT(messages, 100U);
         for (script.after = 1; script.after <= messages && !HasFailure(); script.after += stride) {
@@ -405,7 +405,7 @@ TEST_P(Gossip, IsSoundAndTheSameSeedGivesTheSameRun) {
 
 TEST_P(Gossip, IsSoundWhereverAPeerIsKilled) {
     for (std::uint64_t seed = 1; seed <= 2 * seeds(); ++seed)
-        strike_after_every(7, {.seed = seed, .fault = Script::Fault::kill});
+        strike_after_every(1, {.seed = seed, .fault = Script::Fault::kill});
 }
 
 /// For longer than a message and its answer take, so that what comes meets all that a round does.
