@@ -55,9 +55,11 @@ public:
         const std::lock_guard lock(mutex_);
         return questions_[id];
     }
-    /// A peer that ends without leaving is not waited for.
-    void leave(int id) {
+    /// A peer that ends without leaving is not waited for. If it was the last and has `finished`, so has the run: who comes then is too late.
+    void leave(int id, bool finished = false) {
         const std::lock_guard lock(mutex_);
+        const bool last = members_ == std::set{id};
+        over_ = over_ || (finished && last);
         lose(id);
     }
     /// Blocks until `id` waits to be admitted, or is gone.
@@ -236,6 +238,7 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::uint64_t membership_ = 0;
+    bool over_ = false;
     std::set<std::pair<std::uint64_t, std::uint32_t>> failed_;  // operations of this epoch
     std::set<int> members_, pending_, updating_, dead_;
     std::map<int, int> calls_, kill_at_;
@@ -268,6 +271,7 @@ public:
     Outcome connect() override {
         std::unique_lock lock(run_.mutex_);
         if (run_.dies(id_)) return gone();
+        if (run_.over_) return too_late();
         if (run_.members_.empty()) {
             run_.members_.insert(id_);
             ++run_.membership_;
@@ -277,15 +281,16 @@ public:
         run_.pending_.insert(id_);
         run_.changed_.notify_all();
         run_.changed_.wait(lock, [&] {
-            if (run_.members_.empty() && run_.pending_.contains(id_)) {  // all members were lost: the first of a new run
+            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // all members were lost: the first of a new run
                 run_.pending_.erase(id_);
                 run_.members_.insert(id_);
                 ++run_.membership_;
                 start_generation();
             }
-            return run_.members_.contains(id_) || run_.dead_.contains(id_);
+            return run_.members_.contains(id_) || run_.dead_.contains(id_) || run_.over_;
         });
-        return run_.members_.contains(id_) ? Outcome{} : gone();
+        if (run_.members_.contains(id_)) return {};
+        return run_.dead_.contains(id_) ? gone() : too_late();
     }
 
     Outcome are_peers_pending(bool &pending) override {
@@ -400,6 +405,7 @@ public:
 
 private:
     static Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
+    static Outcome too_late() { return {pcclMasterConnectionFailed, "the others had finished before this peer was admitted"}; }
     static Outcome lost_peer() { return {pcclRankConnectionLost, "a peer was lost"}; }
 
     void start_generation() {

@@ -42,8 +42,8 @@ void expect_survival(World &world, const std::map<int, Log> &logs, const std::st
     expect_parity(logs);
     std::size_t finished = 0;
     for (const auto &[id, log] : logs) {
-        if (log.outcome.code == pcclMasterConnectionFailed) continue;  // it was killed
-        if (log.outer.empty()) continue;                               // the others had ended before it was admitted
+        if (log.outcome.code == pcclMasterConnectionFailed) continue;  // it was killed, or came when the others had finished
+        if (log.outer.empty()) continue;                               // it did not come
         EXPECT_TRUE(log.outcome.ok()) << "peer " << id << ": " << log.outcome.why;
         EXPECT_EQ(log.status.inner_steps, world.steps) << "peer " << id;
         ++finished;

@@ -79,7 +79,8 @@ struct World {
             threads.emplace_back([this, id = id, at = static_cast<std::int64_t>(at), &log = logs[id]] {
                 while (reached_ < at && !ended_)
                     std::this_thread::sleep_for(std::chrono::microseconds(20));
-                if (!ended_) live(id, log);
+                if (ended_) run.leave(id);  // it does not come
+                else live(id, log);
             });
         }
         for (auto &thread : threads)
@@ -121,7 +122,7 @@ private:
         if (trainer) log.status = trainer->status();
         log.final = w;
         if (id == 0 || run.is_dead(0)) ended_ = true;
-        run.leave(id);
+        run.leave(id, log.outcome.ok());
     }
 
     Values outer(const Trainer &trainer) const {
