@@ -13,6 +13,7 @@ class BufferPool {
 public:
     /// Memory handed out beyond this is taken as a sign to use other memory where there is some (see RingOp).
     static constexpr std::size_t kComfortable = std::size_t{24} << 20;
+    static constexpr std::size_t kStep = std::size_t{16} << 10;  ///< buffers are multiples of it
     static constexpr std::size_t kKept = std::size_t{8} << 20;  ///< free buffers kept for the next user
 
     BufferPool() : state_(std::make_shared<State>()) {}
@@ -21,7 +22,6 @@ public:
 
     /// At least `bytes`, aligned to 64.
     Buffer get(std::size_t bytes) {
-        constexpr std::size_t kStep = std::size_t{16} << 10;
         bytes = (bytes + kStep - 1) / kStep * kStep;
         std::byte *memory = nullptr;
         for (auto it = state_->free.rbegin(); it != state_->free.rend(); ++it) {

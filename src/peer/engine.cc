@@ -273,7 +273,9 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
     if (link.eager_held + header.bytes > wire::kMaxEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
         return Intake::reject("too much for operations that are not posted here");
     }
-    return Intake::take(Buffer(new std::byte[header.bytes]));
+    // The pool's memory stays where it is from one operation to the next; the heap would give large pieces back to the system each time.
+    const bool large = header.bytes >= BufferPool::kStep;
+    return Intake::take(large ? pool_.get(header.bytes) : Buffer(new std::byte[header.bytes]));
 }
 
 Intake Engine::intake(Link &link, const FrameHeader &header) {
