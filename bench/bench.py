@@ -3,7 +3,7 @@
 which bars are met.
 
   bench.py                      quick: every regime, fewer and smaller cases; about four minutes
-  bench.py --full --gloo        every case, and Gloo (installs torch into build/gloo-venv); about twenty minutes
+  bench.py --full --gloo        every case, and Gloo (installs torch into build/gloo-venv); about 25 minutes
   bench.py --list               the regimes
   bench.py --only latency,wan   these alone
   bench.py --against OLD/build  another build as well: old against new, interleaved (sizes, large, wan, wan-fast)
@@ -98,7 +98,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words = parser.add_argument
     words("--build", type=pathlib.Path, default=ROOT / "build")
-    words("--full", action="store_true", help="every case; about twenty minutes")
+    words("--full", action="store_true", help="every case; about 25 minutes")
     words("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="regimes")
     words("--list", action="store_true", help="say which there are")
     words("--gloo", action="store_true", help="Gloo as well")
