@@ -79,22 +79,25 @@ def path_words(one_way_ms, rate):
 
 def of_iperf3(gbits, iperf3, ranks, us, one_way_us, bar):
     """Two hosts have nothing but bytes to wait for. Among more of them a block has 2(N-1) hops to go besides, one after the other."""
-    if ranks == 2 or not us or not gbits or not iperf3:
-        return [check("of iperf3 -P 16", ratio(gbits, iperf3), at_least=bar)]
-    hops_us = 2 * (ranks - 1) * one_way_us
-    return [check("of iperf3 -P 16", ratio(gbits, iperf3)),
-            check("of iperf3 -P 16 and the delays of all hops", (us * gbits / iperf3 + hops_us) / us, at_least=bar)]
+    of_bytes = ratio(gbits, iperf3)
+    if ranks == 2:
+        return [check("of iperf3 -P 16", of_bytes, at_least=bar)]
+    of_all = of_bytes and of_bytes + 2 * (ranks - 1) * one_way_us / us
+    return [check("of iperf3 -P 16", of_bytes), check("of iperf3 -P 16 and the delays of all hops", of_all, at_least=bar)]
 
 
 def bandwidth_rows(context, ranks, one_way_ms, rate, sizes, bar, with_quantized):
     install({"iperf3": "iperf3"})
     iterations = context.chosen(5, 3)
     with netlab.Lab(ranks, delay=f"{one_way_ms}ms", rate=rate) as network:
-        measures = {"float32": lambda: pccl(network, context.build, sizes, iterations, WARM_UP)}
+
+        def turn_of(build, *options):
+            return lambda: pccl(network, build, sizes, iterations, (*WARM_UP, *options))
+
+        measures = {"float32": turn_of(context.build)}
         if with_quantized:
-            measures["8 bits"] = lambda: pccl(network, context.build, sizes, iterations, (*WARM_UP, *QUANTIZED))
-        for name, build in context.older.items():
-            measures[name] = lambda build=build: pccl(network, build, sizes, iterations, WARM_UP)
+            measures["8 bits"] = turn_of(context.build, *QUANTIZED)
+        measures |= {name: turn_of(build) for name, build in context.older.items()}
         measures["iperf3"] = lambda: {"gbits": iperf3_gbits(network, context.chosen(6, 10))}
         taken = take_turns(measures, context.lab_rounds, f"{ranks} hosts, {rate}")
     iperf3 = Rounds({"iperf3": taken.pop("iperf3")}).median("iperf3", "gbits")

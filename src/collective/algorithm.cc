@@ -102,8 +102,7 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
 
 std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path) {
     if (is_long(path)) return kLongPathChunk;
-    const auto &how = what.quantization;
-    const bool in_bytes = how.algorithm != kernel::Quant::none && how.type != kernel::Type::i16 && how.type != kernel::Type::u16;
+    const bool in_bytes = what.quantization.algorithm != kernel::Quant::none && kernel::size_of(what.quantization.type) <= 1;
     return in_bytes ? kMaxQuantizedChunk : RingPlan::kMaxChunk;
 }
 

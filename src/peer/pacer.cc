@@ -29,11 +29,13 @@ bool Pacer::observe(Time now, const Sample &sample) {
     whole_ = whole_ && sample.backlogged;
     least_in_window_ = std::min(least_in_window_, sample.round_trip);
     const Duration passed = now - begin_;
-    const std::uint64_t resent = sample.resent - std::min(sample.resent, resent_at_begin_);  // less where the system says nothing
-    const bool overflows = sample.delivered > at_begin_ && resent > (sample.delivered - at_begin_) / kOverflowing;
+    // Sums over connections can shrink: one may have ended, or the system say nothing of it.
+    const std::uint64_t delivered = sample.delivered - std::min(sample.delivered, at_begin_);
+    const std::uint64_t resent = sample.resent - std::min(sample.resent, resent_at_begin_);
+    const bool overflows = delivered > 0 && resent > delivered / kOverflowing;
     if ((sample.backlogged || overflows) && passed < window_) return false;
-    const bool counts = (whole_ || overflows) && passed >= window_ && passed < 4 * window_ && sample.delivered > at_begin_;
-    if (counts) end_window(static_cast<double>(sample.delivered - at_begin_) * 1e6 / static_cast<double>(passed.count()));
+    const bool counts = (whole_ || overflows) && passed >= window_ && passed < 4 * window_ && delivered > 0;
+    if (counts) end_window(static_cast<double>(delivered) * 1e6 / static_cast<double>(passed.count()));
     begin_ = now;
     at_begin_ = sample.delivered;
     resent_at_begin_ = sample.resent;

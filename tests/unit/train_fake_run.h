@@ -271,17 +271,10 @@ public:
     Outcome connect() override {
         std::unique_lock lock(run_.mutex_);
         if (run_.dies(id_)) return gone();
-        if (run_.over_) return too_late();
-        if (run_.members_.empty()) {
-            run_.members_.insert(id_);
-            ++run_.membership_;
-            start_generation();
-            return {};
-        }
         run_.pending_.insert(id_);
         run_.changed_.notify_all();
         run_.changed_.wait(lock, [&] {
-            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // all members were lost: the first of a new run
+            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // nobody is there, or no longer: the first of a run
                 run_.pending_.erase(id_);
                 run_.members_.insert(id_);
                 ++run_.membership_;
