@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps python build test netlab demo demo-torch experiments stress chaos asan tsan fuzz mutations bench format tidy install clean
+.PHONY: help deps python build test netlab demo demo-torch experiments stress chaos asan tsan fuzz mutations bench format tidy commits install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -29,13 +29,15 @@ netlab: deps ## test the wide-area lab itself, as root: its rates and delays are
 	@$(MAKE) --no-print-directory build
 	ctest --preset netlab
 
-demo: deps ## train a model over several processes, lose some of them on the way, and draw what happened
-	@$(MAKE) --no-print-directory build
+demo: deps ## train a model over four processes, kill one, start another, and plot the run in build/demo
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS) --target pccl-master diloco
 	python3 examples/diloco/demo.py --build $(BUILD)
 
-demo-torch: deps python ## the same with PyTorch: a small GPT, peers killed and joining, beside one process alone; DEMO="--fsdp" for islands
+demo-torch: deps python ## as demo, with PyTorch: a small GPT, compared with one process alone; DEMO="--fsdp" for islands
 	@cmake/install-debian-packages.sh cmake/debian-packages-demo-torch.txt
-	@$(MAKE) --no-print-directory build
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS) --target pccl-master pccl-python
 	$(BUILD)/venv/bin/python examples/diloco/demo_torch.py --build $(BUILD) $(DEMO)
 
 experiments: deps ## train by every method under many conditions, and write tables and plots of it into docs/; under 30 minutes, as root
@@ -47,8 +49,8 @@ stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES
 	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyMoment*'
 	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
 
-chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; draws chaos.svg
-	python3 tests/stress/chaos/chaos.py --build $(BUILD) --minutes $(MINUTES) --svg chaos.svg
+chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; plots the run in build/chaos.svg
+	python3 tests/stress/chaos/chaos.py --build $(BUILD) --minutes $(MINUTES) --svg $(BUILD)/chaos.svg
 
 asan: ## build with the address and undefined-behaviour sanitizers, and test; 50 simulated runs of each profile, churn for a minute
 	cmake --preset asan
@@ -81,6 +83,9 @@ format: ## format all C and C++ files
 
 tidy: build ## look for mistakes with clang-tidy
 	git ls-files -z 'src/*.cc' | xargs -0 -n 1 -P $(JOBS) clang-tidy --quiet -p $(BUILD)
+
+commits: ## check the messages of the commits that origin/main or main does not have yet
+	python3 tools/dev/check_commits.py
 
 install: build ## install into PREFIX (/usr/local)
 	cmake --install $(BUILD) --prefix $(PREFIX)

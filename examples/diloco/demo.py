@@ -400,6 +400,20 @@ class Demo:
         self.table.write(f"  plot: {self.options.out}   logs: {self.output}")
 
 
+def add_outputs(parser, name):
+    """The options that say where files are written. Both default to folders below the build directory."""
+    parser.add_argument("--out", type=Path, help=f"the plot; its data is written beside it as .json (default: BUILD/{name}/{name}.svg)")
+    parser.add_argument("--logs", type=Path, help=f"directory for the logs (default: BUILD/{name}/logs)")
+
+
+def place_outputs(options, name):
+    """Fills in the default places of the outputs and makes their folders."""
+    options.out = options.out or options.build / name / f"{name}.svg"
+    options.logs = options.logs or options.build / name / "logs"
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.logs.mkdir(parents=True, exist_ok=True)
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=Path, default=Path("build"), help="build directory (default: %(default)s)")
@@ -411,9 +425,9 @@ def parse_arguments():
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
     parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this, in %% (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without news (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("demo.svg"), help="the plot; its data as .json beside it (default: %(default)s)")
-    parser.add_argument("--logs", type=Path, default=Path("demo-out"), help="directory for the logs (default: %(default)s)")
+    add_outputs(parser, "demo")
     options = parser.parse_args()
+    place_outputs(options, "demo")
     if options.steps < 10:
         parser.error("--steps must be at least 10, so that there is time to kill and to join")
     return options

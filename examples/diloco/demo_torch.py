@@ -80,6 +80,13 @@ class TorchDemo(Demo):
         if self.options.alone:
             self.compare()
 
+    def show_progress_alone(self, record, steps, elapsed_s):
+        """A bar on a terminal; elsewhere a line for each report, of which there are about twenty."""
+        if self.table.live:
+            self.table.progress(int(record["inner"] / steps * self.options.steps), 1, elapsed_s)
+        else:
+            self.table.write(f"    step {record['inner']} of {steps}, {elapsed_s:.0f} s")
+
     def compare(self):
         """One process, on as many characters."""
         steps = self.options.inner * sum(row.world for row in self.rows)
@@ -94,8 +101,8 @@ class TorchDemo(Demo):
             for _, line in self.poll(1.0):
                 record = json.loads(line)
                 done = record if record["event"] == "done" else done
-                if record["event"] == "step" and self.table.live:
-                    self.table.progress(int(record["inner"] / steps * self.options.steps), 1, time.monotonic() - started)
+                if record["event"] == "step":
+                    self.show_progress_alone(record, steps, time.monotonic() - started)
         self.await_exit(process)
         if done is None:
             raise DemoFailed("the process alone did not tell how it ended", process)
@@ -109,17 +116,17 @@ def parse_arguments():
     add("--build", type=Path, default=Path("build"), help="build directory (default: %(default)s)")
     add("--fsdp", action="store_true", help=f"islands of {ISLAND} processes that share a model, instead of processes")
     add("--text", type=Path, default=Path("/usr/share/games/fortunes"), help="a text, or a folder of texts (default: %(default)s)")
-    add("--steps", type=int, default=30, help="outer steps (default: %(default)s)")
-    add("--inner", type=int, default=50, help="inner steps per outer step (default: %(default)s)")
+    add("--steps", type=int, default=24, help="outer steps (default: %(default)s)")
+    add("--inner", type=int, default=40, help="inner steps per outer step (default: %(default)s)")
     add("--batch", type=int, default=16, help="windows per step and peer (default: %(default)s)")
     add("--outer-lr", type=float, default=1.0, help="(default: %(default)s)")
     add("--outer-momentum", type=float, default=0.3, help="(default: %(default)s)")
     add("--seed", type=int, default=1, help="(default: %(default)s)")
     add("--alone", action=argparse.BooleanOptionalAction, default=True, help="train one process for comparison (default: yes)")
     add("--timeout", type=float, default=120.0, help="fail after this many seconds without news (default: %(default)s)")
-    add("--out", type=Path, default=Path("demo-torch.svg"), help="the plot; its data as .json beside it (default: %(default)s)")
-    add("--logs", type=Path, default=Path("demo-out"), help="directory for the logs (default: %(default)s)")
+    demo.add_outputs(parser, "demo-torch")
     options = parser.parse_args()
+    demo.place_outputs(options, "demo-torch")
     if options.steps < 10:
         parser.error("--steps must be at least 10, so that there is time to kill and to join")
     return options
