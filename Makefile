@@ -5,7 +5,7 @@ MINUTES ?= 5
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help deps python build test netlab demo demo-torch experiments stress chaos asan tsan fuzz mutations bench format tidy commits install clean
+.PHONY: help deps python build test netlab demo demo-torch experiments stress chaos asan tsan fuzz mutations docs bench format tidy commits install clean
 
 help: ## show this list
 	@echo "make <target>, where the targets are:"
@@ -70,6 +70,13 @@ fuzz: deps ## build the fuzzers with clang and run each for MINUTES (5) on top o
 
 mutations: deps ## break the protocol on purpose in twelve ways and the trainers in eight, and see that the simulator notices each
 	python3 tests/sim/mutations.py
+
+docs: deps python ## build the documentation's site into build/docs/site; fails on a warning or a broken link
+	@cmake/install-debian-packages.sh cmake/debian-packages-docs.txt
+	cmake --preset release
+	cmake --build --preset release --parallel $(JOBS) --target pccl-master pccl-perf pccl-python
+	@docs/venv.sh $(BUILD)/docs-venv
+	$(BUILD)/docs-venv/bin/python docs/build.py --build $(BUILD)
 
 bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit and others; BENCH="--full --gloo" for all
 	cmake --preset release -DPCCL_BUILD_BENCH=ON

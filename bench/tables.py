@@ -54,7 +54,7 @@ def as_document(result, plots):
     """`plots`: [(file name beside the document, regime that it follows, words instead of it)]."""
     lines = [origin(result), ""]
     for regime in result["regimes"]:
-        lines += [f"### {regime['title']}", "", regime["words"], "", as_markdown(*table(regime)), ""]
+        lines += [f"## {regime['title']}", "", regime["words"], "", as_markdown(*table(regime)), ""]
         for name, after, words in plots:
             if after == regime["name"]:
                 lines += [f"![{words}]({name})", ""]

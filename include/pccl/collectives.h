@@ -73,7 +73,9 @@ PCCL_EXPORT pcclResult_t pcclReduceScatterAsync(const void *sendbuff, void *recv
  *                         overlap it. Undefined after a failure, but for that part.
  * @param[in]  descriptor  Of the whole buffer; `op` is of no meaning. Quantized, each part is rounded once, and the owner, too, gets in
  *                         `recvbuff` what the others unpack (in place: instead of what it gave).
- * @param[in]  shard, options, report  As pcclReduceScatter's. No error feedback.
+ * @param[in]  shard       From pcclGetShard for that count.
+ * @param[in]  options     NULL for the defaults. Error feedback and repair are not available.
+ * @param[out] report      NULL if not wanted.
  * Errors as pcclReduceScatter. Blocks. */
 PCCL_EXPORT pcclResult_t pcclAllGather(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                        const pcclShard_t *shard, const pcclReduceOptions_t *options, const pcclComm_t *communicator,
