@@ -1,4 +1,4 @@
-/* One trainer. Start pccl-master, then this as often as you like, on any machine, at any time: hello HOST[:PORT] [STEPS] */
+/* One peer of a run. Start pccl-master, then any number of these, on any machine, at any time: hello HOST[:PORT] [STEPS] */
 #include <pccl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,23 +15,27 @@ static void check(const char *call, pcclResult_t result) {
 
 int main(int argc, char **argv) {
     const uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
-    const float target = (float)(getpid() % 100); /* instead of data: what this trainer wants the weights to be */
-    uint64_t step = 0;                            /* of the whole run, so a part of what all share */
+    const float target = (float)(getpid() % 100); /* stands for data: the value that this peer trains the weights to */
+    uint64_t step = 0;                            /* the step of the whole run: part of the shared state */
     pcclTensorInfo_t tensors[] = {{"weights", weights, COUNT, pcclFloat, pcclDeviceCpu, false},
                                   {"step", &step, 1, pcclUint64, pcclDeviceCpu, false}};
     pcclSharedState_t state = {0, 2, tensors};
+    /* [readme] */
     const pcclReduceDescriptor_t average = {.count = COUNT, .op = pcclAvg, .src_descriptor = {pcclFloat, pcclDistributionNone}};
+    /* [/readme] */
 
     pcclCommConfig_t config;
     pcclComm_t *comm = NULL;
     check("pcclInit", pcclInit());
     check("pcclCommConfigInit", pcclCommConfigInit(&config));
     config.master_address = argc > 1 ? argv[1] : "127.0.0.1";
+    /* [readme] */
     check("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &comm));
     check("pcclConnect", pcclConnect(comm)); /* blocks until the members admit this peer */
+    /* [/readme] */
 
     for (bool newcomer = true; step < steps; newcomer = false) {
-        bool pending = false; /* the same answer at every member; a newcomer joins in after it */
+        bool pending = false; /* every member receives the same answer; a newcomer skips the question */
         if (!newcomer) check("pcclArePeersPending", pcclArePeersPending(comm, &pending));
         if (pending) check("pcclUpdateTopology", pcclUpdateTopology(comm));
 
@@ -42,7 +46,7 @@ int main(int argc, char **argv) {
             continue;
         }
 
-        /* Everybody goes on from the same weights and step. Moves nothing but what a peer lacks: a newcomer's state, say. */
+        /* All members continue from the same weights and step. Only what a peer lacks is sent to it. */
         check("pcclSynchronizeSharedState",
               pcclSynchronizeSharedState(comm, &state, PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, NULL));
         state.revision++;
@@ -52,11 +56,13 @@ int main(int argc, char **argv) {
 
         pcclReduceInfo_t info = {0};
         pcclResult_t result;
+        /* [readme] */
         do {
             result = pcclAllReduce(update, update, &average, comm, &info); /* in place */
-        } while (result == pcclRankConnectionLost); /* a peer was lost, `update` is intact: the survivors average again */
-        if (result == pcclTooFewPeers) continue;    /* all others were lost */
+        } while (result == pcclRankConnectionLost); /* a peer was lost and `update` is intact: the survivors average again */
+        if (result == pcclTooFewPeers) continue;    /* all other peers were lost */
         check("pcclAllReduce", result);
+        /* [/readme] */
 
         for (int i = 0; i < COUNT; i++)
             weights[i] += update[i];
@@ -64,6 +70,6 @@ int main(int argc, char **argv) {
         printf("step %llu: %u peers, weight %.3f\n", (unsigned long long)step, info.local_world_size, weights[0]);
         fflush(stdout);
     }
-    check("pcclDestroyCommunicator", pcclDestroyCommunicator(comm)); /* leaves the run; the others go on */
+    check("pcclDestroyCommunicator", pcclDestroyCommunicator(comm)); /* leaves the run; the others continue */
     return 0;
 }

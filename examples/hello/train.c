@@ -1,4 +1,4 @@
-/* Trains with DiLoCo. Start pccl-master, then this as often as you like, on any machine, at any time: train HOST[:PORT] [OUTER STEPS] */
+/* Trains with DiLoCo. Start pccl-master, then any number of these, on any machine, at any time: train HOST[:PORT] [OUTER STEPS] */
 #include <pccl/train.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ static void check(const char *call, pcclResult_t result) {
 
 int main(int argc, char **argv) {
     const uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
-    const float target = (float)(getpid() % 100); /* instead of data: what this trainer wants the weights to be */
+    const float target = (float)(getpid() % 100); /* stands for data: the value that this peer trains the weights to */
     const pcclTensorInfo_t parameters[] = {{"weights", weights, COUNT, pcclFloat, pcclDeviceCpu, false}};
 
     pcclCommConfig_t network;
@@ -33,7 +33,7 @@ int main(int argc, char **argv) {
     config.min_peers = 2;
     check("pcclCreateTrainer", pcclCreateTrainer(&config, comm, parameters, 1, &trainer));
     check("pcclTrainerStatusInit", pcclTrainerStatusInit(&status));
-    check("pcclTrainerJoin", pcclTrainerJoin(trainer)); /* blocks until the members admit this peer; the weights are the run's then */
+    check("pcclTrainerJoin", pcclTrainerJoin(trainer)); /* blocks until the members admit this peer; then the weights are the run's */
 
     while (status.outer_steps < steps) {
         for (int i = 0; i < COUNT; i++)

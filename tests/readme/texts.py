@@ -3,9 +3,12 @@
 import pathlib
 import re
 import sys
+import textwrap
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
+EXCERPT = re.compile(r"<!-- excerpt of (\S+) -->\n+```\w+\n(.*?)```", re.DOTALL)
+MARK = re.compile(r"\[(/?)readme\]")
 MESSAGE = re.compile(r"^#### (\d+) (\w+)\n(.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 VISIT = re.compile(r"void visit\(V &v?, (\w+) &m?\) \{(.*?)\}", re.DOTALL)
 
@@ -19,15 +22,53 @@ def without_code(text):
     return re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))
 
 
-def quoted_program(root):
-    blocks = [body for language, body in FENCE.findall((root / "README.md").read_text()) if language == "c"]
-    for name in ("hello.c", "train.c"):
-        if (root / "examples/hello" / name).read_text() not in blocks:
-            yield f"README.md: no ```c block equals examples/hello/{name}"
+def pages_of(root):
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def excerpt_of(path):
+    """What a page may quote of a program: the lines between [readme] and [/readme] marks, or all of it where there are none."""
+    lines = path.read_text().splitlines()
+    marks = [line for line in lines if MARK.search(line)]
+    if not marks:
+        return "\n".join(lines) + "\n"
+    regions, inside = [], False
+    for line in lines:
+        mark = MARK.search(line)
+        if mark:
+            inside = not mark[1]
+            if inside:
+                regions.append([])
+        elif inside:
+            regions[-1].append(line)
+    return "".join(textwrap.dedent("\n".join(region)) + "\n" for region in regions)
+
+
+def excerpts(root):
+    """A code block after `<!-- excerpt of FILE -->` equals that file's excerpt, and the file is one that tests compile and run."""
+    found = 0
+    for page in pages_of(root):
+        for path, body in EXCERPT.findall(page.read_text()):
+            found += 1
+            if not (root / path).exists():
+                yield f"{page.name}: quotes {path}, which does not exist"
+            elif body != excerpt_of(root / path):
+                yield f"{page.name}: the block after the comment is not the excerpt of {path}; `tests/readme/texts.py --write` replaces it"
+    if found < 2:
+        yield "README.md: no excerpt of a program"
+
+
+def write_excerpts(root):
+    """Puts the present excerpts into the pages."""
+    for page in pages_of(root):
+        text = page.read_text()
+        new = EXCERPT.sub(lambda m: m[0][: len(m[0]) - len(m[2]) - 3] + excerpt_of(root / m[1]) + "```", text)
+        if new != text:
+            page.write_text(new)
 
 
 def links(root):
-    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
+    for page in pages_of(root):
         for match in LINK.finditer(without_code(page.read_text())):
             target, _, part = (match[1] or match[2]).partition("#")
             if "://" in target:
@@ -40,22 +81,19 @@ def links(root):
 
 
 def named_files(root):
-    for page in [root / "README.md", *sorted((root / "docs").glob("*.md"))]:
+    for page in pages_of(root):
         for path in re.findall(r"`((?:src|tests|include|tools|docs|examples|cmake)/[\w./-]+)`", page.read_text()):
             if not (root / path).exists():
                 yield f"{page.name}: names {path}, which does not exist"
 
 
 def functions(root):
-    headers = {path.name: path.read_text() for path in sorted((root / "include/pccl").glob("*.h"))}
-    known = "\n".join(headers.values())
-    declared = set(re.findall(r"PCCL_EXPORT [\w ]+?\W(pccl\w+)\(", headers["pccl.h"] + headers["collectives.h"]))
-    named = set(re.findall(r"`(pccl[A-Z]\w+)`", (root / "README.md").read_text()))
-    for name in sorted(declared - named):
-        yield f"README.md: does not mention {name}"
-    for name in sorted(named):
-        if not re.search(rf"\b{name}\b", known):
-            yield f"README.md: names {name}, which is not in include/pccl"
+    """Every `pcclName` that a page names is declared in a header."""
+    known = "\n".join(path.read_text() for path in sorted((root / "include").rglob("*.h")))
+    for page in pages_of(root):
+        for name in sorted(set(re.findall(r"`(pccl[A-Z]\w+)`", page.read_text())) - {"pcclVerbNoun", "pcclNoun_t"}):
+            if not re.search(rf"\b{name}\b", known):
+                yield f"{page.name}: names {name}, which is not in include/"
 
 
 def make_targets(root):
@@ -98,8 +136,11 @@ def frames(root):
 
 
 def main():
-    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent.parent).resolve()
-    checks = (quoted_program, links, named_files, functions, make_targets, messages, frames)
+    arguments = [word for word in sys.argv[1:] if word != "--write"]
+    root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent.parent).resolve()
+    if "--write" in sys.argv:
+        write_excerpts(root)
+    checks = (excerpts, links, named_files, functions, make_targets, messages, frames)
     problems = [problem for check in checks for problem in check(root)]
     print("\n".join(problems) or "ok")
     sys.exit(1 if problems else 0)
