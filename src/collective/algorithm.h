@@ -1,4 +1,4 @@
-// Which way an operation takes: a pure function of facts that all members share, so that all take the same.
+// Chooses the algorithm of an operation. Pure: the choice depends only on facts that all members share, so all members choose the same.
 #pragma once
 
 #include <cstddef>
@@ -7,23 +7,23 @@
 
 namespace pccl::collective {
 
-/// What is known of the paths between the members, the same at all of them. 0: not known.
+/// The slowest path between members, identical at all of them. 0 means that the value is unknown.
 struct Path {
     double round_trip_us = 0;
     double mbit_per_s = 0;  ///< of one direction
 };
 
-/// Its delay counts: an operation sends more to wait less, and what it sends is cut smaller.
+/// True if the delay of the path dominates: then an operation sends more bytes in fewer hops, and in smaller chunks.
 bool is_long(const Path &path);
 
-/// Never `automatic`. What was asked for gives way where it cannot work: direct to one-hop to ring.
+/// Never returns `automatic`. A requested algorithm that cannot work here is replaced: direct by one-hop, one-hop by ring.
 wire::Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path);
 
-/// The largest chunk of a ring, in bytes of input elements. Over a long path chunks are smaller: what several connections carry side by
-/// side arrives a whole chunk at a time. Elsewhere they are larger where they travel in a byte for each element or less.
+/// The largest chunk of a ring, in bytes of input elements. Chunks are smaller over a long path, because the receiver can use a chunk
+/// only when all of it has arrived. On a short path chunks are larger where the wire format takes at most a byte per element.
 std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path);
 
-/// What is under way at once, as far as it is worth holding as much back (RingPlan::turn); 0 where that does not count.
+/// The bytes in flight on the path, which is the distance that RingPlan::turn keeps between steps. 0 on a short path.
 std::size_t bytes_under_way(const Path &path);
 
 }  // namespace pccl::collective

@@ -1,8 +1,8 @@
-// How a buffer is divided among members: one block for each, boundaries at whole units of elements. Pure arithmetic, the same at every
-// member.
+// Divides a buffer into one block per member. Block boundaries are multiples of a unit of elements. Pure arithmetic: every member
+// computes the same division.
 //
-// An all-reduce's blocks lie in the buffer in the order of the ring. Where a member keeps its block between operations (its *shard*), they
-// lie in the order of the members' ids: a shard moves only when the members change, not when the ring does.
+// The blocks of an all-reduce are in the order of the ring. A member that keeps its block between operations calls it its *shard*;
+// shards are in the order of the members' ids, so that a shard moves only when the members change, and not when the ring changes.
 #pragma once
 
 #include <algorithm>
@@ -25,20 +25,20 @@ struct Span {
 
 class Blocks {
 public:
-    /// `places`: by rank, which block of the buffer is that member's; empty: in the order of ranks.
+    /// `places` maps a rank to the position of its block in the buffer. An empty vector means the order of ranks.
     Blocks(std::size_t count, std::size_t members, std::size_t unit, std::vector<std::size_t> places = {})
         : count_(count), members_(members), unit_(unit), places_(std::move(places)) {}
 
     std::size_t count() const { return count_; }
     std::size_t members() const { return members_; }
-    /// Of the member with this rank. May be empty.
+    /// Returns the block of the member with this rank. It can be empty.
     Span of(std::size_t rank) const {
         const std::size_t place = places_.empty() ? rank : places_[rank], units = count_ / unit_ + (count_ % unit_ != 0);
         const std::size_t begin = std::min(split(units, place, members_) * unit_, count_);
         return {begin, std::min(split(units, place + 1, members_) * unit_, count_) - begin};
     }
 
-    /// total * part / parts without overflow.
+    /// Returns total * part / parts without overflow.
     static std::size_t split(std::size_t total, std::size_t part, std::size_t parts) {
         return total / parts * part + total % parts * part / parts;
     }
@@ -50,10 +50,10 @@ private:
     std::vector<std::size_t> places_;
 };
 
-/// Boundaries of shards are multiples of so many elements, whatever algorithm works on them.
+/// Shard boundaries are multiples of this number of elements for every algorithm.
 inline constexpr std::size_t kShardUnit = kernel::kQuantBlock;
 
-/// By rank in the ring, a member's place in the order of ids.
+/// Maps the rank in the ring to the position in the order of ids.
 inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
     std::vector<std::size_t> places;
     for (const PeerId member : ring) {
@@ -62,7 +62,7 @@ inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
     return places;
 }
 
-/// `unit`: of an all-reduce's blocks.
+/// Divides `count` elements for `collective`. `unit` is the unit of an all-reduce's blocks.
 inline Blocks blocks_of(wire::Collective collective, std::size_t count, const std::vector<PeerId> &ring, std::size_t unit) {
     if (collective == wire::Collective::all_reduce) return {count, ring.size(), unit};
     return {count, ring.size(), kShardUnit, places_by_id(ring)};

@@ -1,14 +1,15 @@
-// Who sends which chunk to whom where each member works on its own block, and how much a member may hold. Pure arithmetic, the same at
-// every member.
+// The plan of the two-hop algorithm: which chunk is sent to which member, and how many bytes a member may hold. Pure arithmetic: every
+// member computes the same plan.
 //
-// The buffer is cut in one block per member (collective/blocks.h) and each block in chunks. Every member sends its contribution to a chunk to the block's owner,
-// who combines them and sends the final chunk to every member. Contributions to a chunk are combined in the order of the ring, starting
-// behind the owner, who comes last: one order, fixed by the view, and that of the ring algorithm.
+// The buffer is cut into one block per member (collective/blocks.h) and each block into chunks. Every member sends its contribution to a
+// chunk to the owner of the block. The owner combines the contributions and sends the final chunk to every member. It combines them in
+// the order of the ring, starting behind the owner and ending with the owner. The view fixes this order, and the ring algorithm uses the
+// same one.
 //
-// An owner holds contributions until the last has come. So it grants the others a window of chunks, beginning with the first it still holds
-// anything of: what it holds is bounded, however far apart the members are.
+// An owner holds contributions until the last one has arrived. So it grants the other members a window of chunks, which begins with the
+// first chunk that it still holds. The window bounds the memory of an owner whatever the distance between fast and slow members.
 //
-// A reduce-scatter ends when the owners have combined; an all-gather begins there.
+// A reduce-scatter ends when the owners have combined. An all-gather begins there.
 #pragma once
 
 #include <algorithm>
@@ -20,14 +21,14 @@ namespace pccl::collective {
 
 class OneHopPlan {
 public:
-    /// Whole blocks of every quantization.
+    /// A multiple of the block size of every quantization.
     static constexpr std::size_t kUnit = kernel::kMaxScaleBlock;
     static_assert(kUnit % kernel::kQuantBlock == 0);
-    /// Bytes of chunks that one member holds of one operation, at most.
+    /// The largest number of bytes that a member holds for one operation.
     static constexpr std::size_t kMaxHeld = std::size_t{16} << 20;
-    /// Chunks that a window should have, so that they are on their way while others are combined.
+    /// The number of chunks that a window should have, so that chunks are in flight while others are combined.
     static constexpr std::size_t kWindow = 8;
-    /// A block is cut in about this many chunks where it is large enough: each waits for all contributions to it, from paths that differ.
+    /// The number of chunks that a large block is cut into. Each chunk waits for contributions over paths of different speed.
     static constexpr std::size_t kPipeline = 8;
 
     OneHopPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes)
@@ -38,17 +39,17 @@ public:
         chunk_units_ = std::max<std::size_t>(1, wanted / (kUnit * element_bytes));
     }
 
-    /// Of an all-reduce, whose blocks have boundaries at multiples of kUnit.
+    /// The plan of an all-reduce. Block boundaries are multiples of kUnit.
     OneHopPlan(std::size_t count, std::size_t element_bytes, std::size_t members)
         : OneHopPlan(wire::Collective::all_reduce, {count, members, kUnit}, element_bytes) {}
 
     bool reduces() const { return collective_ != wire::Collective::all_gather; }
     bool gathers() const { return collective_ != wire::Collective::reduce_scatter; }
 
-    /// The elements of a block. May be empty.
+    /// Returns the elements of block `b`. They can be empty.
     Span block(std::size_t b) const { return blocks_.of(b); }
     std::size_t chunks(std::size_t b) const { return (units(block(b).count) + chunk_units_ - 1) / chunk_units_; }
-    /// Chunk `i` of block `b`; i < chunks(b). It begins at a multiple of kUnit, counted from where the block does.
+    /// Returns chunk `i` of block `b`; `i` must be less than chunks(b). It begins a multiple of kUnit behind the beginning of the block.
     Span chunk(std::size_t b, std::size_t i) const {
         const Span whole = block(b);
         const std::size_t begin = i * chunk_units_ * kUnit;
@@ -56,10 +57,10 @@ public:
     }
     std::size_t max_chunk_elements() const { return std::min(blocks_.count(), chunk_units_ * kUnit); }
 
-    /// Chunks of a block on their way at the same time, where one takes at most `chunk_bytes` on the wire.
+    /// Returns how many chunks of a block may be in flight if a chunk takes at most `chunk_bytes` on the wire.
     std::size_t window(std::size_t chunk_bytes) const { return std::max<std::size_t>(1, kMaxHeld / (members_ * chunk_bytes)); }
 
-    /// The rank whose contribution to block `b` is the i-th to be combined; the owner's is the last.
+    /// Returns the rank whose contribution to block `b` is combined as the i-th. The owner's is the last.
     std::size_t contributor(std::size_t b, std::size_t i) const { return (b + 1 + i) % members_; }
 
 private:

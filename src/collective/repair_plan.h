@@ -1,8 +1,8 @@
-// What an all-reduce that lost members still has to do. Pure, the same at every member.
+// Plans the rest of an all-reduce that has lost members. Pure: every member computes the same plan.
 //
-// An element that is final at any member stays as it is: it goes along the ring to those that lack it, to each of them once, from
-// its predecessor, which holds it or has just received it. An element that is final nowhere is reduced again: every member still has
-// its own value of it.
+// An element that is final at any member keeps its value. It is sent along the ring to the members that lack it, once to each, by the
+// predecessor, which holds it or has just received it. An element that is final at no member is reduced again: every member still has
+// its own contribution.
 #pragma once
 
 #include <cstddef>
@@ -17,23 +17,23 @@ namespace pccl::collective {
 /// Elements that are final at some members and lacking at others.
 struct Lacking {
     Span span;
-    std::uint32_t members = 0;  ///< that took part in them
+    std::uint32_t members = 0;  ///< the number of members whose contributions are in them
     std::vector<bool> held;     ///< by rank
 };
 
 struct RepairPlan {
-    std::vector<Span> open;         ///< final nowhere
-    std::vector<Lacking> lacking;   ///< each of at most `max_chunk_elements`
+    std::vector<Span> open;         ///< elements that are final at no member
+    std::vector<Lacking> lacking;   ///< each entry has at most `max_chunk_elements` elements
 };
 
-/// `held`: what is final at each rank, of `count` elements. Where two disagree on who took part, the lower rank's word stands.
-/// Ranges beyond `count` are cut off; each list must be well_formed().
+/// `held` lists by rank the elements that are final there, of `count` elements. If two ranks disagree on the number of contributors, the
+/// lower rank's number is used. Ranges beyond `count` are cut off. Each list must be well_formed().
 RepairPlan plan_repair(std::size_t count, const std::vector<wire::FinalRanges> &held, std::size_t max_chunk_elements);
 
-/// In ascending order, those that touch and have as many members joined. Where two overlap, the first one stands.
+/// Returns the ranges in ascending order and merges adjacent ranges with equal numbers of members. Where two overlap, the first is kept.
 wire::FinalRanges joined(wire::FinalRanges ranges);
 
-/// How few took part in any element, and in how many elements so few.
+/// The smallest number of contributors of any element, and the number of elements with that number.
 struct Participation {
     std::uint32_t fewest = 0;
     std::uint64_t elements = 0;

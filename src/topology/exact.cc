@@ -7,10 +7,11 @@ namespace {
 
 constexpr std::int64_t kNone = -1;
 
-/// For every set of visited peers and the peer last visited, the value of the best way on through all others and back to peer 0,
-/// over links of at least `threshold`; kNone where there is none. A way's value is `join` of its links' speeds.
+/// A table with an entry for each set of visited peers and last visited peer: the value of the best path from there through all other
+/// peers and back to peer 0 over links of at least `threshold`, or kNone if there is no such path. The value of a path is `join` of the
+/// speeds of its links.
 ///
-/// Peer 0 is in every set, so that sets are numbered by the other peers: bit i is peer i + 1.
+/// Peer 0 is in every set, so the number of a set needs bits for the other peers only: bit i is peer i + 1.
 template <class Join> class Table {
 public:
     Table(const Speeds &speeds, std::int64_t threshold, Join join)
@@ -25,7 +26,7 @@ public:
     static std::size_t bit(std::size_t peer) { return std::size_t{1} << (peer - 1); }
     std::int64_t value(std::size_t set, std::size_t last) const { return value_[set * n_ + last]; }
 
-    /// The value of going on from `last` to `next`.
+    /// The value of the best path whose next step is from `last` to `next`.
     std::int64_t through(std::size_t set, std::size_t last, std::size_t next) const {
         const std::int64_t link = speeds_.at(last, next);
         if (link < threshold_) return kNone;
@@ -60,7 +61,8 @@ std::optional<Ring> exact_ring(const Speeds &speeds) {
     const std::int64_t slowest = Table(speeds, 1, slower).value(0, 0);
     if (slowest == kNone) return std::nullopt;
 
-    // Of the rings without a link below that, the one with the largest sum; the first peer that keeps it is the smallest.
+    // Among the rings without a link below that speed, take the one with the largest sum. At each step take the smallest peer that
+    // keeps the largest sum.
     const Table table(speeds, slowest, sum);
     Ring ring{0};
     std::size_t set = 0;

@@ -1,4 +1,4 @@
-// The best ring over few peers, by dynamic programming over sets of them: O(2^n n^2).
+// Finds the best ring over a small number of peers by dynamic programming over sets of peers, in O(2^n n^2).
 #pragma once
 
 #include <optional>
@@ -7,7 +7,7 @@
 
 namespace pccl::topology {
 
-/// At least one and at most kExactLimit peers. nullopt: no ring.
+/// `speeds` covers 1 to kExactLimit peers. Returns nullopt if there is no ring.
 std::optional<Ring> exact_ring(const Speeds &speeds);
 
 }  // namespace pccl::topology

@@ -1,8 +1,8 @@
-// Local search over rings in which direction matters, so that no move may reverse a stretch of the ring.
+// Local search over directed rings: no move may reverse a section of the ring, because a link's two directions differ.
 //
-// The one move cuts the ring in three and exchanges two of the pieces (3-opt without reversal; or-opt is the case of a short
-// piece). It serves twice: to get rid of links below a threshold, walking sideways where no move removes one, and then to make
-// the sum larger without adding such a link. Binary search over the speeds that occur finds the threshold.
+// There is one move: it cuts the ring in three pieces and exchanges two of them (3-opt without reversal; or-opt is the case of a short
+// piece). The move has two uses. First it removes links below a threshold, and moves sideways where no move removes one. Then it
+// increases the sum without adding such a link. A binary search over the occurring speeds finds the threshold.
 #include "topology/local_search.h"
 
 #include <algorithm>
@@ -12,11 +12,11 @@
 namespace pccl::topology {
 namespace {
 
-/// The evaluated moves that all threshold trials, and all polishing, may spend. They bound the time: about a nanosecond each.
+/// The number of moves that all threshold trials together, and all polishing together, may evaluate. A move takes about a nanosecond.
 constexpr std::int64_t kThresholdWork = 200'000'000, kPolishWork = 200'000'000;
 constexpr std::size_t kStepsPerPeer = 100, kKicksPerPeer = 12, kStarts = 4, kMaxPiece = 30;
 
-/// splitmix64 from a fixed seed: the same ring for the same matrix, at every member and every time.
+/// splitmix64 with a fixed seed, so that one matrix always gives the same ring.
 class Random {
 public:
     std::size_t below(std::size_t limit) {
@@ -30,20 +30,20 @@ private:
     std::uint64_t state_ = 0;
 };
 
-/// Where a ring, written from the removed link on as a path, is cut: after `j` and after `k`, with j < k < size - 1.
+/// The two cuts of a ring that is written as a path starting behind the removed link: after `j` and after `k`, with j < k < size - 1.
 struct Cut {
     std::size_t j = 0, k = 0;
 };
 
-/// A ring under change, and the two ways to improve it.
+/// A ring that is being changed, and the two ways to improve it.
 class Search {
 public:
     Search(const Speeds &speeds, Random &random) : speeds_(speeds), random_(random), n_(speeds.size()) {}
 
-    /// Exchanges pieces of `ring` until no link is below `threshold`. False: gave up; `ring` is then no better than before.
+    /// Exchanges pieces of `ring` until no link is below `threshold`. Returns false if it gave up; `ring` is then no better than before.
     bool repair(Ring &ring, std::int64_t threshold, std::int64_t work);
 
-    /// Climbs to a larger sum, and kicks and climbs again, while no link is below `threshold`, as it is at the start.
+    /// Increases the sum by hill climbing with random perturbations. No link is below `threshold` before or after the call.
     void polish(Ring &ring, std::int64_t threshold, std::int64_t work);
 
 private:
@@ -54,7 +54,7 @@ private:
     void climb(Ring &ring);
     void kick(Ring &ring);
 
-    /// Writes the ring as a path that starts behind its i-th link.
+    /// Writes the ring as a path that starts behind the ring's i-th link.
     static void start_behind(Ring &ring, std::size_t i) {
         std::rotate(ring.begin(), ring.begin() + static_cast<std::ptrdiff_t>((i + 1) % ring.size()), ring.end());
     }
@@ -77,8 +77,8 @@ std::size_t Search::bad_links(const Ring &ring, std::vector<std::size_t> &at) co
     return at.size();
 }
 
-/// `path` ends before a bad link. Returns a cut that lowers the number of bad links; else a random one of those that keep it, in
-/// `sideways`. The end of the path always gets a good link.
+/// `path` ends before a bad link. Returns a cut that lowers the number of bad links. If there is none, `sideways` receives a random cut
+/// that keeps the number. The end of the path always gets a good link.
 std::optional<Cut> Search::removing_cut(const Ring &path, std::optional<Cut> &sideways) {
     const std::size_t end = path[n_ - 1], begin = path[0], first = random_.below(n_ - 2);
     std::size_t seen = 0;
@@ -120,8 +120,8 @@ bool Search::repair(Ring &ring, std::int64_t threshold, std::int64_t work) {
     return false;
 }
 
-/// The cut behind the path's end that raises the sum most. Of the three links that a move adds, one is faster than the link that
-/// left the same peer, so it is enough to look, from every peer, at those that are faster than what it has.
+/// Returns the cut that increases the sum most. At least one of the three links that an improving move adds is faster than the link
+/// that it replaces at the same peer. So the search looks, from every peer, only at links that are faster than the peer's present link.
 std::optional<Cut> Search::raising_cut(const Ring &path) {
     const std::size_t end = path[n_ - 1], begin = path[0];
     std::int64_t best = 0;
@@ -142,7 +142,7 @@ std::optional<Cut> Search::raising_cut(const Ring &path) {
     return found;
 }
 
-/// To a local optimum, or as far as the work reaches.
+/// Climbs to a local optimum, or until the budget of moves is spent.
 void Search::climb(Ring &ring) {
     std::size_t without_gain = 0;
     while (without_gain < n_ && work_ > 0) {
@@ -190,7 +190,7 @@ void Search::polish(Ring &ring, std::int64_t threshold, std::int64_t work) {
     }
 }
 
-/// From `start` always on to the fastest peer not yet visited.
+/// Builds a ring from `start` that always continues to the unvisited peer with the fastest link.
 Ring greedy(const Speeds &speeds, std::size_t start) {
     Ring ring(speeds.size());
     std::iota(ring.begin(), ring.end(), 0);
@@ -204,7 +204,7 @@ Ring greedy(const Speeds &speeds, std::size_t start) {
     return ring;
 }
 
-/// The speeds that the slowest link of a ring can have, in order: each peer has some link in and some link out.
+/// The speeds that the slowest link of a ring can have, in ascending order. Each peer has at least one incoming and one outgoing link.
 std::vector<std::int64_t> thresholds(const Speeds &speeds) {
     std::vector<std::int64_t> out;
     std::int64_t most = INT64_MAX;
@@ -223,7 +223,7 @@ std::vector<std::int64_t> thresholds(const Speeds &speeds) {
     return out;
 }
 
-/// Tries from `ring` and from several greedy starts.
+/// Searches from `ring` and from several greedy rings.
 bool repair_from_somewhere(Search &search, const Speeds &speeds, Ring &ring, std::int64_t threshold, std::int64_t work) {
     const std::size_t n = speeds.size();
     for (std::size_t start = 0; start <= kStarts; ++start) {

@@ -1,4 +1,5 @@
-// A good ring over many peers. Deterministic: no clock, and random numbers from a fixed seed; the work is bounded by counting.
+// Finds a good ring over many peers. The search is deterministic: it uses no clock and takes random numbers from a fixed seed.
+// A count of evaluated moves bounds the work.
 #pragma once
 
 #include <optional>
@@ -7,8 +8,8 @@
 
 namespace pccl::topology {
 
-/// At least three peers. Finds the largest threshold for which it can make a ring without a slower link, then the largest sum it
-/// can among such rings. nullopt: found no ring.
+/// `speeds` covers at least three peers. Finds the largest threshold for which it can build a ring without a slower link, then
+/// maximises the sum among such rings. Returns nullopt if it finds no ring.
 std::optional<Ring> search_ring(const Speeds &speeds);
 
 }  // namespace pccl::topology

@@ -65,7 +65,7 @@ std::vector<PeerId> Graph::neighbours(PeerId of) const {
     } else if (spec_.kind == GraphKind::ring) {
         result = {ids[(rank + n - 1) % n], ids[(rank + 1) % n]};
         std::ranges::sort(result);
-        result.erase(std::unique(result.begin(), result.end()), result.end());  // std::ranges::unique of GCC 12 is beyond clang 14
+        result.erase(std::unique(result.begin(), result.end()), result.end());  // clang 14 does not compile std::ranges::unique of GCC 12
     }
     return result;
 }
@@ -110,7 +110,7 @@ void Graph::cut(PeerId a, PeerId b) {
 
 std::size_t Graph::least() const { return near_.empty() ? 0 : std::min<std::size_t>(spec_.degree, near_.size() - 1); }
 
-/// Into edges: between the ends of each, so that these keep their number of neighbours.
+/// Inserts the member into existing edges, between the two ends of each, so that the ends keep their number of neighbours.
 void Graph::insert_regular(PeerId member, Random &random) {
     std::vector<PeerId> lacking;
     for (const auto &[id, others] : near_) {
@@ -126,7 +126,7 @@ void Graph::insert_regular(PeerId member, Random &random) {
     }
 }
 
-/// Puts the member in the middle of an edge between two others, neither of them its neighbour.
+/// Inserts the member into an edge between two members that are not its neighbours.
 bool Graph::make_way(PeerId member, Random &random) {
     const auto free = [&](PeerId a, PeerId b) { return a != member && b != member && !linked(a, member) && !linked(b, member); };
     std::optional<Edge> edge;
@@ -136,7 +136,7 @@ bool Graph::make_way(PeerId member, Random &random) {
         const PeerId b = *std::next(others.begin(), static_cast<std::ptrdiff_t>(random.below(others.size())));
         if (free(a, b)) edge.emplace(a, b);
     }
-    if (!edge) {  // few are free
+    if (!edge) {  // random attempts failed because only a small number of edges qualify: look at all
         auto all = edges();
         std::erase_if(all, [&](const Edge &e) { return !free(e.first, e.second); });
         if (all.empty()) return false;
@@ -149,7 +149,7 @@ bool Graph::make_way(PeerId member, Random &random) {
     return true;
 }
 
-/// Gives the member a neighbour of one that has too many.
+/// Gives the member a neighbour of another member that has too many.
 bool Graph::take_over(PeerId member, Random &random) {
     std::vector<std::pair<PeerId, PeerId>> free;
     for (const auto &[rich, others] : near_) {
@@ -165,7 +165,7 @@ bool Graph::take_over(PeerId member, Random &random) {
     return true;
 }
 
-/// Each member once, and once more for each neighbour: so it is drawn from to choose by degree.
+/// Lists each member once, and once more for each neighbour: a random entry is a choice by degree.
 std::vector<PeerId> Graph::ends_of_edges() const {
     std::vector<PeerId> ends;
     for (const auto &[id, others] : near_) ends.insert(ends.end(), others.size() + 1, id);
@@ -188,7 +188,7 @@ void Graph::insert_preferential(PeerId member, std::vector<PeerId> &ends, Random
     ends.push_back(member);
 }
 
-/// Whom a member that needs a neighbour gets; there is somebody who is none yet.
+/// Chooses a new neighbour for `member`. At least one member is not its neighbour yet.
 PeerId Graph::choose(PeerId member, Random &random) const {
     std::vector<PeerId> candidates;
     if (spec_.kind == GraphKind::preferential) {
@@ -206,8 +206,8 @@ PeerId Graph::choose(PeerId member, Random &random) const {
     return random.any_of(candidates);
 }
 
-/// Until nobody has too few neighbours. Where all others have enough, one takes over a neighbour of who has too many, or goes into the
-/// middle of an edge.
+/// Adds edges until no member has too few neighbours. If all others have enough, the member takes over a neighbour of one that has too
+/// many, or is inserted into an edge.
 void Graph::fill(Random &random) {
     for (;;) {
         std::vector<PeerId> lacking;
@@ -223,7 +223,7 @@ void Graph::fill(Random &random) {
     }
 }
 
-/// The members in groups that reach each other, the largest first.
+/// The connected components of the graph, the largest first.
 std::vector<std::vector<PeerId>> Graph::parts() const {
     std::vector<std::vector<PeerId>> all;
     std::set<PeerId> seen;
@@ -241,8 +241,8 @@ std::vector<std::vector<PeerId>> Graph::parts() const {
     return all;
 }
 
-/// One edge from each part to the largest. Of each a member with the fewest neighbours, and of preferential ones the largest part's with
-/// the most.
+/// Connects each component to the largest one by an edge. It joins the members with the fewest neighbours of both; in a preferential
+/// graph it takes the member with the most neighbours of the largest component.
 void Graph::join_parts() {
     const auto all = parts();
     const auto degree = [&](PeerId id) { return near_.at(id).size(); };
@@ -253,7 +253,7 @@ void Graph::join_parts() {
     }
 }
 
-/// Edges between two that have more neighbours than they need go, where all still reach each other.
+/// Removes edges between two members that both have more neighbours than they need, where the graph stays connected.
 void Graph::trim() {
     for (const auto &[a, b] : edges()) {
         if (near_.at(a).size() <= spec_.degree || near_.at(b).size() <= spec_.degree) continue;

@@ -1,9 +1,9 @@
-// Who gossips with whom: a graph over the members of a group, grown from a seed and mended as members come and go. Pure and deterministic.
+// The neighbour graph of a group: it is generated from a seed and repaired when members join and leave. Pure and deterministic.
 //
-// Guarantee: over n members a graph is connected, and each member has at least min(degree, n - 1) neighbours (a ring: min(2, n - 1)).
-// Of a random regular graph each has no more, but one where degree x n is odd, and few after members were lost. A member that
-// comes or goes changes a number of edges that depends on the degree, not on n; but an exponential graph, which is its members'
-// places in their order and nothing else, changes as a whole.
+// Guarantee: a graph over n members is connected, and each member has at least min(degree, n - 1) neighbours (min(2, n - 1) in a
+// ring). In a random regular graph no member has more, except one member where degree x n is odd and a small number of members after a
+// loss. When a member joins or leaves, the number of changed edges depends on the degree and not on n. An exponential graph is
+// different: it is defined by the members' positions alone, so it changes as a whole.
 #pragma once
 
 #include <cstdint>
@@ -25,20 +25,21 @@ public:
     using Edge = std::pair<PeerId, PeerId>;  ///< the smaller id first
 
     explicit Graph(const GraphSpec &spec = {}) : spec_(spec) {}
-    /// As it was: `edges` of random_regular and preferential ones, among these members.
+    /// Restores a saved graph. `edges` are the edges of a random_regular or preferential graph among `members`.
     Graph(const GraphSpec &spec, std::uint64_t changes, const std::vector<PeerId> &members, const std::vector<Edge> &edges);
 
     const GraphSpec &spec() const { return spec_; }
-    /// How often the members have changed: what is chosen then follows from the seed and from this.
+    /// The number of membership changes. Random choices depend on the seed and on this number.
     std::uint64_t changes() const { return changes_; }
     std::vector<PeerId> members() const;
 
-    /// Makes it a graph over these members. False: it is one.
+    /// Changes the graph to one over `members`. Returns false if it is one already.
     bool update(const std::set<PeerId> &members);
 
-    /// Whom that member sends to. Of an exponential graph in the order of its phases, else ascending. Nobody, of who is no member.
+    /// The members that `of` sends to: in the order of phases in an exponential graph, in ascending order in others. Empty if `of` is
+    /// not a member.
     std::vector<PeerId> neighbours(PeerId of) const;
-    /// What update() chose; none of a ring and an exponential one.
+    /// The edges that update() chose. Empty for a ring and an exponential graph.
     std::vector<Edge> edges() const;
 
 private:
@@ -62,7 +63,7 @@ private:
 
     GraphSpec spec_;
     std::uint64_t changes_ = 0;
-    Sides near_;  ///< a member's neighbours; empty sets of rings and exponential graphs
+    Sides near_;  ///< the neighbours of each member; the sets are empty in a ring and an exponential graph
 };
 
 }  // namespace pccl::topology

@@ -1,4 +1,4 @@
-// Bandwidth matrix in, ring order out. Pure and deterministic.
+// Computes the ring order from a bandwidth matrix. Pure and deterministic.
 #pragma once
 
 #include <cstddef>
@@ -7,13 +7,13 @@
 
 namespace pccl::topology {
 
-/// What is known of the directed path from one peer to another.
+/// A directed path from one peer to another.
 struct Path {
     bool reachable = true;
-    double mbit_per_s = 0;  ///< 0: not measured
+    double mbit_per_s = 0;  ///< 0 if the path was not measured
 };
 
-/// Square, row = sender, column = receiver; the diagonal is ignored.
+/// A square matrix of paths. The row is the sender and the column the receiver. The diagonal is ignored.
 class Matrix {
 public:
     explicit Matrix(std::size_t n) : n_(n), paths_(n * n) {}
@@ -26,8 +26,8 @@ private:
     std::vector<Path> paths_;
 };
 
-/// How good a ring is: the slowest of its links first, then the sum over its links. Links that were not measured count as the median
-/// of those that were (as 1 where none was).
+/// The quality of a ring: its slowest link, then the sum over its links. A link that was not measured counts as the median of the
+/// measured links, or as 1 if no link was measured.
 struct Quality {
     double slowest = 0;
     double sum = 0;
@@ -36,10 +36,10 @@ Quality quality(const Matrix &matrix, const std::vector<std::size_t> &ring);
 
 inline constexpr std::size_t kExactLimit = 12;
 
-/// The ring over all peers that maximises (slowest, then sum), exact up to kExactLimit peers and by local search beyond. The ring
-/// starts at peer 0; among equals the lexicographically smallest is taken (exactly so up to kExactLimit). A ring of one is {0}.
-/// A link of the ring needs both directions reachable, since acknowledgements flow back. nullopt: no such ring exists (or, beyond
-/// kExactLimit, none was found).
+/// Returns the ring over all peers that maximises the slowest link, then the sum: exactly up to kExactLimit peers, by local search
+/// beyond. The ring starts at peer 0. Among equal rings it is the lexicographically smallest one (guaranteed up to kExactLimit).
+/// The ring of one peer is {0}. A link needs both directions reachable, because acknowledgements flow back. Returns nullopt if no
+/// ring exists or, beyond kExactLimit, none was found.
 std::optional<std::vector<std::size_t>> best_ring(const Matrix &matrix);
 
 }  // namespace pccl::topology

@@ -1,4 +1,4 @@
-// The matrix as both solvers see it: whole bits per second, so that sums are exact in any order and ties are ties.
+// The matrix in the form that both solvers use: whole bits per second, so that sums are exact in any order and equal rings compare equal.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace pccl::topology {
 
-/// The speed of every directed link; 0: a ring must not use it.
+/// The speed of every directed link. A ring must not use a link of speed 0.
 class Speeds {
 public:
-    /// A link needs both directions reachable. Unmeasured links get the median of the measured ones.
+    /// A link needs both directions reachable. An unmeasured link gets the median speed of the measured links.
     explicit Speeds(const Matrix &matrix);
 
     std::size_t size() const { return n_; }
@@ -24,7 +24,7 @@ private:
 
 using Ring = std::vector<std::size_t>;
 
-/// How good a ring is, in bits per second. Compares by the slowest link, then the sum.
+/// The quality of a ring in bits per second. Compares by the slowest link, then by the sum.
 struct Score {
     std::int64_t slowest = 0;
     std::int64_t sum = 0;
