@@ -26,7 +26,7 @@ from ._descriptors import (
 from ._enums import Attribute, Compression, Fault, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
 from ._exchange import Message, PostHandle
-from ._tensors import view
+from ._tensors import Staged, settle, view
 
 if TYPE_CHECKING:
     from ._descriptors import Op
@@ -51,9 +51,10 @@ def _island(island: Any) -> tuple[int, int]:
 class AsyncReduceHandle(OfThisProcess):
     """An all-reduce in flight. Its tensors are kept until it has ended; do not touch them before."""
 
-    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation) -> None:
+    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation, recv: _pccl.View) -> None:
         self._communicator: _pccl.Communicator | None = communicator
         self._operation = operation
+        self._recv: Staged | None = recv if isinstance(recv, Staged) else None
         self._answer: tuple[bool, int, ReduceInfo] | None = None
         self.message = ""
         """After `wait`: why it failed, in the library's words; "" if it did not."""
@@ -68,6 +69,8 @@ class AsyncReduceHandle(OfThisProcess):
         if self._answer is None:
             assert self._communicator is not None
             result, self.message, info = self._communicator.wait(self._operation, limit)
+            if result == Result.SUCCESS:
+                settle(self._recv)
             self._answer = (result == Result.SUCCESS, Result(result), ReduceInfo._of(*info))
             self._communicator = None  # which may end now
         return self._answer
@@ -209,7 +212,9 @@ class Communicator(OfThisProcess):
         """
         source, to = operands(send, recv, operand_descriptor)
         what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
-        return ReduceInfo._of(*self._communicator.all_reduce(source, to, what, source.count, seconds(timeout)))
+        report = self._communicator.all_reduce(source, to, what, source.count, seconds(timeout))
+        settle(to)
+        return ReduceInfo._of(*report)
 
     def all_reduce_async(
         self,
@@ -228,7 +233,7 @@ class Communicator(OfThisProcess):
         tags run at the same time, and may be launched in any order."""
         source, to = operands(send, recv, operand_descriptor)
         what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
-        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count))
+        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)
 
     def all_reduce_multiple_with_retry(
         self, descriptors: Sequence[ReduceOpDescriptor], *, max_in_flight: int = 4, timeout: float | None = None
@@ -242,7 +247,10 @@ class Communicator(OfThisProcess):
         if not operations:
             raise ValueError("descriptors is empty: there is nothing to reduce")
         most = integer(max_in_flight, "max_in_flight", 1, _MOST_IN_FLIGHT)
-        return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, most, seconds(timeout)))
+        try:
+            return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, most, seconds(timeout)))
+        finally:  # a failure can come when some operations are done
+            settle(*[recv for _, recv, _, _ in operations])
 
     def shard(self, count: int) -> Shard:
         """Which part of a buffer of `count` elements is this peer's, as the members are now. Asks nobody."""
@@ -269,7 +277,9 @@ class Communicator(OfThisProcess):
         """
         whole, piece = part_of(send, recv, shard, writes_whole=False)
         what = how(op, tag, None, quantization_options, error_feedback, algorithm)
-        return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, seconds(timeout)))
+        report = self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, seconds(timeout))
+        settle(piece)
+        return ReduceInfo._of(*report)
 
     def all_gather(
         self,
@@ -286,7 +296,9 @@ class Communicator(OfThisProcess):
         After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
         whole, piece = part_of(recv, send, shard, writes_whole=True)
         what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
-        return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, shard, seconds(timeout)))
+        report = self._communicator.all_gather(piece, whole, what, whole.count, shard, seconds(timeout))
+        settle(whole)
+        return ReduceInfo._of(*report)
 
     def drop_error_feedback(self, tag: int = 0) -> None:
         """Forgets what error feedback holds back for operations with this tag."""
@@ -312,6 +324,7 @@ class Communicator(OfThisProcess):
         tensors = [info._resolve() for info in instance(shared_state, SharedState, "shared_state")._infos]
         how_to = choice(SharedStateSyncStrategy, strategy, "strategy")
         revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, how_to, seconds(timeout))
+        settle(*[tensor for _, tensor, _ in tensors])
         shared_state.revision = revision
         return SharedStateSyncInfo(tx_bytes, rx_bytes)
 

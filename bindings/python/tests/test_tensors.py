@@ -86,12 +86,19 @@ def test_dlpack(kind, versions):
         (OnlyDLPack(np.zeros((4, 4)).T), ValueError, "not contiguous"),
         (OnlyDLPack(np.zeros(4, complex)), TypeError, "not supported"),
         (memoryview(bytearray(4)).cast("?"), TypeError, "not supported"),
+        (np.ma.masked_array([1.0, 2.0], [True, False]), TypeError, "send is a masked array"),
+        (np.broadcast_to(np.zeros(1), 4), ValueError, "not contiguous"),
+        (memoryview(np.zeros(3, np.dtype("int32").newbyteorder())), TypeError, "not supported"),
     ],
     ids=str,
 )
 def test_what_does_not_fit_is_refused_by_name(thing, error, words):
     with pytest.raises(error, match=words):
         view(thing, "send")
+
+
+def test_dlpack_of_no_elements_is_contiguous():
+    assert view(OnlyDLPack(np.zeros((4, 0, 3)).transpose(2, 0, 1)), "a").count == 0
 
 
 def test_none_is_no_dtype():
