@@ -7,9 +7,10 @@ import uuid
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import _pccl
+from ._arguments import OfThisProcess, choice, instance, integer, items, optional_text, seconds, shown, text
 from ._descriptors import (
     QuantizationOptions,
     ReduceInfo,
@@ -19,28 +20,41 @@ from ._descriptors import (
     SharedStateSyncInfo,
     Shard,
     how,
-    named,
     operands,
     part_of,
 )
 from ._enums import Attribute, Compression, Fault, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
 from ._exchange import Message, PostHandle
-from ._tensors import view
+from ._tensors import Staged, settle, view
 
 if TYPE_CHECKING:
+    from ._descriptors import Op
     from ._tensors import Tensor
 
 _BETWEEN_ATTEMPTS = 1.0
+_LAST_PORT = (1 << 16) - 1
+_MOST_32 = (1 << 32) - 1
+_MOST_IN_FLIGHT = (1 << 31) - 1
 _WORTH_ANOTHER_ATTEMPT = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTION_FAILED)
 
 
-class AsyncReduceHandle:
+def _island(island: Any) -> tuple[int, int]:
+    """Its number and its peers; 0 and 0 for none."""
+    if island is None:
+        return 0, 0
+    if not isinstance(island, tuple) or len(island) != 2:
+        raise TypeError(f"island is {shown(island)}: give a tuple (number, peers) of two integers, or None")
+    return integer(island[0], "island[0]"), integer(island[1], "island[1]", 0, _MOST_32)
+
+
+class AsyncReduceHandle(OfThisProcess):
     """An all-reduce in flight. Its tensors are kept until it has ended; do not touch them before."""
 
-    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation) -> None:
+    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation, recv: _pccl.View) -> None:
         self._communicator: _pccl.Communicator | None = communicator
         self._operation = operation
+        self._recv: Staged | None = recv if isinstance(recv, Staged) else None
         self._answer: tuple[bool, int, ReduceInfo] | None = None
         self.message = ""
         """After `wait`: why it failed, in the library's words; "" if it did not."""
@@ -51,9 +65,12 @@ class AsyncReduceHandle:
         A failure is returned, not raised. After RANK_CONNECTION_LOST launch it again: the survivors are the new world. If `timeout`
         seconds (None: no limit) are over first, the operation is given up as by `Communicator.abort`, and PCCLTimeoutError is raised.
         """
+        limit = seconds(timeout)
         if self._answer is None:
             assert self._communicator is not None
-            result, self.message, info = self._communicator.wait(self._operation, timeout)
+            result, self.message, info = self._communicator.wait(self._operation, limit)
+            if result == Result.SUCCESS:
+                settle(self._recv)
             self._answer = (result == Result.SUCCESS, Result(result), ReduceInfo._of(*info))
             self._communicator = None  # which may end now
         return self._answer
@@ -63,7 +80,7 @@ class AsyncReduceHandle:
         return f"AsyncReduceHandle(tag={self._operation.tag}, {state})"
 
 
-class Communicator:
+class Communicator(OfThisProcess):
     """One peer's membership of a run: from `connect` until it is closed or its last reference is dropped.
 
     `address` is the master's: "host:port", "ip:port" or "[ipv6]:port"; several, with commas between, where the master may be at one of
@@ -97,19 +114,15 @@ class Communicator:
         compression: Compression | str = Compression.AUTO,
         island: tuple[int, int] | None = None,
     ) -> None:
-        if not 0 <= peer_group < 1 << 32:
-            raise ValueError(f"peer_group {peer_group} does not fit in 32 bits")
-        if not 0 <= p2p_connection_pool_size < 1 << 32:
-            raise ValueError(f"p2p_connection_pool_size is {p2p_connection_pool_size}")
-        for port in (listen_port_first, listen_port_last):
-            if not 0 <= port < 1 << 16:
-                raise ValueError(f"{port} is no port")
-        self.address = address
-        self.peer_group = peer_group
+        self.address = text(address, "address")
+        self.peer_group = integer(peer_group, "peer_group", 0, _MOST_32)
         self._trainers: weakref.WeakSet[_pccl.Trainer] = weakref.WeakSet()  # which end before it does
         self._communicator = _pccl.Communicator(
-            address, peer_group, p2p_connection_pool_size, listen_address, listen_port_first, listen_port_last, advertise_address,
-            connect_timeout, congestion_control, master_limit, named(Compression, compression, "compression"), *(island or (0, 0)),
+            address, self.peer_group, integer(p2p_connection_pool_size, "p2p_connection_pool_size", 0, _MOST_32),
+            optional_text(listen_address, "listen_address"), integer(listen_port_first, "listen_port_first", 0, _LAST_PORT),
+            integer(listen_port_last, "listen_port_last", 0, _LAST_PORT), optional_text(advertise_address, "advertise_address"),
+            seconds(connect_timeout, "connect_timeout"), optional_text(congestion_control, "congestion_control"),
+            seconds(master_limit, "master_limit"), choice(Compression, compression, "compression"), *_island(island),
         )
 
     # ------------------------------------------------------------------------------------------------------------- membership
@@ -120,37 +133,37 @@ class Communicator:
         The first peer of a run is admitted at once; a later one waits until every member has called `update_topology`. Raises PCCLError:
         MASTER_CONNECTION_FAILED if the master cannot be reached, RANK_CONNECTION_FAILED if not enough members can (or can reach this peer).
         """
-        if n_attempts < 1:
-            raise ValueError(f"n_attempts is {n_attempts}: it takes at least one")
-        limit = None if timeout is None else time.monotonic() + timeout
-        for attempt in range(1, n_attempts + 1):
+        attempts = integer(n_attempts, "n_attempts", 1)
+        allowed = seconds(timeout)
+        limit = None if allowed is None else time.monotonic() + allowed
+        for attempt in range(1, attempts + 1):
             try:
                 return self._communicator.connect(None if limit is None else max(0.0, limit - time.monotonic()))
             except PCCLTimeoutError:
                 raise
             except PCCLError as error:
                 late = limit is not None and time.monotonic() + _BETWEEN_ATTEMPTS >= limit
-                if attempt == n_attempts or late or error.result not in _WORTH_ANOTHER_ATTEMPT:
+                if attempt == attempts or late or error.result not in _WORTH_ANOTHER_ATTEMPT:
                     raise
             time.sleep(_BETWEEN_ATTEMPTS)
 
     def update_topology(self, *, timeout: float | None = None) -> None:
         """Admits newcomers. Every member of the run makes this call, and it returns when all have. A peer does not make it in the
         iteration in which it joined. Raises PCCLError: PENDING_ASYNC_OPS if there are operations to wait for."""
-        self._communicator.update_topology(timeout)
+        self._communicator.update_topology(seconds(timeout))
 
     def are_peers_pending(self, *, timeout: float | None = None) -> bool:
         """Whether a newcomer is ready to be admitted: the same answer at every member that asks. Allowed while reduces run."""
-        return self._communicator.are_peers_pending(timeout)
+        return self._communicator.are_peers_pending(seconds(timeout))
 
     def optimize_topology(self, *, timeout: float | None = None) -> None:
         """Measures the bandwidth between peers where it is not known, and takes the best ring. Every member of the run makes this call.
         Raises PCCLError: TOO_FEW_PEERS if alone, TOPOLOGY_OPTIMIZATION_FAILED if no ring connects the members."""
-        self._communicator.optimize_topology(timeout)
+        self._communicator.optimize_topology(seconds(timeout))
 
-    def get_attribute(self, attribute: Attribute) -> int:
+    def get_attribute(self, attribute: Attribute | str) -> int:
         """A size of the run, as the last call that returned saw it."""
-        return self._communicator.get_attribute(attribute)
+        return self._communicator.get_attribute(choice(Attribute, attribute, "attribute"))
 
     def abort(self) -> None:
         """Makes every blocked call on this communicator fail with RANK_CONNECTION_LOST, in all threads, and ends its operations at every
@@ -175,7 +188,7 @@ class Communicator:
         send: Tensor,
         recv: Tensor,
         *,
-        op: ReduceOp,
+        op: Op,
         tag: int = 0,
         operand_descriptor: ReduceOperandDescriptor | None = None,
         quantization_options: QuantizationOptions | None = None,
@@ -188,6 +201,7 @@ class Communicator:
 
         Every member makes the same call (tag, number of elements, type, operator, quantization, options). Both tensors are contiguous, in host
         memory, of the same type and number of elements, whatever their shapes; `send` may be `recv`, and otherwise must not overlap it.
+        Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
 
         With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With fault="repair" an
         average goes on among the survivors when a peer is lost.
@@ -198,14 +212,16 @@ class Communicator:
         """
         source, to = operands(send, recv, operand_descriptor)
         what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
-        return ReduceInfo._of(*self._communicator.all_reduce(source, to, what, source.count, timeout))
+        report = self._communicator.all_reduce(source, to, what, source.count, seconds(timeout))
+        settle(to)
+        return ReduceInfo._of(*report)
 
     def all_reduce_async(
         self,
         send: Tensor,
         recv: Tensor,
         *,
-        op: ReduceOp,
+        op: Op,
         tag: int = 0,
         operand_descriptor: ReduceOperandDescriptor | None = None,
         quantization_options: QuantizationOptions | None = None,
@@ -217,7 +233,7 @@ class Communicator:
         tags run at the same time, and may be launched in any order."""
         source, to = operands(send, recv, operand_descriptor)
         what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
-        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count))
+        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)
 
     def all_reduce_multiple_with_retry(
         self, descriptors: Sequence[ReduceOpDescriptor], *, max_in_flight: int = 4, timeout: float | None = None
@@ -227,12 +243,18 @@ class Communicator:
 
         Raises PCCLError: TOO_FEW_PEERS once the world is down to this peer; operations not done then are untouched.
         """
-        operations = [descriptor._resolve() for descriptor in descriptors]
-        return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, max_in_flight, timeout))
+        operations = [descriptor._resolve() for descriptor in items(descriptors, ReduceOpDescriptor, "descriptors")]
+        if not operations:
+            raise ValueError("descriptors is empty: there is nothing to reduce")
+        most = integer(max_in_flight, "max_in_flight", 1, _MOST_IN_FLIGHT)
+        try:
+            return ReduceInfo(*self._communicator.all_reduce_multiple_with_retry(operations, most, seconds(timeout)))
+        finally:  # a failure can come when some operations are done
+            settle(*[recv for _, recv, _, _ in operations])
 
     def shard(self, count: int) -> Shard:
         """Which part of a buffer of `count` elements is this peer's, as the members are now. Asks nobody."""
-        return Shard(*self._communicator.shard(count))
+        return Shard(*self._communicator.shard(integer(count, "count", 1)))
 
     def reduce_scatter(
         self,
@@ -240,7 +262,7 @@ class Communicator:
         recv: Tensor | None,
         shard: Shard,
         *,
-        op: ReduceOp,
+        op: Op,
         tag: int = 0,
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
@@ -255,7 +277,9 @@ class Communicator:
         """
         whole, piece = part_of(send, recv, shard, writes_whole=False)
         what = how(op, tag, None, quantization_options, error_feedback, algorithm)
-        return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, timeout))
+        report = self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, seconds(timeout))
+        settle(piece)
+        return ReduceInfo._of(*report)
 
     def all_gather(
         self,
@@ -272,18 +296,20 @@ class Communicator:
         After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
         whole, piece = part_of(recv, send, shard, writes_whole=True)
         what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
-        return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, shard, timeout))
+        report = self._communicator.all_gather(piece, whole, what, whole.count, shard, seconds(timeout))
+        settle(whole)
+        return ReduceInfo._of(*report)
 
     def drop_error_feedback(self, tag: int = 0) -> None:
         """Forgets what error feedback holds back for operations with this tag."""
-        self._communicator.drop_error_feedback(tag)
+        self._communicator.drop_error_feedback(integer(tag, "tag"))
 
     # ----------------------------------------------------------------------------------------------------------- shared state
 
     def sync_shared_state(
         self,
         shared_state: SharedState,
-        strategy: SharedStateSyncStrategy = SharedStateSyncStrategy.ENFORCE_POPULAR,
+        strategy: SharedStateSyncStrategy | str = SharedStateSyncStrategy.ENFORCE_POPULAR,
         *,
         timeout: float | None = None,
     ) -> SharedStateSyncInfo:
@@ -295,8 +321,10 @@ class Communicator:
         Raises PCCLError: NO_SHARED_STATE_AVAILABLE if nobody can give it; INVALID_USAGE, with the reason in its words, if this peer's
         names, types or sizes differ from the group's or its revision breaks the rule: then it was removed from the run.
         """
-        tensors = [info._resolve() for info in shared_state._infos]
-        revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, strategy, timeout)
+        tensors = [info._resolve() for info in instance(shared_state, SharedState, "shared_state")._infos]
+        how_to = choice(SharedStateSyncStrategy, strategy, "strategy")
+        revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, how_to, seconds(timeout))
+        settle(*[tensor for _, tensor, _ in tensors])
         shared_state.revision = revision
         return SharedStateSyncInfo(tx_bytes, rx_bytes)
 
@@ -317,17 +345,19 @@ class Communicator:
         After `timeout` seconds (None: never) the message is withdrawn if the receiver's mailbox has had no room for it. Messages to one peer
         arrive in the order of their posts. Raises PCCLError: INVALID_ARGUMENT if `to` is this peer, or no member (any more).
         """
-        return PostHandle(self._communicator, self._communicator.post(to.bytes, view(data, "data"), tag, timeout))
+        receiver = instance(to, uuid.UUID, "to").bytes
+        posted = self._communicator.post(receiver, view(data, "data"), integer(tag, "tag"), seconds(timeout))
+        return PostHandle(self._communicator, posted)
 
     def receive(self, tag: int = 0, *, timeout: float | None = None) -> Message | None:
         """Takes the oldest message with that tag out of this peer's mailbox, whoever sent it; waits for one for at most `timeout` seconds
         (None: no limit; 0: not at all), and gives None if none came. Raises PCCLError: RANK_CONNECTION_LOST after `abort`."""
-        came = self._communicator.receive(tag, timeout)
+        came = self._communicator.receive(integer(tag, "tag"), seconds(timeout))
         return came and Message(uuid.UUID(bytes=came[0]), *came[1:])
 
     def set_mailbox(self, max_bytes: int, max_messages: int = 4096) -> None:
         """Bounds what this peer holds of messages that it has not received (1 GiB and 4096 until it is set). Senders wait for room."""
-        self._communicator.set_mailbox(max_bytes, max_messages)
+        self._communicator.set_mailbox(integer(max_bytes, "max_bytes"), integer(max_messages, "max_messages", 0, _MOST_32))
 
     def set_neighbour_graph(self, kind: GraphKind | str, degree: int = 0, seed: int = 0) -> None:
         """Gives this peer's group a graph of neighbours, which the master mends as members come and go.
@@ -335,7 +365,9 @@ class Communicator:
         `degree`: of "random_regular" 2 to 64, of "barabasi_albert" 1 to 64, of others 0. Every member may make this call; the first decides.
         "none" takes the graph away. Raises PCCLError: INVALID_ARGUMENT if no graph is so, INVALID_USAGE if the group has another.
         """
-        self._communicator.set_neighbour_graph(named(GraphKind, kind, "kind"), degree, seed)
+        self._communicator.set_neighbour_graph(
+            choice(GraphKind, kind, "kind"), integer(degree, "degree", 0, _MOST_32), integer(seed, "seed")
+        )
 
     def neighbours(self) -> list[uuid.UUID]:
         """This peer's neighbours in the graph, as of now; of a directed graph those that it sends to."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from . import _pccl
+from ._arguments import choice, flag, instance, integer, items, optional_instance, text
 from ._enums import DataType, DistributionHint, Fault, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
 from ._tensors import same_elements, view
 
@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
     from ._tensors import Tensor
 
-_E = TypeVar("_E", bound=IntEnum)
+    Op = Union[ReduceOp, str, torch.distributed.ReduceOp, torch.distributed.ReduceOp.RedOpType]
+    """An operator: ours, its name, or the one of torch.distributed with the same meaning."""
 
 
 @dataclass
 class ReduceOperandDescriptor:
-    """What is reduced: elements of `datatype`. The hint is accepted for compatibility."""
+    """The elements of a reduce are of `datatype`. The hint is accepted for compatibility. Enumerations can be given by name."""
 
     datatype: DataType
     distribution_hint: DistributionHint = DistributionHint.NONE
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        self.datatype = choice(DataType, self.datatype, "datatype")
+        self.distribution_hint = choice(DistributionHint, self.distribution_hint, "distribution_hint")
 
 
 @dataclass
@@ -33,13 +41,22 @@ class QuantizationOptions:
     """How values are packed on the wire, in blocks of elements that have their own range or scale. Operands are floating-point.
 
     `quantized_datatype` is UINT8, INT8, UINT16 or INT16; with `BLOCK_SCALE` it is INT8 or INT4, `block` elements (32, 64, 128, 256 or
-    512; 0 is 32) share a scale, and `scale` is what that is.
+    512; 0 is 32) share a scale, and `scale` is what that is. Enumerations can be given by name.
     """
 
     quantized_datatype: DataType = DataType.UINT8
     algorithm: QuantizationAlgorithm = QuantizationAlgorithm.MIN_MAX
     block: int = 0
     scale: QuantizationScale = QuantizationScale.FLOAT
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        self.quantized_datatype = choice(DataType, self.quantized_datatype, "quantized_datatype")
+        self.algorithm = choice(QuantizationAlgorithm, self.algorithm, "algorithm")
+        self.block = integer(self.block, "block", 0, (1 << 32) - 1)
+        self.scale = choice(QuantizationScale, self.scale, "scale")
 
 
 _PLAIN = QuantizationOptions(DataType.UINT8, QuantizationAlgorithm.NONE)
@@ -55,6 +72,16 @@ class ReduceDescriptor:
     operand_descriptor: ReduceOperandDescriptor
     quantization_options: QuantizationOptions | None = None
 
+    def __post_init__(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        self.count = integer(self.count, "count")
+        self.op = choice(ReduceOp, self.op, "op")
+        self.tag = integer(self.tag, "tag")
+        instance(self.operand_descriptor, ReduceOperandDescriptor, "operand_descriptor")
+        optional_instance(self.quantization_options, QuantizationOptions, "quantization_options")
+
 
 class ReduceOpDescriptor:
     """One operation of `Communicator.all_reduce_multiple_with_retry`: its buffers and its descriptor."""
@@ -62,7 +89,7 @@ class ReduceOpDescriptor:
     def __init__(self, send: Tensor, recv: Tensor, reduce_descriptor: ReduceDescriptor) -> None:
         self.send = send
         self.recv = recv
-        self.reduce_descriptor = reduce_descriptor
+        self.reduce_descriptor = instance(reduce_descriptor, ReduceDescriptor, "reduce_descriptor")
         self._resolve()
 
     @classmethod
@@ -76,8 +103,11 @@ class ReduceOpDescriptor:
         return cls(send, recv, reduce_descriptor)
 
     def _resolve(self) -> tuple[_pccl.View, _pccl.View, _pccl.Reduce, int]:
-        d = self.reduce_descriptor
+        d = instance(self.reduce_descriptor, ReduceDescriptor, "reduce_descriptor")
+        d._check()  # its fields can have been set since it was made
         send, recv = operands(self.send, self.recv, d.operand_descriptor)
+        if d.count == 0:
+            raise ValueError("the descriptor's count is 0: there is nothing to reduce. Leave this operation out at every peer")
         if d.count > send.count:
             raise ValueError(f"the descriptor's count is {d.count}, but the tensors have {send.count} elements")
         return send, recv, how(d.op, d.tag, d.operand_descriptor, d.quantization_options), d.count
@@ -94,9 +124,17 @@ def operands(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None
     else:
         source = view(send, "send")
         same_elements(source, to)
-    if operand is not None and operand.datatype != source.datatype:
-        raise TypeError(f"the operand descriptor says {DataType(operand.datatype)}, but the tensors are {DataType(source.datatype)}")
+    if operand is not None:
+        instance(operand, ReduceOperandDescriptor, "operand_descriptor")._check()
+        if operand.datatype != source.datatype:
+            raise TypeError(f"the operand descriptor says {operand.datatype}, but the tensors are {DataType(source.datatype)}")
+    if source.count == 0:
+        raise _without_elements("send")
     return source, to
+
+
+def _without_elements(what: str) -> ValueError:
+    return ValueError(f"{what} has no elements: there is nothing to combine. Leave this call out at every peer")
 
 
 class Shard(NamedTuple):
@@ -119,7 +157,12 @@ class Shard(NamedTuple):
 
 def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool) -> tuple[_pccl.View, _pccl.View | None]:
     """The views of a buffer and of a peer's part of it; None for a part without elements."""
-    row = view(whole, "recv" if writes_whole else "send", writable=writes_whole)
+    for name, value in zip(Shard._fields, instance(shard, Shard, "shard")):
+        integer(value, f"shard.{name}")
+    whole_name = "recv" if writes_whole else "send"
+    row = view(whole, whole_name, writable=writes_whole)
+    if row.count == 0:
+        raise _without_elements(whole_name)
     if shard.elements == 0:
         return row, None
     name = "send" if writes_whole else "recv"
@@ -134,32 +177,34 @@ def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool
 
 
 def how(
-    op: ReduceOp,
+    op: Op,
     tag: int,
     operand: ReduceOperandDescriptor | None,
     quantization: QuantizationOptions | None,
     error_feedback: bool = False,
     algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
     fault: Fault | str = Fault.RETRY,
+    *,
+    quantization_name: str = "quantization_options",
 ) -> _pccl.Reduce:
-    q = quantization if quantization is not None else _PLAIN
+    """The description of a reduce for the library. `operand` has been checked."""
+    q = _PLAIN
+    if quantization is not None:
+        q = instance(quantization, QuantizationOptions, quantization_name)
+        q._check()  # its fields can have been set since it was made
+    # A call per argument would be most of what a short all-reduce costs here.
+    if type(op) is not ReduceOp:
+        op = choice(ReduceOp, op, "op")
+    if type(tag) is not int or not 0 <= tag < 1 << 64:
+        tag = integer(tag, "tag")
+    if type(algorithm) is not ReduceAlgorithm:
+        algorithm = choice(ReduceAlgorithm, algorithm, "algorithm")
+    if type(fault) is not Fault:
+        fault = choice(Fault, fault, "fault")
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
-    if tag < 0 or tag >= 1 << 64:
-        raise ValueError(f"tag {tag} does not fit in 64 bits")
     return _pccl.Reduce(
-        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, error_feedback,
-        named(ReduceAlgorithm, algorithm, "algorithm"), named(Fault, fault, "fault"),
+        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, fault
     )
-
-
-def named(kind: type[_E], name: _E | str, what: str) -> _E:
-    """The member of an enumeration that is called so, in any case; or that it is."""
-    if not isinstance(name, str):
-        return name
-    member = kind.__members__.get(name.upper())
-    if member is None:
-        raise ValueError(f"{what} is {name!r}, not one of {', '.join(repr(known.lower()) for known in kind.__members__)}")
-    return member
 
 
 @dataclass
@@ -205,11 +250,11 @@ class TensorInfo:
     """A named tensor of the shared state. It keeps the tensor, not a copy: synchronizing writes into it."""
 
     def __init__(self, tensor: Tensor, name: str, *, allow_content_inequality: bool = False) -> None:
-        if not name:
-            raise ValueError("a tensor of the shared state has no name")
+        if not text(name, "name"):
+            raise ValueError("name is empty: give each tensor of the shared state a name of its own")
         self.tensor = tensor
         self.name = name
-        self.allow_content_inequality = allow_content_inequality
+        self.allow_content_inequality = flag(allow_content_inequality, "allow_content_inequality")
         self._resolve()
 
     @classmethod
@@ -224,7 +269,8 @@ class TensorInfo:
         return cls(tensor, name, allow_content_inequality=allow_content_inequality)
 
     def _resolve(self) -> tuple[str, _pccl.View, bool]:
-        return self.name, view(self.tensor, f"tensor {self.name!r}", writable=True), self.allow_content_inequality
+        name = text(self.name, "name")
+        return name, view(self.tensor, f"tensor {name!r}", writable=True), flag(self.allow_content_inequality, "allow_content_inequality")
 
     def __repr__(self) -> str:
         shape = tuple(getattr(self.tensor, "shape", ()))
@@ -236,9 +282,9 @@ class SharedState:
     """What all peers of a group hold in common: tensors, and a revision that grows by one with each step."""
 
     def __init__(self, tensor_infos: Sequence[TensorInfo]) -> None:
-        if not tensor_infos:
-            raise ValueError("a shared state has at least one tensor")
-        self._infos = list(tensor_infos)
+        self._infos = items(tensor_infos, TensorInfo, "tensor_infos")
+        if not self._infos:
+            raise ValueError("tensor_infos is empty: a shared state has at least one tensor")
         self._revision = 0
 
     @property
@@ -248,9 +294,7 @@ class SharedState:
 
     @revision.setter
     def revision(self, value: int) -> None:
-        if value < 0 or value >= 1 << 64:
-            raise ValueError(f"revision {value} does not fit in 64 bits")
-        self._revision = value
+        self._revision = integer(value, "revision")
 
     def push_revision(self) -> None:
         """Makes the revision one more: after each step that changed the tensors."""

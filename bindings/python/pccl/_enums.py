@@ -212,6 +212,8 @@ class DataType(_Enum):
         """The element type of a NumPy dtype, or of what names one ("float32"). Raises TypeError for others, and for bytes in foreign order."""
         import numpy as np
 
+        if dtype is None:  # which NumPy takes for float64
+            raise TypeError("dtype is None: give a dtype, or its name")
         dtype = np.dtype(dtype)
         found = _OF_NUMPY.get(dtype.name)
         if found is None:

@@ -6,6 +6,7 @@ import uuid
 from typing import NamedTuple
 
 from . import _pccl
+from ._arguments import OfThisProcess, seconds
 from ._enums import Result
 from ._errors import PCCLError, PCCLTimeoutError
 
@@ -23,7 +24,7 @@ class Message(NamedTuple):
     """Grows with each message that `sender` posts to this peer. A gap is a message that was not delivered."""
 
 
-class PostHandle:
+class PostHandle(OfThisProcess):
     """A message on its way. Its data is kept until the outcome is known; do not change it before."""
 
     def __init__(self, communicator: _pccl.Communicator, post: _pccl.Post) -> None:
@@ -45,8 +46,9 @@ class PostHandle:
         Raises PCCLTimeoutError if that is not known after `timeout` seconds (None: no limit), which ends nothing: wait again. Other PCCLErrors:
         INVALID_ARGUMENT, the message is larger than the receiver's mailbox; and what ends this peer's own membership.
         """
+        limit = seconds(timeout)
         if self._outcome is None:
-            self._outcome = self._communicator.await_post(self._post, timeout)
+            self._outcome = self._communicator.await_post(self._post, limit)
             if self._outcome is None:
                 raise PCCLTimeoutError(Result.TIMEOUT, "pcclAwaitPost", "the message is still on its way: wait again")
         result = Result(self._outcome[0])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 
 from . import _pccl
+from ._arguments import OfThisProcess, path, seconds, text
 
 _POLL = 0.02
 
 
-class MasterNode:
+class MasterNode(OfThisProcess):
     """The master of a run, which keeps its membership; tensors never pass through it. It ends when its last reference is dropped.
 
     `listen_address` is "ip:port" or "host:port"; port 0 is any free one (see `port`). With a `journal`, a file, another process can take the
@@ -23,16 +25,18 @@ class MasterNode:
         self,
         listen_address: str = "0.0.0.0:48148",
         *,
-        journal: str | None = None,
+        journal: str | os.PathLike[str] | None = None,
         heartbeat_timeout: float | None = None,
         misuse_grace: float | None = None,
         recovery_window: float | None = None,
         straggler_after: float | None = None,
         remove_stragglers_after: float | None = None,
     ) -> None:
-        self.listen_address = listen_address
+        self.listen_address = text(listen_address, "listen_address")
         self._master = _pccl.Master(
-            listen_address, journal, heartbeat_timeout, misuse_grace, recovery_window, straggler_after, remove_stragglers_after
+            listen_address, None if journal is None else path(journal, "journal"), seconds(heartbeat_timeout, "heartbeat_timeout"),
+            seconds(misuse_grace, "misuse_grace"), seconds(recovery_window, "recovery_window"), seconds(straggler_after, "straggler_after"),
+            seconds(remove_stragglers_after, "remove_stragglers_after"),
         )
 
     def run(self) -> None:
@@ -45,7 +49,8 @@ class MasterNode:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until it has ended, by `interrupt` from another thread or a signal handler, or for `timeout` seconds: has it ended?"""
-        limit = None if timeout is None else time.monotonic() + timeout
+        allowed = seconds(timeout)
+        limit = None if allowed is None else time.monotonic() + allowed
         while not self._master.ended:
             if limit is not None and time.monotonic() >= limit:
                 return False

@@ -27,10 +27,13 @@ public:
     explicit Settings(const nb::dict &from) { rest_.update(from); }
 
     template <class T> void number(const char *name, T &field) {
-        if (rest_.contains(name)) field = nb::cast<T>(take(name));
+        if (rest_.contains(name) && !nb::try_cast(take(name), field)) refuse(name);
     }
     template <class E> void enumeration(const char *name, E &field) {
-        if (rest_.contains(name)) field = enumerator<E>(nb::cast<int>(take(name)));
+        int value = 0;
+        if (!rest_.contains(name)) return;
+        if (!nb::try_cast(take(name), value)) refuse(name);
+        field = enumerator<E>(value);
     }
     nb::object take(const char *name) {
         nb::object value = rest_[name];
@@ -43,6 +46,11 @@ public:
     }
 
 private:
+    [[noreturn]] static void refuse(const char *name) {
+        const std::string why = std::string("the setting ") + name + " has a value of a wrong type: see the method's docstring";
+        throw nb::type_error(why.c_str());
+    }
+
     nb::dict rest_;
 };
 

@@ -93,11 +93,11 @@ View View::of_dlpack(nb::object object, const std::string &what, bool writable) 
     using Writable = nb::ndarray<>;
     View view;
     const auto take = [&](auto array) {
-        if (array.device_type() != nb::device::cpu::value) {
+        if (array.device_type() != nb::device::cpu::value && array.device_type() != nb::device::cuda_host::value) {
             throw nb::value_error((what + " is not in host memory: this build of the library takes nothing else").c_str());
         }
         std::int64_t expected = 1;
-        for (std::size_t i = array.ndim(); i-- > 0;) {
+        for (std::size_t i = array.size() == 0 ? 0 : array.ndim(); i-- > 0;) {
             if (array.shape(i) != 1 && array.stride(i) != expected) not_contiguous(what);
             expected *= static_cast<std::int64_t>(array.shape(i));
         }
@@ -107,7 +107,8 @@ View View::of_dlpack(nb::object object, const std::string &what, bool writable) 
                           : code == nb::dlpack::dtype_code::Float  ? 'f'
                           : code == nb::dlpack::dtype_code::Bfloat ? 'b'
                                                                    : '?';
-        const auto type = array.dtype().lanes == 1 ? type_of(kind, array.dtype().bits / 8u) : std::nullopt;
+        const bool whole_bytes = array.dtype().lanes == 1 && array.dtype().bits % 8 == 0;
+        const auto type = whole_bytes ? type_of(kind, array.dtype().bits / 8u) : std::nullopt;
         if (!type)
             not_supported(what, "DLPack code " + std::to_string(array.dtype().code) + ", " + std::to_string(array.dtype().bits) +
                                     " bits");

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import torch
 import torch.distributed as dist
 
+from .._arguments import OfThisProcess, number, shown
 from .._communicator import Communicator
 from .._enums import Attribute
 from .._errors import PCCLError
@@ -34,7 +35,7 @@ class IslandError(RuntimeError):
     and start the island anew, which is then given the run's state."""
 
 
-class Island:
+class Island(OfThisProcess):
     """The processes that hold one copy of a model together, joined to a run as one. Made by all of them at once, after
     `torch.distributed.init_process_group`:
 
@@ -51,16 +52,18 @@ class Island:
     def __init__(self, master: str, *, mesh: DeviceMesh | None = None, timeout: float = 300.0, **options: Any) -> None:
         if not dist.is_initialized():
             raise RuntimeError("an island is made of the processes of torch.distributed: call init_process_group first")
+        if mesh is not None and not (hasattr(mesh, "ndim") and hasattr(mesh, "mesh")):
+            raise TypeError(f"mesh is {shown(mesh)}: give a torch.distributed.device_mesh.DeviceMesh, or None")
         if mesh is not None and mesh.ndim > 2:
             raise ValueError(f"mesh has {mesh.ndim} dimensions, not one (shards) or two (replicas, shards)")
-        ranks = torch.arange(dist.get_world_size()) if mesh is None else mesh.mesh.cpu()
+        ranks = torch.arange(dist.get_world_size(), device="cpu") if mesh is None else mesh.mesh.cpu()
         grid = ranks.reshape(1, -1) if ranks.ndim == 1 else ranks
         if sorted(grid.flatten().tolist()) != list(range(dist.get_world_size())):
             raise ValueError("mesh does not have all processes of torch.distributed, each once: an island is all of them")
         here = (grid == dist.get_rank()).nonzero()
         self.replica, self.part = (int(place) for place in here[0])
         self.replicas, self.parts = (int(size) for size in grid.shape)
-        self.timeout = timeout
+        self.timeout = number(timeout, "timeout")
         self.error: BaseException | None = None
         """Why this process could not agree with the others, once that was so."""
         self._joined = self._closed = False
@@ -69,11 +72,11 @@ class Island:
         # All processes make all groups, in the same order.
         self._replicas = [self._group_of(grid[:, part]) for part in range(self.parts if self.replicas > 1 else 0)]
         self._leader = int(grid[0, self.part])
-        number = torch.tensor([secrets.randbits(62) + 1])
-        self._settle(dist.broadcast(number, int(grid[0, 0]), group=self._all, async_op=True), timeout)
+        chosen = torch.tensor([secrets.randbits(62) + 1], device="cpu")
+        self._settle(dist.broadcast(chosen, int(grid[0, 0]), group=self._all, async_op=True), self.timeout)
         self.communicator: Optional[Communicator] = None
         if self.replica == 0:
-            self.communicator = Communicator(master, peer_group=self.part, island=(int(number), self.parts), **options)
+            self.communicator = Communicator(master, peer_group=self.part, island=(int(chosen), self.parts), **options)
 
     @staticmethod
     def _group_of(ranks: torch.Tensor) -> Any:
@@ -93,12 +96,12 @@ class Island:
             ) from None
 
     def _meet(self) -> None:
-        self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+        self._settle(dist.all_reduce(torch.zeros(1, device="cpu"), group=self._all, async_op=True), self.timeout)
 
     def agree(self, question: int, value: int) -> int:
         """The smallest value that a process gives, 0 for one that has failed; -1 if there is no agreement, for the reason in `error`."""
         try:
-            asked = torch.tensor([value, question, -question], dtype=torch.int64)
+            asked = torch.tensor([value, question, -question], dtype=torch.int64, device="cpu")
             self._settle(dist.all_reduce(asked, op=dist.ReduceOp.MIN, group=self._leaders, async_op=True))
             least, lowest, highest = asked.tolist()
             if least != _FAILED and lowest != -highest:

@@ -1,10 +1,12 @@
-"""The methods, each with its settings and their defaults. None: the library's default for the method."""
+"""The methods, each with its settings and their defaults. None: the library's default for the method. Enumerations can be given by name."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
-from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Parameters, Partners, Penalty, Trainer, Variance
+from .._arguments import flag
+from ._arguments import Parameters, milliseconds
+from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, Trainer, Variance
 
 if TYPE_CHECKING:
     from .._communicator import Communicator
@@ -33,7 +35,7 @@ class DiLoCo(Trainer):
         sync_every: int | None = None,
         outer_lr: float | None = None,
         outer_momentum: float | None = None,
-        outer_optimizer: OuterOptimizer | None = None,
+        outer_optimizer: OuterOptimizer | str | None = None,
         weighted: bool = False,
         sharded: bool = False,
         min_peers: int | None = None,
@@ -54,7 +56,7 @@ class AsyncDiLoCo(DiLoCo):
 
     _METHOD = 2
 
-    def __init__(self, parameters: Parameters, *, newcomers: Newcomers = Newcomers.DRAIN, **settings: Any) -> None:
+    def __init__(self, parameters: Parameters, *, newcomers: Newcomers | str = Newcomers.DRAIN, **settings: Any) -> None:
         super().__init__(parameters, newcomers=newcomers, **settings)
 
 
@@ -75,7 +77,7 @@ class StreamingDiLoCo(DiLoCo):
         parameters: Parameters,
         *,
         fragments: int | None = None,
-        fragment_pattern: Fragments = Fragments.STRIDED,
+        fragment_pattern: Fragments | str = Fragments.STRIDED,
         overlap_steps: int | None = None,
         mixing: float | None = None,
         **settings: Any,
@@ -94,7 +96,7 @@ class CO2(AsyncDiLoCo):
         self,
         parameters: Parameters,
         *,
-        penalty_mode: Penalty = Penalty.GAP_AWARE,
+        penalty_mode: Penalty | str = Penalty.GAP_AWARE,
         penalty: float | None = None,
         clip_momentum: float | None = None,
         **settings: Any,
@@ -111,16 +113,16 @@ class _Neighbourly(Trainer):
         *,
         communicator: Optional[Communicator] = None,
         sync_every: int | None = None,
-        graph: Graph | None = None,
-        partners: Partners | None = None,
-        merge: Merge | None = None,
+        graph: Graph | str | None = None,
+        partners: Partners | str | None = None,
+        merge: Merge | str | None = None,
         exchange_wait_s: float | None = None,
         min_peers: int | None = None,
         **common: Any,
     ) -> None:
         super().__init__(
             parameters, communicator=communicator, sync_every=sync_every, graph=graph, partners=partners, merge=merge,
-            exchange_wait_ms=None if exchange_wait_s is None else round(1000 * exchange_wait_s), min_peers=min_peers, **common,
+            exchange_wait_ms=milliseconds(exchange_wait_s, "exchange_wait_s"), min_peers=min_peers, **common,
         )
 
 
@@ -138,14 +140,14 @@ class Gossip(_Neighbourly):
         graph_degree: int | None = None,
         graph_seed: int | None = None,
         own_weight: float | None = None,
-        variance: Variance | None = None,
+        variance: Variance | str | None = None,
         uncorrected: str | None = None,
         weigh_by_age: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(
             parameters, graph_degree=graph_degree, graph_seed=graph_seed, own_weight=own_weight, variance=variance, uncorrected=uncorrected,
-            weigh_by_age=weigh_by_age or None, **settings,
+            weigh_by_age=flag(weigh_by_age, "weigh_by_age") or None, **settings,
         )
 
 

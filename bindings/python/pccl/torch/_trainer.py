@@ -5,29 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 
 from .. import _pccl
+from .._arguments import OfThisProcess, flag, number, optional_instance, path as path_of, seconds
+from .._communicator import Communicator
 from .._descriptors import QuantizationOptions, how
 from .._enums import Fault, ReduceAlgorithm, ReduceOp, _Enum
 from .._tensors import view
-from ._island import IslandError
+from ._arguments import Parameters, check_dense, check_trained, milliseconds, named_tensors, setting
+from ._island import Island, IslandError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .._communicator import Communicator
-    from ._island import Island
-
 # What the first replica of an island says to the others.
 _FAILED, _RESTS, _CHANGED = 0, 1, 2
-
-Parameters = Union[torch.nn.Module, Iterable[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
 
 
 class OuterOptimizer(_Enum):
@@ -96,6 +94,12 @@ class Variance(_Enum):
     NONE = 3
 
 
+_ENUMERATIONS: dict[str, type[_Enum]] = {
+    "outer_optimizer": OuterOptimizer, "newcomers": Newcomers, "fragment_pattern": Fragments, "penalty_mode": Penalty, "graph": Graph,
+    "partners": Partners, "merge": Merge, "variance": Variance,
+}
+
+
 @dataclass(frozen=True)
 class TrainerStatus:
     """What has become of a trainer; the flags are of the last call."""
@@ -137,11 +141,7 @@ def _named(parameters: Parameters) -> tuple[list[tuple[str, torch.Tensor]], list
     """Trained tensors and buffers, with names; tied ones once."""
     if isinstance(parameters, torch.nn.Module):
         return ([(n, p) for n, p in parameters.named_parameters() if p.requires_grad], list(parameters.named_buffers()))
-    trained = []
-    for i, item in enumerate(parameters):
-        name, tensor = item if isinstance(item, tuple) else (f"parameter {i}", item)
-        trained.append((name, tensor))
-    return trained, []
+    return named_tensors(parameters), []
 
 
 def _local(tensor: torch.Tensor) -> torch.Tensor:
@@ -157,7 +157,9 @@ class _Mirror:
         self.name = name
         self.tensor = tensor
         self.local = _local(tensor)
-        direct = self.local.device.type == "cpu" and self.local.is_contiguous()
+        check_dense(self.local, name)
+        lazy = self.local.is_neg() or self.local.is_conj()  # the values in memory are not those of the tensor
+        direct = self.local.device.type == "cpu" and self.local.is_contiguous() and not lazy
         self.host = self.local if direct else torch.empty(self.local.shape, dtype=self.local.dtype, device="cpu", pin_memory=self.local.is_cuda)
 
     def fetch(self) -> None:
@@ -172,7 +174,7 @@ class _Mirror:
                 self.local.copy_(self.host)
 
 
-class Trainer:
+class Trainer(OfThisProcess):
     """A training method over the tensors of a model. Made by its subclasses: DiLoCo, AsyncDiLoCo, EagerDiLoCo, StreamingDiLoCo, CO2.
 
     `parameters`: a module (its parameters that require gradients; its buffers are given to newcomers), or tensors, or (name, tensor)
@@ -207,6 +209,10 @@ class Trainer:
         trained, buffers = _named(parameters)
         if not trained:
             raise ValueError("there is nothing to train: no parameter that requires a gradient")
+        for name, tensor in trained:
+            check_trained(name, tensor)
+        optional_instance(communicator, Communicator, "communicator")
+        optional_instance(island, Island, "island")
         if self._METHOD != 0 and (communicator is None) == (island is None):
             raise TypeError("a trainer has either a communicator or an island")
         self._island = island
@@ -218,12 +224,10 @@ class Trainer:
         self._mirrors = [_Mirror(name, tensor) for name, tensor in trained if _local(tensor).numel() != 0]
         if not self._mirrors:  # this process has no part of any tensor, and still is one of its island
             self._mirrors = [_Mirror("nothing", torch.zeros(1))]
-        given = {name: value for name, value in settings.items() if value is not None}
-        if round_s is not None:
-            given["round_ms"] = round(1000 * round_s)
-        if rejoin_s is not None:
-            given["rejoin_ms"] = round(1000 * rejoin_s)
-        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, fault)
+        settings.update(round_ms=milliseconds(round_s, "round_s"), rejoin_ms=milliseconds(rejoin_s, "rejoin_s"))
+        given = {name: setting(name, value, _ENUMERATIONS) for name, value in settings.items() if value is not None}
+        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, fault, quantization_name="quantization")
+        flag(share_buffers, "share_buffers")
         inner = None if communicator is None else communicator._communicator
         named = [(mirror.name, view(mirror.host, mirror.name, writable=True)) for mirror in self._mirrors]
         for mirror in self._mirrors:
@@ -245,6 +249,7 @@ class Trainer:
         Raises PCCLError: MASTER_CONNECTION_FAILED if there is no master (may be tried again), INVALID_USAGE if the peers' methods, settings
         or parameters differ.
         """
+        limit = seconds(timeout)
         if self._island is not None:
             try:
                 self._island.gather()
@@ -254,8 +259,8 @@ class Trainer:
 
         def join() -> tuple[Any, ...]:
             if self._island is not None:
-                self._island.connect(timeout)
-            self._trainer.join(timeout)
+                self._island.connect(limit)
+            self._trainer.join(limit)
             return self._trainer.status()
 
         self._call(join)
@@ -263,15 +268,18 @@ class Trainer:
     def step(self, *, timeout: float | None = None) -> TrainerStatus:
         """To be called after each step of the inner optimizer. Lost peers, newcomers, a restarted master and falling out of the run are
         dealt with inside; the model's parameters may have changed afterwards. (An island that falls out of the run raises.)"""
-        return self._call(lambda: self._trainer.step(timeout), may_rest=True)
+        limit = seconds(timeout)
+        return self._call(lambda: self._trainer.step(limit), may_rest=True)
 
     def end_round(self, *, timeout: float | None = None) -> TrainerStatus:
         """As `step`, and ends the round here with as many steps as it had. Needs `weighted`."""
-        return self._call(lambda: self._trainer.end_round(timeout))
+        limit = seconds(timeout)
+        return self._call(lambda: self._trainer.end_round(limit))
 
     def finish(self, *, timeout: float | None = None) -> TrainerStatus:
         """Ends training: averages under way are applied, and the model's parameters become the outer ones, the same at all peers."""
-        return self._call(lambda: self._trainer.finish(timeout))
+        limit = seconds(timeout)
+        return self._call(lambda: self._trainer.finish(limit))
 
     def _call(self, call: Callable[[], tuple[Any, ...]], may_rest: bool = False) -> TrainerStatus:
         if not self._leads:
@@ -303,8 +311,9 @@ class Trainer:
 
     def add_weight(self, weight: float) -> None:
         """With `weighted`: adds to the weight of this peer's next contribution, say the tokens of the step just made."""
+        more = number(weight, "weight")
         if self._leads:
-            self._trainer.add_weight(weight)
+            self._trainer.add_weight(more)
 
     @property
     def status(self) -> TrainerStatus:
@@ -334,7 +343,7 @@ class Trainer:
             self._put()
 
     def _file(self, path: str | os.PathLike[str]) -> str:
-        return os.fspath(path) + (f".part{self._island.part}of{self._island.parts}" if self._island is not None else "")
+        return path_of(path, "path") + (f".part{self._island.part}of{self._island.parts}" if self._island is not None else "")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The outer state in one tensor of bytes, for torch.save."""
