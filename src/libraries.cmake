@@ -41,7 +41,8 @@ set(version_script ${CMAKE_CURRENT_LIST_DIR}/libpccl.map)
 set_target_properties(pccl PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${version_script}
                                       INSTALL_RPATH "")
 target_link_libraries(pccl PRIVATE pccl_options ${pccl_dependencies})
-target_link_options(pccl PRIVATE -Wl,--version-script=${version_script})
+# Not unloaded by dlclose: a thread of the resolver may still be on its way back into it.
+target_link_options(pccl PRIVATE -Wl,--version-script=${version_script} -Wl,-z,nodelete)
 if(NOT PCCL_SANITIZE)
   target_link_options(pccl PRIVATE -Wl,--no-undefined)
 endif()

@@ -33,6 +33,13 @@ IMPURE_FOLDERS = ("sys/", "netinet/", "arpa/", "linux/", "net/")
 IMPURE_WORDS = re.compile(r"\b(steady_clock|system_clock|high_resolution_clock|monotonic_now|clock_gettime|gettimeofday|random_device|"
                           r"getrandom|s?rand|mt19937(?:_64)?|getenv|thread_local|(?:PCCL_LOG|printf|f?puts)\w*)\b(?=\s*[(:;{<]|\s)")
 
+# Ways to a descriptor that other processes inherit, or to a look-up that cannot be given up, and the file that may go it.
+DESCRIPTORS = [
+    (re.compile(r"::socket\(|\baccept4?\(\w+[.(]|\basync_accept\b"), "base/descriptors.cc", "sockets are made by base/descriptors.h"),
+    (re.compile(r"\bgetaddrinfo\(|\btcp::resolver\b"), "base/lookup.cc", "names are resolved by base/lookup.h"),
+    (re.compile(r"\b[io]?fstream\b"), None, "its file is not close-on-exec; read_file() and fopen() with e are"),
+]
+
 LINE_LIMIT = 700
 TEXT = {".c", ".cc", ".h", ".py", ".pyi", ".cmake", ".txt", ".md", ".in", ".map", ".toml", ".json", ".cu", ".sh"}
 CODE = {".c", ".cc", ".h", ".py", ".cu"}
@@ -89,6 +96,9 @@ def check_layers(root):
                 yield path, number, why
             elif layer in PURE and not include and (word := IMPURE_WORDS.search(line)):
                 yield path, number, f"{word.group(1)} is not for a layer that only decides"
+            for way, owner, why in DESCRIPTORS:
+                if way.search(line) and str(path.relative_to(sources)) != owner:
+                    yield path, number, why
 
 
 def check_tidiness(root):
@@ -133,6 +143,11 @@ def self_test():
         "src/topology/q.cc": "std::random_device d;\n",
         "src/collective/r.cc": "#include <sys/socket.h>\n",
         "src/base/s.cc": '#include "kernel/types.h"\n',
+        "src/peer/t.cc": "int s = ::socket(AF_INET, SOCK_STREAM, 0);\n",
+        "src/peer/u.cc": "acceptor.async_accept(f);\n",
+        "src/peer/v.cc": "asio::ip::tcp::resolver resolver(io);\n",
+        "src/train/w.cc": "std::ifstream file(path);\n",
+        "src/master/x.cc": "int s = ::accept(listener.get(), nullptr, nullptr);\n",
     }
     right = {
         "src/wire/a.cc": '#include "kernel/types.h"\n#include "base/ids.h"\n// a thread, #include <thread>, rand()\nint operand(int);\n',
@@ -140,6 +155,8 @@ def self_test():
         "src/master/c.cc": '#include <uv.h>\n#include <thread>\n#include "protocol/master.h"\n',
         "src/api/d.cc": '#include "master/server.h"\n#include "peer/peer.h"\n#include <pccl/pccl.h>\n',
         "src/train/e.cc": "#include <pccl/train.h>\n#include <hwy/highway.h>\n",
+        "src/base/descriptors.cc": "int s = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);\n",
+        "src/peer/g.cc": "if (!accepting_) accept();\nvoid on_accept(Lane &lane);\n",
         "src/base/f.cc": "#include <spdlog/logger.h>\n#include <pccl/status.h>\n",
     }
     with tempfile.TemporaryDirectory(prefix="pccl-layers-") as folder:

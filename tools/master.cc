@@ -17,6 +17,7 @@
 #include <string>
 
 #include <strings.h>
+#include <time.h>
 
 namespace {
 
@@ -27,6 +28,7 @@ Examples:
   pccl-master                                  all IPv4 addresses, port 48148
   pccl-master --listen 127.0.0.1:0             any free port of this machine; read it from the line on standard output
   pccl-master --listen '[::]:48148'            IPv6 and IPv4
+  pccl-master --listen '[fe80::1%eth0]:48148'  a link-local address, with its interface
   pccl-master --heartbeat-timeout 3s --log-level debug
   pccl-master --journal /var/lib/pccl/run7     keep the run's journal there
   pccl-master --journal new                    begin a new run; the journal of the last one is renamed, not deleted
@@ -37,6 +39,7 @@ It ends on SIGINT (Ctrl-C) or SIGTERM. Started again with the same journal, also
 ten minutes, unless told otherwise), and what they are doing does not stop meanwhile. Without a journal the run ends with it.
 The journal's default place is $STATE_DIRECTORY, else $XDG_STATE_HOME/pccl, else ~/.local/state/pccl, with a name of the port:
 master-48148.journal; none where the port is 0. Durations are written 500ms, 10s, 2m.
+Where the default place cannot be written, the master warns and keeps none; a FILE that cannot be written is an error.
 Exit status: 0 when told to stop, 1 if it cannot serve, 64 for a mistake in the command line.
 )";
 
@@ -94,6 +97,37 @@ std::uint32_t milliseconds_of(const std::string &text) {
     return static_cast<std::uint32_t>(pccl::parse_duration(text).value_or(pccl::Duration{}).count() / 1000);
 }
 
+/// Warnings are shown at the levels DEBUG, INFO and WARN.
+bool shows_warnings(const Options &options) {
+    for (const char *level : {"DEBUG", "INFO", "WARN"}) {
+        if (strcasecmp(options.log_level.c_str(), level) == 0) return true;
+    }
+    return false;
+}
+
+void warn_of_no_journal(const Options &options, const std::string &why) {
+    if (!shows_warnings(options)) return;
+    std::fprintf(stderr,
+                 "pccl-master: warning: no journal is kept: %s. The run will end with this process. Name a place that this user "
+                 "can write, with "
+                 "--journal FILE or in XDG_STATE_HOME, or say --no-journal\n",
+                 why.c_str());
+}
+
+/// Binds the master. The default place of its journal may be one that this user cannot write, as in a container: the run then has
+/// no journal. Everything else about a journal (damaged, in use, a place that was asked for) is an error.
+pcclResult_t create(const Options &options, const std::string &journal, pcclMasterConfig_t &config, pcclMasterInstance_t **out) {
+    const bool is_default = options.journal.empty() && !options.no_journal;
+    if (!journal.empty()) config.journal = journal.c_str();
+    const pcclResult_t result = pcclCreateMasterWithConfig(&config, out);
+    if (result != pcclInternalError || !is_default || journal.empty()) return result;
+    const std::string why = pcclGetLastError();
+    config.journal = nullptr;
+    const pcclResult_t without = pcclCreateMasterWithConfig(&config, out);
+    if (without == pcclSuccess) warn_of_no_journal(options, why);
+    return without;
+}
+
 /// Says what failed, with the library's words.
 int failed() {
     std::fprintf(stderr, "pccl-master: %s\n", pcclGetLastError());
@@ -115,8 +149,14 @@ int serve(const Options &options) {
     std::signal(SIGPIPE, SIG_IGN);
     setenv("PCCL_LOG_LEVEL", options.log_level.c_str(), 1);
 
-    if (pcclInit() != pcclSuccess) return failed();
-    auto listen = pccl::api::parse_listen_address(options.listen);
+    // A name server may not answer: whoever wants to end this program meanwhile can.
+    int signal = 0;
+    auto listen = pccl::api::parse_listen_address(options.listen, [&] {
+        const timespec now{};
+        signal = sigtimedwait(&ending, nullptr, &now);
+        return signal > 0;
+    });
+    if (signal > 0) return 0;
     if (!listen) {
         std::fprintf(stderr, "pccl-master: --listen %s\n", listen.error().what.c_str());
         return kExitFailure;
@@ -136,17 +176,16 @@ int serve(const Options &options) {
         std::fprintf(stderr, "pccl-master: --journal new: there is no default place (port 0, or no $HOME); write --journal new:FILE\n");
         return kExitUsage;
     }
-    if (!journal->empty()) config.journal = journal->c_str();
-
     pcclMasterInstance_t *handle = nullptr;
-    if (pcclCreateMasterWithConfig(&config, &handle) != pcclSuccess) return failed();
+    if (create(options, *journal, config, &handle) != pcclSuccess) return failed();
+    if (journal->empty() && !options.no_journal && listen->port != 0)
+        warn_of_no_journal(options, "there is no default place, as HOME is not set");
     const std::unique_ptr<pcclMasterInstance_t, Destroy> master(handle);
     if (pcclMasterGetPort(handle, &listen->port) != pcclSuccess) return failed();
     if (pcclRunMaster(handle) != pcclSuccess) return failed();
     std::printf("pccl-master: listening on %s\n", to_string(*listen).c_str());
     std::fflush(stdout);
 
-    int signal = 0;
     sigwait(&ending, &signal);
     if (strcasecmp(options.log_level.c_str(), "INFO") == 0 || strcasecmp(options.log_level.c_str(), "DEBUG") == 0)
         std::fprintf(stderr, "pccl-master: stopping (%s)\n", signal == SIGINT ? "SIGINT" : "SIGTERM");
@@ -158,6 +197,7 @@ int serve(const Options &options) {
 }  // namespace
 
 int main(int argc, char **argv) {
+    if (pcclInit() != pcclSuccess) return failed();  // first: it reserves the standard descriptors, should any of them be closed
     Options options;
     if (const char *level = std::getenv("PCCL_LOG_LEVEL"); level && *level) options.log_level = level;
     CLI::App app{"Keeps the membership of one run of PCCL peers. It never touches their data.", "pccl-master"};

@@ -307,6 +307,7 @@ double Peer::test() {
 }  // namespace diloco
 
 int main(int argc, char **argv) {
+    static_cast<void>(pcclInit());  // first: it reserves the standard descriptors, should any of them be closed
     int exit_status = 0;
     try {
         const auto options = diloco::parse_options(argc, argv, exit_status);

@@ -25,9 +25,9 @@ std::string json_number(const std::optional<double> &value) { return value ? jso
 
 Report::Report(const std::string &path) {
     if (path.empty()) return;
-    file_ = path == "-" ? stdout : std::fopen(path.c_str(), "w");
+    file_ = path == "-" ? stdout : std::fopen(path.c_str(), "we");
     if (!file_) {
-        throw std::runtime_error(path + ": " + std::strerror(errno));
+        throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
     }
     std::setvbuf(file_, nullptr, _IOLBF, BUFSIZ);
 }

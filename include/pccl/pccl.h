@@ -235,7 +235,8 @@ typedef struct pcclBuildInfo_t {
 
 /* -------------------------------------------------------------------------------------------------------------- library -- */
 
-/** Initializes the library. Needed once per process before any other call; calling it again does nothing. Thread-safe. */
+/** Initializes the library. Needed once per process before any other call; calling it again does nothing. Thread-safe.
+ * Opens /dev/null at those of the descriptors 0, 1 and 2 that are closed, so that no socket is taken for a standard stream. */
 PCCL_EXPORT pcclResult_t pcclInit(void);
 
 /** Says what this build can do. @retval pcclInvalidArgument `info` is NULL. */
@@ -263,15 +264,19 @@ PCCL_EXPORT pcclResult_t pcclCreateCommunicator(const pcclCommCreateParams_t *pa
 /** Everything that can be configured about a communicator. Set defaults with pcclCommConfigInit, then change fields. */
 typedef struct pcclCommConfig_t {
     size_t struct_size;                /**< sizeof(pcclCommConfig_t), set by pcclCommConfigInit */
-    const char *master_address;        /**< "host:port", "address:port" or "[v6]:port"; the port may be left out (48148). Several, with
-                                            commas between: where the master may be; they are tried in turn */
+    const char *master_address;        /**< "host:port", "address:port", "[v6]:port" or "[v6%zone]:port"; the port may be left out (48148).
+                                            The zone is an interface of this host, by name or number. Several, with commas between: where
+                                            the master may be; they are tried in turn */
     uint32_t peer_group;
     uint32_t p2p_connection_pool_size; /**< TCP connections per pair of neighbours; 0: the library chooses */
-    const char *listen_address;        /**< local address to listen on; NULL: all, IPv4 and IPv6 */
+    const char *listen_address;        /**< local address to listen on; NULL: all, IPv4 and IPv6. Link-local addresses of other peers are
+                                            dialled through its zone ("fe80::1%eth0"); without one, through the interface that leads to
+                                            the master */
     uint16_t listen_port_first;        /**< first port to try; 0: 48149 */
     uint16_t listen_port_last;         /**< last port to try, inclusive; 0: first + 1023 (at most 65535) */
     const char *advertise_address;     /**< "host" or "host:port" under which others reach this peer; NULL: as the master sees it */
-    uint32_t connect_timeout_ms;       /**< for one attempt to reach the master or a peer; 0: 5000 */
+    uint32_t connect_timeout_ms;       /**< for one attempt to reach the master or a peer, the look-up of its name included, and for the
+                                            look-up of advertise_address; 0: 5000 */
     const char *congestion_control;    /**< of the data connections, as the system names it ("bbr", "cubic"); one that it does not
                                             offer makes pcclConnect fail. NULL: bbr where it is to be had on paths of 1 ms and more */
     uint32_t master_limit_ms;          /**< how long a master that keeps a journal is waited for when it is gone. Calls take longer
@@ -298,14 +303,16 @@ PCCL_EXPORT pcclResult_t pcclCreateCommunicatorWithConfig(const pcclCommConfig_t
 PCCL_EXPORT pcclResult_t pcclGetAttribute(const pcclComm_t *communicator, pcclAttribute_t attribute, int *p_attribute_out);
 
 /** Leaves the run and frees the communicator. Operations in flight end at this peer first (their buffers are left alone from
- * then on); no other thread may be inside a call on it. */
+ * then on); no other thread may be inside a call on it. In a fork of the process that made it, this does nothing, and other calls on it
+ * return pcclInvalidUsage: a fork holds none of its connections. */
 PCCL_EXPORT pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator);
 
 /** Joins the run.
  *
  * The first peer of a run is admitted at once; a later one blocks until every member has called pcclUpdateTopology.
  *
- * @retval pcclMasterConnectionFailed  The master cannot be reached, or refused. The call may be made again.
+ * @retval pcclMasterConnectionFailed  The master cannot be reached, or refused; or no name server answered. The call may be made again.
+ * @retval pcclInvalidArgument         The name in advertise_address has no address.
  * @retval pcclRankConnectionFailed    Not enough members can be reached (or can reach this peer) to form a ring; or this peer's island has
  *                                     not come in full.
  * @retval pcclInvalidUsage            Already connected; or the master speaks another version of the protocol.
@@ -439,7 +446,8 @@ PCCL_EXPORT pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address,
 /** Everything that can be configured about a master. Set defaults with pcclMasterConfigInit, then change fields. */
 typedef struct pcclMasterConfig_t {
     size_t struct_size;            /**< sizeof(pcclMasterConfig_t), set by pcclMasterConfigInit */
-    const char *listen_address;    /**< "host:port", "[v6]:port" or "port"; default "0.0.0.0:48148" */
+    const char *listen_address;    /**< "host:port", "[v6]:port", "[v6%zone]:port" or "port"; default "0.0.0.0:48148". A name is looked up
+                                        for 15 s at most */
     uint32_t heartbeat_timeout_ms; /**< a peer silent for longer is removed; default 10000, at least 100 */
     uint32_t misuse_grace_ms;      /**< callers in calls that can never meet are failed after this (three times this, where a thread
                                         that does not wait might still help), and newcomers that no ring includes refused; default 10000 */
@@ -458,7 +466,8 @@ PCCL_EXPORT pcclResult_t pcclMasterConfigInitSized(pcclMasterConfig_t *config, s
 #define pcclMasterConfigInit(config) pcclMasterConfigInitSized((config), sizeof(pcclMasterConfig_t))
 /** pcclCreateMaster with a configuration. Strings are copied.
  * @retval pcclInvalidArgument  Also a journal that is damaged, of a newer version, or in use; pcclGetLastError says which and what to
- *                              do. Nothing is guessed from it. */
+ *                              do. Nothing is guessed from it.
+ * @retval pcclInternalError    The journal cannot be written where it is named; pcclGetLastError has the system's reason. */
 PCCL_EXPORT pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMasterInstance_t **out);
 /** The port the master listens on, also where it was asked for port 0. */
 PCCL_EXPORT pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint16_t *port_out);

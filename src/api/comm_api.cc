@@ -117,6 +117,8 @@ pcclResult_t pcclGetAttribute(const pcclComm_t *communicator, pcclAttribute_t at
 pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator) {
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
+        // In a fork the handle is given up and its memory left alone: the thread that would end it is the parent's.
+        if (communicator->runtime.forked()) return pcclSuccess;
         delete communicator;
         return pcclSuccess;
     });
@@ -125,6 +127,7 @@ pcclResult_t pcclDestroyCommunicator(pcclComm_t *communicator) {
 pcclResult_t pcclConnect(pcclComm_t *communicator) {
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
+        if (const auto status = communicator->runtime.check_process(); !status) return fail(status.error());
         return await(communicator->runtime.connect());
     });
 }
@@ -153,6 +156,7 @@ pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, bool *pending_o
 pcclResult_t pcclAbort(pcclComm_t *communicator) {
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
+        if (const auto status = communicator->runtime.check_process(); !status) return fail(status.error());
         communicator->runtime.abort();
         return pcclSuccess;
     });

@@ -56,9 +56,8 @@ Result<pccl::peer::Options> to_options(const pcclCommConfig_t &config) {
                        (config.island == 0 ? ", and config->island names no island" : "; an island has 1 to " + std::to_string(pccl::wire::kMaxPeers) + " peers"));
     }
     if (config.listen_address) {
-        if (!pccl::parse_ip(config.listen_address)) {
-            return invalid(std::string("config->listen_address '") + config.listen_address + "' is not an IP address");
-        }
+        if (const auto ip = pccl::parse_ip(config.listen_address); !ip)
+            return invalid("config->listen_address: " + ip.error().what);
         options.listen_host = config.listen_address;
     }
     if (config.listen_port_first != 0) options.port_first = config.listen_port_first;

@@ -10,6 +10,7 @@
 #include "api/listen_address.h"
 #include "api/state.h"
 #include "api/structures.h"
+#include "base/descriptors.h"
 #include "master/server.h"
 
 using namespace pccl;
@@ -22,6 +23,10 @@ struct pcclMasterInstanceState_t {
 
     explicit pcclMasterInstanceState_t(std::unique_ptr<master::Server> bound) : server(std::move(bound)) {}
 
+    /// In a fork of the process that made it: its thread is not here, and its sockets are closed.
+    bool forked() const { return generation != fork_generation(); }
+
+    const int generation = fork_generation();
     std::unique_ptr<master::Server> server;
     std::mutex mutex;
     std::condition_variable served;
@@ -37,6 +42,11 @@ constexpr std::uint32_t kMinHeartbeatTimeoutMs = 100;
 
 pcclResult_t null_argument(const char *call, const char *argument) {
     return fail(pcclInvalidArgument, std::string(call) + ": " + argument + " is NULL");
+}
+
+pcclResult_t fail_forked(const char *call) {
+    return fail(pcclInvalidUsage,
+                std::string(call) + ": this master belongs to a process of which this one is a fork. Make another one here");
 }
 
 /// A thread that takes no signal of the process.
@@ -129,6 +139,7 @@ pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint
 pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
     return guarded_initialized([&] {
         if (!master_instance) return null_argument("pcclRunMaster", "master_instance");
+        if (master_instance->forked()) return fail_forked("pcclRunMaster");
         const std::lock_guard lock(master_instance->mutex);
         if (master_instance->phase == Phase::running)
             return fail(pcclInvalidUsage, "pcclRunMaster: the master is already running");
@@ -144,6 +155,7 @@ pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
 pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance) {
     return guarded_initialized([&] {
         if (!master_instance) return null_argument("pcclInterruptMaster", "master_instance");
+        if (master_instance->forked()) return fail_forked("pcclInterruptMaster");
         const std::lock_guard lock(master_instance->mutex);
         if (master_instance->phase != Phase::running)
             return fail(pcclInvalidUsage, "pcclInterruptMaster: the master is not running");
@@ -155,6 +167,7 @@ pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance) {
 pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
     return guarded_initialized([&] {
         if (!master_instance) return null_argument("pcclMasterAwaitTermination", "master_instance");
+        if (master_instance->forked()) return fail_forked("pcclMasterAwaitTermination");
         std::unique_lock lock(master_instance->mutex);
         if (master_instance->phase == Phase::created)
             return fail(pcclInvalidUsage, "pcclMasterAwaitTermination: the master was never started");
@@ -167,6 +180,7 @@ pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
 pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance) {
     return guarded_initialized([&] {
         if (!master_instance) return null_argument("pcclDestroyMaster", "master_instance");
+        if (master_instance->forked()) return succeed();  // given up; its memory is left alone, since the thread is the parent's
         if (master_instance->thread.joinable()) {
             master_instance->server->interrupt();
             master_instance->thread.join();

@@ -5,6 +5,8 @@
 
 #include <pccl/pccl.h>
 
+#include "base/descriptors.h"
+
 namespace pccl::api {
 namespace {
 
@@ -33,6 +35,7 @@ pcclResult_t fail_not_initialized() noexcept {
 using namespace pccl::api;
 
 pcclResult_t pcclInit() {
+    if (!initialized()) pccl::reserve_standard_descriptors();
     initialized_flag.store(true, std::memory_order_release);
     return succeed();
 }

@@ -1,9 +1,12 @@
-// Reading and writing socket addresses. No name look-up and no socket here: inet_pton and inet_ntop only convert text.
+// Reading and writing socket addresses. No name look-up here: inet_pton and inet_ntop only convert text. Zones are looked up
+// among the interfaces of this host.
 #include "base/address.h"
 
 #include <algorithm>
-#include <arpa/inet.h>
 #include <optional>
+
+#include <arpa/inet.h>
+#include <net/if.h>
 
 namespace pccl {
 namespace {
@@ -42,8 +45,6 @@ bool plausible_host(std::string_view host) {
     return host.size() <= kMaxHost && std::none_of(host.begin(), host.end(), bad);
 }
 
-bool is_v6(std::string_view text) { return text.find(':') != std::string_view::npos && parse_ip(text); }
-
 /// An address mapped into IPv6 is the IPv4 address it stands for, so that equal addresses compare equal.
 IpAddress from_v6(const std::array<std::uint8_t, 16> &octets) {
     IpAddress ip;
@@ -54,6 +55,44 @@ IpAddress from_v6(const std::array<std::uint8_t, 16> &octets) {
         ip.octets = octets;
     }
     return ip;
+}
+
+std::optional<IpAddress> parse_octets(std::string_view text) {
+    const std::string copy(text);
+    if (copy.find('\0') != std::string::npos) return std::nullopt;  // inet_pton would stop there
+    std::array<std::uint8_t, 16> octets{};
+    if (inet_pton(AF_INET, copy.c_str(), octets.data()) == 1) return IpAddress{false, octets, 0};
+    octets = {};
+    if (inet_pton(AF_INET6, copy.c_str(), octets.data()) == 1) return from_v6(octets);
+    return std::nullopt;
+}
+
+/// Everything before the zone.
+std::string_view without_zone(std::string_view text) { return text.substr(0, text.find('%')); }
+
+/// Spelt as an IPv6 address, whatever its zone.
+bool is_v6(std::string_view text) { return text.find(':') != std::string_view::npos && parse_octets(without_zone(text)); }
+
+/// The interface of that name, else of that number; 0: there is none.
+std::uint32_t parse_zone(std::string_view text) {
+    const std::string copy(text);
+    // The system ignores a colon and what follows it.
+    if (copy.empty() || copy.size() >= IF_NAMESIZE || copy.find_first_of(std::string_view("\0:", 2)) != std::string::npos)
+        return 0;
+    if (const auto index = if_nametoindex(copy.c_str()); index != 0) return index;
+    std::uint64_t number = 0;
+    for (char c : copy) {
+        if (c < '0' || c > '9') return 0;
+        number = number * 10 + static_cast<std::uint64_t>(c - '0');
+    }
+    char name[IF_NAMESIZE];
+    const bool exists = number <= UINT32_MAX && if_indextoname(static_cast<unsigned>(number), name);
+    return exists ? static_cast<std::uint32_t>(number) : 0;
+}
+
+std::string zone_text(std::uint32_t zone) {
+    char name[IF_NAMESIZE];
+    return '%' + (if_indextoname(zone, name) ? std::string(name) : std::to_string(zone));
 }
 
 }  // namespace
@@ -67,11 +106,14 @@ Result<HostPort> parse_host_port(std::string_view text) {
         if (end == std::string_view::npos || !is_v6(text.substr(1, end - 1)))
             return invalid(text, "brackets hold an IPv6 address, as in [::1]:48148");
         host = text.substr(1, end - 1);
+        if (const auto ip = parse_ip(host); !ip) return ip.error();
         std::string_view rest = text.substr(end + 1);
         has_port = !rest.empty();
         if (has_port && rest.front() != ':') return invalid(text, "only :port may follow the bracket");
         if (has_port) port = rest.substr(1);
-    } else if (const auto colon = text.find(':'); colon != std::string_view::npos && !is_v6(text)) {
+    } else if (is_v6(text)) {
+        if (const auto ip = parse_ip(text); !ip) return ip.error();
+    } else if (const auto colon = text.find(':'); colon != std::string_view::npos) {
         host = text.substr(0, colon);
         port = text.substr(colon + 1);
         has_port = true;
@@ -82,26 +124,29 @@ Result<HostPort> parse_host_port(std::string_view text) {
         if (!number) return invalid(text, "the port is not a number from 0 to 65535");
         out.port = *number;
     }
-    if (!plausible_host(host)) return invalid(text, "the host is neither a name nor an address");
+    if (!is_v6(host) && !plausible_host(host)) return invalid(text, "the host is neither a name nor an address");
     return out;
 }
 
 Result<IpAddress> parse_ip(std::string_view text) {
-    const std::string copy(text);
-    // inet_pton would stop at an embedded zero.
-    if (copy.find('\0') == std::string::npos) {
-        std::array<std::uint8_t, 16> octets{};
-        if (inet_pton(AF_INET, copy.c_str(), octets.data()) == 1) return IpAddress{false, octets};
-        octets = {};
-        if (inet_pton(AF_INET6, copy.c_str(), octets.data()) == 1) return from_v6(octets);
+    auto ip = parse_octets(without_zone(text));
+    if (!ip) return invalid(text, "not an IPv4 or IPv6 address");
+    if (const auto percent = text.find('%'); percent != std::string_view::npos) {
+        if (!ip->v6) return invalid(text, "only an IPv6 address has a zone");
+        ip->zone = parse_zone(text.substr(percent + 1));
+        if (ip->zone == 0) {
+            return Error{pcclInvalidArgument, quoted(text) + ": no network interface of this host is named " +
+                                                  quoted(text.substr(percent + 1)) +
+                                                  ". Write the name or the number of one after %, as in [fe80::1%eth0]:48148"};
+        }
     }
-    return invalid(text, "not an IPv4 or IPv6 address");
+    return *ip;
 }
 
 std::string to_string(const IpAddress &ip) {
     std::array<char, INET6_ADDRSTRLEN> text{};
     inet_ntop(ip.v6 ? AF_INET6 : AF_INET, ip.octets.data(), text.data(), text.size());
-    return text.data();
+    return text.data() + (ip.zone != 0 ? zone_text(ip.zone) : "");
 }
 
 std::string to_string(const SocketAddress &address) {

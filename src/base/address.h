@@ -1,4 +1,4 @@
-// Socket addresses as values, and their spelling: "host:port", "1.2.3.4:5", "[::1]:5".
+// Socket addresses as values, and their spelling: "host:port", "1.2.3.4:5", "[::1]:5", "[fe80::1%eth0]:5".
 #pragma once
 
 #include <array>
@@ -17,9 +17,13 @@ namespace pccl {
 struct IpAddress {
     bool v6 = false;
     std::array<std::uint8_t, 16> octets{};
+    std::uint32_t zone =
+        0;  ///< the interface of this host that an IPv6 address belongs to ("%eth0"); 0: none. Never sent to others
     friend auto operator<=>(const IpAddress &, const IpAddress &) = default;
 
     bool unspecified() const { return octets == std::array<std::uint8_t, 16>{}; }
+    /// fe80::/10: means nothing without a zone.
+    bool link_local() const { return v6 && octets[0] == 0xfe && (octets[1] & 0xc0) == 0x80; }
 };
 
 struct SocketAddress {
@@ -34,10 +38,12 @@ struct HostPort {
     std::uint16_t port = 0;
 };
 
-/// Splits "host:port", "host", ":port", "[v6]:port", "v6". Error: pcclInvalidArgument with the text quoted.
+/// Splits "host:port", "host", ":port", "[v6]:port", "v6"; "v6" may end in a zone, which stays part of the host. Error:
+/// pcclInvalidArgument with the text quoted.
 Result<HostPort> parse_host_port(std::string_view text);
 
-/// A literal address, no name look-up. nullopt-like: an Error if `text` is none. A v4-mapped v6 address becomes the v4 address.
+/// A literal address, no name look-up. Error: pcclInvalidArgument if `text` is none, or names no interface of this host as its
+/// zone (a name or a number). A v4-mapped v6 address becomes the v4 address.
 Result<IpAddress> parse_ip(std::string_view text);
 
 std::string to_string(const IpAddress &ip);

@@ -1,55 +1,56 @@
 #include "base/resolve.h"
 
 #include <algorithm>
-#include <cerrno>
+#include <condition_variable>
 #include <memory>
-#include <system_error>
+#include <mutex>
+#include <optional>
 
-#include <netdb.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "base/lookup.h"
 
 namespace pccl {
 namespace {
 
-struct Free {
-    void operator()(addrinfo *list) const { freeaddrinfo(list); }
+constexpr std::chrono::milliseconds kAskInterval{20};
+
+struct Answer {
+    std::mutex mutex;
+    std::condition_variable came;
+    std::optional<Result<Lookup::Addresses>> result;
 };
 
-IpAddress to_ip(const addrinfo &found) {
-    ccoip_socket_address_t address{};
-    if (found.ai_family == AF_INET6) {
-        address.inet.protocol = inetIPv6;
-        const auto *octets = reinterpret_cast<const sockaddr_in6 *>(found.ai_addr)->sin6_addr.s6_addr;
-        std::copy_n(octets, 16, address.inet.ipv6.data);
-    } else {
-        const auto *octets =
-            reinterpret_cast<const std::uint8_t *>(&reinterpret_cast<const sockaddr_in *>(found.ai_addr)->sin_addr);
-        std::copy_n(octets, 4, address.inet.ipv4.data);
+/// Nothing if there is no answer in time.
+std::optional<Result<Lookup::Addresses>> await(const std::string &host, Duration limit, const std::function<bool()> &stop) {
+    const Time end = monotonic_now() + limit;
+    const auto answer = std::make_shared<Answer>();
+    const Lookup lookup(host, [answer](const Result<Lookup::Addresses> &result) {
+        const std::lock_guard lock(answer->mutex);
+        answer->result = result;
+        answer->came.notify_all();
+    });
+    std::unique_lock lock(answer->mutex);
+    while (!answer->result && monotonic_now() < end) {
+        if (answer->came.wait_for(lock, kAskInterval, [&] { return answer->result.has_value(); })) break;
+        if (stop && stop()) break;
     }
-    return from_c(address).ip;
+    auto result = std::move(answer->result);
+    lock.unlock();  // the look-up's end waits for whoever is telling us
+    return result;
 }
 
 }  // namespace
 
-Result<IpAddress> resolve(const std::string &host) {
+Result<IpAddress> resolve(const std::string &host, Duration limit, const std::function<bool()> &stop) {
     if (auto literal = parse_ip(host)) return *literal;
-    addrinfo wanted{};
-    wanted.ai_family = AF_UNSPEC;
-    wanted.ai_socktype = SOCK_STREAM;
-    addrinfo *list = nullptr;
-    if (const int error = getaddrinfo(host.c_str(), nullptr, &wanted, &list); error != 0) {
-        const std::string why = error == EAI_SYSTEM ? std::system_category().message(errno) : std::string(gai_strerror(error));
-        return Error{pcclInvalidArgument, "no address for the host name \"" + host + "\": " + why};
-    }
-    const std::unique_ptr<addrinfo, Free> owner(list);
-    const addrinfo *best = nullptr;
-    for (const addrinfo *found = list; found; found = found->ai_next) {
-        if (found->ai_family == AF_INET) return to_ip(*found);
-        if (found->ai_family == AF_INET6 && !best) best = found;
-    }
-    if (best) return to_ip(*best);
-    return Error{pcclInvalidArgument, "no address for the host name \"" + host + "\""};
+    const auto result = await(host, limit, stop);
+    if (!result)
+        return Error{pcclInvalidArgument, "no address for the host name \"" + host +
+                                              "\": no answer from the name server within " + to_string(limit) +
+                                              ". Give an IP address, or check the name server"};
+    if (!*result) return result->error();
+    const Lookup::Addresses &found = **result;
+    const auto v4 = std::ranges::find_if(found, [](const IpAddress &ip) { return !ip.v6; });
+    return v4 != found.end() ? *v4 : found.front();
 }
 
 }  // namespace pccl

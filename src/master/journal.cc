@@ -89,16 +89,18 @@ Status Journal::run(const char *sql) {
 /// A file made here is complete before it has its name, so that an empty one is always a damaged one.
 Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     const std::string &path = name.path;
-    const auto refuse = [&](const std::string &what) { return Error{pcclInvalidArgument, "the journal " + path + ": " + what}; };
+    const auto refuse = [&](pcclResult_t code, const std::string &what) {
+        return Error{code, "the journal " + path + ": " + what};
+    };
     if (path.empty()) return Error{pcclInvalidArgument, "a journal needs a file name"};
     std::error_code error;
     if (const auto folder = fs::path(path).parent_path(); !folder.empty()) fs::create_directories(folder, error);
-    if (error) return refuse("cannot make its folder: " + error.message());
+    if (error) return refuse(pcclInternalError, "cannot make its folder: " + error.message());
     if (name.fresh) {
         if (const Status aside = set_aside(path); !aside) return aside.error();
     }
     const bool existed = fs::exists(path, error);
-    if (existed && !fs::is_regular_file(path, error)) return refuse("is no regular file");
+    if (existed && !fs::is_regular_file(path, error)) return refuse(pcclInvalidArgument, "is no regular file");
     const bool empty = existed && fs::file_size(path, error) == 0;
 
     sqlite3 *db = nullptr;
@@ -109,12 +111,17 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     if (opened != SQLITE_OK) return journal->failed("cannot open it");
     if (empty) return journal->damaged("it is empty");
     if (!existed) {
-        if (const Status made = journal->begin(); !made) return made.error();
+        if (const Status made = journal->begin(); !made) {
+            const Error failure = made.error();
+            journal.reset();
+            fs::remove(first, error);
+            return failure;
+        }
         // It holds the members' secrets.
         fs::permissions(first, fs::perms::owner_read | fs::perms::owner_write, error);
         journal.reset();
         fs::rename(first, path, error);
-        if (error) return refuse("cannot make it: " + error.message());
+        if (error) return refuse(pcclInternalError, "cannot make it: " + error.message());
         return open({path, false});
     }
     if (const Status loaded = journal->load(); !loaded) return loaded.error();

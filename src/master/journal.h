@@ -26,7 +26,8 @@ JournalName parse_journal_name(const std::string &text);
 class Journal {
 public:
     /// Opens or makes the file, which no other process may use at the same time, and its folder.
-    /// Error: pcclInvalidArgument with the file, what is wrong with it and what to do.
+    /// Error: pcclInvalidArgument with the file, what is wrong with it and what to do; pcclInternalError where the system does
+    /// not let this process write there (permissions, a read-only file system, a full disk).
     static Result<std::unique_ptr<Journal>> open(const JournalName &name);
     ~Journal();
 

@@ -13,6 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
+#include "base/port_holder.h"
+
 namespace pccl::master {
 namespace {
 
@@ -29,6 +32,7 @@ NativeAddress to_native(const SocketAddress &address) {
         sockaddr_in6 v6{};
         v6.sin6_family = AF_INET6;
         v6.sin6_port = htons(address.port);
+        v6.sin6_scope_id = address.ip.zone;
         std::copy_n(address.ip.octets.begin(), 16, v6.sin6_addr.s6_addr);
         out.size = sizeof v6;
         std::memcpy(&out.storage, &v6, sizeof v6);
@@ -43,7 +47,8 @@ NativeAddress to_native(const SocketAddress &address) {
     return out;
 }
 
-/// Through the C form, where an IPv4 address mapped into IPv6 becomes what it stands for.
+/// Through the C form, where an IPv4 address mapped into IPv6 becomes what it stands for. Without the zone, which means something
+/// on this host only.
 SocketAddress from_native(const sockaddr_storage &storage) {
     ccoip_socket_address_t out{};
     if (storage.ss_family == AF_INET6) {
@@ -61,9 +66,14 @@ SocketAddress from_native(const sockaddr_storage &storage) {
     return from_c(out);
 }
 
-std::string advice(int error) {
+std::string advice(int error, const SocketAddress &address) {
+    if (error == EINVAL && address.ip.link_local() && address.ip.zone == 0)
+        return ": a link-local address needs its interface, as in [fe80::1%eth0]:48148";
     switch (error) {
-    case EADDRINUSE: return ": another program listens there; end it or choose another port";
+    case EADDRINUSE: {
+        const std::string holder = port_holder(address.port);
+        return (holder.empty() ? ": another program listens there" : ": " + holder) + "; end it or choose another port";
+    }
     case EADDRNOTAVAIL: return ": no interface of this machine has this address; 0.0.0.0 listens on all";
     case EACCES: return ": ports below 1024 need privileges; choose a higher one";
     case EAFNOSUPPORT: return ": this machine does not speak this address family; 0.0.0.0 listens on all IPv4 addresses";
@@ -73,26 +83,13 @@ std::string advice(int error) {
 
 }  // namespace
 
-Fd &Fd::operator=(Fd &&other) noexcept {
-    if (this != &other) {
-        reset();
-        fd_ = other.release();
-    }
-    return *this;
-}
-
-void Fd::reset() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-}
-
 Result<Fd> listen_on(const SocketAddress &address) {
     const auto failed = [&] {
         const int error = errno;
         return Error{pcclMasterConnectionFailed,
-                     "cannot listen on " + to_string(address) + ": " + error_text(error) + advice(error)};
+                     "cannot listen on " + to_string(address) + ": " + error_text(error) + advice(error, address)};
     };
-    Fd socket(::socket(address.ip.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    Fd socket = open_stream(address.ip.v6);
     if (!socket) return failed();
     const int on = 1;
     if (::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) return failed();
@@ -118,7 +115,7 @@ Accepted accept_on(const Fd &listener) {
     sockaddr_storage storage{};
     socklen_t size = sizeof storage;
     Accepted out;
-    out.socket = Fd(::accept4(listener.get(), reinterpret_cast<sockaddr *>(&storage), &size, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    out.socket = accept_stream(listener.get(), reinterpret_cast<sockaddr *>(&storage), &size);
     if (!out.socket) {
         out.error = errno;
         return out;

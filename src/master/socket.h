@@ -4,34 +4,15 @@
 #include <cstddef>
 
 #include "base/address.h"
+#include "base/fd.h"
 #include "base/ids.h"
 #include "base/result.h"
 
 namespace pccl::master {
 
-/// A file descriptor that closes itself.
-class Fd {
-public:
-    explicit Fd(int fd = -1) : fd_(fd) {}
-    Fd(Fd &&other) noexcept : fd_(other.release()) {}
-    Fd &operator=(Fd &&other) noexcept;
-    ~Fd() { reset(); }
-
-    int get() const { return fd_; }
-    explicit operator bool() const { return fd_ >= 0; }
-    int release() {
-        const int fd = fd_;
-        fd_ = -1;
-        return fd;
-    }
-    void reset();
-
-private:
-    int fd_;
-};
-
 /// A non-blocking socket that listens on `address`; an unspecified IPv6 address takes IPv4 callers, too. An address whose last
-/// user has ended can be taken at once. Error: pcclMasterConnectionFailed with the address and the system's reason.
+/// user has ended can be taken at once. Error: pcclMasterConnectionFailed with the address, the system's reason, and what holds
+/// the port.
 Result<Fd> listen_on(const SocketAddress &address);
 
 /// What a bound socket is bound to.

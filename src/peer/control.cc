@@ -1,7 +1,15 @@
 #include "peer/control.h"
 
-#include <asio/connect.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include <asio/post.hpp>
 #include <asio/write.hpp>
+
+#include "base/descriptors.h"
+#include "base/interfaces.h"
+#include "base/outgoing.h"
+#include "peer/endpoint.h"
 
 namespace pccl::peer {
 
@@ -12,36 +20,96 @@ constexpr std::size_t kMaxQueued = std::size_t{256} << 20;
 
 }  // namespace
 
-Control::Control(asio::io_context &io, ControlHost &host) : host_(host), resolver_(io), socket_(io), timer_(io) {}
+Control::Control(asio::io_context &io, ControlHost &host) : host_(host), socket_(io), timer_(io), turn_(io) {}
 
 void Control::dial(const HostPort &master, Duration timeout) {
-    const std::string where = master.host + ":" + std::to_string(master.port);
+    where_ =
+        (master.host.find(':') == std::string::npos ? master.host : '[' + master.host + ']') + ":" + std::to_string(master.port);
     timer_.expires_after(timeout);
-    timer_.async_wait([self = shared_from_this(), where, timeout](const asio::error_code &error) {
-        if (!error && !self->open_) self->fail("no answer from the master at " + where + " within " + to_string(timeout));
+    timer_.async_wait([self = shared_from_this(), timeout](const asio::error_code &error) {
+        if (error || self->open_) return;
+        if (self->lookup_)
+            return self->fail("cannot resolve the master's address " + self->where_ + ": no answer from the name server within " +
+                              to_string(timeout));
+        self->fail("no answer from the master at " + self->where_ + " within " + to_string(timeout));
     });
-    const auto connected = [self = shared_from_this(), where](const asio::error_code &error, const asio::ip::tcp::endpoint &) {
-        if (self->silent_ || error == asio::error::operation_aborted) return;
-        if (error) return self->fail("cannot connect to the master at " + where + ": " + error.message() + "; is pccl-master running there?");
-        self->timer_.cancel();
-        self->open_ = true;
-        asio::error_code ignored;
-        self->socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-        self->host_.control_up();
-        self->read();
-    };
-    if (const auto ip = parse_ip(master.host)) {  // no resolver thread for a plain address
-        asio::ip::tcp::endpoint endpoint;
-        endpoint.address(asio::ip::make_address(pccl::to_string(*ip)));
-        endpoint.port(master.port);
-        socket_.async_connect(endpoint, [connected, endpoint](const asio::error_code &error) { connected(error, endpoint); });
-        return;
+    targets_ = {SocketAddress{{}, master.port}};
+    if (const auto ip = parse_ip(master.host)) {  // no look-up for a plain address
+        targets_.front().ip = *ip;
+        return dial_next("");
     }
-    resolver_.async_resolve(master.host, std::to_string(master.port), [self = shared_from_this(), where, connected](const asio::error_code &error, auto found) {
-        if (self->silent_ || error == asio::error::operation_aborted) return;
-        if (error) return self->fail("cannot resolve the master's address " + where + ": " + error.message());
-        asio::async_connect(self->socket_, found, connected);
+    find(master.host);
+}
+
+/// The result comes from another thread, which only posts it here.
+void Control::find(const std::string &host) {
+    lookup_.emplace(host, [self = shared_from_this()](const Result<Lookup::Addresses> &result) {
+        asio::post(self->socket_.get_executor(), [self, result] {
+            if (self->silent_) return;
+            self->lookup_.reset();
+            if (!result) return self->fail("cannot resolve the master's address " + self->where_ + ": " + result.error().what);
+            const std::uint16_t port = self->targets_.front().port;
+            self->targets_.clear();
+            for (const IpAddress &ip : *result)
+                self->targets_.push_back({ip, port});
+            self->dial_next("");
+        });
     });
+}
+
+void Control::dial_next(const std::string &last) {
+    if (targets_.empty())
+        return fail("cannot connect to the master at " + where_ + ": " + last + "; is pccl-master running there?");
+    const SocketAddress target = targets_.front();
+    targets_.pop_front();
+    Fd fd = open_stream(target.ip.v6);
+    if (!fd) return dial_next(std::strerror(errno));
+    keep_off_target_port(fd, target);
+    const auto endpoint = to_endpoint(target);
+    asio::error_code error;
+    socket_.assign(endpoint.protocol(), fd.get(), error);
+    if (error) return dial_next(error.message());
+    fd.release();
+    ++attempt_;
+    if (!targets_.empty()) {
+        turn_.expires_after((timer_.expiry() - std::chrono::steady_clock::now()) / (targets_.size() + 1));
+        turn_.async_wait([self = shared_from_this(), attempt = attempt_](const asio::error_code &cancelled) {
+            if (cancelled || self->open_ || self->silent_ || attempt != self->attempt_) return;
+            asio::error_code ignored;
+            self->socket_.close(ignored);  // which ends the attempt
+        });
+    }
+    socket_.async_connect(endpoint,
+                          [self = shared_from_this(), target](const asio::error_code &failed) { self->dialled(target, failed); });
+}
+
+void Control::dialled(const SocketAddress &target, const asio::error_code &error) {
+    if (silent_) return;
+    turn_.cancel();
+    asio::error_code ignored;
+    if (error) {
+        socket_.close(ignored);
+        return dial_next(error == asio::error::operation_aborted ? "no answer from " + to_string(target) : error.message());
+    }
+    if (is_connected_to_itself(socket_.native_handle())) {  // nothing listens there, and the port must stay free for the master
+        reset_on_close(socket_.native_handle());
+        socket_.close(ignored);
+        return dial_next(asio::error_code(asio::error::connection_refused).message());
+    }
+    timer_.cancel();
+    open_ = true;
+    socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    host_.control_up();
+    read();
+}
+
+std::uint32_t Control::zone() const {
+    asio::error_code error;
+    const auto local = socket_.local_endpoint(error);
+    if (error) return 0;
+    const bool has_zone = local.address().is_v6() && local.address().to_v6().scope_id() != 0;
+    return zone_of_interface(has_zone ? static_cast<std::uint32_t>(local.address().to_v6().scope_id())
+                                      : interface_of(to_ip(local.address())));
 }
 
 void Control::read() {
@@ -120,7 +188,8 @@ void Control::close() {
     open_ = false;
     asio::error_code ignored;
     timer_.cancel();
-    resolver_.cancel();
+    turn_.cancel();
+    lookup_.reset();
     socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
     if (const auto done = std::exchange(done_, {})) done();

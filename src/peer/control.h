@@ -1,8 +1,10 @@
 // The control connection to the master: finds it, sends and receives whole messages. I/O thread only.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <asio/io_context.hpp>
@@ -10,6 +12,7 @@
 #include <asio/steady_timer.hpp>
 
 #include "base/address.h"
+#include "base/lookup.h"
 #include "base/time.h"
 #include "wire/messages.h"
 
@@ -30,7 +33,12 @@ class Control : public std::enable_shared_from_this<Control> {
 public:
     Control(asio::io_context &io, ControlHost &host);
 
+    /// Finds the master and connects to it within `timeout`. The addresses of a name are tried in turn; each gets an equal part
+    /// of the time that is left.
     void dial(const HostPort &master, Duration timeout);
+    /// Once it is up: the interface through which the master is reached, as the zone of other hosts' link-local addresses; 0:
+    /// unknown.
+    std::uint32_t zone() const;
     /// Queues; flush() sends what is queued in one go.
     void send(const wire::ToMaster &message);
     void flush();
@@ -40,15 +48,21 @@ public:
     void drop();
 
 private:
+    void find(const std::string &host);
+    void dial_next(const std::string &last);
+    void dialled(const SocketAddress &target, const asio::error_code &error);
     void read();
     void fail(const std::string &why);
     void close();
     void finish_sending();
 
     ControlHost &host_;
-    asio::ip::tcp::resolver resolver_;
+    std::string where_;  ///< the master, for messages
+    std::optional<Lookup> lookup_;
+    std::deque<SocketAddress> targets_;  ///< to try, in turn
     asio::ip::tcp::socket socket_;
-    asio::steady_timer timer_;
+    asio::steady_timer timer_, turn_;
+    std::uint64_t attempt_ = 0;  ///< to connect; a timer of an earlier one is ignored
     bool open_ = false;
     bool closed_ = false;
     bool silent_ = false;  ///< hung up: no more callbacks

@@ -13,13 +13,14 @@ inline asio::ip::tcp::endpoint to_endpoint(const SocketAddress &address) {
     if (address.ip.v6) {
         asio::ip::address_v6::bytes_type bytes;
         std::ranges::copy(address.ip.octets, bytes.begin());
-        return {asio::ip::address_v6(bytes), address.port};
+        return {asio::ip::address_v6(bytes, address.ip.zone), address.port};
     }
     asio::ip::address_v4::bytes_type bytes;
     std::copy_n(address.ip.octets.begin(), 4, bytes.begin());
     return {asio::ip::address_v4(bytes), address.port};
 }
 
+/// Without its zone, which means something on this host only.
 inline IpAddress to_ip(const asio::ip::address &address) {
     IpAddress ip;
     if (address.is_v6() && !address.to_v6().is_v4_mapped()) {
@@ -31,7 +32,5 @@ inline IpAddress to_ip(const asio::ip::address &address) {
     std::ranges::copy(v4.to_bytes(), ip.octets.begin());
     return ip;
 }
-
-inline SocketAddress from_endpoint(const asio::ip::tcp::endpoint &endpoint) { return {to_ip(endpoint.address()), endpoint.port()}; }
 
 }  // namespace pccl::peer

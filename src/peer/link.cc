@@ -5,7 +5,9 @@
 #include <asio/connect.hpp>
 #include <asio/post.hpp>
 
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "base/outgoing.h"
 #include "kernel/hash.h"
 #include "peer/endpoint.h"
 #include "peer/tcp_tuning.h"
@@ -61,21 +63,37 @@ void Link::dial() {
 }
 
 void Link::dial_lane() {
-    auto socket = std::make_shared<asio::ip::tcp::socket>(io_);
+    const auto socket = std::make_shared<asio::ip::tcp::socket>(io_);
     const auto endpoint = to_endpoint(address_);
-    asio::error_code failed;
-    socket->open(endpoint.protocol(), failed);  // connecting says why not
-    if (!failed) tune_before_connecting(socket->native_handle(), options_.congestion_control);
-    socket->async_connect(endpoint, [self = shared_from_this(), socket](const asio::error_code &error) {
+    Fd fd = open_stream(address_.ip.v6);
+    if (fd) {  // else connecting says why not
+        keep_off_target_port(fd, address_);
+        tune_before_connecting(fd.get(), options_.congestion_control);
+        asio::error_code failed;
+        socket->assign(endpoint.protocol(), fd.get(), failed);
+        if (!failed) fd.release();
+    }
+    socket->async_connect(endpoint, [self = shared_from_this(), socket](asio::error_code error) {
         if (self->closed_) return;
+        if (!error && is_connected_to_itself(socket->native_handle())) {
+            reset_on_close(socket->native_handle());
+            error = asio::error::connection_refused;  // nothing listens there
+        }
         if (error) {
             // A further lane is a matter of speed alone; the first one is the link.
-            if (!self->up_) self->fail("cannot connect to " + to_string(self->address_) + ": " + error.message());
+            if (!self->up_)
+                self->fail("cannot connect to " + to_string(self->address_) + ": " + error.message() + self->advice());
             return;
         }
         const Duration round_trip = tune_connected(socket->native_handle(), self->options_.congestion_control);
         self->dialled(std::make_shared<Lane>(std::move(*socket), round_trip, *self));
     });
+}
+
+std::string Link::advice() const {
+    if (!address_.ip.link_local() || address_.ip.zone != 0) return "";
+    return ". A link-local address needs the interface that leads to it: give this peer a listen_address with a zone, as in "
+           "fe80::1%eth0";
 }
 
 void Link::dialled(std::shared_ptr<Lane> lane) {

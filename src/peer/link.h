@@ -104,6 +104,7 @@ private:
     void on_lane_down(Lane &lane, const std::string &why) override;
 
     void dial_lane();
+    std::string advice() const;
     void dialled(std::shared_ptr<Lane> lane);
     void on_accept(Lane &lane);
     void fail(const std::string &why);

@@ -1,10 +1,14 @@
 #include "peer/link_table.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include <asio/ip/v6_only.hpp>
 
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "base/port_holder.h"
 #include "peer/endpoint.h"
 #include "peer/tcp_tuning.h"
 
@@ -16,6 +20,7 @@ using wire::FrameKind;
 namespace {
 
 constexpr std::size_t kMaxStrangers = 512;
+constexpr int kAcceptsAtOnce = 64;
 
 /// Equal in time that does not depend on where they differ.
 bool same_secret(const Secret &a, const Secret &b) {
@@ -35,11 +40,16 @@ LinkTable::~LinkTable() {
 }
 
 Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::endpoint &endpoint) {
+    const bool v6 = endpoint.protocol() == asio::ip::tcp::v6();
+    Fd fd = open_stream(v6);
+    if (!fd) return Error{pcclRankConnectionFailed, std::strerror(errno)};
     asio::error_code error;
-    acceptor.open(endpoint.protocol(), error);
-    if (!error && endpoint.protocol() == asio::ip::tcp::v6()) {
-        acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
-    }
+    acceptor.assign(endpoint.protocol(), fd.get(), error);
+    if (error) return Error{pcclRankConnectionFailed, error.message()};
+    fd.release();
+    // Connections of a process that has ended do not keep its port from the next one.
+    acceptor.set_option(asio::socket_base::reuse_address(true), error);
+    if (!error && v6) acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
     if (!error) tune_before_connecting(acceptor.native_handle(), options_.congestion_control);
     if (!error) acceptor.bind(endpoint, error);
     if (!error) acceptor.listen(1024, error);
@@ -58,7 +68,8 @@ Status LinkTable::listen() {
         addresses = {asio::ip::address_v6::any(), asio::ip::address_v4::any()};  // the second where there is no IPv6
     } else {
         const auto ip = parse_ip(options_.listen_host);
-        if (!ip) return Error{pcclInvalidArgument, "listen_address '" + options_.listen_host + "' is not an IP address"};
+        if (!ip) return Error{pcclInvalidArgument, "listen_address: " + ip.error().what};
+        listen_zone_ = ip->zone;
         addresses = {to_endpoint({*ip, 0}).address()};
     }
     std::string last;
@@ -75,23 +86,51 @@ Status LinkTable::listen() {
             return {};
         }
     }
-    return Error{pcclRankConnectionFailed, "no port from " + std::to_string(options_.port_first) + " to " +
-                                               std::to_string(options_.port_last) + " can be listened on: " + last};
+    const std::string holder = port_holder(options_.port_first);
+    return Error{pcclRankConnectionFailed,
+                 "no port from " + std::to_string(options_.port_first) + " to " + std::to_string(options_.port_last) +
+                     " can be listened on: " + last +
+                     (holder.empty() ? "" : " (port " + std::to_string(options_.port_first) + ": " + holder + ")")};
 }
 
 void LinkTable::accept() {
     accepting_ = true;
-    acceptor_.async_accept([this](const asio::error_code &error, asio::ip::tcp::socket socket) {
+    acceptor_.async_wait(asio::ip::tcp::acceptor::wait_read, [this](const asio::error_code &error) {
         if (error == asio::error::operation_aborted) return;
-        if (error) {
-            // Out of descriptors, most likely: what is open goes on, and accepting is tried again with the next sweep.
-            accepting_ = false;
-            if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("cannot accept connections for the moment: %s", error.message().c_str());
-            return;
-        }
-        take(std::move(socket));
-        accept();
+        const int failed = error ? error.value() : accept_some();
+        if (failed == 0) return accept();
+        // Out of descriptors, most likely. The connections that exist are not affected; the next sweep tries to accept again.
+        accepting_ = false;
+        if (complaints_.admit(monotonic_now()))
+            PCCL_LOG_WARN("cannot accept connections for the moment: %s", std::strerror(failed));
     });
+}
+
+/// Takes the connections that wait, a limited number of them. Returns why no more can be taken (an errno), or 0.
+int LinkTable::accept_some() {
+    asio::error_code error;
+    const auto protocol = acceptor_.local_endpoint(error).protocol();
+    for (int i = 0; i < kAcceptsAtOnce; ++i) {
+        Fd fd = accept_stream(acceptor_.native_handle());
+        if (!fd) {
+            switch (errno) {
+            case EAGAIN: return 0;
+            case EBADF:
+            case EINVAL:
+            case EMFILE:
+            case ENFILE:
+            case ENOBUFS:
+            case ENOMEM: return errno;
+            default: continue;  // this caller has gone again
+            }
+        }
+        asio::ip::tcp::socket socket(io_);
+        socket.assign(protocol, fd.get(), error);
+        if (error) continue;
+        fd.release();
+        take(std::move(socket));
+    }
+    return 0;
 }
 
 void LinkTable::take(asio::ip::tcp::socket socket) {
@@ -139,7 +178,9 @@ void LinkTable::make(const wire::OpenLink &how) {
     drop(how.other);
     const PeerId from = how.dial ? self_ : how.other, to = how.dial ? how.other : self_;
     const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
-    const auto link = std::make_shared<Link>(io_, owner_, how, hello, options_, dead_after_);
+    wire::OpenLink local = how;
+    if (local.address.ip.link_local()) local.address.ip.zone = listen_zone_ != 0 ? listen_zone_ : zone_;
+    const auto link = std::make_shared<Link>(io_, owner_, local, hello, options_, dead_after_);
     links_[how.other] = link;
     if (how.dial) return link->dial();
     for (auto it = strangers_.begin(); it != strangers_.end();) {

@@ -34,6 +34,8 @@ public:
 
     /// Of this membership. `dead_after`: as Link's.
     void set_identity(const Secret &run, PeerId self, Duration dead_after);
+    /// The interface through which link-local addresses of others are dialled, unless listen_address names one; 0: unknown.
+    void set_zone(std::uint32_t zone) { zone_ = zone; }
     /// A connection from outside: a stranger for now.
     void take(asio::ip::tcp::socket socket);
     void make(const wire::OpenLink &how);
@@ -66,6 +68,7 @@ private:
 
     Status bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::endpoint &endpoint);
     void accept();
+    int accept_some();
     void sweep();
     bool introduce(std::list<Stranger>::iterator stranger);
     void complain(const Lane &stranger, const char *why);
@@ -78,6 +81,8 @@ private:
     asio::steady_timer sweeper_;
     bool accepting_ = false;
     std::uint16_t port_ = 0;
+    std::uint32_t zone_ = 0;
+    std::uint32_t listen_zone_ = 0;
     Secret run_{};
     PeerId self_;
     Duration dead_after_ = std::chrono::seconds(10);

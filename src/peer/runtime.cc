@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cfenv>
@@ -9,9 +10,9 @@
 
 #include <asio/post.hpp>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "kernel/hash.h"
-#include "peer/endpoint.h"
 
 namespace pccl::peer {
 
@@ -73,8 +74,8 @@ void Call::wait_with(WaitHook hook) {
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
-      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_), exchange_(links_, office_),
-      instance_(next_instance()) {
+      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_),
+      exchange_(links_, office_), generation_(fork_generation()), process_(::getpid()), instance_(next_instance()) {
     thread_ = std::thread([this] {
         block_signals();
         std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
@@ -87,6 +88,7 @@ Runtime::~Runtime() {
     try {
         asio::post(io_, [this] {
             leaving_ = true;
+            give_up_finding({pcclRankConnectionLost, "this peer left the run"});
             feed(LeaveRun{});
             const auto stop = [this] { io_.stop(); };
             if (control_) control_->hang_up(stop);
@@ -173,7 +175,10 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
 void Runtime::abort() {
     ++aborts_;
     office_.abort();
-    asio::post(io_, [this] { feed(AbortCalls{}); });
+    asio::post(io_, [this] {
+        give_up_finding({pcclRankConnectionLost, "pcclAbort was called"});
+        feed(AbortCalls{});
+    });
 }
 
 PostPtr Runtime::post(PeerId to, Tag tag, const std::byte *data, std::size_t bytes, std::optional<Time> deadline) {
@@ -209,7 +214,16 @@ Runtime::Membership Runtime::membership() const {
     return membership_;
 }
 
+bool Runtime::forked() const { return generation_ != fork_generation(); }
+
+Status Runtime::check_process() const {
+    if (!forked()) return {};
+    return Error{pcclInvalidUsage, "this communicator belongs to process " + std::to_string(process_) +
+                                       ", of which this process is a fork. Make another one here"};
+}
+
 Status Runtime::check_connected() const {
+    if (const auto status = check_process(); !status) return status;
     if (connected_) return {};
     const std::lock_guard lock(world_mutex_);
     if (ended_) return *ended_;
@@ -281,6 +295,7 @@ void Runtime::give_up_everything(const char *what) {
     transfer_.end(0);
     prober_.clear();
     exchange_.end(pcclInternalError, what);
+    finding_.clear();
     if (control_) control_->drop();
     control_.reset();
     master_since_.reset();
@@ -335,26 +350,53 @@ void Runtime::tick() {
 
 void Runtime::prepare_to_connect(const CallPtr &call, CallId id) {
     enter(id, call);
-    const auto give_up = [&](const Error &error) {
-        Complete complete{id, error.code, error.what, {}};
-        finish(id, complete);
-    };
     if (!listening_) {
-        if (const auto status = links_.listen(); !status) return give_up(status.error());
+        if (const auto status = links_.listen(); !status) return give_up(id, status.error());
         listening_ = true;
     }
-    SocketAddress advertised{{}, options_.advertise.port != 0 ? options_.advertise.port : links_.port()};
-    if (!options_.advertise.host.empty()) {
-        asio::error_code error;
-        asio::ip::tcp::resolver resolver(io_);
-        const auto found = resolver.resolve(options_.advertise.host, "0", error);
-        if (error || found.empty()) {
-            return give_up({pcclInvalidArgument, "cannot resolve advertise_address '" + options_.advertise.host + "': " + error.message()});
-        }
-        advertised.ip = to_ip(found.begin()->endpoint().address());
-    }
+    if (options_.advertise.host.empty()) return advertise(id, {});
+    if (const auto ip = parse_ip(options_.advertise.host)) return advertise(id, *ip);
+    find_advertised(id);
+}
+
+/// The name is resolved by another thread, which only posts the result here, while this one serves on.
+void Runtime::find_advertised(CallId id) {
+    Finding &finding = finding_.try_emplace(id, io_).first->second;
+    const std::string failed = "cannot resolve advertise_address '" + options_.advertise.host + "': ";
+    finding.limit.expires_after(options_.connect_timeout);
+    finding.limit.async_wait([this, id, failed](const asio::error_code &error) {
+        if (error || finding_.erase(id) == 0) return;
+        give_up(id, {pcclMasterConnectionFailed, failed + "no answer from the name server within " +
+                                                     to_string(options_.connect_timeout) +
+                                                     ". Give an IP address, or check the name server"});
+    });
+    finding.lookup.emplace(options_.advertise.host, [this, id, failed](const Result<Lookup::Addresses> &result) {
+        asio::post(io_, [this, id, failed, result] {
+            if (finding_.erase(id) == 0) return;
+            if (!result) return give_up(id, {pcclInvalidArgument, failed + result.error().what});
+            advertise(id, result->front());
+        });
+    });
+}
+
+void Runtime::advertise(CallId id, const IpAddress &ip) {
+    SocketAddress advertised{ip, options_.advertise.port != 0 ? options_.advertise.port : links_.port()};
+    advertised.ip.zone = 0;  // others have interfaces of their own
     peer_.set_advertised(advertised);
     feed(Connect{id});
+}
+
+void Runtime::give_up(CallId id, const Error &error) {
+    Complete complete{id, error.code, error.what, {}};
+    finish(id, complete);
+}
+
+void Runtime::give_up_finding(const Error &error) {
+    while (!finding_.empty()) {
+        const CallId id = finding_.begin()->first;
+        finding_.erase(finding_.begin());
+        give_up(id, error);
+    }
 }
 
 /// Effects may cause further inputs (a link that is down at once, say): these wait until the effects of the first are carried out.
@@ -519,6 +561,7 @@ void Runtime::dial_master() {
 void Runtime::control_up() {
     masters_to_try_ = 0;
     master_since_ = monotonic_now();
+    links_.set_zone(control_->zone());
     feed(MasterUp{});
 }
 

@@ -18,6 +18,7 @@
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
 
+#include "base/lookup.h"
 #include "peer/control.h"
 #include "peer/engine.h"
 #include "peer/examiner.h"
@@ -111,7 +112,10 @@ public:
     void set_mailbox(const PostOffice::Limits &limits);
     PostOffice &office() { return office_; }
 
-    /// An Error that says why not: never connected, or how the connection ended.
+    /// An Error in a fork of the process that made it: the threads and connections are not here.
+    Status check_process() const;
+    bool forked() const;
+    /// An Error that says why not: never connected, or how the connection ended, or a fork.
     Status check_connected() const;
     /// As the last call that returned saw it.
     protocol::World world() const;
@@ -122,6 +126,10 @@ private:
     void examine(const std::vector<OpId> &ops);
     CallPtr submit(CallPtr call, std::function<protocol::PeerInput(protocol::CallId)> make);
     void prepare_to_connect(const CallPtr &call, protocol::CallId id);
+    void find_advertised(protocol::CallId id);
+    void advertise(protocol::CallId id, const IpAddress &ip);
+    void give_up(protocol::CallId id, const Error &error);
+    void give_up_finding(const Error &error);
     void feed(protocol::PeerInput input);
     void carry_out(protocol::PeerEffect &effect);
     void finish(protocol::CallId id, const protocol::Complete &complete);
@@ -162,6 +170,13 @@ private:
     Prober prober_;
     PostOffice office_;
     Exchange exchange_;
+    /// A call to connect whose advertised name is being resolved.
+    struct Finding {
+        explicit Finding(asio::io_context &io) : limit(io) {}
+        asio::steady_timer limit;
+        std::optional<Lookup> lookup;
+    };
+    std::map<protocol::CallId, Finding> finding_;
     std::shared_ptr<Control> control_;
     std::size_t master_ = 0;          ///< which of the addresses is dialled, or was dialled last
     std::size_t masters_to_try_ = 0;  ///< after the one that is being dialled
@@ -174,6 +189,8 @@ private:
     bool feeding_ = false;
     std::unique_ptr<std::byte[]> reserve_;  ///< memory to end in good order with when there is none
     std::map<protocol::CallId, CallPtr> calls_;
+    const int generation_;  ///< fork_generation() of the process that made it
+    const pid_t process_;
     const std::uint64_t instance_;  ///< of all that this process ever made
     std::mutex callers_mutex_;
     std::set<std::thread::id> callers_;  ///< threads that have made calls

@@ -7,9 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
+
+#include "base/descriptors.h"
+#include "base/read_file.h"
 
 namespace pccl::peer {
 
@@ -26,13 +29,9 @@ bool set_congestion_control(int socket, const std::string &name) {
 }
 
 /// The `which`-th number in a file of the kernel's settings; 0 if it cannot be read.
-long setting(const char *path, int which) {
-    std::ifstream file(path);
-    long value = 0;
-    for (int i = 0; i <= which; ++i) {
-        if (!(file >> value)) return 0;
-    }
-    return value;
+long setting(const char *path, std::size_t which) {
+    const auto numbers = numbers_in(path);
+    return which < numbers.size() ? numbers[which] : 0;
 }
 
 /// The largest send buffer that can be asked for, if it is more than the kernel's own tuning would come to; else 0.
@@ -48,16 +47,14 @@ int send_buffer() {
 }  // namespace
 
 Status check_congestion_control(const std::string &name) {
-    const int socket = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const int probe = socket >= 0 ? socket : ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (probe < 0) return {};
-    const bool known = set_congestion_control(probe, name);
+    Fd probe = open_stream(true);
+    if (!probe) probe = open_stream(false);
+    if (!probe || set_congestion_control(probe.get(), name)) return {};
     const int error = errno;
-    ::close(probe);
-    if (known) return {};
-    std::string offered;
-    std::getline(std::ifstream("/proc/sys/net/ipv4/tcp_available_congestion_control"), offered);
-    return Error{pcclInvalidArgument, "congestion control '" + name + "' is not to be had here (" + std::strerror(error) + ")" +
+    std::string offered = read_file("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    offered.resize(std::min(offered.find('\n'), offered.size()));
+    return Error{pcclInvalidArgument, "congestion control '" + name + "' is not available on this system (" +
+                                          std::strerror(error) + ")" +
                                           (offered.empty() ? "" : "; this system offers: " + offered)};
 }
 

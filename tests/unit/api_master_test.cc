@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 #include <pccl/pccl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "api/listen_address.h"
 #include "api/state.h"
@@ -121,6 +123,34 @@ TEST_F(Master, ReadsListenAddresses) {
         ASSERT_FALSE(parsed) << bad;
         EXPECT_EQ(parsed.error().code, pcclInvalidArgument);
     }
+}
+
+/// In a fork neither threads nor connections of the parent exist.
+TEST_F(Master, HandlesOfAParentProcessAreRefusedInAFork) {
+    const pcclMasterConfig_t config = config_on("127.0.0.1:0");
+    pcclMasterInstance_t *master = nullptr;
+    ASSERT_EQ(pcclCreateMasterWithConfig(&config, &master), pcclSuccess);
+    ASSERT_EQ(pcclRunMaster(master), pcclSuccess);
+    pcclCommConfig_t where;
+    ASSERT_EQ(pcclCommConfigInit(&where), pcclSuccess);
+    where.master_address = "127.0.0.1:1";
+    pcclComm_t *comm = nullptr;
+    ASSERT_EQ(pcclCreateCommunicatorWithConfig(&where, &comm), pcclSuccess);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        int wrong = 0;
+        for (const pcclResult_t result : {pcclInterruptMaster(master), pcclMasterAwaitTermination(master), pcclRunMaster(master),
+                                          pcclConnect(comm), pcclUpdateTopology(comm), pcclAbort(comm)})
+            wrong += result == pcclInvalidUsage ? 0 : 1;
+        wrong += std::string(pcclGetLastError()).find("fork") == std::string::npos ? 1 : 0;
+        wrong += pcclDestroyCommunicator(comm) == pcclSuccess && pcclDestroyMaster(master) == pcclSuccess ? 0 : 1;
+        ::_exit(wrong);
+    }
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    EXPECT_EQ(status, 0);
+    EXPECT_EQ(pcclDestroyCommunicator(comm), pcclSuccess);
+    EXPECT_EQ(pcclDestroyMaster(master), pcclSuccess);
 }
 
 TEST(Errors, EveryCodeHasAPhraseAndOthersToo) {

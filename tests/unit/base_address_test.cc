@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <gtest/gtest.h>
+#include <net/if.h>
 
 namespace pccl {
 namespace {
@@ -34,10 +35,10 @@ TEST(ParseHostPort, ReadsEverySpelling) {
 
 TEST(ParseHostPort, RejectsTheRestAndQuotesIt) {
     for (const char *text :
-         {"",        ":",           "host:",        "host:65536", "host:99999",   "host:123456", "host:-1", "host:+1",
-          "host: 1", "host:1 ",     "host:1x",      "host:0x10",  "[]",           "[]:5",        "[::1",    "[::1]5",
-          "[::1]:",  "[::1]:65536", "[1.2.3.4]:5",  "[host]:5",   "::1]:5",       "a:b:c",       "a:1:2",   "1:2:3:4",
-          "ho st:1", "host/path:1", "tcp://host:1", "[[::1]]:5",  "fe80::1%eth0", "ho\nst"}) {
+         {"",        ":",           "host:",        "host:65536", "host:99999", "host:123456", "host:-1", "host:+1",
+          "host: 1", "host:1 ",     "host:1x",      "host:0x10",  "[]",         "[]:5",        "[::1",    "[::1]5",
+          "[::1]:",  "[::1]:65536", "[1.2.3.4]:5",  "[host]:5",   "::1]:5",     "a:b:c",       "a:1:2",   "1:2:3:4",
+          "ho st:1", "host/path:1", "tcp://host:1", "[[::1]]:5",  "ho%st:1",    "ho\nst"}) {
         const auto parsed = parse_host_port(text);
         ASSERT_FALSE(parsed) << text;
         EXPECT_EQ(parsed.error().code, pcclInvalidArgument) << text;
@@ -56,10 +57,41 @@ TEST(ParseIp, ReadsLiteralsOnly) {
     EXPECT_TRUE(parse_ip("::")->v6);
     EXPECT_TRUE(parse_ip("::")->unspecified());
     EXPECT_TRUE(parse_ip("0.0.0.0")->unspecified());
-    for (const char *text : {"", "localhost", "1.2.3", "1.2.3.256", "1.2.3.4.5", "01.2.3.4x", "1.2.3.4 ", " 1.2.3.4", "[::1]",
-                             ":::", "::1%lo", "1::2::3"})
+    for (const char *text :
+         {"", "localhost", "1.2.3", "1.2.3.256", "1.2.3.4.5", "01.2.3.4x", "1.2.3.4 ", " 1.2.3.4", "[::1]", ":::", "1::2::3"})
         EXPECT_FALSE(parse_ip(text)) << text;
     EXPECT_FALSE(parse_ip(std::string_view("1.2.3.4\0junk", 12)));
+}
+
+TEST(ParseIp, ReadsZonesByNameAndNumber) {
+    const auto lo = ::if_nametoindex("lo");
+    ASSERT_NE(lo, 0U);
+    EXPECT_EQ(parse_ip("fe80::1%lo")->zone, lo);
+    EXPECT_EQ(*parse_ip("fe80::1%" + std::to_string(lo)), *parse_ip("fe80::1%lo"));
+    EXPECT_NE(*parse_ip("fe80::1%lo"), *parse_ip("fe80::1"));
+    EXPECT_EQ(to_string(SocketAddress{*parse_ip("fe80::1%lo"), 5}), "[fe80::1%lo]:5");
+    EXPECT_TRUE(parse_ip("fe80::1")->link_local());
+    EXPECT_FALSE(parse_ip("fec0::1")->link_local());
+    EXPECT_FALSE(parse_ip("254.128.0.1")->link_local());
+    for (const char *text : {"fe80::1%", "fe80::1%no-such-if", "fe80::1%0", "fe80::1%4294967296", "fe80::1%lo ", "fe80::1%%lo",
+                             "127.0.0.1%lo", "::ffff:1.2.3.4%lo"})
+        EXPECT_FALSE(parse_ip(text)) << text;
+}
+
+TEST(ParseHostPort, KeepsTheZoneInTheHost) {
+    for (const auto &[text, host, port] : {Good{"[fe80::1%lo]:48148", "fe80::1%lo", 48148}, Good{"[fe80::1%lo]", "fe80::1%lo", 0},
+                                           Good{"fe80::1%lo", "fe80::1%lo", 0}, Good{"[::1%lo]:5", "::1%lo", 5}}) {
+        const auto parsed = parse_host_port(text);
+        ASSERT_TRUE(parsed) << parsed.error().what;
+        EXPECT_EQ(parsed->host, host);
+        EXPECT_EQ(parsed->port, port);
+    }
+    const auto unknown = parse_host_port("[fe80::1%no-such-if]:5");
+    ASSERT_FALSE(unknown);
+    EXPECT_EQ(unknown.error().code, pcclInvalidArgument);
+    EXPECT_NE(unknown.error().what.find("no network interface of this host is named \"no-such-if\""), std::string::npos)
+        << unknown.error().what;
+    EXPECT_FALSE(parse_host_port("fe80::1%lo:48148"));  // the port needs brackets before it
 }
 
 TEST(ParseIp, MappedAddressBecomesTheIPv4Address) {

@@ -79,7 +79,7 @@ Child Child::spawn(const std::vector<std::string> &argv, const SpawnOptions &opt
         if (options.capture_stdout) ::dup2(out.ends[1], STDOUT_FILENO);
         if (options.pipe_stdin) ::dup2(in.ends[0], STDIN_FILENO);
         if (!options.stderr_file.empty()) {
-            const int file = ::open(options.stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+            const int file = ::open(options.stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
             if (file >= 0) ::dup2(file, STDERR_FILENO);
         }
         ::execv(arguments[0], arguments.data());

@@ -3,11 +3,14 @@
 #include "perf/options.h"
 #include "perf/peer.h"
 
+#include <pccl.h>
+
 #include <cstdio>
 #include <exception>
 
 int main(int argc, char **argv) {
     using namespace pccl::perf;
+    static_cast<void>(pcclInit());  // first: it reserves the standard descriptors, should any of them be closed
     int exit_code = 0;
     const auto options = parse_options(argc, argv, exit_code);
     if (!options) return exit_code;

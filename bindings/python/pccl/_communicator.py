@@ -83,8 +83,8 @@ class AsyncReduceHandle(OfThisProcess):
 class Communicator(OfThisProcess):
     """One peer's membership of a run: from `connect` until it is closed or its last reference is dropped.
 
-    `address` is the master's: "host:port", "ip:port" or "[ipv6]:port"; several, with commas between, where the master may be at one of
-    them. Reduces and shared state stay inside a `peer_group`. `p2p_connection_pool_size` is the number of TCP connections per pair of
+    `address` is the master's: "host:port", "ip:port", "[ipv6]:port" or "[ipv6%interface]:port"; several, with commas between, where the
+    master may be at one of them. Reduces and shared state stay inside a `peer_group`. `p2p_connection_pool_size` is the number of TCP connections per pair of
     neighbours; 0 lets the library choose. The rest is for networks that need it: a peer listens on `listen_address` (all) at the first
     free port from `listen_port_first` (48149) to `listen_port_last` (1023 more), and others reach it at `advertise_address` ("host" or
     "host:port"; as the master sees it). Times are in seconds: `connect_timeout` for one attempt to reach the master or a peer (5),
@@ -95,7 +95,7 @@ class Communicator(OfThisProcess):
     Threads: reduces of distinct tags may be launched and awaited anywhere; calls that every peer makes are one at a time. Every call that
     blocks lets other threads run, can be interrupted (Ctrl-C raises KeyboardInterrupt), and takes a `timeout` in seconds (None: no
     limit). Both end it as `abort` does: the communicator stays connected. Failures are raised as `PCCLError`. A communicator belongs to the
-    process that made it: not to forks of that.
+    process that made it: a fork of that process holds none of its sockets.
     """
 
     def __init__(

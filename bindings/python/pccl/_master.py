@@ -15,7 +15,7 @@ _POLL = 0.02
 class MasterNode(OfThisProcess):
     """The master of a run, which keeps its membership; tensors never pass through it. It ends when its last reference is dropped.
 
-    `listen_address` is "ip:port" or "host:port"; port 0 is any free one (see `port`). With a `journal`, a file, another process can take the
+    `listen_address` is "ip:port", "[ipv6%interface]:port" or "host:port"; port 0 is any free one (see `port`). With a `journal`, a file, another process can take the
     run on if this one ends; without one the run ends with it. The times, in seconds, are: how long a peer may be silent (10); after how
     long callers that can never meet are failed (10); how long a restarted master waits for its members (10); after how long a straggler
     is named in the log (10), and removed (0: never).

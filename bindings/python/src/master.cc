@@ -3,25 +3,99 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
+#include <memory>
+#include <mutex>
 
 namespace pccl_python {
 
-Master::Master(const pcclMasterConfig_t &config) { check(pcclCreateMasterWithConfig(&config, &master_), "pcclCreateMaster"); }
+namespace {
+
+/// A master on its way, shared with the thread that makes it. Its listen address may be a name, which takes as long as the
+/// resolver does.
+struct Making {
+    pcclMasterConfig_t config{};
+    std::string listen_address, journal;
+
+    std::mutex mutex;
+    std::condition_variable ended;
+    bool done = false, given_up = false;
+    pcclMasterInstance_t *master = nullptr;
+    pcclResult_t result = pcclSuccess;
+    std::string why;
+
+    explicit Making(const pcclMasterConfig_t &wanted) : config(wanted), listen_address(wanted.listen_address) {
+        config.listen_address = listen_address.c_str();
+        if (!wanted.journal) return;
+        journal = wanted.journal;
+        config.journal = journal.c_str();
+    }
+    void make() {
+        pcclMasterInstance_t *made = nullptr;
+        const pcclResult_t outcome = pcclCreateMasterWithConfig(&config, &made);
+        const std::lock_guard lock(mutex);
+        if (given_up && outcome == pcclSuccess) (void)pcclDestroyMaster(made);
+        master = made;
+        result = outcome;
+        if (outcome != pcclSuccess) why = pcclGetLastError();
+        done = true;
+        ended.notify_all();
+    }
+    /// Waits for a moment. True: it is made, or that failed.
+    bool wait() {
+        std::unique_lock lock(mutex);
+        return ended.wait_for(lock, std::chrono::milliseconds(20), [this] { return done; });
+    }
+    void give_up() {
+        const std::lock_guard lock(mutex);
+        given_up = true;
+        if (done && result == pcclSuccess) (void)pcclDestroyMaster(master);
+    }
+};
+
+/// Signals are for the interpreter's threads.
+template <class F> std::thread start_thread(F body) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct Restore {
+        sigset_t &mask;
+        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
+    } const restore{before};
+    return std::thread(body);
+}
+
+}  // namespace
+
+/// Signal handlers run meanwhile. If one raises, the thread that makes the master is left to end by itself.
+Master::Master(const pcclMasterConfig_t &config) {
+    const auto making = std::make_shared<Making>(config);
+    start_thread([making] { making->make(); }).detach();
+    for (bool done = false; !done;) {
+        {
+            const nb::gil_scoped_release release;
+            done = making->wait();
+        }
+        if (!done && PyErr_CheckSignals() != 0) {
+            making->give_up();
+            throw nb::python_error();
+        }
+    }
+    if (making->result != pcclSuccess) raise(making->result, "pcclCreateMaster", making->why);
+    master_ = making->master;
+}
 
 Master::~Master() { close(); }
 
 void Master::run() {
     check_usable("pcclRunMaster");
     check(pcclRunMaster(master_), "pcclRunMaster");
-    sigset_t all, before;  // signals are for the interpreter's threads
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    watcher_ = new std::thread([this] {
+    watcher_ = new std::thread(start_thread([this] {
         (void)pcclMasterAwaitTermination(master_);
         ended_ = true;
-    });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }));
 }
 
 void Master::interrupt() {
