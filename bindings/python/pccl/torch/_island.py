@@ -53,7 +53,7 @@ class Island:
             raise RuntimeError("an island is made of the processes of torch.distributed: call init_process_group first")
         if mesh is not None and mesh.ndim > 2:
             raise ValueError(f"mesh has {mesh.ndim} dimensions, not one (shards) or two (replicas, shards)")
-        ranks = torch.arange(dist.get_world_size()) if mesh is None else mesh.mesh.cpu()
+        ranks = torch.arange(dist.get_world_size(), device="cpu") if mesh is None else mesh.mesh.cpu()
         grid = ranks.reshape(1, -1) if ranks.ndim == 1 else ranks
         if sorted(grid.flatten().tolist()) != list(range(dist.get_world_size())):
             raise ValueError("mesh does not have all processes of torch.distributed, each once: an island is all of them")
@@ -69,7 +69,7 @@ class Island:
         # All processes make all groups, in the same order.
         self._replicas = [self._group_of(grid[:, part]) for part in range(self.parts if self.replicas > 1 else 0)]
         self._leader = int(grid[0, self.part])
-        number = torch.tensor([secrets.randbits(62) + 1])
+        number = torch.tensor([secrets.randbits(62) + 1], device="cpu")
         self._settle(dist.broadcast(number, int(grid[0, 0]), group=self._all, async_op=True), timeout)
         self.communicator: Optional[Communicator] = None
         if self.replica == 0:
@@ -93,12 +93,12 @@ class Island:
             ) from None
 
     def _meet(self) -> None:
-        self._settle(dist.all_reduce(torch.zeros(1), group=self._all, async_op=True), self.timeout)
+        self._settle(dist.all_reduce(torch.zeros(1, device="cpu"), group=self._all, async_op=True), self.timeout)
 
     def agree(self, question: int, value: int) -> int:
         """The smallest value that a process gives, 0 for one that has failed; -1 if there is no agreement, for the reason in `error`."""
         try:
-            asked = torch.tensor([value, question, -question], dtype=torch.int64)
+            asked = torch.tensor([value, question, -question], dtype=torch.int64, device="cpu")
             self._settle(dist.all_reduce(asked, op=dist.ReduceOp.MIN, group=self._leaders, async_op=True))
             least, lowest, highest = asked.tolist()
             if least != _FAILED and lowest != -highest:
@@ -156,20 +156,29 @@ class Island:
 
     # ------------------------------------------------------------------------------------------------------------------- its end
 
-    def close(self) -> None:
-        """Leaves the run, and all other processes of the island with it. Closing again does nothing."""
-        self._closed = True
+    def part(self) -> None:
+        """Waits for the other processes before this one leaves: they may be in their last average."""
+        if not self._closed:
+            with contextlib.suppress(IslandError):
+                self._meet()
+
+    def leave(self) -> None:
+        """Leaves the run. The processes may still work together, until `close`."""
         self._joined = False
         if self.communicator is not None:
             self.communicator.close()
+
+    def close(self) -> None:
+        """Leaves the run, and all other processes of the island with it. Closing again does nothing."""
+        self._closed = True
+        self.leave()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if kind is None and not self._closed:  # the others may be in their last average
-            with contextlib.suppress(IslandError):
-                self._meet()
+        if kind is None:
+            self.part()
         self.close()
 
     def __repr__(self) -> str:

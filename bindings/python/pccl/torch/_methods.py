@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional
 
-from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Parameters, Partners, Penalty, Trainer, Variance
+from ._model import Parameters
+from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, Trainer, Variance
 
 if TYPE_CHECKING:
     from .._communicator import Communicator
