@@ -105,7 +105,8 @@ std::string unwrapped(const std::string &name) {
     for (std::size_t begin = 0;;) {
         const std::size_t end = name.find('.', begin);
         if (end == std::string::npos) return out + name.substr(begin);
-        if (std::ranges::find(kWrappers, std::string_view(name).substr(begin, end - begin)) == kWrappers.end()) out += name.substr(begin, end + 1 - begin);
+        const auto step = std::string_view(name).substr(begin, end - begin);
+        if (std::ranges::find(kWrappers, step) == kWrappers.end()) out += name.substr(begin, end + 1 - begin);
         begin = end + 1;
     }
 }

@@ -209,7 +209,9 @@ std::string describe_gossip(const pcclTrainerConfig_t &c) {
 
 }  // namespace
 
-std::string describe(const pcclTrainerConfig_t &c) { return "pccl.trainer: " + (is_gossip(c.method) ? describe_gossip(c) : describe_outer(c)); }
+std::string describe(const pcclTrainerConfig_t &c) {
+    return "pccl.trainer: " + (is_gossip(c.method) ? describe_gossip(c) : describe_outer(c));
+}
 
 std::string warning(const pcclTrainerConfig_t &c) {
     if (c.method == pcclMethodLocal || c.method == pcclMethodStreamingDiLoCo || is_gossip(c.method)) return "";

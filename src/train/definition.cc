@@ -7,9 +7,9 @@
 namespace pccl::train {
 namespace {
 
-constexpr std::size_t kMaxLine = 900;                       // bytes; a name of the shared state has at most 1024
-constexpr std::size_t kMaxLines = 16384;                    // a shared state has at most 65536 tensors
-constexpr std::size_t kMaxBytes = std::size_t{4} << 20U;    // of all lines: a message to the master has at most 16 MiB
+constexpr std::size_t kMaxLine = 900;                     // bytes; a name of the shared state has at most 1024
+constexpr std::size_t kMaxLines = 16384;                  // a shared state has at most 65536 tensors
+constexpr std::size_t kMaxBytes = std::size_t{4} << 20U;  // of all lines: a message to the master has at most 16 MiB
 constexpr const char *kPrefix = "pccl.";
 
 const char *type_name(pcclDataType_t type) {
@@ -28,7 +28,9 @@ std::string quoted(const std::string &text, std::size_t from, const std::string 
     return to == std::string::npos || to < from ? "" : text.substr(from, to - from);
 }
 
-std::string without_prefix(const std::string &name) { return name.starts_with(kPrefix) ? name.substr(std::char_traits<char>::length(kPrefix)) : name; }
+std::string without_prefix(const std::string &name) {
+    return name.starts_with(kPrefix) ? name.substr(std::char_traits<char>::length(kPrefix)) : name;
+}
 
 }  // namespace
 
@@ -50,14 +52,17 @@ std::vector<std::string> definition_names(const std::vector<std::string> &lines,
     for (const std::string &line : lines) {
         hash = XXH3_64bits_withSeed(line.data(), line.size(), hash);
         bytes += line.size();
-        if (names.size() < kMaxLines && bytes <= kMaxBytes) names.push_back("pccl.tensor " + std::to_string(names.size()) + ": " + shortened(line));
+        if (names.size() < kMaxLines && bytes <= kMaxBytes)
+            names.push_back("pccl.tensor " + std::to_string(names.size()) + ": " + shortened(line));
     }
-    names.push_back("pccl.tensors: " + std::to_string(lines.size()) + " in all, definition " + std::to_string(hash % 1'000'000'000));
+    names.push_back("pccl.tensors: " + std::to_string(lines.size()) + " in all, definition " +
+                    std::to_string(hash % 1'000'000'000));
     return names;
 }
 
 std::string explain_refusal(const std::string &why, const std::vector<pcclTensorInfo_t> &mine) {
-    const std::string own = "its tensor ", lacks = "it lacks the group's tensor ", groups = ") and the group's is '", type = "' (type ";
+    const std::string own = "its tensor ", lacks = "it lacks the group's tensor ", groups = ") and the group's is '",
+                      type = "' (type ";
     std::size_t at = why.find(own);
     const bool has = at != std::string::npos;
     if (!has && (at = why.find(lacks)) == std::string::npos) return why;
@@ -78,8 +83,9 @@ std::string explain_refusal(const std::string &why, const std::vector<pcclTensor
         const std::size_t name = why.find(", '", at);
         if (name == std::string::npos || (run = quoted(why, name + 3, type)).empty()) return why;
     }
-    return "this peer was refused since its definition differs from the run's: here \"" + without_prefix(here) + "\", in the run \"" +
-           without_prefix(run) + "\". Give every peer the same tensors, in the same order, and the same settings";
+    return "this peer was refused since its definition differs from the run's: here \"" + without_prefix(here) +
+           "\", in the run \"" + without_prefix(run) +
+           "\". Give every peer the same tensors, in the same order, and the same settings";
 }
 
 }  // namespace pccl::train

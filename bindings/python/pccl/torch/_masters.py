@@ -142,6 +142,23 @@ def _checked(pairs: list[tuple[Mirror, Any]]) -> Callable[[], object]:
     return lambda: copy_to_masters((mirror.tensor, master) for mirror, master in pairs)
 
 
+def _one_each(candidates: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor] | None:
+    """The master of each parameter. Where several tensors fit, say zeros, it is the one that is kept together with another master."""
+    sure = {name: tensors[0] for name, tensors in candidates.items() if len(tensors) == 1}
+    if len(sure) == len(candidates):
+        return sure
+    for master in sure.values():
+        for container in gc.get_referrers(master):
+            if type(container) not in (list, tuple, dict):
+                continue
+            things = list(container.values() if isinstance(container, dict) else container)
+            kept = {thing.data_ptr() for thing in things if type(thing) in (torch.Tensor, torch.nn.Parameter)}
+            near = {name: [tensor for tensor in tensors if tensor.data_ptr() in kept] for name, tensors in candidates.items() if name not in sure}
+            if all(len(tensors) == 1 for tensors in near.values()):
+                return {**sure, **{name: tensors[0] for name, tensors in near.items()}}
+    return None
+
+
 class Watch:
     """Notices that the inner optimizer writes over averages.
 
@@ -152,6 +169,7 @@ class Watch:
 
     _TENSORS = 16
     _ELEMENTS = 32  # of a tensor
+    _NEAR = 0.4  # so much of the distance that one inner step undoes by itself only where it converges at once
 
     def __init__(self, mirrors: list[Mirror]) -> None:
         every = -(-len(mirrors) // self._TENSORS)
@@ -200,7 +218,7 @@ class Watch:
         moved, *places = self._armed
         by_masters, expected = (float((now - place)[moved].norm()) for place in places)
         self._armed = None
-        lost = by_masters < 0.1 * expected
+        lost = by_masters < self._NEAR * expected
         self.in_a_row = self.in_a_row + 1 if lost else 0
         return lost
 
@@ -252,12 +270,11 @@ class Masters:
             "after each of the last two outer steps the inner step put the parameters back to where they were before the average, so that this "
             "peer trains alone. Inner optimizers that keep float32 masters do that"
         )
-        one_each = candidates is not None and all(len(tensors) == 1 for tensors in candidates.values())
-        if candidates is not None and one_each:
-            pairs = [(mirror, candidates[mirror.name][0]) for mirror in self._mirrors]
-            self.add(_checked(pairs))
+        masters = _one_each(candidates) if candidates is not None else None
+        if masters is not None:
+            self.add(_checked([(mirror, masters[mirror.name]) for mirror in self._mirrors]))
             words += (
-                f". Found {len(pairs)} float32 tensors that equal the parameters and were updated with them: averages are written to these, too, from "
+                f". Found {len(masters)} tensors that equal the parameters and were updated with them: averages are written to these, too, from "
                 "now on. Say so from the start by masters=[...] of the trainer (see docs/python.md)"
             )
         elif self.hooks or self.optimizers:
@@ -273,7 +290,7 @@ class Masters:
         for thing in gc.get_objects():
             if not issubclass(type(thing), torch.Tensor) or type(thing) not in (torch.Tensor, torch.nn.Parameter):
                 continue
-            if thing.dtype is torch.float32 and thing.layout is torch.strided and thing.device.type != "meta" and thing.data_ptr() not in own:
+            if thing.dtype in (torch.float32, torch.float64) and thing.layout is torch.strided and thing.device.type != "meta" and thing.data_ptr() not in own:
                 by_shape.setdefault((thing.shape, thing.device), []).append(thing)
         out: dict[str, list[torch.Tensor]] = {}
         with torch.no_grad():

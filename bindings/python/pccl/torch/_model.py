@@ -130,9 +130,9 @@ class Mirror:
         self.tensor = tensor
         self.holder = holder
         self.attribute = attribute
+        self._check()
         self.shape = tensor.shape
         self.dtype = tensor.dtype
-        self._check()
         self.local = local_part(tensor)
         self.staged = not _is_plain(self.local)
         self.host = self._staging() if self.staged else self.local
@@ -319,7 +319,7 @@ class Model:
             if mirror.holder is None or mirror.kind == "buffer" or mirror.name in self._now_frozen:
                 continue
             tensor = mirror.holder._parameters.get(mirror.attribute)
-            if tensor is not mirror.tensor or tensor.requires_grad != (mirror.kind == "trained"):
+            if tensor is not mirror.tensor or tensor.dtype is not mirror.dtype or tensor.requires_grad != (mirror.kind == "trained"):
                 return self.refresh()
 
     def refresh(self) -> None:
@@ -355,7 +355,7 @@ class Model:
             )
 
     def fetch(self, relocate: Callable[[str, _pccl.View], None]) -> None:
-        self.refresh()
+        """After `refresh`."""
         for mirror in self.trained + self.given:
             mirror.fetch(relocate)
 

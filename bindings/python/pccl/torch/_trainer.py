@@ -264,7 +264,7 @@ class Trainer:
             self._trainer.join(timeout)
             return self._trainer.status()
 
-        self._call(join)
+        self._call(join, look=True)
         self._masters.tell()
 
     def step(self, *, timeout: float | None = None) -> TrainerStatus:
@@ -282,7 +282,7 @@ class Trainer:
         """Ends training: averages in flight are applied, and the model's parameters become the outer ones, the same at all peers that
         finish at the same step. This peer then leaves the run, unless the program had connected the communicator, or `leave` is False:
         status, outer_parameters and save still work."""
-        status = self._call(lambda: self._trainer.finish(timeout))
+        status = self._call(lambda: self._trainer.finish(timeout), look=True)
         self._masters.tell()
         self._leave()
         return status
@@ -295,10 +295,15 @@ class Trainer:
             if not self._rested:
                 self._masters.tell()
             return status
+        due = not may_rest or self._trainer.is_due()
+        try:
+            self._model.refresh() if due else self._model.glance()
+        except BaseException as error:
+            self._give_up(error)
+            raise
         before = watch.sample() if watch.is_armed else None
         if before is not None:
             self._masters.look(before)
-        due = not may_rest or self._trainer.is_due()
         if due and before is None:
             before = watch.sample()
         status = self._call(call, may_rest)
@@ -314,15 +319,17 @@ class Trainer:
         watch.changed(before, after)
         return status
 
-    def _call(self, call: Callable[[], tuple[Any, ...]], may_rest: bool = False) -> TrainerStatus:
+    def _call(self, call: Callable[[], tuple[Any, ...]], may_rest: bool = False, look: bool = False) -> TrainerStatus:
+        """`look`: the model's tensors have not been looked up yet."""
         if not self._leads:
             return self._follow()
         try:
             rests = may_rest and not self._trainer.is_due()
             if rests:
-                self._model.glance()
                 status = TrainerStatus._of(*call())
             else:
+                if look:
+                    self._model.refresh()
                 self._model.fetch(self._trainer.relocate)
                 received = True  # unless it ends well and says no
                 try:
@@ -413,6 +420,7 @@ class Trainer:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads what `save` wrote, for the same parameters, before `join`. Sets the model's parameters, too."""
         if self._leads:
+            self._model.refresh()
             self._model.fetch(self._trainer.relocate)
             self._trainer.load(self._file(path))
             self._model.put(given_too=False)
@@ -477,6 +485,7 @@ class Trainer:
             before = self._status
             self._status = replace(before, inner_steps=before.inner_steps + 1, **dict.fromkeys(_pccl.trainer_events, False))
             return self._status
+        self._model.refresh()
         self._model.fetch(self._trainer.relocate)
         self._status = self._island.share_object(None)
         for mirror in self._shared_now(self._status):
