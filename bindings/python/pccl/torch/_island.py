@@ -156,7 +156,7 @@ class Island:
 
     # ------------------------------------------------------------------------------------------------------------------- its end
 
-    def part(self) -> None:
+    def meet_at_end(self) -> None:
         """Waits for the other processes before this one leaves: they may be in their last average."""
         if not self._closed:
             with contextlib.suppress(IslandError):
@@ -178,7 +178,7 @@ class Island:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if kind is None:
-            self.part()
+            self.meet_at_end()
         self.close()
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ they are not known, a trainer notices that its averages are lost.
 
 from __future__ import annotations
 
+import functools
 import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,11 +59,19 @@ def masters_of(optimizer: Any) -> Optional[Callable[[], object]]:
                 return getattr(layer, name)  # type: ignore[no-any-return]
         for owner in (layer, getattr(layer, "_amp_stash", None)):
             if owner is not None and _pairs_of(owner) is not None:
-                return lambda owner=owner: copy_to_masters(_pairs_of(owner) or [])
+                return functools.partial(_reload, owner)
         state = getattr(layer, "state", None)
         if isinstance(state, Mapping) and any(_in_state(state)):
-            return lambda state=state: copy_to_masters(_in_state(state))
+            return functools.partial(_reload_state, state)
     return None
+
+
+def _reload(owner: Any) -> None:
+    copy_to_masters(_pairs_of(owner) or [])
+
+
+def _reload_state(state: Mapping[Any, Any]) -> None:
+    copy_to_masters(_in_state(state))
 
 
 def layers_of(optimizer: Any) -> Iterator[Any]:
@@ -83,16 +92,16 @@ def _flat(groups: Any) -> list[torch.Tensor]:
 
 
 def _pairs_of(owner: Any) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
-    for parameters, masters in _GROUPS:
-        low, high = getattr(owner, parameters, None), getattr(owner, masters, None)
+    for names in _GROUPS:
+        low, high = (getattr(owner, name, None) for name in names)
         if isinstance(low, Sequence) and isinstance(high, Sequence):
             return _zip(_flat(low), _flat(high))
-    masters = getattr(owner, "master_params", None)
+    given = getattr(owner, "master_params", None)
     groups = getattr(owner, "param_groups", None)
-    if masters is None or not isinstance(groups, Sequence):
+    if given is None or not isinstance(groups, Sequence):
         return None
-    high = _flat(masters() if callable(masters) else masters)
-    return _zip([p for group in groups for p in group["params"] if not any(p is master for master in high)], high)
+    masters = _flat(given() if callable(given) else given)
+    return _zip([p for group in groups for p in group["params"] if not any(p is master for master in masters)], masters)
 
 
 def _zip(low: list[torch.Tensor], high: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]] | None:

@@ -177,7 +177,8 @@ class Mirror:
     def content(self) -> str:
         """A hash of the elements."""
         data = self.local if _is_plain(self.local) else torch.empty_like(self.local, device="cpu").copy_(self.local).contiguous()
-        return hashlib.blake2b(data.reshape(-1).view(torch.uint8).numpy(), digest_size=8).hexdigest()
+        elements: Any = data.reshape(-1).view(torch.uint8).numpy()
+        return hashlib.blake2b(elements, digest_size=8).hexdigest()
 
     def follow(self, tensor: torch.Tensor) -> None:
         """The tensor of this name is this one now."""
@@ -300,6 +301,8 @@ class Model:
         for mirror in self.given:
             mirror.replace = self._replace_buffer
         self._now_frozen: set[str] = set()
+        self._glances: list[tuple[dict[str, Any], str, torch.Tensor, bool, torch.dtype]] = []
+        self._prepare_glances()
 
     def _replace_buffer(self, old: torch.Tensor, new: torch.Tensor) -> None:
         """Under all names that it has."""
@@ -315,12 +318,16 @@ class Model:
 
     def glance(self) -> None:
         """A look that costs little: whether what was trained or frozen still is, where the tensors were found last. Else as `refresh`."""
-        for mirror in self._all.values():
-            if mirror.holder is None or mirror.kind == "buffer" or mirror.name in self._now_frozen:
-                continue
-            tensor = mirror.holder._parameters.get(mirror.attribute)
-            if tensor is not mirror.tensor or tensor.dtype is not mirror.dtype or tensor.requires_grad != (mirror.kind == "trained"):
-                return self.refresh()
+        for held, attribute, parameter, trained, dtype in self._glances:
+            if held.get(attribute) is not parameter or parameter.requires_grad is not trained or parameter.dtype is not dtype:
+                self.refresh()
+                break
+
+    def _prepare_glances(self) -> None:
+        self._glances = [
+            (mirror.holder._parameters, mirror.attribute, mirror.tensor, mirror.kind == "trained", mirror.dtype)
+            for mirror in self._all.values() if mirror.holder is not None and mirror.kind != "buffer" and mirror.name not in self._now_frozen
+        ]
 
     def refresh(self) -> None:
         """Looks all tensors up by name. Raises RuntimeError for changes that a run cannot follow."""
@@ -344,6 +351,7 @@ class Model:
         for item in found.values():
             if item.kind == "trained" or self._wanted.has(item):
                 raise _cannot_follow(item.kind, item.name, f"the model did not have it as {_as_what(item)} when the trainer was made")
+        self._prepare_glances()
 
     def _warn_frozen(self, name: str) -> None:
         if name not in self._now_frozen:

@@ -525,7 +525,7 @@ class Trainer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._island is not None and kind is None and not self._has_left and self._leaves:
-            self._island.part()
+            self._island.meet_at_end()
         self.close()
         self._leave()
 
