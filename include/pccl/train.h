@@ -217,10 +217,10 @@ PCCL_EXPORT pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config
 /** Creates a trainer. No traffic yet.
  *
  * @param[in] config      Copied.
- * @param[in] comm        Outlives the trainer; connected or not.
+ * @param[in] comm        Outlives the trainer, or its pcclTrainerFinish; connected or not.
  * @param[in] parameters  `count` tensors on the CPU, of pcclFloat, pcclFloat16 or pcclBFloat16, with distinct names and not overlapping (a tied
- *                        weight appears once). The descriptions are copied; the data stays the caller's and must stay where it is (or see pcclTrainerRelocate).
- *                        The trainer reads and writes it in its calls alone, never between them.
+ *                        weight appears once). The descriptions are copied; the data stays the caller's and must stay where it is (or see
+ *                        pcclTrainerRelocate). The trainer reads and writes it in its calls alone, never between them.
  * @retval pcclInvalidArgument  What and why is in pcclGetLastError. */
 PCCL_EXPORT pcclResult_t pcclCreateTrainer(const pcclTrainerConfig_t *config, pcclComm_t *comm, const pcclTensorInfo_t *parameters,
                                            size_t count, pcclTrainer_t **trainer_out);

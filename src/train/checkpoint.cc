@@ -97,10 +97,11 @@ private:
     Hash hash_;
 };
 
-/// A parameter's name without the parts that PyTorch's wrappers put into it: DistributedDataParallel, torch.compile, FSDP, activation
-/// checkpoints. So a file fits whether the model was wrapped when it was written or is now.
+/// A parameter's name without the parts that PyTorch's wrappers put into it: DistributedDataParallel, torch.compile, FSDP,
+/// activation checkpoints. So a file fits whether the model was wrapped when it was written or is now.
 std::string unwrapped(const std::string &name) {
-    constexpr std::array<std::string_view, 4> kWrappers = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"};
+    constexpr std::array<std::string_view, 4> kWrappers = {"module", "_orig_mod", "_fsdp_wrapped_module",
+                                                           "_checkpoint_wrapped_module"};
     std::string out;
     for (std::size_t begin = 0;;) {
         const std::size_t end = name.find('.', begin);
@@ -125,7 +126,8 @@ public:
     bool take(const std::string &name, std::size_t &index) {
         if (const auto exact = exact_.find(name); exact != exact_.end()) {
             index = exact->second;
-        } else if (const auto close = unwrapped_.find(unwrapped(name)); close != unwrapped_.end() && close->second != kAmbiguous) {
+        } else if (const auto close = unwrapped_.find(unwrapped(name));
+                   close != unwrapped_.end() && close->second != kAmbiguous) {
             index = close->second;
         } else {
             return false;
@@ -184,7 +186,8 @@ Outcome read_through(const std::string &path, OuterState *state, const PiecesOf 
         std::string name(length, '\0');
         if (!in.bytes(name.data(), length) || !in.value(elements)) return damaged();
         std::size_t i = 0;
-        if (!by_name.take(name, i)) return refuse("it has a tensor '" + name + "', which the trainer does not have, or has it twice");
+        if (!by_name.take(name, i))
+            return refuse("it has a tensor '" + name + "', which the trainer does not have, or has it twice");
         if (elements != parameters[i].count) {
             return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements there and " + std::to_string(parameters[i].count) + " here");
         }

@@ -166,7 +166,8 @@ Outcome Trainer::join() {
     }
     const Busy busy(*this);
     if (ever_joined_) abandon();
-    else if (!loaded_) take_parameters();  // the caller may have changed them since the trainer was made
+    else if (!loaded_)
+        take_parameters();  // the caller may have changed them since the trainer was made
     agreement_.begin();
     return leave(agreement_.conclude(enter()));
 }

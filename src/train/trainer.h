@@ -111,7 +111,7 @@ private:
     std::vector<std::unique_ptr<std::string>> shared_names_;
     bool joined_ = false;
     bool ever_joined_ = false;
-    bool loaded_ = false;  ///< the outer state is that of a checkpoint
+    bool loaded_ = false;            ///< the outer state is that of a checkpoint
     std::atomic<bool> busy_{false};  ///< a call that may block is being made
     std::atomic<std::thread::id> busy_thread_;
 

@@ -256,7 +256,8 @@ TEST_F(Files, NamesMatchWithoutThePartsOfWrappers) {
     ASSERT_TRUE(load_state(path("c"), held.state, held.layout, held.parameters, revision).ok());
     EXPECT_EQ(held.state.digest(), written.state.digest());
     held.parameters[2].name = "module.block.weight";  // which of the two is meant?
-    EXPECT_THAT(load_state(path("c"), held.state, held.layout, held.parameters, revision).why, HasSubstr("'module._orig_mod.block.weight'"));
+    EXPECT_THAT(load_state(path("c"), held.state, held.layout, held.parameters, revision).why,
+                HasSubstr("'module._orig_mod.block.weight'"));
 }
 
 TEST_F(Files, ThatCannotBeWrittenLeaveTheOldOne) {

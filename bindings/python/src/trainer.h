@@ -51,7 +51,7 @@ private:
     pcclTrainer_t *trainer_ = nullptr;
     nb::object communicator_;      ///< outlives the trainer
     nb::object agree_;             ///< int agree(question, value): below 0, the island is no more
-    std::unordered_map<std::string, nb::object> kept_; ///< the Views that the trainer works on, by name
+    std::unordered_map<std::string, nb::object> kept_;  ///< the Views that the trainer works on, by name
 };
 
 void bind_trainer(nb::module_ &module);
