@@ -109,7 +109,9 @@ def _unwrapped(name: str) -> str:
 def _pairs_of(parameters: Iterable[Any]) -> list[tuple[str, torch.Tensor]]:
     pairs = []
     for i, item in enumerate(parameters):
-        name, tensor = item if isinstance(item, tuple) else (f"parameter {i}", item)
+        name, tensor = item if isinstance(item, tuple) and len(item) == 2 else (f"parameter {i}", item)
+        if not isinstance(name, str):
+            raise TypeError(f"the name of parameter {i} is a {type(name).__name__}: give (name, tensor) pairs with names as text")
         pairs.append((_unwrapped(name), tensor))
     if pairs and all(name.startswith("module.") for name, _ in pairs):  # of DistributedDataParallel
         pairs = [(name.removeprefix("module."), tensor) for name, tensor in pairs]

@@ -298,14 +298,12 @@ class Trainer:
         due = not may_rest or self._trainer.is_due()
         try:
             self._model.refresh() if due else self._model.glance()
+            before = watch.sample() if watch.is_armed or due else None
+            if before is not None and watch.is_armed:
+                self._masters.look(before)
         except BaseException as error:
             self._give_up(error)
             raise
-        before = watch.sample() if watch.is_armed else None
-        if before is not None:
-            self._masters.look(before)
-        if due and before is None:
-            before = watch.sample()
         status = self._call(call, may_rest)
         if not due:
             if self._trainer.is_due():
