@@ -217,10 +217,10 @@ PCCL_EXPORT pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config
 /** Creates a trainer. No traffic yet.
  *
  * @param[in] config      Copied.
- * @param[in] comm        Outlives the trainer; connected or not.
+ * @param[in] comm        Outlives the trainer, or its pcclTrainerFinish; connected or not.
  * @param[in] parameters  `count` tensors on the CPU, of pcclFloat, pcclFloat16 or pcclBFloat16, with distinct names and not overlapping (a tied
- *                        weight appears once). The descriptions are copied; the data stays the caller's and must stay where it is.
- *                        The trainer reads and writes it in its calls alone, never between them.
+ *                        weight appears once). The descriptions are copied; the data stays the caller's and must stay where it is (or see
+ *                        pcclTrainerRelocate). The trainer reads and writes it in its calls alone, never between them.
  * @retval pcclInvalidArgument  What and why is in pcclGetLastError. */
 PCCL_EXPORT pcclResult_t pcclCreateTrainer(const pcclTrainerConfig_t *config, pcclComm_t *comm, const pcclTensorInfo_t *parameters,
                                            size_t count, pcclTrainer_t **trainer_out);
@@ -231,19 +231,34 @@ PCCL_EXPORT pcclResult_t pcclDestroyTrainer(pcclTrainer_t *trainer);
 
 /** Adds tensors to what newcomers are given and what is compared when peers join: counters, buffers of normalization layers, a
  * data position. Of any type. The trainer never changes them but to hand them to a newcomer. Before pcclTrainerJoin only.
- * With `allow_content_inequality` peers may differ in them. */
+ * With `allow_content_inequality` members may differ in them once they have joined: a newcomer is given a member's, and the first
+ * peers of a run begin with those of one of them. Without it the content is compared, by hash, whenever a peer joins. */
 PCCL_EXPORT pcclResult_t pcclTrainerShare(pcclTrainer_t *trainer, const pcclTensorInfo_t *tensors, size_t count);
+
+/** Replaces the description of the tensors that peers compare when they join. By default it is a line per parameter with its name,
+ * number of elements and type. A program adds what it knows: shapes, the order of layers, which of them are frozen, a hash of frozen ones.
+ * A peer of which a line differs is refused, and pcclGetLastError names the first one, as it is there and in the run. Names, numbers of
+ * elements and order of the parameters are compared in any case. Before pcclTrainerJoin only.
+ *
+ * @param[in] lines  `count` texts, copied. Of a text the first 900 bytes are shown, of all texts the first 4 MiB. */
+PCCL_EXPORT pcclResult_t pcclTrainerDescribe(pcclTrainer_t *trainer, const char *const *lines, size_t count);
+
+/** Says that a tensor is at another address from now on: `name` is that of a parameter or of a shared tensor, with the same number of
+ * elements and type as before. Between two calls of the trainer. The trainer does not read or write the old address any more.
+ * @retval pcclInvalidArgument  There is no tensor of that name, or `data` is NULL. */
+PCCL_EXPORT pcclResult_t pcclTrainerRelocate(pcclTrainer_t *trainer, const char *name, void *data);
 
 /** Joins the run: connects the communicator if it is not connected, waits until the members admit this peer (which they do at one of
  * their next outer steps, the third at the latest) and for `min_peers`, and takes the run's outer state over. On return the parameters are
  * the outer parameters.
- * The first peers of a run bring their own parameters: those of the most peers that agree win.
+ * The first peers of a run bring their own parameters and shared tensors: those of the most peers that agree win, in all of it.
  * A run is its members: a peer that still waits when the last of them leaves begins a new run, at `inner_steps` 0 of the status. One that was
  * to take a lost peer's place looks at that (or loads the run's last checkpoint first), and `min_peers` of 2 or more keeps it from
  * training alone.
  *
  * @retval pcclMasterConnectionFailed  No master there within `rejoin_ms`, or the connection was lost. May be called again.
- * @retval pcclInvalidUsage            Configurations differ: pcclGetLastError names what. Or joined already.
+ * @retval pcclInvalidUsage            The peers' settings or tensors differ: pcclGetLastError names the first that does, with both values.
+ *                                     Or joined already.
  * @retval pcclRankConnectionLost      pcclTrainerInterrupt was called. */
 PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
 
@@ -274,8 +289,10 @@ PCCL_EXPORT pcclResult_t pcclTrainerAddWeight(pcclTrainer_t *trainer, double wei
  * `weighted`, and every peer still ends each round once. */
 PCCL_EXPORT pcclResult_t pcclTrainerEndRound(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
 
-/** Ends training: waits for averages under way and applies them; the parameters become the outer parameters. All peers that finish together
- * have the same then. The peer stays in the run, but makes no outer step any more: destroy the communicator soon. */
+/** Ends training: waits for averages in flight and applies them; the parameters become the outer parameters. All peers that finish at the
+ * same step have the same parameters then. The peer remains a member of the run, makes no outer step any more, and so holds up the
+ * others at their next one: destroy the communicator at once. After success that may be done before pcclDestroyTrainer; the trainer then
+ * still has its status, outer parameters and pcclTrainerSave. */
 PCCL_EXPORT pcclResult_t pcclTrainerFinish(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
 
 /** Makes the call of this trainer that blocks, or the next one that would, return pcclRankConnectionLost. Any thread; safe in a

@@ -10,7 +10,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -95,6 +97,50 @@ private:
     Hash hash_;
 };
 
+/// A parameter's name without the parts that PyTorch's wrappers put into it: DistributedDataParallel, torch.compile, FSDP,
+/// activation checkpoints. So a file fits whether the model was wrapped when it was written or is now.
+std::string unwrapped(const std::string &name) {
+    constexpr std::array<std::string_view, 4> kWrappers = {"module", "_orig_mod", "_fsdp_wrapped_module",
+                                                           "_checkpoint_wrapped_module"};
+    std::string out;
+    for (std::size_t begin = 0;;) {
+        const std::size_t end = name.find('.', begin);
+        if (end == std::string::npos) return out + name.substr(begin);
+        const auto step = std::string_view(name).substr(begin, end - begin);
+        if (std::ranges::find(kWrappers, step) == kWrappers.end()) out += name.substr(begin, end + 1 - begin);
+        begin = end + 1;
+    }
+}
+
+/// Finds each parameter once, by its name or by its unwrapped name if that is the only such.
+class ByName {
+public:
+    explicit ByName(const std::vector<Parameter> &parameters) {
+        for (std::size_t i = 0; i < parameters.size(); ++i) {
+            exact_[parameters[i].name] = i;
+            const auto [at, is_new] = unwrapped_.try_emplace(unwrapped(parameters[i].name), i);
+            if (!is_new) at->second = kAmbiguous;
+        }
+    }
+    /// False if there is none, or it was taken before.
+    bool take(const std::string &name, std::size_t &index) {
+        if (const auto exact = exact_.find(name); exact != exact_.end()) {
+            index = exact->second;
+        } else if (const auto close = unwrapped_.find(unwrapped(name));
+                   close != unwrapped_.end() && close->second != kAmbiguous) {
+            index = close->second;
+        } else {
+            return false;
+        }
+        return taken_.insert(index).second;
+    }
+
+private:
+    static constexpr std::size_t kAmbiguous = SIZE_MAX;
+    std::unordered_map<std::string, std::size_t> exact_, unwrapped_;
+    std::unordered_set<std::size_t> taken_;
+};
+
 using PiecesOf = std::vector<std::vector<const Piece *>>;
 
 /// The pieces of each parameter, in order of its elements.
@@ -132,19 +178,16 @@ Outcome read_through(const std::string &path, OuterState *state, const PiecesOf 
     if (count != parameters.size()) {
         return refuse("it has " + std::to_string(count) + " tensors and the trainer " + std::to_string(parameters.size()));
     }
-    std::unordered_map<std::string, std::size_t> index;
-    for (std::size_t i = 0; i < parameters.size(); ++i)
-        index[parameters[i].name] = i;
+    ByName by_name(parameters);
     for (std::uint64_t t = 0; t < count; ++t) {
         std::uint64_t length = 0, elements = 0;
         if (!in.value(length)) return damaged();
         if (length == 0 || length > 1024) return damaged();
         std::string name(length, '\0');
         if (!in.bytes(name.data(), length) || !in.value(elements)) return damaged();
-        const auto found = index.find(name);
-        if (found == index.end()) return refuse("it has a tensor '" + name + "', which the trainer has not (or it has it twice)");
-        const std::size_t i = found->second;
-        index.erase(found);
+        std::size_t i = 0;
+        if (!by_name.take(name, i))
+            return refuse("it has a tensor '" + name + "', which the trainer does not have, or has it twice");
         if (elements != parameters[i].count) {
             return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements there and " + std::to_string(parameters[i].count) + " here");
         }

@@ -209,16 +209,8 @@ std::string describe_gossip(const pcclTrainerConfig_t &c) {
 
 }  // namespace
 
-std::string describe(const pcclTrainerConfig_t &c, const std::vector<Parameter> &parameters) {
-    std::string text = "pccl.trainer: " + (is_gossip(c.method) ? describe_gossip(c) : describe_outer(c));
-    std::uint64_t hash = 0, elements = 0;
-    for (const Parameter &p : parameters) {
-        hash = XXH3_64bits_withSeed(p.name.data(), p.name.size(), hash);
-        hash = XXH3_64bits_withSeed(&p.count, sizeof p.count, hash);
-        elements += p.count;
-    }
-    return text + "; " + std::to_string(parameters.size()) + " parameters of " + std::to_string(elements) + " elements, names and sizes " +
-           std::to_string(hash % 1'000'000);
+std::string describe(const pcclTrainerConfig_t &c) {
+    return "pccl.trainer: " + (is_gossip(c.method) ? describe_gossip(c) : describe_outer(c));
 }
 
 std::string warning(const pcclTrainerConfig_t &c) {

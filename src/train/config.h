@@ -27,8 +27,8 @@ bool is_gossip(pcclMethod_t method);
 
 Buffers buffers_of(const pcclTrainerConfig_t &config);
 
-/// What has to be the same at all peers, in words; at most 1000 bytes.
-std::string describe(const pcclTrainerConfig_t &config, const std::vector<Parameter> &parameters);
+/// The settings that must be the same at all peers, as text of at most 1000 bytes.
+std::string describe(const pcclTrainerConfig_t &config);
 
 /// A warning about settings with which training is likely to diverge; "" if there is nothing to say.
 std::string warning(const pcclTrainerConfig_t &config);

@@ -35,8 +35,7 @@ Outcome Membership::connect(Clock::Time deadline) {
 
 Outcome Membership::join(Agreed &agreed) {
     const auto deadline = collectives_.clock().now() + options_.rejoin;
-    question_.drop();
-    dropped_ = false;
+    drop_question();
     for (;;) {
         if (!collectives_.connected()) PCCL_TRAIN_TRY(connect(deadline));
         if (options_.founder_leads && collectives_.world() == 1) revision_ = std::max<std::uint64_t>(revision_, 1);
@@ -54,6 +53,11 @@ Outcome Membership::join(Agreed &agreed) {
             return outcome;
         }
     }
+}
+
+void Membership::drop_question() {
+    question_.drop();
+    dropped_ = false;
 }
 
 /// A process of an island cannot leave and come back where what it loaded breaks the rule of revisions. So it offers that to an empty run alone.
@@ -90,9 +94,10 @@ Outcome Membership::admit(bool &grown) {
     }
 }
 
-/// How many members there are, as an operation saw that all of them took part in: the same number at each.
+/// Counts members, and newcomers among them, by an operation of all members: so each gets the same numbers.
 Outcome Membership::count_members() {
-    std::uint64_t one = 1, sum = 0;
+    constexpr std::uint64_t kNewcomer = std::uint64_t{1} << 32U;
+    std::uint64_t one = newcomer_ ? kNewcomer + 1 : 1, sum = 0;
     Reduce reduce{&one, &sum, {}, false};
     reduce.what.count = 1;
     reduce.what.op = pcclSum;
@@ -103,9 +108,13 @@ Outcome Membership::count_members() {
     if (outcome.ok()) outcome = collectives_.await(reduce.what.tag, report);
     if (outcome.code == pcclTooFewPeers) {
         world_ = 1;
+        founding_ = false;
         return {};
     }
-    if (outcome.ok()) world_ = static_cast<std::uint32_t>(sum);
+    if (outcome.ok()) {
+        world_ = static_cast<std::uint32_t>(sum % kNewcomer);
+        founding_ = sum / kNewcomer == world_;
+    }
     return outcome;
 }
 
@@ -150,7 +159,7 @@ Outcome Membership::synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &
         if (!outcome.ok()) return outcome;
         agreed.synchronized = true;
         agreed.newcomer = newcomer_;
-        newcomer_ = unsynchronized_ = loaded_ = false;
+        newcomer_ = founding_ = unsynchronized_ = loaded_ = false;
         revision_ = state.revision + 1;
         return {};
     }

@@ -43,6 +43,8 @@ public:
 
     /// Connects if need be, and settles. Tries for as long as the options say.
     Outcome join(Agreed &agreed);
+    /// Makes no call on the communicator from here on, until join().
+    void retire() { drop_question(); }
     /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question, of any group of an island.
     Outcome newcomers_wait(bool &wait);
     /// Asks now, in the background, what newcomers_wait() will be asked next: it need not wait for the master then. Who was quick to ask and
@@ -59,6 +61,8 @@ public:
 
     std::uint32_t world() const { return world_; }
     void saw(std::uint32_t world) { world_ = world; }
+    /// All members have joined since the last synchronization and will agree for the first time. Equal at all members.
+    bool founding() const { return founding_; }
     /// The state has changed, at all members alike.
     void changed() { ++revision_; }
     std::uint64_t revision() const { return revision_; }
@@ -72,6 +76,7 @@ private:
     Outcome ask(bool &wait);
     void prefer_the_runs();
     Outcome count_members();
+    void drop_question();
     bool lost(const Outcome &outcome) const { return outcome.code == pcclRankConnectionLost && !interrupted_; }
 
     Collectives &collectives_;
@@ -82,6 +87,7 @@ private:
     std::uint64_t revision_ = 0;
     std::uint32_t world_ = 0;
     bool newcomer_ = false;
+    bool founding_ = false;
     bool unsynchronized_ = false;
     bool loaded_ = false;
     std::atomic<bool> dropped_{false};  ///< nobody waits for the question any more

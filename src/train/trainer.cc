@@ -9,6 +9,7 @@
 
 #include "train/averager.h"
 #include "train/config.h"
+#include "train/definition.h"
 #include "train/gossip_trainer.h"
 #include "train/outer_trainer.h"
 #include "train/vector.h"
@@ -58,7 +59,8 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
     : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.agree, config.agree_context) {
     if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island does so, as a whole
-    description_ = describe(config_, parameters_);
+    description_ = describe(config_);
+    definition_ = definition_names(lines_of(parameters_), parameters_);
     if (config_.state_file) state_file_ = config_.state_file;
     config_.state_file = nullptr;
     config_.reduce = nullptr;  // the collectives have it
@@ -75,26 +77,37 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
 Outcome Trainer::open() {
     PCCL_TRAIN_TRY(make_layout(parameters_, config_.fragment_pattern, config_.method == pcclMethodStreamingDiLoCo ? config_.fragments : 1, layout_));
     PCCL_TRAIN_TRY(state_.open(config_, state_file_, layout_, buffers_of(config_)));
+    take_parameters();
+    return {};
+}
+
+void Trainer::take_parameters() {
     for (const Fragment &fragment : layout_.fragments) {
         for (const Piece &piece : fragment.pieces) {
             const Parameter &p = parameters_[piece.parameter];
             train::load(p.type, p.at(piece.first), state_.parameters + piece.flat, piece.count);
         }
     }
-    return {};
 }
 
 std::vector<pcclTensorInfo_t> Trainer::shared_state() {
     static std::uint8_t none = 0;
     std::vector<pcclTensorInfo_t> out;
     out.push_back(describe_tensor(description_.c_str(), &none, 1, pcclUint8));
+    for (const std::string &name : definition_)
+        out.push_back(describe_tensor(name.c_str(), &none, 1, pcclUint8));
+    const std::size_t first = out.size();
     out.push_back(describe_tensor("pccl.outer_parameters", state_.parameters, state_.size, pcclFloat));
     if (state_.momentum) out.push_back(describe_tensor("pccl.outer_momentum", state_.momentum, state_.size, pcclFloat));
     out.push_back(describe_tensor("pccl.counters", &state_.counters, kCounterWords, pcclUint64));
-    for (std::size_t i = 1; i < out.size() && !members_agree(); ++i)
+    for (std::size_t i = first; i < out.size() && !members_agree(); ++i)
         out[i].allow_content_inequality = true;
     add_shared(out);
-    out.insert(out.end(), shared_.begin(), shared_.end());
+    for (const pcclTensorInfo_t &shared : shared_) {
+        out.push_back(shared);
+        // The first peers of a run begin with one version of everything, as a newcomer does.
+        if (membership_->founding()) out.back().allow_content_inequality = false;
+    }
     return out;
 }
 
@@ -116,6 +129,33 @@ Outcome Trainer::share(const pcclTensorInfo_t *tensors, std::size_t count) {
     return {};
 }
 
+Outcome Trainer::define(const char *const *lines, std::size_t count) {
+    if (ever_joined_) return {pcclInvalidUsage, "a trainer is described before pcclTrainerJoin, not after it"};
+    if (!lines && count != 0) return invalid("lines is NULL");
+    std::vector<std::string> copied;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (!lines[i]) return invalid("lines[" + std::to_string(i) + "] is NULL");
+        copied.emplace_back(lines[i]);
+    }
+    definition_ = definition_names(copied, parameters_);
+    return {};
+}
+
+Outcome Trainer::relocate(const std::string &name, void *data) {
+    if (!data) return invalid("data is NULL");
+    for (Parameter &p : parameters_) {
+        if (p.name != name) continue;
+        p.data = data;
+        return {};
+    }
+    for (pcclTensorInfo_t &shared : shared_) {
+        if (name != shared.name) continue;
+        shared.data = data;
+        return {};
+    }
+    return invalid("there is no parameter and no shared tensor '" + name + "'");
+}
+
 Outcome Trainer::join() {
     if (joined_) return {pcclInvalidUsage, "joined already"};
     interrupted_ = false;
@@ -126,6 +166,8 @@ Outcome Trainer::join() {
     }
     const Busy busy(*this);
     if (ever_joined_) abandon();
+    else if (!loaded_)
+        take_parameters();  // the caller may have changed them since the trainer was made
     agreement_.begin();
     return leave(agreement_.conclude(enter()));
 }
@@ -134,7 +176,9 @@ Outcome Trainer::join() {
 Outcome Trainer::enter() {
     const Stopwatch blocked(status_.blocked_s);
     Agreed agreed;
-    PCCL_TRAIN_TRY(membership_->join(agreed));
+    Outcome outcome = membership_->join(agreed);
+    if (outcome.code == pcclInvalidUsage) outcome.why = explain_refusal(outcome.why, shared_state());
+    PCCL_TRAIN_TRY(outcome);
     joined_ = ever_joined_ = true;
     return note(agreed);
 }
@@ -173,6 +217,7 @@ Outcome Trainer::finish() {
     const Busy busy(*this);
     Outcome outcome = agreement_.conclude(conclude());
     joined_ = false;
+    if (outcome.ok()) membership_->retire();
     if (outcome.ok() && config_.method != pcclMethodLocal) publish_all();
     return outcome;
 }
@@ -192,6 +237,7 @@ Outcome Trainer::load(const std::string &path) {
     std::uint64_t revision = 0;
     PCCL_TRAIN_TRY(load_state(path, state_, layout_, parameters_, revision));
     membership_->set_revision(revision);
+    loaded_ = true;
     publish_all();
     return {};
 }

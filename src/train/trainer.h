@@ -44,6 +44,10 @@ public:
     Trainer &operator=(const Trainer &) = delete;
 
     Outcome share(const pcclTensorInfo_t *tensors, std::size_t count);
+    /// Replaces the lines that describe what is trained.
+    Outcome define(const char *const *lines, std::size_t count);
+    /// The tensor of this name, a parameter or a shared one, is at another address from here on.
+    Outcome relocate(const std::string &name, void *data);
     Outcome join();
     Outcome step(bool end_round);
     Outcome finish();
@@ -95,16 +99,19 @@ protected:
 
 private:
     std::vector<pcclTensorInfo_t> shared_state();
+    void take_parameters();
     Outcome enter();
     Outcome leave(Outcome outcome);
     Outcome advance_or_rejoin(bool end_round);
 
     std::string description_, state_file_;
+    std::vector<std::string> definition_;  ///< names of the shared state
     pcclReduceOptions_t reduce_{};
     std::vector<pcclTensorInfo_t> shared_;  ///< the caller's, with names in shared_names_
     std::vector<std::unique_ptr<std::string>> shared_names_;
     bool joined_ = false;
     bool ever_joined_ = false;
+    bool loaded_ = false;            ///< the outer state is that of a checkpoint
     std::atomic<bool> busy_{false};  ///< a call that may block is being made
     std::atomic<std::thread::id> busy_thread_;
 

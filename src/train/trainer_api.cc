@@ -141,6 +141,14 @@ pcclResult_t pcclTrainerShare(pcclTrainer_t *trainer, const pcclTensorInfo_t *te
     return with(trainer, [&](Trainer &t) { return t.share(tensors, count); });
 }
 
+pcclResult_t pcclTrainerDescribe(pcclTrainer_t *trainer, const char *const *lines, size_t count) {
+    return with(trainer, [&](Trainer &t) { return t.define(lines, count); });
+}
+
+pcclResult_t pcclTrainerRelocate(pcclTrainer_t *trainer, const char *name, void *data) {
+    return with(trainer, [&](Trainer &t) { return name ? t.relocate(name, data) : invalid("name is NULL"); });
+}
+
 pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer) {
     return with(trainer, [](Trainer &t) { return t.join(); });
 }

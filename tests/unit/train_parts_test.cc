@@ -245,6 +245,21 @@ TEST_F(Files, EveryDamageIsNoticedAndChangesNothing) {
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements there and 8 here"));
 }
 
+TEST_F(Files, NamesMatchWithoutThePartsOfWrappers) {
+    Held written(1.0F), held(500.0F);
+    written.parameters[0].name = "module._orig_mod.block.weight";
+    written.parameters[1].name = "block.module.bias";
+    held.parameters[0].name = "block.weight";
+    held.parameters[1].name = "_fsdp_wrapped_module.block.bias";
+    ASSERT_TRUE(save_state(path("c"), written.state, written.layout, written.parameters, 42).ok());
+    std::uint64_t revision = 0;
+    ASSERT_TRUE(load_state(path("c"), held.state, held.layout, held.parameters, revision).ok());
+    EXPECT_EQ(held.state.digest(), written.state.digest());
+    held.parameters[2].name = "module.block.weight";  // which of the two is meant?
+    EXPECT_THAT(load_state(path("c"), held.state, held.layout, held.parameters, revision).why,
+                HasSubstr("'module._orig_mod.block.weight'"));
+}
+
 TEST_F(Files, ThatCannotBeWrittenLeaveTheOldOne) {
     const Held written(1.0F);
     EXPECT_EQ(save_state(path("none/c"), written.state, written.layout, written.parameters, 1).code, pcclInternalError);

@@ -4,6 +4,7 @@
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 namespace pccl_python {
 
@@ -130,7 +131,7 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
         const auto pair = nb::cast<nb::tuple>(item);
         names.push_back(nb::cast<std::string>(pair[0]));
         infos.push_back(info_of(names.back(), nb::cast<const View &>(pair[1])));
-        kept_.push_back(pair[1]);
+        kept_[names.back()] = pair[1];
     }
     pcclComm_t *comm = communicator.is_none() ? nullptr : nb::cast<Communicator &>(communicator).handle();
     check(pcclCreateTrainer(&config, comm, infos.data(), infos.size(), &trainer_), "pcclCreateTrainer");
@@ -177,9 +178,24 @@ void Trainer::share(const nb::list &tensors) {
         names.push_back(nb::cast<std::string>(triple[0]));
         infos.push_back(info_of(names.back(), nb::cast<const View &>(triple[1])));
         infos.back().allow_content_inequality = nb::cast<bool>(triple[2]);
-        kept_.push_back(triple[1]);
+        kept_[names.back()] = triple[1];
     }
     check(pcclTrainerShare(trainer_, infos.data(), infos.size()), "pcclTrainerShare");
+}
+
+void Trainer::describe(const std::vector<std::string> &lines) {
+    check_usable("pcclTrainerDescribe");
+    std::vector<const char *> texts;
+    texts.reserve(lines.size());
+    for (const std::string &line : lines)
+        texts.push_back(line.c_str());
+    check(pcclTrainerDescribe(trainer_, texts.data(), texts.size()), "pcclTrainerDescribe");
+}
+
+void Trainer::relocate(const std::string &name, const nb::object &view) {
+    check_usable("pcclTrainerRelocate");
+    check(pcclTrainerRelocate(trainer_, name.c_str(), nb::cast<const View &>(view).data()), "pcclTrainerRelocate");
+    kept_[name] = view;
 }
 
 void Trainer::join(std::optional<double> timeout) {
@@ -234,6 +250,8 @@ void bind_trainer(nb::module_ &module) {
         .def(nb::init<const nb::object &, int, const nb::list &, const nb::dict &>(), nb::arg("communicator").none(), nb::arg("method"),
              nb::arg("parameters"), nb::arg("settings"))
         .def("share", &Trainer::share)
+        .def("describe", &Trainer::describe)
+        .def("relocate", &Trainer::relocate)
         .def("join", &Trainer::join, nb::arg("timeout").none())
         .def("step", &Trainer::step, nb::arg("timeout").none())
         .def("end_round", &Trainer::end_round, nb::arg("timeout").none())

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <pccl/train.h>
@@ -22,6 +23,10 @@ public:
 
     /// `tensors`: (name, View, allow_content_inequality).
     void share(const nb::list &tensors);
+    /// The lines that peers compare when they join.
+    void describe(const std::vector<std::string> &lines);
+    /// The tensor of this name is where this View says; the View of before is let go.
+    void relocate(const std::string &name, const nb::object &view);
     void join(std::optional<double> timeout);
     /// (events, world_size, averaged, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty).
     nb::tuple step(std::optional<double> timeout);
@@ -46,7 +51,7 @@ private:
     pcclTrainer_t *trainer_ = nullptr;
     nb::object communicator_;      ///< outlives the trainer
     nb::object agree_;             ///< int agree(question, value): below 0, the island is no more
-    std::vector<nb::object> kept_; ///< Views that the trainer works on
+    std::unordered_map<std::string, nb::object> kept_;  ///< the Views that the trainer works on, by name
 };
 
 void bind_trainer(nb::module_ &module);

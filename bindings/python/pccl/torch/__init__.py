@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from ._gradients import all_reduce_gradients, flatten, unflatten
 from ._island import Island, IslandError
+from ._masters import copy_to_masters, masters_of
 from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
 from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
 
 __all__ = [
     "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
-    "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "flatten", "unflatten",
+    "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "copy_to_masters", "flatten", "masters_of", "unflatten",
 ]

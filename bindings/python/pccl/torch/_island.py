@@ -159,20 +159,29 @@ class Island(OfThisProcess):
 
     # ------------------------------------------------------------------------------------------------------------------- its end
 
-    def close(self) -> None:
-        """Leaves the run, and all other processes of the island with it. Closing again does nothing."""
-        self._closed = True
+    def meet_at_end(self) -> None:
+        """Waits for the other processes before this one leaves: they may be in their last average."""
+        if not self._closed:
+            with contextlib.suppress(IslandError):
+                self._meet()
+
+    def leave(self) -> None:
+        """Leaves the run. The processes may still work together, until `close`."""
         self._joined = False
         if self.communicator is not None:
             self.communicator.close()
+
+    def close(self) -> None:
+        """Leaves the run, and all other processes of the island with it. Closing again does nothing."""
+        self._closed = True
+        self.leave()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if kind is None and not self._closed:  # the others may be in their last average
-            with contextlib.suppress(IslandError):
-                self._meet()
+        if kind is None:
+            self.meet_at_end()
         self.close()
 
     def __repr__(self) -> str:
