@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from . import _pccl
 from ._enums import _TORCH_NAMES, DataType
+from ._errors import PCCLTensorError, PCCLTensorTypeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +24,8 @@ _numpy_types: dict[Any, DataType] = {}
 def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
     """Where a tensor's elements are. Errors name it as `what`.
 
-    Raises TypeError for what is no tensor, or one of elements that cannot be reduced; ValueError for a tensor that is not contiguous,
-    not in host memory, or not writable although it has to be.
+    Raises PCCLTensorTypeError for an object that is not a tensor or whose elements cannot be reduced; PCCLTensorError for a tensor that is not
+    contiguous, not in host memory, or not writable although it has to be.
     """
     if isinstance(tensor, _type_of("torch", "Tensor")):
         return _of_torch(tensor, what)
@@ -41,7 +42,7 @@ def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
         memoryview(tensor)
     except TypeError:
         if not hasattr(tensor, "__dlpack__"):
-            raise TypeError(f"{what} is a {type(tensor).__name__}, which is no tensor: it has neither the buffer protocol nor DLPack") from None
+            raise PCCLTensorTypeError(f"{what} is a {type(tensor).__name__}, which is no tensor: it has neither the buffer protocol nor DLPack") from None
         return _pccl.View.of_dlpack(tensor, what, writable)
     return _pccl.View.of_buffer(tensor, what, writable)
 
@@ -55,21 +56,21 @@ def _named(convert: Any, dtype: Any, what: str) -> DataType:
     try:
         return convert(dtype)  # type: ignore[no-any-return]
     except TypeError as error:
-        raise TypeError(f"{what}: {error}") from None
+        raise PCCLTensorTypeError(f"{what}: {error}") from None
 
 
-def _not_contiguous(what: str) -> ValueError:
-    return ValueError(f"{what} is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back")
+def _not_contiguous(what: str) -> PCCLTensorError:
+    return PCCLTensorError(f"{what} is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back")
 
 
 def _of_torch(tensor: torch.Tensor, what: str) -> _pccl.View:
     if hasattr(tensor, "to_local"):
-        raise TypeError(f"{what} is a DTensor, of which this process has a part: give its .to_local()")
+        raise PCCLTensorTypeError(f"{what} is a DTensor, of which this process has a part: give its .to_local()")
     datatype = _named(DataType.from_torch_dtype, tensor.dtype, what)
     if tensor.layout is not sys.modules["torch"].strided:
-        raise TypeError(f"{what} has layout {tensor.layout}: only strided (dense) tensors are supported")
+        raise PCCLTensorTypeError(f"{what} has layout {tensor.layout}: only strided (dense) tensors are supported")
     if tensor.device.type != "cpu":
-        raise ValueError(f"{what} is on device {tensor.device}: this build of the library takes tensors in host memory, as .cpu() gives them")
+        raise PCCLTensorError(f"{what} is on device {tensor.device}: this build of the library takes tensors in host memory, as .cpu() gives them")
     if not tensor.is_contiguous():
         raise _not_contiguous(what)
     return _pccl.View(tensor, tensor.data_ptr(), tensor.numel(), datatype)
@@ -78,9 +79,9 @@ def _of_torch(tensor: torch.Tensor, what: str) -> _pccl.View:
 def same_elements(send: _pccl.View, recv: _pccl.View) -> None:
     """Raises unless `recv` has room for just what `send` has."""
     if send.datatype != recv.datatype:
-        raise TypeError(f"send has elements of type {_name(send)}, recv of type {_name(recv)}: they must be the same")
+        raise PCCLTensorTypeError(f"send has elements of type {_name(send)}, recv of type {_name(recv)}: they must be the same")
     if send.count != recv.count:
-        raise ValueError(f"send has {send.count} elements, recv has {recv.count}: they must be as many")
+        raise PCCLTensorError(f"send has {send.count} elements, recv has {recv.count}: they must be as many")
 
 
 def _name(of: _pccl.View) -> str:
