@@ -62,7 +62,7 @@ def program(options):
 def ccoip_master(options):
     if os.environ.get("PCCL_COMPAT_NAMESPACE") != "1":
         command = ["unshare", "--net", "--map-root-user"]
-        if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+        if not (shutil.which("unshare") and shutil.which("ip")) or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
             print("no network namespace is permitted here")
             sys.exit(77)
         sys.exit(subprocess.run([*command, sys.executable, *sys.argv], env={**os.environ, "PCCL_COMPAT_NAMESPACE": "1"}).returncode)
