@@ -438,7 +438,9 @@ PCCL_EXPORT pcclResult_t pcclSynchronizeSharedState(const pcclComm_t *communicat
 /* --------------------------------------------------------------------------------------------------------------- master -- */
 
 /** Creates a master bound to `listen_address` (0.0.0.0 or [::] for all; port 0 for any free one). Handles no peer before
- * pcclRunMaster. This call and all calls on a master work before pcclInit. @retval pcclMasterConnectionFailed The address cannot be bound; pcclGetLastError says why. */
+ * pcclRunMaster. This call and all calls on a master work before pcclInit.
+ *
+ * @retval pcclMasterConnectionFailed  The address cannot be bound; pcclGetLastError says why. */
 PCCL_EXPORT pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterInstance_t **p_master_handle_out);
 
 /** Everything that can be configured about a master. Set defaults with pcclMasterConfigInit, then change fields. */

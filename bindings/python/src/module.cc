@@ -77,8 +77,8 @@ nb::dict constants() {
 void refuse_package_of_version_1() {
     const nb::dict modules = nb::module_::import_("sys").attr("modules");
     if (!modules.contains("pccl") || nb::hasattr(modules["pccl"], "_pccl_2")) return;
-    throw nb::import_error("cannot import pccl: its __init__.py is that of PCCL version 1 (distribution pypccl), which was installed over this package. "
-                           "Run `pip uninstall pypccl pccl`, then install pccl again.");
+    throw nb::import_error("cannot import pccl: its __init__.py is that of PCCL version 1 (distribution pypccl), which was installed "
+                           "over this package. Run `pip uninstall pypccl pccl`, then install pccl again.");
 }
 
 }  // namespace
