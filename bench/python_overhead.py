@@ -146,7 +146,7 @@ def main():
         print("the Python package is not built; `make python build` builds it")
         return None
 
-    masters = [pccl.MasterNode("127.0.0.1:0") for _ in range(2)]
+    masters = [pccl.MasterNode("127.0.0.1:0", daemon=True) for _ in range(2)]
     for master in masters:
         master.run()
     command = [sys.executable, __file__, "--build", build, "--peer"]

@@ -1,6 +1,7 @@
 // pccl-master: the membership service of one run, until it is told to stop.
 //
-// One line on standard output says that it serves and where, so that scripts can wait for it; the log goes to standard error.
+// One line on standard output says that it serves and where, so that scripts can wait for it; the log goes to standard error. Under the
+// name ccoip_master, which version 1's program has, it keeps no journal unless --journal names one.
 #include <pccl/pccl.h>
 
 #include "api/listen_address.h"
@@ -11,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -38,10 +40,12 @@ When it serves it prints one line:  pccl-master: listening on 127.0.0.1:48148
 It ends on SIGINT (Ctrl-C) or SIGTERM. Started again with the same journal, also after a crash, it takes its run on: peers wait for it (for
 ten minutes, unless told otherwise), and what they are doing does not stop meanwhile. Without a journal the run ends with it.
 The journal's default place is $STATE_DIRECTORY, else $XDG_STATE_HOME/pccl, else ~/.local/state/pccl, with a name of the port:
-master-48148.journal; none where the port is 0. Durations are written 500ms, 10s, 2m.
+master-48148.journal; none where the port is 0, or where the program is started as ccoip_master. Durations are written 500ms, 10s, 2m.
 Where the default place cannot be written, the master warns and keeps none; a FILE that cannot be written is an error.
 Exit status: 0 when told to stop, 1 if it cannot serve, 64 for a mistake in the command line.
 )";
+
+constexpr const char *kVersion1Name = "ccoip_master";
 
 struct Options {
     std::string listen = "0.0.0.0:48148";
@@ -200,6 +204,7 @@ int main(int argc, char **argv) {
     if (pcclInit() != pcclSuccess) return failed();  // first: it reserves the standard descriptors, should any of them be closed
     Options options;
     if (const char *level = std::getenv("PCCL_LOG_LEVEL"); level && *level) options.log_level = level;
+    const std::string invoked = argc > 0 ? std::filesystem::path(argv[0]).filename().string() : "";
     CLI::App app{"Keeps the membership of one run of PCCL peers. It never touches their data.", "pccl-master"};
     app.footer(kExamples);
     app.set_version_flag("--version", version());
@@ -241,6 +246,8 @@ int main(int argc, char **argv) {
     } catch (const CLI::ParseError &error) {
         return app.exit(error) == 0 ? 0 : kExitUsage;
     }
+    // A script written for version 1 may use the same port for one run after another. It expects each to begin empty.
+    if (invoked == kVersion1Name && options.journal.empty()) options.no_journal = true;
     try {
         return serve(options);
     } catch (const std::exception &error) {

@@ -27,6 +27,9 @@
 #define PCCL_EXPORT __attribute__((visibility("default")))
 #endif
 
+/** Marks a parameter that may be NULL. Expands to nothing: programs written for version 1 may use it. */
+#define PCCL_NULLABLE
+
 #define PCCL_VERSION_MAJOR 2
 #define PCCL_VERSION_MINOR 0
 #define PCCL_VERSION_PATCH 0
@@ -235,11 +238,13 @@ typedef struct pcclBuildInfo_t {
 
 /* -------------------------------------------------------------------------------------------------------------- library -- */
 
-/** Initializes the library. Needed once per process before any other call; calling it again does nothing. Thread-safe.
+/** Initializes the library. Every call on a communicator needs it, once per process. These calls work without it: pcclGetBuildInfo,
+ * pcclGetVersion, pcclGetErrorString, pcclGetLastError, the Init functions of structs, and all calls on a master. Calling it again does
+ * nothing. Thread-safe.
  * Opens /dev/null at those of the descriptors 0, 1 and 2 that are closed, so that no socket is taken for a standard stream. */
 PCCL_EXPORT pcclResult_t pcclInit(void);
 
-/** Says what this build can do. @retval pcclInvalidArgument `info` is NULL. */
+/** Describes this build. Works before pcclInit. @retval pcclInvalidArgument `info` is NULL. */
 PCCL_EXPORT pcclResult_t pcclGetBuildInfo(pcclBuildInfo_t *info);
 
 /** Writes 10000*major + 100*minor + patch. Works before pcclInit. @retval pcclInvalidArgument `version_out` is NULL. */
@@ -440,7 +445,9 @@ PCCL_EXPORT pcclResult_t pcclSynchronizeSharedState(const pcclComm_t *communicat
 /* --------------------------------------------------------------------------------------------------------------- master -- */
 
 /** Creates a master bound to `listen_address` (0.0.0.0 or [::] for all; port 0 for any free one). Handles no peer before
- * pcclRunMaster. @retval pcclMasterConnectionFailed The address cannot be bound; pcclGetLastError says why. */
+ * pcclRunMaster. This call and all calls on a master work before pcclInit.
+ *
+ * @retval pcclMasterConnectionFailed  The address cannot be bound; pcclGetLastError says why. */
 PCCL_EXPORT pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterInstance_t **p_master_handle_out);
 
 /** Everything that can be configured about a master. Set defaults with pcclMasterConfigInit, then change fields. */

@@ -1,4 +1,5 @@
-// The C interface of a master inside this process: a server and the thread that runs it.
+// The C interface of a master inside this process: a server and the thread that runs it. None of it needs pcclInit: version 1's master
+// programs do not call it.
 #include <condition_variable>
 #include <csignal>
 #include <memory>
@@ -92,7 +93,7 @@ Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
 }  // namespace
 
 pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterInstance_t **p_master_handle_out) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!p_master_handle_out) return null_argument("pcclCreateMaster", "p_master_handle_out");
         if (listen_address.inet.protocol != inetIPv4 && listen_address.inet.protocol != inetIPv6)
             return fail(pcclInvalidArgument, "pcclCreateMaster: the address is neither IPv4 nor IPv6");
@@ -103,7 +104,7 @@ pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterI
 }
 
 pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMasterInstance_t **out) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!config) return null_argument("pcclCreateMasterWithConfig", "config");
         if (!out) return null_argument("pcclCreateMasterWithConfig", "out");
         const auto read = read_config(*config);
@@ -128,7 +129,7 @@ pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMa
 }
 
 pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint16_t *port_out) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!master_instance) return null_argument("pcclMasterGetPort", "master_instance");
         if (!port_out) return null_argument("pcclMasterGetPort", "port_out");
         *port_out = master_instance->server->address().port;
@@ -137,7 +138,7 @@ pcclResult_t pcclMasterGetPort(const pcclMasterInstance_t *master_instance, uint
 }
 
 pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!master_instance) return null_argument("pcclRunMaster", "master_instance");
         if (master_instance->forked()) return fail_forked("pcclRunMaster");
         const std::lock_guard lock(master_instance->mutex);
@@ -153,7 +154,7 @@ pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
 }
 
 pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!master_instance) return null_argument("pcclInterruptMaster", "master_instance");
         if (master_instance->forked()) return fail_forked("pcclInterruptMaster");
         const std::lock_guard lock(master_instance->mutex);
@@ -165,7 +166,7 @@ pcclResult_t pcclInterruptMaster(pcclMasterInstance_t *master_instance) {
 }
 
 pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!master_instance) return null_argument("pcclMasterAwaitTermination", "master_instance");
         if (master_instance->forked()) return fail_forked("pcclMasterAwaitTermination");
         std::unique_lock lock(master_instance->mutex);
@@ -178,7 +179,7 @@ pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
 }
 
 pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!master_instance) return null_argument("pcclDestroyMaster", "master_instance");
         if (master_instance->forked()) return succeed();  // given up; its memory is left alone, since the thread is the parent's
         if (master_instance->thread.joinable()) {

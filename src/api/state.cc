@@ -41,7 +41,7 @@ pcclResult_t pcclInit() {
 }
 
 pcclResult_t pcclGetBuildInfo(pcclBuildInfo_t *info) {
-    return guarded_initialized([&] {
+    return guarded([&] {
         if (!info) return fail(pcclInvalidArgument, "pcclGetBuildInfo: info is NULL");
 #if defined(PCCL_HAS_CUDA)
         info->has_cuda_support = true;

@@ -47,7 +47,7 @@ template <class F> pcclResult_t guarded(F &&body) noexcept {
     }
 }
 
-/// guarded(), for calls that need pcclInit.
+/// guarded(), for calls that need pcclInit: all of a communicator. Those of a master and those without a handle do not.
 template <class F> pcclResult_t guarded_initialized(F &&body) noexcept {
     if (!initialized()) return fail_not_initialized();
     return guarded(std::forward<F>(body));

@@ -34,32 +34,55 @@ struct Named {
     pcclResult_t result;
 };
 
-/// Every call that needs pcclInit, with arguments that are otherwise fine where that is possible without a handle.
+/// Calls that need pcclInit, with arguments that are otherwise fine.
 std::vector<Named> calls_before_init() {
     pcclComm_t *comm = nullptr;
-    pcclMasterInstance_t *master = nullptr;
     const pcclCommCreateParams_t params = valid_params();
     pcclCommConfig_t comm_config{};
     static_cast<void>(pcclCommConfigInit(&comm_config));
     comm_config.master_address = "127.0.0.1:1";
+    return {{"pcclCreateCommunicator", pcclCreateCommunicator(&params, &comm)},
+            {"pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&comm_config, &comm)}};
+}
+
+/// Calls that do not need it: on masters from their creation to their end, and those without a handle.
+std::vector<Named> master_calls_before_init() {
+    std::vector<Named> calls;
     pcclMasterConfig_t master_config{};
     static_cast<void>(pcclMasterConfigInit(&master_config));
     master_config.listen_address = "127.0.0.1:0";
     ccoip_socket_address_t address{};
     address.inet.ipv4 = {{127, 0, 0, 1}};
-    return {{"pcclCreateCommunicator", pcclCreateCommunicator(&params, &comm)},
-            {"pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&comm_config, &comm)},
-            {"pcclCreateMaster", pcclCreateMaster(address, &master)},
-            {"pcclCreateMasterWithConfig", pcclCreateMasterWithConfig(&master_config, &master)}};
+    for (const bool with_config : {false, true}) {
+        pcclMasterInstance_t *master = nullptr;
+        calls.push_back(with_config ? Named{"pcclCreateMasterWithConfig", pcclCreateMasterWithConfig(&master_config, &master)}
+                                    : Named{"pcclCreateMaster", pcclCreateMaster(address, &master)});
+        if (!master) continue;
+        std::uint16_t port = 0;
+        calls.push_back({"pcclMasterGetPort", pcclMasterGetPort(master, &port)});
+        calls.push_back({"pcclRunMaster", pcclRunMaster(master)});
+        calls.push_back({"pcclInterruptMaster", pcclInterruptMaster(master)});
+        calls.push_back({"pcclMasterAwaitTermination", pcclMasterAwaitTermination(master)});
+        calls.push_back({"pcclDestroyMaster", pcclDestroyMaster(master)});
+    }
+    pcclBuildInfo_t build{};
+    calls.push_back({"pcclGetBuildInfo", pcclGetBuildInfo(&build)});
+    int version = 0;
+    calls.push_back({"pcclGetVersion", pcclGetVersion(&version)});
+    return calls;
 }
 
-std::vector<Named> before_init;
-int version_before_init = 0;
+std::vector<Named> before_init, master_before_init;
 
-TEST(BeforeInit, CallsAreNotInitialized) {
+TEST(BeforeInit, CommunicatorCallsAreNotInitialized) {
     for (const Named &call : before_init)
         EXPECT_EQ(call.result, pcclNotInitialized) << call.name;
-    EXPECT_EQ(version_before_init, PCCL_VERSION_MAJOR * 10000 + PCCL_VERSION_MINOR * 100 + PCCL_VERSION_PATCH);
+}
+
+TEST(BeforeInit, MasterCallsSucceed) {
+    EXPECT_EQ(master_before_init.size(), 14U);
+    for (const Named &call : master_before_init)
+        EXPECT_EQ(call.result, pcclSuccess) << call.name;
 }
 
 TEST(Library, InitMayBeCalledAgain) {
@@ -505,7 +528,7 @@ TEST(Master, DestroyEndsOneThatRunsOrNeverRan) {
 
 int main(int argc, char **argv) {
     pccl::itest::before_init = pccl::itest::calls_before_init();
-    static_cast<void>(pcclGetVersion(&pccl::itest::version_before_init));
+    pccl::itest::master_before_init = pccl::itest::master_calls_before_init();
     ::testing::InitGoogleTest(&argc, argv);
     if (pcclInit() != pcclSuccess) return 1;
     return RUN_ALL_TESTS();

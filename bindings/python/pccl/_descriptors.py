@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
 
 from . import _pccl
 from ._arguments import choice, flag, instance, integer, items, optional_instance, text
-from ._enums import DataType, DistributionHint, Fault, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
+from ._enums import DataType, DeviceType, DistributionHint, Fault, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
+from ._errors import PCCLTensorError, PCCLTensorTypeError
+from ._pointers import is_pointer, view_of_pointer
 from ._tensors import same_elements, view
 
 if TYPE_CHECKING:
@@ -84,32 +86,56 @@ class ReduceDescriptor:
 
 
 class ReduceOpDescriptor:
-    """One operation of `Communicator.all_reduce_multiple_with_retry`: its buffers and its descriptor."""
+    """One operation of `Communicator.all_reduce_multiple_with_retry`: its buffers and its descriptor.
 
-    def __init__(self, send: Tensor, recv: Tensor, reduce_descriptor: ReduceDescriptor) -> None:
-        self.send = send
-        self.recv = recv
+    A buffer is a tensor, or the address of one as an integer, as in version 1. The element type and the number of elements at an address
+    are those of the descriptor, and the caller keeps the memory alive until the operation has ended.
+    """
+
+    @overload
+    def __init__(self, send: Tensor, recv: Tensor, reduce_descriptor: ReduceDescriptor) -> None: ...
+    @overload
+    def __init__(self, sendbuf_ptr: int, recvbuf_ptr: int, reduce_descriptor: ReduceDescriptor) -> None: ...
+
+    def __init__(  # type: ignore[misc]
+        self, send: Any = None, recv: Any = None, reduce_descriptor: Any = None, *, sendbuf_ptr: Any = None, recvbuf_ptr: Any = None
+    ) -> None:
+        self.send = send if sendbuf_ptr is None else sendbuf_ptr
+        self.recv = recv if recvbuf_ptr is None else recvbuf_ptr
         self.reduce_descriptor = instance(reduce_descriptor, ReduceDescriptor, "reduce_descriptor")
         self._resolve()
 
+    @property
+    def sendbuf_ptr(self) -> int:
+        """The address of the first element to send."""
+        return self._resolve()[0].address
+
+    @property
+    def recvbuf_ptr(self) -> int:
+        """The address of the first element of the result."""
+        return self._resolve()[1].address
+
     @classmethod
     def from_torch(cls, send: torch.Tensor, recv: torch.Tensor, reduce_descriptor: ReduceDescriptor) -> ReduceOpDescriptor:
-        """From PyTorch tensors. `send` may be `recv`. Raises TypeError or ValueError if they do not fit each other or the descriptor."""
+        """From PyTorch tensors. `send` may be `recv`. Raises PCCLTensorError if they do not fit each other or the descriptor."""
         return cls(send, recv, reduce_descriptor)
 
     @classmethod
     def from_numpy(cls, send: np.ndarray[Any, Any], recv: np.ndarray[Any, Any], reduce_descriptor: ReduceDescriptor) -> ReduceOpDescriptor:
-        """From NumPy arrays. `send` may be `recv`. Raises TypeError or ValueError if they do not fit each other or the descriptor."""
+        """From NumPy arrays. `send` may be `recv`. Raises PCCLTensorError if they do not fit each other or the descriptor."""
         return cls(send, recv, reduce_descriptor)
 
     def _resolve(self) -> tuple[_pccl.View, _pccl.View, _pccl.Reduce, int]:
         d = instance(self.reduce_descriptor, ReduceDescriptor, "reduce_descriptor")
         d._check()  # its fields can have been set since it was made
-        send, recv = operands(self.send, self.recv, d.operand_descriptor)
         if d.count == 0:
-            raise ValueError("the descriptor's count is 0: there is nothing to reduce. Leave this operation out at every peer")
+            raise PCCLTensorError("the descriptor's count is 0: there is nothing to reduce. Leave this operation out at every peer")
+        if is_pointer(self.send) and is_pointer(self.recv):
+            send, recv = (view_of_pointer(at, d.count, d.operand_descriptor.datatype, name) for at, name in ((self.send, "send"), (self.recv, "recv")))
+        else:
+            send, recv = operands(self.send, self.recv, d.operand_descriptor)
         if d.count > send.count:
-            raise ValueError(f"the descriptor's count is {d.count}, but the tensors have {send.count} elements")
+            raise PCCLTensorError(f"the descriptor's count is {d.count}, but the tensors have {send.count} elements")
         return send, recv, how(d.op, d.tag, d.operand_descriptor, d.quantization_options), d.count
 
     def __repr__(self) -> str:
@@ -127,7 +153,7 @@ def operands(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None
     if operand is not None:
         instance(operand, ReduceOperandDescriptor, "operand_descriptor")._check()
         if operand.datatype != source.datatype:
-            raise TypeError(f"the operand descriptor says {operand.datatype}, but the tensors are {DataType(source.datatype)}")
+            raise PCCLTensorTypeError(f"the operand descriptor says {operand.datatype}, but the tensors are {DataType(source.datatype)}")
     if source.count == 0:
         raise _without_elements("send")
     return source, to
@@ -167,12 +193,12 @@ def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool
         return row, None
     name = "send" if writes_whole else "recv"
     if part is None:
-        raise ValueError(f"{name} is None, and the shard has {shard.elements} elements")
+        raise PCCLTensorError(f"{name} is None, and the shard has {shard.elements} elements")
     piece = view(part, name, writable=not writes_whole)
     if piece.datatype != row.datatype:
-        raise TypeError(f"{name} is {DataType(piece.datatype)}, the whole is {DataType(row.datatype)}")
+        raise PCCLTensorTypeError(f"{name} is {DataType(piece.datatype)}, the whole is {DataType(row.datatype)}")
     if piece.count != shard.elements:
-        raise ValueError(f"{name} has {piece.count} elements, the shard {shard.elements}")
+        raise PCCLTensorError(f"{name} has {piece.count} elements, the shard {shard.elements}")
     return row, piece
 
 
@@ -247,15 +273,67 @@ class SharedStateSyncInfo:
 
 
 class TensorInfo:
-    """A named tensor of the shared state. It keeps the tensor, not a copy: synchronizing writes into it."""
+    """A named tensor of the shared state. It keeps the tensor, not a copy: synchronizing writes into it.
 
-    def __init__(self, tensor: Tensor, name: str, *, allow_content_inequality: bool = False) -> None:
+    Made of a tensor and its name, or, as in version 1, of a name and an address: then `tensor` is None, and the caller keeps the memory alive.
+    """
+
+    @overload
+    def __init__(self, tensor: Tensor, name: str, *, allow_content_inequality: bool = False) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        data_ptr: int,
+        *,
+        numel: int,
+        dtype: DataType,
+        device_type: DeviceType = DeviceType.CPU,
+        allow_content_inequality: bool = False,
+    ) -> None: ...
+
+    def __init__(  # type: ignore[misc]
+        self,
+        tensor: Any = None,
+        name: Any = None,
+        *,
+        data_ptr: Any = None,
+        numel: Any = None,
+        dtype: Any = None,
+        device_type: Any = DeviceType.CPU,
+        allow_content_inequality: bool = False,
+    ) -> None:
+        if isinstance(tensor, str) and not isinstance(name, str):  # version 1's order: the name, then the address
+            tensor, name, data_ptr = None, tensor, data_ptr if name is None else name
         if not text(name, "name"):
-            raise ValueError("name is empty: give each tensor of the shared state a name of its own")
+            raise PCCLTensorError("name is empty: give each tensor of the shared state a name of its own")
+        if (tensor is None) == (data_ptr is None):
+            raise TypeError(f"tensor {name!r}: give either a tensor or an address (data_ptr)")
         self.tensor = tensor
         self.name = name
         self.allow_content_inequality = flag(allow_content_inequality, "allow_content_inequality")
+        self._pointer = None if data_ptr is None else view_of_pointer(data_ptr, numel, dtype, f"tensor {name!r}", device_type)
         self._resolve()
+
+    @property
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return self._resolve()[1].address
+
+    @property
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._resolve()[1].count
+
+    @property
+    def dtype(self) -> DataType:
+        """The type of the elements."""
+        return DataType(self._resolve()[1].datatype)
+
+    @property
+    def device_type(self) -> DeviceType:
+        """Where the elements are: in host memory."""
+        return DeviceType.CPU
 
     @classmethod
     def from_torch(cls, tensor: torch.Tensor, name: str, *, allow_content_inequality: bool = False) -> TensorInfo:
@@ -270,10 +348,11 @@ class TensorInfo:
 
     def _resolve(self) -> tuple[str, _pccl.View, bool]:
         name = text(self.name, "name")
-        return name, view(self.tensor, f"tensor {name!r}", writable=True), flag(self.allow_content_inequality, "allow_content_inequality")
+        memory = self._pointer if self._pointer is not None else view(self.tensor, f"tensor {name!r}", writable=True)
+        return name, memory, flag(self.allow_content_inequality, "allow_content_inequality")
 
     def __repr__(self) -> str:
-        shape = tuple(getattr(self.tensor, "shape", ()))
+        shape = tuple(getattr(self.tensor, "shape", ())) if self._pointer is None else (self.numel,)
         inequality = ", allow_content_inequality=True" if self.allow_content_inequality else ""
         return f"TensorInfo({self.name!r}, shape={shape}{inequality})"
 
@@ -284,7 +363,7 @@ class SharedState:
     def __init__(self, tensor_infos: Sequence[TensorInfo]) -> None:
         self._infos = items(tensor_infos, TensorInfo, "tensor_infos")
         if not self._infos:
-            raise ValueError("tensor_infos is empty: a shared state has at least one tensor")
+            raise PCCLTensorError("tensor_infos is empty: a shared state has at least one tensor")
         self._revision = 0
 
     @property

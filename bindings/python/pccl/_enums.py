@@ -6,6 +6,8 @@ import enum
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._tensor_errors import PCCLTensorTypeError
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -76,6 +78,11 @@ class DeviceType(_Enum):
 
     CPU = 0
     CUDA = 1
+
+    @classmethod
+    def from_torch_device_type(cls, device_type: str) -> DeviceType | None:
+        """The member for the `type` of a PyTorch device ("cpu", "cuda"); None for any other device, as in version 1."""
+        return {"cpu": cls.CPU, "cuda": cls.CUDA}.get(device_type)
 
 
 class DistributionHint(_Enum):
@@ -173,18 +180,18 @@ class DataType(_Enum):
         return _ITEMSIZES[self]
 
     def to_torch_dtype(self) -> torch.dtype:
-        """The PyTorch dtype of these elements. Imports torch. Raises TypeError where it has none (INT4)."""
+        """The PyTorch dtype of these elements. Imports torch. Raises PCCLTensorTypeError where it has none (INT4)."""
         import torch
 
         dtype = getattr(torch, _TORCH_NAMES.get(self, ""), None)
         if dtype is None:
-            raise TypeError(f"this PyTorch has no dtype for {self}")
+            raise PCCLTensorTypeError(f"this PyTorch has no dtype for {self}")
         return dtype  # type: ignore[no-any-return]
 
     def to_numpy_dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of these elements. Imports numpy, and ml_dtypes for BFLOAT16.
 
-        Raises TypeError where there is none: INT4, and BFLOAT16 if ml_dtypes is not installed.
+        Raises PCCLTensorTypeError where there is none: INT4, and BFLOAT16 if ml_dtypes is not installed.
         """
         import numpy as np
 
@@ -192,24 +199,24 @@ class DataType(_Enum):
             try:
                 import ml_dtypes
             except ImportError:
-                raise TypeError("NumPy has no bfloat16 of its own: install ml_dtypes, or use PyTorch tensors") from None
+                raise PCCLTensorTypeError("NumPy has no bfloat16 of its own: install ml_dtypes, or use PyTorch tensors") from None
             bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
             return bfloat16
         if self not in _NUMPY_NAMES:
-            raise TypeError(f"NumPy has no dtype for {self}")
+            raise PCCLTensorTypeError(f"NumPy has no dtype for {self}")
         return np.dtype(_NUMPY_NAMES[self])
 
     @classmethod
     def from_torch_dtype(cls, dtype: torch.dtype) -> DataType:
-        """The element type of a PyTorch dtype. Raises TypeError for one that cannot be reduced (bool, complex, ...)."""
+        """The element type of a PyTorch dtype. Raises PCCLTensorTypeError for one that cannot be reduced (bool, complex, ...)."""
         found = _of_torch().get(dtype)
         if found is None:
-            raise TypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(set(_TORCH_NAMES.values())))} are")
+            raise PCCLTensorTypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(set(_TORCH_NAMES.values())))} are")
         return found
 
     @classmethod
     def from_numpy_dtype(cls, dtype: Any) -> DataType:
-        """The element type of a NumPy dtype, or of what names one ("float32"). Raises TypeError for others, and for bytes in foreign order."""
+        """The element type of a NumPy dtype, or of what names one ("float32"). Raises PCCLTensorTypeError for others, and for bytes in foreign order."""
         import numpy as np
 
         if dtype is None:  # which NumPy takes for float64
@@ -217,9 +224,9 @@ class DataType(_Enum):
         dtype = np.dtype(dtype)
         found = _OF_NUMPY.get(dtype.name)
         if found is None:
-            raise TypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(_OF_NUMPY))} are")
+            raise PCCLTensorTypeError(f"elements of type {dtype} are not supported: {', '.join(sorted(_OF_NUMPY))} are")
         if not dtype.isnative:
-            raise TypeError(f"elements of type {dtype} are in the other byte order: convert them with .astype({dtype.name!r})")
+            raise PCCLTensorTypeError(f"elements of type {dtype} are in the other byte order: convert them with .astype({dtype.name!r})")
         return found
 
 

@@ -1,14 +1,17 @@
-"""What failures are raised as."""
+"""The exceptions of the package."""
 
 from __future__ import annotations
 
 from ._enums import Result
+from ._tensor_errors import MissingModuleError, PCCLTensorError, PCCLTensorTypeError
+
+__all__ = ["MissingModuleError", "PCCLError", "PCCLTensorError", "PCCLTensorTypeError", "PCCLTimeoutError"]
 
 
 class PCCLError(Exception):
     """A call of the library failed.
 
-    `result` says how, as a `Result`; `func_name` is the C function that failed; `message` has the library's words: what failed,
+    `result` says how, as a `Result`; `func_name` is the C function that failed; `message` is the library's description: what failed,
     because of which peer, and what to do next.
     """
 
@@ -20,6 +23,12 @@ class PCCLError(Exception):
 
     def __str__(self) -> str:
         return f"{self.func_name}: {self.message or 'failed'} [{self.result.name}]"
+
+    @staticmethod
+    def check(result: int, func_name: str) -> None:
+        """Raises PCCLError unless `result` is `Result.SUCCESS`."""
+        if result != Result.SUCCESS:
+            raise PCCLError(result, func_name)
 
 
 class PCCLTimeoutError(PCCLError, TimeoutError):

@@ -6,19 +6,26 @@ import os
 import time
 from types import TracebackType
 
-from . import _pccl
-from ._arguments import OfThisProcess, path, seconds, text
+from . import _pccl, _serving
+from ._arguments import OfThisProcess, flag, path, seconds, text
 
 _POLL = 0.02
 
 
 class MasterNode(OfThisProcess):
-    """The master of a run, which keeps its membership; tensors never pass through it. It ends when its last reference is dropped.
+    """The master of a run. It keeps the membership; tensors never pass through it.
 
-    `listen_address` is "ip:port", "[ipv6%interface]:port" or "host:port"; port 0 is any free one (see `port`). With a `journal`, a file, another process can take the
-    run on if this one ends; without one the run ends with it. The times, in seconds, are: how long a peer may be silent (10); after how
-    long callers that can never meet are failed (10); how long a restarted master waits for its members (10); after how long a straggler
-    is named in the log (10), and removed (0: never).
+    `listen_address` is "ip:port", "[ipv6%interface]:port" or "host:port"; port 0 takes any free port (see `port`). With a `journal` (a file), another process can
+    continue the run if this process ends; without one the run ends with its master.
+
+    A master that was started serves until `interrupt`, `close` or the end of a `with` block. Dropping the last reference does not end it and
+    does not block. A program that ends without an interrupt stays and serves until SIGINT or SIGTERM, then exits with its own status. It
+    does not stay after an uncaught exception, after `os._exit`, or in an interactive session. With `daemon=True` the master never holds
+    the process, and ends when its last reference is dropped.
+
+    Times are in seconds. `heartbeat_timeout` (10): a peer that is silent for longer is removed. `misuse_grace` (10): callers that can never
+    meet fail after it. `recovery_window` (10): a restarted master waits this long for its members. `straggler_after` (10): a straggler is
+    named in the log after it, and removed after `remove_stragglers_after` (0: never).
     """
 
     def __init__(
@@ -31,8 +38,10 @@ class MasterNode(OfThisProcess):
         recovery_window: float | None = None,
         straggler_after: float | None = None,
         remove_stragglers_after: float | None = None,
+        daemon: bool = False,
     ) -> None:
         self.listen_address = text(listen_address, "listen_address")
+        self.daemon = flag(daemon, "daemon")
         self._master = _pccl.Master(
             listen_address, None if journal is None else path(journal, "journal"), seconds(heartbeat_timeout, "heartbeat_timeout"),
             seconds(misuse_grace, "misuse_grace"), seconds(recovery_window, "recovery_window"), seconds(straggler_after, "straggler_after"),
@@ -42,13 +51,16 @@ class MasterNode(OfThisProcess):
     def run(self) -> None:
         """Starts serving and returns. Raises PCCLError: INVALID_USAGE if it has been started before."""
         self._master.run()
+        if not self.daemon:
+            _serving.keep(self._master, self.listen_address)
 
     def interrupt(self) -> None:
-        """Asks it to end, and returns; peers see their connection close. Raises PCCLError: INVALID_USAGE if it was never started."""
+        """Asks the master to end, and returns. Peers see their connection close. Raises PCCLError: INVALID_USAGE if it was never started."""
         self._master.interrupt()
+        _serving.release(self._master)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until it has ended, by `interrupt` from another thread or a signal handler, or for `timeout` seconds: has it ended?"""
+        """Waits until the master has ended, by `interrupt` from another thread or a signal handler. Returns False if `timeout` seconds pass first."""
         allowed = seconds(timeout)
         limit = None if allowed is None else time.monotonic() + allowed
         while not self._master.ended:
@@ -63,7 +75,8 @@ class MasterNode(OfThisProcess):
         return self._master.port
 
     def close(self) -> None:
-        """Ends it, waits for that, and gives up its port."""
+        """Ends the master, waits until it has ended, and frees its port."""
+        _serving.release(self._master)
         self._master.close()
 
     def __enter__(self) -> MasterNode:

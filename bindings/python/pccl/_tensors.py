@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from . import _pccl
 from ._enums import _TORCH_NAMES, DataType, _torch_types
+from ._errors import PCCLTensorError, PCCLTensorTypeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,21 +28,21 @@ def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
     Where PyTorch negates the elements only as they are read, the view is of a copy with the true values. If it is written to, the
     caller must pass it to `settle` once the operation has ended.
 
-    Raises TypeError for an object that is no tensor, and for elements that are not plain numbers in its memory; ValueError for a tensor that
-    is not contiguous, not in host memory, or not writable although it has to be.
+    Raises PCCLTensorTypeError for an object that is not a tensor, and for elements that are not plain numbers in its memory; PCCLTensorError for a
+    tensor that is not contiguous, not in host memory, or not writable although it has to be.
     """
     if isinstance(tensor, _type_of("torch", "Tensor")):
         return _of_torch(tensor, what, writable)
     ndarray = _type_of("numpy", "ndarray")
     if isinstance(tensor, ndarray):
         if type(tensor) is not ndarray and isinstance(tensor, _type_of("numpy.ma", "MaskedArray")):
-            raise TypeError(f"{what} is a masked array, whose masked elements have values in its memory: give its .filled(value), or its .data")
+            raise PCCLTensorTypeError(f"{what} is a masked array, whose masked elements have values in its memory: give its .filled(value), or its .data")
         return _of_numpy(tensor, what, writable)
     try:
         memoryview(tensor)
     except TypeError:
         if not hasattr(tensor, "__dlpack__"):
-            raise TypeError(f"{what} is a {type(tensor).__name__}, which is no tensor: it has neither the buffer protocol nor DLPack") from None
+            raise PCCLTensorTypeError(f"{what} is a {type(tensor).__name__}, which is no tensor: it has neither the buffer protocol nor DLPack") from None
         return _pccl.View.of_dlpack(tensor, what, writable)
     return _pccl.View.of_buffer(tensor, what, writable)
 
@@ -55,11 +56,11 @@ def _named(convert: Any, dtype: Any, what: str) -> DataType:
     try:
         return convert(dtype)  # type: ignore[no-any-return]
     except TypeError as error:
-        raise TypeError(f"{what}: {error}") from None
+        raise PCCLTensorTypeError(f"{what}: {error}") from None
 
 
-def _not_contiguous(what: str) -> ValueError:
-    return ValueError(f"{what} is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back")
+def _not_contiguous(what: str) -> PCCLTensorError:
+    return PCCLTensorError(f"{what} is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back")
 
 
 def _of_numpy(array: np.ndarray[Any, Any], what: str, writable: bool) -> _pccl.View:
@@ -80,8 +81,8 @@ def _of_torch(tensor: torch.Tensor, what: str, writable: bool) -> _pccl.View:
         datatype = _named(DataType.from_torch_dtype, tensor.dtype, what)
     if not tensor.is_cpu:
         if tensor.is_meta:
-            raise ValueError(f"{what} is on device meta, where tensors have a shape and no elements: give a tensor in host memory")
-        raise ValueError(f"{what} is on device {tensor.device}: this build of the library takes tensors in host memory, as .cpu() gives them")
+            raise PCCLTensorError(f"{what} is on device meta, where tensors have a shape and no elements: give a tensor in host memory")
+        raise PCCLTensorError(f"{what} is on device {tensor.device}: this build of the library takes tensors in host memory, as .cpu() gives them")
     if not tensor.is_contiguous():
         raise _not_contiguous(what)
     if tensor.is_neg():  # is_conj() is of complex types alone, which were refused
@@ -92,9 +93,9 @@ def _of_torch(tensor: torch.Tensor, what: str, writable: bool) -> _pccl.View:
     try:
         address, count = tensor.data_ptr(), tensor.numel()
     except RuntimeError as error:
-        raise TypeError(f"{what} is a tensor of PyTorch's own that has no memory ({error}): give a plain torch.Tensor") from None
+        raise PCCLTensorTypeError(f"{what} is a tensor of PyTorch's own that has no memory ({error}): give a plain torch.Tensor") from None
     if count and (address == 0 or tensor.untyped_storage().nbytes() < (tensor.storage_offset() + count) * tensor.itemsize):
-        raise ValueError(
+        raise PCCLTensorError(
             f"{what} has {count} elements and no memory for them: it is symbolic, or its storage was freed (as FSDP does). Give a tensor in memory"
         )
     return _pccl.View(tensor, address, count, datatype)
@@ -130,20 +131,20 @@ def check_plain(tensor: torch.Tensor, what: str) -> None:
     torch = sys.modules["torch"]
     if type(tensor) is not torch.Tensor and type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         if hasattr(tensor, "to_local"):
-            raise TypeError(f"{what} is a DTensor, of which this process has a part: give its .to_local()")
-        raise TypeError(f"{what} is a {type(tensor).__name__}, whose elements are not in its own memory: give a plain torch.Tensor")
+            raise PCCLTensorTypeError(f"{what} is a DTensor, of which this process has a part: give its .to_local()")
+        raise PCCLTensorTypeError(f"{what} is a {type(tensor).__name__}, whose elements are not in its own memory: give a plain torch.Tensor")
     if tensor.layout is not torch.strided:
-        raise TypeError(f"{what} has layout {tensor.layout}: only strided (dense) tensors are supported, as .to_dense() gives them")
+        raise PCCLTensorTypeError(f"{what} has layout {tensor.layout}: only strided (dense) tensors are supported, as .to_dense() gives them")
     if tensor.is_nested:
-        raise TypeError(f"{what} is a nested tensor: give its parts, of .unbind(), one by one")
+        raise PCCLTensorTypeError(f"{what} is a nested tensor: give its parts, of .unbind(), one by one")
 
 
 def same_elements(send: _pccl.View, recv: _pccl.View) -> None:
     """Raises unless `recv` has room for just what `send` has."""
     if send.datatype != recv.datatype:
-        raise TypeError(f"send has elements of type {_name(send)}, recv of type {_name(recv)}: they must be the same")
+        raise PCCLTensorTypeError(f"send has elements of type {_name(send)}, recv of type {_name(recv)}: they must be the same")
     if send.count != recv.count:
-        raise ValueError(f"send has {send.count} elements, recv has {recv.count}: they must be as many")
+        raise PCCLTensorError(f"send has {send.count} elements, recv has {recv.count}: they must be as many")
 
 
 def _name(of: _pccl.View) -> str:

@@ -72,9 +72,19 @@ nb::dict constants() {
     return all;
 }
 
+/// Version 1 has a module of this name, too. Where both distributions were installed into one folder, its __init__.py imports this
+/// extension instead, and would find none of its names.
+void refuse_package_of_version_1() {
+    const nb::dict modules = nb::module_::import_("sys").attr("modules");
+    if (!modules.contains("pccl") || nb::hasattr(modules["pccl"], "_pccl_2")) return;
+    throw nb::import_error("cannot import pccl: its __init__.py is that of PCCL version 1 (distribution pypccl), which was installed "
+                           "over this package. Run `pip uninstall pypccl pccl`, then install pccl again.");
+}
+
 }  // namespace
 
 NB_MODULE(_pccl, module) {
+    refuse_package_of_version_1();
     nb::set_leak_warnings(false);  // what lives until the end of the interpreter is given back then
     check(pcclInit(), "pcclInit");
     watch_process();

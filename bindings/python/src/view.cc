@@ -43,13 +43,21 @@ std::optional<pcclDataType_t> type_of_format(const char *format, std::size_t byt
     return std::nullopt;
 }
 
+/// Raises an exception of the package, so that programs may catch what version 1 raised.
+[[noreturn]] void refuse(const char *type, const std::string &why) {
+    const nb::object error = nb::module_::import_("pccl._tensor_errors").attr(type);
+    PyErr_SetString(error.ptr(), why.c_str());
+    throw nb::python_error();
+}
+[[noreturn]] void refuse_tensor(const std::string &why) { refuse("PCCLTensorError", why); }
+[[noreturn]] void refuse_type(const std::string &why) { refuse("PCCLTensorTypeError", why); }
+
 [[noreturn]] void not_supported(const std::string &what, const std::string &type) {
-    throw nb::type_error((what + " has elements of type " + type + ", which are not supported: see pccl.DataType").c_str());
+    refuse_type(what + " has elements of type " + type + ", which are not supported: see pccl.DataType");
 }
 
 [[noreturn]] void not_contiguous(const std::string &what) {
-    throw nb::value_error(
-        (what + " is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back").c_str());
+    refuse_tensor(what + " is not contiguous: make it so (.contiguous(), numpy.ascontiguousarray) and copy the result back");
 }
 
 }  // namespace
@@ -72,7 +80,7 @@ View View::of_buffer(nb::object object, const std::string &what, bool writable, 
     auto held = std::make_unique<Py_buffer>();
     if (PyObject_GetBuffer(object.ptr(), held.get(), PyBUF_FORMAT | PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) != 0) {
         const std::string why = nb::python_error().what();
-        throw nb::value_error((what + (writable ? " cannot be written to: " : " cannot be read: ") + why).c_str());
+        refuse_tensor(what + (writable ? " cannot be written to: " : " cannot be read: ") + why);
     }
     const Py_buffer &memory = *held;
     view.export_ = std::move(held);
@@ -94,7 +102,7 @@ View View::of_dlpack(nb::object object, const std::string &what, bool writable) 
     View view;
     const auto take = [&](auto array) {
         if (array.device_type() != nb::device::cpu::value && array.device_type() != nb::device::cuda_host::value) {
-            throw nb::value_error((what + " is not in host memory: this build of the library takes nothing else").c_str());
+            refuse_tensor(what + " is not in host memory: this build of the library takes nothing else");
         }
         std::int64_t expected = 1;
         for (std::size_t i = array.size() == 0 ? 0 : array.ndim(); i-- > 0;) {
@@ -119,11 +127,11 @@ View View::of_dlpack(nb::object object, const std::string &what, bool writable) 
     };
     if (writable) {
         Writable array;
-        if (!nb::try_cast(object, array, false)) throw nb::type_error((what + " cannot be written to through DLPack").c_str());
+        if (!nb::try_cast(object, array, false)) refuse_type(what + " cannot be written to through DLPack");
         take(std::move(array));
     } else {
         Readable array;
-        if (!nb::try_cast(object, array, false)) throw nb::type_error((what + " cannot be read through DLPack").c_str());
+        if (!nb::try_cast(object, array, false)) refuse_type(what + " cannot be read through DLPack");
         take(std::move(array));
     }
     view.owner_ = std::move(object);
@@ -132,7 +140,7 @@ View View::of_dlpack(nb::object object, const std::string &what, bool writable) 
 
 void bind_view(nb::module_ &module) {
     nb::class_<View>(module, "View")
-        .def(nb::init<nb::object, std::size_t, std::size_t, int>(), nb::arg("owner"), nb::arg("address"), nb::arg("count"),
+        .def(nb::init<nb::object, std::size_t, std::size_t, int>(), nb::arg("owner").none(), nb::arg("address"), nb::arg("count"),
              nb::arg("datatype"))
         .def_static("of_buffer", &View::of_buffer, nb::arg("object"), nb::arg("what"), nb::arg("writable"),
                     nb::arg("datatype").none() = nb::none())

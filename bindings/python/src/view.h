@@ -18,13 +18,13 @@ namespace nb = nanobind;
 /// is destroyed, with the GIL.
 class View {
 public:
-    /// Of an object whose memory is known: a PyTorch tensor.
+    /// Of an object whose memory is known: a PyTorch tensor, or None where the program keeps the memory alive.
     View(nb::object owner, std::size_t address, std::size_t count, int datatype);
     View(View &&) noexcept = default;
     View &operator=(View &&) = delete;
     ~View();
 
-    /// By the buffer protocol. `datatype` where the format does not say it. Raises TypeError or ValueError, which name `what`.
+    /// By the buffer protocol. `datatype` where the format does not say it. Raises PCCLTensorError, which names `what`.
     static View of_buffer(nb::object object, const std::string &what, bool writable, std::optional<int> datatype);
     /// By DLPack. The same errors.
     static View of_dlpack(nb::object object, const std::string &what, bool writable);

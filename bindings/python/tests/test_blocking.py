@@ -19,7 +19,7 @@ PEERS = """
     from pccl import *
 
     def peers():
-        node = MasterNode("127.0.0.1:0")
+        node = MasterNode("127.0.0.1:0", daemon=True)  # the process may end while it serves
         node.run()
         a, b = (Communicator(f"127.0.0.1:{node.port}") for _ in range(2))
         a.connect()

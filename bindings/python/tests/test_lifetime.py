@@ -123,7 +123,7 @@ def test_a_fork_gets_clear_errors_and_harms_nobody():
                 answers.append("fork" in error.message and error.result is Result.INVALID_USAGE)
         a.close()
         del a, b, node, handle, calls, third
-        mine = MasterNode("127.0.0.1:0")  # its own are its own
+        mine = MasterNode("127.0.0.1:0", daemon=True)  # its own are its own
         mine.run()
         with Communicator(f"127.0.0.1:{mine.port}") as alone:
             alone.connect()
@@ -155,7 +155,7 @@ def test_importing_brings_in_no_other_library(library):
         __import__(library)
     import pccl, threading
     assert not [name for name in ("numpy", "torch") if sys.modules.get(name) is not None and name != library]
-    node = pccl.MasterNode("127.0.0.1:0")
+    node = pccl.MasterNode("127.0.0.1:0", daemon=True)
     node.run()
     a, b = (pccl.Communicator(f"127.0.0.1:{node.port}") for _ in range(2))
     a.connect()

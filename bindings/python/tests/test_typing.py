@@ -28,6 +28,11 @@ state = pccl.SharedState([pccl.TensorInfo(values, "w")])
 received: int = communicator.sync_shared_state(state, pccl.SharedStateSyncStrategy.RECEIVE_ONLY).rx_bytes
 with pccl.MasterNode("127.0.0.1:0") as node:
     port: int = node.port
+by_address = pccl.TensorInfo("w", 4096, numel=4, dtype=DataType.FLOAT, device_type=pccl.DeviceType.CPU, allow_content_inequality=False)
+address: int = by_address.data_ptr
+descriptor = pccl.ReduceDescriptor(4, ReduceOp.SUM, 0, pccl.ReduceOperandDescriptor(DataType.FLOAT))
+operation = pccl.ReduceOpDescriptor(4096, 8192, descriptor)
+zeros = pccl.np.zeros(4)
 try:
     communicator.update_topology()
 except pccl.PCCLError as error:
@@ -41,6 +46,23 @@ pccl.Communicator(48148)
 pccl.Communicator("localhost").all_reduce(b"", b"")
 number: str = pccl.Communicator("localhost").get_attribute(pccl.Attribute.GLOBAL_WORLD_SIZE)
 pccl.Communicator("localhost").no_such_call()
+pccl.TensorInfo("w", 4096)
+pccl.no_such_name
+"""
+
+WITH_TORCH = """
+import torch as real
+from pccl import torch
+
+tensor: real.Tensor = torch.zeros(3)
+layer: real.nn.Linear = torch.nn.Linear(3, 2)
+kind: torch.dtype = torch.float32
+diloco = torch.DiLoCo
+rest = torch.hub.load("a", "b")
+row: real.Tensor = torch.flatten([tensor, tensor])
+flat: real.Tensor = torch.flatten(tensor, 0)
+wrong: int = torch.nn.Linear(3, 2)
+worse: int = torch.DiLoCo
 """
 
 
@@ -68,4 +90,11 @@ def test_a_program_is_checked_against_it(folder):
     assert checked.returncode == 0, checked.stdout + checked.stderr
     (folder / "wrong.py").write_text(WRONG)
     lines = {int(line.split(":")[1]) for line in mypy(folder, "wrong.py").stdout.splitlines() if ": error:" in line}
-    assert lines == {4, 5, 6, 7}
+    assert lines == {4, 5, 6, 7, 8, 9}
+
+
+def test_pytorch_is_typed_under_the_package_s_name(folder):
+    pytest.importorskip("torch")
+    (folder / "with_torch.py").write_text(WITH_TORCH)
+    lines = {int(line.split(":")[1]) for line in mypy(folder, "with_torch.py").stdout.splitlines() if ": error:" in line}
+    assert lines == {12, 13}

@@ -13,7 +13,7 @@ SOURCE = os.environ.get("PCCL_SOURCE")
 USE = """
 import pathlib, sys, threading, pccl
 assert pathlib.Path(pccl.__file__).is_relative_to(sys.prefix), pccl.__file__
-node = pccl.MasterNode("127.0.0.1:0")
+node = pccl.MasterNode("127.0.0.1:0", daemon=True)
 node.run()
 a, b = (pccl.Communicator(f"127.0.0.1:{node.port}") for _ in range(2))
 a.connect()
@@ -58,5 +58,6 @@ def test_a_wheel_carries_all_that_it_needs(tmp_path, project):
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     site = run(tmp_path / "venv/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('platlib'))", env=environment).strip()
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel, env=environment)
+    assert "pccl_master = pccl.master:main" in zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     version = run(tmp_path / "venv/bin/python", "-c", USE, env=environment, cwd=tmp_path).strip()
     assert wheel.name.startswith(f"pccl-{version}-")
