@@ -423,6 +423,7 @@ void Runtime::carry_out(PeerEffect &effect) {
             self.calls_.at(e.call)->committed = e.committed;
         }
         void operator()(CarryOps &e) { self.feed(OpsCarried{self.engine_.carry(e.ops)}); }
+        void operator()(DropTags &e) { self.engine_.drop_tags(e); }
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
         void operator()(EndSync &e) { self.transfer_.end(e.sync); }
