@@ -338,7 +338,7 @@ PCCL_EXPORT pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, boo
 /** Measures the bandwidth between peers that has not been measured yet and adopts the best ring: the one whose slowest link is
  * fastest. Every member of the run makes this call.
  *
- * @retval pcclTooFewPeers                  Alone in the run.
+ * @retval pcclInvalidUsage                 Alone in the run, or as in pcclUpdateTopology.
  * @retval pcclTopologyOptimizationFailed   No ring connects the members.
  * @retval pcclPendingAsyncOps              Await your operations first. */
 PCCL_EXPORT pcclResult_t pcclOptimizeTopology(const pcclComm_t *communicator);
@@ -365,7 +365,8 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * @param[out] reduce_info_out   Who took part and the bytes moved. NULL if not wanted.
  * @retval pcclRankConnectionLost  Call again at once: the survivors are the new world.
  * @retval pcclTooFewPeers         Alone in the group; nothing was touched. Wait for peers.
- * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; buffers overlap those of another operation.
+ * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; the tag names an operation that has not ended; buffers
+ *                                 overlap those of another operation.
  * @retval pcclInvalidArgument     NULL, a count of 0, an unknown enum value, quantization of integers.
  * @retval pcclMasterConnectionFailed  The master is gone, or removed this peer. Connect again.
  * Blocks. Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3; of the fault rules: docs/protocol.md. */
@@ -373,7 +374,9 @@ PCCL_EXPORT pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, con
                                        const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out);
 
 /** Starts pcclAllReduce and returns. The buffers belong to the library until pcclAwaitAsyncReduce returns.
- * @param[out] reduce_handle_out  Plain data; await it exactly once, from any thread. */
+ * @param[out] reduce_handle_out  Plain data; await it exactly once, from any thread. Set only if the launch succeeds.
+ * @retval pcclTooFewPeers   Alone in the group: nothing was launched.
+ * @retval pcclInvalidUsage  The tag names an operation that has not ended, or the buffers overlap those of one. Nothing is to be awaited. */
 PCCL_EXPORT pcclResult_t pcclAllReduceAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                             const pcclComm_t *communicator, pcclAsyncReduceOp_t *reduce_handle_out);
 
@@ -404,7 +407,7 @@ PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *re
  * Each communicator keeps a residual per tag, of the elements that it rounded: 4 bytes per element of the buffer (8 for doubles), twice that
  * while an operation runs. An operation that fails leaves it as it was; so do members that come and go: a newcomer's begins at zero, and
  * what a lost peer held back is lost. Another count or type than the last begins anew at zero, with a warning in the log.
- * Not while an operation with this tag is in flight. Thread-safe. @retval pcclInvalidArgument `communicator` is NULL.
+ * A program that takes new tags all the time drops each when it needs it no more. Not while an operation with this tag is in flight. Thread-safe. @retval pcclInvalidArgument `communicator` is NULL.
  * Source: Seide et al. 2014; for sums that are rounded on their way, docs/quantization.md. */
 PCCL_EXPORT pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag);
 
@@ -430,9 +433,11 @@ PCCL_EXPORT pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescri
 /** Makes the named tensors of the group bit-identical. Every member of the group makes this call.
  *
  * The first synchronization of a group accepts any revision (the highest offered wins); later ones expect the last revision plus
- * one. The most common content at the expected revision wins; peers that differ receive just the 1 MiB chunks that differ. A peer
- * whose tensor names, types or counts differ from the group's, or whose revision breaks the rule, is removed from the run: its
- * call fails with pcclInvalidUsage and pcclGetLastError says why.
+ * one. The most common content at the expected revision wins; peers that differ receive just the 1 MiB chunks that differ. A peer that
+ * offers an older revision, newcomer or member, receives all that differs, and its `revision` is set. If no peer offers the expected
+ * revision, the newest one that a member offers is synchronized. A peer whose tensor names, types or counts differ from the group's, or
+ * whose revision is beyond the expected one, is removed from the run: its call fails with pcclInvalidUsage and pcclGetLastError says
+ * why. So is a SEND_ONLY peer with an older revision than the others.
  *
  * @param[in,out] shared_state  Tensors owned by the caller, not to be touched during the call.
  * @param[out]    sync_info_out NULL if not wanted.

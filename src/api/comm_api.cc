@@ -137,7 +137,11 @@ pcclResult_t pcclUpdateTopology(pcclComm_t *communicator) {
 }
 
 pcclResult_t pcclOptimizeTopology(const pcclComm_t *communicator) {
-    return alone(communicator, "pcclOptimizeTopology", [](pcclComm_t &comm) { return await(comm.runtime.optimize_topology()); });
+    return alone(communicator, "pcclOptimizeTopology", [](pcclComm_t &comm) {
+        const CallPtr call = comm.runtime.optimize_topology();
+        const pcclResult_t result = await(call);
+        return result == pcclTooFewPeers ? fail(pcclInvalidUsage, call->why) : result;  // as in version 1
+    });
 }
 
 pcclResult_t pcclArePeersPending(const pcclComm_t *communicator, bool *pending_out) {

@@ -154,6 +154,7 @@ pcclResult_t launch(const Result<Asked> &asked, const pcclComm_t *communicator, 
     if (!handle) return fail(invalid("reduce_handle_out is NULL"));
     if (const auto status = check(communicator); !status) return fail(status.error());
     auto &comm = *mutable_of(communicator);
+    if (comm.runtime.alone()) return fail(pcclTooFewPeers, "alone in the peer group: wait for others to join");
     const std::uint64_t tag = asked->tag.value;
     CallPtr refused;
     {
@@ -161,10 +162,10 @@ pcclResult_t launch(const Result<Asked> &asked, const pcclComm_t *communicator, 
         const std::lock_guard lock(comm.mutex);
         const bool conflict = overlaps_outstanding(comm, asked->request);
         const CallPtr call = comm.runtime.reduce(asked->tag, asked->request);
-        if (conflict) refused = call;
+        if (conflict || call->refused) refused = call;
         else comm.outstanding[tag].push_back(call);
     }
-    // It fails at every member, so that none waits for it; here, at its launch.
+    // Overlapping buffers make it fail at every member, so that none waits for it, and here at its launch.
     if (refused) return await_reduce(refused);
     *handle = {&comm, tag};
     return pcclSuccess;

@@ -1,6 +1,7 @@
 #include "peer/engine.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/log.h"
 #include "kernel/hash.h"
@@ -61,6 +62,7 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
     full_mesh_ = epoch.full_mesh;
     path_ = {static_cast<double>(epoch.path.round_trip_us), static_cast<double>(epoch.path.mbit_per_s)};
     begun_.clear();
+    floor_ = 0;
     early_.clear();
     repaired_.clear();
     for (const auto &op : epoch.repaired) repaired_[op.tag] = op;
@@ -206,13 +208,9 @@ void Engine::take_early(Operation &op) {
     if (found == early_.end()) return;
     const Early early = std::move(found->second);
     early_.erase(found);
-    for (const auto &[other, theirs] : early.openings) {
-        if (Link *link = links_.up(other)) link->eager_frames_held -= link->eager_frames_held > 0;
-        compare(op, other, theirs);
-    }
+    let_go(early, links_);
+    for (const auto &[other, theirs] : early.openings) compare(op, other, theirs);
     for (const auto &chunk : early.chunks) {
-        chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
-        chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
         (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload, chunk.saved, nullptr);  // checked when it came
     }
 }
@@ -259,6 +257,7 @@ void Engine::clear() {
     ops_.clear();
     early_.clear();
     begun_.clear();
+    floor_ = 0;
     ring_.clear();
     epoch_ = {};
 }
@@ -266,7 +265,32 @@ void Engine::clear() {
 Engine::Known Engine::known(const OpId &id) const {
     if (ops_.contains(id)) return Known::running;
     const auto begun = begun_.find(id.tag);
-    return begun != begun_.end() && id.seq < begun->second ? Known::ended : Known::early;
+    return id.seq < (begun != begun_.end() ? begun->second : floor_) ? Known::ended : Known::early;
+}
+
+void Engine::drop_tags(const protocol::DropTags &drop) {
+    if (drop.floor <= floor_) return;
+    const std::set<Tag> keep(drop.keep.begin(), drop.keep.end());
+    for (const Tag tag : keep) begun_.try_emplace(tag, floor_);
+    std::erase_if(begun_, [&](const auto &entry) { return !keep.contains(entry.first); });
+    floor_ = drop.floor;
+    // An operation that failed before it was called here was never started, and now never will be.
+    std::erase_if(early_, [&](const auto &entry) {
+        const bool ended = known(entry.first) == Known::ended;
+        if (ended) let_go(entry.second, links_);
+        return ended;
+    });
+}
+
+/// Its frames count no more against what their senders may have here for operations that are not posted.
+void Engine::let_go(const Early &early, LinkTable &links) {
+    for (const auto &[other, theirs] : early.openings) {
+        if (Link *link = links.up(other)) link->eager_frames_held -= link->eager_frames_held > 0;
+    }
+    for (const auto &chunk : early.chunks) {
+        chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
+        chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
+    }
 }
 
 Intake Engine::intake_early(Link &link, const FrameHeader &header) {

@@ -32,6 +32,10 @@ public:
     /// Likewise; their requests know what is final, and may be started again in the next epoch.
     std::vector<wire::CarriedOp> carry(const std::vector<OpId> &ops);
 
+    /// Operations with another tag than these that are numbered below `floor` have ended; so have those with these tags that were numbered
+    /// below the floor before.
+    void drop_tags(const protocol::DropTags &drop);
+
     /// Null: not in flight.
     Operation *find(const OpId &id) {
         const auto found = ops_.find(id);
@@ -64,6 +68,7 @@ private:
     enum class Known { running, ended, early };
     Known known(const OpId &id) const;
     void take_early(Operation &op);
+    static void let_go(const Early &early, LinkTable &links);
     Intake intake_early(Link &link, const wire::FrameHeader &header);
     bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
                        const PackedPtr &packed);
@@ -96,6 +101,7 @@ private:
     std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;
     std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch
+    std::uint32_t floor_ = 0;  ///< likewise, of a tag that is not in `begun_`
 };
 
 }  // namespace pccl::peer

@@ -142,6 +142,15 @@ CallPtr Runtime::set_graph(const wire::GraphSpec &graph) {
 }
 CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
     auto call = std::make_shared<Call>();
+    call->claim = TagClaims::claim(tags_in_flight_, tag);
+    if (!call->claim) {
+        call->refused = true;
+        call->code = pcclInvalidUsage;
+        call->why = "tag " + std::to_string(tag.value) +
+                    " names an operation that is in flight: await that operation first, or use another tag";
+        call->end();
+        return call;
+    }
     call->reduce.send = request.send;
     call->reduce.recv = request.recv;
     call->reduce.what = request.what;
@@ -456,6 +465,7 @@ void Runtime::carry_out(PeerEffect &effect) {
             self.calls_.at(e.call)->committed = e.committed;
         }
         void operator()(CarryOps &e) { self.feed(OpsCarried{self.engine_.carry(e.ops)}); }
+        void operator()(DropTags &e) { self.engine_.drop_tags(e); }
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
         void operator()(EndSync &e) { self.transfer_.end(e.sync); }
@@ -481,6 +491,7 @@ void Runtime::note_members(const StartEpoch &epoch) {
     const std::lock_guard lock(world_mutex_);
     membership_.self = peer_.id();
     membership_.epoch = epoch.epoch;
+    alone_ = members.size() == 1;
     membership_.members = std::move(members);
 }
 
@@ -593,6 +604,7 @@ void Runtime::ended(pcclResult_t code, const std::string &why) {
     const std::lock_guard lock(world_mutex_);
     if (connected_) ended_ = Error{code, why};
     connected_ = false;
+    alone_ = false;
     membership_ = {};
 }
 

@@ -28,6 +28,7 @@
 #include "peer/post_office.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
+#include "peer/tag_claims.h"
 #include "peer/wait_hook.h"
 #include "protocol/peer.h"
 
@@ -44,6 +45,8 @@ struct Call {
     bool committed = false;  ///< the operation's result stands; else its undo log is to be applied
 
     ReduceRequest reduce;
+    TagClaims::Claim claim;  ///< of an operation's tag, until it has ended
+    bool refused = false;    ///< it ended where it was made, and nobody else knows of it
     std::shared_ptr<SyncSession> sync;
 
     std::atomic<bool> awaited{false};  ///< a thread waits for it
@@ -57,6 +60,7 @@ struct Call {
     }
     /// The last that the I/O thread does with it.
     void end() {
+        claim.release();
         {
             const std::lock_guard lock(mutex_);
             done.store(true, std::memory_order_release);
@@ -85,7 +89,7 @@ public:
     CallPtr are_peers_pending();
     CallPtr optimize_topology();
     CallPtr set_graph(const wire::GraphSpec &graph);
-    /// All-reduce, reduce-scatter or all-gather.
+    /// All-reduce, reduce-scatter or all-gather. A call whose tag names an operation that has not ended is refused at once.
     CallPtr reduce(Tag tag, const ReduceRequest &request);
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
     /// Forgets what quantization took from operations with this tag.
@@ -117,6 +121,8 @@ public:
     bool forked() const;
     /// An Error that says why not: never connected, or how the connection ended, or a fork.
     Status check_connected() const;
+    /// Connected, and no other peer is in the group, as of now.
+    bool alone() const { return alone_; }
     /// As the last call that returned saw it.
     protocol::World world() const;
 
@@ -197,7 +203,9 @@ private:
     std::atomic<std::uint64_t> next_call_{1};
     std::atomic<std::uint64_t> aborts_{0};
 
+    std::shared_ptr<TagClaims> tags_in_flight_ = std::make_shared<TagClaims>();
     std::atomic<bool> connected_{false};
+    std::atomic<bool> alone_{false};
     mutable std::mutex world_mutex_;
     protocol::World world_;
     Membership membership_;

@@ -1,7 +1,6 @@
 #include "protocol/election.h"
 
 #include <algorithm>
-#include <map>
 
 namespace pccl::protocol {
 namespace {
@@ -76,40 +75,43 @@ void check_schema(const SyncHistory &history, const std::vector<Ballot> &ballots
     }
 }
 
-std::uint64_t expected_revision(const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing) {
-    if (continuing) {
-        const std::uint64_t next = history.revision + 1;
-        std::uint64_t jump = 0;
-        bool alike = true, any = false;
-        for (const auto &b : ballots) {
-            if (!b.in_last_sync || b.offer->strategy == Strategy::receive_only) continue;
-            if (any && b.offer->revision != jump) alike = false;
-            jump = b.offer->revision;
-            any = true;
-        }
-        return any && alike && jump > next ? jump : next;
-    }
+/// The highest revision offered. SEND_ONLY offers count alone, since their content must win.
+std::uint64_t highest_revision(const std::vector<const Ballot *> &voters) {
     std::uint64_t highest = 0;
     bool send_only = false;
-    for (const auto &b : ballots) {
-        if (b.tainted || b.offer->strategy == Strategy::receive_only) continue;
-        const bool sends = b.offer->strategy == Strategy::send_only;
+    for (const Ballot *b : voters) {
+        if (!b->gives()) continue;
+        const bool sends = b->offer->strategy == Strategy::send_only;
         if (sends && !send_only) {
             send_only = true;
-            highest = b.offer->revision;
+            highest = b->offer->revision;
         } else if (sends == send_only) {
-            highest = std::max(highest, b.offer->revision);
+            highest = std::max(highest, b->offer->revision);
         }
     }
     return highest;
 }
 
+std::uint64_t expected_revision(const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing) {
+    if (!continuing) return highest_revision(electorate(ballots, continuing));
+    const std::uint64_t next = history.revision + 1;
+    std::uint64_t jump = 0;
+    bool alike = true, any = false;
+    for (const auto &b : ballots) {
+        if (!b.in_last_sync || b.offer->strategy == Strategy::receive_only) continue;
+        if (any && b.offer->revision != jump) alike = false;
+        jump = b.offer->revision;
+        any = true;
+    }
+    return any && alike && jump > next ? jump : next;
+}
+
+/// A peer must not be ahead of its group. One that is behind receives.
 void check_revisions(std::uint64_t expected, const SyncHistory &history, const std::vector<Ballot> &ballots, bool continuing,
                      Election &out) {
     if (!continuing) return;
     for (const auto &b : ballots) {
-        if (b.offer->strategy == Strategy::receive_only || b.offer->revision == expected) continue;
-        if (!b.in_last_sync && b.offer->revision < expected && b.offer->strategy != Strategy::send_only) continue;
+        if (b.offer->strategy == Strategy::receive_only || b.offer->revision <= expected) continue;
         out.violations.push_back({b.peer, "peer " + std::to_string(b.peer.value) +
                                               " was removed: it offers shared-state revision " +
                                               std::to_string(b.offer->revision) + " where " + std::to_string(expected) +
@@ -118,16 +120,25 @@ void check_revisions(std::uint64_t expected, const SyncHistory &history, const s
     }
 }
 
+/// The expected revision, or if nobody can give that, the newest that the members of the last synchronization can give: their program does
+/// not count, or they are all that is left. A newcomer that is behind decides nothing.
+std::uint64_t elected_revision(std::uint64_t expected, const std::vector<Ballot> &ballots, bool continuing) {
+    const auto offers_it = [&](const Ballot &b) { return b.gives() && b.offer->revision == expected; };
+    const auto voters = electorate(ballots, continuing);
+    if (std::ranges::any_of(ballots, offers_it) || std::ranges::none_of(voters, &Ballot::gives)) return expected;
+    return highest_revision(voters);
+}
+
 /// The ballots whose content can win.
-std::vector<const Ballot *> candidates(std::uint64_t expected, const std::vector<Ballot> &ballots, Election &out) {
+std::vector<const Ballot *> candidates(std::uint64_t elected, const std::vector<Ballot> &ballots, Election &out) {
     std::vector<const Ballot *> all, send_only;
     for (const auto &b : ballots) {
-        if (b.offer->strategy == Strategy::send_only && b.offer->revision != expected) {
+        if (b.offer->strategy == Strategy::send_only && b.offer->revision != elected) {
             out.violations.push_back(
                 {b.peer, "peer " + std::to_string(b.peer.value) + " was removed: it is SEND_ONLY at revision " +
-                             std::to_string(b.offer->revision) + " where " + std::to_string(expected) + " is expected"});
+                             std::to_string(b.offer->revision) + " where " + std::to_string(elected) + " is expected"});
         }
-        if (b.tainted || b.offer->strategy == Strategy::receive_only || b.offer->revision != expected) continue;
+        if (!b.gives() || b.offer->revision != elected) continue;
         all.push_back(&b);
         if (b.offer->strategy == Strategy::send_only) send_only.push_back(&b);
     }
@@ -148,16 +159,18 @@ std::vector<PeerId> sources_of(std::size_t tensor, const Ballot &winner, const s
     if (elected.allow_content_inequality) return {winner.peer};  // exists once
     std::vector<PeerId> sources;
     for (const auto &b : ballots) {
-        const bool gives = !b.tainted && b.offer->strategy != Strategy::receive_only;
-        if (gives && b.offer->tensors[tensor].hash == elected.hash) sources.push_back(b.peer);
+        if (b.gives() && b.offer->tensors[tensor].hash == elected.hash) sources.push_back(b.peer);
     }
     return sources;
 }
 
-Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<Ballot> &ballots, bool in_place_allowed) {
+/// Only content that is worth nothing is overwritten before the commit. A member's is not worthless, however old: if the holders of newer
+/// content are lost, it is all that is left.
+Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<Ballot> &ballots, bool continuing) {
     Receiver receiver{ballot.peer, false, {}};
     const bool behind = ballot.offer->revision != winner.offer->revision || ballot.tainted;
-    receiver.in_place = behind && in_place_allowed;
+    const bool may_be_needed = ballot.in_last_sync && ballot.gives();
+    receiver.in_place = behind && continuing && !may_be_needed;
     for (std::size_t i = 0; i < winner.offer->tensors.size(); ++i) {
         const auto &mine = ballot.offer->tensors[i];
         const auto &elected = winner.offer->tensors[i];
@@ -180,7 +193,8 @@ Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots) {
     check_revisions(expected, history, ballots, continuing, out);
     if (!out.violations.empty()) return out;
 
-    const auto holders = candidates(expected, ballots, out);
+    const std::uint64_t elected = elected_revision(expected, ballots, continuing);
+    const auto holders = candidates(elected, ballots, out);
     if (!out.violations.empty()) return out;
     if (holders.empty()) {
         out.failure = Error{pcclNoSharedStateAvailable,
@@ -189,7 +203,7 @@ Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots) {
         return out;
     }
     const Ballot *winner = most_common(holders, same_content);
-    out.revision = expected;
+    out.revision = elected;
     for (const auto &b : ballots) {
         if (b.offer->strategy == Strategy::send_only) continue;  // never overwritten
         auto receiver = plan_receiver(b, *winner, ballots, continuing);

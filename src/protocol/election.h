@@ -22,8 +22,11 @@ struct Ballot {
     PeerId peer;
     const wire::OfferState *offer = nullptr;
     bool in_last_sync = false;  ///< took part in the synchronization that SyncHistory tells of
-    bool tainted =
-        false;  ///< its content was partly overwritten since it was offered: not to be elected, everything to be pulled
+    /// Its content was partly overwritten since it was offered: it cannot be elected, and the peer pulls everything.
+    bool tainted = false;
+
+    /// Whether its content can be elected and sent to others.
+    bool gives() const { return !tainted && offer->strategy != wire::Strategy::receive_only; }
 };
 
 struct Violation {
@@ -47,11 +50,14 @@ struct Election {
 
 /// `ballots` in order of peer id, not empty.
 ///
-/// The rules: all offers have one schema. In a group's first synchronization the highest revision offered is expected (SEND_ONLY
-/// offers count alone, RECEIVE_ONLY offers never); later, the last plus one, or a higher one that all members of the last
-/// synchronization offer alike. A member of the last synchronization that offers another one, and a newcomer that offers a higher
-/// one, break the rule. Among the offers at the expected revision SEND_ONLY ones win (and must agree), else the most common
-/// content, else the one of the lowest peer id.
+/// All offers must have one schema. The expected revision is the last synchronized one plus 1, or a higher one that all members of the
+/// last synchronization offer; in a group's first synchronization it is the highest one offered. A higher revision than the expected one
+/// breaks the rule. RECEIVE_ONLY offers are exempt from the rule and are never elected.
+///
+/// The elected revision is the expected one, or if nobody offers that (the program does not count, or every holder was lost), the highest
+/// one that a member of the last synchronization offers. A SEND_ONLY offer must be at that revision. Among the offers at that revision SEND_ONLY ones win (and must agree),
+/// else the most common content wins, and among equally common contents the one of the lowest peer id. Every other peer receives what
+/// differs. A peer that is behind receives all that differs and the elected revision, whether it is a newcomer or a member.
 Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots);
 
 }  // namespace pccl::protocol

@@ -146,6 +146,9 @@ void Master::on_message(const Received &input) {
         void operator()(const wire::SetGraph &m) {
             if (is_member()) master.on_set_graph(peer, m);
         }
+        void operator()(const wire::TagsInUse &m) {
+            if (is_member()) master.on_tags_in_use(peer, m);
+        }
         bool is_member() {
             if (peer.member) return true;
             wrong("a member's message from a newcomer");  // `peer` is gone
@@ -376,6 +379,7 @@ void Master::settle() {
         }
         changed = changed || try_update() || try_optimize();
     }
+    for (auto &[id, group] : groups_) ask_tags(id, group);
     check_misuse();
 }
 

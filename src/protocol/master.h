@@ -23,6 +23,7 @@
 #include "protocol/diagnosis.h"
 #include "protocol/election.h"
 #include "protocol/record.h"
+#include "protocol/tag_round.h"
 #include "topology/neighbours.h"
 #include "topology/ring.h"
 #include "wire/messages.h"
@@ -45,6 +46,8 @@ struct MasterOptions {
     bool journal = false;
     /// Members that have not come back to a restarted master after this are lost.
     Duration recovery_window = std::chrono::seconds(10);
+    /// Once about as many tags are known to the members of a group, those that no operation uses are forgotten.
+    std::uint64_t idle_tags = 4096;
 };
 
 // Inputs.
@@ -191,6 +194,7 @@ private:
         std::optional<FreezeState> freeze;
         std::map<OpId, std::set<PeerId>> done;  ///< who holds its result, of operations not committed
         std::set<OpId> failed;                  ///< of this epoch
+        TagCounts tags;                         ///< of this epoch
         SyncState sync;
         topology::Graph graph;
         std::uint64_t graph_epoch = 0;
@@ -246,6 +250,7 @@ private:
     struct Agreed {
         std::map<std::uint64_t, wire::Commit> commits;  ///< by number, from 0
         std::map<OpId, wire::OpFailed> failures;
+        std::optional<wire::ForgetTags> forgotten;  ///< the last that any of them heard
     };
     using Accounts = std::map<PeerId, wire::Account>;
     void merge_run(const Accounts &accounts);
@@ -307,6 +312,12 @@ private:
     void on_op_fault(Peer &peer, const wire::OpFault &fault);
     void commit_complete(Group &group, const std::vector<PeerId> &members);
     void fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why);
+
+    // master_tags.cc: tags that nobody uses any more
+    static void count_tags(Group &group, const wire::Commit &commit);
+    void ask_tags(GroupId id, Group &group);
+    void on_tags_in_use(Peer &peer, const wire::TagsInUse &answer);
+    static void merge_tags(Group &group, const std::optional<wire::ForgetTags> &last);
 
     // master_calls.cc: calls that need everybody
     void on_vote(Peer &peer, wire::Call call, std::uint32_t number);

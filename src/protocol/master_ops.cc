@@ -48,6 +48,7 @@ void Master::commit_complete(Group &group, const std::vector<PeerId> &members) {
     }
     if (commit.ops.empty()) return;
     ++group.commits;
+    count_tags(group, commit);
     for (const PeerId m : members)
         send(peers_.at(m), commit);
 }
@@ -64,6 +65,7 @@ void Master::on_op_fault(Peer &peer, const wire::OpFault &fault) {
 
 void Master::fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why) {
     group.failed.insert(op);
+    group.tags.fresh += op.seq == group.tags.floor;
     if (const auto found = group.done.find(op); found != group.done.end()) {
         for (const PeerId m : found->second)
             --peers_.at(m).open_done;

@@ -29,7 +29,7 @@ bool Master::try_optimize() {
 
 void Master::start_optimize() {
     if (member_count() == 1) {
-        decide_run(Call::optimize_topology, pcclTooFewPeers, "alone in the run: there is nothing to measure");
+        decide_run(Call::optimize_topology, pcclTooFewPeers, "alone in the run: there is nothing to measure. Wait for other peers to join");
         for (auto &[id, peer] : peers_) {
             if (peer.member) call_done(peer, answer_.code, answer_.why, answer_.decision);
         }

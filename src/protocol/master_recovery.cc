@@ -282,10 +282,14 @@ Master::Agreed Master::merge_group(GroupId id, Group &group, const Accounts &acc
             committed.insert(commit.ops.begin(), commit.ops.end());
             agreed.commits.try_emplace(number++, commit);
         }
+        for (const auto &forgotten : account.forgotten) {
+            if (!agreed.forgotten || agreed.forgotten->round < forgotten.round) agreed.forgotten = forgotten;
+        }
         for (const auto &failed : account.failures) {
             if (failed.op.epoch == group.epoch) agreed.failures.try_emplace(failed.op, failed);
         }
     }
+    merge_tags(group, agreed.forgotten);
     for (const auto &[op, failed] : agreed.failures)
         group.failed.insert(op);
     for (const auto &[from, account] : accounts) {
@@ -332,6 +336,8 @@ void Master::catch_up(const Peer &peer, const Account &account, const Agreed &ag
         if (!other || other->group != peer.group) send(peer, wire::CloseLink{link.other});
     }
     if (account.epoch == group.epoch) {
+        const std::uint64_t heard_round = account.forgotten.empty() ? 0 : account.forgotten.front().round;
+        if (agreed.forgotten && heard_round < agreed.forgotten->round) send(peer, *agreed.forgotten);
         for (auto it = agreed.commits.lower_bound(account.commits); it != agreed.commits.end(); ++it)
             send(peer, it->second);
         std::set<OpId> heard;

@@ -43,6 +43,7 @@ void Master::begin_freeze(GroupId group_id, const std::string &why) {
     if (group.freeze) return;
     const auto members = members_of(group_id);
     group.freeze = FreezeState{next_freeze_++, now_, {members.begin(), members.end()}, {}, why, {}, {}, false, {}, 0};
+    group.tags.round.reset();
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     for (const PeerId id : members)
@@ -162,6 +163,7 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
         group.repaired = calls == ended.end() ? std::vector<wire::RepairedOp>{} : calls->second.repaired;
         group.why = why;
         group.commits = 0;
+        group.tags = {};
         group.done.clear();
         group.failed.clear();
     }

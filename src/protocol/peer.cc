@@ -111,10 +111,10 @@ void Peer::on(const Reduce &in) {
     }
     if (in_flight(in.tag)) {
         return complete(in.call, pcclInvalidUsage,
-                        "tag " + std::to_string(in.tag.value) + " names an all-reduce that is in flight");
+                        "tag " + std::to_string(in.tag.value) + " names an operation that is in flight");
     }
     const HeldCall call{in.call, in.tag, in.fault};
-    if (freeze_)
+    if (freeze_ || tag_round_)
         held_.push_back(call);
     else
         open_op(call);
@@ -122,25 +122,27 @@ void Peer::on(const Reduce &in) {
 
 void Peer::open_op(const HeldCall &held) {
     const auto &[call, tag, fault] = held;
-    TagState &state = tags_[tag];
-    if (!state.owed.empty()) {
-        const Failure owed = state.owed.front().second;
-        if (--state.owed.front().first == 0) state.owed.erase(state.owed.begin());
+    if (const auto found = tags_.find(tag); found != tags_.end() && !found->second.owed.empty()) {
+        auto &owes = found->second.owed;
+        const Failure owed = owes.front().second;
+        if (--owes.front().first == 0) owes.erase(owes.begin());
         return complete(call, owed.code, owed.why);
     }
     if (view_.ring.size() < 2) return complete(call, pcclTooFewPeers, "alone in the peer group: wait for others to join");
+    TagState &state = tag_state(tag);
     if (const auto dead = state.dead.extract(state.next_seq); !dead.empty()) {
         ++state.next_seq;
         state.committed = false;
+        state.over = true;
         return complete(call, dead.mapped().code, dead.mapped().why);
     }
     start_op({view_.epoch, tag, state.next_seq}, call, fault);
 }
 
 void Peer::start_op(const OpId &op, CallId call, wire::Fault fault) {
-    TagState &state = tags_[op.tag];
+    TagState &state = tag_state(op.tag);
     state.next_seq = op.seq + 1;
-    state.committed = false;
+    state.committed = state.over = false;
     ops_[op] = {call, now_, false, false, {}, fault == wire::Fault::repair};
     effects_->push_back(StartOp{call, op});
 }
@@ -395,7 +397,7 @@ void Peer::start_epoch(const wire::View &view) {
         if (!state.dead.empty()) reached[tag] = std::max(reached[tag], state.dead.rbegin()->first + 1);
     }
     for (const auto &[tag, next_seq] : reached)
-        owe(tags_[tag], next_seq, view.why);
+        owe(tag_state(tag), next_seq, view.why);
     std::erase_if(tags_, [](const auto &entry) { return entry.second.owed.empty(); });
     for (auto &[tag, state] : tags_)
         state = {0, true, {}, std::move(state.owed)};
@@ -438,7 +440,7 @@ void Peer::hear(const wire::Commit &m) {
     for (const OpId &op : m.ops) {
         if (op.epoch != view_.epoch) continue;
         if (const auto state = tags_.find(op.tag); state != tags_.end() && state->second.next_seq == op.seq + 1) {
-            state->second.committed = true;
+            state->second.committed = state->second.over = true;
         }
         const auto found = ops_.find(op);
         if (found == ops_.end()) continue;  // given up here
@@ -456,17 +458,20 @@ void Peer::hear(const wire::Commit &m) {
 void Peer::hear(const wire::OpFailed &m) {
     if (m.op.epoch != view_.epoch || freeze_) return;
     if (failures_.size() < wire::kMaxOpenOps) failures_.push_back(m);
+    const auto known = tags_.find(m.op.tag);
     if (const auto found = ops_.find(m.op); found != ops_.end()) {
         const CallId call = found->second.call;
+        known->second.over = true;
         end_op(m.op, found->second, false);
         ops_.erase(found);
         return complete(call, m.code == pcclSuccess ? pcclInternalError : m.code, m.why);
     }
-    TagState &state = tags_[m.op.tag];
-    if (m.op.seq < state.next_seq) return;
+    if (m.op.seq < (known == tags_.end() ? floor_ : known->second.next_seq)) return;
+    TagState &state = tag_state(m.op.tag);
     if (m.skip) {
         state.next_seq = m.op.seq + 1;
         state.committed = false;
+        state.over = true;
         std::erase_if(state.dead, [&](const auto &entry) { return entry.first < state.next_seq; });
     } else if (state.dead.size() < wire::kMaxOpenOps) {
         state.dead[m.op.seq] = {m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
@@ -585,6 +590,9 @@ void Peer::forget_epoch() {
     freeze_.reset();
     frozen_.reset();
     recent_.clear();
+    floor_ = 0;
+    tag_round_.reset();
+    forgotten_.reset();
     failures_ = std::vector<wire::OpFailed>();  // and its memory: a master may have named thousands
     commits_ = recent_ops_ = 0;
     aborted_ = false;

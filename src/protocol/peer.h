@@ -178,6 +178,12 @@ struct EndOp {
 struct CarryOps {
     std::vector<OpId> ops;
 };
+/// Every operation with another tag than these that is numbered below `floor` has ended; and those with these tags that were numbered below
+/// the floor before have, too. Calls that were held begin after it.
+struct DropTags {
+    std::vector<Tag> keep;
+    std::uint32_t floor = 0;  ///< as before, if no tag is dropped
+};
 struct StartProbe {
     wire::Probe probe;
 };
@@ -198,7 +204,7 @@ struct Say {
 };
 
 using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
-                                CarryOps, StartProbe, StartPull, EndSync, Examine, Say>;
+                                CarryOps, DropTags, StartProbe, StartPull, EndSync, Examine, Say>;
 using PeerEffects = std::vector<PeerEffect>;
 
 /// What Welcome says, within reason: hostile or mistaken values must not make a peer spin or fall silent.
@@ -218,6 +224,8 @@ public:
     ViewNumber view() const { return view_.number; }
     const wire::View &current_view() const { return view_; }
     World world() const;
+    /// Tags that something is remembered of.
+    std::size_t tags_known() const { return tags_.size(); }
 
 private:
     enum class State { idle, dialing, greeting, newcomer, member };
@@ -249,6 +257,7 @@ private:
         std::map<std::uint32_t, Failure> dead;
         /// The next calls, whatever epoch they are made in, fail like this, so many each: at other members they have.
         std::vector<std::pair<std::uint32_t, Failure>> owed;
+        bool over = true;  ///< the last call with this tag has ended by the master's word: Commit or OpFailed
     };
     struct Exclusive {
         wire::Call kind;
@@ -336,6 +345,12 @@ private:
     void hear(const wire::Notice &m);
     void hear(const wire::Neighbours &m);
 
+    // peer_tags.cc: tags that nobody uses any more
+    void hear(const wire::AskTags &m);
+    void hear(const wire::ForgetTags &m);
+    TagState &tag_state(Tag tag);
+    void end_tag_round();
+
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(const HeldCall &call);
     void start_op(const OpId &op, CallId call, wire::Fault fault);
@@ -393,7 +408,10 @@ private:
     bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
     std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
     std::map<Tag, CarriedCall> carried_;       ///< over the freeze
-    std::deque<HeldCall> held_;                ///< made during the freeze
+    std::deque<HeldCall> held_;                ///< made during the freeze, or a round of tags
+    std::uint32_t floor_ = 0;                     ///< number of the first operation with a tag that is not in `tags_`
+    std::optional<std::uint64_t> tag_round_;      ///< its end is awaited: no operation begins
+    std::optional<wire::ForgetTags> forgotten_;  ///< the last of this epoch
 
     // What a restarted master will have to be told.
     wire::Answer run_answer_, group_answer_;  ///< the last ones heard

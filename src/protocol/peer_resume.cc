@@ -110,6 +110,7 @@ wire::Account Peer::account() const {
     for (const auto &[op, state] : ops_) {
         if (state.finished && account.done.size() < wire::kMaxOpsInMessage) account.done.push_back(op);
     }
+    if (forgotten_) account.forgotten.push_back(*forgotten_);
     return account;
 }
 
@@ -119,6 +120,7 @@ void Peer::hear(const wire::Resumed &m) {
     if (contact_ != Contact::accounted) return;
     contact_ = Contact::there;
     effects_->push_back(Say{LogLevel::warn, "the master is back after " + to_string(now_ - gone_since_)});
+    end_tag_round();  // a round whose end had come to any member was caught up with; another had no outcome
     say_again();
 }
 

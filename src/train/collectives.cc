@@ -31,7 +31,14 @@ public:
     Outcome connect() override { return outcome_of(pcclConnect(comm_), "pcclConnect"); }
     Outcome are_peers_pending(bool &pending) override { return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending"); }
     Outcome update_topology() override { return outcome_of(pcclUpdateTopology(comm_), "pcclUpdateTopology"); }
-    Outcome optimize_topology() override { return outcome_of(pcclOptimizeTopology(comm_), "pcclOptimizeTopology"); }
+    Outcome optimize_topology() override {
+        auto outcome = outcome_of(pcclOptimizeTopology(comm_), "pcclOptimizeTopology");
+        int world = 0;
+        const bool alone = outcome.code == pcclInvalidUsage &&
+                           pcclGetAttribute(comm_, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE, &world) == pcclSuccess && world == 1;
+        if (alone) outcome.code = pcclTooFewPeers;
+        return outcome;
+    }
 
     Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) override {
         return outcome_of(pcclSynchronizeSharedState(comm_, &state, strategy, &info), "pcclSynchronizeSharedState");

@@ -41,7 +41,8 @@ const char *name_of(const ToMaster &message) {
     static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
                                              "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
-                                             "Resume",       "Account",     "Progress",    "SetGraph"};
+                                             "Resume",       "Account",     "Progress",    "SetGraph",
+                                             "TagsInUse"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }
@@ -50,7 +51,7 @@ const char *name_of(const ToPeer &message) {
     static constexpr const char *kNames[] = {"Welcome", "Removed",  "Heartbeat",     "OpenLink",  "CloseLink",
                                              "Freeze",  "View",     "PendingAnswer", "Commit",    "OpFailed",
                                              "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed",
-                                             "Notice",  "Neighbours"};
+                                             "Notice",  "Neighbours", "AskTags",      "ForgetTags"};
     static_assert(std::size(kNames) == std::variant_size_v<ToPeer>);
     return kNames[message.index()];
 }

@@ -17,11 +17,12 @@
 #include "wire/graph.h"
 #include "wire/limits.h"
 #include "wire/repair.h"
+#include "wire/tags.h"
 
 namespace pccl::wire {
 
 inline constexpr std::uint32_t kMagic = 0x4c434350;  // "PCCL"
-inline constexpr std::uint16_t kVersion = 6;
+inline constexpr std::uint16_t kVersion = 7;
 
 /// The calls that need every member of the run or the group, one at a time per peer.
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
@@ -317,6 +318,7 @@ struct Account {
     std::vector<Commit> recent;           ///< the last of them, oldest first
     std::vector<OpFailed> failures;       ///< heard in this epoch
     std::vector<OpId> done;               ///< results held and not committed
+    std::vector<ForgetTags> forgotten;    ///< one or none: the last of this epoch
 
     static constexpr std::uint64_t kNever = UINT64_MAX;
 };
@@ -337,6 +339,7 @@ template <class V> void visit(V &v, Account &m) {
     v(bounded(m.recent, kMaxRecentCommits));
     v(bounded(m.failures, kMaxOpenOps));
     v(bounded(m.done, kMaxOpsInMessage));
+    v(bounded(m.forgotten, 1));
 }
 
 /// How far an operation is that has been open for a while.
@@ -408,7 +411,7 @@ template <class V> void visit(V &v, SetGraph &m) {
 }
 
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, TagsInUse>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
@@ -639,7 +642,7 @@ template <class V> void visit(V &v, Neighbours &m) {
 }
 
 using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
-                            Probe, CallDone, SyncPlan, SyncCommit, Resumed, Notice, Neighbours>;
+                            Probe, CallDone, SyncPlan, SyncCommit, Resumed, Notice, Neighbours, AskTags, ForgetTags>;
 
 // ------------------------------------------------------------------------------------------------------------------- framing --
 

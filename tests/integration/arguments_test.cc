@@ -458,7 +458,28 @@ TEST_F(Connected, BadSharedStatesAreInvalidArgument) {
 
 TEST_F(Connected, ConnectingTwiceIsInvalidUsage) { EXPECT_EQ(pcclConnect(comm.get()), pcclInvalidUsage); }
 
-TEST_F(Connected, OptimizingAloneIsTooFewPeers) { EXPECT_EQ(pcclOptimizeTopology(comm.get()), pcclTooFewPeers); }
+TEST_F(Connected, OptimizingAloneIsInvalidUsage) {
+    EXPECT_EQ(pcclOptimizeTopology(comm.get()), pcclInvalidUsage);
+    EXPECT_NE(std::string(pcclGetLastError()).find("alone"), std::string::npos) << pcclGetLastError();
+}
+
+TEST_F(Connected, LaunchAloneIsTooFewPeersAndLeavesNothingOutstanding) {
+    pcclShard_t shard{};
+    ASSERT_EQ(pcclGetShard(comm.get(), d.count, &shard), pcclSuccess);
+    const pcclAsyncReduceOp_t unset{nullptr, 77};
+    pcclAsyncReduceOp_t handle = unset;
+    EXPECT_EQ(pcclAllReduceAsync(data, out, &d, comm.get(), &handle), pcclTooFewPeers);
+    EXPECT_NE(std::string(pcclGetLastError()).find("alone"), std::string::npos) << pcclGetLastError();
+    EXPECT_EQ(pcclAllReduceAsyncWithOptions(data, out, &d, nullptr, comm.get(), &handle), pcclTooFewPeers);
+    EXPECT_EQ(pcclReduceScatterAsync(data, out, &d, &shard, nullptr, comm.get(), &handle), pcclTooFewPeers);
+    EXPECT_EQ(pcclAllGatherAsync(data, out, &d, &shard, nullptr, comm.get(), &handle), pcclTooFewPeers);
+    EXPECT_EQ(handle.comm, unset.comm);
+    EXPECT_EQ(handle.tag, unset.tag);
+    EXPECT_EQ(out[0], 0);
+    EXPECT_EQ(pcclUpdateTopology(comm.get()), pcclSuccess) << pcclGetLastError();
+    const pcclAsyncReduceOp_t never{comm.get(), d.tag};
+    EXPECT_EQ(pcclAwaitAsyncReduce(&never, nullptr), pcclInvalidUsage);
+}
 
 TEST_F(Connected, CallsAfterTheMasterHasGoneAreMasterConnectionFailed) {
     ASSERT_EQ(pcclInterruptMaster(world.master().handle.get()), pcclSuccess);

@@ -2,6 +2,10 @@
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
+#include <unistd.h>
+
+#include <fstream>
+
 namespace pccl::itest {
 namespace {
 
@@ -64,6 +68,42 @@ TEST(Memory, ManyRoundsDoNotGrow) {
         if (!kSanitized) {
             EXPECT_LE(after[i].at("now").get<std::uint64_t>(), before[i] + 16 * kMiB);
         }
+}
+
+/// Resident memory of this process: the master's, which runs here.
+std::uint64_t resident() {
+    std::ifstream statm("/proc/self/statm");
+    std::uint64_t size = 0, pages = 0;
+    statm >> size >> pages;
+    return pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(Memory, FreshTagForEveryStepDoesNotGrow) {
+    World world;
+    world.join(2);
+    // Tags without order, so that no range of them stands for many.
+    const auto steps = [&](std::uint64_t first, int count) {
+        const auto answers = world.call_all("fresh_tags", {{"first", first}, {"count", count}, {"in_flight", 8}}, Millis(80000));
+        EXPECT_TRUE(all_have_code(answers, pcclSuccess));
+    };
+    steps(0, 20000);
+    std::vector<std::uint64_t> before;
+    for (const Json &answer : world.call_all("memory")) before.push_back(answer.at("now"));
+    const std::uint64_t master_before = resident();
+    steps(1'000'000, 200'000);
+    const auto after = world.call_all("memory");
+    for (std::size_t i = 0; i < 2; ++i) {
+        // 200 000 tags of 175 bytes would be 33 MiB.
+        if (!kSanitized) {
+            EXPECT_LE(after[i].at("now").get<std::uint64_t>(), before[i] + 8 * kMiB) << "peer " << i;
+        }
+        RecordProperty("growth_kib_" + std::to_string(i), static_cast<int>((after[i].at("now").get<std::int64_t>() - static_cast<std::int64_t>(before[i])) / 1024));
+    }
+    const std::uint64_t master_after = resident();
+    if (!kSanitized) {
+        EXPECT_LE(master_after, master_before + 8 * kMiB) << "the master";
+    }
+    RecordProperty("growth_kib_master", static_cast<int>((static_cast<std::int64_t>(master_after) - static_cast<std::int64_t>(master_before)) / 1024));
 }
 
 }  // namespace

@@ -56,6 +56,39 @@ INSTANTIATE_TEST_SUITE_P(
                       Difference{"QuantizedType", {{"quant", "minmax:u8"}}, {{"quant", "minmax:u16"}}, "uint8", "uint16"}),
     [](const auto &param) { return std::string(param.param.name); });
 
+TEST(Tags, TagInFlightIsRefusedAtTheLaunch) {
+    World world;
+    world.join(2);
+    PeerProcess &peer = world[0];
+    EXPECT_TRUE(has_code(peer.call("launch", {{"handle", "first"}, {"count", 1000}, {"tag", 5}}), pcclSuccess));
+    // Asynchronous and blocking calls, and every collective.
+    for (const char *call : {"launch", "reduce", "sharded"}) {
+        const Json answer = peer.call(call, {{"handle", call}, {"count", 1000}, {"tag", 5}});
+        EXPECT_TRUE(has_code(answer, pcclInvalidUsage)) << call;
+        EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr("tag 5")) << call;
+    }
+    EXPECT_TRUE(has_code(peer.call("multiple", {{"ops", {{{"count", 10}, {"tag", 5}}}}}), pcclInvalidUsage));
+    // The others know nothing of it, and their calls meet the first one.
+    const int other = world[1].start("reduce", {{"count", 1000}, {"tag", 5}, {"rank", 1}, {"ranks", 2}});
+    EXPECT_TRUE(has_code(peer.call("await", {{"handle", "first"}}), pcclSuccess));
+    EXPECT_TRUE(has_code(world[1].finish(other, kAnswerLimit), pcclSuccess));
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}, {"tag", 5}}))));
+}
+
+TEST(Tags, OneOfTwoCallsWithATagAtTheSameTimeIsRefused) {
+    World world;
+    world.join(2);
+    const int blocking = world[0].start("reduce", {{"count", 1000}, {"tag", 5}});
+    const Json launched = world[0].call("launch", {{"handle", "it"}, {"count", 1000}, {"tag", 5}});
+    const int other = world[1].start("reduce", {{"count", 1000}, {"tag", 5}});
+    const Json blocked = world[0].finish(blocking, kAnswerLimit);
+    const bool was_first = launched.at("code") == pcclSuccess;
+    EXPECT_TRUE(has_code(was_first ? blocked : launched, pcclInvalidUsage));
+    EXPECT_THAT((was_first ? blocked : launched).at("error").get<std::string>(), HasSubstr("tag 5"));
+    EXPECT_TRUE(has_code(was_first ? world[0].call("await", {{"handle", "it"}}) : blocked, pcclSuccess));
+    EXPECT_TRUE(has_code(world[1].finish(other, kAnswerLimit), pcclSuccess));
+}
+
 TEST(Deadlock, MemberInSyncAndMemberInReduceAreBothTold) {
     World world({.misuse_grace_ms = 1000});
     world.join(2);

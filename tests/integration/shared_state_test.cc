@@ -96,6 +96,44 @@ TEST_F(SharedState, AMemberThatBreaksTheRevisionRuleIsRemovedAndTold) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
+TEST_F(SharedState, MemberBehindReceivesTheContentAndTheRevision) {
+    world.join(3);
+    define_each({single(1), single(1), single(1)});
+    EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));
+    define_each({single(2, 1), single(2, 1), single(7, 0)});
+    const auto answers = sync_all();
+    EXPECT_TRUE(all_have_code(answers, pcclSuccess));
+    EXPECT_TRUE(all_same(answers, "hashes"));
+    EXPECT_EQ(answers[2].at("revision"), 1);
+    EXPECT_EQ(answers[2].at("rx"), 400000);
+    EXPECT_EQ(answers[2].at("tx"), 0);
+    EXPECT_EQ(answers[0].at("tx").get<std::uint64_t>() + answers[1].at("tx").get<std::uint64_t>(), 400000U);
+    EXPECT_EQ(answers[0].at("rx").get<std::uint64_t>() + answers[1].at("rx").get<std::uint64_t>(), 0U);
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1000}})))) << "all three are members";
+}
+
+TEST_F(SharedState, MemberThatNeverCountsStaysForManySteps) {
+    world.join(3);
+    for (std::uint64_t step = 0; step < 20; ++step) {
+        const std::uint64_t forgotten = step == 0 ? 0 : step - 1;  // what the last synchronization set
+        define_each({single(step, step), single(step, step), single(step % 3 == 0 ? 999 : step, forgotten)});
+        const auto answers = sync_all();
+        ASSERT_TRUE(all_same(answers, "hashes")) << step;
+        EXPECT_EQ(answers[2].at("revision"), step);
+        EXPECT_EQ(answers[2].at("rx"), step % 3 == 0 ? 400000 : 0) << step;
+    }
+}
+
+TEST_F(SharedState, GroupInWhichNobodyCountsSynchronizesTheLastRevisionAgain) {
+    world.join(3);
+    for (std::uint64_t step = 0; step < 4; ++step) {
+        define_each({single(step, 3), single(100 + step, 3), single(step, 3)});
+        const auto answers = sync_all();
+        ASSERT_TRUE(all_same(answers, "hashes")) << step;
+        EXPECT_EQ(answers[1].at("revision"), 3);
+    }
+}
+
 TEST_F(SharedState, ANewcomerReceivesEverythingAndTheRevision) {
     world.join(2);
     define_each({single(1, 0), single(1, 0)});

@@ -107,7 +107,8 @@ def make_targets(root):
 def messages(root):
     """Each message has its number and its fields, in order."""
     header = (root / "src/wire/messages.h").read_text()
-    fields = {name: re.findall(r"\bm\.(\w+)", body) for name, body in VISIT.findall(header)}
+    structs = header + (root / "src/wire/tags.h").read_text()
+    fields = {name: re.findall(r"\bm\.(\w+)", body) for name, body in VISIT.findall(structs)}
     document = (root / "docs/protocol.md").read_text()
     first, second = document.split("### Peer to master", 1)[1].split("### Master to peer", 1)
     for variant, part in (("ToMaster", first), ("ToPeer", second.split("\n## ", 1)[0])):

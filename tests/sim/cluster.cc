@@ -195,6 +195,7 @@ void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
         void operator()(protocol::StartOp &e) { cluster.data_->start_op(node, e); }
         void operator()(protocol::EndOp &e) { cluster.data_->end_op(node, e.op); }
         void operator()(protocol::CarryOps &e) { cluster.data_->carry_ops(node, e); }
+        void operator()(protocol::DropTags &e) { cluster.data_->drop_tags(node, e); }
         void operator()(protocol::StartProbe &e) { cluster.data_->start_probe(node, e.probe); }
         void operator()(protocol::StartPull &e) { cluster.data_->start_pull(node, e.plan); }
         void operator()(protocol::EndSync &e) { cluster.data_->end_sync(node, e); }

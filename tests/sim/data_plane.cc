@@ -212,7 +212,8 @@ void DataPlane::start_epoch(Node &node, const protocol::StartEpoch &epoch) {
     auto &data = of(node);
     data.epoch = epoch.epoch;
     data.ring = epoch.ring;
-    data.ended.clear();
+    data.begun.clear();
+    data.floor = 0;
     data.repaired.clear();
     for (const auto &op : epoch.repaired)
         data.repaired[op.tag] = op;
@@ -223,6 +224,7 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     auto &data = of(node);
     const auto [fingerprint, content, fault] = announced_.at(start.call);
     Op &op = data.ops[start.op] = {start.call, fingerprint, false, {}};
+    data.begun[start.op.tag] = start.op.seq + 1;
     if (fingerprint == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
     op.elements.resize(fault == wire::Fault::repair ? kElements : 1);
     if (fault == wire::Fault::repair) plan_repair(node, start.op, op);
@@ -273,7 +275,15 @@ void DataPlane::end_op(Node &node, const OpId &op) {
     auto &data = of(node);
     data.ops.erase(op);
     data.early.erase(op);
-    data.ended.insert(op);
+}
+
+void DataPlane::drop_tags(Node &node, const protocol::DropTags &drop) {
+    auto &data = of(node);
+    if (drop.floor <= data.floor) return;
+    const std::set<Tag> keep(drop.keep.begin(), drop.keep.end());
+    for (const Tag tag : keep) data.begun.try_emplace(tag, data.floor);
+    std::erase_if(data.begun, [&](const auto &entry) { return !keep.contains(entry.first); });
+    data.floor = drop.floor;
 }
 
 void DataPlane::examine(Node &node, const protocol::Examine &look) {
@@ -387,7 +397,7 @@ void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution
 
 void DataPlane::take_in(Node &node, const OpId &id, const Contribution &sent) {
     auto &data = of(node);
-    if (id.epoch < data.epoch || data.ended.contains(id)) return;
+    if (id.epoch < data.epoch || data.has_ended(id)) return;
     if (data.ops.contains(id)) accept(node, id, sent);
     else data.early[id].push_back(sent);
 }

@@ -49,6 +49,7 @@ public:
     void end_op(Node &node, const OpId &op);
     void examine(Node &node, const protocol::Examine &look);
     void carry_ops(Node &node, const protocol::CarryOps &carry);
+    void drop_tags(Node &node, const protocol::DropTags &drop);
     void start_probe(Node &node, const wire::Probe &probe);
     void offer(Node &node);  ///< a sync call begins: what the node holds can be pulled from now on
     void start_pull(Node &node, const wire::SyncPlan &plan);
@@ -117,7 +118,12 @@ private:
         std::map<Tag, wire::RepairedOp> repaired;
         std::map<CallId, std::vector<Element>> carried;  ///< what is final
         std::map<OpId, Op> ops;
-        std::set<OpId> ended;
+        std::map<Tag, std::uint32_t> begun;  ///< of this epoch: one past the last operation started with a tag
+        std::uint32_t floor = 0;             ///< likewise, of any other tag
+        bool has_ended(const OpId &id) const {
+            const auto found = begun.find(id.tag);
+            return id.epoch == epoch && !ops.contains(id) && id.seq < (found == begun.end() ? floor : found->second);
+        }
         std::map<OpId, std::vector<Contribution>> early;  ///< of operations not started here yet
         Transfer transfer;
     };

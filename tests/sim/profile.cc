@@ -70,6 +70,7 @@ const std::vector<Profile> &profiles() {
                 [](Profile &p) {
                     p.drift_per_mille = 500;
                     p.receive_only_per_mille = 200;
+                    p.forgetful_per_mille = 300;
                     p.crashes = 3;
                     p.breaks = 1;
                     p.targeted = 3;
@@ -113,6 +114,7 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 4;
                     p.joins_max = 4;
                     p.groups_max = 2;
+                    p.forgetful_per_mille = 200;
                     p.drift_per_mille = 200;
                     p.free_tensors = false;
                 }),
@@ -172,6 +174,7 @@ const std::vector<Profile> &profiles() {
                     p.dial_fails_per_mille = 50;
                     p.spike_per_mille = 20;
                     p.probe_lost_per_mille = 100;
+                    p.forgetful_per_mille = 100;
                     p.drift_per_mille = 200;
                     p.free_tensors = false;
                 }),

@@ -35,6 +35,7 @@ struct Profile {
     unsigned mismatch_per_mille = 0;  ///< reduces that one member calls differently
     unsigned stale_per_mille = 0;     ///< that one member calls with a shard of members that are no more
     unsigned receive_only_per_mille = 0;
+    unsigned forgetful_per_mille = 0;  ///< members that never count the revision of their shared state
     bool free_tensors = true;  ///< the shared state has tensors that may differ
     bool optimizes = true;
     bool continuous = false;      ///< nothing happens that may make a call fail

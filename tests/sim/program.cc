@@ -22,12 +22,14 @@ Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
         // The steps of different groups have nothing to do with each other; the iterations have.
         rules.optimize = groups > 1 || rng.per_mille(500) ? Rules::Optimize::every_iteration : Rules::Optimize::some_steps;
     }
+    rules.tags = static_cast<Rules::Tags>(rng.below(3));
     rules.free_tensors = profile.free_tensors ? rng.below(2) : 0;
     rules.think_max = std::chrono::milliseconds(rng.between(5, 1500));
     rules.drift_per_mille = profile.drift_per_mille;
     rules.mismatch_per_mille = profile.mismatch_per_mille;
     rules.stale_per_mille = profile.stale_per_mille;
     rules.receive_only_per_mille = profile.receive_only_per_mille;
+    rules.forgetful_per_mille = profile.forgetful_per_mille;
     rules.salt = rng.next();
     return rules;
 }
@@ -66,7 +68,9 @@ struct Program::Sleep {
 };
 
 Program::Program(Cluster &cluster, Node &node, const Rules &rules, std::uint64_t seed)
-    : cluster_(cluster), node_(node), rules_(rules), rng_(seed) {}
+    : cluster_(cluster), node_(node), rules_(rules), rng_(seed) {
+    forgetful_ = rules.forgetful_per_mille > 0 && rng_.per_mille(rules.forgetful_per_mille);
+}
 
 Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy, wire::Fault fault) {
     return Call{*this, kind, tag, fingerprint, strategy, fault, {}};
@@ -140,7 +144,7 @@ Task Program::train() {
 
         std::vector<Tag> tags;
         for (std::uint64_t tag = 0; tag <= mix(rules_.salt, step_) % 4; ++tag)
-            tags.push_back(Tag{tag});
+            tags.push_back(name_of(tag));
         auto reducing = reduce_all(tags);
         co_await reducing;
         for (auto &tensor : node_.state.tensors)
@@ -149,13 +153,26 @@ Task Program::train() {
     }
 }
 
+/// The tag of the step's reduce with this number.
+Tag Program::name_of(std::uint64_t number) const {
+    switch (rules_.tags) {
+    case Rules::Tags::few: break;
+    case Rules::Tags::some: return Tag{(4 * step_ + number) % 37};
+    case Rules::Tags::fresh: return Tag{mix(rules_.salt, 4 * step_ + number)};
+    }
+    return Tag{number};
+}
+
 Task Program::synchronize(bool &synced) {
     while (!gone() && !aborted_) {
         const auto strategy =
             rng_.per_mille(rules_.receive_only_per_mille) ? wire::Strategy::receive_only : wire::Strategy::enforce_popular;
         const auto answer = co_await call(CallKind::sync, {}, 0, strategy);
         synced = answer.code == pcclSuccess;
-        if (synced) step_ = node_.state.revision++;
+        if (synced) {
+            step_ = node_.state.revision;
+            node_.state.revision += forgetful_ ? 0 : 1;
+        }
         if (synced || !rules_.retries) co_return;
         co_await think();
     }

@@ -18,10 +18,12 @@ struct Rules {
     bool concurrent = true;  ///< the reduces of an iteration are launched side by side, in each member's own order
     unsigned repairs_per_mille = 0;  ///< tags whose reduces are repaired
     enum class Optimize { never, every_iteration, some_steps } optimize = Optimize::never;
+    enum class Tags { few, some, fresh } tags = Tags::few;  ///< the same in every step, others that return after some steps, never the same
     std::size_t tensors = 3;
     std::size_t free_tensors = 0;
     Duration think_max = std::chrono::milliseconds(600);
     unsigned drift_per_mille = 0, mismatch_per_mille = 0, stale_per_mille = 0, receive_only_per_mille = 0;
+    unsigned forgetful_per_mille = 0;  ///< members that never count the revision of their shared state
     std::uint64_t salt = 0;
     bool wants_graph() const { return salt % 4 == 0; }  ///< the group's members all ask for the same one
 };
@@ -49,6 +51,7 @@ private:
 
     Task run();
     Task train();
+    Tag name_of(std::uint64_t number) const;
     Task synchronize(bool &synced);
     Task reduce_all(const std::vector<Tag> &tags);
     Task reduce_some(std::vector<Tag> tags);
@@ -65,6 +68,7 @@ private:
     Rng rng_;
     Task root_;
     int slowness_ = 1;
+    bool forgetful_ = false;
     bool aborted_ = false;
     std::uint64_t step_ = 0;
     std::uint64_t sum_ = 0;  ///< over the results of this iteration

@@ -57,6 +57,7 @@ private:
     static protocol::MasterOptions with_journal() {
         protocol::MasterOptions options;
         options.journal = true;
+        options.idle_tags = 4;
         return options;
     }
 

@@ -18,6 +18,9 @@ constexpr Duration kRecovery = std::chrono::seconds(180);  // a measurement of m
 /// each, and so may be several, before a peer is found to be in no ring; it comes back and finds that again.
 constexpr Duration kRecoveryOverBadPaths = std::chrono::seconds(900);
 constexpr std::uint64_t kRounds = 3;
+/// Tags are forgotten this soon. A member knows a few more: those in use, those of operations that failed, and those of a round that is open.
+constexpr std::uint64_t kIdleTags = 6;
+constexpr std::size_t kMostTags = 60;
 constexpr std::uint64_t kMaxEvents = 3'000'000;
 
 NetworkOptions draw_network(Rng &rng, const Profile &profile) {
@@ -33,6 +36,7 @@ NetworkOptions draw_network(Rng &rng, const Profile &profile) {
 protocol::MasterOptions draw_master(Rng &rng, const Profile &profile) {
     protocol::MasterOptions options;
     options.journal = profile.master_crashes > 0 || rng.per_mille(300);
+    options.idle_tags = kIdleTags;
     return options;
 }
 
@@ -42,6 +46,7 @@ public:
         : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_), draw_master(rng_, profile_)),
           checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(profile_.islands_of > 0 ? rng_.between(2, profile_.islands_of) : 1 + rng_.below(profile_.groups_max)),
           rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
+        checkers_.push_back(check_tags(verdict_, kMostTags));
         if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
         if (profile_.islands_of > 0) checkers_.push_back(check_islands(verdict_));
         if (profile_.links_alone) checkers_.push_back(check_exile(verdict_));

@@ -17,6 +17,7 @@ std::string text(const wire::GroupSize &g) {
 }
 std::string text(const std::string &words) { return "\"" + words + "\""; }
 std::string text(const wire::PullTensor &t);
+std::string text(Tag tag) { return text(tag.value); }
 
 std::string text(const wire::TensorOffer &t) {
     std::uint64_t content = 0;
@@ -102,12 +103,16 @@ struct Describe {
         out += "] commits=" + text(m.commits) + " recent=[";
         for (const auto &commit : m.recent)
             out += (out.back() == '[' ? "" : " ") + text(commit.ops);
+        for (const auto &forgotten : m.forgotten) out += "] forgotten [" + (*this)(forgotten).substr(1);
         return out + "] failures=" + text(std::uint64_t{m.failures.size()}) + " done=" + text(m.done);
     }
     std::string operator()(const wire::Progress &m) {
         std::string words;
         for (const auto &op : m.ops) words += " " + text(op.op) + " waits for " + text(op.waits_for);
         return words;
+    }
+    std::string operator()(const wire::TagsInUse &m) {
+        return " round=" + text(m.round) + " next=" + text(std::uint64_t{m.next_seq}) + " " + text(m.tags) + (m.too_many ? " too many" : "");
     }
     std::string operator()(const wire::SetGraph &m) { return " kind=" + text(std::uint64_t{static_cast<unsigned>(m.graph.kind)}); }
     // To a peer.
@@ -118,6 +123,10 @@ struct Describe {
     }
     std::string operator()(const wire::Notice &m) { return because(m.why); }
     std::string operator()(const wire::Neighbours &m) { return " epoch=" + text(m.epoch) + " " + text(m.neighbours) + because(m.why); }
+    std::string operator()(const wire::AskTags &m) { return " round=" + text(m.round); }
+    std::string operator()(const wire::ForgetTags &m) {
+        return " round=" + text(m.round) + " floor=" + text(std::uint64_t{m.floor}) + " keep=" + text(m.keep);
+    }
     std::string operator()(const wire::CloseLink &m) { return " " + text(m.other); }
     std::string operator()(const wire::Freeze &m) { return " freeze=" + text(m.freeze) + because(m.why); }
     std::string operator()(const wire::View &m) {

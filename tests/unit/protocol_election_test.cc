@@ -148,9 +148,128 @@ TEST_F(Elections, TwoSendOnlyThatAgreeAreFine) {
 TEST_F(Elections, TheNextRevisionIsTheLastPlusOne) {
     offer(4, {1});
     offer(4, {1});
-    offer(3, {1});
+    offer(5, {1});
     synced(3, {1, 2, 3});
     EXPECT_EQ(who(held().violations), Ids{3});
+}
+
+TEST_F(Elections, MemberBehindReceivesWithoutLosingItsContent) {
+    offer(4, {1, 2});
+    offer(4, {1, 2});
+    offer(3, {7, 2});
+    synced(3, {1, 2, 3});
+    const auto election = held();
+    EXPECT_TRUE(election.violations.empty());
+    EXPECT_EQ(election.revision, 4u);
+    ASSERT_EQ(who(election.receivers), Ids{3});
+    ASSERT_EQ(election.receivers[0].pull.size(), 1u);
+    EXPECT_EQ(who(election.receivers[0].pull[0].sources), (Ids{1, 2}));
+    EXPECT_FALSE(election.receivers[0].in_place) << "if the holders are lost, its content is all that is left";
+}
+
+TEST_F(Elections, MemberFarBehindReceivesToo) {
+    offer(4, {1});
+    offer(0, {7});
+    synced(3, {1, 2});
+    EXPECT_EQ(who(held().receivers), Ids{2});
+}
+
+TEST_F(Elections, OneMemberAtTheExpectedRevisionBeatsAMajorityBehind) {
+    offer(3, {7});
+    offer(3, {7});
+    offer(4, {1});
+    synced(3, {1, 2, 3});
+    const auto election = held();
+    EXPECT_EQ(election.revision, 4u);
+    EXPECT_EQ(who(election.receivers), (Ids{1, 2}));
+}
+
+TEST_F(Elections, MemberBehindWithEqualContentReceivesTheRevisionAlone) {
+    offer(4, {1});
+    offer(3, {1});
+    synced(3, {1, 2});
+    const auto election = held();
+    EXPECT_EQ(election.revision, 4u);
+    EXPECT_TRUE(election.receivers.empty());
+}
+
+TEST_F(Elections, MemberBehindReceivesTensorsThatMayDiffer) {
+    offer(4, {1, 5});
+    offer(3, {1, 6});
+    for (auto &o : offers_) o->tensors[1].allow_content_inequality = true;
+    synced(3, {1, 2});
+    const auto election = held();
+    ASSERT_EQ(who(election.receivers), Ids{2});
+    EXPECT_EQ(election.receivers[0].pull[0].index, 1u);
+}
+
+TEST_F(Elections, NewestRevisionWinsIfNobodyCounts) {
+    offer(3, {1});
+    offer(3, {1});
+    offer(3, {2});
+    offer(2, {2});
+    synced(3, {1, 2, 3, 4});
+    const auto election = held();
+    EXPECT_TRUE(election.violations.empty());
+    EXPECT_TRUE(election.failure);
+    EXPECT_EQ(election.revision, 3u);
+    EXPECT_EQ(who(election.receivers), (Ids{3, 4}));
+}
+
+TEST_F(Elections, MemberBehindIsElectedOnceTheHoldersAreLost) {
+    offer(3, {1});
+    offer(0, {2});
+    ballots_[1].tainted = true;  // a newcomer that had begun to receive
+    synced(3, {1});
+    const auto election = held();
+    EXPECT_EQ(election.revision, 3u);
+    EXPECT_EQ(who(election.receivers), Ids{2});
+}
+
+TEST_F(Elections, NewcomerBehindIsNotElectedByReceiveOnlyMembers) {
+    offer(4, {1}, Strategy::receive_only);
+    offer(0, {2});
+    synced(3, {1});
+    EXPECT_EQ(held().failure.code(), pcclNoSharedStateAvailable);
+}
+
+TEST_F(Elections, SendOnlyBehindTheGroupIsRemoved) {
+    offer(4, {1});
+    offer(3, {1}, Strategy::send_only);
+    synced(3, {1, 2});
+    EXPECT_EQ(who(held().violations), Ids{2});
+}
+
+TEST_F(Elections, SendOnlyThatDoesNotCountServesReceiveOnlyMembers) {
+    offer(3, {1}, Strategy::send_only);
+    offer(3, {2}, Strategy::receive_only);
+    synced(3, {1, 2});
+    const auto election = held();
+    EXPECT_EQ(election.revision, 3u);
+    EXPECT_EQ(who(election.receivers), Ids{2});
+}
+
+TEST_F(Elections, ReceiveOnlyMemberBehindReceivesInPlace) {
+    offer(4, {1});
+    offer(3, {2}, Strategy::receive_only);
+    synced(3, {1, 2});
+    ASSERT_EQ(who(held().receivers), Ids{2});
+    EXPECT_TRUE(held().receivers[0].in_place);
+}
+
+TEST_F(Elections, FirstSynchronizationTakesTheRevisionOfSendOnly) {
+    offer(7, {1});
+    offer(3, {2}, Strategy::send_only);
+    const auto election = held();
+    EXPECT_EQ(election.revision, 3u);
+    EXPECT_EQ(who(election.receivers), Ids{1});
+}
+
+TEST_F(Elections, JumpIsRefusedWhileAMemberOffersAnOlderRevision) {
+    offer(9, {1});
+    offer(3, {1});
+    synced(3, {1, 2});
+    EXPECT_EQ(who(held().violations), Ids{1});
 }
 
 TEST_F(Elections, AMemberThatJumpsAloneIsRemovedButAllMayJumpTogether) {

@@ -193,6 +193,19 @@ TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
     EXPECT_EQ(heard<wire::OpFailed>(b)[0].why, "counts differ");
 }
 
+TEST_F(RecoveryTest, RoundOfTagsThatOneHasHeardIsSentToTheOther) {
+    start();
+    wire::Account first = account_of(1), second = account_of(2);
+    first.forgotten = {{2, 7, {Tag{3}}}};
+    second.forgotten = {{1, 5, {}}};
+    const ConnId a = recover(1, first), b = recover(2, second);
+    EXPECT_EQ(heard<wire::ForgetTags>(a).size(), 0u);
+    ASSERT_EQ(heard<wire::ForgetTags>(b).size(), 1u);
+    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].round, 2u);
+    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].floor, 7u);
+    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].keep, std::vector{Tag{3}});
+}
+
 TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
     start();
     wire::Account first = account_of(1), second = account_of(2);

@@ -230,7 +230,11 @@ class Communicator(OfThisProcess):
         fault: Fault | str = Fault.RETRY,
     ) -> AsyncReduceHandle:
         """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
-        tags run at the same time, and may be launched in any order."""
+        tags run at the same time, and may be launched in any order.
+
+        Raises PCCLError, and launches nothing: TOO_FEW_PEERS if alone in the group, INVALID_USAGE if `tag` names an operation that has not
+        ended or a buffer is in another operation. Later failures are the handle's.
+        """
         source, to = operands(send, recv, operand_descriptor)
         what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
         return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)

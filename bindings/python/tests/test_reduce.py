@@ -123,6 +123,18 @@ def test_a_buffer_is_in_one_operation_at_a_time(pair):
     assert handle.wait()[0] and a[0] == 2
 
 
+def test_tag_in_flight_is_refused_at_the_launch(pair):
+    a, b = np.ones(10), np.ones(10)
+    handle = pair[0].all_reduce_async(a, a, op=ReduceOp.SUM, tag=5)
+    for call in (pair[0].all_reduce_async, pair[0].all_reduce):
+        with pytest.raises(pccl.PCCLError, match="tag 5") as caught:
+            call(b, b, op=ReduceOp.SUM, tag=5)
+        assert caught.value.result == Result.INVALID_USAGE
+    c = np.ones(10)
+    pair[1].all_reduce(c, c, op=ReduceOp.SUM, tag=5)
+    assert handle.wait()[0] and a[0] == 2 and b[0] == 1
+
+
 def test_tensors_are_kept_while_an_operation_runs(pair):
     class Array(np.ndarray):
         pass
@@ -201,8 +213,13 @@ def test_alone_nothing_is_touched(master):
             communicator.all_reduce(a, b, op=ReduceOp.SUM)
         assert caught.value.result == Result.TOO_FEW_PEERS and caught.value.func_name == "pcclAllReduce"
         assert b.tolist() == [0] * 4
-        is_success, status, _ = communicator.all_reduce_async(a, b, op=ReduceOp.SUM).wait()
-        assert (is_success, status) == (False, Result.TOO_FEW_PEERS)
+        with pytest.raises(pccl.PCCLError) as caught:
+            communicator.all_reduce_async(a, b, op=ReduceOp.SUM)
+        assert caught.value.result == Result.TOO_FEW_PEERS and caught.value.func_name == "pcclAllReduceAsync"
+        communicator.update_topology()  # nothing is outstanding
+        with pytest.raises(pccl.PCCLError) as caught:
+            communicator.optimize_topology()
+        assert caught.value.result == Result.INVALID_USAGE
 
 
 def test_groups_reduce_apart_and_sizes_are_counted(master):

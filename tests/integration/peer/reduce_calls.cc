@@ -121,6 +121,30 @@ Json call_await(Session &session, const Json &request) {
     return reduce_answer(result, report, flight.buffers, flight.request);
 }
 
+/// "count" sums of a few floats, each with a tag that was never used, "in_flight" of them at a time.
+Json call_fresh_tags(Session &session, const Json &request) {
+    const auto first = request.at("first").get<std::uint64_t>(), count = request.at("count").get<std::uint64_t>();
+    const auto in_flight = request.at("in_flight").get<std::uint64_t>();
+    std::vector<float> data(4 * in_flight, 1.0F);
+    for (std::uint64_t step = 0; step < count; step += in_flight) {
+        std::vector<pcclAsyncReduceOp_t> handles(std::min(in_flight, count - step));
+        for (std::size_t i = 0; i < handles.size(); ++i) {
+            pcclReduceDescriptor_t d{};
+            d.count = 4;
+            d.op = pcclMax;
+            d.tag = (first + step + i) * 0x9e3779b97f4a7c15U;  // odd, so all are distinct
+            d.src_descriptor.datatype = pcclFloat;
+            const auto result = pcclAllReduceAsync(&data[4 * i], &data[4 * i], &d, session.comm(request), &handles[i]);
+            if (result != pcclSuccess) return answer_of(result);
+        }
+        for (const auto &handle : handles) {
+            const auto result = pcclAwaitAsyncReduce(&handle, nullptr);
+            if (result != pcclSuccess) return answer_of(result);
+        }
+    }
+    return answer_of(pcclSuccess);
+}
+
 /// pcclAllReduceMultipleWithRetry over "ops", one reduce request each. Answers with "results".
 Json call_multiple(Session &session, const Json &request) {
     std::vector<Buffers> buffers;
@@ -298,6 +322,7 @@ pcclReduceOptions_t options_of(const Json &request) {
 void add_reduce_calls(CallTable &table) {
     table["reduce"] = call_reduce;
     table["launch"] = call_launch;
+    table["fresh_tags"] = call_fresh_tags;
     table["await"] = call_await;
     table["multiple"] = call_multiple;
     table["matrix"] = call_matrix;

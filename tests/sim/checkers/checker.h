@@ -53,6 +53,8 @@ std::unique_ptr<Checker> check_exile(Verdict &verdict);
 std::unique_ptr<Checker> check_islands(Verdict &verdict);
 /// Neighbours are mutual where both have heard of the same change of their graph, and of those who were in the group; changes only grow.
 std::unique_ptr<Checker> check_graphs(Verdict &verdict);
+/// No two operations of a member have one name, and a member never remembers more than `most` tags.
+std::unique_ptr<Checker> check_tags(Verdict &verdict, std::size_t most);
 /// Callers that keep the rules are never told that they broke them.
 std::unique_ptr<Checker> check_legality(Verdict &verdict);
 
