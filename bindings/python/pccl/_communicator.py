@@ -182,6 +182,7 @@ class Communicator:
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
         fault: Fault | str = Fault.RETRY,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Combines one tensor per peer of the group, element by element, and gives every peer the same bits in `recv`.
@@ -190,14 +191,15 @@ class Communicator:
         memory, of the same type and number of elements, whatever their shapes; `send` may be `recv`, and otherwise must not overlap it.
 
         With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With fault="repair" an
-        average goes on among the survivors when a peer is lost.
+        average goes on among the survivors when a peer is lost. With `check_finite` each peer looks through its `send` first. If an element is
+        infinite or not a number, the call raises INVALID_ARGUMENT at every member, and the words name the peer and the element.
 
         Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost (`send` is as it was: call again at once, the survivors are the new
         world), TOO_FEW_PEERS if alone in the group (nothing was touched), INVALID_USAGE if the members' calls differ or a buffer is in
         another operation. TypeError or ValueError for tensors that do not fit.
         """
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
         return ReduceInfo._of(*self._communicator.all_reduce(source, to, what, source.count, timeout))
 
     def all_reduce_async(
@@ -212,11 +214,12 @@ class Communicator:
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
         fault: Fault | str = Fault.RETRY,
+        check_finite: bool = False,
     ) -> AsyncReduceHandle:
         """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
         tags run at the same time, and may be launched in any order."""
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
         return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count))
 
     def all_reduce_multiple_with_retry(
@@ -245,6 +248,7 @@ class Communicator:
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Combines one tensor per peer of the group, element by element, and gives every peer its shard of the result.
@@ -254,7 +258,7 @@ class Communicator:
         other members: ask for it again and call again. TOO_FEW_PEERS if alone: all of it is this peer's.
         """
         whole, piece = part_of(send, recv, shard, writes_whole=False)
-        what = how(op, tag, None, quantization_options, error_feedback, algorithm)
+        what = how(op, tag, None, quantization_options, error_feedback, algorithm, check_finite=check_finite)
         return ReduceInfo._of(*self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, timeout))
 
     def all_gather(
@@ -266,12 +270,13 @@ class Communicator:
         tag: int = 0,
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Gives every peer the shards of all: the same bits in `recv` everywhere. `send` is this peer's part, and may be that part of `recv`.
         After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
         whole, piece = part_of(recv, send, shard, writes_whole=True)
-        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
+        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm, check_finite=check_finite)
         return ReduceInfo._of(*self._communicator.all_gather(piece, whole, what, whole.count, shard, timeout))
 
     def drop_error_feedback(self, tag: int = 0) -> None:

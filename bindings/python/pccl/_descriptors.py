@@ -141,6 +141,7 @@ def how(
     error_feedback: bool = False,
     algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
     fault: Fault | str = Fault.RETRY,
+    check_finite: bool = False,
 ) -> _pccl.Reduce:
     q = quantization if quantization is not None else _PLAIN
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
@@ -148,7 +149,7 @@ def how(
         raise ValueError(f"tag {tag} does not fit in 64 bits")
     return _pccl.Reduce(
         op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, error_feedback,
-        named(ReduceAlgorithm, algorithm, "algorithm"), named(Fault, fault, "fault"),
+        named(ReduceAlgorithm, algorithm, "algorithm"), named(Fault, fault, "fault"), check_finite,
     )
 
 
