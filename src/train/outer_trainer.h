@@ -50,6 +50,8 @@ private:
     Outcome collect(bool &has_average);
     Outcome catch_up();
     void take_pseudo_gradient(const Fragment &fragment);
+    Outcome note_contributions(const Fragment &fragment, const Average &average);
+    bool parameters_are_finite(const Fragment &fragment) const;
     void launch(std::size_t fragment);
     void apply(const Fragment &fragment);
     void merge(const Fragment &fragment);
@@ -63,7 +65,10 @@ private:
     std::deque<Flight> flights_;  ///< in order of launch
     std::uint64_t round_steps_ = 0;  ///< inner steps made here since the last contribution
     Clock::Time round_start_;
+    std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not
     bool diverged_ = false;      ///< an average has shown that outer states differ
+    bool stale_ = false;         ///< an average has shown that some members need the run's state
+    bool own_stale_ = false;     ///< this peer is one of them
     bool second_sync_ = false;   ///< newcomers have yet to be given what the members' next outer step makes of the state
     bool eavesdropper_ = false;  ///< this peer is one of them
 };

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <thread>
 
@@ -63,6 +64,7 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     config_.state_file = nullptr;
     config_.reduce = nullptr;  // the collectives have it
     config_.uncorrected = nullptr;  // read by the method that has it
+    status_.non_finite_tensor = SIZE_MAX;
     MembershipOptions options;
     options.min_peers = config_.min_peers;
     options.rejoin = std::chrono::milliseconds(config_.rejoin_ms);
@@ -130,11 +132,31 @@ Outcome Trainer::join() {
     return leave(agreement_.conclude(enter()));
 }
 
+/// The first tensor of the outer state that is not finite, in words; empty if all are.
+std::string Trainer::not_finite_in_state() const {
+    for (const Fragment &fragment : layout_.fragments) {
+        for (const float *buffer : {state_.parameters, state_.momentum}) {
+            const std::size_t first = buffer ? first_not_finite(buffer + fragment.first, fragment.count) : fragment.count;
+            if (first != fragment.count) return (buffer == state_.momentum ? "the outer momentum of " : "") + words_of(fragment, first);
+        }
+    }
+    return "";
+}
+
 /// Joins the run, for the first time or again.
 Outcome Trainer::enter() {
     const Stopwatch blocked(status_.blocked_s);
+    const std::string unusable = not_finite_in_state();
+    if (!unusable.empty()) {
+        pcclLogWarning((unusable + " is infinite or not a number: this peer takes the run's state, and never gives its own").c_str());
+    }
     Agreed agreed;
-    PCCL_TRAIN_TRY(membership_->join(agreed));
+    Outcome outcome = membership_->join(agreed, unusable.empty());
+    if (outcome.code == pcclNoSharedStateAvailable && !unusable.empty()) {
+        return invalid("no member has finite parameters to begin with: here " + unusable +
+                       " is infinite or not a number. Initialize the parameters, or load another checkpoint");
+    }
+    PCCL_TRAIN_TRY(std::move(outcome));
     joined_ = ever_joined_ = true;
     return note(agreed);
 }
@@ -225,6 +247,20 @@ pcclTrainerStatus_t Trainer::status() const {
     out.outer_steps = state_.counters.outer_steps;
     out.inner_steps = state_.counters.inner_steps;
     return out;
+}
+
+std::string Trainer::words_of(const Fragment &fragment, std::size_t element) const {
+    if (element >= fragment.count) return "the weight";
+    const Place place = place_in(fragment, element);
+    return "'" + parameters_[place.parameter].name + "' (element " + std::to_string(place.element) + ")";
+}
+
+void Trainer::note_not_finite(std::uint64_t peer, std::size_t parameter, const std::string &words) {
+    ++status_.non_finite_rounds;
+    status_.non_finite_peer = peer;
+    status_.non_finite_tensor = parameter;
+    status_.events |= PCCL_TRAINER_NON_FINITE;
+    pcclLogWarning(words.c_str());
 }
 
 Outcome Trainer::note(const Agreed &agreed) {

@@ -19,9 +19,9 @@ from __future__ import annotations
 from ._gradients import all_reduce_gradients, flatten, unflatten
 from ._island import Island, IslandError
 from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
-from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
+from ._trainer import Fragments, Graph, Merge, Newcomers, NonFinite, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
 
 __all__ = [
-    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
-    "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "flatten", "unflatten",
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "NonFinite", "OuterOptimizer",
+    "Partners", "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "flatten", "unflatten",
 ]

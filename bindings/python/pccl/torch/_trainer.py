@@ -14,6 +14,7 @@ import torch
 
 from .. import _pccl
 from .._descriptors import QuantizationOptions, how
+from .._descriptors import named as named_member
 from .._enums import Fault, ReduceAlgorithm, ReduceOp, _Enum
 from .._tensors import view
 from ._island import IslandError
@@ -87,6 +88,13 @@ class Merge(_Enum):
     WAIT = 2
 
 
+class NonFinite(_Enum):
+    """What becomes of a round to which a peer would contribute an infinity or a NaN: made without it, or an error at all peers."""
+
+    LEAVE_OUT = 0
+    FAIL = 1
+
+
 class Variance(_Enum):
     """What variance a tensor is given after models were mixed."""
 
@@ -116,6 +124,14 @@ class TrainerStatus:
     digest: int
     """Of the outer state after the last outer step: equal at all peers."""
     penalty: float
+    non_finite_rounds: int
+    """Rounds in which a contribution was left out because it was not finite, or whose average was not finite and so not applied."""
+    non_finite_peer: int
+    """Of the last such round: the number by which logs name a peer that was left out. 0: none."""
+    non_finite_tensor: str | None
+    """Of the last such round: the first of that peer's tensors that was not finite."""
+    left_out: bool
+    """The last contribution of this peer was left out."""
     outer_step: bool
     """The outer parameters have changed."""
     world_grew: bool
@@ -126,6 +142,8 @@ class TrainerStatus:
     """This peer had fallen out of the run and is back."""
     diverged: bool
     """Outer states differed and were made equal again."""
+    non_finite: bool
+    """A contribution was not finite and was left out, or an average was not and was not applied."""
 
     @classmethod
     def _of(cls, events: int, *fields: Any) -> TrainerStatus:
@@ -184,7 +202,9 @@ class Trainer:
 
     `communicator` need not be connected, and is the trainer's from `join` on. `quantization` of averages on the wire, with
     `error_feedback`; `fault` is "retry" or "repair". `weighted`: contributions count by `add_weight`, by default by the steps made.
-    Times are in seconds.
+    `non_finite`: "leave_out" makes a round without contributions that are not finite; "fail" raises INVALID_ARGUMENT at all peers.
+    A peer that was left out three rounds in a row is given the run's state; its `step` returns `state_received`, and the program should
+    then reset the state of its inner optimizer. Times are in seconds.
     """
 
     _METHOD = 0
@@ -202,6 +222,7 @@ class Trainer:
         round_s: float | None = None,
         rejoin_s: float | None = None,
         share_buffers: bool = True,
+        non_finite: NonFinite | str = NonFinite.LEAVE_OUT,
         **settings: Any,
     ) -> None:
         trained, buffers = _named(parameters)
@@ -219,6 +240,7 @@ class Trainer:
         if not self._mirrors:  # this process has no part of any tensor, and still is one of its island
             self._mirrors = [_Mirror("nothing", torch.zeros(1))]
         given = {name: value for name, value in settings.items() if value is not None}
+        given["non_finite"] = named_member(NonFinite, non_finite, "non_finite")
         if round_s is not None:
             given["round_ms"] = round(1000 * round_s)
         if rejoin_s is not None:
