@@ -285,7 +285,8 @@ GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeo
     status_.rx_bytes += info.bytes;
     from_ = info.from;
     if (info.bytes >= sizeof header) std::memcpy(static_cast<void *>(&header), state_.incoming, sizeof header);
-    const bool is_notice = info.bytes == sizeof header && header.magic == kFirstTag && header.elements == 0 && header.not_finite != 0 && !pushes_sums();
+    const bool marked = header.magic == kFirstTag && header.elements == 0 && header.not_finite != 0;
+    const bool is_notice = info.bytes == sizeof header && marked && !pushes_sums();
     if (info.bytes != message_bytes() && !is_notice) {
         header = {};
         refuse("it is of " + std::to_string(info.bytes) + " bytes");

@@ -222,7 +222,9 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
                 " is not finite: " + words_of(fragment, element) + " is infinite or not a number. ";
         if (average.left_out > 1) words += "So are those of " + std::to_string(average.left_out - 1) + " others" +
                                            (average.own_left_out && peer != collectives_->self() ? ", this peer's among them. " : ". ");
-        words += average.counted == 0 ? "No outer step is made" : "The average is that of the other " + std::to_string(average.counted);
+        if (config_.non_finite == pcclNonFiniteFail) words += "The round fails, as non_finite demands";
+        else if (average.counted == 0) words += "No outer step is made";
+        else words += "The average is that of the other " + std::to_string(average.counted);
     } else {
         words = "the average is not finite though all contributions are: " + words_of(fragment, element) + " overflows. No outer step is made";
     }
@@ -263,7 +265,13 @@ bool OuterTrainer::parameters_are_finite(const Fragment &fragment) const {
 /// The parameters after the outer step of a fragment that was not delayed by a round.
 void OuterTrainer::merge(const Fragment &fragment) {
     const float own = config_.method == pcclMethodStreamingDiLoCo ? config_.mixing : 0.0F;
-    if (own == 0.0F || !parameters_are_finite(fragment)) return publish(fragment);
+    if (own == 0.0F) return publish(fragment);
+    if (!parameters_are_finite(fragment)) {  // the next inner step would spread that over all fragments, and those over this one
+        pcclLogWarning("parameters of this peer are infinite or not a number: the outer ones take their place");
+        for (const Fragment &other : layout_.fragments)
+            if (!parameters_are_finite(other)) publish(other);
+        return publish(fragment);
+    }
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];

@@ -8,6 +8,7 @@
 
 #include <pccl/extend.h>
 
+#include "base/float_mode.h"
 #include "train/averager.h"
 #include "train/config.h"
 #include "train/gossip_trainer.h"
@@ -119,6 +120,7 @@ Outcome Trainer::share(const pcclTensorInfo_t *tensors, std::size_t count) {
 }
 
 Outcome Trainer::join() {
+    const FloatMode mode;  // what all peers compute alike: norms, penalties, averages of weights
     if (joined_) return {pcclInvalidUsage, "joined already"};
     interrupted_ = false;
     status_.events = 0;
@@ -168,6 +170,7 @@ Outcome Trainer::leave(Outcome outcome) {
 }
 
 Outcome Trainer::step(bool end_round) {
+    const FloatMode mode;
     if (!joined_) return {pcclInvalidUsage, "not in the run: call pcclTrainerJoin"};
     if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`: peers make different numbers of steps"};
     status_.events = 0;
@@ -190,6 +193,7 @@ Outcome Trainer::advance_or_rejoin(bool end_round) {
 }
 
 Outcome Trainer::finish() {
+    const FloatMode mode;
     if (!joined_) return {pcclInvalidUsage, "not in the run: there is nothing to finish"};
     status_.events = 0;
     const Busy busy(*this);

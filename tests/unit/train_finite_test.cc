@@ -322,7 +322,7 @@ TEST(NotFinite, ModelIsNotPushedAndIsReplacedByNeighbours) {
         GossipWorld world(method);
         world.inner = [](Values &w, int id, std::uint64_t step) {
             descend(w, id, step);
-            if (id == kBad && step >= 4 && step < 8) w[13] = kNan;
+            if (id == kBad && step >= 4 && step < 8) w[33] = kNan;
         };
         const auto logs = world.train(3);
         for (const auto &[id, log] : logs) {
@@ -335,7 +335,9 @@ TEST(NotFinite, ModelIsNotPushedAndIsReplacedByNeighbours) {
             EXPECT_EQ(log.status.models_refused, id == kBad || method == pcclMethodPushSum ? 0U : 4U);
             EXPECT_EQ(log.received, id == kBad ? 1U : 0U) << "three rounds in a row";
         }
-        EXPECT_EQ(world.mail.waited_in_vain(), 0) << "somebody waited for a model that does not come";
+        if (method == pcclMethodGossip) {  // push-sum looks once more for what has come when it ends
+            EXPECT_EQ(world.mail.waited_in_vain(), 0) << "somebody waited for a model that does not come";
+        }
     }
 }
 
@@ -355,6 +357,7 @@ TEST(NotFinite, ModelFailsItsOwnPeerWhereThatIsConfigured) {
     GossipWorld world(pcclMethodGossip);
     world.config.merge = pcclMergeArrived;
     world.config.non_finite = pcclNonFiniteFail;
+    world.elements = 20;
     world.inner = spoiled(4, kNan);
     const auto logs = world.train(2);
     EXPECT_EQ(logs.at(kBad).outcome.code, pcclInvalidArgument);

@@ -147,7 +147,7 @@ class TrainerStatus:
 
     @classmethod
     def _of(cls, events: int, *fields: Any) -> TrainerStatus:
-        flags = {name: bool(events & bit) for name, bit in _pccl.trainer_events.items()}
+        flags: dict[str, Any] = {name: bool(events & bit) for name, bit in _pccl.trainer_events.items()}
         return cls(*fields, **flags)
 
 
@@ -408,7 +408,8 @@ class Trainer:
             raise IslandError("the process of this island's first replica has failed, and the island is out of the run")
         if word.item() == _RESTS:
             before = self._status
-            self._status = replace(before, inner_steps=before.inner_steps + 1, **dict.fromkeys(_pccl.trainer_events, False))
+            nothing: dict[str, Any] = dict.fromkeys(_pccl.trainer_events, False)
+            self._status = replace(before, inner_steps=before.inner_steps + 1, **nothing)
             return self._status
         self._fetch()
         self._status = self._island.share_object(None)
