@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 
 #include <pccl/extend.h>
 
@@ -149,7 +150,7 @@ Outcome OuterTrainer::catch_up() {
 /// One that is not finite becomes zeros: it counts for nothing, neither at the others nor where the next round of this peer begins.
 void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
     const float *start = state_.start ? state_.start : state_.parameters;
-    not_finite_ = kAllFinite;
+    not_finite_ = std::exchange(replaced(fragment), kAllFinite);  // then what it has trained since is no round
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
         for (std::size_t i = 0; i < piece.count && not_finite_ == kAllFinite; i += kBlock) {
@@ -249,29 +250,45 @@ void OuterTrainer::apply(const Fragment &fragment) {
     status_.events |= PCCL_TRAINER_OUTER_STEP;
 }
 
-bool OuterTrainer::parameters_are_finite(const Fragment &fragment) const {
+std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
+    replaced_.resize(layout_.fragments.size(), kAllFinite);
+    return replaced_[static_cast<std::size_t>(&fragment - layout_.fragments.data())];
+}
+
+/// Parameters of a fragment that is to be merged are not finite. The next inner step would spread that over all fragments, and those
+/// would spread it over this one, so all take the outer parameters. The others are in the middle of a round, which is lost.
+void OuterTrainer::heal(const Fragment &merged) {
+    pcclLogWarning("parameters of this peer are infinite or not a number: the outer ones take their place");
+    for (const Fragment &other : layout_.fragments) {
+        const std::size_t first = &other == &merged ? kAllFinite : not_finite_in(other);
+        if (first == kAllFinite) continue;
+        replaced(other) = first;
+        publish(other);
+    }
+    publish(merged);
+}
+
+/// The first parameter that is not finite, as an element of the fragment.
+std::size_t OuterTrainer::not_finite_in(const Fragment &fragment) const {
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
         for (std::size_t i = 0; i < piece.count; i += block.size()) {
             const std::size_t n = std::min(block.size(), piece.count - i);
             train::load(p.type, p.at(piece.first + i), block.data(), n);
-            if (first_not_finite(block.data(), n) != n) return false;
+            const std::size_t first = first_not_finite(block.data(), n);
+            if (first != n) return piece.flat + i + first - fragment.first;
         }
     }
-    return true;
+    return kAllFinite;
 }
 
 /// The parameters after the outer step of a fragment that was not delayed by a round.
 void OuterTrainer::merge(const Fragment &fragment) {
-    const float own = config_.method == pcclMethodStreamingDiLoCo ? config_.mixing : 0.0F;
+    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
+    const float own = streams ? config_.mixing : 0.0F;
+    if (streams && not_finite_in(fragment) != kAllFinite) return heal(fragment);
     if (own == 0.0F) return publish(fragment);
-    if (!parameters_are_finite(fragment)) {  // the next inner step would spread that over all fragments, and those over this one
-        pcclLogWarning("parameters of this peer are infinite or not a number: the outer ones take their place");
-        for (const Fragment &other : layout_.fragments)
-            if (!parameters_are_finite(other)) publish(other);
-        return publish(fragment);
-    }
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
@@ -344,6 +361,7 @@ Outcome OuterTrainer::drain() {
 Outcome OuterTrainer::settled(const Agreed &agreed) {
     if (agreed.newcomer || agreed.received) {
         averager_->renew();
+        replaced_.clear();
         if (state_.start) {
             std::copy_n(state_.parameters, state_.size, state_.start);
             std::fill_n(state_.overlay_momentum, state_.size, 0.0F);
@@ -364,6 +382,7 @@ void OuterTrainer::abandon() {
     if (sharded_) sharded_->forget();
     second_sync_ = eavesdropper_ = diverged_ = stale_ = own_stale_ = false;
     averager_->renew();
+    replaced_.clear();
     weight_ = 0.0;
     weight_given_ = false;
 }
