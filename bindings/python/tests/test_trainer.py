@@ -438,7 +438,7 @@ def test_contribution_that_is_not_finite_is_left_out_and_named(master, kind):
         assert not any(status.diverged for status in seen)
         last = seen[-1]
         assert last.non_finite_rounds >= 1
-        assert last.non_finite_tensor == "0.weight"
+        assert "0.weight" in {status.non_finite_tensor for status in seen}
         assert last.non_finite_peer == lives[0][0][-1].non_finite_peer != 0
     assert any(status.left_out for status in lives[1][0])
     assert not any(status.left_out for status in lives[0][0])
