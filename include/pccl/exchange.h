@@ -37,7 +37,8 @@ typedef struct pcclMessageInfo_t {
     size_t bytes;
 } pcclMessageInfo_t;
 
-/** Tells this peer's name in the run: what others post to. A peer that leaves and joins again has another.
+/** Gives this peer's name in the run: what others post to. A peer that leaves and joins again has another. The last eight bytes are, most
+ * significant first, the number by which logs and error texts name the peer.
  * @retval pcclInvalidUsage  Not connected. */
 PCCL_EXPORT pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_out);
 

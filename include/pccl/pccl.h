@@ -177,6 +177,10 @@ typedef struct pcclReduceOptions_t {
     pcclFault_t fault;   /**< pcclFaultRepair is for pcclAvg. In place, it keeps no copy of what it overwrites: should the call fail after
                               all (pcclAbort, or this peer loses the master), each element of the buffer is either what it was or the
                               average. What pcclAlgorithmDirect and pcclAlgorithmOneHop carry begins anew after a loss */
+    bool check_finite;   /**< looks through what this peer gives before anything is sent. If an element is infinite or not a number, the call
+                              fails at every member with pcclInvalidArgument, and pcclGetLastError names the peer and the first such element.
+                              `sendbuff` is unchanged. Each peer checks its own buffer, in the thread of the call, at the speed of memory.
+                              A sum of finite values that overflows is not noticed. Members can differ in this option */
 } pcclReduceOptions_t;
 
 /** How one all-reduce went. */
@@ -396,7 +400,8 @@ PCCL_EXPORT pcclResult_t pcclReduceReportInitSized(pcclReduceReport_t *report, s
 /** pcclAllReduce with options and a report.
  * @param[in]  options  NULL for the defaults.
  * @param[out] report   NULL if not wanted. Filled in after a failure, too.
- * @retval pcclInvalidArgument  Also: an unset `struct_size`, an unknown value in `options`.
+ * @retval pcclInvalidArgument  Also: an unset `struct_size`, an unknown value in `options`. With check_finite, at every member: an element that
+ *                              some member gives is infinite or not a number.
  * @retval pcclInvalidUsage     Also: the members' options differ. */
 PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                                   const pcclReduceOptions_t *options, const pcclComm_t *communicator,

@@ -103,6 +103,14 @@ typedef enum pcclVariance_t {
     pcclVarianceNone = 3    /**< none: the average as it is */
 } pcclVariance_t;
 
+/** What becomes of a round to which a peer would contribute an infinity or a NaN. */
+typedef enum pcclNonFinite_t {
+    pcclNonFiniteLeaveOut = 0, /**< the round is made without this contribution: all peers get the average of the others. A peer all of whose
+                                    contributions were left out in three rounds in a row is given the run's state by the others */
+    pcclNonFiniteFail = 1      /**< the call fails at all peers with pcclInvalidArgument. pcclGetLastError names the peer and the tensor. No outer
+                                    state changes; pcclTrainerJoin takes the run up again */
+} pcclNonFinite_t;
+
 /** Where several processes train one copy of the model together (an *island*), each has a trainer of its part of every tensor, in a peer group
  * with the same parts of the others' copies (pcclCommConfig_t::island). Whom to admit and whether to wait they must decide alike, since
  * each needs the others between two outer steps. So at such points each trainer calls this, on the thread that is in one of its calls:
@@ -169,6 +177,8 @@ typedef struct pcclTrainerConfig_t {
     bool weigh_by_age;         /**< models count by the inner steps that are in them, instead of by `own_weight` */
     pcclAgree_t agree;         /**< of an island; NULL: this process trains a copy of the model by itself. Not for gossip, nor with `round_ms` */
     void *agree_context;
+    pcclNonFinite_t non_finite; /**< default pcclNonFiniteLeaveOut. With pcclMethodGossip and PushSum pcclNonFiniteFail concerns the call of the
+                                     peer whose model is not finite, and no other's */
 } pcclTrainerConfig_t;
 
 /** What has become of a trainer and, in `events`, what happened in the last call. */
@@ -190,6 +200,12 @@ typedef struct pcclTrainerStatus_t {
     uint64_t models_undelivered; /**< not delivered: the receiver was lost, or slow. Push-sum has taken them back */
     uint64_t models_received;   /**< and merged, or about to be */
     uint64_t models_refused;    /**< of another size, or not finite: the sender has diverged */
+    uint64_t non_finite_rounds; /**< rounds in which a contribution was left out because it was not finite, or whose average was not finite and
+                                     so not applied. With pcclMethodGossip and PushSum: models of this peer and of its neighbours that were not */
+    uint64_t non_finite_peer;   /**< of the last such round: the number by which logs name a peer that was left out (the largest, if several
+                                     were). 0 before the first, and where only the average was not finite */
+    size_t non_finite_tensor;   /**< the first of its parameters that was not finite. SIZE_MAX before the first, and where the weight was not */
+    bool left_out;              /**< the last contribution of this peer was left out */
 } pcclTrainerStatus_t;
 
 #define PCCL_TRAINER_OUTER_STEP 1U   /**< the outer parameters have changed */
@@ -198,6 +214,8 @@ typedef struct pcclTrainerStatus_t {
 #define PCCL_TRAINER_STATE_RECEIVED 8U /**< outer state came from others: the parameters are new */
 #define PCCL_TRAINER_REJOINED 16U    /**< this peer had fallen out of the run and is back */
 #define PCCL_TRAINER_DIVERGED 32U    /**< outer states differed and were made equal again: a fault of memory, or of the program */
+#define PCCL_TRAINER_NON_FINITE 64U  /**< a contribution was not finite and was left out, or an average was not and was not applied: see
+                                          `non_finite_rounds` and the fields after it */
 
 /** An opaque handle. Owned by the caller from pcclCreateTrainer to pcclDestroyTrainer. */
 typedef struct pcclTrainer_t pcclTrainer_t;
@@ -255,10 +273,12 @@ PCCL_EXPORT pcclResult_t pcclTrainerRelocate(pcclTrainer_t *trainer, const char 
  * A run is its members: a peer that still waits when the last of them leaves begins a new run, at `inner_steps` 0 of the status. One that was
  * to take a lost peer's place looks at that (or loads the run's last checkpoint first), and `min_peers` of 2 or more keeps it from
  * training alone.
+ * A peer whose parameters (or the checkpoint it loaded) are not finite can take the run's state over, but never gives its own.
  *
  * @retval pcclMasterConnectionFailed  No master there within `rejoin_ms`, or the connection was lost. May be called again.
  * @retval pcclInvalidUsage            The peers' settings or tensors differ: pcclGetLastError names the first that does, with both values.
  *                                     Or joined already.
+ * @retval pcclInvalidArgument         No member has finite parameters; pcclGetLastError names the first tensor here that is not.
  * @retval pcclRankConnectionLost      pcclTrainerInterrupt was called. */
 PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
 
@@ -272,6 +292,7 @@ PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
  *                                     outer step; call pcclTrainerJoin when there is a master again.
  * @retval pcclRankConnectionLost      pcclTrainerInterrupt was called. This peer is then out of step with the others: leave, or call
  *                                     pcclTrainerJoin.
+ * @retval pcclInvalidArgument         With pcclNonFiniteFail: a contribution, or the average, was not finite.
  * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how).
  * With `agree` a process does not come back by itself: pcclMasterConnectionFailed says that the whole island is out, also where another of its
  * processes was lost. It succeeds at all processes of an island or at none, but for the steps at which there is nothing to do. */

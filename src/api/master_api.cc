@@ -12,6 +12,7 @@
 #include "api/state.h"
 #include "api/structures.h"
 #include "base/descriptors.h"
+#include "base/float_mode.h"
 #include "master/server.h"
 
 using namespace pccl;
@@ -60,6 +61,7 @@ std::thread start_thread(pcclMasterInstanceState_t &instance) {
         ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
     } const restore{before};
     return std::thread([&instance] {
+        const FloatMode mode;  // the thread has inherited its creator's
         instance.server->run();
         const std::lock_guard lock(instance.mutex);
         instance.serving = false;

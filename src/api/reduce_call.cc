@@ -99,6 +99,7 @@ Result<Asked> to_asked(const pcclReduceDescriptor_t *descriptor, const pcclReduc
         request.what.error_feedback = true;
     }
     request.what.fault = static_cast<wire::Fault>(how->fault);
+    request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
         return invalid("options->fault is pcclFaultRepair, which is for averages: use pcclAvg, or pcclFaultRetry. (Of a sum in which not "
                        "everybody took part nobody could tell what is missing)");

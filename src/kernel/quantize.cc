@@ -10,6 +10,7 @@
 
 #include <bit>
 
+#include "base/float_mode.h"
 #include "kernel/block_scale.h"
 #include "kernel/combine-inl.h"
 #include "kernel/half-inl.h"
@@ -240,11 +241,13 @@ std::size_t packed_bytes(Quantization how, Type operand, std::size_t count) {
 }
 
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
+    const FloatMode mode;
     if (how.algorithm == Quant::block_scale) return block_scale_pack(how, compute_type(operand), out, in, count);
     HWY_DYNAMIC_DISPATCH(pack_here)(how, compute_type(operand), bytes_at(out), bytes_at(in), count);
 }
 
 void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count, Feedback feedback) {
+    const FloatMode mode;
     if (feedback) {
         Piece piece;
         return in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
@@ -259,17 +262,20 @@ void quantize_input(Quantization how, Type operand, void *out, const void *in, s
 }
 
 void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    const FloatMode mode;
     if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, compute_type(operand), out, packed, count);
     HWY_DYNAMIC_DISPATCH(unpack_here)(how, compute_type(operand), bytes_at(out), bytes_at(packed), count);
 }
 
 void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own,
                         std::size_t count) {
+    const FloatMode mode;
     if (how.algorithm == Quant::block_scale) return block_scale_unpack_combine(how, operand, op, out, packed, own, count);
     HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
 }
 
 void dequantize_output(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
+    const FloatMode mode;
     if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, operand, out, packed, count);
     HWY_DYNAMIC_DISPATCH(unpack_here)(how, operand, bytes_at(out), bytes_at(packed), count);
 }
@@ -279,6 +285,7 @@ void scale_average(Type operand, Op op, void *values, std::size_t count, std::ui
 }
 
 void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback) {
+    const FloatMode mode;
     Piece piece;
     const std::size_t size = size_of(operand);
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
@@ -293,6 +300,7 @@ void requantize(Quantization how, Type operand, Op op, void *packed, const void 
 
 void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
                       std::uint32_t divisor, Feedback feedback) {
+    const FloatMode mode;
     Piece piece;
     const std::size_t size = size_of(operand);
     in_pieces(how, operand, count, [&](std::size_t i, std::size_t n, std::size_t p) {
@@ -306,6 +314,7 @@ void requantize_final(Quantization how, Type operand, Op op, void *packed, const
 
 void finish_one_hop(Quantization how, Type operand, Op op, void *packed, void *sum, const void *own, void *out, std::size_t count,
                     std::uint32_t divisor, Feedback feedback) {
+    const FloatMode mode;
     quantize_input(how, operand, packed, own, count, feedback);
     dequantize_combine(how, compute_type(operand), op, sum, packed, sum, count);
     finish_piece(how, operand, op, packed, sum, out, count, divisor, feedback, true);

@@ -2,7 +2,8 @@
 //
 // Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
 // and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
-// Signs of zeros are not kept. Rounding is to nearest even. `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
+// Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter (base/float_mode.h).
+// `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
 // they are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
 // Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as many

@@ -6,6 +6,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "base/float_mode.h"
 #include "kernel/combine-inl.h"
 #include "kernel/divide-inl.h"
 #include "kernel/half-inl.h"
@@ -81,10 +82,12 @@ void copy(Type type, void *out, const void *in, std::size_t count) {
 }  // namespace
 
 void combine(const Combine &how, void *out, const void *a, const void *b, std::size_t count) {
+    const FloatMode mode;
     HWY_DYNAMIC_DISPATCH(combine_here)(how, out, a, b, count);
 }
 
 void finish(Type type, Op op, void *out, const void *in, std::size_t count, std::uint32_t divisor) {
+    const FloatMode mode;
     if (op == Op::avg)
         HWY_DYNAMIC_DISPATCH(average_here)(type, out, in, count, divisor == 0 ? 1 : divisor);
     else if (accumulator(type, op) != type)
@@ -94,6 +97,7 @@ void finish(Type type, Op op, void *out, const void *in, std::size_t count, std:
 }
 
 void widen(Type type, Op op, void *out, const void *in, std::size_t count) {
+    const FloatMode mode;
     if (accumulator(type, op) != type)
         HWY_DYNAMIC_DISPATCH(widen_here)(type, out, in, count);
     else

@@ -1,6 +1,7 @@
 // Element-wise combination of buffers. The result never depends on the instruction set: every target computes the same IEEE
 // operations in the same order, without contraction, and every NaN that comes out of an operation or a narrowing is the one
-// positive quiet NaN without payload. Any alignment. Pure: no state, no allocation, any thread.
+// positive quiet NaN without payload. The caller's floating-point mode does not matter (base/float_mode.h). Any alignment. Pure: no
+// state, no allocation, any thread.
 #pragma once
 
 #include "kernel/types.h"

@@ -182,6 +182,10 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
         failure = pcclRankConnectionLost;
         conflict = "the members have changed since pcclGetShard: ask it again";
     }
+    if (conflict.empty() && !request.refusal.empty()) {
+        failure = pcclInvalidArgument;
+        conflict = request.refusal;
+    }
     if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();
     std::vector<PeerId> partners;
     auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "peer/residual.h"
 #include "peer/undo.h"
@@ -18,6 +19,8 @@ struct ReduceRequest {
     wire::Fingerprint what;
     collective::Span shard;        ///< of a reduce-scatter or an all-gather: this member's, all that `recv` or `send` has room for
     std::uint64_t membership = 0;  ///< of whom it is (peer/shard.h)
+    bool check_finite = false;     ///< fails at all members if something given is not finite
+    std::string refusal;           ///< why it must fail, if something is not
 
     collective::Span whole() const { return {0, what.count}; }
     /// The elements of the whole buffer that `send`, or `recv`, holds.

@@ -5,13 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cfenv>
 #include <new>
 
 #include <asio/post.hpp>
 
 #include "base/descriptors.h"
+#include "base/float_mode.h"
 #include "base/log.h"
+#include "kernel/finite.h"
 #include "kernel/hash.h"
 
 namespace pccl::peer {
@@ -47,6 +48,13 @@ std::uint64_t next_instance() {
     return ++last;
 }
 
+/// Why an operation that asks for finite elements must fail; empty if it need not.
+std::string not_finite(const ReduceRequest &request) {
+    const std::size_t count = request.sends().count, first = kernel::first_not_finite(request.what.type, request.send, count);
+    if (first == count) return "";
+    return "element " + std::to_string(first) + " of sendbuff is infinite or not a number. Correct it, or have that peer contribute zeros";
+}
+
 /// Signals belong to the trainer's threads.
 void block_signals() {
     sigset_t all;
@@ -78,7 +86,7 @@ Runtime::Runtime(const Options &options)
       exchange_(links_, office_), generation_(fork_generation()), process_(::getpid()), instance_(next_instance()) {
     thread_ = std::thread([this] {
         block_signals();
-        std::fesetenv(FE_DFL_ENV);  // a trainer that flushes denormals must not change what the kernels compute
+        const FloatMode mode;  // the thread has inherited its creator's, who may flush denormals
         pthread_setname_np(pthread_self(), "pccl-io");
         serve();
     });
@@ -156,6 +164,7 @@ CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
     call->reduce.what = request.what;
     call->reduce.shard = request.shard;
     call->reduce.membership = request.membership;
+    if (request.check_finite) call->reduce.refusal = not_finite(request);
     // Here, where running out of memory is the caller's error and nobody else's.
     call->reduce.begin_undo();
     if (request.what.error_feedback) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,12 @@ namespace {
 
 /// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
+
+/// The first element that is not finite, as Contribution::not_finite has it.
+std::size_t first_of(const float *x, std::size_t count) {
+    const std::size_t first = first_not_finite(x, count);
+    return first == count ? kAllFinite : first;
+}
 
 }  // namespace
 
@@ -46,14 +54,17 @@ Outcome Together::run(Average &out) {
     }
     if (!worst.ok()) return worst;
     out.world = worlds.front();
-    if (std::ranges::any_of(worlds, [&](std::uint32_t world) { return world != out.world; })) {
+    members_ = worlds.back();
+    const bool repaired = reduces_.front().with_options && collectives_.repairs() && out.world < members_;
+    const auto others = std::span(worlds).subspan(repaired ? 1 : 0);
+    if (std::ranges::any_of(others, [&](std::uint32_t world) { return world != members_; })) {
         return {pcclRankConnectionLost, "a peer was lost between two reductions that belong together"};
     }
     return {};
 }
 
-Averager::Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted)
-    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted), worker_(collectives.worker()) {}
+Averager::Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted, std::uint32_t stale_after)
+    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted), stale_after_(stale_after), worker_(collectives.worker()) {}
 
 Averager::~Averager() {
     stop_ = true;
@@ -76,14 +87,18 @@ Average Averager::wait() {
     return result;
 }
 
-Average Averager::carry_out(const Contribution &c) {
+Average Averager::carry_out(Contribution c) {
     Average out;
     const bool in_one = c.weighted && c.quantization.algorithm == pcclQuantNone;
-    if (c.weighted) {
+    if (c.weighted && c.not_finite == kAllFinite) {
         const auto weight = static_cast<float>(c.weight);
         multiply(c.send, weight, c.count);
         c.send[c.count] = in_one ? weight : 0.0F;
+        c.not_finite = std::isfinite(weight) ? first_of(c.send, c.count) : c.count;
     }
+    if (c.not_finite != kAllFinite) std::fill_n(c.send, c.count + (c.weighted ? 1 : 0), 0.0F);
+    streak_ = c.not_finite == kAllFinite ? 0 : streak_ + 1;
+    c.stale = streak_ >= stale_after_;
     for (;;) {
         out.outcome = reducer_.attempt(c, out);
         const bool again = out.outcome.code == pcclRankConnectionLost && !stop_ && !interrupted_;
@@ -94,34 +109,35 @@ Average Averager::carry_out(const Contribution &c) {
 
 Outcome WholeAverage::attempt(const Contribution &c, Average &out) {
     const bool quantized = c.quantization.algorithm != pcclQuantNone;
-    const bool weight_inside = c.weighted && !quantized, weight_beside = c.weighted && quantized;
-    double weight = static_cast<float>(c.weight), weights = 0.0;
-    std::uint64_t lowest = c.digest, highest = c.digest;
-
+    const bool weight_inside = c.weighted && !quantized;
+    Ballot ballot(c, collectives_.self());
     Together ops(collectives_);
     auto what = describe_reduce(c.count + (weight_inside ? 1 : 0), c.weighted ? pcclSum : pcclAvg, c.tag, pcclFloat);
     what.quantization_options = c.quantization;
     ops.add({c.send, c.recv, what, true});
-    if (weight_beside) ops.add({&weight, &weights, describe_reduce(1, pcclSum, c.tag + 1, pcclDouble)});
-    if (c.verify) {
-        ops.add({&c.digest, &lowest, describe_reduce(1, pcclMin, c.tag + 2, pcclUint64)});
-        ops.add({&c.digest, &highest, describe_reduce(1, pcclMax, c.tag + 3, pcclUint64)});
-    }
+    ballot.add_to(ops, c.tag + 1);
     const auto outcome = ops.run(out);
     if (outcome.code == pcclTooFewPeers) {
         out.world = 1;
         std::memcpy(c.recv, c.send, what.count * sizeof(float));
-        weights = weight;
-        lowest = highest = c.digest;
+        ballot.stand_alone();
     } else if (!outcome.ok()) {
         return outcome;
     }
-    out.diverged = lowest != highest;
+    const std::uint32_t members = outcome.ok() ? ops.members() : 1;
+    ballot.count(members, out);
+    // A repaired average divides some elements by fewer members than others. What is left out of each is known in none.
+    if (out.left_out != 0 && out.world != members) return {pcclRankConnectionLost, "a peer was lost in an average from which another was left out"};
     if (c.weighted) {
-        const float sum = quantized ? static_cast<float>(weights) : c.recv[c.count];
-        out.nothing = !(sum > 0.0F);
+        const float sum = quantized ? static_cast<float>(ballot.weights()) : c.recv[c.count];
+        if (!std::isfinite(sum)) out.overflow = c.count;
+        out.nothing |= !(sum > 0.0F) || out.overflow != kAllFinite;
         if (!out.nothing) divide(c.recv, sum, c.count);
+    } else if (out.left_out != 0 && !out.nothing) {
+        multiply(c.recv, static_cast<float>(members) / static_cast<float>(out.counted), c.count);
     }
+    if (!out.nothing) out.overflow = first_of(c.recv, c.count);
+    out.nothing |= out.overflow != kAllFinite;
     return {};
 }
 

@@ -39,6 +39,10 @@ public:
     virtual bool connected() = 0;
     /// Members of its group, as the last call saw it; 0: not connected.
     virtual std::uint32_t world() = 0;
+    /// The number by which logs name this peer; 0: not connected.
+    virtual std::uint64_t self() = 0;
+    /// Whether operations with options go on without a lost member (pcclFaultRepair).
+    virtual bool repairs() const { return false; }
     virtual Outcome connect() = 0;
     virtual Outcome are_peers_pending(bool &pending) = 0;
     virtual Outcome update_topology() = 0;

@@ -22,6 +22,7 @@ constexpr std::array kGraphs = {"none", "ring", "random regular", "exponential",
 constexpr std::array kPartners = {"all neighbours", "one neighbour", "the next neighbour"};
 constexpr std::array kMerges = {"what has come", "when enough have come", "waiting for enough"};
 constexpr std::array kVariances = {"others", "self", "follow", "none"};
+constexpr std::array kNonFinite = {"left out", "a failure"};
 constexpr std::array kPenalties = {"none", "constant", "gap-aware"};
 
 /// Read as the number that it is: C may put any there, and C++ has no enumerator for most.
@@ -100,6 +101,7 @@ Outcome check(const pcclTrainerConfig_t &c) {
     if (c.sharded && !can_shard) return invalid("sharded is for pcclMethodDiLoCo, pcclMethodAsyncDiLoCo and pcclMethodCO2");
     if (c.sharded && c.weighted) return invalid("sharded and weighted are not both to be had");
     if (c.sharded && c.reduce && c.reduce->fault == pcclFaultRepair) return invalid("sharded steps have no pcclFaultRepair: leave reduce->fault as it is");
+    if (!within(c.non_finite, kNonFinite.size())) return invalid("non_finite is unknown");
     if (c.agree && is_gossip(c.method)) return invalid("agree is for methods with an average of all: peers of gossip decide by themselves");
     if (c.agree && c.round_ms != 0) return invalid("agree and round_ms are not both to be had: the processes of an island would end rounds at different steps");
     if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
@@ -191,6 +193,7 @@ std::string describe_outer(const pcclTrainerConfig_t &c) {
     if (c.method == pcclMethodCO2) {
         text += std::string(", penalty ") + kPenalties[c.penalty_mode] + " " + number(c.penalty) + ", clip " + number(c.clip_momentum);
     }
+    text += std::string(", contributions not finite ") + kNonFinite[c.non_finite];
     return text + std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
             std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "") + (c.agree ? ", of islands" : "");
 }

@@ -52,6 +52,13 @@ private:
 
 }  // namespace
 
+std::uint64_t number_of(const pcclRankUuid_t &rank) {
+    std::uint64_t number = 0;
+    for (std::size_t i = 8; i < sizeof rank.data; ++i)
+        number = number << 8U | rank.data[i];
+    return number;
+}
+
 std::unique_ptr<Exchange> exchange_of(pcclComm_t *comm) { return std::make_unique<CommunicatorExchange>(comm); }
 
 }  // namespace pccl::train

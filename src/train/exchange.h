@@ -27,6 +27,9 @@ public:
     virtual Outcome limit_mailbox(std::uint64_t bytes, std::uint32_t messages) = 0;
 };
 
+/// The number by which logs name a peer.
+std::uint64_t number_of(const pcclRankUuid_t &rank);
+
 /// That of a communicator, which outlives it.
 std::unique_ptr<Exchange> exchange_of(pcclComm_t *comm);
 

@@ -25,6 +25,7 @@ constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours whi
 constexpr double kSmallestWeight = 1.0 / 64.0;
 constexpr std::uint64_t kSmallestMailbox = std::uint64_t{1} << 30U;
 constexpr std::uint64_t kMailboxModels = 16;
+constexpr std::uint32_t kStaleRounds = 3;  // after so many with nothing finite, what came from neighbours is a new state to the program
 
 bool matches(const std::string &name, std::string pattern) {
     const bool any_before = pattern.starts_with('*');
@@ -44,8 +45,9 @@ struct GossipTrainer::Header {
     std::uint64_t round = 0;
     std::uint64_t age = 0;
     double weight = 0.0;  ///< push-sum's share
-    std::uint64_t elements = 0;
-    std::uint64_t reserved[2]{};
+    std::uint64_t elements = 0;    ///< 0 in a notice
+    std::uint64_t not_finite = 0;  ///< 1 + the first parameter that was not, of this round at the sender; 0: all were
+    std::uint64_t reserved = 0;
 };
 
 bool is_named(const std::string &name, const std::string &patterns) {
@@ -86,7 +88,7 @@ Outcome GossipTrainer::advance(bool) {
 }
 
 Outcome GossipTrainer::round() {
-    capture();
+    PCCL_TRAIN_TRY(capture());
     {
         const Stopwatch blocked(status_.blocked_s);
         settle_posts(config_.merge == pcclMergeWait ? PCCL_FOREVER : 0);
@@ -107,8 +109,35 @@ Outcome GossipTrainer::round() {
     return {};
 }
 
+/// Whether inner steps have led to something that is not finite; `not_finite_` says where.
+bool GossipTrainer::find_not_finite() {
+    not_finite_ = 0;
+    float *scratch = state_.incoming + kHeaderFloats;
+    for (const Piece &piece : layout_.fragments.front().pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        if (pushes_sums()) difference(p.type, state_.parameters + piece.flat, p.at(piece.first), scratch, piece.count);
+        else train::load(p.type, p.at(piece.first), scratch, piece.count);
+        const std::size_t first = first_not_finite(scratch, piece.count);
+        if (first == piece.count) continue;
+        not_finite_ = piece.parameter + 1;
+        note_not_finite(collectives_->self(), piece.parameter,
+                        "the model of this peer is not finite: " + words_of(layout_.fragments.front(), piece.flat + first) +
+                            " is infinite or not a number. Its inner steps since the last round are dropped");
+        return true;
+    }
+    return false;
+}
+
 /// What inner steps have made of the parameters.
-void GossipTrainer::capture() {
+Outcome GossipTrainer::capture() {
+    status_.left_out = find_not_finite();
+    if (status_.left_out) {
+        ++streak_;
+        state_.counters.age -= std::min<std::uint64_t>(state_.counters.age, config_.sync_every);
+        if (config_.non_finite == pcclNonFiniteFail) return invalid("'" + parameters_[not_finite_ - 1].name + "' is infinite or not a number");
+        return {};
+    }
+    streak_ = 0;
     for (const Piece &piece : layout_.fragments.front().pieces) {
         const Parameter &p = parameters_[piece.parameter];
         float *own = state_.parameters + piece.flat;
@@ -119,6 +148,7 @@ void GossipTrainer::capture() {
         }
         train::load(p.type, p.at(piece.first), own, piece.count);
     }
+    return {};
 }
 
 /// Outcomes of what was posted, as far as they come within the time.
@@ -132,8 +162,8 @@ void GossipTrainer::settle_posts(std::uint32_t timeout_ms) {
         if (outcome.code == pcclTimeout) {
             open.push_back(number);
         } else if (outcome.ok()) {
-            ++status_.models_sent;
-            status_.tx_bytes += message_bytes();
+            if (!posted_notice_) ++status_.models_sent;
+            status_.tx_bytes += posted_bytes();
         } else {
             take_back();
         }
@@ -141,7 +171,10 @@ void GossipTrainer::settle_posts(std::uint32_t timeout_ms) {
     posts_ = std::move(open);
 }
 
+std::size_t GossipTrainer::posted_bytes() const { return posted_notice_ ? sizeof(Header) : message_bytes(); }
+
 void GossipTrainer::take_back() {
+    if (posted_notice_) return;
     ++status_.models_undelivered;
     if (!pushes_sums()) return;
     add(state_.sum, state_.outgoing + kHeaderFloats, 1.0, state_.size);
@@ -166,13 +199,14 @@ void GossipTrainer::fill_message(double share) {
     else
         std::copy_n(state_.parameters, state_.size, model);
     shared_weight_ = push_weight_ * share;
-    Header header{kFirstTag, generation_, round_, state_.counters.age, shared_weight_, state_.size, {}};
+    posted_notice_ = not_finite_ != 0 && !pushes_sums();
+    const Header header{kFirstTag, generation_, round_, state_.counters.age, shared_weight_, posted_notice_ ? 0 : state_.size, not_finite_, 0};
     std::memcpy(state_.outgoing, &header, sizeof header);
 }
 
 bool GossipTrainer::post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms) {
     std::uint64_t number = 0;
-    const auto outcome = collectives_->exchange()->post(to, tag_of(round_), state_.outgoing, message_bytes(), timeout_ms, number);
+    const auto outcome = collectives_->exchange()->post(to, tag_of(round_), state_.outgoing, posted_bytes(), timeout_ms, number);
     if (outcome.ok()) posts_.push_back(number);
     return outcome.ok();
 }
@@ -249,22 +283,38 @@ GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeo
     }
     if (!outcome.ok()) return outcome.code == pcclTimeout || outcome.code == pcclRankConnectionLost ? Got::nothing : Got::no_more;
     status_.rx_bytes += info.bytes;
-    if (info.bytes != message_bytes())
+    from_ = info.from;
+    if (info.bytes >= sizeof header) std::memcpy(static_cast<void *>(&header), state_.incoming, sizeof header);
+    const bool marked = header.magic == kFirstTag && header.elements == 0 && header.not_finite != 0;
+    const bool is_notice = info.bytes == sizeof header && marked && !pushes_sums();
+    if (info.bytes != message_bytes() && !is_notice) {
+        header = {};
         refuse("it is of " + std::to_string(info.bytes) + " bytes");
-    else
-        std::memcpy(static_cast<void *>(&header), state_.incoming, sizeof header);
+    }
     return Got::message;
 }
 
 bool GossipTrainer::refuse(const std::string &why) {
     ++status_.models_refused;
-    pcclLogWarning(("a neighbour's model was refused: " + why).c_str());
+    pcclLogWarning(("the model of " + sender() + " was refused: " + why).c_str());
     return false;
 }
 
-/// Adds the model that has come to those that came before. False: it is none.
+/// Counts what a neighbour says of its own model. True: its message is no model.
+bool GossipTrainer::hear_notice(const Header &header) {
+    if (header.not_finite == 0 || header.not_finite > parameters_.size()) return false;
+    const std::size_t parameter = header.not_finite - 1;
+    note_not_finite(number_of(from_), parameter, "the model of " + sender() + " is not finite: '" + parameters_[parameter].name +
+                                                     "' is infinite or not a number. Its inner steps since its last round are dropped");
+    if (header.elements != 0) return false;
+    ++status_.models_refused;
+    return true;
+}
+
+/// Adds the model that has come to those that came before. False: it is none, and no notice in its place.
 bool GossipTrainer::absorb(const Header &header) {
     if (header.magic == 0) return false;  // refused already
+    if (header.magic == kFirstTag && hear_notice(header)) return true;
     const bool weight_is_sound = !pushes_sums() || (std::isfinite(header.weight) && header.weight > 0.0);
     if (header.magic != kFirstTag || header.elements != state_.size || !weight_is_sound)
         return refuse("it is not one of this method");
@@ -273,6 +323,7 @@ bool GossipTrainer::absorb(const Header &header) {
     for (const Piece &piece : layout_.fragments.front().pieces) {
         const Moments m = moments(model + piece.flat, piece.count);
         if (!std::isfinite(m.mean) || !std::isfinite(m.variance)) {
+            note_not_finite(number_of(from_), piece.parameter, "a model that is not finite has come");
             return refuse("'" + parameters_[piece.parameter].name + "' is infinite or not a number: training has diverged there");
         }
         variances[piece.parameter] = m.variance;
@@ -298,22 +349,31 @@ bool GossipTrainer::absorb(const Header &header) {
 /// Makes the model of what has come. Source of the variance: before anything is mixed.
 void GossipTrainer::merge() {
     const bool enough = config_.merge != pcclMergeFull || merged_now_ >= std::max<std::size_t>(expected(), 1);
-    if (!pushes_sums() && (merged_now_ == 0 || !enough)) return;
     const Fragment &fragment = layout_.fragments.front();
+    if (!pushes_sums() && (merged_now_ == 0 || !enough)) {
+        if (not_finite_ != 0) publish(fragment);
+        return;
+    }
+    if (not_finite_ != 0 && merged_now_ != 0 && streak_ >= kStaleRounds) {
+        status_.events |= PCCL_TRAINER_STATE_RECEIVED;
+        streak_ = 0;
+    }
     if (pushes_sums()) {
         quotient(state_.sum, push_weight_, state_.parameters, state_.size);
     } else {
         const auto age = static_cast<double>(std::max<std::uint64_t>(state_.counters.age, 1));
-        const double own = config_.weigh_by_age ? age / (age + weights_) : static_cast<double>(config_.own_weight);
+        double own = config_.weigh_by_age ? age / (age + weights_) : static_cast<double>(config_.own_weight);
+        if (not_finite_ != 0) own = 0.0;
         for (const Piece &piece : fragment.pieces) {
             const std::size_t i = piece.parameter;
             float *model = state_.parameters + piece.flat;
             double *mix = state_.sum + piece.flat;
+            if (not_finite_ != 0) std::fill_n(model, piece.count, 0.0F);
             const double before = corrected_[i] ? moments(model, piece.count).variance : 0.0;
             average(mix, model, own, (1.0 - own) / weights_, piece.count);
             const double others = variances_[i] / weights_;
             double target = others;
-            if (config_.variance == pcclVarianceSelf) target = before;
+            if (config_.variance == pcclVarianceSelf && not_finite_ == 0) target = before;
             if (config_.variance == pcclVarianceFollow) target = own * before + (1.0 - own) * others;
             if (corrected_[i]) rescale(mix, target, piece.count);
             narrow(mix, 1.0, model, piece.count);
@@ -378,7 +438,8 @@ void GossipTrainer::abandon() {
 
 Outcome GossipTrainer::conclude() {
     const Stopwatch blocked(status_.blocked_s);
-    capture();
+    PCCL_TRAIN_TRY(capture());
+    not_finite_ = 0;  // what is handed over is finite
     if (pushes_sums()) {
         hand_over();
     } else {

@@ -5,6 +5,10 @@
 // the sum of all w, with those under way, are changed by inner steps alone. (A peer that is lost takes its share of both; a
 // newcomer brings a copy with weight 1.)
 //
+// A peer whose model is not finite drops the inner steps that led there and goes back to its last finite model. In gossip that one counts for
+// nothing in its next mix, and a notice that names the tensor takes the place of its message. Push-sum's numerators stay finite, and are
+// pushed as ever with a mark, since the sums must be conserved.
+//
 // Rounds need no barrier. Peers ask for newcomers once per round; the k-th question has one answer everywhere, and once it is yes
 // all meet in the k-th round to admit them. So between admissions peers drift as far apart as they train at different speeds.
 #pragma once
@@ -46,7 +50,8 @@ private:
     std::size_t message_bytes() const { return (kHeaderFloats + state_.size) * sizeof(float); }
     Outcome round();
     Outcome boundary();
-    void capture();
+    Outcome capture();
+    bool find_not_finite();
     void settle_posts(std::uint32_t timeout_ms);
     void push();
     std::vector<pcclRankUuid_t> choose(const std::vector<pcclRankUuid_t> &neighbours) const;
@@ -56,6 +61,9 @@ private:
     void collect();
     Got receive(std::uint64_t tag, std::uint32_t timeout_ms, Header &header);
     bool refuse(const std::string &why);
+    bool hear_notice(const Header &header);
+    std::string sender() const { return "peer " + std::to_string(number_of(from_)); }
+    std::size_t posted_bytes() const;
     bool absorb(const Header &header);
     std::size_t expected() const;
     bool somebody_is_ahead();
@@ -79,6 +87,10 @@ private:
     std::uint64_t oldest_age_ = 0;
     std::vector<double> variances_;  ///< of the models in state_.sum, weighted sums by parameter
     double push_weight_ = 1.0;
+    pcclRankUuid_t from_{};         ///< who sent the last message
+    std::size_t not_finite_ = 0;    ///< 1 + the first parameter of this peer's that was not finite in this round; 0: all were
+    std::uint32_t streak_ = 0;      ///< rounds in a row in which one was not
+    bool posted_notice_ = false;    ///< what is in state_.outgoing is a notice, not a model
 };
 
 }  // namespace pccl::train

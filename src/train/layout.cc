@@ -74,6 +74,13 @@ void add_even(const std::vector<Parameter> &parameters, Layout &out) {
 
 void *Parameter::at(std::size_t i) const { return static_cast<std::byte *>(data) + i * parameter_bytes(type); }
 
+Place place_in(const Fragment &fragment, std::size_t element) {
+    const std::size_t flat = fragment.first + element;
+    const auto next = std::ranges::upper_bound(fragment.pieces, flat, {}, &Piece::flat);
+    const Piece &piece = *std::prev(next);
+    return {piece.parameter, piece.first + flat - piece.flat};
+}
+
 Outcome read_parameters(const pcclTensorInfo_t *infos, std::size_t count, std::vector<Parameter> &out) {
     if (!infos || count == 0) return invalid("there are no parameters");
     std::set<std::string> names;

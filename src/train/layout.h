@@ -40,6 +40,12 @@ struct Fragment {
     std::vector<Piece> pieces;
 };
 
+/// Which element of which parameter is the `element`-th of a fragment; there is one.
+struct Place {
+    std::size_t parameter = 0, element = 0;
+};
+Place place_in(const Fragment &fragment, std::size_t element);
+
 struct Layout {
     std::vector<Fragment> fragments;
     std::size_t size = 0;  ///< elements of the flat state, spare ones included

@@ -1,6 +1,7 @@
 #include "train/membership.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace pccl::train {
 namespace {
@@ -33,7 +34,7 @@ Outcome Membership::connect(Clock::Time deadline) {
     }
 }
 
-Outcome Membership::join(Agreed &agreed) {
+Outcome Membership::join(Agreed &agreed, bool usable) {
     const auto deadline = collectives_.clock().now() + options_.rejoin;
     drop_question();
     for (;;) {
@@ -41,6 +42,8 @@ Outcome Membership::join(Agreed &agreed) {
         if (options_.founder_leads && collectives_.world() == 1) revision_ = std::max<std::uint64_t>(revision_, 1);
         if (!agreement_.alone()) prefer_the_runs();
         newcomer_ = unsynchronized_ = true;
+        usable_ = usable;
+        takes_ = !usable;
         auto outcome = settle(agreed);
         if (outcome.ok()) return outcome;
         // Among members that are further on or less far, a state from elsewhere breaks the rule of revisions. As a newcomer's it does not.
@@ -140,8 +143,25 @@ Outcome Membership::settle(Agreed &agreed) {
             const bool old_ring_stays = outcome.code == pcclTooFewPeers || outcome.code == pcclTopologyOptimizationFailed;
             if (!outcome.ok() && !old_ring_stays) return outcome;
         }
-        return synchronize(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, agreed);
+        if (!takes_) return synchronize(PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR, agreed);
+        outcome = take(agreed);
+        const bool nobody_gives = outcome.code == pcclNoSharedStateAvailable;
+        if (!nobody_gives || !usable_) return outcome;
+        takes_ = false;  // those that could have given theirs were lost
     }
+}
+
+/// As a peer that is behind: it is given what members may differ in, too.
+Outcome Membership::take(Agreed &agreed) {
+    const std::uint64_t revision = std::exchange(revision_, 0);
+    auto outcome = synchronize(PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY, agreed);
+    if (outcome.ok()) {
+        agreed.received = usable_ = true;
+        takes_ = false;
+    } else {
+        revision_ = revision;
+    }
+    return outcome;
 }
 
 Outcome Membership::synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &agreed) {

@@ -41,8 +41,9 @@ public:
 
     Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
 
-    /// Connects if need be, and settles. Tries for as long as the options say.
-    Outcome join(Agreed &agreed);
+    /// Connects if need be, and settles. Tries for as long as the options say. A state that is not `usable` is never given to others; where no
+    /// member has one that is, this fails with pcclNoSharedStateAvailable.
+    Outcome join(Agreed &agreed, bool usable = true);
     /// Makes no call on the communicator from here on, until join().
     void retire() { drop_question(); }
     /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question, of any group of an island.
@@ -54,8 +55,11 @@ public:
     Outcome admit(bool &grown);
     /// Until the group has `min_peers` and all agree on the state.
     Outcome settle(Agreed &agreed);
-    /// settle() is to agree anew, though nobody has joined.
-    void distrust() { unsynchronized_ = true; }
+    /// settle() agrees once more, though nobody has joined. `own`: this peer's state has no vote, and it is given all that members hold.
+    void distrust(bool own = false) {
+        unsynchronized_ = true;
+        takes_ = own;
+    }
     /// One synchronization, repeated while peers are lost in it.
     Outcome synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &agreed);
 
@@ -77,6 +81,7 @@ private:
     void prefer_the_runs();
     Outcome count_members();
     void drop_question();
+    Outcome take(Agreed &agreed);
     bool lost(const Outcome &outcome) const { return outcome.code == pcclRankConnectionLost && !interrupted_; }
 
     Collectives &collectives_;
@@ -90,6 +95,8 @@ private:
     bool founding_ = false;
     bool unsynchronized_ = false;
     bool loaded_ = false;
+    bool takes_ = false;   ///< its next state comes from others
+    bool usable_ = true;   ///< its own would do if there were no others
     std::atomic<bool> dropped_{false};  ///< nobody waits for the question any more
     Question question_;
 };

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <utility>
+
+#include <pccl/extend.h>
 
 #include "train/config.h"
 #include "train/vector.h"
@@ -10,6 +14,8 @@ namespace pccl::train {
 namespace {
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
+constexpr std::uint32_t kStaleRounds = 3;  // a peer that has contributed nothing finite for so many is given the run's state
+constexpr std::size_t kBlock = 4096;       // elements that stay in the nearest cache between two passes
 
 }  // namespace
 
@@ -30,7 +36,8 @@ Outcome OuterTrainer::open() {
         whole_ = std::make_unique<WholeAverage>(*collectives_);
         reducer = whole_.get();
     }
-    averager_ = std::make_unique<Averager>(*collectives_, *reducer, interrupted_);
+    const auto rounds = static_cast<std::uint32_t>(layout_.fragments.size());  // in each round a fragment has one average
+    averager_ = std::make_unique<Averager>(*collectives_, *reducer, interrupted_, kStaleRounds * rounds);
     for (const Fragment &fragment : layout_.fragments)
         if (state_.start) std::copy_n(state_.parameters + fragment.first, fragment.count, state_.start + fragment.first);
     return {};
@@ -140,12 +147,20 @@ Outcome OuterTrainer::catch_up() {
     return members_gone ? Outcome{} : outcome;  // what they held is lost: nothing is pending
 }
 
+/// One that is not finite becomes zeros: it counts for nothing, neither at the others nor where the next round of this peer begins.
 void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
     const float *start = state_.start ? state_.start : state_.parameters;
+    not_finite_ = std::exchange(replaced(fragment), kAllFinite);  // then what it has trained since is no round
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
-        difference(p.type, start + piece.flat, p.at(piece.first), state_.pseudo_gradient + piece.flat, piece.count);
+        for (std::size_t i = 0; i < piece.count && not_finite_ == kAllFinite; i += kBlock) {
+            const std::size_t n = std::min(kBlock, piece.count - i), flat = piece.flat + i;
+            difference(p.type, start + flat, p.at(piece.first + i), state_.pseudo_gradient + flat, n);
+            const std::size_t first = first_not_finite(state_.pseudo_gradient + flat, n);
+            if (first != n) not_finite_ = flat + first - fragment.first;
+        }
     }
+    if (not_finite_ != kAllFinite) std::fill_n(state_.pseudo_gradient + fragment.first, fragment.count, 0.0F);
 }
 
 void OuterTrainer::launch(std::size_t index) {
@@ -158,6 +173,7 @@ void OuterTrainer::launch(std::size_t index) {
     c.quantization = config_.quantization;
     c.weighted = config_.weighted;
     c.weight = weight_given_ ? weight_ : static_cast<double>(round_steps_);
+    c.not_finite = not_finite_;
     c.verify = config_.verify_every != 0 && state_.counters.outer_steps % config_.verify_every == 0;
     if (c.verify) status_.digest = c.digest = state_.digest();
     if (sharded_) sharded_->set_penalty(status_.penalty = rule_.penalty(state_.counters));
@@ -177,6 +193,7 @@ Outcome OuterTrainer::collect(bool &has_average) {
         const Stopwatch blocked(status_.blocked_s);
         average = averager_->wait();
     }
+    const Fragment &fragment = layout_.fragments[flights_.front().fragment];
     flights_.pop_front();
     status_.tx_bytes += average.tx_bytes;
     status_.rx_bytes += average.rx_bytes;
@@ -185,8 +202,35 @@ Outcome OuterTrainer::collect(bool &has_average) {
     saw(average.world);
     status_.averaged = average.world;
     diverged_ |= average.diverged;
+    stale_ |= average.stale;
+    own_stale_ |= average.own_stale;
     has_average = !average.nothing;
-    return {};
+    return note_contributions(fragment, average);
+}
+
+/// What all members know of contributions, and of an average, that are not finite.
+Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average &average) {
+    status_.left_out = average.own_left_out;
+    const bool overflows = average.overflow != kAllFinite;
+    if (average.left_out == 0 && !overflows) return {};
+    std::string words;
+    std::uint64_t peer = 0;
+    std::size_t element = average.overflow;
+    if (average.left_out != 0) {
+        peer = average.culprit.peer();
+        element = average.culprit.element();
+        words = "the contribution of peer " + std::to_string(peer) + (average.own_left_out && peer == collectives_->self() ? " (this one)" : "") +
+                " is not finite: " + words_of(fragment, element) + " is infinite or not a number. ";
+        if (average.left_out > 1) words += "So are those of " + std::to_string(average.left_out - 1) + " others" +
+                                           (average.own_left_out && peer != collectives_->self() ? ", this peer's among them. " : ". ");
+        if (config_.non_finite == pcclNonFiniteFail) words += "The round fails, as non_finite demands";
+        else if (average.counted == 0) words += "No outer step is made";
+        else words += "The average is that of the other " + std::to_string(average.counted);
+    } else {
+        words = "the average is not finite though all contributions are: " + words_of(fragment, element) + " overflows. No outer step is made";
+    }
+    note_not_finite(peer, element < fragment.count ? place_in(fragment, element).parameter : SIZE_MAX, words);
+    return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
 }
 
 void OuterTrainer::apply(const Fragment &fragment) {
@@ -206,9 +250,44 @@ void OuterTrainer::apply(const Fragment &fragment) {
     status_.events |= PCCL_TRAINER_OUTER_STEP;
 }
 
+std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
+    replaced_.resize(layout_.fragments.size(), kAllFinite);
+    return replaced_[static_cast<std::size_t>(&fragment - layout_.fragments.data())];
+}
+
+/// Parameters of a fragment that is to be merged are not finite. The next inner step would spread that over all fragments, and those
+/// would spread it over this one, so all take the outer parameters. The others are in the middle of a round, which is lost.
+void OuterTrainer::heal(const Fragment &merged) {
+    pcclLogWarning("parameters of this peer are infinite or not a number: the outer ones take their place");
+    for (const Fragment &other : layout_.fragments) {
+        const std::size_t first = &other == &merged ? kAllFinite : not_finite_in(other);
+        if (first == kAllFinite) continue;
+        replaced(other) = first;
+        publish(other);
+    }
+    publish(merged);
+}
+
+/// The first parameter that is not finite, as an element of the fragment.
+std::size_t OuterTrainer::not_finite_in(const Fragment &fragment) const {
+    std::array<float, 1024> block;
+    for (const Piece &piece : fragment.pieces) {
+        const Parameter &p = parameters_[piece.parameter];
+        for (std::size_t i = 0; i < piece.count; i += block.size()) {
+            const std::size_t n = std::min(block.size(), piece.count - i);
+            train::load(p.type, p.at(piece.first + i), block.data(), n);
+            const std::size_t first = first_not_finite(block.data(), n);
+            if (first != n) return piece.flat + i + first - fragment.first;
+        }
+    }
+    return kAllFinite;
+}
+
 /// The parameters after the outer step of a fragment that was not delayed by a round.
 void OuterTrainer::merge(const Fragment &fragment) {
-    const float own = config_.method == pcclMethodStreamingDiLoCo ? config_.mixing : 0.0F;
+    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
+    const float own = streams ? config_.mixing : 0.0F;
+    if (streams && not_finite_in(fragment) != kAllFinite) return heal(fragment);
     if (own == 0.0F) return publish(fragment);
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
@@ -240,16 +319,17 @@ Outcome OuterTrainer::boundary() {
     const Stopwatch blocked(status_.blocked_s);
     bool wait = false;
     PCCL_TRAIN_TRY(membership_->newcomers_wait(wait));
-    bool too_few = membership_->world() < config_.min_peers, diverged = diverged_;
+    bool too_few = membership_->world() < config_.min_peers, diverged = diverged_ || stale_;
     PCCL_TRAIN_TRY(agreement_.any(Agreement::Question::world, too_few));
     PCCL_TRAIN_TRY(agreement_.any(Agreement::Question::repair, diverged));
     if (!wait && !too_few && !diverged) return {};
     PCCL_TRAIN_TRY(drain());
-    diverged |= agreement_.alone() && diverged_;
+    diverged |= agreement_.alone() && (diverged_ || stale_);
     if (diverged) {
         if (diverged_) status_.events |= PCCL_TRAINER_DIVERGED;
-        membership_->distrust();
-        diverged_ = false;
+        if (own_stale_) pcclLogWarning("this peer has contributed nothing finite for three rounds: it takes the run's state from the others");
+        membership_->distrust(own_stale_);
+        diverged_ = stale_ = own_stale_ = false;
     }
     bool grown = false;
     if (wait) PCCL_TRAIN_TRY(membership_->admit(grown));
@@ -267,7 +347,7 @@ Outcome OuterTrainer::drain() {
         if (!delayed()) {
             if (has_average) apply(fragment);
             merge(fragment);
-        } else if (config_.newcomers == pcclNewcomersDrain || diverged_) {
+        } else if (config_.newcomers == pcclNewcomersDrain || diverged_ || stale_) {
             if (has_average) apply(fragment);
             if (state_.start) std::fill_n(state_.pseudo_gradient + fragment.first, fragment.count, 0.0F);
             restart(fragment);
@@ -280,6 +360,8 @@ Outcome OuterTrainer::drain() {
 
 Outcome OuterTrainer::settled(const Agreed &agreed) {
     if (agreed.newcomer || agreed.received) {
+        averager_->renew();
+        replaced_.clear();
         if (state_.start) {
             std::copy_n(state_.parameters, state_.size, state_.start);
             std::fill_n(state_.overlay_momentum, state_.size, 0.0F);
@@ -298,7 +380,9 @@ void OuterTrainer::abandon() {
         static_cast<void>(averager_->wait());
     state_.counters.held = 0;
     if (sharded_) sharded_->forget();
-    second_sync_ = eavesdropper_ = diverged_ = false;
+    second_sync_ = eavesdropper_ = diverged_ = stale_ = own_stale_ = false;
+    averager_->renew();
+    replaced_.clear();
     weight_ = 0.0;
     weight_given_ = false;
 }

@@ -2,24 +2,26 @@
 
 #include <algorithm>
 
+#include "train/vector.h"
+
 namespace pccl::train {
 
-/// Whether the members mean the same division, and whether any of them has yet to get its part of the momentum.
+/// Whether the members mean the same division, whether any of them has yet to get its part of the momentum, and who contributes.
 Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool &divide, Average &out) {
-    std::uint64_t lowest = shard.membership, highest = shard.membership;
-    std::uint64_t missing = divided_ && shard_.membership == shard.membership ? 0 : 1, any_missing = missing;
+    const bool missing = !divided_ || shard_.membership != shard.membership;
+    Ballot ballot(c, collectives_.self(), {shard.membership, ~shard.membership, missing ? 1U : 0U});
     Together ops(collectives_);
-    ops.add({&shard.membership, &lowest, describe_reduce(1, pcclMin, c.tag + 1, pcclUint64)});
-    ops.add({&shard.membership, &highest, describe_reduce(1, pcclMax, c.tag + 2, pcclUint64)});
-    ops.add({&missing, &any_missing, describe_reduce(1, pcclMax, c.tag + 3, pcclUint64)});
+    ballot.add_to(ops, c.tag + 1);
     auto outcome = ops.run(out);
-    if (outcome.code == pcclTooFewPeers) {
-        divide = missing != 0;
-        return {};
+    const bool alone = outcome.code == pcclTooFewPeers;
+    if (!alone && !outcome.ok()) return outcome;
+    if (alone) {
+        ballot.stand_alone();
+        out.world = 1;
     }
-    if (!outcome.ok()) return outcome;
-    if (lowest != highest) return {pcclRankConnectionLost, "a peer was lost while the outer state was being divided"};
-    divide = any_missing != 0 && rule_.has_momentum();
+    ballot.count(alone ? 1 : ops.members(), out);
+    if (ballot.extra(0) != ~ballot.extra(1)) return {pcclRankConnectionLost, "a peer was lost while the outer state was being divided"};
+    divide = alone ? missing : ballot.extra(2) != 0 && rule_.has_momentum();
     return {};
 }
 
@@ -39,6 +41,7 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
     PCCL_TRAIN_TRY(collectives_.shard(c.count, shard));
     bool divide = false;
     PCCL_TRAIN_TRY(agree(c, shard, divide, out));
+    if (out.nothing) return {};
     if (divide) {
         PCCL_TRAIN_TRY(divide_anew(c, shard, out));
         shard_ = shard;
@@ -61,28 +64,38 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
         shard.elements = c.count;
         shard_ = shard;  // of a membership that is no more: the next one divides
         divided_ = true;
+        if (c.not_finite != kAllFinite) {  // nobody is left who has contributed anything
+            out.nothing = true;
+            out.world = 1;
+            return {};
+        }
+    } else if (out.left_out != 0) {
+        multiply(gradient_.data(), static_cast<float>(shard.world_size) / static_cast<float>(out.counted), gradient_.size());
     }
 
+    const std::size_t first = first_not_finite(gradient_.data(), gradient_.size());
+    const std::uint64_t overflow = first == gradient_.size() ? 0 : shard.first + first + 1;
+    std::uint64_t any_overflow = overflow;
     next_.assign(parameters_ + shard.first, parameters_ + shard.first + shard.elements);
     next_momentum_ = momentum_;
     static_cast<void>(rule_.step(next_.data(), rule_.has_momentum() ? next_momentum_.data() : nullptr, gradient_.data(), penalty_, shard.elements));
-    std::uint64_t lowest = c.digest, highest = c.digest;
     if (alone) {
         std::ranges::copy(next_, c.recv);
         out.world = 1;
     } else {
         Together gather(collectives_);
         gather.add({next_.data(), c.recv, describe_reduce(c.count, pcclSum, c.tag + 5, pcclFloat), false, Reduce::Kind::all_gather, &shard});
-        if (c.verify) {
-            gather.add({&c.digest, &lowest, describe_reduce(1, pcclMin, c.tag + 6, pcclUint64)});
-            gather.add({&c.digest, &highest, describe_reduce(1, pcclMax, c.tag + 7, pcclUint64)});
-        }
+        gather.add({&overflow, &any_overflow, describe_reduce(1, pcclMax, c.tag + 6, pcclUint64)});
         outcome = gather.run(out);
         // Whoever is left alone now begins again, and finds so.
         if (outcome.code == pcclTooFewPeers) return {pcclRankConnectionLost, outcome.why};
         if (!outcome.ok()) return outcome;
     }
-    out.diverged = lowest != highest;
+    if (any_overflow != 0) {
+        out.nothing = true;
+        out.overflow = any_overflow - 1;
+        return {};
+    }
     momentum_.swap(next_momentum_);
     return {};
 }

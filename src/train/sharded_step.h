@@ -3,7 +3,8 @@
 //
 // Guarantee: the step is taken by all members or by none, and all get the same new parameters, those that one peer alone would compute from
 // the same average. Members that come or go divide the momentum anew; what a lost peer held of it begins at zero, at all members alike.
-// Every decision rests on an operation that ends alike at all members. Runs on the averager's thread.
+// Every decision rests on an operation that ends the same way at all members. Where the average of any shard is not finite, no member takes
+// the step. Runs on the averager's thread.
 #pragma once
 
 #include <cstdint>

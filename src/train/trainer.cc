@@ -2,11 +2,13 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <thread>
 
 #include <pccl/extend.h>
 
+#include "base/float_mode.h"
 #include "train/averager.h"
 #include "train/config.h"
 #include "train/definition.h"
@@ -65,6 +67,7 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     config_.state_file = nullptr;
     config_.reduce = nullptr;  // the collectives have it
     config_.uncorrected = nullptr;  // read by the method that has it
+    status_.non_finite_tensor = SIZE_MAX;
     MembershipOptions options;
     options.min_peers = config_.min_peers;
     options.rejoin = std::chrono::milliseconds(config_.rejoin_ms);
@@ -157,6 +160,7 @@ Outcome Trainer::relocate(const std::string &name, void *data) {
 }
 
 Outcome Trainer::join() {
+    const FloatMode mode;  // what all peers compute alike: norms, penalties, averages of weights
     if (joined_) return {pcclInvalidUsage, "joined already"};
     interrupted_ = false;
     status_.events = 0;
@@ -172,13 +176,32 @@ Outcome Trainer::join() {
     return leave(agreement_.conclude(enter()));
 }
 
+/// The first tensor of the outer state that is not finite, in words; empty if all are.
+std::string Trainer::not_finite_in_state() const {
+    for (const Fragment &fragment : layout_.fragments) {
+        for (const float *buffer : {state_.parameters, state_.momentum}) {
+            const std::size_t first = buffer ? first_not_finite(buffer + fragment.first, fragment.count) : fragment.count;
+            if (first != fragment.count) return (buffer == state_.momentum ? "the outer momentum of " : "") + words_of(fragment, first);
+        }
+    }
+    return "";
+}
+
 /// Joins the run, for the first time or again.
 Outcome Trainer::enter() {
     const Stopwatch blocked(status_.blocked_s);
+    const std::string unusable = not_finite_in_state();
+    if (!unusable.empty()) {
+        pcclLogWarning((unusable + " is infinite or not a number: this peer takes the run's state, and never gives its own").c_str());
+    }
     Agreed agreed;
-    Outcome outcome = membership_->join(agreed);
+    Outcome outcome = membership_->join(agreed, unusable.empty());
+    if (outcome.code == pcclNoSharedStateAvailable && !unusable.empty()) {
+        return invalid("no member has finite parameters to begin with: here " + unusable +
+                       " is infinite or not a number. Initialize the parameters, or load another checkpoint");
+    }
     if (outcome.code == pcclInvalidUsage) outcome.why = explain_refusal(outcome.why, shared_state());
-    PCCL_TRAIN_TRY(outcome);
+    PCCL_TRAIN_TRY(std::move(outcome));
     joined_ = ever_joined_ = true;
     return note(agreed);
 }
@@ -190,6 +213,7 @@ Outcome Trainer::leave(Outcome outcome) {
 }
 
 Outcome Trainer::step(bool end_round) {
+    const FloatMode mode;
     if (!joined_) return {pcclInvalidUsage, "not in the run: call pcclTrainerJoin"};
     if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`: peers make different numbers of steps"};
     status_.events = 0;
@@ -212,6 +236,7 @@ Outcome Trainer::advance_or_rejoin(bool end_round) {
 }
 
 Outcome Trainer::finish() {
+    const FloatMode mode;
     if (!joined_) return {pcclInvalidUsage, "not in the run: there is nothing to finish"};
     status_.events = 0;
     const Busy busy(*this);
@@ -271,6 +296,20 @@ pcclTrainerStatus_t Trainer::status() const {
     out.outer_steps = state_.counters.outer_steps;
     out.inner_steps = state_.counters.inner_steps;
     return out;
+}
+
+std::string Trainer::words_of(const Fragment &fragment, std::size_t element) const {
+    if (element >= fragment.count) return "the weight";
+    const Place place = place_in(fragment, element);
+    return "'" + parameters_[place.parameter].name + "' (element " + std::to_string(place.element) + ")";
+}
+
+void Trainer::note_not_finite(std::uint64_t peer, std::size_t parameter, const std::string &words) {
+    ++status_.non_finite_rounds;
+    status_.non_finite_peer = peer;
+    status_.non_finite_tensor = parameter;
+    status_.events |= PCCL_TRAINER_NON_FINITE;
+    pcclLogWarning(words.c_str());
 }
 
 Outcome Trainer::note(const Agreed &agreed) {

@@ -77,6 +77,11 @@ protected:
     /// What the shared state holds beside parameters, momentum and counters.
     virtual void add_shared(std::vector<pcclTensorInfo_t> &) {}
 
+    /// An element that is not finite, for people. `culprit` is that of a fragment.
+    std::string words_of(const Fragment &fragment, std::size_t element) const;
+    /// Counts a contribution or an average that was not finite, and logs `words`. `peer` is 0 where the average alone was not.
+    void note_not_finite(std::uint64_t peer, std::size_t parameter, const std::string &words);
+
     /// Counts and acts on what a synchronization did.
     Outcome note(const Agreed &agreed);
     /// The world has this many members now.
@@ -101,6 +106,7 @@ private:
     std::vector<pcclTensorInfo_t> shared_state();
     void take_parameters();
     Outcome enter();
+    std::string not_finite_in_state() const;
     Outcome leave(Outcome outcome);
     Outcome advance_or_rejoin(bool end_round);
 

@@ -9,6 +9,7 @@
 #include <new>
 #include <utility>
 
+#include "base/float_mode.h"
 #include "train/config.h"
 #include "train/trainer.h"
 
@@ -24,6 +25,7 @@ namespace {
 
 /// Runs the body of a C function; its words, and what it throws, become this thread's last error.
 template <class Body> pcclResult_t guarded(Body &&body) noexcept {
+    const pccl::FloatMode mode{pccl::KeepFlags{}};
     try {
         const Outcome outcome = body();
         if (!outcome.ok()) pcclSetLastError(outcome.why.c_str());

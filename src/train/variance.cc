@@ -3,6 +3,8 @@
 #include <array>
 #include <cmath>
 
+#include "base/float_mode.h"
+
 namespace pccl::train {
 namespace {
 
@@ -22,7 +24,7 @@ template <class T, class F> double sum_of(const T *x, std::size_t count, F f) {
 }
 
 /// In two passes: one would take a small difference of large squares.
-template <class T> Moments moments_of(const T *x, std::size_t count) {
+template <class T> [[gnu::noinline]] Moments moments_of(const T *x, std::size_t count) {
     if (count == 0) return {};
     const auto n = static_cast<double>(count);
     Moments out;
@@ -33,20 +35,29 @@ template <class T> Moments moments_of(const T *x, std::size_t count) {
 
 }  // namespace
 
-Moments moments(const float *x, std::size_t count) { return moments_of(x, count); }
-Moments moments(const double *x, std::size_t count) { return moments_of(x, count); }
+Moments moments(const float *x, std::size_t count) {
+    const FloatMode mode;
+    return moments_of(x, count);
+}
+Moments moments(const double *x, std::size_t count) {
+    const FloatMode mode;
+    return moments_of(x, count);
+}
 
 void add(double *sum, const float *x, double weight, std::size_t count) {
+    const FloatMode mode;
     for (std::size_t i = 0; i < count; ++i)
         sum[i] += weight * static_cast<double>(x[i]);
 }
 
 void average(double *x, const float *own, double own_weight, double others, std::size_t count) {
+    const FloatMode mode;
     for (std::size_t i = 0; i < count; ++i)
         x[i] = own_weight * static_cast<double>(own[i]) + others * x[i];
 }
 
 void rescale(double *x, double target, std::size_t count) {
+    const FloatMode mode;
     const Moments now = moments(x, count);
     const bool constant = now.variance <= 1e-12 * (now.mean * now.mean + 1e-30);
     if (constant || !(target > 0.0) || !std::isfinite(target) || target == now.variance) return;
@@ -56,11 +67,13 @@ void rescale(double *x, double target, std::size_t count) {
 }
 
 void narrow(const double *x, double by, float *out, std::size_t count) {
+    const FloatMode mode;
     for (std::size_t i = 0; i < count; ++i)
         out[i] = static_cast<float>(x[i] * by);
 }
 
 void quotient(const double *x, double by, float *out, std::size_t count) {
+    const FloatMode mode;
     for (std::size_t i = 0; i < count; ++i)
         out[i] = static_cast<float>(x[i] / by);
 }

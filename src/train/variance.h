@@ -1,7 +1,8 @@
 // Mean and variance of tensors, and sums of models in double precision: what gossip averages with.
 //
 // Guarantee: the same result on every processor (one order of additions, eight sums side by side, nothing contracted). The sum of
-// k copies of a model is exact, so that identical models have themselves as their average, bit for bit. No state, any thread.
+// k copies of a model is exact, so that identical models have themselves as their average, bit for bit. The caller's floating-point mode
+// does not matter (base/float_mode.h). No state, any thread.
 #pragma once
 
 #include <cstddef>

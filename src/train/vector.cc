@@ -11,6 +11,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "base/float_mode.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace pccl::train::HWY_NAMESPACE {
 
@@ -100,6 +102,25 @@ void overlay_here(float *x, float *q, const float *p, const float *delta, float 
     });
 }
 
+/// The first of `count` elements whose exponent has all bits set; `count` if there is none. In integers: no mode matters, and nothing traps.
+std::size_t first_not_finite_here(const float *x, std::size_t count) {
+    const hn::ScalableTag<std::uint32_t> words;
+    const auto exponent = hn::Set(words, 0x7F800000U);
+    const std::size_t lanes = hn::Lanes(words), step = 4 * lanes;
+    const auto load = [&](std::size_t i) HWY_ATTR { return hn::And(hn::BitCast(words, hn::LoadU(hn::ScalableTag<float>(), x + i)), exponent); };
+    std::size_t i = 0;
+    for (; i + step <= count; i += step) {
+        const auto most = hn::Max(hn::Max(load(i), load(i + lanes)), hn::Max(load(i + 2 * lanes), load(i + 3 * lanes)));
+        if (!hn::AllFalse(words, hn::Eq(most, exponent))) break;
+    }
+    for (; i < count; ++i) {
+        std::uint32_t word = 0;
+        std::memcpy(&word, x + i, sizeof word);
+        if ((word & 0x7F800000U) == 0x7F800000U) return i;
+    }
+    return count;
+}
+
 const char *target_here() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace pccl::train::HWY_NAMESPACE
@@ -117,6 +138,7 @@ HWY_EXPORT(nesterov_here);
 HWY_EXPORT(clipped_heavy_ball_here);
 HWY_EXPORT(mix_here);
 HWY_EXPORT(overlay_here);
+HWY_EXPORT(first_not_finite_here);
 HWY_EXPORT(target_here);
 
 namespace {
@@ -179,7 +201,7 @@ public:
         for (std::size_t i = 0; i < count; ++i)
             sums_[i % sums_.size()] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
     }
-    double total() const {
+    [[gnu::noinline]] double total() const {  // not after the mode is the caller's again
         double sum = 0.0;
         for (const double s : sums_)
             sum += s;
@@ -202,18 +224,21 @@ std::size_t parameter_bytes(pcclDataType_t type) {
 }
 
 void load(pcclDataType_t type, const void *from, float *out, std::size_t count) {
+    const FloatMode mode;
     if (type == pcclFloat16) return widen_all<widen_half>(from, out, count);
     if (type == pcclBFloat16) return widen_all<widen_bfloat>(from, out, count);
     if (count != 0) std::memcpy(out, from, count * sizeof(float));
 }
 
 void store(pcclDataType_t type, const float *from, void *to, std::size_t count) {
+    const FloatMode mode;
     if (type == pcclFloat16) return narrow_all<narrow_half>(from, to, count);
     if (type == pcclBFloat16) return narrow_all<narrow_bfloat>(from, to, count);
     if (count != 0) std::memcpy(to, from, count * sizeof(float));
 }
 
 void difference(pcclDataType_t type, const float *start, const void *end, float *out, std::size_t count) {
+    const FloatMode mode;
     if (type == pcclFloat) return HWY_DYNAMIC_DISPATCH(subtract_here)(start, static_cast<const float *>(end), out, count);
     std::array<float, kBlock> held, now;
     std::array<std::uint16_t, kBlock> narrowed;
@@ -226,20 +251,32 @@ void difference(pcclDataType_t type, const float *start, const void *end, float 
     }
 }
 
-void multiply(float *x, float by, std::size_t count) { HWY_DYNAMIC_DISPATCH(multiply_here)(x, by, count); }
-void divide(float *x, float by, std::size_t count) { HWY_DYNAMIC_DISPATCH(divide_here)(x, by, count); }
+void multiply(float *x, float by, std::size_t count) {
+    const FloatMode mode;
+    HWY_DYNAMIC_DISPATCH(multiply_here)(x, by, count);
+}
+void divide(float *x, float by, std::size_t count) {
+    const FloatMode mode;
+    HWY_DYNAMIC_DISPATCH(divide_here)(x, by, count);
+}
 
-void sgd(float *p, const float *g, float rate, std::size_t count) { HWY_DYNAMIC_DISPATCH(sgd_here)(p, g, rate, count); }
+void sgd(float *p, const float *g, float rate, std::size_t count) {
+    const FloatMode mode;
+    HWY_DYNAMIC_DISPATCH(sgd_here)(p, g, rate, count);
+}
 
 void heavy_ball(float *p, float *v, const float *g, float rate, float momentum, std::size_t count) {
+    const FloatMode mode;
     HWY_DYNAMIC_DISPATCH(heavy_ball_here)(p, v, g, rate, momentum, count);
 }
 
 void nesterov(float *p, float *v, const float *g, float rate, float momentum, std::size_t count) {
+    const FloatMode mode;
     HWY_DYNAMIC_DISPATCH(nesterov_here)(p, v, g, rate, momentum, count);
 }
 
 double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound, std::size_t count) {
+    const FloatMode mode;
     if (bound == 0.0F) bound = std::bit_cast<float>(0x7F800000U);  // infinity
     SumOfSquares moved;
     std::array<float, kBlock> by;
@@ -252,6 +289,7 @@ double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float 
 }
 
 double squared_distance(const float *a, const float *b, std::size_t count) {
+    const FloatMode mode;
     SumOfSquares sum;
     std::array<float, kBlock> between;
     for (std::size_t i = 0; i < count; i += kBlock) {
@@ -262,11 +300,17 @@ double squared_distance(const float *a, const float *b, std::size_t count) {
     return sum.total();
 }
 
-void mix(float *x, const float *p, float own, std::size_t count) { HWY_DYNAMIC_DISPATCH(mix_here)(x, p, own, count); }
+void mix(float *x, const float *p, float own, std::size_t count) {
+    const FloatMode mode;
+    HWY_DYNAMIC_DISPATCH(mix_here)(x, p, own, count);
+}
 
 void overlay(float *x, float *q, const float *p, const float *d, float rate, float momentum, std::size_t count) {
+    const FloatMode mode;
     HWY_DYNAMIC_DISPATCH(overlay_here)(x, q, p, d, rate, momentum, count);
 }
+
+std::size_t first_not_finite(const float *x, std::size_t count) { return HWY_DYNAMIC_DISPATCH(first_not_finite_here)(x, count); }
 
 const char *vector_target() { return HWY_DYNAMIC_DISPATCH(target_here)(); }
 

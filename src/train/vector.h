@@ -1,7 +1,8 @@
 // Arithmetic over whole buffers of float32: what outer steps are made of.
 //
 // Guarantee: the same bits on every instruction set. Every operation is rounded by itself (no contraction to fused multiply-add),
-// elements do not mix, and sums are taken in double precision in one order that does not depend on the vector's width.
+// elements do not mix, and sums are taken in double precision in one order that does not depend on the vector's width. The caller's
+// floating-point mode does not matter (base/float_mode.h).
 // Buffers are of any alignment; an output may be one of its inputs, else they do not overlap. No state, any thread.
 #pragma once
 
@@ -39,6 +40,9 @@ double squared_distance(const float *a, const float *b, std::size_t count);
 void mix(float *x, const float *p, float own, std::size_t count);
 /// q = momentum q + d; x = p - rate (d + momentum q).
 void overlay(float *x, float *q, const float *p, const float *d, float rate, float momentum, std::size_t count);
+
+/// The first of `count` elements that is infinite or not a number; `count` if all are finite.
+std::size_t first_not_finite(const float *x, std::size_t count);
 
 /// The instruction set that is in use, as Highway names it.
 const char *vector_target();

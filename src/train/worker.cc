@@ -8,6 +8,8 @@
 
 #include <pccl/extend.h>
 
+#include "base/float_mode.h"
+
 namespace pccl::train {
 namespace {
 
@@ -60,6 +62,7 @@ public:
 
 private:
     void work() {
+        const FloatMode mode;  // the thread has inherited its creator's
         std::unique_lock lock(mutex_);
         for (;;) {
             wake_.wait(lock, [this] { return stop_ || !todo_.empty(); });

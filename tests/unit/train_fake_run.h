@@ -16,6 +16,7 @@
 #include <set>
 #include <vector>
 
+#include "base/float_mode.h"
 #include "train/collectives.h"
 #include "unit/train_arithmetic.h"
 
@@ -151,6 +152,7 @@ private:
     }
 
     void carry_out(std::vector<CallPtr> &calls) {
+        const FloatMode mode;  // as on the library's own thread
         std::ranges::sort(calls, {}, [](const CallPtr &c) { return c->id; });
         if (calls.front()->kind == Reduce::Kind::all_gather) gather(calls);
         else combine(calls);
@@ -262,6 +264,8 @@ public:
         const std::lock_guard lock(run_.mutex_);
         return run_.members_.contains(id_) ? static_cast<std::uint32_t>(run_.members_.size()) : 0;
     }
+
+    std::uint64_t self() override { return static_cast<std::uint64_t>(id_) + 1; }
 
     bool connected() override {
         const std::lock_guard lock(run_.mutex_);

@@ -103,6 +103,22 @@ TEST(Layout, EveryElementBelongsToOneFragmentAndNoTwoShareAPlace) {
     }
 }
 
+TEST(Layout, NamesThePlaceOfEveryElement) {
+    std::vector<float> a(5), b(40), c(3);
+    const std::vector<Parameter> parameters = {{"a", a.data(), a.size(), pcclFloat}, {"b", b.data(), b.size(), pcclFloat}, {"c", c.data(), c.size(), pcclFloat}};
+    Layout layout;
+    ASSERT_TRUE(make_layout(parameters, pcclFragmentsEven, 3, layout).ok());
+    for (const Fragment &fragment : layout.fragments) {
+        for (const Piece &piece : fragment.pieces) {
+            for (std::size_t i = 0; i < piece.count; ++i) {
+                const Place place = place_in(fragment, piece.flat + i - fragment.first);
+                EXPECT_EQ(place.parameter, piece.parameter);
+                EXPECT_EQ(place.element, piece.first + i);
+            }
+        }
+    }
+}
+
 TEST(Layout, EvenFragmentsAreOfEqualSize) {
     Layout layout;
     ASSERT_TRUE(make_layout(some_parameters({50'000, 64, 640, 10}), pcclFragmentsEven, 4, layout).ok());
@@ -369,6 +385,7 @@ TEST(Config, ThatMakesNoSenseIsRefusedInWords) {
     EXPECT_THAT(words(pcclMethodStreamingDiLoCo, [](C &c) { c.fragments = 0; }), HasSubstr("fragments"));
     EXPECT_THAT(words(pcclMethodCO2, [](C &c) { c.outer_optimizer = pcclOuterSgd; }), HasSubstr("outer_optimizer"));
     EXPECT_THAT(words(pcclMethodCO2, [](C &c) { c.penalty = 0.5F; }), HasSubstr("penalty"));
+    EXPECT_THAT(words(pcclMethodDiLoCo, [](C &c) { c.non_finite = static_cast<pcclNonFinite_t>(2); }), HasSubstr("non_finite"));
     EXPECT_THAT(words(pcclMethodDiLoCo, [](C &c) { c.method = static_cast<pcclMethod_t>(99); }), HasSubstr("method"));
 }
 

@@ -195,6 +195,7 @@ class Communicator(OfThisProcess):
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
         fault: Fault | str = Fault.RETRY,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Combines one tensor per peer of the group, element by element, and gives every peer the same bits in `recv`.
@@ -204,14 +205,15 @@ class Communicator(OfThisProcess):
         Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
 
         With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With fault="repair" an
-        average goes on among the survivors when a peer is lost.
+        average goes on among the survivors when a peer is lost. With `check_finite` each peer looks through its `send` first. If an element is
+        infinite or not a number, the call raises INVALID_ARGUMENT at every member, and the words name the peer and the element.
 
         Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost (`send` is as it was: call again at once, the survivors are the new
         world), TOO_FEW_PEERS if alone in the group (nothing was touched), INVALID_USAGE if the members' calls differ or a buffer is in
         another operation. TypeError or ValueError for tensors that do not fit.
         """
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
         report = self._communicator.all_reduce(source, to, what, source.count, seconds(timeout))
         settle(to)
         return ReduceInfo._of(*report)
@@ -228,6 +230,7 @@ class Communicator(OfThisProcess):
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
         fault: Fault | str = Fault.RETRY,
+        check_finite: bool = False,
     ) -> AsyncReduceHandle:
         """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
         tags run at the same time, and may be launched in any order.
@@ -236,7 +239,7 @@ class Communicator(OfThisProcess):
         ended or a buffer is in another operation. Later failures are the handle's.
         """
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
         return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)
 
     def all_reduce_multiple_with_retry(
@@ -271,6 +274,7 @@ class Communicator(OfThisProcess):
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Combines one tensor per peer of the group, element by element, and gives every peer its shard of the result.
@@ -280,7 +284,7 @@ class Communicator(OfThisProcess):
         other members: ask for it again and call again. TOO_FEW_PEERS if alone: all of it is this peer's.
         """
         whole, piece = part_of(send, recv, shard, writes_whole=False)
-        what = how(op, tag, None, quantization_options, error_feedback, algorithm)
+        what = how(op, tag, None, quantization_options, error_feedback, algorithm, check_finite=check_finite)
         report = self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, seconds(timeout))
         settle(piece)
         return ReduceInfo._of(*report)
@@ -294,12 +298,13 @@ class Communicator(OfThisProcess):
         tag: int = 0,
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
         """Gives every peer the shards of all: the same bits in `recv` everywhere. `send` is this peer's part, and may be that part of `recv`.
         After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
         whole, piece = part_of(recv, send, shard, writes_whole=True)
-        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm)
+        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm, check_finite=check_finite)
         report = self._communicator.all_gather(piece, whole, what, whole.count, shard, seconds(timeout))
         settle(whole)
         return ReduceInfo._of(*report)

@@ -210,6 +210,7 @@ def how(
     error_feedback: bool = False,
     algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
     fault: Fault | str = Fault.RETRY,
+    check_finite: bool = False,
     *,
     quantization_name: str = "quantization_options",
 ) -> _pccl.Reduce:
@@ -229,7 +230,8 @@ def how(
         fault = choice(Fault, fault, "fault")
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
     return _pccl.Reduce(
-        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, fault
+        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, fault,
+        flag(check_finite, "check_finite"),
     )
 
 

@@ -28,6 +28,7 @@ class Reduce:
         error_feedback: bool,
         algorithm: int,
         fault: int,
+        check_finite: bool,
     ) -> None: ...
 
 class Operation:

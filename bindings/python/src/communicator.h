@@ -26,6 +26,7 @@ struct Reduce {
     bool error_feedback = false;
     int algorithm = 0;
     int fault = 0;
+    bool check_finite = false;
 
     pcclReduceDescriptor_t descriptor(std::size_t count, pcclDataType_t datatype) const;
     pcclReduceOptions_t options() const;

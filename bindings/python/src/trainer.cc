@@ -55,11 +55,6 @@ private:
     nb::dict rest_;
 };
 
-nb::tuple to_tuple(const pcclTrainerStatus_t &s) {
-    return nb::make_tuple(s.events, s.world_size, s.averaged, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
-                          s.digest, s.penalty);
-}
-
 pcclTrainerStatus_t empty_status() {
     pcclTrainerStatus_t status;
     (void)pcclTrainerStatusInit(&status);
@@ -100,6 +95,7 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
     given.number("own_weight", config.own_weight);
     given.enumeration("variance", config.variance);
     given.number("weigh_by_age", config.weigh_by_age);
+    given.enumeration("non_finite", config.non_finite);
     std::string uncorrected;
     if (given.has("uncorrected")) {
         uncorrected = nb::cast<std::string>(given.take("uncorrected"));
@@ -133,6 +129,7 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
         infos.push_back(info_of(names.back(), nb::cast<const View &>(pair[1])));
         kept_[names.back()] = pair[1];
     }
+    names_ = names;
     pcclComm_t *comm = communicator.is_none() ? nullptr : nb::cast<Communicator &>(communicator).handle();
     check(pcclCreateTrainer(&config, comm, infos.data(), infos.size(), &trainer_), "pcclCreateTrainer");
 }
@@ -200,6 +197,13 @@ void Trainer::relocate(const std::string &name, const nb::object &view) {
 
 void Trainer::join(std::optional<double> timeout) {
     blocking(*this, "pcclTrainerJoin", deadline_after(timeout), [&] { return pcclTrainerJoin(trainer_); }).check("pcclTrainerJoin");
+}
+
+nb::tuple Trainer::to_tuple(const pcclTrainerStatus_t &s) const {
+    const bool named = s.non_finite_rounds != 0 && s.non_finite_tensor < names_.size();
+    return nb::make_tuple(s.events, s.world_size, s.averaged, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
+                          s.digest, s.penalty, s.non_finite_rounds, s.non_finite_peer, named ? nb::object(nb::str(names_[s.non_finite_tensor].c_str())) : nb::none(),
+                          s.left_out);
 }
 
 template <class F> nb::tuple Trainer::reporting(const char *function, std::optional<double> timeout, F call) {
@@ -271,6 +275,7 @@ void bind_trainer(nb::module_ &module) {
     events["state_received"] = PCCL_TRAINER_STATE_RECEIVED;
     events["rejoined"] = PCCL_TRAINER_REJOINED;
     events["diverged"] = PCCL_TRAINER_DIVERGED;
+    events["non_finite"] = PCCL_TRAINER_NON_FINITE;
     module.attr("trainer_events") = events;
 }
 

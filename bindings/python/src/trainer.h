@@ -28,7 +28,8 @@ public:
     /// The tensor of this name is where this View says; the View of before is let go.
     void relocate(const std::string &name, const nb::object &view);
     void join(std::optional<double> timeout);
-    /// (events, world_size, averaged, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty).
+    /// (events, world_size, averaged, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty,
+    /// non_finite_rounds, non_finite_peer, name of the tensor or None, left_out).
     nb::tuple step(std::optional<double> timeout);
     nb::tuple end_round(std::optional<double> timeout);
     nb::tuple finish(std::optional<double> timeout);
@@ -46,9 +47,11 @@ private:
     void released() override;
 
     static pcclResult_t ask_island(void *self, std::uint32_t question, std::uint64_t *value);
+    nb::tuple to_tuple(const pcclTrainerStatus_t &status) const;
     template <class F> nb::tuple reporting(const char *function, std::optional<double> timeout, F call);
 
     pcclTrainer_t *trainer_ = nullptr;
+    std::vector<std::string> names_;  ///< of the parameters
     nb::object communicator_;      ///< outlives the trainer
     nb::object agree_;             ///< int agree(question, value): below 0, the island is no more
     std::unordered_map<std::string, nb::object> kept_;  ///< the Views that the trainer works on, by name

@@ -306,3 +306,60 @@ def test_who_has_no_part_of_a_small_buffer_gives_none(master):
         owner = [shard.elements for shard in shards].index(10)
         with pytest.raises(ValueError, match="recv is None"):
             members[owner].reduce_scatter(values[owner], None, shards[owner], op=ReduceOp.SUM)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "ring", "direct"])
+@pytest.mark.parametrize("kind", [DataType.FLOAT16, DataType.FLOAT, DataType.DOUBLE])
+def test_check_finite_fails_at_every_member_and_names_peer_and_element(pair, kind, algorithm):
+    dtype = kind.to_numpy_dtype()
+    values = [np.ones(1000, dtype), np.ones(1000, dtype)]
+    values[1][[700, 900]] = np.nan, np.inf
+    kept = [value.copy() for value in values]
+    recvs = [np.zeros(1000, dtype) for _ in pair]
+
+    def call(member, send, recv):
+        with pytest.raises(pccl.PCCLError) as raised:
+            member.all_reduce(send, recv, op=ReduceOp.SUM, tag=7, algorithm=algorithm, check_finite=True)
+        return raised.value
+
+    errors = all_at_once(*[lambda m=m, s=s, r=r: call(m, s, r) for m, s, r in zip(pair, values, recvs)])
+    for error in errors:
+        assert error.result == Result.INVALID_ARGUMENT
+        assert "element 700 of sendbuff is infinite or not a number" in str(error)
+        assert "peer " in str(error)
+    for value, before in zip(values, kept):
+        assert np.array_equal(value, before, equal_nan=True)
+    values[1][[700, 900]] = 2
+    reduce_all(pair, values, recvs, op=ReduceOp.SUM, tag=7, algorithm=algorithm, check_finite=True)
+    assert recvs[0][700] == recvs[1][700] == 3
+    assert np.array_equal(recvs[0], recvs[1])
+
+
+def test_check_finite_in_place_and_asynchronous_and_of_integers(pair):
+    values = [np.ones(100, np.float32), np.full(100, np.inf, np.float32)]
+    handles = [m.all_reduce_async(v, v, op=ReduceOp.AVG, tag=8, check_finite=True) for m, v in zip(pair, values)]
+    for handle in handles:
+        succeeded, result, _ = handle.wait()
+        assert not succeeded and result == Result.INVALID_ARGUMENT
+        assert "element 0 of sendbuff" in handle.message
+    assert values[0][0] == 1 and np.isinf(values[1][0])
+    whole = [np.full(100, -1, np.int32) for _ in pair]
+    reduce_all(pair, whole, whole, op=ReduceOp.SUM, tag=8, check_finite=True)
+    assert whole[0][0] == -2
+
+
+def test_check_finite_of_a_reduce_scatter_and_an_all_gather(pair):
+    send = [np.ones(1024, np.float32), np.ones(1024, np.float32)]
+    send[0][5] = np.nan
+
+    def scatter(member, values):
+        shard = member.shard(1024)
+        with pytest.raises(pccl.PCCLError, match="element 5 of sendbuff"):
+            member.reduce_scatter(values, np.empty(shard.elements, np.float32), shard, op=ReduceOp.SUM, tag=9, check_finite=True)
+        part = np.ones(shard.elements, np.float32)
+        if shard.rank == 1:
+            part[3] = np.inf
+        with pytest.raises(pccl.PCCLError, match="element 3 of sendbuff"):
+            member.all_gather(part, np.empty(1024, np.float32), shard, tag=9, check_finite=True)
+
+    all_at_once(*[lambda m=m, v=v: scatter(m, v) for m, v in zip(pair, send)])

@@ -393,3 +393,112 @@ def test_ctrl_c_ends_a_step_that_waits(master):
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     assert "interrupted" in finish(process)[0]
+
+
+def spoil(model, value=float("nan")):
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[2] = value
+
+
+def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settings):
+    """Peer 1's model is not finite after some of its inner steps. All models, all statuses, and what each call raised."""
+    models = [model_of(0) for _ in range(peers)]
+    trainers = [kind(model, communicator=Communicator(master), sync_every=5, min_peers=peers, **settings) for model in models]
+
+    def live(peer):
+        seen = []
+        with trainers[peer] as trainer:
+            optimizer = torch.optim.SGD(models[peer].parameters(), lr=0.1, momentum=0.9)
+            for step in range(steps):
+                inner_step(models[peer], optimizer, peer, step)
+                if peer == 1 and step in bad_steps:
+                    spoil(models[peer])
+                try:
+                    seen.append(trainer.step())
+                except PCCLError as error:
+                    trainer.communicator.close()
+                    return seen, error
+                if seen[-1].state_received or seen[-1].left_out:
+                    optimizer.state.clear()
+            seen.append(trainer.finish())
+        trainer.communicator.close()
+        return seen, None
+
+    return models, all_at_once(*[lambda peer=peer: live(peer) for peer in range(peers)])
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_contribution_that_is_not_finite_is_left_out_and_named(master, kind):
+    models, lives = train_with_one_bad_peer(master, kind, {14})  # a round ends here, and no fragment is merged before the next begins
+    assert all(error is None for _, error in lives)
+    assert all(torch.isfinite(values(model)).all() for model in models)
+    assert torch.equal(values(models[0]), values(models[1]))
+    for seen, _ in lives:
+        assert any(status.non_finite for status in seen)
+        assert not any(status.diverged for status in seen)
+        last = seen[-1]
+        assert last.non_finite_rounds >= 1
+        assert "0.weight" in {status.non_finite_tensor for status in seen}
+        assert last.non_finite_peer == lives[0][0][-1].non_finite_peer != 0
+    assert any(status.left_out for status in lives[1][0])
+    assert not any(status.left_out for status in lives[0][0])
+
+
+@pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum])
+def test_model_that_is_not_finite_is_replaced_by_neighbours(master, kind):
+    models, lives = train_with_one_bad_peer(master, kind, {12}, merge=methods.Merge.WAIT)
+    assert all(error is None for _, error in lives)
+    assert all(torch.isfinite(values(model)).all() for model in models)
+    for seen, _ in lives:
+        assert seen[-1].non_finite_rounds == 1
+        assert seen[-1].non_finite_tensor == "0.weight"
+        assert seen[-1].non_finite_peer != 0
+    assert any(status.left_out for status in lives[1][0])
+
+
+def test_contribution_that_is_not_finite_fails_all_on_request(master):
+    models, lives = train_with_one_bad_peer(master, methods.DiLoCo, {14}, non_finite="fail")
+    for seen, error in lives:
+        assert error is not None and error.result == Result.INVALID_ARGUMENT
+        assert "'0.weight' (element 2)" in str(error)
+        assert len(seen) == 14
+    with pytest.raises(ValueError, match="non_finite"):
+        methods.Local(model_of(0), non_finite="ignore")
+
+
+def test_peer_that_contributes_nothing_finite_is_given_the_runs_state(master):
+    models, lives = train_with_one_bad_peer(master, methods.DiLoCo, set(range(4, 20)))
+    assert all(error is None for _, error in lives)
+    assert [sum(status.state_received for status in seen) for seen, _ in lives] == [0, 1]
+    assert torch.equal(values(models[0]), values(models[1]))
+    assert torch.isfinite(values(models[0])).all()
+
+
+def test_peer_that_flushes_denormals_stays_bit_identical(master):
+    def make(seed, dtype):
+        model = torch.nn.Linear(64, 4, bias=False)
+        with torch.no_grad():
+            model.weight.copy_(torch.linspace(1e-38, 3e-38, 256).view(4, 64))
+        return model
+
+    models = [make(0, None) for _ in range(2)]
+    trainers = [methods.DiLoCo(model, communicator=Communicator(master), sync_every=5, min_peers=2) for model in models]
+
+    def live(peer):
+        if peer == 1 and not torch.set_flush_denormal(True):
+            pytest.skip("this processor cannot flush denormals")
+        diverged = 0
+        try:
+            with trainers[peer] as trainer:
+                for _ in range(50):
+                    with torch.no_grad():
+                        models[peer].weight.mul_(0.7)
+                    diverged += trainer.step().diverged
+                trainer.finish()
+                return diverged
+        finally:
+            torch.set_flush_denormal(False)
+            trainers[peer].communicator.close()
+
+    assert all_at_once(*[lambda peer=peer: live(peer) for peer in range(2)]) == [0, 0]
+    assert torch.equal(models[0].weight, models[1].weight)

@@ -31,6 +31,7 @@ public:
 
     bool connected() override { return !actor_.dead() && actor_.node_.peer->view() != ViewNumber{}; }
     std::uint32_t world() override { return connected() ? actor_.node_.peer->world().group : 0; }
+    std::uint64_t self() override { return connected() ? actor_.id().value : 0; }
     train::Outcome connect() override { return outcome(actor_.call(CallKind::connect)); }
     train::Outcome are_peers_pending(bool &pending) override;
     train::Outcome update_topology() override { return outcome(actor_.call(CallKind::update)); }

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -26,6 +27,8 @@ constexpr std::uint64_t kSteps = 12;
 constexpr milliseconds kInnerStep{5};  // an average takes about a round of two
 constexpr milliseconds kSecond{10};    // comes when the first is there
 constexpr std::uint64_t kNobody = ~std::uint64_t{0};
+constexpr int kSpoiled = 1;               // a peer whose parameters are not finite
+constexpr std::uint64_t kSpoiledStep = 8;  // after this inner step
 
 /// What a peer gave to an average: where its round began, less where that ended.
 struct Contribution {
@@ -36,6 +39,7 @@ struct Contribution {
 /// An outer step as a peer saw it.
 struct Round {
     std::uint32_t averaged = 0;  ///< members; 0: not known to one who came when the average was under way
+    std::uint32_t left_out = 0;  ///< of them, those whose contribution was not finite
     Values before, after;        ///< outer parameters; `before` is empty if the call has made several
 };
 
@@ -63,7 +67,8 @@ Values outer_of(const Trainer &trainer) {
 /// What a training program does.
 class Program {
 public:
-    Program(int id, const pcclTrainerConfig_t &config, Run &run) : id_(id), config_(config), run_(run), log_(run.logs[id]) {}
+    Program(int id, const pcclTrainerConfig_t &config, bool spoils, Run &run)
+        : id_(id), spoils_(spoils && id == kSpoiled), config_(config), run_(run), log_(run.logs[id]) {}
 
     void live(Stage::Actor &actor) {
         const std::size_t half = w_.size() / 2;
@@ -76,6 +81,8 @@ public:
         while (log_.outcome.ok() && trainer_->status().inner_steps < kSteps) {
             actor.spend(kInnerStep);
             train::descend(w_, id_, trainer_->status().inner_steps);
+            spoiled_ = spoils_ && trainer_->status().inner_steps + 1 == kSpoiledStep;
+            if (spoiled_) std::ranges::fill(w_, std::numeric_limits<float>::infinity());
             step();
         }
         if (log_.outcome.ok()) log_.outcome = trainer_->finish();
@@ -96,28 +103,30 @@ private:
     void step() {
         const bool due = trainer_->is_due();
         const double weight = 1.0 + id_;
-        if (due) {
+        if (due && !spoiled_) {
             EXPECT_TRUE(!config_.weighted || trainer_->add_weight(weight).ok());
             auto &given = run_.contributions[trainer_->status().inner_steps + 1][id_] = {config_.weighted ? weight : 1.0, begun_};
             for (std::size_t i = 0; i < w_.size(); ++i)
                 given.difference[i] -= w_[i];
         }
-        const auto steps = trainer_->status().outer_steps;
+        const auto steps = trainer_->status().outer_steps, left_out = trainer_->status().non_finite_rounds;
         Values before = outer_of(*trainer_);
         log_.outcome = trainer_->step(false);
         const auto status = note_events();
         if (due) begun_ = w_;
         if (!log_.outcome.ok() || (status.events & PCCL_TRAINER_OUTER_STEP) == 0) return;
         if (status.outer_steps != steps + 1) before.clear();
-        run_.rounds[id_][status.outer_steps] = {status.averaged, std::move(before), outer_of(*trainer_)};
+        run_.rounds[id_][status.outer_steps] = {status.averaged, status.non_finite_rounds != left_out ? 1U : 0U, std::move(before), outer_of(*trainer_)};
     }
 
     const int id_;
+    const bool spoils_;
     const pcclTrainerConfig_t &config_;
     Run &run_;
     Log &log_;
     Values w_ = Values(kElements, 0.5F + static_cast<float>(id_));
     Values begun_;  ///< parameters where this round began
+    bool spoiled_ = false;
     std::unique_ptr<Trainer> trainer_;
 };
 
@@ -128,6 +137,7 @@ struct Script {
     milliseconds stop{1};       ///< how long threads may be stopped between two reductions
     std::size_t victim = kPeers;
     std::uint64_t killed_after = kNobody;  ///< the message of that number
+    bool spoils = false;                   ///< a contribution of one peer is not finite
 };
 
 Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
@@ -140,7 +150,9 @@ Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
     for (std::size_t i = 0; i < kPeers; ++i) {
         const int id = static_cast<int>(i);
         run.logs[id], run.rounds[id];
-        actors.push_back(&stage.add(come[i], [&run, &config, id](Stage::Actor &actor) { Program(id, config, run).live(actor); }));
+        actors.push_back(&stage.add(come[i], [&run, &config, &script, id](Stage::Actor &actor) {
+            Program(id, config, script.spoils, run).live(actor);
+        }));
     }
     run.ended = stage.run(std::chrono::minutes(5), [&] {
         if (script.victim < kPeers && !actors[script.victim]->dead() && stage.messages() >= script.killed_after)
@@ -188,7 +200,7 @@ private:
     /// Where averages are applied later, the same call may have waited for another one.
     bool averaged(const Round &round, unsigned who) const {
         const bool told = round.averaged != 0 && !train::is_delayed(config_.method);
-        return !told || static_cast<int>(round.averaged) == std::popcount(who);
+        return !told || static_cast<int>(round.averaged - round.left_out) == std::popcount(who);
     }
 
     static Values mean_of(const std::map<int, Contribution> &given, unsigned who) {
@@ -241,12 +253,17 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
     // No round is made twice; and none is lost but with the only member who has not yet told eavesdroppers of it.
     const std::uint64_t fragments = config.method == pcclMethodStreamingDiLoCo ? config.fragments : 1;
     const std::uint64_t rounds = fragments * kSteps / config.sync_every;
-    const std::uint64_t can_be_lost = config.newcomers == pcclNewcomersEavesdrop && script.victim < kPeers ? 1 : 0;
+    const std::uint64_t untold = config.newcomers == pcclNewcomersEavesdrop && script.victim < kPeers ? 1 : 0;
+    const std::uint64_t can_be_lost = untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // where the others are lost
     const Log *first = nullptr;
     for (const auto &[id, log] : run.logs) {
         if (static_cast<std::size_t>(id) == script.victim) continue;
         EXPECT_TRUE(log.outcome.ok()) << "peer " << id << ": " << log.outcome.why;
         EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "peer " << id;
+        EXPECT_TRUE(std::ranges::all_of(log.final, [](float x) { return std::isfinite(x); })) << "peer " << id;
+        if (script.spoils && script.victim == kPeers) {
+            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U) << "peer " << id << " does not know of the contribution";
+        }
         EXPECT_EQ(log.status.inner_steps, kSteps) << "peer " << id;
         EXPECT_LE(log.status.outer_steps, rounds) << "peer " << id;
         EXPECT_GE(log.status.outer_steps + can_be_lost, rounds) << "peer " << id;
@@ -260,6 +277,7 @@ struct Case {
     pcclMethod_t method;
     pcclNewcomers_t newcomers = pcclNewcomersDrain;
     void (*also)(pcclTrainerConfig_t &) = [](pcclTrainerConfig_t &) {};
+    bool spoils = false;
 };
 
 /// Of delays and of how soon background threads get going.
@@ -280,7 +298,13 @@ protected:
         return config;
     }
 
+    static Script script_of(Script script) {
+        script.spoils = GetParam().spoils;
+        return script;
+    }
+
     static void kill_after_every(std::uint64_t so_manieth, Script script) {
+        script = script_of(script);
         const auto messages = train_with(config(), script).messages;
         ASSERT_GT(messages, 50U);
         for (script.killed_after = 1; script.killed_after <= messages && !HasFailure(); script.killed_after += so_manieth) {
@@ -292,8 +316,9 @@ protected:
 };
 
 TEST_P(Parity, HoldsAndTheSameSeedGivesTheSameRun) {
-    const auto run = train_with(config(), {}), again = train_with(config(), {});
-    expect_parity(run, {}, config());
+    const Script script = script_of({});
+    const auto run = train_with(config(), script), again = train_with(config(), script);
+    expect_parity(run, script, config());
     EXPECT_EQ(run.messages, again.messages);
     EXPECT_EQ(run.digest, again.digest);
     for (const auto &[id, log] : run.logs)
@@ -316,7 +341,7 @@ TEST_P(Parity, HoldsWhereThreadsStopBetweenReductions) {
 TEST_P(Parity, HoldsWheneverANewcomerComes) {
     for (std::uint64_t seed = 1; seed <= seeds(); ++seed) {
         for (milliseconds at = kSecond; at <= milliseconds(55); ++at) {
-            const Script script{seed, at};
+            const Script script = script_of({seed, at});
             const auto run = train_with(config(), script);
             expect_parity(run, script, config());
             EXPECT_EQ(run.logs.at(0).received, 0U) << "a member was given what it already had";
@@ -333,6 +358,11 @@ void weighted(pcclTrainerConfig_t &config) {
 void weighed_beside(pcclTrainerConfig_t &config) {  // weights do not fit into a quantized average
     weighted(config);
     config.quantization.algorithm = pcclQuantMinMax;
+}
+void as_it_is(pcclTrainerConfig_t &) {}
+void at_rate_one(pcclTrainerConfig_t &config) {
+    config.outer_optimizer = pcclOuterSgd;
+    config.outer_learning_rate = 1.0F;
 }
 void at_once(pcclTrainerConfig_t &config) { config.overlap_steps = 0; }
 void overlapped(pcclTrainerConfig_t &config) {
@@ -366,7 +396,13 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"EagerThatShares", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
                     Case{"CO2", pcclMethodCO2, pcclNewcomersDrain, clipped},
                     Case{"ShardedCO2", pcclMethodCO2, pcclNewcomersSharePending, clipped_and_sharded},
-                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded}),
+                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded},
+                    Case{"SpoiledDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, at_rate_one, true},
+                    Case{"SpoiledWeightedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, weighted, true},
+                    Case{"SpoiledShardedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, sharded_heavy_ball, true},
+                    Case{"SpoiledOverlappedStreaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, overlapped, true},
+                    Case{"SpoiledEager", pcclMethodEagerDiLoCo, pcclNewcomersSharePending, as_it_is, true},
+                    Case{"SpoiledShardedCO2", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded, true}),
     [](const auto &of) { return of.param.name; });
 
 }  // namespace

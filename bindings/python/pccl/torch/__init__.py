@@ -36,7 +36,7 @@ if _torch is not None or TYPE_CHECKING:
     from ._masters import copy_to_masters, masters_of
     from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
     from ._names import flatten, unflatten
-    from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
+    from ._trainer import Fragments, Graph, Merge, Newcomers, NonFinite, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
 
 if TYPE_CHECKING:  # PyTorch's most used names with their types; __getattr__ below gives the others the type Any
     from torch import *
@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # PyTorch's most used names with their types; __getattr__ bel
     from torch import int64 as int64, nn as nn, no_grad as no_grad, optim as optim, uint8 as uint8, utils as utils
 
 __all__ = [
-    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "OuterOptimizer", "Partners",
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "NonFinite",
+    "OuterOptimizer", "Partners",
     "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "copy_to_masters", "flatten", "masters_of", "unflatten",
 ]
 

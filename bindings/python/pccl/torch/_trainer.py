@@ -88,6 +88,13 @@ class Merge(_Enum):
     WAIT = 2
 
 
+class NonFinite(_Enum):
+    """What becomes of a round to which a peer would contribute an infinity or a NaN: made without it, or an error at all peers."""
+
+    LEAVE_OUT = 0
+    FAIL = 1
+
+
 class Variance(_Enum):
     """What variance a tensor is given after models were mixed."""
 
@@ -99,7 +106,7 @@ class Variance(_Enum):
 
 _ENUMERATIONS: dict[str, type[_Enum]] = {
     "outer_optimizer": OuterOptimizer, "newcomers": Newcomers, "fragment_pattern": Fragments, "penalty_mode": Penalty, "graph": Graph,
-    "partners": Partners, "merge": Merge, "variance": Variance,
+    "non_finite": NonFinite, "partners": Partners, "merge": Merge, "variance": Variance,
 }
 
 
@@ -123,6 +130,14 @@ class TrainerStatus:
     digest: int
     """Of the outer state after the last outer step: equal at all peers."""
     penalty: float
+    non_finite_rounds: int
+    """Rounds in which a contribution was left out because it was not finite, or whose average was not finite and so not applied."""
+    non_finite_peer: int
+    """Of the last such round: the number by which logs name a peer that was left out. 0: none."""
+    non_finite_tensor: str | None
+    """Of the last such round: the first of that peer's tensors that was not finite."""
+    left_out: bool
+    """The last contribution of this peer was left out."""
     outer_step: bool
     """The outer parameters have changed."""
     world_grew: bool
@@ -133,10 +148,12 @@ class TrainerStatus:
     """This peer had fallen out of the run and is back."""
     diverged: bool
     """Outer states differed and were made equal again."""
+    non_finite: bool
+    """A contribution was not finite and was left out, or an average was not and was not applied."""
 
     @classmethod
     def _of(cls, events: int, *fields: Any) -> TrainerStatus:
-        flags = {name: bool(events & bit) for name, bit in _pccl.trainer_events.items()}
+        flags: dict[str, Any] = {name: bool(events & bit) for name, bit in _pccl.trainer_events.items()}
         return cls(*fields, **flags)
 
 
@@ -184,7 +201,10 @@ class Trainer(OfThisProcess):
     `communicator` need not be connected, and is the trainer's from `join` on. One that the trainer has connected is closed by `finish` and at
     the end of the `with` block, so that no other peer waits for this one; `leave=False` keeps it, as it keeps one that the program
     has connected. `quantization` of averages on the wire, with `error_feedback`; `fault` is "retry" or "repair". `weighted`:
-    contributions count by `add_weight`, by default by the steps made. Times are in seconds.
+    contributions count by `add_weight`, by default by the steps made.
+    `non_finite`: "leave_out" makes a round without contributions that are not finite; "fail" raises INVALID_ARGUMENT at all peers.
+    A peer that was left out three rounds in a row is given the run's state; its `step` returns `state_received`, and the program should
+    then reset the state of its inner optimizer. Times are in seconds.
     """
 
     _METHOD = 0
@@ -206,6 +226,7 @@ class Trainer(OfThisProcess):
         masters: Any = None,
         on_parameters_changed: Callable[[], object] | None = None,
         leave: bool = True,
+        non_finite: NonFinite | str = NonFinite.LEAVE_OUT,
         **settings: Any,
     ) -> None:
         optional_instance(communicator, Communicator, "communicator")
@@ -231,6 +252,7 @@ class Trainer(OfThisProcess):
         self._has_left = False
         settings.update(round_ms=milliseconds(round_s, "round_s"), rejoin_ms=milliseconds(rejoin_s, "rejoin_s"))
         given = {name: setting(name, value, _ENUMERATIONS) for name, value in settings.items() if value is not None}
+        given["non_finite"] = setting("non_finite", non_finite, _ENUMERATIONS)
         given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, fault, quantization_name="quantization")
         inner = None if communicator is None else communicator._communicator
         named = [(mirror.key, mirror.library_view()) for mirror in self._model.trained]
@@ -492,7 +514,8 @@ class Trainer(OfThisProcess):
         self._rested = word.item() == _RESTS
         if self._rested:
             before = self._status
-            self._status = replace(before, inner_steps=before.inner_steps + 1, **dict.fromkeys(_pccl.trainer_events, False))
+            nothing: dict[str, Any] = dict.fromkeys(_pccl.trainer_events, False)
+            self._status = replace(before, inner_steps=before.inner_steps + 1, **nothing)
             return self._status
         self._model.refresh()
         self._model.fetch(self._trainer.relocate)

@@ -1,0 +1,13 @@
+// Looks for what is infinite or not a number. In integers: no floating-point mode matters, and nothing traps. Pure; any alignment, any thread.
+#pragma once
+
+#include <cstddef>
+
+#include "kernel/types.h"
+
+namespace pccl::kernel {
+
+/// The first of `count` elements that is not finite; `count` if all are. Integers are finite.
+std::size_t first_not_finite(Type type, const void *data, std::size_t count);
+
+}  // namespace pccl::kernel
