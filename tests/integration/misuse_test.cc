@@ -79,7 +79,7 @@ TEST(Tags, OneOfTwoCallsWithATagAtTheSameTimeIsRefused) {
     World world;
     world.join(2);
     const int blocking = world[0].start("reduce", {{"count", 1000}, {"tag", 5}});
-    const Json launched = world[0].call("launch", {{"handle", "it"}, {"count", 1000}, {"tag", 5}});
+    const Json launched = world[0].call("launch", {{"handle", "it"}, {"count", 1000}, {"tag", 5}, {"thread", 1}});
     const int other = world[1].start("reduce", {{"count", 1000}, {"tag", 5}});
     const Json blocked = world[0].finish(blocking, kAnswerLimit);
     const bool was_first = launched.at("code") == pcclSuccess;
