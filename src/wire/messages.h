@@ -21,7 +21,7 @@
 namespace pccl::wire {
 
 inline constexpr std::uint32_t kMagic = 0x4c434350;  // "PCCL"
-inline constexpr std::uint16_t kVersion = 6;
+inline constexpr std::uint16_t kVersion = 7;
 
 /// The calls that need every member of the run or the group, one at a time per peer.
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
@@ -132,11 +132,13 @@ struct OpFault {
     OpId op;
     pcclResult_t code = pcclInvalidUsage;
     std::string why;
+    bool own = false;  ///< a mistake of the sender's program alone: the other members' calls fail with pcclRankConnectionLost
 };
 template <class V> void visit(V &v, OpFault &m) {
     v(m.op);
     v(m.code);
     v(bounded(m.why, kMaxText));
+    v(m.own);
 }
 
 /// How far a member's calls with one tag have come in the epoch that ends.
@@ -240,12 +242,14 @@ struct OpFailed {
     pcclResult_t code = pcclInvalidUsage;
     bool skip = false;
     std::string why;
+    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all fail with `code`
 };
 template <class V> void visit(V &v, OpFailed &m) {
     v(m.op);
     v(m.code);
     v(m.skip);
     v(bounded(m.why, kMaxText));
+    v(m.culprit);
 }
 
 /// How a call of all members ended, as one who heard it tells it.
@@ -407,8 +411,18 @@ template <class V> void visit(V &v, SetGraph &m) {
     v(m.graph);
 }
 
+/// The program changed content that this peer offered while others read it: the synchronization fails.
+struct StateFault {
+    std::uint64_t sync = 0;
+    std::string why;
+};
+template <class V> void visit(V &v, StateFault &m) {
+    v(m.sync);
+    v(bounded(m.why, kMaxText));
+}
+
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, StateFault>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
