@@ -8,7 +8,7 @@
 namespace pccl::itest {
 namespace {
 
-constexpr int kTimes = kSanitized ? 100 : 1000;
+constexpr int kTimes = kSanitized ? 100 : 500;
 constexpr std::size_t kCulprit = 1;
 
 struct Scribble {
