@@ -95,10 +95,10 @@ TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     pull.await(chunks() / 16);
     ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
     pull.world[0].call("spoil", {{"thread", 1}});
-    const Json culprit = pull.finish(1);
+    const Json culprit = pull.finish(0);
     EXPECT_TRUE(has_code(culprit, pcclInvalidUsage));
     EXPECT_THAT(culprit.at("error").get<std::string>(), ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
-    for (const std::size_t other : {std::size_t{0}, std::size_t{2}, kSources})
+    for (const std::size_t other : {std::size_t{1}, std::size_t{2}, kSources})
         EXPECT_TRUE(has_code(pull.finish(other), pcclNoSharedStateAvailable));
     // No link broke for it.
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
