@@ -371,6 +371,8 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * @retval pcclTooFewPeers         Alone in the group; nothing was touched. Wait for peers.
  * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; the tag names an operation that has not ended; buffers
  *                                 overlap those of another operation.
+ *                                 Or this program modified or freed a buffer while the operation ran, and it was noticed: then
+ *                                 the other members get pcclRankConnectionLost.
  * @retval pcclInvalidArgument     NULL, a count of 0, an unknown enum value, quantization of integers.
  * @retval pcclMasterConnectionFailed  The master is gone, or removed this peer. Connect again.
  * Blocks. Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3; of the fault rules: docs/protocol.md. */

@@ -80,6 +80,7 @@ pcclResult_t synchronize(pcclComm_t &comm, pcclSharedState_t &state, wire::Strat
         tensor.checksums = kernel::chunk_checksums(tensor.data, tensor.bytes);  // here, so that the I/O thread stays free
         tensor.hash = kernel::content_hash(tensor.checksums);
         tensor.element_bytes = static_cast<std::uint8_t>(kernel::size_of(type));
+        tensor.name = t.name;
         offer.tensors.push_back({t.name, type, t.count, t.allow_content_inequality, tensor.hash.bytes});
         session->tensors.push_back(std::move(tensor));
     }

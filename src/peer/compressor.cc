@@ -1,5 +1,7 @@
 #include "peer/compressor.h"
 
+#include "kernel/hash.h"
+
 namespace pccl::peer {
 
 namespace {
@@ -27,6 +29,9 @@ std::size_t Compressor::pack(OutFrame &frame) {
     Packed &packed = *frame.packed;
     if (!made) {
         const Duration took = peer::pack(packed, frame.payload, plain, frame.planes);
+        // The checksum that travels is that of the packed bytes. If the program has changed its buffer since the frame was made, the
+        // plain payload must go, whose checksum tells the receiver.
+        if (packed.bytes && frame.owner && kernel::checksum(frame.payload, plain) != frame.header.checksum) packed.bytes.reset();
         gate_.learn(kind, plain, packed.bytes ? packed.length : plain, took, monotonic_now());
     }
     if (!packed.bytes) return 0;

@@ -21,10 +21,8 @@ DirectOp::DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, c
     for (Member &member : members_) member.missing = plan_.pieces();
     members_[rank].missing = 0;
     members_[rank].sent = plan_.pieces();
-    if (request_.in_place()) {
-        copy_ = pool_.get(request_.bytes());
-        std::memcpy(copy_.get(), request_.send, request_.bytes());
-    }
+    copy_ = pool_.get(request_.bytes());
+    std::memcpy(copy_.get(), request_.send, request_.bytes());
     for (std::size_t i = 0; i < plan_.pieces(); ++i) {
         const Span span = plan_.piece(i);
         checksums_.push_back(kernel::checksum(contribution(rank_) + span.begin * element_bytes_, span.count * element_bytes_));
@@ -36,8 +34,7 @@ std::size_t DirectOp::rank_of(PeerId peer) const {
 }
 
 const std::byte *DirectOp::contribution(std::size_t rank) const {
-    if (rank != rank_) return members_[rank].contribution.get();
-    return copy_ ? copy_.get() : request_.send;
+    return rank == rank_ ? copy_.get() : members_[rank].contribution.get();
 }
 
 const char *DirectOp::objection(PeerId from, const FrameHeader &header) const {
@@ -101,6 +98,14 @@ void DirectOp::posted_at(Link &link) {
     link.eager_sent -= std::min(link.eager_sent, members_[rank].eager_bytes);
 }
 
+Source DirectOp::source(PeerId to, const FrameHeader &sent) const {
+    const std::size_t other = rank_of(to);
+    if (other >= members_.size() || sent.kind != FrameKind::direct_chunk || sent.index != rank_ || sent.aux >= members_[other].sent) return {};
+    const Span span = plan_.piece(sent.aux);
+    if (sent.bytes != span.count * element_bytes_) return {};
+    return {Source::Memory::library, copy_.get() + span.begin * element_bytes_};
+}
+
 bool DirectOp::produce(Link &link, OutFrame &frame) {
     const std::size_t rank = rank_of(link.other());
     if (rank >= members_.size() || members_[rank].sent == plan_.pieces()) return false;
@@ -120,7 +125,7 @@ bool DirectOp::produce(Link &link, OutFrame &frame) {
     frame.planes = planes(request_.what.type);
     frame.payload = contribution(rank_) + span.begin * element_bytes_;
     frame.keep = copy_;
-    frame.owner = copy_ ? nullptr : this;
+    frame.owner = nullptr;
     ++member.sent;
     request_.tx_bytes += wire::kFrameHeaderBytes + bytes;
     return true;

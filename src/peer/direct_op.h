@@ -20,6 +20,7 @@ public:
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
     Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    Source source(PeerId to, const wire::FrameHeader &sent) const override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return arrived_ == ring_.size(); }
     std::vector<PeerId> waits_for() const override;
@@ -51,7 +52,9 @@ private:
     BufferPool &pool_;
     std::vector<Member> members_;
     std::size_t arrived_ = 1;               ///< contributions held whole, one's own included
-    Buffer copy_;                           ///< of one's own, in place: the result may be written before it has gone to all
+    /// Of one's own: in place, the result may be written before it has gone to all; and all must combine the same, whatever the program
+    /// writes meanwhile.
+    Buffer copy_;
     std::vector<std::uint64_t> checksums_;  ///< of the pieces that are sent
 };
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "kernel/hash.h"
+#include "peer/careful_copy.h"
 #include "peer/direct_op.h"
 #include "peer/one_hop_op.h"
 #include "peer/ring_op.h"
@@ -191,7 +192,7 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));
     if (!conflict.empty()) {
         op.reported = true;
-        return host_.op_broken(id, failure, described(id, request.what) + " at " + to_string(self_) + ": " + conflict);
+        return host_.op_broken(id, failure, described(id, request.what) + " at " + to_string(self_) + ": " + conflict, false);
     }
     near_ = true;
     for_each_link(partners, [&](Link &link) {
@@ -235,6 +236,7 @@ void Engine::detach(Operation &op) {
     links_.for_each([&](Link &link) {
         link.remove_producer(&op);
         link.detach(&op);
+        link.forget_damaged(op.id());
     });
 }
 
@@ -370,6 +372,35 @@ bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *pay
     return true;
 }
 
+void Engine::send_again(Link &link, const FrameHeader &sent) {
+    const auto found = ops_.find(sent.op());
+    if (found == ops_.end() || found->second->spoiled) return;  // nobody waits for it
+    Operation &op = *found->second;
+    const Source source = sent.offset == op.fingerprint() ? op.source(link.other(), sent) : Source{};
+    if (source.memory == Source::Memory::none) return link.give_up("it asks again for a frame that it was not sent");
+    if (source.memory == Source::Memory::gone) return link.give_up("the path damages frames: one arrived with a wrong checksum");
+    const bool callers = source.memory != Source::Memory::library;
+    const char *const buffer = source.memory == Source::Memory::recvbuff ? "recvbuff" : "sendbuff";
+    const Buffer copy = pool_.get(sent.bytes);
+    if (!copy_carefully(copy.get(), source.bytes, sent.bytes)) return spoil(op, buffer, "was freed");
+    if (callers && kernel::checksum(copy.get(), sent.bytes) != sent.checksum) return spoil(op, buffer, "was modified");
+    op.request().tx_bytes += wire::kFrameHeaderBytes + sent.bytes;
+    link.send_again(sent, copy);
+}
+
+void Engine::unwritable(const FrameHeader &header) {
+    const auto found = ops_.find(header.op());
+    if (found != ops_.end() && !found->second->spoiled) spoil(*found->second, "recvbuff", "was freed");
+}
+
+void Engine::spoil(Operation &op, const char *buffer, const char *what) {
+    op.spoiled = op.reported = true;
+    host_.op_broken(op.id(), pcclInvalidUsage,
+                    std::string(buffer) + " of the " + described(op.id(), op.what()) + " " + what + " while it ran, by the program of " + to_string(self_) +
+                        ". Leave the buffers of an operation alone until its call or await has returned",
+                    true);
+}
+
 void Engine::receive_opening(Link &link, const FrameHeader &header, const std::byte *payload) {
     Fingerprint theirs;
     wire::Reader read(std::span(payload, header.bytes));
@@ -401,7 +432,8 @@ void Engine::compare(Operation &op, PeerId other, const Fingerprint &theirs) {
     host_.op_broken(op.id(), pcclInvalidUsage,
                     described(op.id(), op.what()) + ": " + to_string(self_) + " calls it with " + describe(op.what()) + "; " +
                         to_string(other) + " calls " + (theirs.collective == op.what().collective ? "it" : name_of(theirs.collective)) +
-                        " with " + describe(theirs));
+                        " with " + describe(theirs),
+                    false);
 }
 
 }  // namespace pccl::peer

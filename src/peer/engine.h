@@ -18,7 +18,8 @@ class EngineHost {
 public:
     virtual ~EngineHost() = default;
     virtual void op_finished(const OpId &op) = 0;
-    virtual void op_broken(const OpId &op, pcclResult_t code, const std::string &why) = 0;
+    /// `own`: by a mistake of this peer's program alone.
+    virtual void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) = 0;
 };
 
 class Engine {
@@ -52,6 +53,12 @@ public:
     /// False: its checksum is wrong.
     bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
 
+    /// The other end got the frame with this header damaged. If its source is what it was, it goes out again; else the program changed its
+    /// buffer, and the operation fails.
+    void send_again(Link &link, const wire::FrameHeader &sent);
+    /// The program has freed the receive buffer that this frame went to.
+    void unwritable(const wire::FrameHeader &header);
+
 private:
     /// What came for an operation that is not posted here yet.
     struct Early {
@@ -83,6 +90,7 @@ private:
                                          const std::vector<wire::FinalRanges> &held);
     const wire::RepairedOp *repaired(const OpId &id, const ReduceRequest &request) const;
     std::string unfit(const OpId &id, const ReduceRequest &request) const;
+    void spoil(Operation &op, const char *buffer, const char *what);
     void detach(Operation &op);
     template <class F>
     void for_each_link(const std::vector<PeerId> &peers, F &&f);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernel/hash.h"
+#include "peer/careful_copy.h"
 #include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
@@ -77,6 +78,7 @@ void Exchange::speak(PeerId to, Destination &destination) {
 void Exchange::offer(Link &link, Destination &destination) {
     const Post &post = *destination.posts.front();
     const std::size_t least = link.round_trip() < kLongPath ? kChunkBytes : kLongPathChunkBytes;
+    destination.next_chunk = 0;
     destination.chunk_bytes = std::min<std::size_t>(wire::kMaxChunkBytes, std::max<std::size_t>(least, post.bytes / wire::kMaxMessageChunks + 1));
     FrameHeader header = header_of(FrameKind::post_offer, post.number);
     header.tag = post.tag.value;
@@ -108,6 +110,29 @@ bool Exchange::Destination::produce(Link &, OutFrame &frame) {
     return true;
 }
 
+void Exchange::send_again(Link &link, const FrameHeader &sent) {
+    const auto found = destinations_.find(link.other());
+    if (found == destinations_.end()) return;
+    Destination &destination = *found->second;
+    if (destination.posts.empty() || destination.posts.front()->number != sent.epoch) return;  // it is over
+    const Post &post = *destination.posts.front();
+    if (!post.spoiled.empty()) return;
+    const std::size_t begin = sent.aux * destination.chunk_bytes;
+    if (sent.aux >= destination.next_chunk || sent.bytes != std::min(destination.chunk_bytes, post.bytes - begin))
+        return link.give_up("it asks again for a part of a message that it was not sent");
+    const Buffer copy(new std::byte[sent.bytes]);
+    if (!copy_carefully(copy.get(), post.data + begin, sent.bytes)) return spoil(link.other(), destination, "freed");
+    if (kernel::checksum(copy.get(), sent.bytes) != sent.checksum) return spoil(link.other(), destination, "modified");
+    link.send_again(sent, copy);
+}
+
+void Exchange::spoil(PeerId to, Destination &destination, const char *what) {
+    Post &post = *destination.posts.front();
+    post.spoiled = "the message to " + to_string(to) + " was " + what + " while it was sent. Leave its memory alone until the call has returned";
+    if (destination.state.withdraw(post.number)) settle(to, destination, post.number, pcclInvalidUsage, post.spoiled);
+    speak(to, destination);
+}
+
 /// Nothing of the head's memory is read after it.
 void Exchange::stop_sending(PeerId to, Destination &destination) {
     destination.sending = false;
@@ -123,7 +148,8 @@ void Exchange::settle(PeerId to, Destination &destination, std::uint64_t number,
     if (found == destination.posts.begin()) stop_sending(to, destination);
     const PostPtr post = *found;
     destination.posts.erase(found);
-    office_.settle(*post, code, why);
+    if (post->spoiled.empty()) office_.settle(*post, code, why);
+    else office_.settle(*post, pcclInvalidUsage, post->spoiled);
 }
 
 void Exchange::settle_all(PeerId to, pcclResult_t code, const std::string &why) {
@@ -311,6 +337,11 @@ void Exchange::receive(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
     if (!source.state.open() || source.state.current() != header.epoch || source.missing == 0) return;
     if (--source.missing == 0) deliver(link, source);
+}
+
+void Exchange::damaged(Link &link, const FrameHeader &header) {
+    Source &source = sources_[link.other()];
+    if (source.state.open() && source.state.current() == header.epoch && header.aux < source.arrived.size()) source.arrived[header.aux] = false;
 }
 
 void Exchange::link_up(Link &link) {

@@ -43,6 +43,10 @@ public:
     static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::post_offer && kind <= wire::FrameKind::post_withdraw; }
     Intake intake(Link &link, const wire::FrameHeader &header);
     void receive(Link &link, const wire::FrameHeader &header);
+    /// A chunk arrived with a wrong checksum, and is asked for again.
+    void damaged(Link &link, const wire::FrameHeader &header);
+    /// The other end got this chunk damaged. If the message is what it was, the chunk goes out again; else the message is withdrawn.
+    void send_again(Link &link, const wire::FrameHeader &sent);
 
 private:
     /// Messages to one peer.
@@ -64,6 +68,7 @@ private:
         std::size_t missing = 0;       ///< chunks that are not here whole
     };
 
+    void spoil(PeerId to, Destination &destination, const char *what);
     void speak(PeerId to, Destination &destination);
     void offer(Link &link, Destination &destination);
     void stop_sending(PeerId to, Destination &destination);

@@ -11,6 +11,7 @@
 
 #include "kernel/hash.h"
 #include "kernel/planes.h"
+#include "peer/careful_copy.h"
 #include "peer/tcp_tuning.h"
 
 namespace pccl::peer {
@@ -116,6 +117,7 @@ void Lane::read_some() {
         if (got < 0) {
             if (errno == EINTR) continue;
             if (would_block(errno)) return wait_readable();
+            if (errno == EFAULT && drop_unwritable()) continue;
             return fail(std::strerror(errno));
         }
         auto bytes = static_cast<std::size_t>(got);
@@ -228,15 +230,20 @@ void Lane::sum_payload() {
 bool Lane::finish_payload() {
     in_payload_ = false;
     const std::byte *const read = reads_into();
-    const Intake intake = std::exchange(intake_, {});
+    Intake intake = std::exchange(intake_, {});
     Buffer packed = std::exchange(packed_, nullptr);
     if (intake.action != Intake::Action::take) return true;
     const bool checked_here = header_.bytes > 0 && (packed || !intake.taker_checks);
     bool damaged = checked_here && checksum_.finish(read + summed_, header_.bytes - summed_) != header_.checksum;
+    if (!damaged && packed && intake.owner) {
+        // The checksum of what is passed on must not be computed over memory that the program can change.
+        intake.keep = packed_memory(plain_.bytes);
+        intake.into = intake.keep.get();
+    }
     if (!damaged && packed && !unpack_payload(intake.into, std::move(packed))) return false;
     damaged = damaged || !handler_->on_frame(*this, plain_, intake.into, intake.keep);
     arrived_packed_.reset();
-    if (damaged) {
+    if (damaged && !closed_ && (header_.planes != 0 || !handler_->on_damaged(*this, plain_))) {
         fail("a frame with a wrong checksum");
         return false;
     }
@@ -320,8 +327,10 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
     do put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
     while (put < 0 && errno == EINTR);
     if (put < 0) {
-        if (would_block(errno)) wait_writable();
-        else fail(std::strerror(errno));
+        const int error = errno;
+        if (would_block(error)) wait_writable();
+        else if (error == EFAULT && replace_unreadable()) return write_some(gather_bytes);
+        else fail(std::strerror(error));
         return 0;
     }
     written_ += static_cast<std::size_t>(put);
@@ -334,6 +343,31 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
     sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(done));
     sent_of_first_ = sending_.empty() ? 0 : left;
     return static_cast<std::size_t>(put);
+}
+
+/// The program has freed memory that is being sent. Zeros go in its place, so that the frames stay whole: the receiver finds a wrong
+/// checksum and asks again, and the answer tells the program. False: all of it can be read.
+bool Lane::replace_unreadable() {
+    bool found = false;
+    for (OutFrame &frame : sending_) {
+        if (!frame.owner) continue;
+        Buffer copy(new std::byte[frame.header.bytes]);
+        if (copy_carefully(copy.get(), frame.payload, frame.header.bytes)) continue;
+        std::memset(copy.get(), 0, frame.header.bytes);
+        frame.payload = copy.get();
+        frame.keep = std::move(copy);
+        frame.owner = nullptr;
+        found = true;
+    }
+    return found;
+}
+
+/// The program has freed the memory that a payload is received into. False: the payload has no such owner.
+bool Lane::drop_unwritable() {
+    if (!in_payload_ || intake_.action != Intake::Action::take || !intake_.owner || packed_) return false;
+    intake_ = {};
+    handler_->on_unwritable(*this, plain_);
+    return true;
 }
 
 void Lane::watch(Time now, Duration limit) {

@@ -62,6 +62,11 @@ public:
     /// A payload that was taken arrived whole, plain, and its checksum is right unless Intake::taker_checks left that to be found out here.
     /// False: it is wrong; the lane fails.
     virtual bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// The payload of a frame has not the checksum that its header says. `header` is as if the payload had come plain.
+    /// True: the handler has dealt with it, and the lane continues. False: the lane fails.
+    virtual bool on_damaged(Lane & /*lane*/, const wire::FrameHeader & /*header*/) { return false; }
+    /// The memory that a payload was received into cannot be written: its owner has freed it. The rest of the payload is dropped.
+    virtual void on_unwritable(Lane & /*lane*/, const wire::FrameHeader & /*header*/) {}
     /// The next frame to send, if there is one. The header's checksum of itself is filled in by the lane.
     virtual bool next_frame(Lane &lane, OutFrame &frame) = 0;
     /// The connection is of no more use. The lane does nothing from then on. Never called from within another call.
@@ -136,6 +141,8 @@ private:
     void sum_payload();
     bool finish_payload();
     bool unpack_payload(std::byte *into, Buffer packed);
+    bool drop_unwritable();
+    bool replace_unreadable();
     std::byte *reads_into() const { return packed_ ? packed_.get() : intake_.into; }
     std::size_t write_some(std::size_t gather_bytes);
     void shut();

@@ -21,6 +21,8 @@ namespace {
 
 /// Lanes are compared over a round trip, and no less than this.
 constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
+/// Names of damaged frames that are remembered.
+constexpr std::size_t kMaxDamaged = 4096;
 /// What waits to be sent at once: openings, and answers to what the other asks. One who asks and does not read is given up.
 constexpr std::size_t kMaxUrgent = std::size_t{64} << 20;
 /// A frame of a newer view waits for that view so long. The master tells all members of a view at once.
@@ -363,6 +365,7 @@ void Link::close() {
     for (const auto &lane : greeting_) lane->close();
     urgent_.clear();
     urgent_bytes_ = 0;
+    damaged_.clear();
     producers_.clear();
 }
 
@@ -383,16 +386,63 @@ Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     if (!in_use || header.kind == FrameKind::link_hello) {
         return Intake::reject("a frame before the link was accepted");
     }
-    return owner_.on_link_header(*this, header);
+    if (header.kind == FrameKind::ask_again) {
+        if (header.bytes != wire::kFrameHeaderBytes) return Intake::reject("a request for a frame of the wrong length");
+        return Intake::take(Buffer(new std::byte[wire::kFrameHeaderBytes]));
+    }
+    Intake intake = owner_.on_link_header(*this, header);
+    // The program may have written over a payload after it arrived. From then on, those of the operation go where only the library writes.
+    const auto of_it = [&](const FrameName &name) { return name.op == header.op(); };
+    if (!damaged_.empty() && intake.owner && intake.action == Intake::Action::take && std::ranges::any_of(damaged_, of_it)) {
+        const bool taker_checks = intake.taker_checks;
+        intake = Intake::take(Buffer(new std::byte[header.bytes]));
+        intake.taker_checks = taker_checks;
+    }
+    return intake;
 }
 
 bool Link::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
+    if (header.kind == FrameKind::ask_again) {
+        on_asked_again(payload);
+        return true;
+    }
     if (!lane.arrived_packed()) return owner_.on_link_frame(*this, header, payload, keep);
     const auto self = shared_from_this();
     arrived_packed_ = lane.arrived_packed();
     const bool right = owner_.on_link_frame(*this, header, payload, keep);
     arrived_packed_.reset();
     return right;
+}
+
+/// The sender can tell a damaged path from a program that changes its buffers; the receiver cannot. So it asks for the frame again.
+bool Link::on_damaged(Lane &, const FrameHeader &header) {
+    if (!wire::may_be_asked_again(header.kind)) return false;
+    if (damaged_.size() >= kMaxDamaged) damaged_.clear();  // of operations that never ended here; the sender counts, too
+    if (!damaged_.insert(name_of(header)).second) return false;  // the path damaged it
+    PCCL_LOG_INFO("a frame from %s has a wrong checksum; it is asked for again", to_string(other()).c_str());
+    owner_.on_link_damaged(*this, header);
+    FrameHeader ask;
+    ask.kind = FrameKind::ask_again;
+    const auto *bytes = reinterpret_cast<const std::byte *>(&header);
+    send_urgent(small_frame(ask, wire::Bytes(bytes, bytes + sizeof header)));
+    return true;
+}
+
+void Link::on_asked_again(const std::byte *payload) {
+    FrameHeader header;
+    std::memcpy(&header, payload, sizeof header);
+    if (header.magic != wire::kFrameMagic || !wire::may_be_asked_again(header.kind) || header.planes != 0 || header.bytes == 0)
+        return fail_soon("it asks again for a frame that cannot have been sent");
+    owner_.on_link_asked_again(*this, header);
+}
+
+void Link::send_again(const FrameHeader &header, Buffer payload) {
+    if (++sent_again_ > wire::kMaxSentAgain) return fail_soon("the path damages frames: " + std::to_string(sent_again_) + " arrived with a wrong checksum");
+    OutFrame frame;
+    frame.header = header;
+    frame.payload = payload.get();
+    frame.keep = std::move(payload);
+    send_urgent(std::move(frame));
 }
 
 bool Link::next_frame(Lane &lane, OutFrame &frame) {

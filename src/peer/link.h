@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,12 @@ public:
     virtual Intake on_link_header(Link &link, const wire::FrameHeader &header) = 0;
     /// As LaneHandler::on_frame.
     virtual bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// A frame arrived that may_be_asked_again(), with a wrong payload checksum. It is asked for again, and counts as not arrived.
+    virtual void on_link_damaged(Link & /*link*/, const wire::FrameHeader & /*header*/) {}
+    /// The other end got the frame with this header with a wrong payload checksum.
+    virtual void on_link_asked_again(Link & /*link*/, const wire::FrameHeader & /*header*/) {}
+    /// As LaneHandler::on_unwritable.
+    virtual void on_link_unwritable(Link & /*link*/, const wire::FrameHeader & /*header*/) {}
     virtual void on_link_up(Link &link) = 0;
     virtual void on_link_down(Link &link, const std::string &why) = 0;
 };
@@ -81,6 +88,15 @@ public:
     void check_held(Time now, Time master_there_since);
 
     void send_urgent(OutFrame frame);
+    /// Sends a frame that arrived with a wrong checksum again, from memory that nobody else writes. A path that damages many is given up.
+    void send_again(const wire::FrameHeader &header, Buffer payload);
+    /// The operation has ended: frames of it that arrived damaged are not awaited, and those that were sent again are not counted on.
+    void forget_damaged(const OpId &op) {
+        sent_again_ = 0;
+        if (!damaged_.empty()) std::erase_if(damaged_, [&](const FrameName &name) { return name.op == op; });
+    }
+    /// Ends it, from the event loop.
+    void give_up(std::string why) { fail_soon(std::move(why)); }
     /// Kick the link when it has something.
     void add_producer(Producer *producer);
     void remove_producer(Producer *producer);
@@ -100,8 +116,12 @@ public:
 private:
     Intake on_header(Lane &lane, const wire::FrameHeader &header) override;
     bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    bool on_damaged(Lane &lane, const wire::FrameHeader &header) override;
+    void on_unwritable(Lane &, const wire::FrameHeader &header) override { owner_.on_link_unwritable(*this, header); }
     bool next_frame(Lane &lane, OutFrame &frame) override;
     void on_lane_down(Lane &lane, const std::string &why) override;
+
+    void on_asked_again(const std::byte *payload);
 
     void dial_lane();
     std::string advice() const;
@@ -133,6 +153,18 @@ private:
     Compressor compressor_;
     PackedPtr arrived_packed_;
     std::uint64_t receiver_limited_us_ = 0;  ///< of all lanes, at the last tick
+
+    /// What tells a frame from all others.
+    struct FrameName {
+        wire::FrameKind kind;
+        std::uint16_t hop;
+        OpId op;
+        std::uint32_t index, aux;
+        friend auto operator<=>(const FrameName &, const FrameName &) = default;
+    };
+    static FrameName name_of(const wire::FrameHeader &header) { return {header.kind, header.hop, header.op(), header.index, header.aux}; }
+    std::set<FrameName> damaged_;  ///< frames that arrived with a wrong checksum and were asked for again
+    std::size_t sent_again_ = 0;
 
     bool up_ = false;
     bool closed_ = false;

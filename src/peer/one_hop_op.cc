@@ -319,6 +319,22 @@ std::size_t OneHopOp::may_send(std::size_t to) const {
     return plan_.reduces() ? std::min(members_[to].granted, all) : all;
 }
 
+Source OneHopOp::source(PeerId to, const FrameHeader &sent) const {
+    const std::size_t other = rank_of(to);
+    if (other >= members_.size() || sent.hop != rank_) return {};
+    const bool final = sent.kind == FrameKind::gather_chunk;
+    if (final ? !plan_.gathers() : sent.kind != FrameKind::reduce_chunk || !plan_.reduces()) return {};
+    const std::size_t block = final ? rank_ : other;
+    if (sent.index != block || sent.aux >= plan_.chunks(block)) return {};
+    const Span span = plan_.chunk(block, sent.aux);
+    const bool combined = final && plan_.reduces();
+    const bool was_sent = combined ? (members_[rank_].marks[sent.aux] & kFinalIn) != 0 : sent.aux < members_[other].sent;
+    if (!was_sent || sent.bytes != payload_bytes(span.count)) return {};
+    if (!final && members_[other].marks[sent.aux] & kFinalIn) return {};  // then the owner has what it asks for
+    if (quantized()) return {Source::Memory::gone};
+    return combined ? Source{Source::Memory::recvbuff, place(span)} : Source{Source::Memory::sendbuff, request_.sent(span.begin)};
+}
+
 bool OneHopOp::produce(Link &link, OutFrame &frame) {
     const std::size_t rank = rank_of(link.other());
     if (rank >= members_.size()) return false;

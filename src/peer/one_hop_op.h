@@ -28,6 +28,7 @@ public:
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
     Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    Source source(PeerId to, const wire::FrameHeader &sent) const override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return finals_ == finals_due_; }
     std::vector<PeerId> waits_for() const override;

@@ -14,7 +14,19 @@ namespace pccl::peer {
 enum class Received {
     part,
     last,     ///< the whole result is held
-    damaged,  ///< its checksum is wrong; found by an operation whose intake said that it checks
+    damaged,  ///< its checksum is wrong; found by an operation whose intake said that it checks. It counts as not received
+};
+
+/// The memory that the payload of a sent frame came from.
+struct Source {
+    enum class Memory {
+        none,      ///< no such frame was sent
+        gone,      ///< the library's, which has been used for something else since
+        library,   ///< the library's: only it writes there
+        sendbuff,  ///< the caller's
+        recvbuff,  ///< likewise
+    } memory = Memory::none;
+    const std::byte *bytes = nullptr;
 };
 
 class Operation : public Producer {
@@ -34,6 +46,8 @@ public:
     virtual Intake intake(const wire::FrameHeader &header) = 0;
     /// The payload of such a chunk is here.
     virtual Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
+    /// Where the payload of a chunk came from that was sent to `to` with this header.
+    virtual Source source(PeerId to, const wire::FrameHeader &sent) const = 0;
     virtual bool finished() const = 0;
     /// Whose bytes are missing here; empty once finished.
     virtual std::vector<PeerId> waits_for() const = 0;
@@ -60,6 +74,7 @@ public:
     }
 
     bool reported = false;  ///< as finished, or as broken
+    bool spoiled = false;   ///< the program changed or freed a buffer of it; reported as broken
     PackedPtr arrived_packed;  ///< what the chunk that receive() is given travelled as; null if as it is
 
 protected:

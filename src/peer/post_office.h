@@ -28,6 +28,7 @@ struct Post {
     std::size_t bytes = 0;
     std::optional<Time> deadline;  ///< to be withdrawn then
     std::uint64_t number = 0;      ///< among those to that peer; the I/O thread's
+    std::string spoiled;           ///< how the program changed its memory meanwhile, if it is known to have; the I/O thread's
 
 private:
     friend class PostOffice;

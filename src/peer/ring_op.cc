@@ -146,6 +146,7 @@ Intake RingOp::intake(const FrameHeader &header) {
     // A partial result goes to its place only where scratch is crowded and it has one; at the owner it is used up at once.
     if (fits && (final || (pool_.crowded() && plan_.gathers() && header.index != plan_.own_block()))) {
         save(chunk, span);
+        if (!final) marks_[chunk] |= kPlaced;
         Intake take{Intake::Action::take, request_.place(span.begin), nullptr, this, ""};
         take.taker_checks = !final;
         return take;
@@ -159,15 +160,20 @@ Received RingOp::receive(const FrameHeader &header, std::byte *payload, const Bu
     const std::size_t chunk = chunk_index(header);
     const Span span = span_of(header);
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
+    const auto damaged = [&] {  // it will come again
+        marks_[chunk] &= static_cast<std::uint8_t>(~(kPartialIn | kPlaced));
+        return Received::damaged;
+    };
     if (header.kind == FrameKind::gather_chunk) {
         if (marks_[chunk] & kFinalIn) return Received::part;
         take_final(header, span, payload, keep);
     } else {
         if (marks_[chunk] & kPartialIn) return Received::part;
+        if (marks_[chunk] & kPlaced && payload != request_.place(span.begin)) marks_[chunk] &= static_cast<std::uint8_t>(~kPlaced);
         marks_[chunk] |= kPartialIn;
-        if (header.index != plan_.own_block()) return combine_and_forward(header, span, payload, keep) ? Received::part : Received::damaged;
+        if (header.index != plan_.own_block()) return combine_and_forward(header, span, payload, keep) ? Received::part : damaged();
         if (quantized()) complete_quantized(header, span, payload, keep);
-        else if (!complete_block_chunk(header, span, payload)) return Received::damaged;
+        else if (!complete_block_chunk(header, span, payload)) return damaged();
     }
     marks_[chunk] |= kFinalIn;
     ++finals_;
@@ -302,6 +308,38 @@ void RingOp::hand_on(OutFrame &frame) {
     frame.owner = this;
     frame.planes = static_cast<std::uint8_t>(element_bytes_);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
+}
+
+Source RingOp::source(PeerId to, const FrameHeader &sent) const {
+    if (to != successor_) return {};
+    if (sent.kind == FrameKind::reduce_chunk) return source_of_partial(sent);
+    return sent.kind == FrameKind::gather_chunk ? source_of_final(sent) : Source{};
+}
+
+Source RingOp::source_of_partial(const FrameHeader &sent) const {
+    if (!plan_.reduces() || sent.index >= plan_.members() || sent.aux >= plan_.chunks(sent.index)) return {};
+    const Span span = plan_.chunk(sent.index, sent.aux);
+    if (sent.bytes != partial_bytes(sent.hop, span.count)) return {};
+    const std::size_t chunk = chunk_index(sent);
+    if (marks_[chunk] & kFinalIn) return {};  // then the successor has what it asks for
+    if (sent.hop == 0) {
+        if (sent.index != plan_.first_block() || sent.aux >= injected_) return {};
+        return quantized() ? Source{Source::Memory::gone} : Source{Source::Memory::sendbuff, own(chunk, span.begin)};
+    }
+    if (sent.hop != plan_.reduce_arrival(sent.index) || sent.index == plan_.own_block() || !(marks_[chunk] & kPartialIn)) return {};
+    return marks_[chunk] & kPlaced ? Source{Source::Memory::recvbuff, request_.place(span.begin)} : Source{Source::Memory::gone};
+}
+
+Source RingOp::source_of_final(const FrameHeader &sent) const {
+    const bool lacking = of_lacking(sent);
+    if (lacking ? sent.aux >= lacking_.size() : !plan_.gathers() || sent.index >= plan_.members() || sent.aux >= plan_.chunks(sent.index)) return {};
+    const Span span = span_of(sent);
+    if (sent.bytes != payload_bytes(sent, span.count) || (!lacking && sent.hop != plan_.gather_arrival(sent.index))) return {};
+    const bool injects = !lacking && !plan_.reduces() && sent.index == plan_.first_block();
+    const bool held = marks_[chunk_index(sent)] & kFinalIn || (lacking && lacking_[sent.aux].held[plan_.rank()]);
+    if (injects ? sent.aux >= injected_ : !held) return {};
+    if (quantized() && !lacking) return {Source::Memory::gone};
+    return injects ? Source{Source::Memory::sendbuff, request_.sent(span.begin)} : Source{Source::Memory::recvbuff, request_.place(span.begin)};
 }
 
 RingOp::Next RingOp::next() const {

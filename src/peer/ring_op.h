@@ -33,6 +33,7 @@ public:
     const char *objection(PeerId from, const wire::FrameHeader &header) const override;
     Intake intake(const wire::FrameHeader &header) override;
     Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    Source source(PeerId to, const wire::FrameHeader &sent) const override;
     bool produce(Link &link, OutFrame &frame) override;
     bool finished() const override { return finals_ == finals_due_; }
     std::vector<PeerId> waits_for() const override { return finished() ? std::vector<PeerId>{} : std::vector{predecessor_}; }
@@ -43,7 +44,7 @@ public:
 
 private:
     /// What happened to a chunk so far.
-    enum Mark : std::uint8_t { kPartialIn = 1, kFinalIn = 2, kSaved = 4 };
+    enum Mark : std::uint8_t { kPartialIn = 1, kFinalIn = 2, kSaved = 4, kPlaced = 8 };  ///< kPlaced: its partial result is in the receive buffer
 
     std::size_t chunk_index(const wire::FrameHeader &header) const { return first_chunk_[header.index] + header.aux; }
     bool of_lacking(const wire::FrameHeader &header) const { return header.index == plan_.members(); }
@@ -62,6 +63,8 @@ private:
     bool combine_and_forward(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
     bool complete_block_chunk(const wire::FrameHeader &header, collective::Span span, std::byte *payload);
     void complete_quantized(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
+    Source source_of_partial(const wire::FrameHeader &sent) const;
+    Source source_of_final(const wire::FrameHeader &sent) const;
     void take_final(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
     void inject(OutFrame &frame);
     void hand_on(OutFrame &frame);

@@ -551,6 +551,20 @@ bool Runtime::on_link_frame(Link &link, const wire::FrameHeader &header, std::by
     return true;
 }
 
+void Runtime::on_link_damaged(Link &link, const wire::FrameHeader &header) {
+    if (Exchange::handles(header.kind)) exchange_.damaged(link, header);
+}
+
+void Runtime::on_link_asked_again(Link &link, const wire::FrameHeader &header) {
+    if (Exchange::handles(header.kind)) exchange_.send_again(link, header);
+    else engine_.send_again(link, header);
+}
+
+void Runtime::on_link_unwritable(Link &, const wire::FrameHeader &header) {
+    if (StateTransfer::handles(header.kind)) transfer_.unwritable(header);
+    else engine_.unwritable(header);
+}
+
 void Runtime::on_link_up(Link &link) {
     const auto round_trip_us = std::clamp<Duration::rep>(link.round_trip().count(), 0, UINT32_MAX);
     feed(LinkEvent{link.other(), link.attempt(), true, "", static_cast<std::uint32_t>(round_trip_us)});
@@ -568,8 +582,12 @@ void Runtime::on_link_down(Link &link, const std::string &why) {
 }
 
 void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }
-void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why) { feed(OpBroken{op, code, why}); }
+void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) { feed(OpBroken{op, code, why, own}); }
 void Runtime::state_pulled(std::uint64_t sync, bool ok, const std::string &why) { feed(SyncPulled{sync, ok, why}); }
+void Runtime::offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) {
+    feed(OfferSpoiled{sync, "tensor '" + tensor + "' was " + what + " while pcclSynchronizeSharedState ran, by the program of " + to_string(peer_.id()) +
+                                ". Leave the tensors alone until the call has returned"});
+}
 void Runtime::probe_finished(std::uint64_t round, PeerId to, double mbit) { feed(ProbeFinished{round, to, mbit}); }
 
 void Runtime::dial_master() {

@@ -152,11 +152,15 @@ private:
 
     Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
     bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    void on_link_damaged(Link &link, const wire::FrameHeader &header) override;
+    void on_link_asked_again(Link &link, const wire::FrameHeader &header) override;
+    void on_link_unwritable(Link &link, const wire::FrameHeader &header) override;
     void on_link_up(Link &link) override;
     void on_link_down(Link &link, const std::string &why) override;
     void op_finished(const OpId &op) override;
-    void op_broken(const OpId &op, pcclResult_t code, const std::string &why) override;
+    void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) override;
     void state_pulled(std::uint64_t sync, bool ok, const std::string &why) override;
+    void offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) override;
     void probe_finished(std::uint64_t round, PeerId to, double mbit_per_s) override;
     void control_up() override;
     void control_message(wire::ToPeer message) override;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/no_memory.h"
+#include "peer/careful_copy.h"
 
 namespace pccl::peer {
 
@@ -17,8 +18,6 @@ namespace {
 constexpr Duration kPatience = std::chrono::seconds(2);
 /// Who did not look for so long was stopped itself.
 constexpr Duration kBlind = std::chrono::seconds(1);
-/// One may be damaged on its way; a holder that sends another does not hold what it says.
-constexpr int kFalseChunks = 2;
 
 }  // namespace
 
@@ -52,7 +51,7 @@ void StateTransfer::end(std::uint64_t sync) {
     tensors_.clear();
     todo_.clear();
     sources_.clear();
-    pulling_ = pulled_ = false;
+    pulling_ = pulled_ = spoiled_ = false;
     session_.reset();
 }
 
@@ -87,6 +86,7 @@ void StateTransfer::refuse(Link &link, const FrameHeader &header) {
 void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte *payload) {
     kernel::ContentHash hash;
     std::memcpy(hash.bytes.data(), payload, hash.bytes.size());
+    if (spoiled_) return;
     const auto *list = held(header.index, hash);
     if (!list) return refuse(link, header);
     if (header.kind == FrameKind::state_ask_list) {
@@ -98,6 +98,7 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
         return link.send_urgent(small_frame(answer, bytes));
     }
     if (header.aux >= list->size()) return refuse(link, header);
+    if (header.offset != 0 && !still_right(header.index, header.aux, hash, (*list)[header.aux])) return;
     auto &server = servers_[link.other()];
     if (!server) {
         server = std::make_unique<Server>(*this);
@@ -106,6 +107,22 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
     if (server->asked.size() >= kMaxQueued) return refuse(link, header);
     server->asked.push_back({header, hash});
     link.kick();
+}
+
+/// The receiver got something else. Bytes that were damaged on their way are sent again; if the program has changed them, it is told.
+bool StateTransfer::still_right(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash, std::uint64_t checksum) {
+    const std::size_t bytes = session_->tensors[tensor].chunk_bytes(chunk);
+    const std::unique_ptr<std::byte[]> copy(new std::byte[bytes]);
+    const bool readable = copy_carefully(copy.get(), held_chunk(tensor, chunk, hash), bytes);
+    if (readable && kernel::checksum(copy.get(), bytes) == checksum) return true;
+    spoil(tensor, readable ? "modified" : "freed");
+    return false;
+}
+
+void StateTransfer::spoil(std::uint32_t tensor, const char *what) {
+    spoiled_ = true;
+    for (auto &[peer, server] : servers_) server->asked.clear();
+    host_.offer_spoiled(sync_, session_->tensors[tensor].name, what);
 }
 
 bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
@@ -144,6 +161,7 @@ void StateTransfer::pull(const wire::SyncPlan &plan) {
         return !entry.second.listed || std::ranges::none_of(plan.pull, same);
     });
     sync_ = plan.sync;
+    spoiled_ = false;
     in_place_ = plan.in_place;
     pulling_ = !plan.pull.empty();
     pulled_ = false;
@@ -182,12 +200,13 @@ void StateTransfer::keep_asked(const std::map<std::uint32_t, Tensor> &kept) {
     }
 }
 
-OutFrame StateTransfer::request(FrameKind kind, const Tensor &tensor, std::uint32_t chunk) const {
+OutFrame StateTransfer::request(FrameKind kind, const Tensor &tensor, std::uint32_t chunk, bool doubted) const {
     FrameHeader header;
     header.kind = kind;
     header.epoch = sync_;
     header.index = tensor.plan.index;
     header.aux = chunk;
+    header.offset = doubted ? 1 : 0;
     const auto *hash = reinterpret_cast<const std::byte *>(tensor.plan.hash.data());
     return small_frame(header, wire::Bytes(hash, hash + tensor.plan.hash.size()));
 }
@@ -321,7 +340,7 @@ bool StateTransfer::ask_one(PeerId id, Time now) {
     const auto piece = std::ranges::find_if(todo_, [&](const Piece &p) { return may_ask(tensors_.at(p.tensor), id); });
     if (piece == todo_.end()) return false;
     if (source.asked.empty()) source.heard = now;
-    source.asked[*piece] = {source.window.ask(now), sync_};
+    source.asked[*piece] = {source.window.ask(now), sync_, false, false};
     links_.up(id)->send_urgent(request(FrameKind::state_ask_chunk, tensors_.at(piece->tensor), piece->chunk));
     todo_.erase(piece);
     return true;
@@ -364,10 +383,14 @@ void StateTransfer::take_chunk(PeerId from, const FrameHeader &header, const std
     Tensor &tensor = tensors_.at(piece.tensor);
     session_->rx_bytes += header.bytes;
     if (kernel::checksum(payload, header.bytes) != tensor.list[piece.chunk]) {
-        todo_.push_back(piece);
-        if (++tensor.false_chunks[from] >= kFalseChunks) return exclude(tensor, from, "gave false bytes for");
-        return ask_chunks();
+        if (asked.mapped().doubted || !links_.up(from)) {
+            todo_.push_back(piece);
+            return exclude(tensor, from, "gave false bytes for");
+        }
+        source.asked[piece] = {source.window.ask(now), sync_, true, false};
+        return links_.up(from)->send_urgent(request(FrameKind::state_ask_chunk, tensor, piece.chunk, true));
     }
+    if (std::byte *const into = destination(piece); into != payload) std::memcpy(into, payload, header.bytes);
     if (in_place_) session_->tensors[piece.tensor].checksums[piece.chunk] = tensor.list[piece.chunk];
     else session_->staged[piece.tensor].chunks[piece.chunk] = tensor.list[piece.chunk];
     ask_chunks();
@@ -396,6 +419,12 @@ Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
         if (!asked || asked->sync != header.epoch || asked->arriving) return {};
         if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
         asked->arriving = true;
+        if (asked->doubted) {  // this peer's program may have written over the first one after it arrived
+            Intake take = Intake::take(Buffer(new std::byte[header.bytes]));
+            take.owner = this;
+            take.taker_checks = true;
+            return take;
+        }
         // Checked against the list, not against the frame: bytes that the holder has changed are no reason to break the link.
         return {Intake::Action::take, destination(piece), nullptr, this, "", true};
     }
@@ -425,6 +454,10 @@ void StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
     }
     default: return;
     }
+}
+
+void StateTransfer::unwritable(const FrameHeader &header) {
+    if (session_ && header.index < session_->tensors.size()) spoil(header.index, "freed");
 }
 
 void StateTransfer::link_down(PeerId other) {

@@ -1,8 +1,9 @@
 // Shared state between peers: serves the tensors this peer has offered, and pulls the chunks that it lacks. I/O thread only.
 //
 // A receiver asks one holder for a tensor's list of chunk checksums, checks the list against the elected content hash, and pulls just the
-// chunks that differ, from all holders at once. Every chunk is checked against the list; a holder that refuses, lies or goes is left out
-// and its chunks are asked for elsewhere, and so it is with one that sends nothing for a while, until it sends again. A chunk is asked of
+// chunks that differ, from all holders at once. Every chunk is checked against the list. A holder whose chunk is wrong is asked for it once
+// more, and checks what it has first: if its program has changed it, the synchronization fails. A holder that refuses, sends a wrong chunk
+// twice or goes is left out and its chunks are asked for elsewhere, and so it is with one that sends nothing for a while, until it sends again. A chunk is asked of
 // one holder at a time and received once, so that nothing is written over bytes that were found right. Where the old content is still
 // worth something it is not touched before the commit.
 #pragma once
@@ -28,6 +29,7 @@ struct SharedTensor {
     std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds; of no content while it is overwritten
     kernel::ContentHash hash;              ///< as offered
     std::uint8_t element_bytes = 1;
+    std::string name = {};
 
     std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
 };
@@ -51,6 +53,8 @@ class StateTransferHost {
 public:
     virtual ~StateTransferHost() = default;
     virtual void state_pulled(std::uint64_t sync, bool ok, const std::string &why) = 0;
+    /// The program has changed or freed (`what`) a tensor that it offered for this synchronization.
+    virtual void offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) = 0;
 };
 
 class StateTransfer {
@@ -65,6 +69,8 @@ public:
     static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::state_ask_list && kind <= wire::FrameKind::state_refuse; }
     Intake intake(Link &link, const wire::FrameHeader &header);
     void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    /// The program has freed the tensor that this frame went to.
+    void unwritable(const wire::FrameHeader &header);
     void link_down(PeerId other);
     /// Every few tens of milliseconds.
     void tick(Time now);
@@ -87,7 +93,6 @@ private:
         wire::PullTensor plan;
         std::vector<std::uint64_t> list;
         std::set<PeerId> excluded;
-        std::map<PeerId, int> false_chunks;
         PeerId list_from;
         bool listed = false;
     };
@@ -98,6 +103,7 @@ private:
     struct Asked {
         AskWindow::Ticket ticket;
         std::uint64_t sync;     ///< the plan under which it was asked
+        bool doubted = false;   ///< this holder sent a wrong chunk, and is asked for it once more
         bool arriving = false;  ///< its header has come
     };
     /// What has been asked of one holder.
@@ -114,6 +120,8 @@ private:
     const std::byte *held_chunk(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash) const;
     void serve(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void refuse(Link &link, const wire::FrameHeader &header);
+    bool still_right(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash, std::uint64_t checksum);
+    void spoil(std::uint32_t tensor, const char *what);
     void ask_list(Tensor &tensor);
     void take_list(Tensor &tensor, PeerId from, const wire::FrameHeader &header, const std::byte *payload);
     void take_chunk(PeerId from, const wire::FrameHeader &header, const std::byte *payload);
@@ -130,7 +138,7 @@ private:
     void check_done();
     std::byte *destination(Piece piece);
     bool need(Tensor &tensor, std::uint32_t chunk);
-    OutFrame request(wire::FrameKind kind, const Tensor &tensor, std::uint32_t chunk) const;
+    OutFrame request(wire::FrameKind kind, const Tensor &tensor, std::uint32_t chunk, bool doubted = false) const;
 
     StateTransferHost &host_;
     LinkTable &links_;
@@ -140,6 +148,7 @@ private:
     bool pulling_ = false;
     bool pulled_ = false;  ///< all of `tensors_` is held, and given to those who cannot reach its first holders
     bool in_place_ = false;
+    bool spoiled_ = false;  ///< the program has changed what was offered: the synchronization is about to fail, and nothing is served
     std::uint64_t sync_ = 0;
     std::map<std::uint32_t, Tensor> tensors_;
     std::deque<Piece> todo_;

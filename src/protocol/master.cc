@@ -137,6 +137,9 @@ void Master::on_message(const Received &input) {
         void operator()(const wire::SyncDone &m) {
             if (is_member()) master.on_sync_done(peer, m);
         }
+        void operator()(const wire::StateFault &m) {
+            if (is_member()) master.on_state_fault(peer, m);
+        }
         void operator()(const wire::Waiting &m) {
             if (is_member()) master.on_waiting(peer, m);
         }

@@ -311,7 +311,7 @@ private:
     void on_waiting(Peer &peer, const wire::Waiting &waiting);
     void on_op_fault(Peer &peer, const wire::OpFault &fault);
     void commit_complete(Group &group, const std::vector<PeerId> &members);
-    void fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why);
+    void fail_op(GroupId id, Group &group, const wire::OpFailed &failed);
 
     // master_tags.cc: tags that nobody uses any more
     static void count_tags(Group &group, const wire::Commit &commit);
@@ -368,7 +368,8 @@ private:
     void plan_pulls(SyncState &sync, Trust trust);
     void on_sync_done(Peer &peer, const wire::SyncDone &done);
     void commit_sync(GroupId id, Group &group);
-    void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why);
+    void on_state_fault(Peer &peer, const wire::StateFault &fault);
+    void fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why, PeerId culprit = {});
 
     Peer *member(PeerId id);
     std::vector<PeerId> members_of(GroupId group) const;

@@ -251,7 +251,7 @@ void Master::check_misuse() {
         for (const PeerId m : members_of(id))
             stuck.insert(peers_.at(m).waiting.begin(), peers_.at(m).waiting.end());
         for (const OpId &op : stuck) {
-            if (op.epoch == group.epoch && !group.failed.contains(op)) fail_op(id, group, op, pcclInvalidUsage, true, why);
+            if (op.epoch == group.epoch && !group.failed.contains(op)) fail_op(id, group, {op, pcclInvalidUsage, true, why, {}});
         }
         for (const PeerId m : members_of(id))
             peers_.at(m).waiting.clear();

@@ -60,10 +60,12 @@ void Master::on_op_fault(Peer &peer, const wire::OpFault &fault) {
         return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many failed operations");
     }
     note(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn, fault.why);  // members that changed are nobody's mistake
-    fail_op(peer.group, group, fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why);
+    const wire::OpFailed failed{fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why, fault.own ? peer.id : PeerId{}};
+    fail_op(peer.group, group, failed);
 }
 
-void Master::fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code, bool skip, const std::string &why) {
+void Master::fail_op(GroupId id, Group &group, const wire::OpFailed &failed) {
+    const OpId &op = failed.op;
     group.failed.insert(op);
     group.tags.fresh += op.seq == group.tags.floor;
     if (const auto found = group.done.find(op); found != group.done.end()) {
@@ -73,7 +75,7 @@ void Master::fail_op(GroupId id, Group &group, const OpId &op, pcclResult_t code
     }
     for (const PeerId m : members_of(id)) {
         peers_.at(m).waiting.erase(op);
-        send(peers_.at(m), wire::OpFailed{op, code, skip, why});
+        send(peers_.at(m), failed);
     }
 }
 

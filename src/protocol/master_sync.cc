@@ -105,6 +105,14 @@ void Master::on_sync_done(Peer &peer, const wire::SyncDone &done) {
     if (sync.pulling && sync.awaiting.empty()) commit_sync(peer.group, group);
 }
 
+/// A holder's program changed what others pull: its call is a mistake, and nobody can have the elected content for sure.
+void Master::on_state_fault(Peer &peer, const wire::StateFault &fault) {
+    Group &group = groups_.at(peer.group);
+    if (!group.sync.pulling || group.sync.id != fault.sync || peer.call != Call::sync_shared_state) return;
+    note(LogLevel::warn, fault.why);
+    fail_sync(peer.group, group, pcclNoSharedStateAvailable, fault.why, peer.id);
+}
+
 void Master::commit_sync(GroupId id, Group &group) {
     SyncState &sync = group.sync;
     const auto members = members_of(id);
@@ -123,13 +131,14 @@ void Master::commit_sync(GroupId id, Group &group) {
     }
 }
 
-void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why) {
+/// With pcclInvalidUsage at the `culprit`, if there is one.
+void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why, PeerId culprit) {
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     decide_sync(group, code, why);
     for (const PeerId m : members_of(id)) {
         Peer &peer = peers_.at(m);
-        if (peer.call == Call::sync_shared_state) call_done(peer, code, why, group.answer.decision);
+        if (peer.call == Call::sync_shared_state) call_done(peer, m == culprit ? pcclInvalidUsage : code, why, group.answer.decision);
     }
 }
 

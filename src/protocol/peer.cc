@@ -208,7 +208,7 @@ void Peer::on(const OpFinished &in) {
 void Peer::on(const OpBroken &in) {
     const auto found = ops_.find(in.op);
     if (found == ops_.end()) return;
-    found->second.fault = wire::OpFault{in.op, in.code, in.why};
+    found->second.fault = wire::OpFault{in.op, in.code, in.why, in.own};
     tell(*found->second.fault);
 }
 
@@ -218,6 +218,10 @@ void Peer::on(const ProbeFinished &in) {
 
 void Peer::on(const SyncPulled &in) {
     if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::SyncDone{in.sync, in.ok, in.why});
+}
+
+void Peer::on(const OfferSpoiled &in) {
+    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::StateFault{in.sync, in.why});
 }
 
 void Peer::on(const PeerTick &in) {
@@ -317,7 +321,7 @@ void Peer::hear(const wire::Freeze &m) {
     freeze_ = m.freeze;
     CarryOps carry;
     for (const auto &[op, state] : ops_) {
-        if (state.repairs) {
+        if (state.repairs && !state.fault) {  // a member of which it is known that it fails must not carry it on
             carried_[op.tag] = {state.call, op.seq};
             carry.ops.push_back(op);
             waiting_stale_ = waiting_stale_ || state.reported;
@@ -458,13 +462,15 @@ void Peer::hear(const wire::Commit &m) {
 void Peer::hear(const wire::OpFailed &m) {
     if (m.op.epoch != view_.epoch || freeze_) return;
     if (failures_.size() < wire::kMaxOpenOps) failures_.push_back(m);
+    const bool of_another = m.culprit != PeerId{} && m.culprit != id_;
+    const Failure failure{of_another ? pcclRankConnectionLost : m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
     const auto known = tags_.find(m.op.tag);
     if (const auto found = ops_.find(m.op); found != ops_.end()) {
         const CallId call = found->second.call;
         known->second.over = true;
         end_op(m.op, found->second, false);
         ops_.erase(found);
-        return complete(call, m.code == pcclSuccess ? pcclInternalError : m.code, m.why);
+        return complete(call, failure.code, failure.why);
     }
     if (m.op.seq < (known == tags_.end() ? floor_ : known->second.next_seq)) return;
     TagState &state = tag_state(m.op.tag);
@@ -474,7 +480,7 @@ void Peer::hear(const wire::OpFailed &m) {
         state.over = true;
         std::erase_if(state.dead, [&](const auto &entry) { return entry.first < state.next_seq; });
     } else if (state.dead.size() < wire::kMaxOpenOps) {
-        state.dead[m.op.seq] = {m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
+        state.dead[m.op.seq] = failure;
     }
 }
 

@@ -100,6 +100,7 @@ struct OpBroken {
     OpId op;
     pcclResult_t code;
     std::string why;
+    bool own = false;  ///< a mistake of this peer's program alone
 };  ///< its callers disagree, or it cannot be done
 /// The answer to CarryOps.
 struct OpsCarried {
@@ -115,6 +116,11 @@ struct SyncPulled {
     bool ok = false;
     std::string why;
 };
+/// The program changed content that was offered for this synchronization.
+struct OfferSpoiled {
+    std::uint64_t sync = 0;
+    std::string why;
+};
 /// The answer to Examine.
 struct Examined {
     wire::Progress progress;
@@ -126,7 +132,7 @@ struct PeerTick {
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
                  MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick,
-                 MasterHeard, SetGraph>;
+                 MasterHeard, SetGraph, OfferSpoiled>;
 
 // Effects, to be carried out in order.
 struct DialMaster {};
@@ -307,6 +313,7 @@ private:
     void on(const OpsCarried &in);
     void on(const ProbeFinished &in);
     void on(const SyncPulled &in);
+    void on(const OfferSpoiled &in);
     void on(const Examined &in);
     void on(const PeerTick &in);
     void on(const MasterHeard &) { master_heard_ = now_; }

@@ -38,8 +38,9 @@ enum class FrameKind : std::uint8_t {
     post_chunk,       ///< chunk `aux` of message `epoch`
     post_end,         ///< message `epoch` is over; `aux` says how (protocol::PostEnd)
     post_withdraw,    ///< message `epoch` is not to be taken any more
+    ask_again,        ///< a frame arrived with a wrong payload checksum; payload: its header, 64 bytes
 };
-inline constexpr int kFrameKinds = 20;
+inline constexpr int kFrameKinds = 21;
 
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;
@@ -68,6 +69,11 @@ inline constexpr std::size_t kPlainLengthBytes = 4;
 constexpr bool may_be_compressed(FrameKind kind) {
     return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::state_chunk ||
            kind == FrameKind::post_chunk;
+}
+
+/// The receiver of such a frame asks for it again when its payload has the wrong checksum; the sender can tell whether its source changed.
+constexpr bool may_be_asked_again(FrameKind kind) {
+    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::post_chunk;
 }
 
 /// Who calls, whom, and the proof that the master meant them to.

@@ -35,6 +35,9 @@ inline constexpr std::size_t kMaxEagerHeld = 4 * kMaxEagerBytes;
 /// Frames a receiver holds, per link, for operations it has not posted.
 inline constexpr std::size_t kMaxEagerFrames = 65536;
 
+/// Frames that a peer sends again over one link until an operation ends. A path that damages more is given up.
+inline constexpr std::size_t kMaxSentAgain = 64;
+
 inline constexpr std::size_t kMaxDegree = 64;  ///< neighbours asked for in a graph
 
 /// Messages between peers.

@@ -42,7 +42,7 @@ const char *name_of(const ToMaster &message) {
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
                                              "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
                                              "Resume",       "Account",     "Progress",    "SetGraph",
-                                             "TagsInUse"};
+                                             "TagsInUse",    "StateFault"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }

@@ -133,11 +133,13 @@ struct OpFault {
     OpId op;
     pcclResult_t code = pcclInvalidUsage;
     std::string why;
+    bool own = false;  ///< a mistake of the sender's program alone: the other members' calls fail with pcclRankConnectionLost
 };
 template <class V> void visit(V &v, OpFault &m) {
     v(m.op);
     v(m.code);
     v(bounded(m.why, kMaxText));
+    v(m.own);
 }
 
 /// How far a member's calls with one tag have come in the epoch that ends.
@@ -241,12 +243,14 @@ struct OpFailed {
     pcclResult_t code = pcclInvalidUsage;
     bool skip = false;
     std::string why;
+    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all fail with `code`
 };
 template <class V> void visit(V &v, OpFailed &m) {
     v(m.op);
     v(m.code);
     v(m.skip);
     v(bounded(m.why, kMaxText));
+    v(m.culprit);
 }
 
 /// How a call of all members ended, as one who heard it tells it.
@@ -410,8 +414,19 @@ template <class V> void visit(V &v, SetGraph &m) {
     v(m.graph);
 }
 
+/// The program changed content that this peer offered while others read it: the synchronization fails.
+struct StateFault {
+    std::uint64_t sync = 0;
+    std::string why;
+};
+template <class V> void visit(V &v, StateFault &m) {
+    v(m.sync);
+    v(bounded(m.why, kMaxText));
+}
+
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, TagsInUse>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, TagsInUse,
+                              StateFault>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 

@@ -223,6 +223,8 @@ private:
             if (kind == FrameKind::probe_data) payload.assign(input_.take<std::uint16_t>(), '\0');
         } else if (Exchange::handles(kind)) {
             payload = message_frame(header);
+        } else if (kind == FrameKind::ask_again) {
+            payload = asked_again();
         } else {
             payload = operation_frame(header);
         }
@@ -256,6 +258,7 @@ private:
         header.epoch = input_.mostly(sync_);
         header.index = static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(static_cast<std::uint8_t>(tensor)));
         header.aux = static_cast<std::uint32_t>(input_.below(3));
+        header.offset = input_.one_in(4);
         switch (header.kind) {
         case FrameKind::state_list: return {reinterpret_cast<const char *>(said.list.data()), said.list.size() * 8 - (input_.one_in(16) ? 1 : 0)};
         case FrameKind::state_chunk: {
@@ -283,6 +286,18 @@ private:
             header.aux = static_cast<std::uint32_t>(input_.below(protocol::kPostEnds + 1));
             return std::string(input_.one_in(16), 'm');
         }
+    }
+    /// The header of a frame that the peer may have sent, with the checksum of what it sent or another.
+    std::string asked_again() {
+        static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::post_chunk};
+        FrameHeader asked;
+        asked.kind = input_.one_in(8) ? static_cast<FrameKind>(input_.below(wire::kFrameKinds)) : input_.any_of(kKinds);
+        std::string sent = Exchange::handles(asked.kind) ? message_frame(asked) : operation_frame(asked);
+        const std::vector<float> ones(sent.size() / sizeof(float), 1.0F);
+        if (!Exchange::handles(asked.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
+        asked.bytes = static_cast<std::uint32_t>(sent.size());
+        asked.checksum = kernel::checksum(sent.data(), sent.size()) + input_.one_in(4);
+        return {reinterpret_cast<const char *>(&asked), sizeof asked - (input_.one_in(16) ? 1 : 0)};
     }
     std::string operation_frame(FrameHeader &header) {
         header.epoch = input_.mostly(epoch_);

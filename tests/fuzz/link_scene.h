@@ -151,6 +151,8 @@ public:
     std::deque<Remote> remotes;
 
     std::vector<OpId> broken, finished;
+    std::vector<wire::OpFault> own_faults;
+    std::vector<std::string> spoiled;                      ///< tensors that the program changed
     std::map<PeerId, std::vector<std::string>> downs;  ///< why links ended
     std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and how
 
@@ -168,6 +170,17 @@ private:
         else return engine.receive(link, header, payload, keep);
         return true;
     }
+    void on_link_damaged(Link &link, const FrameHeader &header) override {
+        if (Exchange::handles(header.kind)) exchange.damaged(link, header);
+    }
+    void on_link_asked_again(Link &link, const FrameHeader &header) override {
+        if (Exchange::handles(header.kind)) exchange.send_again(link, header);
+        else engine.send_again(link, header);
+    }
+    void on_link_unwritable(Link &, const FrameHeader &header) override {
+        if (StateTransfer::handles(header.kind)) transfer.unwritable(header);
+        else engine.unwritable(header);
+    }
     void on_link_up(Link &link) override { exchange.link_up(link); }
     void on_link_down(Link &link, const std::string &why) override {
         const PeerId other = link.other();
@@ -178,10 +191,14 @@ private:
         exchange.link_down(other);
     }
     void op_finished(const OpId &op) override { finished.push_back(op); }
-    void op_broken(const OpId &op, pcclResult_t, const std::string &) override { broken.push_back(op); }
+    void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) override {
+        broken.push_back(op);
+        if (own) own_faults.push_back({op, code, why});
+    }
     void state_pulled(std::uint64_t sync, bool ok, const std::string &) override {
         if (!pulled) pulled = {sync, ok};
     }
+    void offer_spoiled(std::uint64_t, const std::string &tensor, const char *) override { spoiled.push_back(tensor); }
     void probe_finished(std::uint64_t, PeerId, double) override {}
 
     std::size_t stuck_ = 0;

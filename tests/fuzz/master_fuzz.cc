@@ -171,7 +171,8 @@ private:
 
     wire::ToMaster arbitrary(Conn &conn) {
         Knowledge &k = conn.knows;
-        switch (input_.below(17)) {
+        switch (input_.below(18)) {
+        case 17: return wire::StateFault{input_.mostly(k.sync), input_.text(5)};
         case 16: return wire::SetGraph{k.call, {static_cast<wire::GraphKind>(input_.below(wire::kGraphKinds)), static_cast<std::uint32_t>(input_.below(5)), 1}};
         case 0: return wire::Hello{input_.mostly(wire::kMagic), input_.mostly(wire::kVersion), GroupId{input_.below(2) ? 1u : 0u}, {}, input_.take<std::uint32_t>()};
         case 1: return wire::Heartbeat{};
@@ -182,7 +183,7 @@ private:
         case 5: return wire::VoteOptimize{k.call++};
         case 6: return wire::ProbeReport{input_.mostly(k.round), k.probes.empty() ? PeerId{input_.take<std::uint8_t>()} : input_.any_of(k.probes), input_.take<double>()};
         case 7: return wire::Done{ops(k)};
-        case 8: return wire::OpFault{op(k), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.text(5)};
+        case 8: return wire::OpFault{op(k), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.text(5), input_.below(2) != 0};
         case 9: return frozen(k);
         case 10: return offer(k);
         case 11: return wire::SyncDone{input_.mostly(k.sync), input_.below(4) != 0, input_.text(5)};

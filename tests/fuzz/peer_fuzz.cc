@@ -70,6 +70,7 @@ private:
         case 2: return feed(MasterDown{"test"});
         case 3: return feed(MasterUp{});
         case 4: return feed(LinkEvent{PeerId{input_.below(4)}, 1, input_.below(2) != 0, "", 0});
+        case 6: return feed(OfferSpoiled{input_.mostly(sync_), "test"});
         case 5: return feed(ProbeFinished{input_.below(3), PeerId{2}, 1.0});
         default: return feed(SyncPulled{input_.mostly(sync_), input_.below(2) != 0, ""});
         }
@@ -78,7 +79,7 @@ private:
         OpId op{ViewNumber{epoch_}, Tag{input_.below(3)}, 0};
         if (!started_.empty()) op = std::next(started_.begin(), static_cast<std::ptrdiff_t>(input_.below(started_.size())))->first;
         if (input_.below(4) != 0) return feed(OpFinished{op});
-        feed(OpBroken{op, pcclInvalidUsage, "test"});
+        feed(OpBroken{op, pcclInvalidUsage, "test", input_.below(2) != 0});
     }
 
     OpId op() {
@@ -111,7 +112,7 @@ private:
         case 7: return view();
         case 8: return wire::PendingAnswer{input_.mostly<std::uint64_t>(1), input_.below(4), input_.below(2) != 0};
         case 9: return wire::Commit{{op(), op()}};
-        case 10: return wire::OpFailed{op(), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.below(2) != 0, input_.text(5)};
+        case 10: return wire::OpFailed{op(), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.below(2) != 0, input_.text(5), PeerId{input_.below(4)}};
         case 11: return wire::CallDone{static_cast<wire::Call>(input_.below(6)), input_.mostly(call_number_), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.mostly<std::uint64_t>(1), ""};
         case 12:
             if (input_.below(2)) return wire::Probe{input_.below(3), PeerId{2}, 250};

@@ -5,6 +5,8 @@
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
+#include <gmock/gmock.h>
+
 #include <cstdlib>
 #include <iostream>
 
@@ -88,17 +90,17 @@ TEST(StateFault, ASourceThatIsStoppedDoesNotHoldThePullUp) {
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
 }
 
-TEST(StateFault, FalseBytesAreNoticedAndComeFromAnother) {
+TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     Pull pull;
     pull.await(chunks() / 16);
     ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
     pull.world[0].call("spoil", {{"thread", 1}});
-    const std::size_t received = pull.finish_newcomer();
-    // Two false chunks, and the holder is asked no more.
-    EXPECT_EQ(received, (chunks() + 2) * kMiB);
-    EXPECT_TRUE(has_code(pull.finish(0), pcclSuccess));
-    EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
-    // No link was given up for it.
+    const Json culprit = pull.finish(0);
+    EXPECT_TRUE(has_code(culprit, pcclInvalidUsage));
+    EXPECT_THAT(culprit.at("error").get<std::string>(), ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
+    for (const std::size_t other : {std::size_t{1}, std::size_t{2}, kSources})
+        EXPECT_TRUE(has_code(pull.finish(other), pcclNoSharedStateAvailable));
+    // No link broke for it.
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
 }
 

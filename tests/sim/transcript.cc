@@ -78,7 +78,7 @@ struct Describe {
         return " round=" + text(m.round) + " to " + text(m.to) + " " + text(static_cast<std::uint64_t>(m.mbit_per_s)) + " Mbit/s";
     }
     std::string operator()(const wire::Done &m) { return " " + text(m.ops); }
-    std::string operator()(const wire::OpFault &m) { return " " + text(m.op) + " " + text(m.code) + because(m.why); }
+    std::string operator()(const wire::OpFault &m) { return " " + text(m.op) + " " + text(m.code) + (m.own ? " own" : "") + because(m.why); }
     std::string operator()(const wire::Frozen &m) { return " freeze=" + text(m.freeze) + " opened=" + text(m.opened) + unless_empty("carried", m.carried); }
     std::string operator()(const wire::OfferState &m) {
         static constexpr const char *kStrategies[] = {"popular", "receive-only", "send-only"};
@@ -86,6 +86,7 @@ struct Describe {
                kStrategies[static_cast<int>(m.strategy)] + " " + text(m.tensors);
     }
     std::string operator()(const wire::SyncDone &m) { return " sync=" + text(m.sync) + " ok=" + text(m.ok) + because(m.why); }
+    std::string operator()(const wire::StateFault &m) { return " sync=" + text(m.sync) + because(m.why); }
     std::string operator()(const wire::Abort &) { return ""; }
     std::string operator()(const wire::Waiting &m) { return " " + text(m.ops) + (m.blocked == wire::Blocked::none ? "" : " blocked"); }
     std::string operator()(const wire::Leave &) { return ""; }
@@ -139,7 +140,7 @@ struct Describe {
     }
     std::string operator()(const wire::Commit &m) { return " " + text(m.ops); }
     std::string operator()(const wire::OpFailed &m) {
-        return " " + text(m.op) + " " + text(m.code) + (m.skip ? " skip" : "") + because(m.why);
+        return " " + text(m.op) + " " + text(m.code) + (m.skip ? " skip" : "") + (m.culprit == PeerId{} ? "" : " of " + text(m.culprit)) + because(m.why);
     }
     std::string operator()(const wire::Probe &m) { return " round=" + text(m.round) + " to " + text(m.to); }
     std::string operator()(const wire::CallDone &m) {

@@ -134,7 +134,7 @@ TEST(Shard, NamesItsMembersWhateverTheOrderOfTheRing) {
 /// What the engine is told and tells.
 struct Told final : EngineHost {
     void op_finished(const OpId &) override {}
-    void op_broken(const OpId &, pcclResult_t result, const std::string &words) override {
+    void op_broken(const OpId &, pcclResult_t result, const std::string &words, bool) override {
         code = result;
         why = words;
     }

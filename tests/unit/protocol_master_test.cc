@@ -47,7 +47,7 @@ TEST_F(MasterTest, AMembersMessageFromANewcomerCostsTheConnection) {
     for (const ToMaster &message :
          {ToMaster(wire::VoteUpdate{1}), ToMaster(wire::VoteOptimize{1}), ToMaster(wire::OfferState{}),
           ToMaster(wire::AskPending{}), ToMaster(wire::ProbeReport{}), ToMaster(wire::Done{}), ToMaster(wire::OpFault{}),
-          ToMaster(wire::Frozen{}), ToMaster(wire::SyncDone{}), ToMaster(wire::Waiting{})}) {
+          ToMaster(wire::Frozen{}), ToMaster(wire::SyncDone{}), ToMaster(wire::StateFault{}), ToMaster(wire::Waiting{})}) {
         const ConnId newcomer = join();
         say(newcomer, message);
         EXPECT_TRUE(closed_.contains(newcomer)) << name_of(message);
@@ -64,6 +64,7 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
         say(all[0], wire::Done{{bogus}});
         say(all[1], wire::Done{{bogus}});
         say(all[0], wire::OpFault{bogus, pcclSuccess, "?"});
+        say(all[0], wire::StateFault{77, "?"});
         say(all[0], wire::Waiting{wire::Blocked::none, {bogus}});
     }
     for (const std::uint64_t stranger : {0u, 1u, 77u})
@@ -80,6 +81,20 @@ TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
     say(all[0], wire::Done{{op(all[0], 1)}});
     say(all[1], wire::Done{{op(all[1], 1)}});
     EXPECT_EQ(heard<wire::Commit>(all[1]).size(), 1u);
+}
+
+TEST_F(MasterTest, OwnFaultNamesItsCulpritToAll) {
+    const auto all = members(3);
+    say(all[2], wire::Done{{op(all[2], 9)}});
+    say(all[1], wire::OpFault{op(all[1], 9), pcclInvalidUsage, "sendbuff was modified", true});
+    for (const ConnId conn : all) {
+        const auto failed = heard<wire::OpFailed>(conn);
+        ASSERT_EQ(failed.size(), 1U);
+        EXPECT_EQ(failed[0].code, pcclInvalidUsage);
+        EXPECT_EQ(failed[0].culprit, PeerId{2});
+        EXPECT_TRUE(heard<wire::Freeze>(conn).empty());
+    }
+    EXPECT_TRUE(closed_.empty());
 }
 
 TEST_F(MasterTest, DoneTwiceCountsOnce) {
@@ -531,6 +546,29 @@ TEST_F(MasterTest, AnElectionWithoutReceiversVoidsThePlanOfTheOneBefore) {
     thaw({all[0]});  // alone, it holds what is elected: its own
     ASSERT_EQ(heard<wire::SyncCommit>(all[0]).size(), 1u);
     EXPECT_NE(heard<wire::SyncCommit>(all[0]).back().sync, heard<wire::SyncPlan>(all[0]).back().sync);
+}
+
+TEST_F(MasterTest, StateFaultFailsTheSynchronizationAndRemovesNobody) {
+    const auto all = members(3);
+    const auto holding = [](std::uint32_t call, std::uint8_t content) {
+        wire::OfferState state = offer(call);
+        state.tensors.push_back({.name = "t", .type = kernel::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+        return state;
+    };
+    say(all[0], holding(2, 7));
+    say(all[1], holding(1, 8));
+    say(all[2], holding(1, 8));
+    const std::uint64_t sync = heard<wire::SyncPlan>(all[0]).back().sync;
+    say(all[1], wire::StateFault{sync - 1, "of an earlier plan"});
+    EXPECT_NE(heard<wire::CallDone>(all[1]).back().kind, wire::Call::sync_shared_state);
+    say(all[1], wire::StateFault{sync, "tensor 't' was modified"});
+    for (const ConnId conn : all) {
+        const auto done = heard<wire::CallDone>(conn).back();
+        EXPECT_EQ(done.kind, wire::Call::sync_shared_state);
+        EXPECT_EQ(done.code, conn == all[1] ? pcclInvalidUsage : pcclNoSharedStateAvailable);
+        EXPECT_EQ(done.why, "tensor 't' was modified");
+    }
+    EXPECT_TRUE(closed_.empty());
 }
 
 TEST_F(MasterTest, TheDeathOfTheLastOneWaitedForCommits) {

@@ -84,6 +84,30 @@ TEST_F(PeerTest, SeveralOperationsThatFailedBeforeTheyWereCalledAllFail) {
     EXPECT_EQ(effects<StartOp>().back().op, op(1, 5, 2));
 }
 
+TEST_F(PeerTest, OwnFaultFailsWithItsCodeAtItsCulpritAlone) {
+    join();
+    const CallId mine = reduce(5), theirs = reduce(6);
+    step(OpBroken{op(1, 5, 0), pcclInvalidUsage, "sendbuff was modified", true});
+    ASSERT_EQ(told<wire::OpFault>().size(), 1U);
+    EXPECT_TRUE(told<wire::OpFault>()[0].own);
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "sendbuff was modified", peer_.id()});
+    hear(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "sendbuff was modified", PeerId{99}});
+    hear(wire::OpFailed{op(1, 7, 0), pcclInvalidUsage, false, "sendbuff was modified", PeerId{99}});
+    EXPECT_EQ(outcome(mine), pcclInvalidUsage);
+    EXPECT_EQ(outcome(theirs), pcclRankConnectionLost);
+    EXPECT_EQ(outcome(reduce(7)), pcclRankConnectionLost);  // called after it failed
+}
+
+TEST_F(PeerTest, SpoiledOfferIsReportedDuringASynchronizationOnly) {
+    join();
+    step(OfferSpoiled{3, "tensor 'w' was modified"});
+    EXPECT_TRUE(told<wire::StateFault>().empty());
+    step(Synchronize{CallId{50}, {}});
+    step(OfferSpoiled{3, "tensor 'w' was modified"});
+    ASSERT_EQ(told<wire::StateFault>().size(), 1U);
+    EXPECT_EQ(told<wire::StateFault>()[0].sync, 3U);
+}
+
 TEST_F(PeerTest, AnOperationThatFailedBeforeItWasCalledFailsAlikeAfterAChangeOfView) {
     join();
     hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "mismatch"});

@@ -185,12 +185,13 @@ TEST_F(RecoveryTest, WhatAllWhoCameBackHoldIsCommittedBeforeTheLostOneEndsTheEpo
 TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
     start();
     wire::Account first = account_of(1), second = account_of(2);
-    first.failures = {{op(7), pcclInvalidUsage, false, "counts differ"}};
+    first.failures = {{op(7), pcclInvalidUsage, false, "counts differ", PeerId{1}}};
     second.done = {op(7)};
     recover(1, first);
     const ConnId b = recover(2, second);
     ASSERT_EQ(heard<wire::OpFailed>(b).size(), 1U);
     EXPECT_EQ(heard<wire::OpFailed>(b)[0].why, "counts differ");
+    EXPECT_EQ(heard<wire::OpFailed>(b)[0].culprit, PeerId{1});
 }
 
 TEST_F(RecoveryTest, RoundOfTagsThatOneHasHeardIsSentToTheOther) {

@@ -111,6 +111,7 @@ int serve() {
     add_trainer_calls(table);
     add_exchange_calls(table);
     add_shard_calls(table);
+    add_scribble_calls(table);
     Session session;
     session.emit = write_line;
     std::map<int, Worker> workers;

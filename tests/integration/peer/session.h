@@ -94,5 +94,6 @@ void add_repair_calls(CallTable &);
 void add_trainer_calls(CallTable &);
 void add_exchange_calls(CallTable &);
 void add_shard_calls(CallTable &);
+void add_scribble_calls(CallTable &);
 
 }  // namespace pccl::itest

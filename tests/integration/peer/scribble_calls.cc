@@ -1,0 +1,69 @@
+// A program that writes to the buffers of its operations while they run: what the library makes of that mistake.
+#include "peer/inputs.h"
+#include "peer/session.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+namespace pccl::itest {
+
+namespace {
+
+/// Writes a value that grows to one element after another, until it is destroyed. So no element ever becomes what it was before.
+class Scribbler {
+public:
+    Scribbler(float *data, std::size_t count) {
+        if (count == 0) return;
+        thread_ = std::thread([this, data, count] {
+            float value = 2;
+            for (std::size_t at = 0; !stop_; at = (at + 61) % count) {
+                std::atomic_ref<float>(data[at]).store(value, std::memory_order_relaxed);
+                value += 1.0F / 64;
+            }
+        });
+    }
+    ~Scribbler() {
+        stop_ = true;
+        if (thread_.joinable()) thread_.join();
+    }
+
+private:
+    std::atomic<bool> stop_{false};
+    std::thread thread_;
+};
+
+/// "times" all-reduces of "count" floats with one tag. "scribble": "send", "receive" or none: which buffer another thread writes to
+/// meanwhile. Answers with the code and the hash of the result (0 if it failed) of each, and the words of the failures.
+Json call_scribbled_reduces(Session &session, const Json &request) {
+    const std::size_t count = request.at("count");
+    const std::string scribble = request.value("scribble", "");
+    std::vector<float> send(count, 1), receive(count);
+    pcclReduceDescriptor_t d = descriptor_of(request);
+    const pcclReduceOptions_t options = options_of(request);
+    Json codes = Json::array(), hashes = Json::array(), errors = Json::array();
+    for (int i = 0; i < request.at("times").get<int>(); ++i) {
+        std::ranges::fill(send, 1.0F);
+        pcclResult_t result = pcclInternalError;
+        {
+            float *const where = scribble == "send" ? send.data() : receive.data();
+            const Scribbler scribbler(where, scribble.empty() ? 0 : count);
+            result = pcclAllReduceWithOptions(send.data(), receive.data(), &d, &options, session.comm(request), nullptr);
+        }
+        codes.push_back(static_cast<int>(result));
+        hashes.push_back(result == pcclSuccess ? hash_bytes(receive.data(), count * sizeof(float)) : 0);
+        const Json answer = answer_of(result);
+        if (result != pcclSuccess) errors.push_back(answer.at("error"));
+    }
+    Json answer = answer_of(pcclSuccess);
+    answer["codes"] = codes;
+    answer["hashes"] = hashes;
+    answer["errors"] = errors;
+    return answer;
+}
+
+}  // namespace
+
+void add_scribble_calls(CallTable &table) { table["scribbled_reduces"] = call_scribbled_reduces; }
+
+}  // namespace pccl::itest
