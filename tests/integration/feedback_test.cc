@@ -22,7 +22,8 @@ TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
             world.spawn();
         world.join_all(peers);
         for (const char *algorithm : {"ring", "one-hop"}) {
-            for (const char *quant : {"blockscale:i4", "blockscale:i8:128:pow2", "minmax:u8", "zps:i8"}) {
+            for (const char *quant : {"blockscale:i4", "blockscale:i8:128:pow2", "minmax:u8", "zps:i8", "blockscale:u4",
+                                      "blockscale:u2", "minmax:u4", "zps:u2"}) {
                 const auto without = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, false)), Millis(60000));
                 const auto with = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, true)), Millis(60000));
                 ASSERT_TRUE(all_same(without, "hash") && all_same(with, "hash"));
