@@ -29,7 +29,8 @@ TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
                 ASSERT_TRUE(all_same(without, "hash") && all_same(with, "hash"));
                 const double before = without[0].at("relative_error"), after = with[0].at("relative_error"), flushed = with[0].at("flushed_error");
                 std::cout << peers << ' ' << algorithm << ' ' << quant << ": " << before << " -> " << after << " -> " << flushed << '\n';
-                EXPECT_LT(after, before / 4);
+                // One rounding to 2 bits is as large as the sum; so more is still held back after the last round.
+                EXPECT_LT(after, before / (std::string(quant) == "zps:u2" ? 2 : 4));
                 EXPECT_LT(flushed, after / 100);
                 EXPECT_LT(flushed, 3e-5) << "floats and 16 bits of what was held back";
                 world.call_all("drop_feedback", {{"tag", 3}});

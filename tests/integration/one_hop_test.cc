@@ -78,7 +78,9 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
     for (const auto &[name, error] : errors) {
         std::cout << name << ": " << error[0] << ' ' << error[1] << ' ' << error[2] << '\n';
         if (!name.ends_with("one-hop")) continue;
-        EXPECT_NEAR(error[2] / error[0], 1, name.find("pow2") != std::string::npos ? 0.12 : 0.04) << name;
+        // The error of so coarse a grid depends on where the sums lie on it.
+        const bool coarse = name.find("pow2") != std::string::npos || name.find(":u2") != std::string::npos;
+        EXPECT_NEAR(error[2] / error[0], 1, coarse ? 0.12 : 0.04) << name;
     }
     for (const char *algorithm : {"ring", "one-hop"})
         EXPECT_LE(errors[std::string("blockscale:i8 ") + algorithm][2], 0.012);
