@@ -37,9 +37,10 @@ struct TypeRow {
     std::uint8_t bits;
 };
 /// One row for each type, in the order of the values.
-inline constexpr TypeRow kTypeTable[kPackedTypes] = {
-    {"uint8", 8},  {"int8", 8},   {"int16", 16},   {"uint16", 16},   {"uint32", 32}, {"int32", 32},  {"uint64", 64}, {"int64", 64},
-    {"float16", 16}, {"bfloat16", 16}, {"float", 32}, {"double", 64}, {"int4", 4}, {"uint4", 4}, {"uint2", 2}};
+inline constexpr TypeRow kTypeTable[kPackedTypes] = {{"uint8", 8},    {"int8", 8},      {"int16", 16},  {"uint16", 16},
+                                                     {"uint32", 32},  {"int32", 32},    {"uint64", 64}, {"int64", 64},
+                                                     {"float16", 16}, {"bfloat16", 16}, {"float", 32},  {"double", 64},
+                                                     {"int4", 4},     {"uint4", 4},     {"uint2", 2}};
 
 constexpr const char *name_of(Type type) { return kTypeTable[static_cast<int>(type)].name; }
 constexpr std::size_t bits_of(Type type) { return kTypeTable[static_cast<int>(type)].bits; }
@@ -72,7 +73,9 @@ struct Quantization {
 
 /// A set of types: bit t is set for the type with value t.
 using TypeSet = std::uint32_t;
-template <class... Types> constexpr TypeSet set_of(Types... types) { return ((TypeSet{1} << static_cast<int>(types)) | ... | 0u); }
+template <class... Types> constexpr TypeSet set_of(Types... types) {
+    return ((TypeSet{1} << static_cast<int>(types)) | ... | 0u);
+}
 
 struct QuantRow {
     const char *name;

@@ -101,18 +101,19 @@ TEST_P(EveryMethod, GoesOnWithTheSameBitsWhenAPeerIsKilledAndAnotherJoins) {
     trainers.finish();
 }
 
-INSTANTIATE_TEST_SUITE_P(Trainer, EveryMethod,
-                         ::testing::Values(Method{"diloco", pcclMethodDiLoCo}, Method{"weighted", pcclMethodDiLoCo, pcclNewcomersDrain, true},
-                                           Method{"weighted_and_quantized", pcclMethodDiLoCo, pcclNewcomersDrain, true, "minmax:u8"},
-                                           Method{"four_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u4"},
-                                           Method{"two_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u2"},
-                                           Method{"two_bits_of_ranges", pcclMethodDiLoCo, pcclNewcomersDrain, false, "minmax:u2"},
-                                           Method{"async_draining", pcclMethodAsyncDiLoCo},
-                                           Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                                           Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
-                                           Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
-                                           Method{"co2", pcclMethodCO2}),
-                         [](const auto &param) { return param.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Trainer, EveryMethod,
+    ::testing::Values(Method{"diloco", pcclMethodDiLoCo}, Method{"weighted", pcclMethodDiLoCo, pcclNewcomersDrain, true},
+                      Method{"weighted_and_quantized", pcclMethodDiLoCo, pcclNewcomersDrain, true, "minmax:u8"},
+                      Method{"four_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u4"},
+                      Method{"two_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u2"},
+                      Method{"two_bits_of_ranges", pcclMethodDiLoCo, pcclNewcomersDrain, false, "minmax:u2"},
+                      Method{"async_draining", pcclMethodAsyncDiLoCo},
+                      Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
+                      Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
+                      Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
+                      Method{"co2", pcclMethodCO2}),
+    [](const auto &param) { return param.param.name; });
 
 TEST(Trainer, MastersThatAreKilledAndComeBackAreNotNoticed) {
     MasterProcess master;
