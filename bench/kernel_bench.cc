@@ -22,7 +22,8 @@ namespace {
 
 constexpr std::int64_t kInCache = 256 << 10;
 constexpr std::int64_t kInMemory = 64 << 20;
-const char *const kTypeNames[] = {"u8", "i8", "i16", "u16", "u32", "i32", "u64", "i64", "f16", "bf16", "f32", "f64"};
+const char *const kTypeNames[] = {"u8",  "i8",   "i16", "u16", "u32", "i32", "u64", "i64",
+                                  "f16", "bf16", "f32", "f64", "i4",  "u4",  "u2"};
 const char *const kOpNames[] = {"sum", "avg", "prod", "max", "min"};
 
 /// Finite numbers of the type: small integers, or floats around 1.
@@ -161,7 +162,7 @@ void add_reductions() {
 void add_quantizations() {
     for (const Quant algorithm : {Quant::min_max, Quant::zero_point_scale})
         for (const Type operand : {Type::f32, Type::f16, Type::bf16, Type::f64})
-            for (const Type to : {Type::u8, Type::i16}) {
+            for (const Type to : {Type::u8, Type::i16, Type::u4, Type::u2}) {
                 const Quantization how{algorithm, to, 0, {}};
                 const std::string suffix = std::string(algorithm == Quant::min_max ? "_min_max/" : "_zero_point/") +
                                            kTypeNames[static_cast<int>(operand)] + "_" + kTypeNames[static_cast<int>(to)];
@@ -174,13 +175,13 @@ void add_quantizations() {
 
 void add_block_scales() {
     for (const Type operand : {Type::f32, Type::bf16, Type::f64})
-        for (const Type to : {Type::i8, Type::i4})
+        for (const Type to : {Type::i8, Type::i4, Type::u4, Type::u2})
             for (const Scale scale : {Scale::floating, Scale::power_of_two})
                 for (const std::uint16_t block : {std::uint16_t{32}, std::uint16_t{128}}) {
                     const Quantization how{Quant::block_scale, to, block, scale};
                     const std::string suffix = std::string("_block_scale/") + kTypeNames[static_cast<int>(operand)] + "_" +
-                                               (to == Type::i8 ? "i8" : "i4") + (scale == Scale::floating ? "_float" : "_power") +
-                                               std::to_string(block);
+                                               kTypeNames[static_cast<int>(to)] +
+                                               (scale == Scale::floating ? "_float" : "_power") + std::to_string(block);
                     add("quantize" + suffix, bench_quantize, Step::quantize, how, operand);
                     add("dequantize" + suffix, bench_quantize, Step::dequantize, how, operand);
                     add("dequantize_combine" + suffix, bench_quantize, Step::combine, how, operand);

@@ -421,7 +421,7 @@ def parse_arguments():
     parser.add_argument("--inner", type=int, default=150, help="inner steps per outer step (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of shards and first parameters (default: %(default)s)")
     parser.add_argument("--method", choices=METHODS, default="diloco", help="how peers are brought together (default: %(default)s)")
-    parser.add_argument("--quantize", choices=["none", "u8", "u16", "i8-block", "i4-block"], default="none", help="pack what travels (default: %(default)s)")
+    parser.add_argument("--quantize", choices=["none", "u8", "u16", "i8-block", "i4-block", "u4-block", "u2-block"], default="none", help="pack what travels (default: %(default)s)")
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
     parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this, in %% (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without news (default: %(default)s)")

@@ -45,7 +45,9 @@ const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
                                                       {"u8", {pcclUint8, pcclQuantMinMax}},
                                                       {"u16", {pcclUint16, pcclQuantMinMax}},
                                                       {"i8-block", {pcclInt8, pcclQuantBlockScale}},
-                                                      {"i4-block", {pcclInt4, pcclQuantBlockScale}}};
+                                                      {"i4-block", {pcclInt4, pcclQuantBlockScale}},
+                                                      {"u4-block", {pcclUint4, pcclQuantBlockScale}},
+                                                      {"u2-block", {pcclUint2, pcclQuantBlockScale}}};
 const Names<Split> kSplits{{"random", Split::kRandom}, {"sorted", Split::kSorted}};
 
 /// What was given on the command line as text, or not at all: the method's defaults hold then.
@@ -150,11 +152,11 @@ void add_method_options(CLI::App &app, Given &given) {
     app.add_option("--penalty", given.penalty, "co2, divisor of late averages: none, gap (measured) or a number");
     app.add_option("--clip", given.clip, "co2: bound on each element of the outer momentum; 0: none");
     app.add_flag("--weighted", given.weighted, "Contributions count by the steps that their peer has made");
-    app.add_option("--quantize", given.quantize, "Pack averages on the wire: none, u8, u16, i8-block or i4-block")
+    app.add_option("--quantize", given.quantize,
+                   "Pack averages on the wire: none, u8, u16, i8-block, i4-block, u4-block or u2-block")
         ->check(CLI::IsMember(kQuantizations))
         ->capture_default_str();
-    app.add_option("--quantize-block", given.block,
-                   "Elements that share a scale in i8-block and i4-block: 32, 64, 128, 256, 512");
+    app.add_option("--quantize-block", given.block, "Elements that share a scale with the -block types: 32, 64, 128, 256, 512");
     app.add_flag("--error-feedback", given.error_feedback, "What quantization takes is added to the next average");
     app.add_flag("--repair", given.repair, "After a loss only what is missing of an average is sent again");
     app.add_option("--min-peers", given.min_peers, "A round begins with no fewer peers")->capture_default_str();

@@ -283,7 +283,7 @@ def parse_arguments():
     add("--outer-lr", type=float, help="learning rate of the outer optimizer (default: the method's)")
     add("--outer-momentum", type=float, help="momentum of the outer optimizer (default: the method's)")
     add("--min-peers", type=int, default=1, help="wait for so many peers (default: %(default)s)")
-    add("--quantize", choices=["int8", "int4"], help="pack what travels")
+    add("--quantize", choices=["int8", "int4", "uint4", "uint2"], help="pack what travels")
     add("--batch", type=int, default=16, help="windows per step and process (default: %(default)s)")
     add("--length", type=int, default=64, help="characters in a window (default: %(default)s)")
     add("--layers", type=int, default=2, help="(default: %(default)s)")

@@ -54,7 +54,9 @@ typedef enum pcclDataType_t {
     pcclBFloat16 = 9,
     pcclFloat = 10,
     pcclDouble = 11,
-    pcclInt4 = 12 /**< signed, two in a byte: only as `quantized_datatype` */
+    pcclInt4 = 12,  /**< signed, two in a byte: only as `quantized_datatype` */
+    pcclUint4 = 13, /**< two in a byte: only as `quantized_datatype` */
+    pcclUint2 = 14  /**< four in a byte: only as `quantized_datatype` */
 } pcclDataType_t;
 
 /** Where a tensor lives. pcclDeviceCuda needs a build with CUDA (see pcclGetBuildInfo). */
@@ -89,17 +91,18 @@ typedef enum pcclDistributionHint_t {
 /** How values are packed on the wire, in blocks of elements whose range or scale travels beside them: 256 of them, or with
  * pcclQuantBlockScale as many as pcclReduceOptions_t says. */
 typedef enum pcclQuantizationAlgorithm_t {
-    pcclQuantNone = 0,          /**< elements travel as they are */
-    pcclQuantMinMax = 1,        /**< affine between each block's minimum and maximum */
+    pcclQuantNone = 0,           /**< elements travel as they are */
+    pcclQuantMinMax = 1,         /**< affine between each block's minimum and maximum */
     pcclQuantZeroPointScale = 2, /**< scale and integer zero point: zero stays exactly zero where a block's range holds it */
-    pcclQuantBlockScale = 3 /**< symmetric, to pcclInt8 or pcclInt4: the largest magnitude of a small block is its largest code */
+    pcclQuantBlockScale = 3 /**< to pcclInt8, pcclInt4, pcclUint4 or pcclUint2: a multiple of the scale of a small block, whose
+                               element of largest magnitude has the largest code. Zero stays exactly zero */
 } pcclQuantizationAlgorithm_t;
 
 /** What pcclQuantBlockScale multiplies a block's integers with. */
 typedef enum pcclQuantizationScale_t {
     pcclScaleFloat = 0,     /**< a float (double for double operands): the smallest error */
-    pcclScalePowerOfTwo = 1 /**< a power of two: one byte (two for double operands), up to half as much error again, no rounding when
-                                 values are unpacked */
+    pcclScalePowerOfTwo = 1 /**< a power of two: one byte (two for double operands, and for pcclUint4 and pcclUint2), up to half
+                               as much error again, no rounding when values are unpacked */
 } pcclQuantizationScale_t;
 
 /** Who sends what to whom in an all-reduce. One that cannot work where it was asked for gives way to the next that can, the same at
@@ -150,8 +153,9 @@ typedef struct pcclReduceOperandDescriptor_t {
     pcclDistributionHint_t distribution_hint;
 } pcclReduceOperandDescriptor_t;
 
-/** Zeroed: no quantization. `quantized_datatype` is an 8- or 16-bit integer type (with pcclQuantBlockScale pcclInt8 or pcclInt4) and
- * counts only if `algorithm` is set; the operand must then be a floating-point type. */
+/** Zeroed: no quantization. `quantized_datatype` is pcclUint8, pcclInt8, pcclUint16, pcclInt16, pcclUint4 or pcclUint2, and with
+ * pcclQuantBlockScale pcclInt8, pcclInt4, pcclUint4 or pcclUint2. It counts only if `algorithm` is set. The operand must then be
+ * a floating-point type. docs/quantization.md has the errors. */
 typedef struct pcclQuantizationOptions_t {
     pcclDataType_t quantized_datatype;
     pcclQuantizationAlgorithm_t algorithm;

@@ -14,6 +14,32 @@ using peer::ReduceRequest;
 
 namespace {
 
+/// "uint8, int8, int16 or uint16"
+std::string names_of(kernel::TypeSet types) {
+    std::string text;
+    for (int t = 0; t < kernel::kPackedTypes; ++t) {
+        const auto type = static_cast<kernel::Type>(t);
+        if ((types & kernel::set_of(type)) == 0) continue;
+        types &= ~kernel::set_of(type);
+        text += std::string(text.empty() ? "" : types == 0 ? " or " : ", ") + kernel::name_of(type);
+    }
+    return text;
+}
+
+Status check_quantization(kernel::Quant algorithm, kernel::Type from, kernel::Type to) {
+    if (!kernel::is_float(from)) {
+        return invalid(
+            "descriptor->src_descriptor.datatype is " + std::string(kernel::name_of(from)) +
+            ", which cannot be quantized; use float16, bfloat16, float or double, or set the algorithm to pcclQuantNone");
+    }
+    if (!kernel::can_quantize(algorithm, from, to)) {
+        return invalid("descriptor->quantization_options: " + std::string(kernel::name_of(algorithm)) + " does not pack to " +
+                       kernel::name_of(to) + "; set quantized_datatype to " +
+                       names_of(kernel::kQuantTable[static_cast<int>(algorithm)].types));
+    }
+    return {};
+}
+
 Status check(const pcclReduceDescriptor_t &d) {
     if (d.count == 0) return invalid("descriptor->count is 0");
     if (!within(d.op, kernel::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
@@ -27,13 +53,10 @@ Status check(const pcclReduceDescriptor_t &d) {
     if (!within(q.algorithm, kernel::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
     if (q.algorithm == pcclQuantNone) return {};
     if (!within(q.quantized_datatype, kernel::kPackedTypes)) {
-        return invalid("descriptor->quantization_options.quantized_datatype is no element type");
+        return invalid("descriptor->quantization_options.quantized_datatype is " + std::to_string(number(q.quantized_datatype)) +
+                       ", not a value of pcclDataType_t");
     }
-    if (!kernel::can_quantize(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype))) {
-        return invalid("quantization takes float16, bfloat16, float and double to 8- and 16-bit integers (pcclQuantBlockScale: to int8 and "
-                       "int4), nothing else");
-    }
-    return {};
+    return check_quantization(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype));
 }
 
 Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {

@@ -77,9 +77,9 @@ Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mes
     if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
     // Of these, a hop of a ring and an exchange send as much.
     if (what.collective != Collective::all_reduce && buffer_bytes(what) <= kDirectBytes && members <= kMaxDirectMembers) return Algorithm::one_hop;
-    // Rounded at every hop, the error of a ring grows with the square root of the group. Of two members there is but one hop, and the ring
-    // does not round the owner's contribution.
-    const bool rounded_at_hops = what.quantization.algorithm == kernel::Quant::block_scale && what.collective != Collective::all_gather;
+    // A ring rounds a sum at every hop, so its error grows with the square root of the group. Between two members there is one
+    // hop, and the ring does not round the owner's contribution.
+    const bool rounded_at_hops = kernel::error_grows_by_hop(what.quantization) && what.collective != Collective::all_gather;
     if (rounded_at_hops && members > 2) return Algorithm::one_hop;
     return one_hop_saves(what, members, path) ? Algorithm::one_hop : Algorithm::ring;
 }
@@ -102,7 +102,7 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
 
 std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path) {
     if (is_long(path)) return kLongPathChunk;
-    const bool in_bytes = what.quantization.algorithm != kernel::Quant::none && kernel::size_of(what.quantization.type) <= 1;
+    const bool in_bytes = what.quantization.algorithm != kernel::Quant::none && kernel::bits_of(what.quantization.type) <= 8;
     return in_bytes ? kMaxQuantizedChunk : RingPlan::kMaxChunk;
 }
 

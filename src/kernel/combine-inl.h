@@ -156,7 +156,9 @@ template <class O> void combine_by(const Combine &how, void *out, const void *a,
             return combine_ordered<O, 0x7F80>(out, a, b, count);
     case Type::f32: return combine_same<O, float>(out, a, b, count);
     case Type::f64: return combine_same<O, double>(out, a, b, count);
-    case Type::i4: break;  // no operand
+    case Type::i4:
+    case Type::u4:
+    case Type::u2: break;  // not operand types
     }
 }
 

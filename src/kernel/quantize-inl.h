@@ -11,6 +11,7 @@
 #include <hwy/cache_control.h>
 
 #include "kernel/lanes-inl.h"
+#include "kernel/narrow-inl.h"
 #include "kernel/quantize_grid.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -116,46 +117,67 @@ HWY_INLINE void decode(const Decoder<C> &how, bool is_signed, void *out, const s
     }
 }
 
-/// `out` has room for the range and kQuantBlock codes.
-template <class U, class C> void encode_block(Quantization how, std::uint8_t *out, const void *block) {
-    const bool is_signed = how.type == Type::i8 || how.type == Type::i16;
-    constexpr C kLevels = std::numeric_limits<U>::max();
+/// The codes of a quantized type: kLevels steps; U holds one code in memory.
+template <Type kType> struct RangeCodes {
+    static constexpr int kBits = static_cast<int>(bits_of(kType));
+    static constexpr bool kSigned = kType == Type::i8 || kType == Type::i16;
+    static constexpr int kLevels = (1 << kBits) - 1;
+    using U = std::conditional_t<kBits <= 8, std::uint8_t, std::uint16_t>;
+    static constexpr std::size_t kBlockBytes = code_bytes(kType, kQuantBlock);
+};
+
+/// `out` has room for the range and the codes of kQuantBlock elements.
+template <class Codes, class C> void encode_block(Quantization how, std::uint8_t *out, const void *block) {
+    using U = typename Codes::U;
+    constexpr C kLevels = Codes::kLevels;
+    constexpr bool kNarrow = Codes::kBits < 8;
     std::uint8_t *const codes = out + sizeof(Range<C>);
     const Extrema<C> extrema = find_extrema<C>(block);
     Range<C> range{GridLimits<C>::kNan, GridLimits<C>::kNan};
     if (!extrema.finite) {
         std::memcpy(out, &range, sizeof range);
-        std::memset(codes, 0, kQuantBlock * sizeof(U));
+        std::memset(codes, 0, Codes::kBlockBytes);
         return;
     }
     range = {extrema.low, extrema.high};
     const auto encoder = how.algorithm == Quant::min_max ? min_max_encoder(range.first, range.second, kLevels)
                                                          : zero_point_encoder(extrema.low, extrema.high, kLevels, range);
     std::memcpy(out, &range, sizeof range);
+    alignas(64) std::uint8_t bytes[kNarrow ? kQuantBlock : 1];
+    std::uint8_t *const to = kNarrow ? bytes : codes;
     if (encoder.up == 1)
-        encode<true, U>(encoder, is_signed, codes, block);
+        encode<true, U>(encoder, Codes::kSigned, to, block);
     else
-        encode<false, U>(encoder, is_signed, codes, block);
+        encode<false, U>(encoder, Codes::kSigned, to, block);
+    // Rounding may give the code after the highest, which becomes the highest.
+    if constexpr (kNarrow)
+        join_codes<Codes::kBits, Codes::kLevels, 0>(codes, reinterpret_cast<const std::int8_t *>(bytes), kQuantBlock);
 }
 
 /// `packed` has a range and kQuantBlock codes; `out` room for as many values.
-template <class U, class C> void decode_block(Quantization how, void *out, const std::uint8_t *packed) {
-    const bool is_signed = how.type == Type::i8 || how.type == Type::i16;
-    constexpr C kLevels = std::numeric_limits<U>::max();
+template <class Codes, class C> void decode_block(Quantization how, void *out, const std::uint8_t *packed) {
+    using U = typename Codes::U;
+    constexpr C kLevels = Codes::kLevels;
+    constexpr bool kNarrow = Codes::kBits < 8;
     Range<C> range;
     std::memcpy(&range, packed, sizeof range);
-    const std::uint8_t *const codes = packed + sizeof range;
+    const std::uint8_t *codes = packed + sizeof range;
     if (!std::isfinite(range.first) || !std::isfinite(range.second)) {
         const hn::ScalableTag<C> d;
         for (std::size_t i = 0; i < kQuantBlock; i += hn::Lanes(d))
             store(d, out, i, hn::Set(d, GridLimits<C>::kNan));
         return;
     }
+    alignas(64) std::uint8_t bytes[kNarrow ? kQuantBlock : 1];
+    if constexpr (kNarrow) {
+        split_codes<Codes::kBits, 0, 0>(reinterpret_cast<std::int8_t *>(bytes), codes, kQuantBlock);
+        codes = bytes;
+    }
     const auto decoder = how.algorithm == Quant::min_max ? min_max_decoder(range, kLevels) : zero_point_decoder(range, kLevels);
     if (decoder.plain)
-        decode<true, U>(decoder, is_signed, out, codes);
+        decode<true, U>(decoder, Codes::kSigned, out, codes);
     else
-        decode<false, U>(decoder, is_signed, out, codes);
+        decode<false, U>(decoder, Codes::kSigned, out, codes);
 }
 
 }  // namespace pccl::kernel::HWY_NAMESPACE

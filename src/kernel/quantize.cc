@@ -11,7 +11,7 @@
 #include <bit>
 
 #include "base/float_mode.h"
-#include "kernel/block_scale.h"
+#include "kernel/codec.h"
 #include "kernel/combine-inl.h"
 #include "kernel/half-inl.h"
 #include "kernel/quantize-inl.h"
@@ -25,13 +25,16 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 /// Elements of one block, or their packed form, where a caller's buffer will not do.
 template <class C> struct BlockBuffer { alignas(64) C values[kQuantBlock]; };
-template <class U, class C> struct PackedBuffer { std::uint8_t bytes[sizeof(Range<C>) + kQuantBlock * sizeof(U)]; };
+template <class Codes, class C> struct PackedBuffer {
+    std::uint8_t bytes[sizeof(Range<C>) + Codes::kBlockBytes];
+};
 
 /// `in` holds elements of type `from`: C, or a 16-bit float where C is float.
-template <class U, class C> void pack(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
+template <class Codes, class C>
+void pack(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
     const std::size_t size = size_of(from);
     BlockBuffer<C> buffer;
-    PackedBuffer<U, C> packed;
+    PackedBuffer<Codes, C> packed;
     for (std::size_t i = 0; i < count; i += kQuantBlock) {
         const std::size_t now = std::min(kQuantBlock, count - i);
         const void *block = in + i * size;
@@ -42,13 +45,14 @@ template <class U, class C> void pack(Quantization how, Type from, std::uint8_t 
             std::memcpy(buffer.values, block, now * sizeof(C));
             block = buffer.values;
         }
-        const std::size_t bytes = sizeof(Range<C>) + now * sizeof(U);
+        const std::size_t bytes = sizeof(Range<C>) + code_bytes(how.type, now);
         if (now == kQuantBlock) {
-            encode_block<U, C>(how, out, block);
+            encode_block<Codes, C>(how, out, block);
         } else {  // repeated elements leave the extrema as they are
             std::fill(buffer.values + now, buffer.values + kQuantBlock, buffer.values[0]);
-            encode_block<U, C>(how, packed.bytes, block);
+            encode_block<Codes, C>(how, packed.bytes, block);
             std::memcpy(out, packed.bytes, bytes);
+            clear_unused(how.type, out + sizeof(Range<C>), now);
         }
         out += bytes;
     }
@@ -56,45 +60,45 @@ template <class U, class C> void pack(Quantization how, Type from, std::uint8_t 
 
 /// Calls use(values, i, n) for each block, which holds elements [i, i + n); unpacks into `direct + i` if not null and n allows
 /// it.
-template <class U, class C, class Use>
+template <class Codes, class C, class Use>
 HWY_INLINE void unpack(Quantization how, std::uint8_t *direct, const std::uint8_t *packed, std::size_t count, Use use) {
     BlockBuffer<C> buffer;
-    PackedBuffer<U, C> padded = {};
+    PackedBuffer<Codes, C> padded = {};
     for (std::size_t i = 0; i < count; i += kQuantBlock) {
         const std::size_t now = std::min(kQuantBlock, count - i);
-        const std::size_t bytes = sizeof(Range<C>) + now * sizeof(U);
+        const std::size_t bytes = sizeof(Range<C>) + code_bytes(how.type, now);
         const std::uint8_t *from = packed;
         if (now < kQuantBlock) {
             std::memcpy(padded.bytes, packed, bytes);
             from = padded.bytes;
         }
         void *const to = direct != nullptr && now == kQuantBlock ? direct + i * sizeof(C) : static_cast<void *>(buffer.values);
-        decode_block<U, C>(how, to, from);
+        decode_block<Codes, C>(how, to, from);
         use(to, i, now);
         packed += bytes;
     }
 }
 
-template <class U, class C>
+template <class Codes, class C>
 void unpack_plain(Quantization how, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
-    unpack<U, C>(how, out, packed, count, [out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+    unpack<Codes, C>(how, out, packed, count, [out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
         if (n < kQuantBlock) std::memcpy(out + i * sizeof(C), values, n * sizeof(C));
     });
 }
 
-template <class U>
+template <class Codes>
 void unpack_halves(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
-    unpack<U, float>(how, nullptr, packed, count, [to, out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+    unpack<Codes, float>(how, nullptr, packed, count, [to, out](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
         narrow_floats(to, out + i * 2, values, n);
     });
 }
 
-template <class U, class C>
+template <class Codes, class C>
 void unpack_combine(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed, const std::uint8_t *own,
                     std::size_t count) {
     const std::size_t size = size_of(operand);
     const Combine combine{sizeof(C) == 8 ? Type::f64 : Type::f32, op, false, false};
-    unpack<U, C>(how, nullptr, packed, count, [=](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
+    unpack<Codes, C>(how, nullptr, packed, count, [=](const void *values, std::size_t i, std::size_t n) HWY_ATTR {
         BlockBuffer<C> widened;
         const void *mine = own + i * size;
         if (size != sizeof(C)) {
@@ -105,36 +109,45 @@ void unpack_combine(Quantization how, Type operand, Op op, std::uint8_t *out, co
     });
 }
 
+/// Calls use(RangeCodes<type>()).
+template <class Use> void with_codes(Type type, Use use) {
+    switch (type) {
+    case Type::u8: return use(RangeCodes<Type::u8>());
+    case Type::i8: return use(RangeCodes<Type::i8>());
+    case Type::u16: return use(RangeCodes<Type::u16>());
+    case Type::i16: return use(RangeCodes<Type::i16>());
+    case Type::u4: return use(RangeCodes<Type::u4>());
+    case Type::u2: return use(RangeCodes<Type::u2>());
+    default: return;  // not a type of min_max and zero_point_scale
+    }
+}
+
 void pack_here(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in, std::size_t count) {
-    const bool bytes = size_of(how.type) == 1;
-    if (from == Type::f64)
-        bytes ? pack<std::uint8_t, double>(how, from, out, in, count) : pack<std::uint16_t, double>(how, from, out, in, count);
-    else
-        bytes ? pack<std::uint8_t, float>(how, from, out, in, count) : pack<std::uint16_t, float>(how, from, out, in, count);
+    with_codes(how.type, [=](auto codes) {
+        using Codes = decltype(codes);
+        from == Type::f64 ? pack<Codes, double>(how, from, out, in, count) : pack<Codes, float>(how, from, out, in, count);
+    });
 }
 
 void unpack_here(Quantization how, Type to, std::uint8_t *out, const std::uint8_t *packed, std::size_t count) {
-    const bool bytes = size_of(how.type) == 1;
-    if (to == Type::f64)
-        bytes ? unpack_plain<std::uint8_t, double>(how, out, packed, count)
-              : unpack_plain<std::uint16_t, double>(how, out, packed, count);
-    else if (to == Type::f32)
-        bytes ? unpack_plain<std::uint8_t, float>(how, out, packed, count)
-              : unpack_plain<std::uint16_t, float>(how, out, packed, count);
-    else
-        bytes ? unpack_halves<std::uint8_t>(how, to, out, packed, count)
-              : unpack_halves<std::uint16_t>(how, to, out, packed, count);
+    with_codes(how.type, [=](auto codes) {
+        using Codes = decltype(codes);
+        if (to == Type::f64)
+            unpack_plain<Codes, double>(how, out, packed, count);
+        else if (to == Type::f32)
+            unpack_plain<Codes, float>(how, out, packed, count);
+        else
+            unpack_halves<Codes>(how, to, out, packed, count);
+    });
 }
 
 void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed,
                          const std::uint8_t *own, std::size_t count) {
-    const bool bytes = size_of(how.type) == 1;
-    if (operand == Type::f64)
-        bytes ? unpack_combine<std::uint8_t, double>(how, operand, op, out, packed, own, count)
-              : unpack_combine<std::uint16_t, double>(how, operand, op, out, packed, own, count);
-    else
-        bytes ? unpack_combine<std::uint8_t, float>(how, operand, op, out, packed, own, count)
-              : unpack_combine<std::uint16_t, float>(how, operand, op, out, packed, own, count);
+    with_codes(how.type, [=](auto codes) {
+        using Codes = decltype(codes);
+        operand == Type::f64 ? unpack_combine<Codes, double>(how, operand, op, out, packed, own, count)
+                             : unpack_combine<Codes, float>(how, operand, op, out, packed, own, count);
+    });
 }
 
 /// lost[i] = (value[i] - back[i]) * factor, plus what `lost` held if `more`; 0 where that is not finite.
@@ -174,6 +187,29 @@ namespace {
 
 std::uint8_t *bytes_at(void *p) { return static_cast<std::uint8_t *>(p); }
 const std::uint8_t *bytes_at(const void *p) { return static_cast<const std::uint8_t *>(p); }
+
+std::size_t range_bytes(Quantization how, Type operand, std::size_t count) {
+    const std::size_t blocks = count / kQuantBlock + (count % kQuantBlock != 0);
+    return blocks * 2 * size_of(compute_type(operand)) + code_bytes(how.type, count);
+}
+
+void range_pack(Quantization how, Type from, void *out, const void *in, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(pack_here)(how, from, bytes_at(out), bytes_at(in), count);
+}
+
+void range_unpack(Quantization how, Type to, void *out, const void *packed, std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(unpack_here)(how, to, bytes_at(out), bytes_at(packed), count);
+}
+
+void range_unpack_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own,
+                          std::size_t count) {
+    HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
+}
+
+const Codec &codec_of(Quant algorithm) {
+    static constexpr const Codec *kCodecs[kQuants] = {nullptr, &kRangeCodec, &kRangeCodec, &kBlockScaleCodec};
+    return *kCodecs[static_cast<int>(algorithm)];
+}
 
 /// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm. Few, since those of the
 /// next piece are asked for meanwhile, and a processor waits for only so many cache lines at once.
@@ -234,16 +270,15 @@ void finish_piece(Quantization how, Type operand, Op op, void *packed, void *val
 
 }  // namespace
 
+const Codec kRangeCodec{range_bytes, range_pack, range_unpack, range_unpack_combine};
+
 std::size_t packed_bytes(Quantization how, Type operand, std::size_t count) {
-    if (how.algorithm == Quant::block_scale) return block_scale_bytes(how, operand, count);
-    const std::size_t blocks = count / kQuantBlock + (count % kQuantBlock != 0);
-    return blocks * 2 * size_of(compute_type(operand)) + count * size_of(how.type);
+    return codec_of(how.algorithm).bytes(how, operand, count);
 }
 
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count) {
     const FloatMode mode;
-    if (how.algorithm == Quant::block_scale) return block_scale_pack(how, compute_type(operand), out, in, count);
-    HWY_DYNAMIC_DISPATCH(pack_here)(how, compute_type(operand), bytes_at(out), bytes_at(in), count);
+    codec_of(how.algorithm).pack(how, compute_type(operand), out, in, count);
 }
 
 void quantize_input(Quantization how, Type operand, void *out, const void *in, std::size_t count, Feedback feedback) {
@@ -257,27 +292,23 @@ void quantize_input(Quantization how, Type operand, void *out, const void *in, s
             note_lost(how, operand, here, piece.values, bytes_at(out) + p, n, 1, false);
         });
     }
-    if (how.algorithm == Quant::block_scale) return block_scale_pack(how, operand, out, in, count);
-    HWY_DYNAMIC_DISPATCH(pack_here)(how, operand, bytes_at(out), bytes_at(in), count);
+    codec_of(how.algorithm).pack(how, operand, out, in, count);
 }
 
 void dequantize(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
     const FloatMode mode;
-    if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, compute_type(operand), out, packed, count);
-    HWY_DYNAMIC_DISPATCH(unpack_here)(how, compute_type(operand), bytes_at(out), bytes_at(packed), count);
+    codec_of(how.algorithm).unpack(how, compute_type(operand), out, packed, count);
 }
 
 void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own,
                         std::size_t count) {
     const FloatMode mode;
-    if (how.algorithm == Quant::block_scale) return block_scale_unpack_combine(how, operand, op, out, packed, own, count);
-    HWY_DYNAMIC_DISPATCH(unpack_combine_here)(how, operand, op, bytes_at(out), bytes_at(packed), bytes_at(own), count);
+    codec_of(how.algorithm).unpack_combine(how, operand, op, out, packed, own, count);
 }
 
 void dequantize_output(Quantization how, Type operand, void *out, const void *packed, std::size_t count) {
     const FloatMode mode;
-    if (how.algorithm == Quant::block_scale) return block_scale_unpack(how, operand, out, packed, count);
-    HWY_DYNAMIC_DISPATCH(unpack_here)(how, operand, bytes_at(out), bytes_at(packed), count);
+    codec_of(how.algorithm).unpack(how, operand, out, packed, count);
 }
 
 void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor) {

@@ -1,18 +1,20 @@
-// Packing of floating-point elements into 4-, 8- or 16-bit integers, per block of elements with its own range or scale in band.
+// Packing of floating-point elements into integers of 2 to 16 bits, per block of elements with its own range or scale in band.
 //
 // Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
 // and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
 // Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter (base/float_mode.h).
-// `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever
-// they are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
+// `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever they are, dequantizing them is
+// defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
-// Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as many
-// elements as are left:
+// Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as
+// many elements as are left:
 //
 //     C first; C second; codes of the block's elements         (all little endian)
 //
 // A code is an integer of how.type; u is the code counted from the type's lowest value (code, code + 128 or code + 32768), and L
-// the number of steps (255 or 65535). All arithmetic below is IEEE arithmetic in C, each operation rounded to nearest even.
+// the number of steps (3, 15, 255 or 65535). Two codes of u4 or four codes of u2 share a byte, the first in its lowest bits; the
+// sender sets the bits of the last byte that hold no code to 0, and the receiver ignores them. All arithmetic below is IEEE
+// arithmetic in C, each operation rounded to nearest even.
 //
 //   min_max: first = the block's minimum, second = its maximum.
 //
@@ -30,23 +32,47 @@
 //
 //     0.0 in a block comes back as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
 //
-// Where first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error is at
-// most half a step, and the roundings above.
+// Where first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error
+// is at most half a step, and the roundings above. The scale of zero_point_scale is (maximum - minimum) / L for u4 and u2, and
+// (maximum - minimum) / (L - 1) for the other types.
 //
-// Layout of block_scale. Units of 512 elements follow each other without padding, the last one with as many elements as are left; in a
-// unit, blocks have how.block elements, the last one as many as are left: first the scales of its blocks, then the codes of its
-// elements. Codes are signed: a byte each (i8), or two in a byte (i4), the first in its low half; the
-// upper half of a last odd one is 0. With m the block's largest magnitude and L = 127 or 7:
+// Layout of block_scale. Units of 512 elements follow each other without padding, the last one with as many elements as are left;
+// in a unit, blocks have how.block elements, the last one as many as are left: first the scales of its blocks, then the codes of
+// its elements. There are two kinds of codes.
+//
+// i8 and i4 have symmetric codes and a positive scale. Codes are signed: a byte each (i8), or two in a byte (i4), the first in
+// its low half; the upper half of a last odd one is 0. With m the block's largest magnitude and L = 127 or 7:
 //
 //       value = code * scale
 //
 //   floating: the scale is a C: m / L, but at least C's smallest normal number, or 0 for a block of zeros.
-//   power_of_two: the scale is 2^(E - 133) (i8) or 2^(E - 129) (i4) for C = f32, E a byte; 2^(E - 1029) or 2^(E - 1025) for C = f64, E
-//     two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller one is read as
-//     this) to 254 or 2046. A larger one says NaN.
+//   power_of_two: the scale is 2^(E - 133) (i8) or 2^(E - 129) (i4) for C = f32, E a byte; 2^(E - 1029) or 2^(E - 1025) for
+//     C = f64, E two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller one
+//     is read as this) to 254 or 2046. A larger one says NaN.
 //
-// Where the floating scale is not finite, or E says NaN, every value of the block is the quiet NaN. The error is at most half of the
-// scale; for elements near C's largest number, that the largest scale's codes do not reach, one scale.
+// The error is at most half of the scale; for elements near C's largest number, that the largest scale's codes do not reach, one
+// scale.
+//
+// u4 and u2 have one more negative code than positive codes, and a scale with a sign: the sign that gives the block's element of
+// largest magnitude the lowest code. Codes u are unsigned; two (u4) or four (u2) share a byte, as above. With x the element of
+// largest magnitude, the positive one where two are as large, and H = 8 or 2:
+//
+//       value = (u - H) * scale          (+0 where u = H)
+//
+//   floating: the scale is a C: -x / H, its magnitude at least C's smallest normal number, or 0 for a block of zeros.
+//   power_of_two: the scale is the upper 16 bits of a C whose other bits are 0. Its magnitude is the least power of two, not less
+//     than C's smallest normal number, for which x rounds to -H or above; its sign is that of -x. It is 0 for a block of zeros.
+//
+// The error is at most half of the scale, and one scale for elements whose sign is not that of x and whose magnitude is more than
+// H - 1/2 scales. With the floating scale x comes back as it was,
+// unless x / H is smaller than the smallest normal number.
+//
+// Why this format: with as many bits, a relative error of standard normal data of .086 for u4 where i4 has .097, and .36 for u2.
+// Codes without a zero, (u - H + 1/2) * scale, have .089 and .36 on normal data, but on data of which four fifths are zeros .23
+// and .91 where this format has .06 and .27: they turn each zero into half of the scale. Symmetric codes of 2 bits, -1 to 1, have
+// .66.
+//
+// Where a scale is not finite, or E says NaN, every value of the block is the quiet NaN.
 //
 // With all of them, a value beyond C's largest finite number is that number.
 #pragma once

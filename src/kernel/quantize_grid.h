@@ -77,11 +77,14 @@ template <class C> Decoder<C> min_max_decoder(Range<C> range, C levels) {
     return {0, (range.second * up - base) / levels, base, 1 / up, up == 1};
 }
 
-/// The scale leaves one step to spare, as rounding of both ends to the grid may take one.
+/// Rounding of both ends to the grid may take one step. It is left to spare where there are many. The few steps of narrow codes
+/// all serve: an end that rounds to the code after the highest or before the lowest was half a step from it, and so is half a
+/// step from the code that it gets.
 template <class C> C zero_point_scale_of(C low, C high, C levels) {
     using Number = std::numeric_limits<C>;
+    const C steps = levels < 255 ? levels : levels - 1;
     const C span = high - low;
-    C scale = span <= Number::max() ? span / (levels - 1) : high / (levels - 1) - low / (levels - 1);
+    C scale = span <= Number::max() ? span / steps : high / steps - low / steps;
     if (scale < Number::min())
         scale += Number::denorm_min();  // the quotient may have been rounded down by more than the spare step allows
     return std::max(scale, magnitude(low, high) / GridLimits<C>::kZeroPoint);

@@ -47,7 +47,9 @@ void average_here(Type type, void *out, const void *in, std::size_t count, std::
     case Type::bf16: return average_halves<BFloat16>(out, in, count, divisor);
     case Type::f32: return divide_floats<float>(out, in, count, divisor);
     case Type::f64: return divide_floats<double>(out, in, count, divisor);
-    case Type::i4: break;  // no operand
+    case Type::i4:
+    case Type::u4:
+    case Type::u2: break;  // not operand types
     }
 }
 

@@ -37,14 +37,11 @@ std::string described(const OpId &id, const Fingerprint &what) {
 }
 
 std::string describe(const Fingerprint &f) {
-    static constexpr const char *kTypes[] = {"uint8", "int8", "int16", "uint16", "uint32", "int32", "uint64", "int64", "float16", "bfloat16",
-                                             "float", "double", "int4"};
     static constexpr const char *kOps[] = {"sum", "avg", "prod", "max", "min"};
-    static constexpr const char *kQuants[] = {"none", "min-max", "zero-point-scale", "block-scale"};
     static constexpr const char *kAlgorithms[] = {"auto", "ring", "direct", "one-hop"};
-    std::string text = "count " + std::to_string(f.count) + ", type " + kTypes[static_cast<int>(f.type)] + ", operator " +
-                       kOps[static_cast<int>(f.op)] + ", quantization " + kQuants[static_cast<int>(f.quantization.algorithm)];
-    if (f.quantization.algorithm != kernel::Quant::none) text += std::string(" to ") + kTypes[static_cast<int>(f.quantization.type)];
+    std::string text = "count " + std::to_string(f.count) + ", type " + kernel::name_of(f.type) + ", operator " +
+                       kOps[static_cast<int>(f.op)] + ", quantization " + kernel::name_of(f.quantization.algorithm);
+    if (f.quantization.algorithm != kernel::Quant::none) text += std::string(" to ") + kernel::name_of(f.quantization.type);
     if (f.quantization.algorithm == kernel::Quant::block_scale) {
         text += " in blocks of " + std::to_string(f.quantization.block) + " with " +
                 (f.quantization.scale == kernel::Scale::floating ? "float scales" : "powers of two");

@@ -34,6 +34,13 @@ template <class C> struct Bounded {
 };
 template <class C> Bounded<C> bounded(C &container, std::size_t limit) { return {container, limit}; }
 
+/// An enum of which only the values below `limit` are valid in this field.
+template <class E> struct Below {
+    E &value;
+    unsigned limit;
+};
+template <class E> Below<E> below(E &value, unsigned limit) { return {value, limit}; }
+
 class Writer {
 public:
     explicit Writer(Bytes &out) : out_(out) {}
@@ -48,6 +55,7 @@ public:
     template <class E>
     requires std::is_enum_v<E>
     void operator()(E value) { (*this)(static_cast<std::uint8_t>(value)); }
+    template <class E> void operator()(Below<E> b) { (*this)(b.value); }
     template <class T, class R> void operator()(const Id<T, R> &id) { (*this)(id.value); }
     template <std::size_t N> void operator()(const std::array<std::uint8_t, N> &bytes) { append(bytes.data(), N); }
     template <class C> void operator()(Bounded<C> b) {
@@ -109,6 +117,12 @@ public:
             byte = 0;
         }
         value = static_cast<E>(byte);
+    }
+    template <class E> void operator()(Below<E> b) {
+        (*this)(b.value);
+        if (static_cast<unsigned>(b.value) < b.limit) return;
+        b.value = E{};
+        fail();
     }
     template <class T, class R> void operator()(Id<T, R> &id) { (*this)(id.value); }
     template <std::size_t N> void operator()(std::array<std::uint8_t, N> &bytes) { take(bytes.data(), N); }

@@ -150,7 +150,7 @@ struct Fingerprint {
 template <class V>
 void visit(V &v, Fingerprint &m) {
     v(m.count);
-    v(m.type);
+    v(below(m.type, kernel::kTypes));
     v(m.op);
     v(m.quantization.algorithm);
     v(m.quantization.type);

@@ -178,7 +178,7 @@ struct TensorOffer {
 };
 template <class V> void visit(V &v, TensorOffer &m) {
     v(bounded(m.name, kMaxTensorName));
-    v(m.type);
+    v(below(m.type, kernel::kTypes));
     v(m.count);
     v(m.allow_content_inequality);
     v(m.hash);

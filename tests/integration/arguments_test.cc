@@ -280,15 +280,34 @@ TEST_F(Connected, QuantizationOfOrToUnfitTypesIsInvalidArgument) {
     d.src_descriptor.datatype = pcclInt32;
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d = valid_descriptor();
-    for (const auto &[type, algorithm] : {std::pair{pcclUint8, pcclQuantBlockScale}, {pcclInt16, pcclQuantBlockScale}, {pcclInt4, pcclQuantMinMax},
-                                          {pcclInt4, pcclQuantZeroPointScale}, {static_cast<pcclDataType_t>(13), pcclQuantBlockScale}}) {
+    for (const auto &[type, algorithm] : {std::pair{pcclUint8, pcclQuantBlockScale},
+                                          {pcclInt16, pcclQuantBlockScale},
+                                          {pcclInt4, pcclQuantMinMax},
+                                          {pcclInt4, pcclQuantZeroPointScale},
+                                          {static_cast<pcclDataType_t>(15), pcclQuantBlockScale}}) {
         d.quantization_options = {type, algorithm};
         EXPECT_EQ(reduce(), pcclInvalidArgument) << type;
     }
-    for (const auto type : {pcclInt8, pcclInt4}) {
+    for (const auto type : {pcclInt8, pcclInt4, pcclUint4, pcclUint2}) {
         d.quantization_options = {type, pcclQuantBlockScale};
         EXPECT_EQ(reduce(), pcclTooFewPeers) << type;
     }
+    for (const auto algorithm : {pcclQuantMinMax, pcclQuantZeroPointScale}) {
+        for (const auto type : {pcclUint4, pcclUint2}) {
+            d.quantization_options = {type, algorithm};
+            EXPECT_EQ(reduce(), pcclTooFewPeers) << type;
+        }
+    }
+    for (const auto type : {pcclInt4, pcclUint4, pcclUint2, static_cast<pcclDataType_t>(15)}) {
+        d.src_descriptor.datatype = type;
+        EXPECT_EQ(reduce(), pcclInvalidArgument) << type;
+    }
+    d.src_descriptor.datatype = pcclFloat;
+    d.quantization_options = {pcclInt4, pcclQuantMinMax};
+    EXPECT_EQ(reduce(), pcclInvalidArgument);
+    EXPECT_THAT(pcclGetLastError(),
+                testing::HasSubstr(
+                    "min-max does not pack to int4; set quantized_datatype to uint8, int8, int16, uint16, uint4 or uint2"));
     d.quantization_options = {pcclDouble, pcclQuantNone};  // ignored
     EXPECT_EQ(reduce(), pcclTooFewPeers);
 }

@@ -37,7 +37,7 @@ TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
                 requests.push_back({{"count", count}, {"type", type}, {"op", op}, {"algorithm", algorithm}, {"pattern", "normal:40,3"}});
         }
     }
-    for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2"}) {
+    for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2", "zps:u4", "blockscale:u2"}) {
         for (const char *algorithm : {"ring", "one-hop"})
             requests.push_back({{"count", 100003}, {"quant", quant}, {"op", "avg"}, {"algorithm", algorithm}, {"pattern", "heavy:1,1"}});
     }

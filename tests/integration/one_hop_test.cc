@@ -40,7 +40,9 @@ TEST(OneHop, EveryQuantizationOfEveryTypeIsWithinToleranceAndBitIdentical) {
         world.join_all(peers);
         for (const char *type : {"float", "double", "half", "bfloat16"}) {
             for (const char *op : {"sum", "avg", "prod", "max", "min"}) {
-                for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i8:512", "blockscale:i4", "blockscale:i4:64:pow2"}) {
+                for (const char *quant :
+                     {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i8:512", "blockscale:i4", "blockscale:i4:64:pow2",
+                      "minmax:u4", "zps:u2", "blockscale:u4", "blockscale:u2:64:pow2"}) {
                     for (const int count : {3, 10007}) {
                         const Json request = one_hop({{"count", count}, {"type", type}, {"op", op}, {"quant", quant}, {"offset", 1}});
                         const auto answers = world.call_each("reduce", ranked(peers, request));
@@ -62,7 +64,9 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
         while (static_cast<int>(world.size()) < peers)
             world.spawn();
         world.join_all(peers);
-        for (const char *quant : {"blockscale:i8", "blockscale:i4", "blockscale:i8:32:pow2", "minmax:u8"}) {
+        for (const char *quant :
+             {"blockscale:i8", "blockscale:i4", "blockscale:i8:32:pow2", "minmax:u8", "blockscale:u4", "blockscale:u2",
+              "blockscale:u4:32:pow2", "blockscale:u2:32:pow2", "minmax:u4", "minmax:u2", "zps:u4", "zps:u2"}) {
             for (const char *algorithm : {"ring", "one-hop"}) {
                 const auto answers = world.call_each(
                     "reduce", ranked(peers, {{"count", 1 << 18}, {"quant", quant}, {"op", "avg"}, {"pattern", "normal:0,1"}, {"algorithm", algorithm}}));
@@ -74,18 +78,23 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
     for (const auto &[name, error] : errors) {
         std::cout << name << ": " << error[0] << ' ' << error[1] << ' ' << error[2] << '\n';
         if (!name.ends_with("one-hop")) continue;
-        EXPECT_NEAR(error[2] / error[0], 1, name.find("pow2") != std::string::npos ? 0.12 : 0.04) << name;
+        // The error of so coarse a grid depends on where the sums lie on it.
+        const bool coarse = name.find("pow2") != std::string::npos || name.find(":u2") != std::string::npos;
+        EXPECT_NEAR(error[2] / error[0], 1, coarse ? 0.12 : 0.04) << name;
     }
     for (const char *algorithm : {"ring", "one-hop"})
         EXPECT_LE(errors[std::string("blockscale:i8 ") + algorithm][2], 0.012);
 }
 
-TEST(OneHop, IsTakenForBlockScalesAndByWish) {
+TEST(OneHop, IsTakenForBlockScalesAndCoarseTypesAndOnRequest) {
     World world;
     world.join(3);
     const auto taken = [&](const Json &request) { return world.call_each("reduce", ranked(3, request))[0].at("algorithm"); };
     EXPECT_EQ(taken({{"count", 100000}, {"quant", "blockscale:i8"}}), "one-hop");
     EXPECT_EQ(taken({{"count", 100000}, {"quant", "minmax:u8"}}), "ring");
+    for (const char *quant : {"minmax:u4", "minmax:u2", "zps:u4", "zps:u2", "blockscale:u4", "blockscale:u2"})
+        EXPECT_EQ(taken({{"count", 100000}, {"quant", quant}}), "one-hop") << quant;
+    EXPECT_EQ(taken({{"count", 100000}, {"quant", "minmax:u2"}, {"algorithm", "ring"}}), "ring");
     EXPECT_EQ(taken({{"count", 100000}, {"quant", "blockscale:i4"}, {"algorithm", "ring"}}), "ring");
     EXPECT_EQ(taken({{"count", 100000}, {"algorithm", "one-hop"}}), "one-hop");
     EXPECT_EQ(taken({{"count", 300000}, {"algorithm", "direct"}}), "one-hop") << "too large to go to everyone";

@@ -45,9 +45,27 @@ TEST(Quantization, EveryTypeAndOperatorIsWithinTolerance) {
     world.join(3);
     for (const char *type : {"float", "double", "half", "bfloat16"}) {
         for (const char *op : {"sum", "avg", "prod", "max", "min"}) {
-            for (const char *quant :
-                 {"minmax:u8", "minmax:i8", "minmax:u16", "minmax:i16", "zps:u8", "zps:i8", "zps:u16", "zps:i16", "blockscale:i8",
-                  "blockscale:i8:512", "blockscale:i8:64:pow2", "blockscale:i4", "blockscale:i4:128:pow2"}) {
+            for (const char *quant : {"minmax:u8",
+                                      "minmax:i8",
+                                      "minmax:u16",
+                                      "minmax:i16",
+                                      "zps:u8",
+                                      "zps:i8",
+                                      "zps:u16",
+                                      "zps:i16",
+                                      "blockscale:i8",
+                                      "blockscale:i8:512",
+                                      "blockscale:i8:64:pow2",
+                                      "blockscale:i4",
+                                      "blockscale:i4:128:pow2",
+                                      "minmax:u4",
+                                      "minmax:u2",
+                                      "zps:u4",
+                                      "zps:u2",
+                                      "blockscale:u4",
+                                      "blockscale:u4:128:pow2",
+                                      "blockscale:u2",
+                                      "blockscale:u2:256:pow2"}) {
                 const auto answers = world.call_each(
                     "reduce", ranked(3, {{"count", 10007}, {"type", type}, {"op", op}, {"quant", quant}, {"offset", 1}}));
                 ASSERT_TRUE(all_right(answers)) << type << ' ' << op << ' ' << quant;
@@ -59,12 +77,17 @@ TEST(Quantization, EveryTypeAndOperatorIsWithinTolerance) {
 TEST(Quantization, SmallCountsAndInPlace) {
     World world;
     world.join(4);
-    for (const char *quant : {"minmax:u8", "blockscale:i8", "blockscale:i8:512", "blockscale:i4:32:pow2"}) {
+    for (const char *quant : {"minmax:u8", "blockscale:i8", "blockscale:i8:512", "blockscale:i4:32:pow2", "minmax:u4",
+                              "blockscale:u4:64", "minmax:u2", "zps:u2", "blockscale:u2", "blockscale:u2:128:pow2"}) {
         for (const int count : {1, 2, 3, 5, 255, 256, 257, 1025}) {
             for (const bool in_place : {false, true}) {
                 const auto answers = world.call_each("reduce", ranked(4, {{"count", count}, {"quant", quant}, {"in_place", in_place}}));
                 ASSERT_TRUE(all_same(answers, "hash")) << quant << ' ' << count;
-                ASSERT_LT(answers[0].at("relative_error").get<double>(), std::string_view(quant).starts_with("blockscale:i4") ? 0.9 : 0.1) << quant << ' ' << count;
+                const std::string_view name = quant;
+                const double bound = name.find(":u2") != name.npos                                 ? 3
+                                     : name.find("4") != name.npos && name.find("i8") == name.npos ? 0.9
+                                                                                                   : 0.1;
+                ASSERT_LT(answers[0].at("relative_error").get<double>(), bound) << quant << ' ' << count;
             }
         }
     }
@@ -73,7 +96,8 @@ TEST(Quantization, SmallCountsAndInPlace) {
 TEST(Quantization, ConstantBlocksAreExact) {
     World world;
     world.join(2);
-    for (const char *quant : {"minmax:u8", "zps:u8", "blockscale:i8", "blockscale:i4"}) {
+    for (const char *quant :
+         {"minmax:u8", "zps:u8", "blockscale:i8", "blockscale:i4", "minmax:u4", "zps:u2", "blockscale:u4", "blockscale:u2"}) {
         for (const char *pattern : {"constant:0", "constant:1", "constant:-3"}) {
             const auto answers = world.call_each("reduce", ranked(2, {{"count", 1000}, {"quant", quant}, {"pattern", pattern}}));
             EXPECT_TRUE(all_right(answers));
@@ -85,7 +109,9 @@ TEST(Quantization, ConstantBlocksAreExact) {
 TEST(Quantization, NanAndInfinityDoNotBecomePlausibleNumbers) {
     World world;
     world.join(3);
-    for (const char *quant : {"minmax:u8", "zps:u8", "minmax:u16", "zps:u16", "blockscale:i8", "blockscale:i4", "blockscale:i8:256:pow2"}) {
+    for (const char *quant :
+         {"minmax:u8", "zps:u8", "minmax:u16", "zps:u16", "blockscale:i8", "blockscale:i4", "blockscale:i8:256:pow2", "minmax:u4",
+          "zps:u2", "blockscale:u4", "blockscale:u2", "blockscale:u2:256:pow2"}) {
         const auto answers = world.call_each("reduce", ranked(3, {{"count", 50000}, {"quant", quant}, {"pattern", "nonfinite"}}));
         EXPECT_TRUE(all_right(answers)) << quant;
     }

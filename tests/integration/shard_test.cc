@@ -201,7 +201,7 @@ TEST(Shard, DifferentCallsWithOneTagFailInWords) {
 }
 
 TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
-    for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2"}) {
+    for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2", "minmax:u4", "blockscale:u2"}) {
         for (const char *algorithm : {"ring", "one-hop"}) {
             for (const bool in_place : {false, true}) {
                 SCOPED_TRACE(std::string(quant) + " " + algorithm);

@@ -14,7 +14,7 @@ struct Method {
     pcclMethod_t method;
     pcclNewcomers_t newcomers = pcclNewcomersDrain;
     bool weighted = false;
-    bool quantized = false;
+    const char *quant = "none";  ///< with error feedback where something is quantized and not weighted
 };
 
 class Trainers {
@@ -69,7 +69,8 @@ private:
         arguments["method"] = static_cast<int>(m.method);
         arguments["newcomers"] = static_cast<int>(m.newcomers);
         arguments["weighted"] = m.weighted;
-        arguments["quantized"] = m.quantized;
+        arguments["quant"] = m.quant;
+        arguments["error_feedback"] = !m.weighted && std::string(m.quant) != "none";
         arguments["target"] = 1.0 + static_cast<double>(launched_++);
         calls_.push_back(world_[world_.size() - 1].start("train", arguments));
     }
@@ -100,15 +101,19 @@ TEST_P(EveryMethod, GoesOnWithTheSameBitsWhenAPeerIsKilledAndAnotherJoins) {
     trainers.finish();
 }
 
-INSTANTIATE_TEST_SUITE_P(Trainer, EveryMethod,
-                         ::testing::Values(Method{"diloco", pcclMethodDiLoCo}, Method{"weighted", pcclMethodDiLoCo, pcclNewcomersDrain, true},
-                                           Method{"weighted_and_quantized", pcclMethodDiLoCo, pcclNewcomersDrain, true, true},
-                                           Method{"async_draining", pcclMethodAsyncDiLoCo},
-                                           Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                                           Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
-                                           Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
-                                           Method{"co2", pcclMethodCO2}),
-                         [](const auto &param) { return param.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Trainer, EveryMethod,
+    ::testing::Values(Method{"diloco", pcclMethodDiLoCo}, Method{"weighted", pcclMethodDiLoCo, pcclNewcomersDrain, true},
+                      Method{"weighted_and_quantized", pcclMethodDiLoCo, pcclNewcomersDrain, true, "minmax:u8"},
+                      Method{"four_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u4"},
+                      Method{"two_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u2"},
+                      Method{"two_bits_of_ranges", pcclMethodDiLoCo, pcclNewcomersDrain, false, "minmax:u2"},
+                      Method{"async_draining", pcclMethodAsyncDiLoCo},
+                      Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
+                      Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
+                      Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
+                      Method{"co2", pcclMethodCO2}),
+    [](const auto &param) { return param.param.name; });
 
 TEST(Trainer, MastersThatAreKilledAndComeBackAreNotNoticed) {
     MasterProcess master;

@@ -67,6 +67,19 @@ TEST(Algorithm, BlockScalesAreRoundedOnceWhereAllAreConnected) {
     EXPECT_EQ(choose(what), Algorithm::ring);
 }
 
+TEST(Algorithm, CodesOfLessThanAByteAreRoundedOnceWithEveryFormat) {
+    auto what = floats(1000000);
+    for (const auto algorithm : {kernel::Quant::min_max, kernel::Quant::zero_point_scale}) {
+        for (const auto type : {kernel::Type::u4, kernel::Type::u2}) {
+            what.quantization = {algorithm, type, 0, {}};
+            EXPECT_EQ(choose(what), Algorithm::one_hop);
+            EXPECT_EQ(choose(what, 2), Algorithm::ring);
+        }
+        what.quantization.type = kernel::Type::u8;
+        EXPECT_EQ(choose(what), Algorithm::ring);
+    }
+}
+
 TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
     const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
     EXPECT_EQ(choose_on(1 << 20, 8, {}), Algorithm::ring) << "nothing is known of the path";
@@ -105,7 +118,7 @@ TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) 
     EXPECT_LT(over_a_long_path, plain);
     what.quantization = {kernel::Quant::min_max, kernel::Type::u16, 0, {}};
     EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), plain);
-    for (const auto type : {kernel::Type::u8, kernel::Type::i8, kernel::Type::i4}) {
+    for (const auto type : {kernel::Type::u8, kernel::Type::i8, kernel::Type::i4, kernel::Type::u4, kernel::Type::u2}) {
         what.quantization.type = type;
         EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), 4 * plain);
         EXPECT_EQ(max_chunk_bytes(what, {50'000, 1000}), over_a_long_path);

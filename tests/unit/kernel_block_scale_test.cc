@@ -16,7 +16,7 @@ constexpr std::uint64_t kSeed = 88001;
 
 std::vector<Quantization> all_block_scales() {
     std::vector<Quantization> all;
-    for (const Type type : {Type::i8, Type::i4})
+    for (const Type type : {Type::i8, Type::i4, Type::u4, Type::u2})
         for (const Scale scale : {Scale::floating, Scale::power_of_two})
             for (std::uint16_t block = kMinScaleBlock; block <= kMaxScaleBlock; block = static_cast<std::uint16_t>(2 * block))
                 all.push_back({Quant::block_scale, type, block, scale});
@@ -24,20 +24,36 @@ std::vector<Quantization> all_block_scales() {
 }
 
 std::string describe(Quantization how) {
-    return std::string(how.type == Type::i8 ? "i8" : "i4") + (how.scale == Scale::floating ? " floating " : " powers ") +
+    return std::string(name_of(how.type)) + (how.scale == Scale::floating ? " floating " : " powers ") +
            std::to_string(how.block);
 }
 
 template <class C> constexpr Type type_of = sizeof(C) == 8 ? Type::f64 : Type::f32;
 template <class C> constexpr int kLargestExponent = sizeof(C) == 8 ? 1023 : 127;
 
-long double largest_code(Quantization how) { return how.type == Type::i8 ? 127 : 7; }
+bool has_signed_scale(Quantization how) { return how.type == Type::u4 || how.type == Type::u2; }
+
+long double largest_code(Quantization how) {
+    switch (how.type) {
+    case Type::i8: return 127;
+    case Type::i4: return 7;
+    case Type::u4: return 8;
+    default: return 2;
+    }
+}
+
+/// The scale's sign where the element of largest magnitude, the positive one of two, has the code -largest_code().
+template <class C> long double sign_of_scale(Quantization how, const C *block, std::size_t count, C m) {
+    return has_signed_scale(how) && std::find(block, block + count, m) != block + count ? -1 : 1;
+}
 
 /// The scale that quantize.h prescribes for a block whose largest magnitude is m.
 template <class C> long double plain_scale(Quantization how, C m) {
     using Number = std::numeric_limits<C>;
     if (how.scale == Scale::floating) return m == 0 ? 0 : std::max(static_cast<C>(m / static_cast<C>(largest_code(how))), Number::min());
-    const int lowest = Number::min_exponent - 1, highest = kLargestExponent<C> - (how.type == Type::i8 ? 6 : 2);
+    // The scale of the signed formats is a C without other limits than C's own.
+    const int lowest = Number::min_exponent - 1,
+              highest = has_signed_scale(how) ? kLargestExponent<C> : kLargestExponent<C> - (how.type == Type::i8 ? 6 : 2);
     int e = lowest;
     while (e < highest && std::nearbyint(std::ldexp(static_cast<long double>(m), -e)) > largest_code(how))
         ++e;
@@ -49,21 +65,30 @@ template <class C> void expect_block(Quantization how, const C *block, const C *
     C m = 0;
     for (std::size_t i = 0; i < count; ++i)
         m = std::max(m, std::abs(block[i]));
-    const long double scale = plain_scale(how, m);
+    const long double scale = plain_scale(how, m) * sign_of_scale(how, block, count, m);
     const long double top = std::numeric_limits<C>::max();
     for (std::size_t i = 0; i < count; ++i) {
         if (scale == 0) {
             ASSERT_EQ(back[i], C(0));
             continue;
         }
+        if (block[i] == 0) {
+            ASSERT_EQ(back[i], C(0));
+            ASSERT_FALSE(std::signbit(back[i]));
+            continue;
+        }
         const long double codes = static_cast<long double>(block[i]) / scale;
+        const long double highest = has_signed_scale(how) ? largest_code(how) - 1 : largest_code(how);
         if (how.scale == Scale::power_of_two) {
-            const long double lowest = -largest_code(how) - 1;  // reached by no element but those near C's lowest
-            const long double code = std::clamp(std::nearbyint(codes), lowest, largest_code(how));
+            // The lowest code of i8 and i4 is reached by elements near C's lowest number only.
+            const long double lowest = has_signed_scale(how) ? -largest_code(how) : -largest_code(how) - 1;
+            const long double code = std::clamp(std::nearbyint(codes), lowest, highest);
             ASSERT_EQ(static_cast<long double>(back[i]), std::clamp(code * scale, -top, top)) << describe(how) << " " << i << ": " << block[i];
         } else {
-            const long double error = std::abs(static_cast<long double>(back[i]) - block[i]) / scale;
-            ASSERT_LE(error, 0.5L + 300 * std::numeric_limits<C>::epsilon()) << describe(how) << " " << i << ": " << block[i] << " -> " << back[i];
+            // An element beyond the highest code by more than half of the scale gets the highest code.
+            const long double allowed = std::max(0.5L, codes - highest) + 300 * std::numeric_limits<C>::epsilon();
+            const long double error = std::abs((static_cast<long double>(back[i]) - block[i]) / scale);
+            ASSERT_LE(error, allowed) << describe(how) << " " << i << ": " << block[i] << " -> " << back[i];
         }
     }
 }
@@ -146,12 +171,48 @@ TEST(KernelBlockScale, PowersOfTwoScaleExactly) {
     }
 }
 
+TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargestElement) {
+    for (const Quantization how : all_block_scales()) {
+        if (!has_signed_scale(how) || how.scale != Scale::floating) continue;
+        for (const float constant : {3.0f, -3.0f, 0.1f, -0.1f, 3e38f, -3e38f}) {
+            const std::vector<float> values(700, constant);
+            std::vector<float> back(values.size());
+            dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), back.size());
+            EXPECT_EQ(back, values) << describe(how) << " " << constant;
+        }
+        auto values = normal<float>(1024, 1, kSeed);
+        std::vector<float> back(values.size());
+        dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), back.size());
+        for (std::size_t i = 0; i < values.size(); i += how.block) {
+            const auto largest = std::max_element(values.begin() + static_cast<std::ptrdiff_t>(i),
+                                                  values.begin() + static_cast<std::ptrdiff_t>(i + how.block),
+                                                  [](float a, float b) { return std::abs(a) < std::abs(b); });
+            EXPECT_EQ(back[static_cast<std::size_t>(largest - values.begin())], *largest) << describe(how);
+        }
+    }
+}
+
+TEST(KernelBlockScale, OfEqualMagnitudesThePositiveOneSetsTheSign) {
+    for (const Type type : {Type::u4, Type::u2})
+        for (const Scale scale : {Scale::floating, Scale::power_of_two})
+            on_every_target([&](std::int64_t) {
+                const Quantization how{Quant::block_scale, type, 32, scale};
+                std::vector<float> values(32, 0.0f), back(32);
+                values[30] = 4;
+                values[3] = -4;
+                dequantize(how, Type::f32, back.data(), packed(how, values.data(), values.size()).data(), back.size());
+                EXPECT_EQ(back[30], 4) << describe(how);
+                EXPECT_EQ(back[3], type == Type::u4 ? -3.5f : -2.0f) << describe(how);
+                EXPECT_EQ(back[0], 0) << describe(how);
+            });
+}
+
 TEST(KernelBlockScale, SmallIntegersAreExact) {
     std::vector<float> values(512);
     for (const Quantization how : all_block_scales()) {
-        const int top = static_cast<int>(largest_code(how));
+        const int top = static_cast<int>(largest_code(how)), lowest = has_signed_scale(how) ? 1 - top : -top;
         for (std::size_t i = 0; i < values.size(); ++i)
-            values[i] = static_cast<float>(static_cast<int>(i) % (2 * top + 1) - top);
+            values[i] = static_cast<float>(static_cast<int>(i) % (top - lowest + 1) + lowest);
         for (std::size_t i = 0; i < values.size(); i += 32)
             values[i] = static_cast<float>(top);
         std::vector<float> back(values.size());
@@ -177,8 +238,9 @@ TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDo
 /// quantize.h's formulas for what came over the wire.
 template <class C> std::vector<C> plain_dequantize(Quantization how, const std::vector<std::uint8_t> &bytes, std::size_t count) {
     const bool wide = sizeof(C) == 8;
-    const std::size_t size = how.scale == Scale::floating ? sizeof(C) : wide ? 2 : 1;
-    const std::size_t whole_unit = 512 / how.block * size + (how.type == Type::i8 ? 512 : 256);
+    const std::size_t size = how.scale == Scale::floating ? sizeof(C) : wide || has_signed_scale(how) ? 2 : 1;
+    const std::size_t per_byte = how.type == Type::i8 ? 1 : how.type == Type::u2 ? 4 : 2;
+    const std::size_t whole_unit = 512 / how.block * size + 512 / per_byte;
     const C top = std::numeric_limits<C>::max();
     std::vector<C> out;
     for (std::size_t k = 0; k < count; ++k) {
@@ -191,6 +253,12 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
             const C wire = reference::read<C>(at);
             nan = !std::isfinite(wire);
             scale = wire;
+        } else if (has_signed_scale(how)) {
+            std::uint8_t whole[sizeof(C)] = {};
+            std::memcpy(whole + sizeof(C) - 2, at, 2);
+            const C wire = reference::read<C>(whole);
+            nan = !std::isfinite(wire);
+            scale = wire;
         } else {
             const int digits = how.type == Type::i8 ? 6 : 2;
             const int exponent = wide ? reference::read<std::uint16_t>(at) : *at;
@@ -198,8 +266,14 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
             scale = std::ldexp(1.0L, std::max(exponent, digits + 1) - kLargestExponent<C> - digits);
         }
         const std::uint8_t *codes = unit + (in_unit + how.block - 1) / how.block * size;
-        int code = how.type == Type::i8 ? static_cast<std::int8_t>(codes[i]) : codes[i / 2] >> i % 2 * 4 & 0xF;
+        int code = 0;
+        switch (how.type) {
+        case Type::i8: code = static_cast<std::int8_t>(codes[i]); break;
+        case Type::u2: code = (codes[i / 4] >> i % 4 * 2 & 3) - 2; break;
+        default: code = codes[i / 2] >> i % 2 * 4 & 0xF; break;
+        }
         if (how.type == Type::i4 && code > 7) code -= 16;
+        if (how.type == Type::u4) code -= 8;
         const long double exact = std::clamp<long double>(code * scale, -static_cast<long double>(top), top);
         out.push_back(nan ? reference::canonical(std::numeric_limits<C>::quiet_NaN()) : static_cast<C>(exact));
     }
@@ -244,6 +318,14 @@ TEST(KernelBlockScale, PackedBytesCountsScalesAndCodes) {
     EXPECT_EQ(packed_bytes(bytes, Type::f64, 32), 8u + 32u);
     EXPECT_EQ(packed_bytes(nibbles, Type::f32, 513), 2u + 257u);
     EXPECT_EQ(packed_bytes(nibbles, Type::f64, 512), 2u + 256u);
+    const Quantization pairs{Quant::block_scale, Type::u2, 32, Scale::floating},
+        powers{Quant::block_scale, Type::u2, 32, Scale::power_of_two};
+    EXPECT_EQ(packed_bytes(pairs, Type::f32, 1), 4u + 1u);
+    EXPECT_EQ(packed_bytes(pairs, Type::f32, 37), 8u + 10u);
+    EXPECT_EQ(packed_bytes(pairs, Type::f64, 512), 16 * 8u + 128u);
+    EXPECT_EQ(packed_bytes(powers, Type::f32, 64), 4u + 16u);
+    EXPECT_EQ(packed_bytes(powers, Type::f64, 64), 4u + 16u);
+    EXPECT_EQ(packed_bytes({Quant::block_scale, Type::u4, 64, Scale::power_of_two}, Type::f32, 65), 4u + 33u);
 }
 
 TEST(KernelBlockScale, OtherOperandTypesGoThroughTheComputeTypeAtAnyAlignment) {
@@ -306,6 +388,12 @@ TEST(KernelBlockScale, ErrorOfAMeanIsSmallAndDoesNotGrowWithThePeers) {
         EXPECT_NEAR(one_hop_error(nibbles, 8) / one_hop_error(nibbles, 2), 1, spread);
     }
     EXPECT_LE(one_hop_error({Quant::block_scale, Type::i8, 32, Scale::floating}, 8), 0.008);
+    // The element of largest magnitude has a code of its own: closer than i4 with as many bits.
+    EXPECT_LE(one_hop_error({Quant::block_scale, Type::u4, 32, Scale::floating}, 8), 0.125);
+    EXPECT_LE(one_hop_error({Quant::block_scale, Type::u2, 32, Scale::floating}, 8), 0.52);
+    EXPECT_NEAR(one_hop_error({Quant::block_scale, Type::u2, 32, Scale::floating}, 8) /
+                    one_hop_error({Quant::block_scale, Type::u2, 32, Scale::floating}, 2),
+                1, 0.04);
 }
 
 TEST(KernelBlockScale, RoundingHasNoBias) {
@@ -316,7 +404,7 @@ TEST(KernelBlockScale, RoundingHasNoBias) {
         double bias = 0;
         for (std::size_t i = 0; i < values.size(); ++i)
             bias += static_cast<double>(back[i]) - values[i];
-        EXPECT_LT(std::abs(bias / 262144), how.type == Type::i8 ? 1e-4 : 1.5e-3) << describe(how);
+        EXPECT_LT(std::abs(bias / 262144), how.type == Type::i8 ? 1e-4 : how.type == Type::u2 ? 5e-3 : 1.5e-3) << describe(how);
     }
 }
 

@@ -18,7 +18,7 @@ constexpr Op kAllOps[] = {Op::sum, Op::avg, Op::prod, Op::max, Op::min};
 std::vector<Quantization> all_quantizations() {
     std::vector<Quantization> all;
     for (const Quant algorithm : {Quant::min_max, Quant::zero_point_scale})
-        for (const Type type : {Type::u8, Type::i8, Type::u16, Type::i16})
+        for (const Type type : {Type::u8, Type::i8, Type::u16, Type::i16, Type::u4, Type::u2})
             all.push_back({algorithm, type});
     return all;
 }
@@ -46,16 +46,27 @@ template <class C> std::vector<C> round_trip(Quantization how, const std::vector
     return back;
 }
 
+int levels_of(Type type) {
+    switch (type) {
+    case Type::u2: return 3;
+    case Type::u4: return 15;
+    case Type::u8:
+    case Type::i8: return 255;
+    default: return 65535;
+    }
+}
+
 /// The largest error that quantize.h allows any element of this block.
 template <class C> long double allowed_error(Quantization how, const C *block, std::size_t count) {
     using Number = std::numeric_limits<C>;
     const auto [low, high] = std::minmax_element(block, block + count);
     const long double span = static_cast<long double>(*high) - *low;
     const long double magnitude = std::max(std::abs(static_cast<long double>(*low)), std::abs(static_cast<long double>(*high)));
-    const long double levels = size_of(how.type) == 1 ? 255 : 65535;
+    const long double levels = levels_of(how.type);
     long double step = span / levels;
     if (how.algorithm == Quant::zero_point_scale)
-        step = std::max(span / (levels - 1) + Number::denorm_min(), magnitude * (sizeof(C) == 8 ? 0x1p-50L : 0x1p-22L));
+        step = std::max(span / (levels < 255 ? levels : levels - 1) + Number::denorm_min(),
+                        magnitude * (sizeof(C) == 8 ? 0x1p-50L : 0x1p-22L));
     return span == 0 ? 0 : step * 0.51L + 3 * magnitude * Number::epsilon() + 2 * static_cast<long double>(Number::denorm_min());
 }
 
@@ -205,7 +216,7 @@ template <class C> void expect_zero_kept() {
             auto values = uniform<C>(kQuantBlock, round == 0 ? 0 : low, round == 1 ? 0 : high, random());
             for (std::size_t i = 0; i < values.size(); i += 5)
                 values[i] = i % 2 ? C(0) : -C(0);
-            for (const Type type : {Type::u8, Type::i8, Type::u16, Type::i16})
+            for (const Type type : {Type::u8, Type::i8, Type::u16, Type::i16, Type::u4, Type::u2})
                 on_every_target([&](std::int64_t) {
                     const auto back = round_trip(Quantization{Quant::zero_point_scale, type}, values);
                     for (std::size_t i = 0; i < values.size(); i += 5)
@@ -244,7 +255,7 @@ TEST(KernelQuantize, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNo
 /// quantize.h's formulas, one element at a time.
 template <class C> C plain_value(Quantization how, C first, C second, std::uint32_t u) {
     const bool wide = sizeof(C) == 8;
-    const C levels = size_of(how.type) == 1 ? 255 : 65535;
+    const C levels = static_cast<C>(levels_of(how.type));
     const C largest = std::numeric_limits<C>::max();
     if (!std::isfinite(first) || !std::isfinite(second)) return reference::canonical(std::numeric_limits<C>::quiet_NaN());
     volatile C value;
@@ -272,16 +283,21 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
     while (out.size() < count) {
         const C first = reference::read<C>(at), second = reference::read<C>(at + sizeof(C));
         at += 2 * sizeof(C);
-        for (std::size_t left = std::min(kQuantBlock, count - out.size()); left > 0; --left, at += size_of(how.type)) {
+        const std::size_t elements = std::min(kQuantBlock, count - out.size());
+        for (std::size_t i = 0; i < elements; ++i) {
             std::int32_t u = 0;
             switch (how.type) {
-            case Type::u8: u = *at; break;
-            case Type::i8: u = reference::read<std::int8_t>(at) + 128; break;
-            case Type::u16: u = reference::read<std::uint16_t>(at); break;
-            default: u = reference::read<std::int16_t>(at) + 32768; break;
+            case Type::u8: u = at[i]; break;
+            case Type::i8: u = reference::read<std::int8_t>(at + i) + 128; break;
+            case Type::u16: u = reference::read<std::uint16_t>(at + 2 * i); break;
+            case Type::u4: u = at[i / 2] >> i % 2 * 4 & 15; break;
+            case Type::u2: u = at[i / 4] >> i % 4 * 2 & 3; break;
+            default: u = reference::read<std::int16_t>(at + 2 * i) + 32768; break;
             }
             out.push_back(plain_value(how, first, second, static_cast<std::uint32_t>(u)));
         }
+        const std::size_t per_byte = how.type == Type::u2 ? 4 : how.type == Type::u4 ? 2 : 1;
+        at += per_byte > 1 ? (elements + per_byte - 1) / per_byte : elements * size_of(how.type);
     }
     EXPECT_EQ(at, bytes.data() + bytes.size());
     return out;
@@ -321,7 +337,8 @@ template <class C> void hostile_range(std::uint8_t *at, std::mt19937_64 &random)
 template <class C> void expect_hostile_bytes_harmless() {
     std::mt19937_64 random(kSeed + 5);
     for (int round = 0; round < 3000; ++round) {
-        const Quantization how = all_quantizations()[static_cast<std::size_t>(round) % 8];
+        const auto all = all_quantizations();
+        const Quantization how = all[static_cast<std::size_t>(round) % all.size()];
         const std::size_t count = 1 + random() % 300;
         std::vector<std::uint8_t> bytes(packed_bytes(how, type_of<C>, count));
         for (auto &b : bytes)
@@ -351,8 +368,52 @@ TEST(KernelQuantize, PackedBytesCountsRangesAndCodes) {
     EXPECT_EQ(packed_bytes(bytes, Type::f32, 256), 264u);
     EXPECT_EQ(packed_bytes(bytes, Type::f32, 257), 273u);
     EXPECT_EQ(packed_bytes(words, Type::f64, 257), 2 * 16u + 514u);
+    const Quantization nibbles{Quant::min_max, Type::u4}, pairs{Quant::zero_point_scale, Type::u2};
+    EXPECT_EQ(packed_bytes(nibbles, Type::f32, 1), 8u + 1u);
+    EXPECT_EQ(packed_bytes(nibbles, Type::f32, 257), 2 * 8u + 129u);
+    EXPECT_EQ(packed_bytes(pairs, Type::f32, 5), 8u + 2u);
+    EXPECT_EQ(packed_bytes(pairs, Type::f64, 513), 3 * 16u + 129u);
     const std::size_t huge = (std::size_t{1} << 58) - 1;
+    EXPECT_EQ(packed_bytes(pairs, Type::f64, huge), (std::size_t{1} << 56) + (huge / 256 + 1) * 16);
     EXPECT_EQ(packed_bytes(words, Type::f64, huge), huge * 2 + (huge / 256 + 1) * 16);
+}
+
+TEST(KernelQuantize, UnusedBitsOfTheLastByteAreZero) {
+    auto all = all_quantizations();
+    for (const Type type : {Type::i4, Type::u4, Type::u2})
+        for (const Scale scale : {Scale::floating, Scale::power_of_two})
+            all.push_back({Quant::block_scale, type, 64, scale});
+    for (const Quantization how : all) {
+        if (bits_of(how.type) >= 8) continue;
+        for (const std::size_t count : test_counts()) {
+            const std::size_t used = count * bits_of(how.type) % 8;
+            if (used == 0) continue;
+            on_every_target([&](std::int64_t) {
+                const auto bytes = packed(how, normal<float>(count, 5, 1, kSeed + count));
+                ASSERT_EQ(bytes.back() >> used, 0) << describe(how, Type::f32, count);
+            });
+        }
+    }
+}
+
+TEST(KernelQuantize, CodesOfAByteAreReadFromTheLowestBitsUp) {
+    const float range[] = {0, 3};
+    std::vector<std::uint8_t> pairs(packed_bytes({Quant::min_max, Type::u2}, Type::f32, 5)),
+        nibbles(packed_bytes({Quant::min_max, Type::u4}, Type::f32, 3));
+    std::memcpy(pairs.data(), range, sizeof range);
+    pairs[8] = 0b11'10'01'00;
+    pairs[9] = 0b11'11'11'10;  // the upper six bits hold no code
+    const float sixteen[] = {0, 15};
+    std::memcpy(nibbles.data(), sixteen, sizeof sixteen);
+    nibbles[8] = 0xE3;
+    nibbles[9] = 0xF5;
+    on_every_target([&](std::int64_t) {
+        std::vector<float> five(5), three(3);
+        dequantize({Quant::min_max, Type::u2}, Type::f32, five.data(), pairs.data(), five.size());
+        dequantize({Quant::min_max, Type::u4}, Type::f32, three.data(), nibbles.data(), three.size());
+        EXPECT_EQ(five, (std::vector<float>{0, 1, 2, 3, 2}));
+        EXPECT_EQ(three, (std::vector<float>{3, 14, 5}));
+    });
 }
 
 TEST(KernelQuantize, WritesNothingOutsideItsOutputAtAnyAlignment) {
@@ -472,6 +533,8 @@ TEST(KernelQuantize, RequantizeIsItsStepsOneAfterAnother) {
     auto all = all_quantizations();
     all.push_back({Quant::block_scale, Type::i8, 32, Scale::floating});
     all.push_back({Quant::block_scale, Type::i4, 512, Scale::power_of_two});
+    all.push_back({Quant::block_scale, Type::u4, 32, Scale::power_of_two});
+    all.push_back({Quant::block_scale, Type::u2, 512, Scale::floating});
     for (const Quantization how : all)
         for (const std::size_t count : {1, 300, 2048, 5000}) {
             const auto bytes = packed(how, normal<float>(count, 0, 1, kSeed));
@@ -548,7 +611,8 @@ TEST(KernelQuantize, RoundingHasNoBias) {
         double bias = 0;
         for (std::size_t i = 0; i < values.size(); ++i)
             bias += static_cast<double>(back[i]) - values[i];
-        EXPECT_LT(std::abs(bias / 262144), 5e-5) << describe(how, Type::f32, values.size());
+        const double allowed = how.type == Type::u2 ? 4e-3 : how.type == Type::u4 ? 5e-4 : 5e-5;
+        EXPECT_LT(std::abs(bias / 262144), allowed) << describe(how, Type::f32, values.size());
     }
 }
 

@@ -62,11 +62,6 @@ inline std::vector<std::size_t> test_counts() {
     return counts;
 }
 
-inline const char *name_of(Type type) {
-    static const char *const names[] = {"u8", "i8", "i16", "u16", "u32", "i32", "u64", "i64", "f16", "bf16", "f32", "f64"};
-    return names[static_cast<int>(type)];
-}
-
 inline const char *name_of(Op op) {
     static const char *const names[] = {"sum", "avg", "prod", "max", "min"};
     return names[static_cast<int>(op)];

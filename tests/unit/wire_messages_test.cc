@@ -1,6 +1,8 @@
 // Every message survives the codec, and nothing else does: truncated, padded, oversized and random input is rejected.
 #include "wire/messages.h"
 
+#include "wire/frame.h"
+
 #include <gtest/gtest.h>
 #include <random>
 
@@ -23,6 +25,7 @@ public:
     template <class E>
     requires std::is_enum_v<E>
     void operator()(E &value) { value = static_cast<E>(++count_ % EnumLimit<E>::value); }
+    template <class E> void operator()(Below<E> b) { b.value = static_cast<E>(++count_ % b.limit); }
     template <class T, class R> void operator()(Id<T, R> &id) { (*this)(id.value); }
     template <std::size_t N> void operator()(std::array<std::uint8_t, N> &bytes) {
         for (auto &byte : bytes)
@@ -166,6 +169,27 @@ TEST(CodecLimits, BoolsAndEnumsHaveNoOtherValues) {
     removed[5] = static_cast<std::byte>(pcclStatusEnd_);
     ToPeer peer;
     EXPECT_FALSE(decode(body(removed), peer));
+}
+
+/// Whether a message with this element type in its byte `at` is accepted.
+template <class M> bool accepts(M message, std::size_t at, unsigned type) {
+    Bytes bytes;
+    Writer write(bytes);
+    write(message);
+    bytes[at] = static_cast<std::byte>(type);
+    M back;
+    Reader read(bytes);
+    read(back);
+    return read.finished();
+}
+
+TEST(ElementTypes, QuantizedTypesAreNotOperandTypes) {
+    const std::size_t after_count = sizeof(std::uint64_t), after_name = sizeof(std::uint32_t);
+    for (unsigned type = 0; type < 256; ++type) {
+        EXPECT_EQ(accepts(Fingerprint{}, after_count, type), type <= 11) << type;
+        EXPECT_EQ(accepts(TensorOffer{}, after_name, type), type <= 11) << type;
+        EXPECT_EQ(accepts(Fingerprint{}, after_count + 3, type), type <= 14) << type;
+    }
 }
 
 }  // namespace

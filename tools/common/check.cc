@@ -75,7 +75,7 @@ template <typename T> Reference reference(const Case &what) {
 /// block's range (about 2 here, 1.5 for products), as is each partial sum.
 double allowed_relative_error(const Case &what) {
     const pcclDataType_t to = what.packing.quantization.quantized_datatype;
-    double steps = to == pcclInt4 ? 15 : size_of(to) == 1 ? 255 : 65535;
+    double steps = std::ldexp(1.0, code_bits(to)) - 1;
     // From the largest magnitude to its negative, and a power of two may leave half of the codes unused.
     if (what.packing.quantization.algorithm == pcclQuantBlockScale) steps /= what.packing.scale == pcclScalePowerOfTwo ? 3 : 1.5;
     return 4.0 * std::sqrt(static_cast<double>(what.ranks)) / steps +

@@ -1,8 +1,10 @@
 // Conversions and names of element types.
 #include "common/elements.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
+#include <iterator>
 #include <vector>
 
 namespace pccl::tools {
@@ -19,6 +21,20 @@ constexpr TypeName kTypeNames[] = {
     {pcclUint16, "uint16", "u16"},      {pcclUint32, "uint32", "u32"},   {pcclInt32, "int32", "i32"},
     {pcclUint64, "uint64", "u64"},      {pcclInt64, "int64", "i64"},     {pcclFloat16, "half", "float16"},
     {pcclBFloat16, "bfloat16", "bf16"}, {pcclFloat, "float", "float32"}, {pcclDouble, "double", "float64"},
+};
+/// What each quantized type is called in a Packing, and the algorithms that pack to it.
+struct CodeName {
+    pcclDataType_t type;
+    const char *name;
+    const char *alias;
+    int bits;
+    bool in_ranges, in_blocks;
+};
+constexpr CodeName kCodeNames[] = {
+    {pcclUint8, "u8", "uint8", 8, true, false},     {pcclInt8, "i8", "int8", 8, true, true},
+    {pcclUint16, "u16", "uint16", 16, true, false}, {pcclInt16, "i16", "int16", 16, true, false},
+    {pcclInt4, "i4", "int4", 4, false, true},       {pcclUint4, "u4", "uint4", 4, true, true},
+    {pcclUint2, "u2", "uint2", 2, true, true},
 };
 constexpr const char *kOpNames[] = {"sum", "avg", "prod", "max", "min"};
 constexpr std::array<std::string_view, 4> kAlgorithmNames = {"auto", "ring", "direct", "one-hop"};
@@ -76,6 +92,13 @@ std::size_t size_of(pcclDataType_t type) {
     return visit_type(type, [](auto value) { return sizeof(value); });
 }
 
+int code_bits(pcclDataType_t type) {
+    for (const CodeName &entry : kCodeNames) {
+        if (entry.type == type) return entry.bits;
+    }
+    return 0;
+}
+
 const char *name_of(pcclDataType_t type) {
     for (const TypeName &entry : kTypeNames) {
         if (entry.type == type) return entry.name;
@@ -120,9 +143,8 @@ std::string name_of(const Packing &packing) {
     const pcclQuantizationOptions_t how = packing.quantization;
     if (packing.none()) return "none";
     std::string name(how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:");
-    if (how.quantized_datatype == pcclInt4) name.append("i4");
-    for (const TypeName &entry : kTypeNames) {
-        if (entry.type == how.quantized_datatype) name.append(entry.alias);
+    for (const CodeName &entry : kCodeNames) {
+        if (entry.type == how.quantized_datatype) name.append(entry.name);
     }
     if (packing.block != 0) name.append(1, ':').append(std::to_string(packing.block));
     if (packing.scale == pcclScalePowerOfTwo) name.append(":pow2");
@@ -139,12 +161,13 @@ std::optional<Packing> packing_named(std::string_view name) {
     if (words[0] == "none") return words.size() == 1 ? std::optional(packing) : std::nullopt;
     const bool in_blocks = words[0] == "blockscale";
     const std::string_view type = words.size() > 1 ? words[1] : in_blocks ? "i8" : "u8";
-    const auto integer = type == "i4" ? std::optional(pcclInt4) : type_named(type);
-    if (!integer || is_float(*integer) || (*integer != pcclInt4 && size_of(*integer) > 2)) return std::nullopt;
-    if (*integer == pcclInt4 && !in_blocks) return std::nullopt;
-    packing.quantization = {*integer, words[0] == "minmax" ? pcclQuantMinMax : in_blocks ? pcclQuantBlockScale : pcclQuantZeroPointScale};
+    const auto code = std::find_if(std::begin(kCodeNames), std::end(kCodeNames),
+                                   [&](const CodeName &c) { return c.name == type || c.alias == type; });
+    if (code == std::end(kCodeNames) || !(in_blocks ? code->in_blocks : code->in_ranges)) return std::nullopt;
+    packing.quantization = {code->type, words[0] == "minmax" ? pcclQuantMinMax
+                                        : in_blocks          ? pcclQuantBlockScale
+                                                             : pcclQuantZeroPointScale};
     if (!in_blocks) return words.size() <= 2 && (words[0] == "minmax" || words[0] == "zps") ? std::optional(packing) : std::nullopt;
-    if (*integer != pcclInt8 && *integer != pcclInt4) return std::nullopt;
     for (std::size_t i = 2; i < words.size(); ++i) {
         if (words[i] == "pow2") {
             packing.scale = pcclScalePowerOfTwo;

@@ -56,7 +56,9 @@ template <typename Function> decltype(auto) visit_type(pcclDataType_t type, Func
     case pcclBFloat16: return function(BFloat{});
     case pcclFloat: return function(float{});
     case pcclDouble:
-    case pcclInt4: break;  // of operands there are none
+    case pcclInt4:
+    case pcclUint4:
+    case pcclUint2: break;  // not operand types
     }
     return function(double{});
 }
@@ -69,6 +71,7 @@ constexpr bool is_float(pcclDataType_t type) {
     return type == pcclFloat16 || type == pcclBFloat16 || type == pcclFloat || type == pcclDouble;
 }
 std::size_t size_of(pcclDataType_t type);
+int code_bits(pcclDataType_t type);  ///< of a quantized type
 
 const char *name_of(pcclDataType_t type);  ///< "float", "bfloat16", "int8" ...
 const char *name_of(pcclRedOp_t op);       ///< "sum" ...
@@ -89,7 +92,7 @@ struct Packing {
     bool none() const { return quantization.algorithm == pcclQuantNone; }
 };
 
-/// "none", "minmax:u8", "zps:i16", "blockscale:i4", "blockscale:i8:128", "blockscale:i8:64:pow2" ...
+/// "none", "minmax:u8", "zps:i16", "zps:u2", "blockscale:i4", "blockscale:i8:128", "blockscale:i8:64:pow2" ...
 std::string name_of(const Packing &packing);
 std::optional<Packing> packing_named(std::string_view name);
 

@@ -119,7 +119,8 @@ bool interpret(const Texts &texts, Options &options) {
     const auto packing = tools::packing_named(texts.quantization);
     if (!packing) {
         std::cerr << "pccl-perf: unknown quantization (-q) '" << texts.quantization
-                  << "'; none; minmax or zps, a colon, and u8, i8, u16 or i16; or blockscale, a colon, i8 or i4, and if wished a colon and\n"
+                  << "'; none; minmax or zps, a colon, and u8, i8, u16, i16, u4 or u2; or blockscale, a colon, i8, i4, u4 or u2, "
+                     "and optionally a colon and\n"
                      "32, 64, 128, 256 or 512 elements to a block, and :pow2\n";
         return false;
     }
@@ -216,7 +217,9 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     master->excludes(local)->needs(peers);
     app.add_option("-d,--datatype", texts.type, "element type, a list with commas, or all")->capture_default_str();
     app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list with commas, or all")->capture_default_str();
-    app.add_option("-q,--quantize", texts.quantization, "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:i4:64 ...")->capture_default_str();
+    app.add_option("-q,--quantize", texts.quantization,
+                   "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:u4:64, blockscale:u2 ...")
+        ->capture_default_str();
     app.add_flag("--error-feedback", options.error_feedback, "what quantization takes is added to the next iteration (sum and avg)");
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
     app.add_option("--collective", texts.collective, "all-reduce, reduce-scatter, all-gather, or both: these two, one after the other")

@@ -42,8 +42,8 @@ class ReduceOperandDescriptor:
 class QuantizationOptions:
     """How values are packed on the wire, in blocks of elements that have their own range or scale. Operands are floating-point.
 
-    `quantized_datatype` is UINT8, INT8, UINT16 or INT16; with `BLOCK_SCALE` it is INT8 or INT4, `block` elements (32, 64, 128, 256 or
-    512; 0 is 32) share a scale, and `scale` is what that is. Enumerations can be given by name.
+    `quantized_datatype` is UINT8, INT8, UINT16, INT16, UINT4 or UINT2. With `BLOCK_SCALE` it is INT8, INT4, UINT4 or UINT2, `block`
+    elements (32, 64, 128, 256 or 512; 0 is 32) share a scale, and `scale` says how the scale travels. Enumerations can be given by name.
     """
 
     quantized_datatype: DataType = DataType.UINT8

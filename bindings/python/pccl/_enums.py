@@ -100,7 +100,7 @@ class QuantizationAlgorithm(_Enum):
     MIN_MAX = 1
     ZERO_POINT_SCALE = 2
     BLOCK_SCALE = 3
-    """Symmetric, to INT8 or INT4: the largest magnitude of a small block is its largest code."""
+    """To INT8, INT4, UINT4 or UINT2: the largest magnitude of a small block has the largest code, and zeros stay zeros."""
 
 
 class QuantizationScale(_Enum):
@@ -109,7 +109,7 @@ class QuantizationScale(_Enum):
     FLOAT = 0
     """A float: the smallest error."""
     POWER_OF_TWO = 1
-    """A power of two: one byte per block."""
+    """A power of two: one byte per block, two with UINT4 and UINT2."""
 
 
 class ReduceAlgorithm(_Enum):
@@ -171,16 +171,20 @@ class DataType(_Enum):
     DOUBLE = 11
     INT4 = 12
     """Signed, two in a byte: only as the `quantized_datatype` of `QuantizationOptions`."""
+    UINT4 = 13
+    """Two in a byte: only as the `quantized_datatype` of `QuantizationOptions`."""
+    UINT2 = 14
+    """Four in a byte: only as the `quantized_datatype` of `QuantizationOptions`."""
 
     @property
     def itemsize(self) -> int:
-        """Bytes per element."""
-        if self is DataType.INT4:
-            raise ValueError("INT4 is a type of the wire alone: two elements share a byte")
+        """Bytes per element. Raises ValueError for INT4, UINT4 and UINT2, whose elements share bytes."""
+        if self not in _ITEMSIZES:
+            raise ValueError(f"{self.name} has no itemsize: several elements share a byte. Use it only as a quantized_datatype")
         return _ITEMSIZES[self]
 
     def to_torch_dtype(self) -> torch.dtype:
-        """The PyTorch dtype of these elements. Imports torch. Raises PCCLTensorTypeError where it has none (INT4)."""
+        """The PyTorch dtype of these elements. Imports torch. Raises PCCLTensorTypeError where it has none (INT4, UINT4, UINT2)."""
         import torch
 
         dtype = getattr(torch, _TORCH_NAMES.get(self, ""), None)
@@ -191,7 +195,7 @@ class DataType(_Enum):
     def to_numpy_dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of these elements. Imports numpy, and ml_dtypes for BFLOAT16.
 
-        Raises PCCLTensorTypeError where there is none: INT4, and BFLOAT16 if ml_dtypes is not installed.
+        Raises PCCLTensorTypeError where there is none: INT4, UINT4, UINT2, and BFLOAT16 if ml_dtypes is not installed.
         """
         import numpy as np
 

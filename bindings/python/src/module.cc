@@ -31,6 +31,8 @@ nb::dict constants() {
     PCCL_PYTHON_VALUE(pcclFloat);
     PCCL_PYTHON_VALUE(pcclDouble);
     PCCL_PYTHON_VALUE(pcclInt4);
+    PCCL_PYTHON_VALUE(pcclUint4);
+    PCCL_PYTHON_VALUE(pcclUint2);
     PCCL_PYTHON_VALUE(pcclDeviceCpu);
     PCCL_PYTHON_VALUE(pcclDeviceCuda);
     PCCL_PYTHON_VALUE(pcclSum);

@@ -31,7 +31,7 @@ ENUMS = {
     pccl.DataType: {
         "UINT8": "pcclUint8", "INT8": "pcclInt8", "INT16": "pcclInt16", "UINT16": "pcclUint16", "UINT32": "pcclUint32",
         "INT32": "pcclInt32", "UINT64": "pcclUint64", "INT64": "pcclInt64", "FLOAT16": "pcclFloat16", "BFLOAT16": "pcclBFloat16",
-        "FLOAT": "pcclFloat", "DOUBLE": "pcclDouble", "INT4": "pcclInt4",
+        "FLOAT": "pcclFloat", "DOUBLE": "pcclDouble", "INT4": "pcclInt4", "UINT4": "pcclUint4", "UINT2": "pcclUint2",
     },
     pccl.DeviceType: {"CPU": "pcclDeviceCpu", "CUDA": "pcclDeviceCuda"},
     pccl.DistributionHint: {"NONE": "pcclDistributionNone", "NORMAL": "pcclDistributionNormal", "UNIFORM": "pcclDistributionUniform"},
@@ -149,7 +149,7 @@ def test_an_error_has_result_function_and_words_and_can_be_pickled():
     assert issubclass(pccl.PCCLTimeoutError, TimeoutError) and issubclass(pccl.PCCLTimeoutError, pccl.PCCLError)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in pccl.DataType if kind is not pccl.DataType.INT4], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in pccl.DataType if kind <= pccl.DataType.DOUBLE], ids=lambda kind: kind.name)
 def test_a_numpy_dtype_there_and_back(kind):
     dtype = kind.to_numpy_dtype()
     assert dtype.itemsize == kind.itemsize
@@ -163,11 +163,13 @@ def test_numpy_dtypes_that_cannot_be_reduced_are_refused(dtype):
         pccl.DataType.from_numpy_dtype(np.dtype(dtype))
 
 
-def test_int4_is_of_the_wire_alone():
-    with pytest.raises(TypeError):
-        pccl.DataType.INT4.to_numpy_dtype()
-    with pytest.raises(ValueError):
-        pccl.DataType.INT4.itemsize
+@pytest.mark.parametrize("name", ["INT4", "UINT4", "UINT2"])
+def test_types_of_less_than_a_byte_are_no_operand_types(name):
+    kind = pccl.DataType[name]
+    with pytest.raises(TypeError, match=name):
+        kind.to_numpy_dtype()
+    with pytest.raises(ValueError, match=f"{name} has no itemsize"):
+        kind.itemsize
 
 
 def test_things_show_what_they_are(master):

@@ -27,7 +27,7 @@ def pair():
             yield members
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DataType if kind is not DataType.INT4], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in DataType if kind <= DataType.DOUBLE], ids=lambda kind: kind.name)
 def test_every_type_and_operator(pair, kind):
     a, b = np.arange(1, 9).astype(kind.to_numpy_dtype()), np.full(8, 3).astype(kind.to_numpy_dtype())
     whole = not np.issubdtype(kind.to_numpy_dtype(), np.floating) and kind is not DataType.BFLOAT16
@@ -69,8 +69,12 @@ def test_options_reach_the_library(pair):
         QuantizationOptions(DataType.INT16, QuantizationAlgorithm.ZERO_POINT_SCALE),
         QuantizationOptions(DataType.INT8, QuantizationAlgorithm.BLOCK_SCALE, block=64),
         QuantizationOptions(DataType.INT4, QuantizationAlgorithm.BLOCK_SCALE, scale=QuantizationScale.POWER_OF_TWO),
+        QuantizationOptions(DataType.UINT4, QuantizationAlgorithm.MIN_MAX),
+        QuantizationOptions(DataType.UINT4, QuantizationAlgorithm.BLOCK_SCALE),
+        QuantizationOptions(DataType.UINT2, QuantizationAlgorithm.ZERO_POINT_SCALE),
+        QuantizationOptions(DataType.UINT2, QuantizationAlgorithm.BLOCK_SCALE, block=64, scale=QuantizationScale.POWER_OF_TWO),
     ],
-    ids=lambda options: options.algorithm.name,
+    ids=lambda options: f"{options.algorithm.name}-{options.quantized_datatype.name}",
 )
 def test_quantized(pair, options):
     random = np.random.default_rng(1)
@@ -80,7 +84,7 @@ def test_quantized(pair, options):
     plain = reduce_all(pair, values, recvs, op=ReduceOp.SUM)
     infos = reduce_all(pair, values, recvs, op=ReduceOp.SUM, operand_descriptor=PLAIN, quantization_options=options, error_feedback=True)
     assert recvs[0].tobytes() == recvs[1].tobytes()
-    assert np.max(np.abs(recvs[0] - exact)) < (0.5 if options.quantized_datatype is DataType.INT4 else 0.05)
+    assert np.max(np.abs(recvs[0] - exact)) < {DataType.UINT2: 3, DataType.INT4: 0.5, DataType.UINT4: 0.5}.get(options.quantized_datatype, 0.05)
     assert infos[0].tx_bytes < 0.7 * plain[0].tx_bytes
     for member in pair:
         member.drop_error_feedback(0)

@@ -12,7 +12,7 @@ import pccl
 from pccl import DataType
 from pccl._tensors import view
 
-KINDS = [kind for kind in DataType if kind is not DataType.INT4]
+KINDS = [kind for kind in DataType if kind <= DataType.DOUBLE]
 
 
 class OnlyDLPack:

@@ -13,7 +13,7 @@ import pccl  # noqa: E402
 from pccl import DataType, ReduceOp  # noqa: E402
 from pccl._tensors import view  # noqa: E402
 
-KINDS = [kind for kind in DataType if kind is not DataType.INT4]
+KINDS = [kind for kind in DataType if kind <= DataType.DOUBLE]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -31,8 +31,9 @@ def test_other_dtypes_are_refused():
             DataType.from_torch_dtype(dtype)
         with pytest.raises(TypeError, match="gradient.*not supported"):
             view(torch.zeros(3, dtype=dtype), "gradient")
-    with pytest.raises(TypeError):
-        DataType.INT4.to_torch_dtype()
+    for kind in (DataType.INT4, DataType.UINT4, DataType.UINT2):
+        with pytest.raises(TypeError, match=kind.name):
+            kind.to_torch_dtype()
 
 
 def test_tensors_that_do_not_fit_are_refused_by_name():

@@ -17,7 +17,8 @@ struct DestroyTrainer {
 };
 using TrainerHandle = std::unique_ptr<pcclTrainer_t, DestroyTrainer>;
 
-pcclTrainerConfig_t config_of(const Json &request) {
+/// The configuration refers to `reduce`.
+pcclTrainerConfig_t config_of(const Json &request, pcclReduceOptions_t &reduce) {
     pcclTrainerConfig_t config;
     pcclTrainerConfigInit(&config, static_cast<pcclMethod_t>(request.value("method", 1)));
     config.sync_every = request.value("sync_every", 5U);
@@ -25,7 +26,13 @@ pcclTrainerConfig_t config_of(const Json &request) {
     config.newcomers = static_cast<pcclNewcomers_t>(request.value("newcomers", 0));
     config.weighted = request.value("weighted", false);
     config.min_peers = request.value("min_peers", 1U);
-    if (request.value("quantized", false)) config.quantization = {pcclUint8, pcclQuantMinMax};
+    const auto packing = tools::packing_named(request.value("quant", "none")).value();
+    config.quantization = packing.quantization;
+    pcclReduceOptionsInit(&reduce);
+    reduce.quantization_block = packing.block;
+    reduce.quantization_scale = packing.scale;
+    reduce.error_feedback = request.value("error_feedback", false);
+    config.reduce = &reduce;
     if (request.contains("rejoin_ms")) config.rejoin_ms = request.at("rejoin_ms");
     return config;
 }
@@ -39,7 +46,8 @@ Json call_train(Session &session, const Json &request) {
     std::vector<float> w(count, 0.0F), outer(count);
     pcclTensorInfo_t tensors[2] = {{"first", w.data(), count / 2, pcclFloat, pcclDeviceCpu, false},
                                    {"second", w.data() + count / 2, count - count / 2, pcclFloat, pcclDeviceCpu, false}};
-    const pcclTrainerConfig_t config = config_of(request);
+    pcclReduceOptions_t reduce;
+    const pcclTrainerConfig_t config = config_of(request, reduce);
     pcclTrainer_t *made = nullptr;
     if (const auto result = pcclCreateTrainer(&config, session.comm(request), tensors, 2, &made); result != pcclSuccess) return answer_of(result);
     const TrainerHandle trainer(made);
