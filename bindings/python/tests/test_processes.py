@@ -54,11 +54,15 @@ VERSION_1 = """
 
         grad = np.full(4096, 1.0, dtype=np.float32)
         while world_size > 1:
-            handle = communicator.all_reduce_async(
-                grad, grad, op=ReduceOp.AVG,
-                operand_descriptor=ReduceOperandDescriptor(datatype=DataType.FLOAT, distribution_hint=DistributionHint.NORMAL),
-                quantization_options=QuantizationOptions(quantized_datatype=DataType.UINT8, algorithm=QuantizationAlgorithm.MIN_MAX))
-            is_success, status, info = handle.wait()
+            try:
+                handle = communicator.all_reduce_async(
+                    grad, grad, op=ReduceOp.AVG,
+                    operand_descriptor=ReduceOperandDescriptor(datatype=DataType.FLOAT, distribution_hint=DistributionHint.NORMAL),
+                    quantization_options=QuantizationOptions(quantized_datatype=DataType.UINT8, algorithm=QuantizationAlgorithm.MIN_MAX))
+                is_success, status, info = handle.wait()
+            except PCCLError as e:  # the launch fails if the others were lost since the last call
+                print(f"all_reduce_async() failed: {e}; retrying...", file=sys.stderr)
+                is_success = False
             world_size = communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
             if not is_success:
                 continue

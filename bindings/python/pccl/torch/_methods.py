@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional
 
 from .._arguments import flag
-from ._arguments import milliseconds
-from ._model import Parameters
+from ._arguments import Parameters, milliseconds
 from ._trainer import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, Trainer, Variance
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from .._descriptors import QuantizationOptions, how
 from .._enums import Attribute, Fault, ReduceAlgorithm, ReduceOp, _Enum
 from .._errors import PCCLError
 from .._tensors import view
-from ._arguments import milliseconds, setting
+from ._arguments import Parameters, milliseconds, setting
 from ._island import Island, IslandError
 from ._masters import Masters, hook_of, layers_of, masters_of
-from ._model import Choice, Mirror, Model, Parameters
+from ._model import Choice, Mirror, Model
 
 if TYPE_CHECKING:
     from typing_extensions import Self
