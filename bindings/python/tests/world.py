@@ -7,7 +7,7 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from pccl import Attribute, Communicator
 
@@ -16,6 +16,11 @@ def all_at_once(*calls):
     """Makes all calls at the same time; their results, once all have returned."""
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(call) for call in calls]
+        # The first failure is the cause: others can be timeouts of peers that waited for the one that failed.
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            if future.exception() is not None:
+                future.result()
         return [future.result() for future in futures]
 
 
