@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
@@ -168,6 +170,21 @@ def _one_each(candidates: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tens
     return None
 
 
+def _all_tensors() -> list[torch.Tensor]:
+    """The plain tensors and parameters of this process.
+
+    The list of all objects holds tuples that other threads are building, and a thread that builds a tuple fails with SystemError if
+    another reference to it exists. So no other thread runs between the making and the freeing of that list.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    try:
+        time.sleep(0.001)  # threads that had asked for their turn take it now, and then wait for the new interval
+        return [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
+    finally:
+        sys.setswitchinterval(interval)
+
+
 class Watch:
     """Notices that the inner optimizer writes over averages.
 
@@ -197,7 +214,7 @@ class Watch:
         by_device: dict[torch.device, list[torch.Tensor]] = {}
         for mirror, at in zip(self._mirrors, self._coordinates):
             local = local_part(mirror.tensor)
-            elements = local[tuple(index.to(local.device) for index in at)] if local.ndim else local.reshape(1)
+            elements = local[tuple([index.to(local.device) for index in at])] if local.ndim else local.reshape(1)
             by_device.setdefault(local.device, []).append(elements.float())
         samples = [torch.cat(parts).cpu().double() for parts in by_device.values()]
         return torch.cat(samples) if samples else torch.zeros(0, device="cpu", dtype=torch.float64)
@@ -296,9 +313,7 @@ class Masters:
         """Tensors of this process of which each parameter is the rounded value at this moment."""
         own = {mirror.local.data_ptr() for mirror in self._mirrors} | {mirror.host.data_ptr() for mirror in self._mirrors}
         by_shape: dict[tuple[Any, ...], list[torch.Tensor]] = {}
-        for thing in gc.get_objects():
-            if not issubclass(type(thing), torch.Tensor) or type(thing) not in (torch.Tensor, torch.nn.Parameter):
-                continue
+        for thing in _all_tensors():
             if thing.dtype in (torch.float32, torch.float64) and thing.layout is torch.strided and thing.device.type != "meta" and thing.data_ptr() not in own:
                 by_shape.setdefault((thing.shape, thing.device), []).append(thing)
         out: dict[str, list[torch.Tensor]] = {}
