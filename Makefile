@@ -23,7 +23,7 @@ python: ## make a virtual environment in build/ in which the Python package is b
 
 test: deps python ## install what is missing, build, and run all tests
 	@$(MAKE) --no-print-directory build
-	ctest --preset release --parallel $(JOBS)
+	ctest --preset release --parallel $(JOBS) $(CTEST)
 
 netlab: deps ## test the wide-area lab itself, as root: its rates and delays are timed, so on a quiet machine
 	@$(MAKE) --no-print-directory build
