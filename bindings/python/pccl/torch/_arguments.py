@@ -40,13 +40,6 @@ def named_tensors(parameters: Any, what: str = "parameters", label: str = "param
     return named
 
 
-def check_trained(name: str, tensor: torch.Tensor) -> None:
-    """Raises unless the elements of a tensor can be copied to host memory and back. A part of a DTensor is checked like a whole tensor."""
-    if not hasattr(tensor, "to_local"):
-        check_dense(tensor, name)
-    check_writable(tensor, name)
-
-
 def check_writable(tensor: torch.Tensor, name: str) -> None:
     """Raises unless each element has memory of its own."""
     if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape)):
