@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: tests of training methods are skipped")
 
-from training import EXACT, member, together  # noqa: E402
+from training import EXACT, member, seeded, together  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 from pccl import Communicator, PCCLError, Result  # noqa: E402
@@ -78,8 +78,8 @@ def test_settings_that_differ_are_refused_with_both_values(master):
 
 def with_base(seed):
     """A frozen layer and a trained one."""
-    torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
+    with seeded(seed):
+        model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
     model[0].requires_grad_(False)
     return model
 

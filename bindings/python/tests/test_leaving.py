@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: tests of training methods are skipped")
 
-from training import EXACT  # noqa: E402
+from training import EXACT, seeded  # noqa: E402
 from world import all_at_once, until  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
@@ -25,8 +25,8 @@ def two(master, live, kind=methods.DiLoCo, **settings):
     """Two first peers; `live(peer, model, trainer)` enters the block itself."""
 
     def peer(i):
-        torch.manual_seed(i)
-        model = torch.nn.Linear(3, 2)
+        with seeded(i):
+            model = torch.nn.Linear(3, 2)
         trainer = kind(model, communicator=Communicator(master), sync_every=1, **{"min_peers": 1, **settings})
         return live(i, model, trainer)
 

@@ -7,15 +7,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: tests of training methods are skipped")
 
-from training import EXACT, together  # noqa: E402
+from training import EXACT, seeded, together  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 from pccl import Communicator  # noqa: E402
 
 
 def low_precision(i, bias=False):
-    torch.manual_seed(0)
-    model = torch.nn.Linear(4, 2, bias=bias).bfloat16()
+    with seeded(0):
+        model = torch.nn.Linear(4, 2, bias=bias).bfloat16()
     with torch.no_grad():
         model.weight.zero_()
     return model

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: tests of training methods are skipped")
 
+from training import seeded  # noqa: E402
 from world import all_at_once, finish, script, world  # noqa: E402
 
 import pccl  # noqa: E402
@@ -19,8 +20,8 @@ EVERY = [methods.DiLoCo, methods.AsyncDiLoCo, methods.EagerDiLoCo, methods.Strea
 
 
 def model_of(seed, dtype=torch.float32):
-    torch.manual_seed(seed)
-    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).to(dtype)
+    with seeded(seed):
+        return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).to(dtype)
 
 
 def inner_step(model, optimizer, peer, step):

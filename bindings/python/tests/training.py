@@ -4,12 +4,25 @@ import contextlib
 import threading
 import time
 
+import torch
+
 import pccl.torch as methods
 from pccl import Communicator
 from world import all_at_once
 
 EXACT = {"outer_lr": 1.0, "outer_momentum": 0.0, "outer_optimizer": methods.OuterOptimizer.SGD}
 """Outer parameters become the mean of the peers' parameters."""
+
+
+_generator = threading.Lock()
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """PyTorch's random generator with the given seed, for this thread alone: all threads share that generator."""
+    with _generator:
+        torch.manual_seed(seed)
+        yield
 
 
 def together(master, make, live, count=2, kind=methods.DiLoCo, **settings):
