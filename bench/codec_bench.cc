@@ -37,20 +37,20 @@ template <class T> Bytes bytes_of(const std::vector<T> &values) {
 }
 
 /// As trained weights are distributed.
-Bytes weights(kernel::Type type) {
-    const auto values = floats(kTotal / kernel::size_of(type), 0.02F, 0);
-    if (type == kernel::Type::f32) return bytes_of(values);
-    if (type == kernel::Type::f64) return bytes_of(std::vector<double>(values.begin(), values.end()));
+Bytes weights(op::Type type) {
+    const auto values = floats(kTotal / op::size_of(type), 0.02F, 0);
+    if (type == op::Type::f32) return bytes_of(values);
+    if (type == op::Type::f64) return bytes_of(std::vector<double>(values.begin(), values.end()));
     Bytes out(kTotal);
-    kernel::finish(type, kernel::Op::sum, out.data(), values.data(), values.size(), 1);
+    kernel::finish(type, op::Op::sum, out.data(), values.data(), values.size(), 1);
     return out;
 }
 
 /// As gradients and their like are: a normal number times a lognormal one.
-Bytes quantized(kernel::Quantization how) {
+Bytes quantized(op::Quantization how) {
     const auto values = floats(kTotal, 0.001F, 1);
-    Bytes out(kernel::packed_bytes(how, kernel::Type::f32, values.size()));
-    kernel::quantize_input(how, kernel::Type::f32, out.data(), reinterpret_cast<const std::byte *>(values.data()), values.size(), {});
+    Bytes out(kernel::packed_bytes(how, op::Type::f32, values.size()));
+    kernel::quantize_input(how, op::Type::f32, out.data(), reinterpret_cast<const std::byte *>(values.data()), values.size(), {});
     return out;
 }
 
@@ -112,9 +112,9 @@ void add(const std::string &name, Bytes data, unsigned planes) {
 }
 
 void add_all() {
-    using kernel::Quant;
-    using kernel::Scale;
-    using kernel::Type;
+    using op::Quant;
+    using op::Scale;
+    using op::Type;
     add("gradients/minmax-u8", quantized({Quant::min_max, Type::u8}), 1);
     add("gradients/minmax-u16", quantized({Quant::min_max, Type::u16}), 1);
     add("gradients/blockscale-i8", quantized({Quant::block_scale, Type::i8, 32, Scale::floating}), 1);

@@ -222,7 +222,7 @@ void Peer::end_round() {
     record_.step = round;
     record_.inner_steps = status_.inner_steps;
     record_.outer_steps = status_.outer_steps;
-    record_.world = static_cast<int>(status_.averaged != 0 ? status_.averaged : status_.world_size);
+    record_.world = static_cast<int>(status_.contributors != 0 ? status_.contributors : status_.world_size);
     const int grown = static_cast<int>(status_.world_size) - static_cast<int>(last_.world_size);
     record_.joined = std::max(0, grown);
     record_.lost = std::max(0, -grown);

@@ -88,7 +88,7 @@ def of_compression():
 def of_churn():
     """A peer is lost and one gained every tenth round. Steps are slowed down so that a newcomer is there within a round or two."""
     slow = {"step-time": "8ms"}
-    variants = [("diloco", {}), ("async", {"newcomers": "drain"}), ("async", {"newcomers": "share"}), ("async", {"newcomers": "eavesdrop"}),
+    variants = [("diloco", {}), ("async", {"newcomers": "drain"}), ("async", {"newcomers": "share"}), ("async", {"newcomers": "resync"}),
                 ("eager", {}), ("streaming", {}), ("co2", {})]  # fmt: skip
     for seed, churn, (method, more) in itertools.product(SEEDS, (0, 10), variants):
         if churn or more.get("newcomers", "drain") == "drain":
@@ -112,7 +112,7 @@ def of_overlap():
 
 def gossip(method, **more):
     """Rounds in step, so that they can be counted and models compared."""
-    return settings(method, **GOSSIP, **{"merge": "wait", "distance-every": 5}, **more)
+    return settings(method, **GOSSIP, **{"merge": "synchronous", "distance-every": 5}, **more)
 
 
 def of_gossip():
@@ -120,11 +120,11 @@ def of_gossip():
     averaging = {"method": "diloco", "outer": "sgd", "outer-rate": 1, "momentum": 0, **GOSSIP}
     own = {"own-start": True}
     for seed in SEEDS:
-        for start, variance, (graph, more) in itertools.product((own, {}), ("others", "none"), GRAPHS.items()):
+        for start, variance, (graph, more) in itertools.product((own, {}), ("of-received", "none"), GRAPHS.items()):
             yield run("gossip", 8, gossip("gossip", graph=graph, variance=variance, **more, **start), seed)
-        for variance, graph in itertools.product(("others", "none"), ("ring", "random")):
+        for variance, graph in itertools.product(("of-received", "none"), ("ring", "random")):
             yield run("gossip", 8, gossip("gossip", graph=graph, variance=variance, layers=4, **GRAPHS[graph], **own), seed)
-        for variance in ("others", "none"):
+        for variance in ("of-received", "none"):
             yield run("gossip", 8, gossip("gossip", graph="random", variance=variance, **GRAPHS["random"]), seed, "sorted")
         for start, layers in ((own, {}), ({}, {}), (own, {"layers": 4})):
             yield run("gossip", 8, gossip("pushsum", graph="exponential", **start, **layers), seed)

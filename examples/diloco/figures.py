@@ -206,7 +206,7 @@ def reached(runs):
 def of_gossip(runs):
     """Every way of mixing that was measured: its words, and the options that select it."""
     yield "federated averaging", {"method": "diloco"}
-    for variance, words in (("others", "variance restored"), ("none", "plain average")):
+    for variance, words in (("of-received", "variance restored"), ("none", "plain average")):
         for graph, name in GRAPHS.items():
             yield f"gossip, {words}, {name}", {"method": "gossip", "variance": variance, "graph": graph}
     yield "push-sum, exponential", {"method": "pushsum"}
@@ -363,7 +363,7 @@ class DistanceChart(GossipChart):
 
 def gossip_curves(runs, values, **conditions):
     """By way of mixing, on random regular graphs: the mean over seeds of what `values` gives of a run."""
-    ways = {"averaging": {"method": "diloco", "own-start": None}, "restored": {"method": "gossip", "graph": "random", "variance": "others"},
+    ways = {"averaging": {"method": "diloco", "own-start": None}, "restored": {"method": "gossip", "graph": "random", "variance": "of-received"},
             "plain": {"method": "gossip", "graph": "random", "variance": "none"}, "pushsum": {"method": "pushsum"}}  # fmt: skip
     out = {}
     for way, same in ways.items():

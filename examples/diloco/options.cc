@@ -30,7 +30,7 @@ const Names<Method> kMethods{{"diloco", {pcclMethodDiLoCo, false}},     {"async"
 const Names<pcclOuterOptimizer_t> kOptimizers{
     {"sgd", pcclOuterSgd}, {"heavy-ball", pcclOuterHeavyBall}, {"nesterov", pcclOuterNesterov}};
 const Names<pcclNewcomers_t> kNewcomers{
-    {"drain", pcclNewcomersDrain}, {"share", pcclNewcomersSharePending}, {"eavesdrop", pcclNewcomersEavesdrop}};
+    {"drain", pcclNewcomersDrain}, {"share", pcclNewcomersSharePending}, {"resync", pcclNewcomersResync}};
 const Names<pcclFragments_t> kPatterns{
     {"strided", pcclFragmentsStrided}, {"sequential", pcclFragmentsSequential}, {"even", pcclFragmentsEven}};
 const Names<pcclGraphKind_t> kGraphs{{"ring", pcclGraphRing},
@@ -38,9 +38,9 @@ const Names<pcclGraphKind_t> kGraphs{{"ring", pcclGraphRing},
                                      {"exponential", pcclGraphExponential},
                                      {"barabasi-albert", pcclGraphBarabasiAlbert}};
 const Names<pcclPartners_t> kPartners{{"all", pcclPartnersAll}, {"one", pcclPartnersOne}, {"next", pcclPartnersNext}};
-const Names<pcclMerge_t> kMerges{{"arrived", pcclMergeArrived}, {"full", pcclMergeFull}, {"wait", pcclMergeWait}};
+const Names<pcclMerge_t> kMerges{{"available", pcclMergeAvailable}, {"after-all", pcclMergeAfterAll}, {"synchronous", pcclMergeSynchronous}};
 const Names<pcclVariance_t> kVariances{
-    {"others", pcclVarianceOthers}, {"self", pcclVarianceSelf}, {"follow", pcclVarianceFollow}, {"none", pcclVarianceNone}};
+    {"of-received", pcclVarianceOfReceived}, {"of-own", pcclVarianceOfOwn}, {"weighted", pcclVarianceWeighted}, {"none", pcclVarianceNone}};
 const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
                                                       {"u8", {pcclUint8, pcclQuantMinMax}},
                                                       {"u16", {pcclUint16, pcclQuantMinMax}},
@@ -53,7 +53,7 @@ const Names<Split> kSplits{{"random", Split::kRandom}, {"sorted", Split::kSorted
 /// What was given on the command line as text, or not at all: the method's defaults hold then.
 struct Given {
     std::string method = "diloco", shard = "1/1", split = "random", quantize = "none", newcomers = "drain", pattern = "strided";
-    std::string merge = "arrived", variance = "others";
+    std::string merge = "available", variance = "of-received";
     std::optional<std::string> outer, penalty, graph, partners;
     std::optional<float> rate, momentum, mixing, clip, own_weight;
     std::optional<std::uint32_t> fragments, overlap, degree;
@@ -140,7 +140,7 @@ void add_method_options(CLI::App &app, Given &given) {
     app.add_option("--outer", given.outer, "Outer optimizer: sgd, heavy-ball or nesterov")->check(CLI::IsMember(kOptimizers));
     app.add_option("--outer-rate", given.rate, "Learning rate of the outer optimizer");
     app.add_option("--momentum", given.momentum, "Momentum of the outer optimizer");
-    app.add_option("--newcomers", given.newcomers, "async, eager, co2, what they are given: drain, share or eavesdrop")
+    app.add_option("--newcomers", given.newcomers, "async, eager, co2, what they are given: drain, share or resync")
         ->check(CLI::IsMember(kNewcomers))
         ->capture_default_str();
     app.add_option("--fragments", given.fragments, "streaming: fragments of the model");
@@ -263,7 +263,7 @@ void apply(const Given &given, Options &options) {
     check(pcclReduceOptionsInit(&options.reduce), "pcclReduceOptionsInit");
     options.reduce.quantization_block = given.block;
     options.reduce.error_feedback = given.error_feedback;
-    if (given.repair) options.reduce.fault = pcclFaultRepair;
+    if (given.repair) options.reduce.on_peer_loss = pcclLossPolicyRepair;
 }
 
 }  // namespace

@@ -211,7 +211,7 @@ class Peer:
         if options.plot and self.rank == 0:
             self.report.draw(options.plot)
         self.report.say(
-            "done", step=status.outer_steps, inner=status.inner_steps, world=status.averaged, validation=loss, hash=digest, identical=not status.diverged
+            "done", step=status.outer_steps, inner=status.inner_steps, world=status.contributors, validation=loss, hash=digest, identical=not status.diverged
         )
 
     # ------------------------------------------------------------------------------------------------------- checkpoints --

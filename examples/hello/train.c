@@ -40,7 +40,7 @@ int main(int argc, char **argv) {
             weights[i] += 0.01f * (target - weights[i]); /* an inner step */
         check("pcclTrainerStep", pcclTrainerStep(trainer, &status));
         if (status.events & PCCL_TRAINER_OUTER_STEP) {
-            printf("step %llu: %u peers, weight %.3f\n", (unsigned long long)status.outer_steps, status.averaged, weights[0]);
+            printf("step %llu: %u peers, weight %.3f\n", (unsigned long long)status.outer_steps, status.contributors, weights[0]);
             fflush(stdout);
         }
     }

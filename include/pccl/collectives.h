@@ -47,7 +47,7 @@ PCCL_EXPORT pcclResult_t pcclGetShard(const pcclComm_t *communicator, size_t cou
  *                         not overlap it. Undefined after a failure unless in place.
  * @param[in]  descriptor  Of the whole buffer. Every type and operator; quantization as in pcclAllReduce.
  * @param[in]  shard       From pcclGetShard for that count.
- * @param[in]  options     NULL for the defaults. Error feedback as in pcclAllReduce; pcclFaultRepair is not for this. pcclAlgorithmDirect
+ * @param[in]  options     NULL for the defaults. Error feedback as in pcclAllReduce; pcclLossPolicyRepair is not for this. pcclAlgorithmDirect
  *                         gives way to pcclAlgorithmOneHop: straight to the owners. The library takes that for small buffers.
  * @param[out] report      NULL if not wanted.
  * @retval pcclRankConnectionLost  A peer was lost, or `shard` is of other members: ask for it again and call again.

@@ -31,7 +31,7 @@ typedef struct pcclPostOp_t {
 
 /** What a message is, beside its bytes. */
 typedef struct pcclMessageInfo_t {
-    pcclRankUuid_t from;
+    pcclPeerId_t from;
     uint64_t tag;
     uint64_t sequence; /**< grows with each message that `from` posts to this peer; a gap is a message that was not delivered */
     size_t bytes;
@@ -40,14 +40,14 @@ typedef struct pcclMessageInfo_t {
 /** Gives this peer's name in the run: what others post to. A peer that leaves and joins again has another. The last eight bytes are, most
  * significant first, the number by which logs and error texts name the peer.
  * @retval pcclInvalidUsage  Not connected. */
-PCCL_EXPORT pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_out);
+PCCL_EXPORT pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *rank_out);
 
 /** Lists the members of this peer's group, itself among them, in the order in which they joined: as of now, not as of the last call.
  * @param[out] ranks_out  The first `capacity` of them. NULL if `capacity` is 0.
  * @param[out] count_out  How many there are. NULL if not wanted.
  * @param[out] epoch_out  Grows whenever the list changes. NULL if not wanted.
  * @retval pcclInvalidUsage  Not connected. */
-PCCL_EXPORT pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out,
+PCCL_EXPORT pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out,
                                         uint64_t *epoch_out);
 
 /** Starts sending a message to a member of this peer's group, and returns.
@@ -58,7 +58,7 @@ PCCL_EXPORT pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRank
  * @param[in]  timeout_ms  After this the message is withdrawn if it is not delivered yet. PCCL_FOREVER: never.
  * @param[out] post_out    To be awaited until the outcome is known.
  * @retval pcclInvalidArgument  NULL; `to` is this peer itself, or no member of its group (any more). Nothing was posted. */
-PCCL_EXPORT pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclRankUuid_t *to, uint64_t tag, const void *data, size_t bytes,
+PCCL_EXPORT pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclPeerId_t *to, uint64_t tag, const void *data, size_t bytes,
                                   uint32_t timeout_ms, pcclPostOp_t *post_out);
 
 /** Tells what became of a message. Any code but pcclTimeout is final: the handle is of no more use, and `data` is the caller's again.
@@ -122,7 +122,7 @@ PCCL_EXPORT pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, c
  * @param[out] count_out  How many there are; 0 without a graph, and alone. NULL if not wanted.
  * @param[out] epoch_out  Grows whenever the group's graph changes; 0 before it has had one. NULL if not wanted.
  * @retval pcclInvalidUsage  Not connected. */
-PCCL_EXPORT pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out,
+PCCL_EXPORT pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out,
                                            uint64_t *epoch_out);
 
 /** Bounds what this peer holds of messages that it has not received: those in the mailbox and those on their way into it. From the next

@@ -115,12 +115,12 @@ typedef enum pcclReduceAlgorithm_t {
 } pcclReduceAlgorithm_t;
 
 /** What becomes of an all-reduce when a member is lost before it is done. */
-typedef enum pcclFault_t {
-    pcclFaultRetry = 0, /**< it fails at every survivor, which may call it again */
-    pcclFaultRepair = 1 /**< for averages: it goes on among the survivors. What is final at any of them stays and reaches all; the rest is
+typedef enum pcclLossPolicy_t {
+    pcclLossPolicyRetry = 0, /**< it fails at every survivor, which may call it again */
+    pcclLossPolicyRepair = 1 /**< for averages: it goes on among the survivors. What is final at any of them stays and reaches all; the rest is
                              averaged again over those who are left. So each element is a true average of those who took part in it, and
                              a loss near the end costs what was not final yet */
-} pcclFault_t;
+} pcclLossPolicy_t;
 
 /** Whether bulk data is compressed (zstd, without loss) on its way to other peers. Every peer understands it, whatever it chooses itself,
  * and results do not depend on it. */
@@ -178,7 +178,7 @@ typedef struct pcclReduceOptions_t {
     pcclQuantizationScale_t quantization_scale; /**< with pcclQuantBlockScale */
     bool error_feedback; /**< of quantized sums and averages: what rounding takes from an operation is added to the next one with its tag,
                               so that nothing is lost in the long run. See pcclDropErrorFeedback */
-    pcclFault_t fault;   /**< pcclFaultRepair is for pcclAvg. In place, it keeps no copy of what it overwrites: should the call fail after
+    pcclLossPolicy_t on_peer_loss;   /**< pcclLossPolicyRepair is for pcclAvg. In place, it keeps no copy of what it overwrites: should the call fail after
                               all (pcclAbort, or this peer loses the master), each element of the buffer is either what it was or the
                               average. What pcclAlgorithmDirect and pcclAlgorithmOneHop carry begins anew after a loss */
     bool check_finite;   /**< looks through what this peer gives before anything is sent. If an element is infinite or not a number, the call
@@ -219,6 +219,9 @@ typedef struct pcclAsyncReduceOp_t {
 typedef struct pcclRankUuid_t {
     uint8_t data[16];
 } pcclRankUuid_t;
+
+/** Identifies a peer of a run: 16 bytes that the master chose when the peer joined. `pcclRankUuid_t` is version 1's name of this type. */
+typedef pcclRankUuid_t pcclPeerId_t;
 
 typedef struct pcclTensorInfo_t {
     const char *name; /**< unique in the shared state; at most 1024 bytes */

@@ -60,7 +60,7 @@ typedef enum pcclNewcomers_t {
     pcclNewcomersDrain = 0,        /**< the members wait for it and apply it at once; the next outer step has nothing to apply */
     pcclNewcomersSharePending = 1, /**< the members wait for it, and it is part of what the newcomer is given: one model more to send, and
                                         no outer step without an update */
-    pcclNewcomersEavesdrop = 2     /**< the newcomer gets the outer parameters at once and again after its first round, when the members
+    pcclNewcomersResync = 2     /**< the newcomer gets the outer parameters at once and again after its first round, when the members
                                         have applied it: what programs for version 1 of PCCL do by hand */
 } pcclNewcomers_t;
 
@@ -88,18 +88,18 @@ typedef enum pcclPartners_t {
 
 /** When a peer mixes models that have come into its own. */
 typedef enum pcclMerge_t {
-    pcclMergeArrived = 0, /**< at the end of each round, what is there; nothing is waited for */
-    pcclMergeFull = 1,    /**< when as many have come as it has neighbours (partners, if it pushes to one); nothing is waited for */
-    pcclMergeWait = 2     /**< each round waits for the models of the same round: as many as it pushed, `exchange_wait_ms` at most, and no longer
+    pcclMergeAvailable = 0, /**< at the end of each round, what is there; nothing is waited for */
+    pcclMergeAfterAll = 1,    /**< when as many have come as it has neighbours (partners, if it pushes to one); nothing is waited for */
+    pcclMergeSynchronous = 2     /**< each round waits for the models of the same round: as many as it pushed, `exchange_wait_ms` at most, and no longer
                                when neighbours change. Rounds are then those of synchronous gossip */
 } pcclMerge_t;
 
 /** What variance a tensor is given after models were averaged. The average of k models that have little to do with one another has 1/k of
  * theirs, with which signals die out from layer to layer; that of models that agree has their own, and nothing is changed. */
 typedef enum pcclVariance_t {
-    pcclVarianceOthers = 0, /**< the mean of the variances of those that came */
-    pcclVarianceSelf = 1,   /**< that of its own before */
-    pcclVarianceFollow = 2, /**< both, weighed as the models are */
+    pcclVarianceOfReceived = 0, /**< the mean of the variances of those that came */
+    pcclVarianceOfOwn = 1,   /**< that of its own before */
+    pcclVarianceWeighted = 2, /**< both, weighed as the models are */
     pcclVarianceNone = 3    /**< none: the average as it is */
 } pcclVariance_t;
 
@@ -120,7 +120,7 @@ typedef enum pcclNonFinite_t {
  * @param[in,out] value     Is replaced by the smallest that any of them gives. 0: the call of a process has failed, or is about to at all.
  * @return What is not pcclSuccess says that the island is no more: the call fails with it, and with the words given to pcclSetLastError.
  *         It is not called again, and the communicator should leave the run soon. */
-typedef pcclResult_t (*pcclAgree_t)(void *context, uint32_t question, uint64_t *value);
+typedef pcclResult_t (*pcclIslandConsensus_t)(void *context, uint32_t question, uint64_t *value);
 
 /** Everything about a trainer. Set defaults with pcclTrainerConfigInit, then change fields. */
 typedef struct pcclTrainerConfig_t {
@@ -146,7 +146,7 @@ typedef struct pcclTrainerConfig_t {
     uint32_t round_ms;   /**< a round ends when this much time has passed, even before `sync_every` steps; needs `weighted`. 0: never */
 
     pcclQuantizationOptions_t quantization; /**< of averages on the wire; zeroed: none */
-    const pcclReduceOptions_t *reduce;      /**< how averages are carried out, copied; NULL: defaults. Not pcclFaultRepair if `weighted`: of a
+    const pcclReduceOptions_t *reduce;      /**< how averages are carried out, copied; NULL: defaults. Not pcclLossPolicyRepair if `weighted`: of a
                                                  sum in which not everybody took part nobody could tell what is missing */
 
     uint32_t min_peers;        /**< a round begins when the group has so many; default 1 */
@@ -175,7 +175,7 @@ typedef struct pcclTrainerConfig_t {
                                     after one stands for any more characters ("*.bias,norm*"). Copied. So are tensors of one element, and
                                     constant ones. NULL: no others */
     bool weigh_by_age;         /**< models count by the inner steps that are in them, instead of by `own_weight` */
-    pcclAgree_t agree;         /**< of an island; NULL: this process trains a copy of the model by itself. Not for gossip, nor with `round_ms` */
+    pcclIslandConsensus_t island_consensus;         /**< of an island; NULL: this process trains a copy of the model by itself. Not for gossip, nor with `round_ms` */
     void *agree_context;
     pcclNonFinite_t non_finite; /**< default pcclNonFiniteLeaveOut. With pcclMethodGossip and PushSum pcclNonFiniteFail concerns the call of the
                                      peer whose model is not finite, and no other's */
@@ -186,7 +186,7 @@ typedef struct pcclTrainerStatus_t {
     size_t struct_size;     /**< sizeof(pcclTrainerStatus_t), set by pcclTrainerStatusInit */
     uint32_t events;        /**< PCCL_TRAINER_* */
     uint32_t world_size;    /**< peers of the group */
-    uint32_t averaged;      /**< peers in the last average that has come; methods one round late have not applied it yet. 0 before the first */
+    uint32_t contributors;      /**< peers in the last average that has come; methods one round late have not applied it yet. 0 before the first */
     uint64_t outer_steps;   /**< of the run (streaming: of all its fragments together) */
     uint64_t inner_steps;   /**< of the run: what schedules of learning rates should follow */
     uint64_t tx_bytes;      /**< sent by this trainer since it was created: averages and shared state */
@@ -294,7 +294,7 @@ PCCL_EXPORT pcclResult_t pcclTrainerJoin(pcclTrainer_t *trainer);
  *                                     pcclTrainerJoin.
  * @retval pcclInvalidArgument         With pcclNonFiniteFail: a contribution, or the average, was not finite.
  * @retval pcclInvalidUsage            Not joined; or the peers' programs differ (pcclGetLastError says how).
- * With `agree` a process does not come back by itself: pcclMasterConnectionFailed says that the whole island is out, also where another of its
+ * With `island_consensus` a process does not come back by itself: pcclMasterConnectionFailed says that the whole island is out, also where another of its
  * processes was lost. It succeeds at all processes of an island or at none, but for the steps at which there is nothing to do. */
 PCCL_EXPORT pcclResult_t pcclTrainerStep(pcclTrainer_t *trainer, pcclTrainerStatus_t *status);
 

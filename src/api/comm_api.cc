@@ -8,7 +8,7 @@
 #include "api/arguments.h"
 #include "api/comm.h"
 #include "api/state.h"
-#include "kernel/types.h"
+#include "op/quantization.h"
 
 using pccl::Status;
 using pccl::api::await;
@@ -23,6 +23,7 @@ using pccl::peer::CallPtr;
 namespace {
 
 namespace kernel = pccl::kernel;
+namespace op = pccl::op;
 namespace wire = pccl::wire;
 
 bool any_outstanding(pcclComm_t &comm) {
@@ -50,11 +51,11 @@ Status check(const pcclSharedState_t &state) {
         const std::string which = "shared_state->infos[" + std::to_string(i) + "]";
         if (!t.name || *t.name == '\0') return invalid(which + ".name is NULL or empty");
         if (std::string_view(t.name).size() > wire::kMaxTensorName) return invalid(which + ".name is too long");
-        if (!within(t.datatype, kernel::kTypes)) return invalid(which + ".datatype is no element type");
+        if (!within(t.datatype, op::kTypes)) return invalid(which + ".datatype is no element type");
         if (!within(t.device_type, 2)) return invalid(which + ".device_type is unknown");
         if (t.device_type != pcclDeviceCpu) return invalid(which + " is on a CUDA device; this build has no CUDA support");
         if (!t.data && t.count > 0) return invalid(which + ".data is NULL");
-        if (t.count > (std::size_t{1} << 39) / kernel::size_of(static_cast<kernel::Type>(t.datatype))) {
+        if (t.count > (std::size_t{1} << 39) / op::size_of(static_cast<op::Type>(t.datatype))) {
             return invalid(which + " is larger than 512 GiB; split it");
         }
     }
@@ -73,13 +74,13 @@ pcclResult_t synchronize(pcclComm_t &comm, pcclSharedState_t &state, wire::Strat
     offer.strategy = strategy;
     for (std::size_t i = 0; i < state.count; ++i) {
         const auto &t = state.infos[i];
-        const auto type = static_cast<kernel::Type>(t.datatype);
+        const auto type = static_cast<op::Type>(t.datatype);
         pccl::peer::SharedTensor tensor;
         tensor.data = static_cast<std::byte *>(t.data);
-        tensor.bytes = t.count * kernel::size_of(type);
+        tensor.bytes = t.count * op::size_of(type);
         tensor.checksums = kernel::chunk_checksums(tensor.data, tensor.bytes);  // here, so that the I/O thread stays free
         tensor.hash = kernel::content_hash(tensor.checksums);
-        tensor.element_bytes = static_cast<std::uint8_t>(kernel::size_of(type));
+        tensor.element_bytes = static_cast<std::uint8_t>(op::size_of(type));
         tensor.name = t.name;
         offer.tensors.push_back({t.name, type, t.count, t.allow_content_inequality, tensor.hash.bytes});
         session->tensors.push_back(std::move(tensor));

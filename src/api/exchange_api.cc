@@ -40,8 +40,8 @@ std::uint64_t get(const std::uint8_t *in) {
 }
 
 /// Which run, then which peer in it, both big-endian: those of one run sort as they joined.
-pcclRankUuid_t rank_of(std::uint64_t run, PeerId id) {
-    pcclRankUuid_t rank;
+pcclPeerId_t rank_of(std::uint64_t run, PeerId id) {
+    pcclPeerId_t rank;
     put(rank.data, run);
     put(rank.data + kWord, id.value);
     return rank;
@@ -53,7 +53,7 @@ std::optional<Time> deadline(std::uint32_t timeout_ms) {
 }
 
 /// A peer that can be posted to.
-Result<PeerId> receiver(const Membership &membership, const pcclRankUuid_t &rank) {
+Result<PeerId> receiver(const Membership &membership, const pcclPeerId_t &rank) {
     const PeerId id{get(rank.data + kWord)};
     if (get(rank.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
         return invalid("`to` is no member of this peer's group (any more): see pcclGetMembers");
@@ -72,7 +72,7 @@ template <class F> pcclResult_t connected(const pcclComm_t *communicator, F &&bo
 }
 
 /// The first `capacity` of a list, and how many there are.
-void hand_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclRankUuid_t *out, std::size_t capacity, std::size_t *count_out) {
+void hand_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclPeerId_t *out, std::size_t capacity, std::size_t *count_out) {
     for (std::size_t i = 0; i < std::min(capacity, ids.size()); ++i) out[i] = rank_of(run, ids[i]);
     if (count_out) *count_out = ids.size();
 }
@@ -85,7 +85,7 @@ pcclMessageInfo_t info_of(const Message &message, std::uint64_t run) {
 
 extern "C" {
 
-pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_out) {
+pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *rank_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!rank_out) return fail(invalid("rank_out is NULL"));
         const auto membership = comm.runtime.membership();
@@ -94,7 +94,7 @@ pcclResult_t pcclGetRank(const pcclComm_t *communicator, pcclRankUuid_t *rank_ou
     });
 }
 
-pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
         const auto membership = comm.runtime.membership();
@@ -104,7 +104,7 @@ pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclRankUuid_t *rank
     });
 }
 
-pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclRankUuid_t *to, uint64_t tag, const void *data, size_t bytes,
+pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclPeerId_t *to, uint64_t tag, const void *data, size_t bytes,
                       uint32_t timeout_ms, pcclPostOp_t *post_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!to) return fail(invalid("`to` is NULL"));
@@ -175,7 +175,7 @@ pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, const pcclGra
     });
 }
 
-pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclRankUuid_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
         const auto membership = comm.runtime.membership();

@@ -5,7 +5,7 @@
 #include "api/arguments.h"
 #include "api/structures.h"
 #include "collective/repair_plan.h"
-#include "kernel/types.h"
+#include "op/quantization.h"
 
 namespace pccl::api {
 
@@ -15,48 +15,48 @@ using peer::ReduceRequest;
 namespace {
 
 /// "uint8, int8, int16 or uint16"
-std::string names_of(kernel::TypeSet types) {
+std::string names_of(op::TypeSet types) {
     std::string text;
-    for (int t = 0; t < kernel::kPackedTypes; ++t) {
-        const auto type = static_cast<kernel::Type>(t);
-        if ((types & kernel::set_of(type)) == 0) continue;
-        types &= ~kernel::set_of(type);
-        text += std::string(text.empty() ? "" : types == 0 ? " or " : ", ") + kernel::name_of(type);
+    for (int t = 0; t < op::kPackedTypes; ++t) {
+        const auto type = static_cast<op::Type>(t);
+        if ((types & op::set_of(type)) == 0) continue;
+        types &= ~op::set_of(type);
+        text += std::string(text.empty() ? "" : types == 0 ? " or " : ", ") + op::name_of(type);
     }
     return text;
 }
 
-Status check_quantization(kernel::Quant algorithm, kernel::Type from, kernel::Type to) {
-    if (!kernel::is_float(from)) {
+Status check_quantization(op::Quant algorithm, op::Type from, op::Type to) {
+    if (!op::is_float(from)) {
         return invalid(
-            "descriptor->src_descriptor.datatype is " + std::string(kernel::name_of(from)) +
+            "descriptor->src_descriptor.datatype is " + std::string(op::name_of(from)) +
             ", which cannot be quantized; use float16, bfloat16, float or double, or set the algorithm to pcclQuantNone");
     }
-    if (!kernel::can_quantize(algorithm, from, to)) {
-        return invalid("descriptor->quantization_options: " + std::string(kernel::name_of(algorithm)) + " does not pack to " +
-                       kernel::name_of(to) + "; set quantized_datatype to " +
-                       names_of(kernel::kQuantTable[static_cast<int>(algorithm)].types));
+    if (!op::can_quantize(algorithm, from, to)) {
+        return invalid("descriptor->quantization_options: " + std::string(op::name_of(algorithm)) + " does not pack to " +
+                       op::name_of(to) + "; set quantized_datatype to " +
+                       names_of(op::kQuantTable[static_cast<int>(algorithm)].types));
     }
     return {};
 }
 
 Status check(const pcclReduceDescriptor_t &d) {
     if (d.count == 0) return invalid("descriptor->count is 0");
-    if (!within(d.op, kernel::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
-    if (!within(d.src_descriptor.datatype, kernel::kTypes)) {
+    if (!within(d.op, op::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
+    if (!within(d.src_descriptor.datatype, op::kTypes)) {
         return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(number(d.src_descriptor.datatype)));
     }
-    const auto type = static_cast<kernel::Type>(d.src_descriptor.datatype);
-    if (d.count > (std::size_t{1} << 62) / kernel::size_of(type)) return invalid("descriptor->count is beyond any memory");
+    const auto type = static_cast<op::Type>(d.src_descriptor.datatype);
+    if (d.count > (std::size_t{1} << 62) / op::size_of(type)) return invalid("descriptor->count is beyond any memory");
     if (!within(d.src_descriptor.distribution_hint, 3)) return invalid("descriptor->src_descriptor.distribution_hint is unknown");
     const auto &q = d.quantization_options;
-    if (!within(q.algorithm, kernel::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
+    if (!within(q.algorithm, op::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
     if (q.algorithm == pcclQuantNone) return {};
-    if (!within(q.quantized_datatype, kernel::kPackedTypes)) {
+    if (!within(q.quantized_datatype, op::kPackedTypes)) {
         return invalid("descriptor->quantization_options.quantized_datatype is " + std::to_string(number(q.quantized_datatype)) +
                        ", not a value of pcclDataType_t");
     }
-    return check_quantization(static_cast<kernel::Quant>(q.algorithm), type, static_cast<kernel::Type>(q.quantized_datatype));
+    return check_quantization(static_cast<op::Quant>(q.algorithm), type, static_cast<op::Type>(q.quantized_datatype));
 }
 
 Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
@@ -64,29 +64,29 @@ Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
     set_fresh(whole);
     if (!options) return whole;
     if (const auto status = complete(*options, whole); !status) return status.error();
-    if (!within(whole.algorithm, wire::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
-    if (!within(whole.quantization_scale, kernel::kScales)) {
+    if (!within(whole.algorithm, op::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
+    if (!within(whole.quantization_scale, op::kScales)) {
         return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
     }
-    if (!within(whole.fault, wire::kFaults)) return invalid("options->fault is unknown: " + std::to_string(number(whole.fault)));
+    if (!within(whole.on_peer_loss, op::kLossPolicies)) return invalid("options->on_peer_loss is unknown: " + std::to_string(number(whole.on_peer_loss)));
     return whole;
 }
 
 /// Defaults are filled in here, so that a member that asks for them by name agrees with one that does not.
-Result<kernel::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
+Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
     const bool in_blocks = q.algorithm == pcclQuantBlockScale;
     const std::size_t block = options.quantization_block;
     if (!in_blocks && block != 0) return invalid("options->quantization_block is set: it belongs to pcclQuantBlockScale");
-    if (block != 0 && !kernel::is_scale_block(block)) {
+    if (block != 0 && !op::is_scale_block(block)) {
         return invalid("options->quantization_block is " + std::to_string(block) + ", not 32, 64, 128, 256 or 512");
     }
-    kernel::Quantization how;
+    op::Quantization how;
     if (q.algorithm == pcclQuantNone) return how;
-    how.algorithm = static_cast<kernel::Quant>(q.algorithm);
-    how.type = static_cast<kernel::Type>(q.quantized_datatype);
+    how.algorithm = static_cast<op::Quant>(q.algorithm);
+    how.type = static_cast<op::Type>(q.quantized_datatype);
     if (!in_blocks) return how;
-    how.block = static_cast<std::uint16_t>(block != 0 ? block : kernel::kDefaultScaleBlock);
-    how.scale = static_cast<kernel::Scale>(options.quantization_scale);
+    how.block = static_cast<std::uint16_t>(block != 0 ? block : op::kDefaultScaleBlock);
+    how.scale = static_cast<op::Scale>(options.quantization_scale);
     return how;
 }
 
@@ -112,19 +112,19 @@ Result<Asked> to_asked(const pcclReduceDescriptor_t *descriptor, const pcclReduc
     Asked asked{{d.tag}, {}};
     ReduceRequest &request = asked.request;
     request.what.count = d.count;
-    request.what.type = static_cast<kernel::Type>(d.src_descriptor.datatype);
-    request.what.op = static_cast<kernel::Op>(d.op);
-    request.what.algorithm = static_cast<wire::Algorithm>(how->algorithm);
+    request.what.type = static_cast<op::Type>(d.src_descriptor.datatype);
+    request.what.op = static_cast<op::Op>(d.op);
+    request.what.algorithm = static_cast<op::Algorithm>(how->algorithm);
     if (how->error_feedback) {
         const bool adds = d.op == pcclSum || d.op == pcclAvg;
         if (d.quantization_options.algorithm == pcclQuantNone) return invalid("options->error_feedback is set, but nothing is quantized");
         if (!adds) return invalid("options->error_feedback is for sums and averages");
         request.what.error_feedback = true;
     }
-    request.what.fault = static_cast<wire::Fault>(how->fault);
+    request.what.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
     request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
-        return invalid("options->fault is pcclFaultRepair, which is for averages: use pcclAvg, or pcclFaultRetry. (Of a sum in which not "
+        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use pcclAvg, or pcclLossPolicyRetry. (Of a sum in which not "
                        "everybody took part nobody could tell what is missing)");
     }
     const auto quantization = to_quantization(d.quantization_options, *how);
@@ -160,7 +160,7 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.lanes = static_cast<std::uint32_t>(reduce.lanes);
     whole.tx_bytes = reduce.tx_bytes;
     whole.rx_bytes = reduce.rx_bytes;
-    whole.chunk_bytes = reduce.chunk_elements * kernel::size_of(reduce.what.type);
+    whole.chunk_bytes = reduce.chunk_elements * op::size_of(reduce.what.type);
     whole.algorithm = static_cast<pcclReduceAlgorithm_t>(reduce.algorithm);
     const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.what.count}
                                                  : collective::participation(reduce.finals);

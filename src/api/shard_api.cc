@@ -24,7 +24,7 @@ using pccl::api::perform;
 using pccl::api::to_asked;
 using pccl::collective::Blocks;
 using pccl::collective::Span;
-using pccl::wire::Collective;
+using op::Collective;
 
 namespace {
 
@@ -46,7 +46,7 @@ Result<Asked> sharded(Collective collective, const void *send, void *recv, const
     if (!asked) return asked;
     auto &request = asked->request;
     if (const auto status = check(shard, request.what.count); !status) return status.error();
-    if (request.repairs()) return invalid("options->fault is pcclFaultRepair, which is for all-reduces: use pcclFaultRetry");
+    if (request.repairs()) return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for all-reduces: use pcclLossPolicyRetry");
     const bool gathers = collective == Collective::all_gather;
     if (gathers && request.what.error_feedback) return invalid("options->error_feedback is for sums and averages, not for an all-gather");
     const bool empty = shard->elements == 0;

@@ -38,7 +38,7 @@ template <> struct Growing<pcclMasterConfig_t> {
 template <> struct Growing<pcclReduceOptions_t> {
     static constexpr const char *name = "pcclReduceOptions_t", *init = "pcclReduceOptionsInit";
     static constexpr std::size_t least = offsetof(pcclReduceOptions_t, quantization_block);
-    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclReduceOptions_t, fault) + sizeof(pcclReduceOptions_t::fault);
+    static constexpr std::size_t end_in_2_0_0 = offsetof(pcclReduceOptions_t, on_peer_loss) + sizeof(pcclReduceOptions_t::on_peer_loss);
     static void set_defaults(pcclReduceOptions_t &) {}
 };
 

@@ -6,8 +6,8 @@
 
 namespace pccl::collective {
 
-using wire::Algorithm;
-using wire::Collective;
+using op::Algorithm;
+using op::Collective;
 
 namespace {
 
@@ -18,9 +18,9 @@ constexpr std::size_t kMaxDirectBytes = std::size_t{1} << 20;
 /// Beyond, N-1 messages from each member cost more than the hops they save.
 constexpr std::size_t kMaxDirectMembers = 64;
 
-bool direct_works(const wire::Fingerprint &what, std::size_t members, bool full_mesh, std::size_t limit) {
-    const bool quantized = what.quantization.algorithm != kernel::Quant::none;
-    return what.collective == Collective::all_reduce && full_mesh && !quantized && what.count <= limit && what.count * kernel::size_of(what.type) <= limit &&
+bool direct_works(const op::OperationSpec &what, std::size_t members, bool full_mesh, std::size_t limit) {
+    const bool quantized = what.quantization.algorithm != op::Quant::none;
+    return what.collective == Collective::all_reduce && full_mesh && !quantized && what.count <= limit && what.count * op::size_of(what.type) <= limit &&
            members <= kMaxDirectMembers;
 }
 
@@ -47,39 +47,39 @@ constexpr double kWorthMore = 2;
 
 bool one_hop_works(std::size_t members, bool full_mesh) { return full_mesh && members <= kMaxOneHopMembers; }
 
-double buffer_bytes(const wire::Fingerprint &what) {
-    return static_cast<double>(what.count) * static_cast<double>(kernel::size_of(what.type));
+double buffer_bytes(const op::OperationSpec &what) {
+    return static_cast<double>(what.count) * static_cast<double>(op::size_of(what.type));
 }
 
 double bytes_per_us(const Path &path) { return (path.mbit_per_s > 0 ? path.mbit_per_s : kUsualMbitPerS) / 8; }
 
 /// What the whole buffer takes over one link.
-double buffer_us(const wire::Fingerprint &what, const Path &path) {
+double buffer_us(const op::OperationSpec &what, const Path &path) {
     return buffer_bytes(what) / bytes_per_us(path);
 }
 
 /// Two one-way delays instead of 2(N-1), for as many bytes; of a reduce-scatter or all-gather half of all three.
-bool one_hop_saves(const wire::Fingerprint &what, std::size_t members, const Path &path) {
+bool one_hop_saves(const op::OperationSpec &what, std::size_t members, const Path &path) {
     if (!is_long(path) || buffer_bytes(what) > kMostInTwoHops) return false;
     const auto n = static_cast<double>(members);
     return (n - 2) * path.round_trip_us > kWorthIt * 2 * (n - 1) / n * buffer_us(what, path);
 }
 
 /// One one-way delay instead of two, for (N - 1) contributions where a ring or two hops send 2(N - 1)/N: as many of two members.
-bool direct_saves(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
+bool direct_saves(const op::OperationSpec &what, std::size_t members, bool full_mesh, const Path &path) {
     if (!is_long(path) || members < 2 || !direct_works(what, members, full_mesh, kMaxDirectBytes / (members - 1))) return false;
     const auto n = static_cast<double>(members);
     return path.round_trip_us / 2 > kWorthMore * (n - 1) * (n - 2) / n * buffer_us(what, path);
 }
 
-Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
+Algorithm best(const op::OperationSpec &what, std::size_t members, bool full_mesh, const Path &path) {
     if (direct_works(what, members, full_mesh, kDirectBytes) || direct_saves(what, members, full_mesh, path)) return Algorithm::direct;
     if (!one_hop_works(members, full_mesh)) return Algorithm::ring;
     // Of these, a hop of a ring and an exchange send as much.
     if (what.collective != Collective::all_reduce && buffer_bytes(what) <= kDirectBytes && members <= kMaxDirectMembers) return Algorithm::one_hop;
     // A ring rounds a sum at every hop, so its error grows with the square root of the group. Between two members there is one
     // hop, and the ring does not round the owner's contribution.
-    const bool rounded_at_hops = kernel::error_grows_by_hop(what.quantization) && what.collective != Collective::all_gather;
+    const bool rounded_at_hops = op::error_grows_by_hop(what.quantization) && what.collective != Collective::all_gather;
     if (rounded_at_hops && members > 2) return Algorithm::one_hop;
     return one_hop_saves(what, members, path) ? Algorithm::one_hop : Algorithm::ring;
 }
@@ -88,7 +88,7 @@ Algorithm best(const wire::Fingerprint &what, std::size_t members, bool full_mes
 
 bool is_long(const Path &path) { return path.round_trip_us >= kLongPathUs; }
 
-Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, bool full_mesh, const Path &path) {
+Algorithm choose_algorithm(const op::OperationSpec &what, std::size_t members, bool full_mesh, const Path &path) {
     switch (what.algorithm) {
     case Algorithm::automatic: return best(what, members, full_mesh, path);
     case Algorithm::ring: return Algorithm::ring;
@@ -100,9 +100,9 @@ Algorithm choose_algorithm(const wire::Fingerprint &what, std::size_t members, b
     return one_hop_works(members, full_mesh) ? Algorithm::one_hop : Algorithm::ring;
 }
 
-std::size_t max_chunk_bytes(const wire::Fingerprint &what, const Path &path) {
+std::size_t max_chunk_bytes(const op::OperationSpec &what, const Path &path) {
     if (is_long(path)) return kLongPathChunk;
-    const bool in_bytes = what.quantization.algorithm != kernel::Quant::none && kernel::bits_of(what.quantization.type) <= 8;
+    const bool in_bytes = what.quantization.algorithm != op::Quant::none && op::bits_of(what.quantization.type) <= 8;
     return in_bytes ? kMaxQuantizedChunk : RingPlan::kMaxChunk;
 }
 

@@ -11,17 +11,12 @@
 #include <vector>
 
 #include "base/ids.h"
-#include "kernel/types.h"
-#include "wire/frame.h"
+#include "op/operation_spec.h"
+#include "op/span.h"
 
 namespace pccl::collective {
 
-/// A range of elements.
-struct Span {
-    std::size_t begin = 0;
-    std::size_t count = 0;
-    friend bool operator==(const Span &, const Span &) = default;
-};
+using op::Span;
 
 class Blocks {
 public:
@@ -51,7 +46,7 @@ private:
 };
 
 /// Shard boundaries are multiples of this number of elements for every algorithm.
-inline constexpr std::size_t kShardUnit = kernel::kQuantBlock;
+inline constexpr std::size_t kShardUnit = op::kQuantBlock;
 
 /// Maps the rank in the ring to the position in the order of ids.
 inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
@@ -63,8 +58,8 @@ inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
 }
 
 /// Divides `count` elements for `collective`. `unit` is the unit of an all-reduce's blocks.
-inline Blocks blocks_of(wire::Collective collective, std::size_t count, const std::vector<PeerId> &ring, std::size_t unit) {
-    if (collective == wire::Collective::all_reduce) return {count, ring.size(), unit};
+inline Blocks blocks_of(op::Collective collective, std::size_t count, const std::vector<PeerId> &ring, std::size_t unit) {
+    if (collective == op::Collective::all_reduce) return {count, ring.size(), unit};
     return {count, ring.size(), kShardUnit, places_by_id(ring)};
 }
 

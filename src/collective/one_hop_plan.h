@@ -22,8 +22,8 @@ namespace pccl::collective {
 class OneHopPlan {
 public:
     /// A multiple of the block size of every quantization.
-    static constexpr std::size_t kUnit = kernel::kMaxScaleBlock;
-    static_assert(kUnit % kernel::kQuantBlock == 0);
+    static constexpr std::size_t kUnit = op::kMaxScaleBlock;
+    static_assert(kUnit % op::kQuantBlock == 0);
     /// The largest number of bytes that a member holds for one operation.
     static constexpr std::size_t kMaxHeld = std::size_t{16} << 20;
     /// The number of chunks that a window should have, so that chunks are in flight while others are combined.
@@ -31,7 +31,7 @@ public:
     /// The number of chunks that a large block is cut into. Each chunk waits for contributions over paths of different speed.
     static constexpr std::size_t kPipeline = 8;
 
-    OneHopPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes)
+    OneHopPlan(op::Collective collective, Blocks blocks, std::size_t element_bytes)
         : collective_(collective), blocks_(std::move(blocks)), members_(blocks_.members()) {
         const std::size_t block_bytes = units(blocks_.count()) * kUnit / members_ * element_bytes;
         const std::size_t most = std::min(RingPlan::kMaxChunk, kMaxHeld / (kWindow * members_));
@@ -41,10 +41,10 @@ public:
 
     /// The plan of an all-reduce. Block boundaries are multiples of kUnit.
     OneHopPlan(std::size_t count, std::size_t element_bytes, std::size_t members)
-        : OneHopPlan(wire::Collective::all_reduce, {count, members, kUnit}, element_bytes) {}
+        : OneHopPlan(op::Collective::all_reduce, {count, members, kUnit}, element_bytes) {}
 
-    bool reduces() const { return collective_ != wire::Collective::all_gather; }
-    bool gathers() const { return collective_ != wire::Collective::reduce_scatter; }
+    bool reduces() const { return collective_ != op::Collective::all_gather; }
+    bool gathers() const { return collective_ != op::Collective::reduce_scatter; }
 
     /// Returns the elements of block `b`. They can be empty.
     Span block(std::size_t b) const { return blocks_.of(b); }
@@ -66,7 +66,7 @@ public:
 private:
     static std::size_t units(std::size_t elements) { return elements / kUnit + (elements % kUnit != 0); }
 
-    wire::Collective collective_;
+    op::Collective collective_;
     Blocks blocks_;
     std::size_t members_;
     std::size_t chunk_units_ = 1;

@@ -9,10 +9,10 @@ namespace {
 /// Walks one rank's ranges in step with the others'.
 class Cursor {
 public:
-    explicit Cursor(const wire::FinalRanges &ranges) : ranges_(&ranges) {}
+    explicit Cursor(const op::FinalRanges &ranges) : ranges_(&ranges) {}
 
     /// The range that holds `element`; null if none does. `until`: lowered to where that changes. Elements only grow.
-    const wire::FinalRange *at(std::uint64_t element, std::uint64_t &until) {
+    const op::FinalRange *at(std::uint64_t element, std::uint64_t &until) {
         while (next_ < ranges_->size() && (*ranges_)[next_].begin + (*ranges_)[next_].count <= element) ++next_;
         if (next_ == ranges_->size()) return nullptr;
         const auto &range = (*ranges_)[next_];
@@ -21,13 +21,13 @@ public:
     }
 
 private:
-    const wire::FinalRanges *ranges_;
+    const op::FinalRanges *ranges_;
     std::size_t next_ = 0;
 };
 
 }  // namespace
 
-RepairPlan plan_repair(std::size_t count, const std::vector<wire::FinalRanges> &held, std::size_t max_chunk_elements) {
+RepairPlan plan_repair(std::size_t count, const std::vector<op::FinalRanges> &held, std::size_t max_chunk_elements) {
     std::vector<Cursor> cursors(held.begin(), held.end());
     const std::size_t most = std::max<std::size_t>(max_chunk_elements, 1);
     RepairPlan plan;
@@ -55,9 +55,9 @@ RepairPlan plan_repair(std::size_t count, const std::vector<wire::FinalRanges> &
     return plan;
 }
 
-wire::FinalRanges joined(wire::FinalRanges ranges) {
-    std::ranges::stable_sort(ranges, {}, &wire::FinalRange::begin);
-    wire::FinalRanges out;
+op::FinalRanges joined(op::FinalRanges ranges) {
+    std::ranges::stable_sort(ranges, {}, &op::FinalRange::begin);
+    op::FinalRanges out;
     for (auto range : ranges) {
         if (!out.empty()) {
             auto &last = out.back();
@@ -74,7 +74,7 @@ wire::FinalRanges joined(wire::FinalRanges ranges) {
     return out;
 }
 
-Participation participation(const wire::FinalRanges &ranges) {
+Participation participation(const op::FinalRanges &ranges) {
     Participation found;
     for (const auto &range : ranges) {
         if (found.elements == 0 || range.members < found.fewest) found = {range.members, 0};

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "collective/ring_plan.h"
-#include "wire/repair.h"
+#include "op/final_ranges.h"
 
 namespace pccl::collective {
 
@@ -28,16 +28,16 @@ struct RepairPlan {
 
 /// `held` lists by rank the elements that are final there, of `count` elements. If two ranks disagree on the number of contributors, the
 /// lower rank's number is used. Ranges beyond `count` are cut off. Each list must be well_formed().
-RepairPlan plan_repair(std::size_t count, const std::vector<wire::FinalRanges> &held, std::size_t max_chunk_elements);
+RepairPlan plan_repair(std::size_t count, const std::vector<op::FinalRanges> &held, std::size_t max_chunk_elements);
 
 /// Returns the ranges in ascending order and merges adjacent ranges with equal numbers of members. Where two overlap, the first is kept.
-wire::FinalRanges joined(wire::FinalRanges ranges);
+op::FinalRanges joined(op::FinalRanges ranges);
 
 /// The smallest number of contributors of any element, and the number of elements with that number.
 struct Participation {
     std::uint32_t fewest = 0;
     std::uint64_t elements = 0;
 };
-Participation participation(const wire::FinalRanges &ranges);
+Participation participation(const op::FinalRanges &ranges);
 
 }  // namespace pccl::collective

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "collective/blocks.h"
-#include "kernel/types.h"
+#include "op/quantization.h"
 
 namespace pccl::collective {
 
@@ -29,16 +29,16 @@ public:
     static constexpr std::size_t kPipeline = 4;
 
     /// The boundaries of `blocks` are multiples of kQuantBlock elements. `max_chunk` is at least kMinChunk.
-    RingPlan(wire::Collective collective, Blocks blocks, std::size_t element_bytes, std::size_t rank, std::size_t max_chunk = kMaxChunk)
+    RingPlan(op::Collective collective, Blocks blocks, std::size_t element_bytes, std::size_t rank, std::size_t max_chunk = kMaxChunk)
         : collective_(collective), blocks_(std::move(blocks)), members_(blocks_.members()), rank_(rank) {
-        const std::size_t block_bytes = units(blocks_.count()) * kernel::kQuantBlock / members_ * element_bytes;
+        const std::size_t block_bytes = units(blocks_.count()) * op::kQuantBlock / members_ * element_bytes;
         const std::size_t wanted = std::clamp(block_bytes / kPipeline, kMinChunk, max_chunk);
-        chunk_units_ = std::max<std::size_t>(1, wanted / (kernel::kQuantBlock * element_bytes));
+        chunk_units_ = std::max<std::size_t>(1, wanted / (op::kQuantBlock * element_bytes));
     }
 
     /// The plan of an all-reduce.
     RingPlan(std::size_t count, std::size_t element_bytes, std::size_t members, std::size_t rank, std::size_t max_chunk = kMaxChunk)
-        : RingPlan(wire::Collective::all_reduce, {count, members, kernel::kQuantBlock}, element_bytes, rank, max_chunk) {}
+        : RingPlan(op::Collective::all_reduce, {count, members, op::kQuantBlock}, element_bytes, rank, max_chunk) {}
 
     /// The plan of an all-reduce over these ranges only, which are in ascending order. No chunk spans two ranges. A block can hold parts
     /// of several ranges.
@@ -49,7 +49,7 @@ public:
         first_cut_.assign(members + 1, 0);
         for (const Span &range : ranges) {
             for (std::size_t at = 0; at < range.count;) {
-                const Span cut{range.begin + at, std::min(chunk_units_ * kernel::kQuantBlock, range.count - at)};
+                const Span cut{range.begin + at, std::min(chunk_units_ * op::kQuantBlock, range.count - at)};
                 while (owner + 1 < members && Blocks::split(blocks_.count(), owner + 1, members) <= before) first_cut_[++owner] = cuts_.size();
                 cuts_.push_back(cut);
                 before += cut.count;
@@ -74,13 +74,13 @@ public:
     Span chunk(std::size_t b, std::size_t i) const {
         if (!first_cut_.empty()) return cuts_[first_cut_[b] + i];
         const Span whole = block(b);
-        const std::size_t begin = i * chunk_units_ * kernel::kQuantBlock;
-        return {whole.begin + begin, std::min(chunk_units_ * kernel::kQuantBlock, whole.count - begin)};
+        const std::size_t begin = i * chunk_units_ * op::kQuantBlock;
+        return {whole.begin + begin, std::min(chunk_units_ * op::kQuantBlock, whole.count - begin)};
     }
-    std::size_t max_chunk_elements() const { return std::min(blocks_.count(), chunk_units_ * kernel::kQuantBlock); }
+    std::size_t max_chunk_elements() const { return std::min(blocks_.count(), chunk_units_ * op::kQuantBlock); }
 
-    bool reduces() const { return collective_ != wire::Collective::all_gather; }
-    bool gathers() const { return collective_ != wire::Collective::reduce_scatter; }
+    bool reduces() const { return collective_ != op::Collective::all_gather; }
+    bool gathers() const { return collective_ != op::Collective::reduce_scatter; }
     /// The block that this rank sends first.
     std::size_t first_block() const { return reduces() ? predecessor() : own_block(); }
     /// The block that is completed at this rank.
@@ -106,14 +106,14 @@ public:
     }
 
 private:
-    static std::size_t units(std::size_t elements) { return (elements + kernel::kQuantBlock - 1) / kernel::kQuantBlock; }
+    static std::size_t units(std::size_t elements) { return (elements + op::kQuantBlock - 1) / op::kQuantBlock; }
     static std::size_t sum(const std::vector<Span> &ranges) {
         std::size_t elements = 0;
         for (const Span &range : ranges) elements += range.count;
         return elements;
     }
 
-    wire::Collective collective_;
+    op::Collective collective_;
     Blocks blocks_;
     std::size_t members_;
     std::size_t rank_;

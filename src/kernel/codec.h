@@ -1,8 +1,8 @@
 // The functions of each quantization algorithm. The formats are those of quantize.h; which types an algorithm packs to is in
-// kernel/types.h.
+// op/quantization.h.
 #pragma once
 
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

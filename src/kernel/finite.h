@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

@@ -9,7 +9,7 @@
 #endif
 
 #include "kernel/lanes-inl.h"
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {

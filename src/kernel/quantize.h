@@ -77,7 +77,7 @@
 // With all of them, a value beyond C's largest finite number is that number.
 #pragma once
 
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

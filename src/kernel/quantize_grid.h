@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

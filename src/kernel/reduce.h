@@ -4,7 +4,7 @@
 // state, no allocation, any thread.
 #pragma once
 
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

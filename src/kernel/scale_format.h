@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "kernel/quantize_grid.h"
-#include "kernel/types.h"
+#include "kernel/vocabulary.h"
 
 namespace pccl::kernel {
 

@@ -7,16 +7,16 @@
 
 namespace pccl::peer {
 
-using collective::Span;
+using op::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
 DirectOp::DirectOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
                    const collective::DirectPlan &plan, BufferPool &pool)
-    : Operation(id, request, fingerprint), ring_(ring), rank_(rank), plan_(plan), element_bytes_(kernel::size_of(request.what.type)),
+    : Operation(id, request, fingerprint), ring_(ring), rank_(rank), plan_(plan), element_bytes_(op::size_of(request.what.type)),
       pool_(pool), members_(ring.size()) {
     request_.world = static_cast<std::uint32_t>(ring.size());
-    request_.algorithm = wire::Algorithm::direct;
+    request_.algorithm = op::Algorithm::direct;
     request_.chunk_elements = plan_.max_piece_elements();
     for (Member &member : members_) member.missing = plan_.pieces();
     members_[rank].missing = 0;
@@ -74,7 +74,7 @@ Received DirectOp::receive(const FrameHeader &header, std::byte *payload, const 
 /// ((c0 op c1) op c2) ..., the contributions in ring order.
 void DirectOp::combine_all() {
     const auto &what = request_.what;
-    const Buffer sum = pool_.get(what.count * kernel::size_of(kernel::accumulator(what.type, what.op)));
+    const Buffer sum = pool_.get(what.count * op::size_of(op::accumulator(what.type, what.op)));
     kernel::widen(what.type, what.op, sum.get(), contribution(0), what.count);
     for (std::size_t r = 1; r < ring_.size(); ++r) {
         kernel::combine({what.type, what.op, false, true}, sum.get(), sum.get(), contribution(r), what.count);

@@ -14,40 +14,33 @@
 
 namespace pccl::peer {
 
-using wire::Fingerprint;
+using op::OperationSpec;
 using wire::FrameHeader;
 using wire::FrameKind;
 
 namespace {
 
-wire::Bytes encode(const Fingerprint &what) {
+wire::Bytes encode(const OperationSpec &what) {
     wire::Bytes bytes;
     wire::Writer write(bytes);
     write(what);
     return bytes;
 }
 
-const char *name_of(wire::Collective collective) {
-    static constexpr const char *kNames[] = {"all-reduce", "reduce-scatter", "all-gather"};
-    return kNames[static_cast<int>(collective)];
+std::string described(const OpId &id, const OperationSpec &what) {
+    return std::string(op::name_of(what.collective)) + " with tag " + std::to_string(id.tag.value);
 }
 
-std::string described(const OpId &id, const Fingerprint &what) {
-    return std::string(name_of(what.collective)) + " with tag " + std::to_string(id.tag.value);
-}
-
-std::string describe(const Fingerprint &f) {
-    static constexpr const char *kOps[] = {"sum", "avg", "prod", "max", "min"};
-    static constexpr const char *kAlgorithms[] = {"auto", "ring", "direct", "one-hop"};
-    std::string text = "count " + std::to_string(f.count) + ", type " + kernel::name_of(f.type) + ", operator " +
-                       kOps[static_cast<int>(f.op)] + ", quantization " + kernel::name_of(f.quantization.algorithm);
-    if (f.quantization.algorithm != kernel::Quant::none) text += std::string(" to ") + kernel::name_of(f.quantization.type);
-    if (f.quantization.algorithm == kernel::Quant::block_scale) {
+std::string describe(const OperationSpec &f) {
+    std::string text = "count " + std::to_string(f.count) + ", type " + op::name_of(f.type) + ", operator " +
+                       op::name_of(f.op) + ", quantization " + op::name_of(f.quantization.algorithm);
+    if (f.quantization.algorithm != op::Quant::none) text += std::string(" to ") + op::name_of(f.quantization.type);
+    if (f.quantization.algorithm == op::Quant::block_scale) {
         text += " in blocks of " + std::to_string(f.quantization.block) + " with " +
-                (f.quantization.scale == kernel::Scale::floating ? "float scales" : "powers of two");
+                (f.quantization.scale == op::Scale::floating ? "float scales" : "powers of two");
     }
-    if (f.fault == wire::Fault::repair) text += ", repair after a loss";
-    return text + (f.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " + kAlgorithms[static_cast<int>(f.algorithm)];
+    if (f.on_peer_loss == op::LossPolicy::repair) text += ", repair after a loss";
+    return text + (f.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " + op::name_of(f.algorithm);
 }
 
 }  // namespace
@@ -80,7 +73,7 @@ std::string Engine::overlap(const ReduceRequest &request) const {
 
 /// Its shard is that of other members than there are now.
 bool Engine::divided_otherwise(const ReduceRequest &request) const {
-    if (request.what.collective == wire::Collective::all_reduce) return false;
+    if (request.what.collective == op::Collective::all_reduce) return false;
     const Shard now = shard_of(request.what.count, ring_, self_);
     return request.membership != now.membership || request.shard != now.span;
 }
@@ -94,7 +87,7 @@ const wire::RepairedOp *Engine::repaired(const OpId &id, const ReduceRequest &re
 /// Why it cannot go on as the view says, in words; empty if it can.
 std::string Engine::unfit(const OpId &id, const ReduceRequest &request) const {
     const auto *how = repaired(id, request);
-    wire::FinalRanges mine;
+    op::FinalRanges mine;
     for (const auto &holding : how ? how->holdings : std::vector<wire::Holding>{}) {
         if (holding.member == self_) mine = holding.final;
         if (holding.final.empty() || !wire::well_formed(holding.final)) return "what is final of it is told wrongly";
@@ -130,8 +123,8 @@ void Engine::neighbours(std::vector<PeerId> &to) const {
 
 /// Round the ring with what is final nowhere, and with what is final somewhere to those that lack it.
 std::unique_ptr<Operation> Engine::make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
-                                             const std::vector<wire::FinalRanges> &held) {
-    const std::size_t element_bytes = kernel::size_of(request.what.type), most = collective::max_chunk_bytes(request.what, path_);
+                                             const std::vector<op::FinalRanges> &held) {
+    const std::size_t element_bytes = op::size_of(request.what.type), most = collective::max_chunk_bytes(request.what, path_);
     auto what = collective::plan_repair(request.what.count, held, most / element_bytes);
     const collective::RingPlan plan(what.open, element_bytes, ring_.size(), rank_, most);
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_), std::move(what.lacking));
@@ -141,7 +134,7 @@ std::unique_ptr<Operation> Engine::make_ring(const OpId &id, ReduceRequest &requ
 std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
     if (const auto *how = repaired(id, request); how && (n == 1 || !how->holdings.empty())) {
-        std::vector<wire::FinalRanges> held(n);
+        std::vector<op::FinalRanges> held(n);
         for (const auto &holding : how->holdings) {
             const auto rank = static_cast<std::size_t>(std::ranges::find(ring_, holding.member) - ring_.begin());
             if (rank < n) held[rank] = holding.final;
@@ -150,17 +143,17 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
         return make_ring(id, request, fingerprint, held);
     }
     const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, path_);
-    if (algorithm != wire::Algorithm::ring) {
+    if (algorithm != op::Algorithm::ring) {
         for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
-        if (algorithm == wire::Algorithm::direct) {
-            const collective::DirectPlan plan(request.what.count, kernel::size_of(request.what.type), collective::is_long(path_));
+        if (algorithm == op::Algorithm::direct) {
+            const collective::DirectPlan plan(request.what.count, op::size_of(request.what.type), collective::is_long(path_));
             return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, plan, pool_);
         }
         return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
     }
     neighbours(to);
-    const auto blocks = collective::blocks_of(request.what.collective, request.what.count, ring_, kernel::kQuantBlock);
-    const collective::RingPlan plan(request.what.collective, blocks, kernel::size_of(request.what.type), rank_, collective::max_chunk_bytes(request.what, path_));
+    const auto blocks = collective::blocks_of(request.what.collective, request.what.count, ring_, op::kQuantBlock);
+    const collective::RingPlan plan(request.what.collective, blocks, op::size_of(request.what.type), rank_, collective::max_chunk_bytes(request.what, path_));
     return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_));
 }
 
@@ -399,7 +392,7 @@ void Engine::spoil(Operation &op, const char *buffer, const char *what) {
 }
 
 void Engine::receive_opening(Link &link, const FrameHeader &header, const std::byte *payload) {
-    Fingerprint theirs;
+    OperationSpec theirs;
     wire::Reader read(std::span(payload, header.bytes));
     read(theirs);
     if (!read.finished()) {
@@ -417,7 +410,7 @@ void Engine::receive_opening(Link &link, const FrameHeader &header, const std::b
 }
 
 /// The other has posted the operation: it takes bulk from now on, if it means the same operation.
-void Engine::compare(Operation &op, PeerId other, const Fingerprint &theirs) {
+void Engine::compare(Operation &op, PeerId other, const OperationSpec &theirs) {
     if (theirs == op.what()) {
         Link *link = links_.up(other);
         if (!link) return;

@@ -69,7 +69,7 @@ private:
             std::size_t saved;  ///< of its bytes, by compression
         };
         std::vector<Chunk> chunks;
-        std::map<PeerId, wire::Fingerprint> openings;
+        std::map<PeerId, op::OperationSpec> openings;
     };
 
     enum class Known { running, ended, early };
@@ -80,14 +80,14 @@ private:
     bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
                        const PackedPtr &packed);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
-    void compare(Operation &op, PeerId other, const wire::Fingerprint &theirs);
+    void compare(Operation &op, PeerId other, const op::OperationSpec &theirs);
     std::string overlap(const ReduceRequest &request) const;
     bool divided_otherwise(const ReduceRequest &request) const;
     void announce(const Operation &op, const std::vector<PeerId> &to);
     std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to);
     void neighbours(std::vector<PeerId> &to) const;
     std::unique_ptr<Operation> make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
-                                         const std::vector<wire::FinalRanges> &held);
+                                         const std::vector<op::FinalRanges> &held);
     const wire::RepairedOp *repaired(const OpId &id, const ReduceRequest &request) const;
     std::string unfit(const OpId &id, const ReduceRequest &request) const;
     void spoil(Operation &op, const char *buffer, const char *what);

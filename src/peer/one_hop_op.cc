@@ -8,7 +8,7 @@
 
 namespace pccl::peer {
 
-using collective::Span;
+using op::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
@@ -24,9 +24,9 @@ OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, c
                    BufferPool &pool, LinkTable &links)
     : Operation(id, request, fingerprint), ring_(ring), rank_(rank),
       plan_(request.what.collective, collective::blocks_of(request.what.collective, request.what.count, ring, collective::OneHopPlan::kUnit),
-            kernel::size_of(request.what.type)),
+            op::size_of(request.what.type)),
       pool_(pool), links_(links),
-      accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
+      accumulator_(op::accumulator(request.what.type, request.what.op)), element_bytes_(op::size_of(request.what.type)),
       members_(ring.size()) {
     window_ = plan_.window(payload_bytes(plan_.max_chunk_elements()));
     for (std::size_t r = 0; r < ring.size(); ++r) {
@@ -37,7 +37,7 @@ OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, c
     }
     granted_ = members_[rank].granted;
     request_.world = static_cast<std::uint32_t>(ring.size());
-    request_.algorithm = wire::Algorithm::one_hop;
+    request_.algorithm = op::Algorithm::one_hop;
     request_.chunk_elements = plan_.max_chunk_elements();
 }
 
@@ -224,7 +224,7 @@ Buffer OneHopOp::combine(const OwnChunk &chunk, Span span) {
 Buffer OneHopOp::combine_quantized(const OwnChunk &chunk, Span span) {
     const auto &what = request_.what;
     const auto how = what.quantization;
-    const kernel::Type compute = kernel::compute_type(what.type);
+    const op::Type compute = kernel::compute_type(what.type);
     const std::size_t others = ring_.size() - 1;
     const std::size_t piece_bytes = payload_bytes(kPiece);
     const Buffer packed = pool_.get(payload_bytes(span.count));

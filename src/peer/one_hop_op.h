@@ -57,16 +57,16 @@ private:
 
     std::size_t rank_of(PeerId peer) const;
     std::size_t payload_bytes(std::size_t elements) const;
-    std::byte *place(collective::Span span) const { return request_.place(span.begin); }
-    const std::byte *own(collective::Span span) const;
+    std::byte *place(op::Span span) const { return request_.place(span.begin); }
+    const std::byte *own(op::Span span) const;
     void save(std::size_t block, std::size_t chunk);
     const char *objection_to_contribution(const wire::FrameHeader &header) const;
     const char *objection_to_final(const wire::FrameHeader &header) const;
     void take_contribution(const wire::FrameHeader &header, const Buffer &keep);
     void take_final(const wire::FrameHeader &header, std::byte *payload);
     void complete(std::size_t chunk);
-    Buffer combine(const OwnChunk &own_chunk, collective::Span span);
-    Buffer combine_quantized(const OwnChunk &own_chunk, collective::Span span);
+    Buffer combine(const OwnChunk &own_chunk, op::Span span);
+    Buffer combine_quantized(const OwnChunk &own_chunk, op::Span span);
     void release();
     wire::FrameHeader own_header(wire::FrameKind kind, std::size_t block, std::size_t chunk) const;
     void publish(std::size_t chunk, Buffer packed);
@@ -81,7 +81,7 @@ private:
     collective::OneHopPlan plan_;
     BufferPool &pool_;
     LinkTable &links_;
-    kernel::Type accumulator_;
+    op::Type accumulator_;
     std::size_t element_bytes_;
 
     std::vector<Member> members_;

@@ -7,7 +7,7 @@
 
 namespace pccl::peer {
 
-void Operation::carry_own(OutFrame &frame, collective::Span span, std::size_t bytes, BufferPool &pool) const {
+void Operation::carry_own(OutFrame &frame, op::Span span, std::size_t bytes, BufferPool &pool) const {
     const auto &what = request_.what;
     frame.header.bytes = static_cast<std::uint32_t>(bytes);
     frame.planes = planes(what.type);
@@ -23,7 +23,7 @@ void Operation::carry_own(OutFrame &frame, collective::Span span, std::size_t by
     frame.header.checksum = kernel::checksum(frame.payload, bytes);
 }
 
-void Operation::keep_own(const OutFrame &frame, collective::Span span) {
+void Operation::keep_own(const OutFrame &frame, op::Span span) {
     std::byte *const into = request_.place(span.begin);
     if (quantized()) {
         if (request_.overwrites(span)) request_.save(span);

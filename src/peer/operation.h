@@ -35,7 +35,7 @@ public:
     Operation(OpId id, ReduceRequest &request, std::uint64_t fingerprint) : id_(id), request_(request), fingerprint_(fingerprint) {}
 
     OpId id() const { return id_; }
-    const wire::Fingerprint &what() const { return request_.what; }
+    const op::OperationSpec &what() const { return request_.what; }
     ReduceRequest &request() { return request_; }
     const ReduceRequest &request() const { return request_; }
     std::uint64_t fingerprint() const { return fingerprint_; }
@@ -89,15 +89,15 @@ protected:
     }
 
     /// Of what this member's values travel as: the size of an element, 1 where they are packed.
-    std::uint8_t planes(kernel::Type type) const { return static_cast<std::uint8_t>(quantized() ? 1 : kernel::size_of(type)); }
+    std::uint8_t planes(op::Type type) const { return static_cast<std::uint8_t>(quantized() ? 1 : op::size_of(type)); }
 
-    bool quantized() const { return request_.what.quantization.algorithm != kernel::Quant::none; }
+    bool quantized() const { return request_.what.quantization.algorithm != op::Quant::none; }
 
     /// Makes the payload of a frame this member's values of the span, as they are or quantized; `bytes` long.
-    void carry_own(OutFrame &frame, collective::Span span, std::size_t bytes, BufferPool &pool) const;
+    void carry_own(OutFrame &frame, op::Span span, std::size_t bytes, BufferPool &pool) const;
     /// Of an all-gather: this member's values of the span, as carry_own made them, go to their place in the receive buffer as the others
     /// will hold them.
-    void keep_own(const OutFrame &frame, collective::Span span);
+    void keep_own(const OutFrame &frame, op::Span span);
 
     OpId id_;
     ReduceRequest &request_;

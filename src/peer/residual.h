@@ -17,11 +17,11 @@ namespace pccl::peer {
 
 class Residual {
 public:
-    Residual(std::size_t count, kernel::Type operand) : count_(count), operand_(operand), now_(another()) {}
+    Residual(std::size_t count, op::Type operand) : count_(count), operand_(operand), now_(another()) {}
 
     std::size_t bytes() const { return count_ * element_bytes(); }
-    std::size_t element_bytes() const { return kernel::size_of(kernel::compute_type(operand_)); }
-    bool fits(std::size_t count, kernel::Type operand) const {
+    std::size_t element_bytes() const { return op::size_of(kernel::compute_type(operand_)); }
+    bool fits(std::size_t count, op::Type operand) const {
         return count == count_ && kernel::compute_type(operand) == kernel::compute_type(operand_);
     }
     const std::byte *now() const { return now_.get(); }
@@ -32,7 +32,7 @@ public:
 
 private:
     std::size_t count_;
-    kernel::Type operand_;
+    op::Type operand_;
     UndoMemory now_;  ///< zeros at first
 };
 
@@ -40,7 +40,7 @@ private:
 class Residuals {
 public:
     /// That of the tag; a new one of zeros if there is none, or (`replaced`) it is of another count or type.
-    std::shared_ptr<Residual> of(Tag tag, std::size_t count, kernel::Type operand, bool &replaced) {
+    std::shared_ptr<Residual> of(Tag tag, std::size_t count, op::Type operand, bool &replaced) {
         const std::lock_guard lock(mutex_);
         auto &residual = residuals_[tag];
         replaced = residual && !residual->fits(count, operand);

@@ -7,7 +7,7 @@
 
 namespace pccl::peer {
 
-using collective::Span;
+using op::Span;
 using wire::FrameHeader;
 using wire::FrameKind;
 
@@ -15,8 +15,8 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const
                const collective::RingPlan &plan, BufferPool &pool, std::size_t under_way, std::vector<collective::Lacking> lacking)
     : Operation(id, request, fingerprint), plan_(plan),
       successor_(ring[plan_.successor()]), predecessor_(ring[plan_.predecessor()]), pool_(pool),
-      accumulator_(kernel::accumulator(request.what.type, request.what.op)), element_bytes_(kernel::size_of(request.what.type)),
-      accumulator_bytes_(kernel::size_of(accumulator_)), lacking_(std::move(lacking)) {
+      accumulator_(op::accumulator(request.what.type, request.what.op)), element_bytes_(op::size_of(request.what.type)),
+      accumulator_bytes_(op::size_of(accumulator_)), lacking_(std::move(lacking)) {
     const std::size_t members = ring.size();
     for (std::size_t b = 0; b < members; ++b) {
         first_chunk_.push_back(total_chunks_);
@@ -33,7 +33,7 @@ RingOp::RingOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const
     total_chunks_ += lacking_.size();
     marks_.resize(total_chunks_);
     request_.world = static_cast<std::uint32_t>(members);
-    request_.algorithm = wire::Algorithm::ring;
+    request_.algorithm = op::Algorithm::ring;
     request_.chunk_elements = plan_.max_chunk_elements();
     if (members == 1) finish_alone();
 }

@@ -48,7 +48,7 @@ private:
 
     std::size_t chunk_index(const wire::FrameHeader &header) const { return first_chunk_[header.index] + header.aux; }
     bool of_lacking(const wire::FrameHeader &header) const { return header.index == plan_.members(); }
-    collective::Span span_of(const wire::FrameHeader &header) const;
+    op::Span span_of(const wire::FrameHeader &header) const;
     const char *objection_to_lacking(const wire::FrameHeader &header) const;
     template <class F>
     void for_each_chunk(F &&f) const;
@@ -56,16 +56,16 @@ private:
     std::size_t payload_bytes(const wire::FrameHeader &header, std::size_t elements) const;
     std::size_t partial_bytes(std::size_t hop, std::size_t elements) const;
     const std::byte *own(std::size_t chunk, std::size_t element) const;
-    const std::byte *own_aside(std::size_t chunk, collective::Span span);
-    void save(std::size_t chunk, collective::Span span);
+    const std::byte *own_aside(std::size_t chunk, op::Span span);
+    void save(std::size_t chunk, op::Span span);
     void forward(const wire::FrameHeader &header, std::size_t hop, const std::byte *payload, std::size_t bytes, Buffer keep,
                  PackedPtr packed = nullptr);
-    bool combine_and_forward(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
-    bool complete_block_chunk(const wire::FrameHeader &header, collective::Span span, std::byte *payload);
-    void complete_quantized(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
+    bool combine_and_forward(const wire::FrameHeader &header, op::Span span, std::byte *payload, const Buffer &keep);
+    bool complete_block_chunk(const wire::FrameHeader &header, op::Span span, std::byte *payload);
+    void complete_quantized(const wire::FrameHeader &header, op::Span span, std::byte *payload, const Buffer &keep);
     Source source_of_partial(const wire::FrameHeader &sent) const;
     Source source_of_final(const wire::FrameHeader &sent) const;
-    void take_final(const wire::FrameHeader &header, collective::Span span, std::byte *payload, const Buffer &keep);
+    void take_final(const wire::FrameHeader &header, op::Span span, std::byte *payload, const Buffer &keep);
     void inject(OutFrame &frame);
     void hand_on(OutFrame &frame);
     std::byte *temporary();
@@ -78,7 +78,7 @@ private:
     collective::RingPlan plan_;
     PeerId successor_, predecessor_;
     BufferPool &pool_;
-    kernel::Type accumulator_;
+    op::Type accumulator_;
     std::size_t element_bytes_, accumulator_bytes_;
 
     std::vector<collective::Lacking> lacking_;

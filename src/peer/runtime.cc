@@ -176,7 +176,7 @@ CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
                           static_cast<unsigned long long>(tag.value));
         }
     }
-    return submit(call, [tag, fault = request.what.fault](CallId id) { return Reduce{id, tag, fault}; });
+    return submit(call, [tag, fault = request.what.on_peer_loss](CallId id) { return Reduce{id, tag, fault}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
     note_caller();

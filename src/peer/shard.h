@@ -11,7 +11,7 @@
 namespace pccl::peer {
 
 struct Shard {
-    collective::Span span;
+    op::Span span;
     std::uint64_t membership = 0;  ///< the same for the same members, whatever the order of the ring; never 0
     std::uint32_t members = 0;
     std::uint32_t place = 0;  ///< of this one among them, in the order of ids

@@ -80,7 +80,7 @@ public:
 private:
     std::byte *buffer_ = nullptr;
     UndoMemory copy_;
-    std::vector<collective::Span> saved_;  ///< in bytes
+    std::vector<op::Span> saved_;  ///< in bytes
 };
 
 }  // namespace pccl::peer

@@ -1,4 +1,4 @@
-// Which calls of an epoch that ended go on in the next one (pcclFaultRepair), and which fail. Pure.
+// Which calls of an epoch that ended go on in the next one (pcclLossPolicyRepair), and which fail. Pure.
 #pragma once
 
 #include <map>

@@ -139,11 +139,11 @@ void Peer::open_op(const HeldCall &held) {
     start_op({view_.epoch, tag, state.next_seq}, call, fault);
 }
 
-void Peer::start_op(const OpId &op, CallId call, wire::Fault fault) {
+void Peer::start_op(const OpId &op, CallId call, op::LossPolicy fault) {
     TagState &state = tag_state(op.tag);
     state.next_seq = op.seq + 1;
     state.committed = state.over = false;
-    ops_[op] = {call, now_, false, false, {}, fault == wire::Fault::repair};
+    ops_[op] = {call, now_, false, false, {}, fault == op::LossPolicy::repair};
     effects_->push_back(StartOp{call, op});
 }
 
@@ -417,7 +417,7 @@ void Peer::start_epoch(const wire::View &view) {
     for (const auto &[tag, carried] : std::exchange(carried_, {})) {
         const auto found = go_on.find(tag);
         if (found != go_on.end() && found->second == carried.seq)
-            start_op({view.epoch, tag, 0}, carried.call, wire::Fault::repair);
+            start_op({view.epoch, tag, 0}, carried.call, op::LossPolicy::repair);
         else
             lost_.push_back({carried.call, view.why});
     }

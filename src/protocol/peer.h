@@ -63,7 +63,7 @@ struct OptimizeTopology {
 struct Reduce {
     CallId call;
     Tag tag;
-    wire::Fault fault = wire::Fault::retry;
+    op::LossPolicy fault = op::LossPolicy::retry;
 };
 struct Synchronize {
     CallId call;
@@ -287,12 +287,12 @@ private:
     struct CarriedCall {
         CallId call;
         std::uint32_t seq;
-        std::optional<wire::FinalRanges> final = {};  ///< once the data plane has told
+        std::optional<op::FinalRanges> final = {};  ///< once the data plane has told
     };
     struct HeldCall {
         CallId call;
         Tag tag;
-        wire::Fault fault;
+        op::LossPolicy fault;
     };
 
     void on(const Connect &in);
@@ -360,7 +360,7 @@ private:
 
     bool start_exclusive(wire::Call kind, CallId call);
     void open_op(const HeldCall &call);
-    void start_op(const OpId &op, CallId call, wire::Fault fault);
+    void start_op(const OpId &op, CallId call, op::LossPolicy fault);
     void start_epoch(const wire::View &view);
     void answer_freeze();
     static void owe(TagState &state, std::uint32_t next_seq, const std::string &why);

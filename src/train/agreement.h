@@ -1,4 +1,4 @@
-// What the processes of an island decide together (pcclAgree_t): those that hold one copy of the model, each in a group of its own.
+// What the processes of an island decide together (pcclIslandConsensus_t): those that hold one copy of the model, each in a group of its own.
 //
 // Guarantee: all processes of an island are given the same answer to each question, or all are given a failure, from which on nothing is asked
 // any more. Alone, a process agrees with itself. One thread.
@@ -16,7 +16,7 @@ class Agreement {
 public:
     enum class Question : std::uint32_t { newcomers = 1, world, repair, outcome };
 
-    Agreement(pcclAgree_t agree, void *context) : agree_(agree), context_(context) {}
+    Agreement(pcclIslandConsensus_t agree, void *context) : agree_(agree), context_(context) {}
 
     bool alone() const { return !agree_; }
     /// Replaces a value above 0 by the smallest that any process of the island has.
@@ -31,7 +31,7 @@ public:
 private:
     Outcome ask(Question question, std::uint64_t &value);
 
-    const pcclAgree_t agree_;
+    const pcclIslandConsensus_t agree_;
     void *const context_;
     bool broken_ = false;
 };

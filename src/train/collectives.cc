@@ -29,10 +29,10 @@ public:
         return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess ? static_cast<std::uint32_t>(world) : 0;
     }
     std::uint64_t self() override {
-        pcclRankUuid_t rank;
-        return pcclGetRank(comm_, &rank) == pcclSuccess ? number_of(rank) : 0;
+        pcclPeerId_t rank;
+        return pcclGetPeerId(comm_, &rank) == pcclSuccess ? number_of(rank) : 0;
     }
-    bool repairs() const override { return options_.fault == pcclFaultRepair; }
+    bool repairs() const override { return options_.on_peer_loss == pcclLossPolicyRepair; }
     Outcome connect() override { return outcome_of(pcclConnect(comm_), "pcclConnect"); }
     Outcome are_peers_pending(bool &pending) override { return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending"); }
     Outcome update_topology() override { return outcome_of(pcclUpdateTopology(comm_), "pcclUpdateTopology"); }

@@ -41,7 +41,7 @@ public:
     virtual std::uint32_t world() = 0;
     /// The number by which logs name this peer; 0: not connected.
     virtual std::uint64_t self() = 0;
-    /// Whether operations with options go on without a lost member (pcclFaultRepair).
+    /// Whether operations with options go on without a lost member (pcclLossPolicyRepair).
     virtual bool repairs() const { return false; }
     virtual Outcome connect() = 0;
     virtual Outcome are_peers_pending(bool &pending) = 0;

@@ -16,12 +16,12 @@ namespace {
 
 constexpr std::array kMethods = {"local", "DiLoCo", "async DiLoCo", "eager DiLoCo", "streaming DiLoCo", "CO2", "gossip", "push-sum"};
 constexpr std::array kOptimizers = {"SGD", "heavy ball", "Nesterov"};
-constexpr std::array kNewcomers = {"drain", "share pending", "eavesdrop"};
+constexpr std::array kNewcomers = {"drain", "share pending", "resync"};
 constexpr std::array kPatterns = {"strided", "sequential", "even"};
 constexpr std::array kGraphs = {"none", "ring", "random regular", "exponential", "Barabasi-Albert"};
 constexpr std::array kPartners = {"all neighbours", "one neighbour", "the next neighbour"};
 constexpr std::array kMerges = {"what has come", "when enough have come", "waiting for enough"};
-constexpr std::array kVariances = {"others", "self", "follow", "none"};
+constexpr std::array kVariances = {"of received", "of own", "weighted", "none"};
 constexpr std::array kNonFinite = {"left out", "a failure"};
 constexpr std::array kPenalties = {"none", "constant", "gap-aware"};
 
@@ -74,10 +74,10 @@ Outcome check_gossip(const pcclTrainerConfig_t &c) {
     }
     if (!within(c.partners, kPartners.size())) return invalid("partners is unknown");
     if (!within(c.merge, kMerges.size())) return invalid("merge is unknown");
-    if (c.merge == pcclMergeWait && c.partners == pcclPartnersOne) {
-        return invalid("pcclMergeWait: where everyone pushes to one neighbour by chance nobody knows how many models are to come");
+    if (c.merge == pcclMergeSynchronous && c.partners == pcclPartnersOne) {
+        return invalid("pcclMergeSynchronous: where everyone pushes to one neighbour by chance nobody knows how many models are to come");
     }
-    if (c.merge == pcclMergeFull && c.method == pcclMethodPushSum) return invalid("pcclMergeFull is for pcclMethodGossip: push-sum adds what comes at once");
+    if (c.merge == pcclMergeAfterAll && c.method == pcclMethodPushSum) return invalid("pcclMergeAfterAll is for pcclMethodGossip: push-sum adds what comes at once");
     if (c.exchange_wait_ms == 0) return invalid("exchange_wait_ms is 0");
     if (!finite_in(c.own_weight, 0.0F, 1.0F)) return invalid("own_weight is " + number(c.own_weight) + ", not 0 to 1");
     if (!within(c.variance, kVariances.size())) return invalid("variance is unknown");
@@ -94,16 +94,16 @@ Outcome check(const pcclTrainerConfig_t &c) {
     if (!within(c.fragment_pattern, kPatterns.size())) return invalid("fragment_pattern is unknown");
     if (!within(c.penalty_mode, kPenalties.size())) return invalid("penalty_mode is unknown");
     if (c.round_ms != 0 && !c.weighted) return invalid("round_ms is set: peers would make different numbers of steps, which needs `weighted`");
-    if (c.weighted && c.reduce && c.reduce->fault == pcclFaultRepair) {
-        return invalid("weighted averages are sums, and pcclFaultRepair is not for sums: leave reduce->fault as it is");
+    if (c.weighted && c.reduce && c.reduce->on_peer_loss == pcclLossPolicyRepair) {
+        return invalid("weighted averages are sums, and pcclLossPolicyRepair is not for sums: leave reduce->on_peer_loss as it is");
     }
     const bool can_shard = c.method == pcclMethodDiLoCo || c.method == pcclMethodAsyncDiLoCo || c.method == pcclMethodCO2;
     if (c.sharded && !can_shard) return invalid("sharded is for pcclMethodDiLoCo, pcclMethodAsyncDiLoCo and pcclMethodCO2");
     if (c.sharded && c.weighted) return invalid("sharded and weighted are not both to be had");
-    if (c.sharded && c.reduce && c.reduce->fault == pcclFaultRepair) return invalid("sharded steps have no pcclFaultRepair: leave reduce->fault as it is");
+    if (c.sharded && c.reduce && c.reduce->on_peer_loss == pcclLossPolicyRepair) return invalid("sharded steps have no pcclLossPolicyRepair: leave reduce->on_peer_loss as it is");
     if (!within(c.non_finite, kNonFinite.size())) return invalid("non_finite is unknown");
-    if (c.agree && is_gossip(c.method)) return invalid("agree is for methods with an average of all: peers of gossip decide by themselves");
-    if (c.agree && c.round_ms != 0) return invalid("agree and round_ms are not both to be had: the processes of an island would end rounds at different steps");
+    if (c.island_consensus && is_gossip(c.method)) return invalid("island_consensus is for methods with an average of all: peers of gossip decide by themselves");
+    if (c.island_consensus && c.round_ms != 0) return invalid("island_consensus and round_ms cannot be combined: the processes of an island would end rounds at different steps");
     if (c.state_buffer && c.state_file) return invalid("state_buffer and state_file are both set");
     if (is_gossip(c.method)) PCCL_TRAIN_TRY(check_gossip(c));
     return check_method(c);
@@ -195,7 +195,7 @@ std::string describe_outer(const pcclTrainerConfig_t &c) {
     }
     text += std::string(", contributions not finite ") + kNonFinite[c.non_finite];
     return text + std::string(c.weighted ? ", weighted" : "") + (c.sharded ? ", sharded" : "") + ", verify every " + std::to_string(c.verify_every) + ", at least " +
-            std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "") + (c.agree ? ", of islands" : "");
+            std::to_string(c.min_peers) + " peers" + (c.optimize_topology ? ", optimizes the topology" : "") + (c.island_consensus ? ", of islands" : "");
 }
 
 std::string describe_gossip(const pcclTrainerConfig_t &c) {

@@ -11,7 +11,7 @@ public:
         return outcome_of(pcclSetNeighbourGraph(comm_, &graph), "pcclSetNeighbourGraph");
     }
 
-    Outcome neighbours(std::vector<pcclRankUuid_t> &out, std::uint64_t &epoch) override {
+    Outcome neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) override {
         for (std::size_t room = 16;;) {
             out.resize(room);
             std::size_t count = 0;
@@ -24,7 +24,7 @@ public:
         }
     }
 
-    Outcome post(const pcclRankUuid_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t timeout_ms,
+    Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t timeout_ms,
                  std::uint64_t &number) override {
         pcclPostOp_t post{};
         const auto outcome = outcome_of(pcclPost(comm_, &to, tag, data, bytes, timeout_ms, &post), "pcclPost");
@@ -52,7 +52,7 @@ private:
 
 }  // namespace
 
-std::uint64_t number_of(const pcclRankUuid_t &rank) {
+std::uint64_t number_of(const pcclPeerId_t &rank) {
     std::uint64_t number = 0;
     for (std::size_t i = 8; i < sizeof rank.data; ++i)
         number = number << 8U | rank.data[i];

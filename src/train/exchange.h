@@ -18,8 +18,8 @@ public:
     virtual ~Exchange() = default;
     virtual Outcome set_graph(const pcclGraphOptions_t &graph) = 0;
     /// `epoch` changes whenever they do.
-    virtual Outcome neighbours(std::vector<pcclRankUuid_t> &out, std::uint64_t &epoch) = 0;
-    virtual Outcome post(const pcclRankUuid_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
+    virtual Outcome neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) = 0;
+    virtual Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
                          std::uint32_t timeout_ms, std::uint64_t &number) = 0;
     virtual Outcome await_post(std::uint64_t number, std::uint32_t timeout_ms) = 0;
     virtual Outcome receive(std::uint64_t tag, void *buffer, std::size_t capacity, std::uint32_t timeout_ms,
@@ -28,7 +28,7 @@ public:
 };
 
 /// The number by which logs name a peer.
-std::uint64_t number_of(const pcclRankUuid_t &rank);
+std::uint64_t number_of(const pcclPeerId_t &rank);
 
 /// That of a communicator, which outlives it.
 std::unique_ptr<Exchange> exchange_of(pcclComm_t *comm);

@@ -91,7 +91,7 @@ Outcome GossipTrainer::round() {
     PCCL_TRAIN_TRY(capture());
     {
         const Stopwatch blocked(status_.blocked_s);
-        settle_posts(config_.merge == pcclMergeWait ? PCCL_FOREVER : 0);
+        settle_posts(config_.merge == pcclMergeSynchronous ? PCCL_FOREVER : 0);
     }
     // Where neighbours are not to be had, this peer is out of the run, and boundary() finds that out.
     const std::uint64_t epoch = neighbours_epoch_;
@@ -181,11 +181,11 @@ void GossipTrainer::take_back() {
     push_weight_ += shared_weight_;
 }
 
-std::vector<pcclRankUuid_t> GossipTrainer::choose(const std::vector<pcclRankUuid_t> &neighbours) const {
+std::vector<pcclPeerId_t> GossipTrainer::choose(const std::vector<pcclPeerId_t> &neighbours) const {
     if (neighbours.empty() || config_.partners == pcclPartnersAll) return neighbours;
     std::uint64_t turn = round_;
     if (config_.partners == pcclPartnersOne) {  // other neighbours, other choices
-        turn = XXH3_64bits_withSeed(neighbours.data(), neighbours.size() * sizeof(pcclRankUuid_t),
+        turn = XXH3_64bits_withSeed(neighbours.data(), neighbours.size() * sizeof(pcclPeerId_t),
                                     XXH3_64bits_withSeed(&round_, sizeof round_, generation_));
     }
     return {neighbours[turn % neighbours.size()]};
@@ -204,7 +204,7 @@ void GossipTrainer::fill_message(double share) {
     std::memcpy(state_.outgoing, &header, sizeof header);
 }
 
-bool GossipTrainer::post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms) {
+bool GossipTrainer::post_to(const pcclPeerId_t &to, std::uint32_t timeout_ms) {
     std::uint64_t number = 0;
     const auto outcome = collectives_->exchange()->post(to, tag_of(round_), state_.outgoing, posted_bytes(), timeout_ms, number);
     if (outcome.ok()) posts_.push_back(number);
@@ -213,7 +213,7 @@ bool GossipTrainer::post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms) 
 
 /// Tags in turn: who is a round ahead does not come before those that are waited for.
 std::uint64_t GossipTrainer::tag_of(std::uint64_t round) const {
-    return kFirstTag + (config_.merge == pcclMergeWait ? round % kTags : 0);
+    return kFirstTag + (config_.merge == pcclMergeSynchronous ? round % kTags : 0);
 }
 
 void GossipTrainer::push() {
@@ -223,7 +223,7 @@ void GossipTrainer::push() {
     const double share = 1.0 / static_cast<double>(partners.size() + 1);
     if (pushes_sums() && push_weight_ * share < kSmallestWeight) return;
     fill_message(share);
-    for (const pcclRankUuid_t &to : partners) {
+    for (const pcclPeerId_t &to : partners) {
         if (!post_to(to, config_.exchange_wait_ms) || !pushes_sums()) continue;
         add(state_.sum, state_.outgoing + kHeaderFloats, -1.0, state_.size);
         push_weight_ -= shared_weight_;
@@ -237,7 +237,7 @@ std::size_t GossipTrainer::expected() const {
 }
 
 void GossipTrainer::collect() {
-    const bool waits = config_.merge == pcclMergeWait;
+    const bool waits = config_.merge == pcclMergeSynchronous;
     Clock &clock = collectives_->clock();
     const auto deadline = clock.now() + milliseconds(waits ? config_.exchange_wait_ms : 0);
     const std::size_t enough = expected();
@@ -256,7 +256,7 @@ void GossipTrainer::collect() {
         } else if (got == Got::no_more || timeout == 0) {
             return;
         } else {
-            std::vector<pcclRankUuid_t> now;
+            std::vector<pcclPeerId_t> now;
             std::uint64_t epoch = neighbours_epoch_;
             if (!collectives_->exchange()->neighbours(now, epoch).ok() || epoch != neighbours_epoch_) return;
             if (unsettled_ && somebody_is_ahead()) return;
@@ -348,7 +348,7 @@ bool GossipTrainer::absorb(const Header &header) {
 
 /// Makes the model of what has come. Source of the variance: before anything is mixed.
 void GossipTrainer::merge() {
-    const bool enough = config_.merge != pcclMergeFull || merged_now_ >= std::max<std::size_t>(expected(), 1);
+    const bool enough = config_.merge != pcclMergeAfterAll || merged_now_ >= std::max<std::size_t>(expected(), 1);
     const Fragment &fragment = layout_.fragments.front();
     if (!pushes_sums() && (merged_now_ == 0 || !enough)) {
         if (not_finite_ != 0) publish(fragment);
@@ -373,8 +373,8 @@ void GossipTrainer::merge() {
             average(mix, model, own, (1.0 - own) / weights_, piece.count);
             const double others = variances_[i] / weights_;
             double target = others;
-            if (config_.variance == pcclVarianceSelf && not_finite_ == 0) target = before;
-            if (config_.variance == pcclVarianceFollow) target = own * before + (1.0 - own) * others;
+            if (config_.variance == pcclVarianceOfOwn && not_finite_ == 0) target = before;
+            if (config_.variance == pcclVarianceWeighted) target = own * before + (1.0 - own) * others;
             if (corrected_[i]) rescale(mix, target, piece.count);
             narrow(mix, 1.0, model, piece.count);
         }
@@ -384,7 +384,7 @@ void GossipTrainer::merge() {
         weights_ = 0.0;
         oldest_age_ = 0;
     }
-    status_.averaged = static_cast<std::uint32_t>(merged_now_ + 1);
+    status_.contributors = static_cast<std::uint32_t>(merged_now_ + 1);
     merged_now_ = 0;
     publish(fragment);
     ++state_.counters.outer_steps;
@@ -453,7 +453,7 @@ void GossipTrainer::hand_over() {
     Exchange &exchange = *collectives_->exchange();
     if (!exchange.limit_mailbox(1, 1).ok()) return;  // from now on others keep theirs
     settle_posts(PCCL_FOREVER);
-    for (std::uint64_t tag = 0; tag < (config_.merge == pcclMergeWait ? kTags : 1); ++tag) {
+    for (std::uint64_t tag = 0; tag < (config_.merge == pcclMergeSynchronous ? kTags : 1); ++tag) {
         Header header;
         while (receive(tag_of(tag), kSlice / 5, header) == Got::message) {
             absorb(header);
@@ -462,7 +462,7 @@ void GossipTrainer::hand_over() {
     }
     quotient(state_.sum, push_weight_, state_.parameters, state_.size);
     if (!exchange.neighbours(neighbours_, neighbours_epoch_).ok()) return;
-    for (const pcclRankUuid_t &to : neighbours_) {
+    for (const pcclPeerId_t &to : neighbours_) {
         fill_message(1.0);
         const auto before = status_.models_undelivered;
         if (!post_to(to, config_.exchange_wait_ms)) continue;

@@ -54,9 +54,9 @@ private:
     bool find_not_finite();
     void settle_posts(std::uint32_t timeout_ms);
     void push();
-    std::vector<pcclRankUuid_t> choose(const std::vector<pcclRankUuid_t> &neighbours) const;
+    std::vector<pcclPeerId_t> choose(const std::vector<pcclPeerId_t> &neighbours) const;
     void fill_message(double share);
-    bool post_to(const pcclRankUuid_t &to, std::uint32_t timeout_ms);
+    bool post_to(const pcclPeerId_t &to, std::uint32_t timeout_ms);
     void take_back();
     void collect();
     Got receive(std::uint64_t tag, std::uint32_t timeout_ms, Header &header);
@@ -73,7 +73,7 @@ private:
 
     std::string uncorrected_;
     std::vector<bool> corrected_;  ///< by parameter
-    std::vector<pcclRankUuid_t> neighbours_;
+    std::vector<pcclPeerId_t> neighbours_;
     std::uint64_t neighbours_epoch_ = 0;
     std::vector<std::uint64_t> posts_;  ///< whose outcome is open; all of the model in state_.outgoing
     double shared_weight_ = 0.0;        ///< push-sum's, in each of them
@@ -87,7 +87,7 @@ private:
     std::uint64_t oldest_age_ = 0;
     std::vector<double> variances_;  ///< of the models in state_.sum, weighted sums by parameter
     double push_weight_ = 1.0;
-    pcclRankUuid_t from_{};         ///< who sent the last message
+    pcclPeerId_t from_{};         ///< who sent the last message
     std::size_t not_finite_ = 0;    ///< 1 + the first parameter of this peer's that was not finite in this round; 0: all were
     std::uint32_t streak_ = 0;      ///< rounds in a row in which one was not
     bool posted_notice_ = false;    ///< what is in state_.outgoing is a notice, not a model

@@ -121,7 +121,7 @@ Outcome OuterTrainer::begin(std::size_t index) {
 /// The pseudo-gradient is taken from where this round began, before the average of the round before moves that.
 Outcome OuterTrainer::begin_delayed(std::size_t index) {
     const Fragment &fragment = layout_.fragments[index];
-    bool has_average = state_.counters.held != 0 && !eavesdropper_;
+    bool has_average = state_.counters.held != 0 && !resyncing_;
     state_.counters.held = 0;
     if (!flights_.empty()) PCCL_TRAIN_TRY(collect(has_average));
     take_pseudo_gradient(fragment);
@@ -132,15 +132,15 @@ Outcome OuterTrainer::begin_delayed(std::size_t index) {
     return {};
 }
 
-/// Eavesdropping newcomers are given what the members' outer step has made of the state.
+/// A newcomer that resynchronizes is given what the members' outer step has made of the state.
 Outcome OuterTrainer::catch_up() {
     const Stopwatch blocked(status_.blocked_s);
-    if (eavesdropper_) membership_->changed();  // as it was for the members
+    if (resyncing_) membership_->changed();  // as it was for the members
     Agreed agreed;
-    auto outcome = membership_->synchronize(eavesdropper_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY,
+    auto outcome = membership_->synchronize(resyncing_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY,
                                             agreed);
-    const bool members_gone = eavesdropper_ && outcome.code == pcclNoSharedStateAvailable;
-    second_sync_ = eavesdropper_ = false;
+    const bool members_gone = resyncing_ && outcome.code == pcclNoSharedStateAvailable;
+    second_sync_ = resyncing_ = false;
     status_.tx_bytes += agreed.tx_bytes;
     status_.rx_bytes += agreed.rx_bytes;
     if (agreed.received) status_.events |= PCCL_TRAINER_STATE_RECEIVED;
@@ -200,7 +200,7 @@ Outcome OuterTrainer::collect(bool &has_average) {
     status_.communicating_s += average.seconds;
     if (!average.outcome.ok()) return average.outcome;
     saw(average.world);
-    status_.averaged = average.world;
+    status_.contributors = average.world;
     diverged_ |= average.diverged;
     stale_ |= average.stale;
     own_stale_ |= average.own_stale;
@@ -368,8 +368,8 @@ Outcome OuterTrainer::settled(const Agreed &agreed) {
         }
         publish_all();
     }
-    second_sync_ = delayed() && config_.newcomers == pcclNewcomersEavesdrop && state_.counters.held != 0;
-    eavesdropper_ = second_sync_ && agreed.newcomer;
+    second_sync_ = delayed() && config_.newcomers == pcclNewcomersResync && state_.counters.held != 0;
+    resyncing_ = second_sync_ && agreed.newcomer;
     round_start_ = collectives_->clock().now();
     round_steps_ = 0;
     return {};
@@ -380,7 +380,7 @@ void OuterTrainer::abandon() {
         static_cast<void>(averager_->wait());
     state_.counters.held = 0;
     if (sharded_) sharded_->forget();
-    second_sync_ = eavesdropper_ = diverged_ = stale_ = own_stale_ = false;
+    second_sync_ = resyncing_ = diverged_ = stale_ = own_stale_ = false;
     averager_->renew();
     replaced_.clear();
     weight_ = 0.0;
@@ -392,7 +392,7 @@ Outcome OuterTrainer::conclude() {
     const Stopwatch blocked(status_.blocked_s);
     if (state_.counters.held != 0) {
         state_.counters.held = 0;
-        if (!eavesdropper_) apply(layout_.fragments.front());
+        if (!resyncing_) apply(layout_.fragments.front());
         if (second_sync_) PCCL_TRAIN_TRY(catch_up());
     }
     while (!flights_.empty()) {

@@ -74,7 +74,7 @@ private:
     bool stale_ = false;         ///< an average has shown that some members need the run's state
     bool own_stale_ = false;     ///< this peer is one of them
     bool second_sync_ = false;   ///< newcomers have yet to be given what the members' next outer step makes of the state
-    bool eavesdropper_ = false;  ///< this peer is one of them
+    bool resyncing_ = false;  ///< this peer is one of them
 };
 
 }  // namespace pccl::train

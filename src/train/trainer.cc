@@ -59,7 +59,7 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 }
 
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
-    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.agree, config.agree_context) {
+    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.island_consensus, config.agree_context) {
     if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island does so, as a whole
     description_ = describe(config_);
     definition_ = definition_names(lines_of(parameters_), parameters_);

@@ -10,7 +10,7 @@
 #include <type_traits>
 
 #include "base/ids.h"
-#include "kernel/types.h"
+#include "op/operation_spec.h"
 #include "wire/codec.h"
 
 namespace pccl::wire {
@@ -20,7 +20,7 @@ inline constexpr std::uint32_t kFrameMagic = 0x31465043;  // "CPF1"
 enum class FrameKind : std::uint8_t {
     link_hello = 0,   ///< first frame of a connection, from the dialler; payload LinkHello
     link_accept,      ///< its answer
-    op_open,          ///< the sender posted this operation; payload Fingerprint
+    op_open,          ///< the sender posted this operation; payload OperationSpec
     reduce_chunk,     ///< a contribution or partial result
     gather_chunk,     ///< a final chunk
     probe_data,       ///< nothing of value
@@ -53,7 +53,7 @@ struct FrameHeader {
     std::uint32_t index = 0;        ///< the block of a chunk; a tensor
     std::uint32_t aux = 0;          ///< the chunk in its block; the chunk of a tensor
     std::uint32_t bytes = 0;        ///< of payload, as it travels
-    std::uint64_t offset = 0;       ///< of a chunk: the fingerprint of its operation; of a probe's result, or an offer: bytes
+    std::uint64_t offset = 0;       ///< of a chunk: the hash of its operation's spec; of a probe's result, or an offer: bytes
     std::uint64_t checksum = 0;
     std::uint64_t header_checksum = 0;
 
@@ -93,64 +93,17 @@ void visit(V &v, LinkHello &m) {
 }
 inline constexpr std::size_t kMaxLinkHelloBytes = 128;
 
-template <>
-struct EnumLimit<kernel::Op> {
-    static constexpr unsigned value = kernel::kOps;
-};
-template <>
-struct EnumLimit<kernel::Quant> {
-    static constexpr unsigned value = kernel::kQuants;
-};
+template <> struct EnumLimit<op::Op> { static constexpr unsigned value = op::kOps; };
+template <> struct EnumLimit<op::Quant> { static constexpr unsigned value = op::kQuants; };
+template <> struct EnumLimit<op::Scale> { static constexpr unsigned value = op::kScales; };
+template <> struct EnumLimit<op::Algorithm> { static constexpr unsigned value = op::kAlgorithms; };
+template <> struct EnumLimit<op::LossPolicy> { static constexpr unsigned value = op::kLossPolicies; };
+template <> struct EnumLimit<op::Collective> { static constexpr unsigned value = op::kCollectives; };
 
-template <>
-struct EnumLimit<kernel::Scale> {
-    static constexpr unsigned value = kernel::kScales;
-};
-
-/// Who sends what to whom in an operation. Values equal those of the C API.
-enum class Algorithm : std::uint8_t { automatic = 0, ring, direct, one_hop };
-inline constexpr int kAlgorithms = 4;
-template <>
-struct EnumLimit<Algorithm> {
-    static constexpr unsigned value = kAlgorithms;
-};
-
-/// What becomes of an operation whose members are lost. Values equal those of the C API.
-enum class Fault : std::uint8_t { retry = 0, repair };
-inline constexpr int kFaults = 2;
-template <>
-struct EnumLimit<Fault> {
-    static constexpr unsigned value = kFaults;
-};
-
-/// What an operation does with the members' buffers.
-enum class Collective : std::uint8_t {
-    all_reduce = 0,
-    reduce_scatter,  ///< each member gets its shard of the result
-    all_gather,      ///< each member's shard goes to all
-};
-inline constexpr int kCollectives = 3;
-template <>
-struct EnumLimit<Collective> {
-    static constexpr unsigned value = kCollectives;
-};
-
-/// What the members of an operation must agree on.
-struct Fingerprint {
-    std::uint64_t count = 0;
-    kernel::Type type{};
-    kernel::Op op{};
-    kernel::Quantization quantization;
-    Algorithm algorithm{};  ///< asked for
-    bool error_feedback = false;
-    Fault fault{};
-    Collective collective{};
-    friend bool operator==(const Fingerprint &, const Fingerprint &) = default;
-};
 template <class V>
-void visit(V &v, Fingerprint &m) {
+void visit(V &v, op::OperationSpec &m) {
     v(m.count);
-    v(below(m.type, kernel::kTypes));
+    v(below(m.type, op::kTypes));
     v(m.op);
     v(m.quantization.algorithm);
     v(m.quantization.type);
@@ -158,7 +111,7 @@ void visit(V &v, Fingerprint &m) {
     v(m.quantization.scale);
     v(m.algorithm);
     v(m.error_feedback);
-    v(m.fault);
+    v(m.on_peer_loss);
     v(m.collective);
 }
 

@@ -12,7 +12,7 @@
 
 #include "base/address.h"
 #include "base/ids.h"
-#include "kernel/types.h"
+#include "op/quantization.h"
 #include "wire/codec.h"
 #include "wire/graph.h"
 #include "wire/limits.h"
@@ -37,7 +37,7 @@ template <> struct EnumLimit<pcclResult_t> { static constexpr unsigned value = p
 template <> struct EnumLimit<Call> { static constexpr unsigned value = 6; };
 template <> struct EnumLimit<Blocked> { static constexpr unsigned value = 3; };
 template <> struct EnumLimit<Strategy> { static constexpr unsigned value = 3; };
-template <> struct EnumLimit<kernel::Type> { static constexpr unsigned value = kernel::kPackedTypes; };
+template <> struct EnumLimit<op::Type> { static constexpr unsigned value = op::kPackedTypes; };
 
 // ------------------------------------------------------------------------------------------------------------ peer to master --
 
@@ -166,7 +166,7 @@ template <class V> void visit(V &v, Frozen &m) {
 
 struct TensorOffer {
     std::string name;
-    kernel::Type type = kernel::Type::u8;
+    op::Type type = op::Type::u8;
     std::uint64_t count = 0;
     bool allow_content_inequality = false;
     std::array<std::uint8_t, 16> hash{};
@@ -178,7 +178,7 @@ struct TensorOffer {
 };
 template <class V> void visit(V &v, TensorOffer &m) {
     v(bounded(m.name, kMaxTensorName));
-    v(below(m.type, kernel::kTypes));
+    v(below(m.type, op::kTypes));
     v(m.count);
     v(m.allow_content_inequality);
     v(m.hash);

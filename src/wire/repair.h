@@ -1,4 +1,4 @@
-// What members and master tell each other of an all-reduce that goes on after a loss (pcclFaultRepair): which elements are final
+// What members and master tell each other of an all-reduce that goes on after a loss (pcclLossPolicyRepair): which elements are final
 // where. Lists of ranges in ascending order, apart from one another.
 #pragma once
 
@@ -6,24 +6,18 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "op/final_ranges.h"
 #include "wire/codec.h"
 #include "wire/limits.h"
 
 namespace pccl::wire {
 
-/// Elements whose result stands, whoever is lost from now on.
-struct FinalRange {
-    std::uint64_t begin = 0;
-    std::uint64_t count = 0;
-    std::uint32_t members = 0;  ///< that took part in them
-    friend bool operator==(const FinalRange &, const FinalRange &) = default;
-};
-template <class V> void visit(V &v, FinalRange &m) {
+template <class V> void visit(V &v, op::FinalRange &m) {
     v(m.begin);
     v(m.count);
     v(m.members);
 }
-using FinalRanges = std::vector<FinalRange>;
+using op::FinalRanges;
 
 /// A member's call that a freeze interrupted and that is to go on.
 struct CarriedOp {

@@ -21,11 +21,11 @@ CASES = {
     "async": {"newcomers": "share"},
     "eager": {"newcomers": "drain"},
     "streaming": {"pattern": "even", "fragments": 3, "overlap": 2},
-    "co2": {"newcomers": "eavesdrop", "clip": 0.01},
+    "co2": {"newcomers": "resync", "clip": 0.01},
     "ddp": {},
     "compressed": {"method": "async", "quantize": "i8-block", "error-feedback": True},
     "gossip": {"degree": 2, "own-start": True},
-    "pushsum": {"merge": "wait", "distance-every": 2},
+    "pushsum": {"merge": "synchronous", "distance-every": 2},
     "weighted": {"method": "diloco", "weighted": True, "round-time": "60ms"},
 }
 
@@ -143,7 +143,7 @@ def mistakes(build):
         (["--method", "gossip", "--graph", "star"], 64, "star not in"),
         (["--method", "gossip", "--degree", "1"], 1, "graph_degree is 1, not 2 to 64"),
         (["--method", "gossip", "--own-weight", "2"], 1, "own_weight is 2, not 0 to 1"),
-        (["--method", "pushsum", "--merge", "full"], 1, "pcclMergeFull is for pcclMethodGossip"),
+        (["--method", "pushsum", "--merge", "after-all"], 1, "pcclMergeAfterAll is for pcclMethodGossip"),
         (["--method", "gossip", "--quantize", "u8"], 1, "quantization is of averages"),
         (["--method", "co2", "--own-start"], 64, "is for gossip and pushsum"),
         (["--round-time", "1s"], 1, "needs `weighted`"),

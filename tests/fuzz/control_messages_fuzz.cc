@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     case 0: both_ways<wire::ToMaster>(bytes); break;
     case 1: both_ways<wire::ToPeer>(bytes); break;
     case 2: payload<wire::LinkHello>(bytes); break;
-    default: payload<wire::Fingerprint>(bytes); break;
+    default: payload<op::OperationSpec>(bytes); break;
     }
     return 0;
 }

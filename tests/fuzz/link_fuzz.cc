@@ -107,12 +107,12 @@ private:
         scene_.engine.start(op->id, op->request);
         ops_.push_back(std::move(op));
     }
-    wire::Fingerprint what(std::size_t count) {
-        wire::Fingerprint f;
+    op::OperationSpec what(std::size_t count) {
+        op::OperationSpec f;
         f.count = count;
-        f.type = kernel::Type::f32;
-        f.op = input_.one_in(4) ? kernel::Op::max : kernel::Op::sum;
-        f.algorithm = static_cast<wire::Algorithm>(input_.below(wire::kAlgorithms));
+        f.type = op::Type::f32;
+        f.op = input_.one_in(4) ? op::Op::max : op::Op::sum;
+        f.algorithm = static_cast<op::Algorithm>(input_.below(op::kAlgorithms));
         return f;
     }
     void local() {
@@ -311,7 +311,7 @@ private:
             header.tag = op->id.tag.value;
             header.seq = op->id.seq;
         }
-        const wire::Fingerprint said = op && input_.below(8) != 0 ? op->request.what : what(300);
+        const op::OperationSpec said = op && input_.below(8) != 0 ? op->request.what : what(300);
         write(said);
         if (header.kind == FrameKind::op_open) return {reinterpret_cast<const char *>(encoded.data()), encoded.size()};
         header.offset = kernel::checksum(encoded.data(), encoded.size());

@@ -78,7 +78,7 @@ Node *Cluster::owner(PeerId id) {
 // --------------------------------------------------------------------------------------------------------------- applications --
 
 CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy,
-                     wire::Fault fault) {
+                     op::LossPolicy fault) {
     const CallId id{next_call_++};
     const CallInfo info{id, kind, tag, queue_.now()};
     node.calls[id] = info;

@@ -226,8 +226,8 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     Op &op = data.ops[start.op] = {start.call, fingerprint, false, {}};
     data.begun[start.op.tag] = start.op.seq + 1;
     if (fingerprint == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
-    op.elements.resize(fault == wire::Fault::repair ? kElements : 1);
-    if (fault == wire::Fault::repair) plan_repair(node, start.op, op);
+    op.elements.resize(fault == op::LossPolicy::repair ? kElements : 1);
+    if (fault == op::LossPolicy::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
     for (std::size_t i = 0; i < op.elements.size(); ++i) {
         if (op.elements[i].lacking.empty()) accept(node, start.op, {node.peer->id(), fingerprint, content, i});
@@ -251,7 +251,7 @@ void DataPlane::plan_repair(Node &node, const OpId &id, Op &op) {
     const auto carried = data.carried.extract(op.call);
     const auto found = data.repaired.find(id.tag);
     if (id.seq != 0 || found == data.repaired.end()) return;
-    std::vector<wire::FinalRanges> held(data.ring.size());
+    std::vector<op::FinalRanges> held(data.ring.size());
     for (const auto &holding : found->second.holdings) {
         const auto rank = std::ranges::find(data.ring, holding.member) - data.ring.begin();
         held[static_cast<std::size_t>(rank)] = holding.final;
@@ -314,7 +314,7 @@ void DataPlane::carry_ops(Node &node, const protocol::CarryOps &carry) {
     protocol::OpsCarried answer;
     for (const OpId &id : carry.ops) {
         Op &op = data.ops.at(id);
-        wire::FinalRanges final;
+        op::FinalRanges final;
         for (std::size_t i = 0; i < op.elements.size(); ++i) {
             if (op.elements[i].final()) final.push_back({i, 1, static_cast<std::uint32_t>(op.elements[i].took_part.size())});
             else op.elements[i] = {};

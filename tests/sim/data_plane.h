@@ -56,7 +56,7 @@ public:
     void end_sync(Node &node, const protocol::EndSync &end);
 
     // What only the simulation knows.
-    void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, wire::Fault fault) {
+    void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, op::LossPolicy fault) {
         announced_[call] = {fingerprint == kStaleShard ? fingerprint : mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
     }
     static constexpr std::size_t kElements = 6;  ///< of an operation that is to be repaired; others have one
@@ -88,7 +88,7 @@ private:
     struct Announced {
         std::uint64_t fingerprint = 0;
         std::uint64_t content = 0;
-        wire::Fault fault{};
+        op::LossPolicy fault{};
     };
     struct Element {
         std::map<PeerId, std::uint64_t> have;

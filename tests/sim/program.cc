@@ -41,7 +41,7 @@ struct Program::Call {
     Tag tag;
     std::uint64_t fingerprint;
     wire::Strategy strategy;
-    wire::Fault fault;
+    op::LossPolicy fault;
     protocol::Complete answer{};
 
     bool await_ready() noexcept { return false; }
@@ -72,7 +72,7 @@ Program::Program(Cluster &cluster, Node &node, const Rules &rules, std::uint64_t
     forgetful_ = rules.forgetful_per_mille > 0 && rng_.per_mille(rules.forgetful_per_mille);
 }
 
-Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy, wire::Fault fault) {
+Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy, op::LossPolicy fault) {
     return Call{*this, kind, tag, fingerprint, strategy, fault, {}};
 }
 
@@ -202,7 +202,7 @@ Task Program::reduce_some(std::vector<Tag> tags) {
             const bool repair = otherwise != (mix(rules_.salt + step_, tag.value) % 1000 < rules_.repairs_per_mille);
             const bool stale = rules_.stale_per_mille > 0 && rng_.per_mille(rules_.stale_per_mille) && !repair;
             const auto answer = co_await call(CallKind::reduce, tag, stale ? kStaleShard : differs ? rng_.next() : mix(step_, tag.value), {},
-                                              repair ? wire::Fault::repair : wire::Fault::retry);
+                                              repair ? op::LossPolicy::repair : op::LossPolicy::retry);
             if (answer.code == pcclSuccess) {
                 ++reduced_;
                 sum_ ^= mix(tag.value, cluster_.data().result(answer.call));

@@ -25,7 +25,7 @@ std::string text(const wire::TensorOffer &t) {
     return t.name + (t.allow_content_inequality ? "~" : "=") + text(content);
 }
 
-std::string text(const wire::FinalRange &r) {
+std::string text(const op::FinalRange &r) {
     return text(r.begin) + "-" + text(r.begin + r.count - 1) + "/" + text(std::uint64_t{r.members});
 }
 std::string text(const wire::CarriedOp &o);

@@ -2,7 +2,7 @@
 sent after that, as a share of what the whole operation takes. Exit status 1: more than --at-most, or a wrong element; 77: no lab here.
 
     repair_lab.py --build build                          the figures of docs/reliability.md: with repair, and without
-    repair_lab.py --build build --fault repair --size 64 --at-most 0.25
+    repair_lab.py --build build --on-peer-loss repair --size 64 --at-most 0.25
 """
 
 import argparse
@@ -37,7 +37,7 @@ def one_run(build, fault, size, rate, kill_at, in_place):
         if "listening" not in master.stdout.readline():
             raise netlab.LabError("pccl-master did not start")
         members = [lab.start(host, [str(build / "bin" / "pccl-repair-member"), "--master", f"{lab.addresses[0]}:{netlab.MASTER_PORT}",
-                                    "--slot", str(host), "--bytes", str(size), "--fault", fault, *(["--in-place"] if in_place else [])],
+                                    "--slot", str(host), "--bytes", str(size), "--on-peer-loss", fault, *(["--in-place"] if in_place else [])],
                              stdout=subprocess.PIPE, text=True) for host in range(MEMBERS)]
         for member in members:
             if member.stdout.readline().strip() != "joined":
@@ -70,7 +70,7 @@ def judge(run, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
-    parser.add_argument("--fault", choices=("repair", "retry"), action="append", help="default: both")
+    parser.add_argument("--on-peer-loss", choices=("repair", "retry"), action="append", help="default: both")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the buffer")
     parser.add_argument("--rate", default="1gbit")
     parser.add_argument("--kill-at", type=float, default=0.9, help="share of its bytes that the victim has sent")

@@ -6,17 +6,17 @@
 namespace pccl::collective {
 namespace {
 
-using wire::Algorithm;
+using op::Algorithm;
 
-wire::Fingerprint floats(std::size_t count, Algorithm asked = Algorithm::automatic) {
-    wire::Fingerprint what;
+op::OperationSpec floats(std::size_t count, Algorithm asked = Algorithm::automatic) {
+    op::OperationSpec what;
     what.count = count;
-    what.type = kernel::Type::f32;
+    what.type = op::Type::f32;
     what.algorithm = asked;
     return what;
 }
 
-Algorithm choose(const wire::Fingerprint &what, std::size_t members = 4, bool full_mesh = true) {
+Algorithm choose(const op::OperationSpec &what, std::size_t members = 4, bool full_mesh = true) {
     return choose_algorithm(what, members, full_mesh, {});
 }
 
@@ -29,7 +29,7 @@ TEST(Algorithm, SmallOnesGoToEveryoneWhereAllAreConnected) {
 }
 
 TEST(Algorithm, OfAReduceScatterOrAnAllGatherSmallOnesGoStraightToWhomTheyAreFor) {
-    for (const auto collective : {wire::Collective::reduce_scatter, wire::Collective::all_gather}) {
+    for (const auto collective : {op::Collective::reduce_scatter, op::Collective::all_gather}) {
         const auto part = [&](std::size_t count, Algorithm asked = Algorithm::automatic) {
             auto what = floats(count, asked);
             what.collective = collective;
@@ -41,8 +41,8 @@ TEST(Algorithm, OfAReduceScatterOrAnAllGatherSmallOnesGoStraightToWhomTheyAreFor
         EXPECT_EQ(choose(part(1), 65), Algorithm::ring);
         EXPECT_EQ(choose(part(1, Algorithm::direct)), Algorithm::one_hop) << "nobody needs all contributions";
         auto packed = part(1 << 20);
-        packed.quantization.algorithm = kernel::Quant::block_scale;
-        EXPECT_EQ(choose(packed), collective == wire::Collective::reduce_scatter ? Algorithm::one_hop : Algorithm::ring);
+        packed.quantization.algorithm = op::Quant::block_scale;
+        EXPECT_EQ(choose(packed), collective == op::Collective::reduce_scatter ? Algorithm::one_hop : Algorithm::ring);
     }
 }
 
@@ -59,7 +59,7 @@ TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
 
 TEST(Algorithm, BlockScalesAreRoundedOnceWhereAllAreConnected) {
     auto what = floats(1000);
-    what.quantization = {kernel::Quant::block_scale, kernel::Type::i4, 32, {}};
+    what.quantization = {op::Quant::block_scale, op::Type::i4, 32, {}};
     EXPECT_EQ(choose(what), Algorithm::one_hop);
     EXPECT_EQ(choose(what, 4, false), Algorithm::ring);
     EXPECT_EQ(choose(what, 2), Algorithm::ring);
@@ -69,13 +69,13 @@ TEST(Algorithm, BlockScalesAreRoundedOnceWhereAllAreConnected) {
 
 TEST(Algorithm, CodesOfLessThanAByteAreRoundedOnceWithEveryFormat) {
     auto what = floats(1000000);
-    for (const auto algorithm : {kernel::Quant::min_max, kernel::Quant::zero_point_scale}) {
-        for (const auto type : {kernel::Type::u4, kernel::Type::u2}) {
+    for (const auto algorithm : {op::Quant::min_max, op::Quant::zero_point_scale}) {
+        for (const auto type : {op::Type::u4, op::Type::u2}) {
             what.quantization = {algorithm, type, 0, {}};
             EXPECT_EQ(choose(what), Algorithm::one_hop);
             EXPECT_EQ(choose(what, 2), Algorithm::ring);
         }
-        what.quantization.type = kernel::Type::u8;
+        what.quantization.type = op::Type::u8;
         EXPECT_EQ(choose(what), Algorithm::ring);
     }
 }
@@ -116,9 +116,9 @@ TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) 
     auto what = floats(1 << 20);
     const std::size_t plain = max_chunk_bytes(what, {50, 40000}), over_a_long_path = max_chunk_bytes(what, {50'000, 1000});
     EXPECT_LT(over_a_long_path, plain);
-    what.quantization = {kernel::Quant::min_max, kernel::Type::u16, 0, {}};
+    what.quantization = {op::Quant::min_max, op::Type::u16, 0, {}};
     EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), plain);
-    for (const auto type : {kernel::Type::u8, kernel::Type::i8, kernel::Type::i4, kernel::Type::u4, kernel::Type::u2}) {
+    for (const auto type : {op::Type::u8, op::Type::i8, op::Type::i4, op::Type::u4, op::Type::u2}) {
         what.quantization.type = type;
         EXPECT_EQ(max_chunk_bytes(what, {50, 40000}), 4 * plain);
         EXPECT_EQ(max_chunk_bytes(what, {50'000, 1000}), over_a_long_path);
@@ -127,7 +127,7 @@ TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) 
 
 TEST(Algorithm, QuantizedOnesAreNeverDirect) {
     auto what = floats(1000);
-    what.quantization.algorithm = kernel::Quant::min_max;
+    what.quantization.algorithm = op::Quant::min_max;
     EXPECT_NE(choose(what), Algorithm::direct);
     what.algorithm = Algorithm::direct;
     EXPECT_NE(choose(what), Algorithm::direct);
@@ -135,7 +135,7 @@ TEST(Algorithm, QuantizedOnesAreNeverDirect) {
 
 TEST(Algorithm, CountsBeyondAnyMemoryDoNotOverflow) {
     auto what = floats(std::size_t{1} << 60, Algorithm::direct);
-    what.type = kernel::Type::f64;
+    what.type = op::Type::f64;
     EXPECT_NE(choose(what, 2), Algorithm::direct);
 }
 

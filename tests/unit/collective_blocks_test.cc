@@ -14,7 +14,7 @@ std::vector<PeerId> ids(std::initializer_list<std::uint64_t> values) {
 
 Span shard_of(std::size_t count, const std::vector<PeerId> &ring, std::uint64_t member) {
     const auto rank = static_cast<std::size_t>(std::ranges::find(ring, PeerId{member}) - ring.begin());
-    return blocks_of(wire::Collective::all_gather, count, ring, 512).of(rank);
+    return blocks_of(op::Collective::all_gather, count, ring, 512).of(rank);
 }
 
 TEST(Blocks, ShardsLieInTheOrderOfIdsAndCoverEveryElementOnce) {
@@ -52,7 +52,7 @@ TEST(Blocks, MembersBeyondTheUnitsHaveEmptyShards) {
 }
 
 TEST(Blocks, AnAllReducesBlocksLieInTheOrderOfTheRing) {
-    const auto blocks = blocks_of(wire::Collective::all_reduce, 4096, ids({9, 2, 5}), 512);
+    const auto blocks = blocks_of(op::Collective::all_reduce, 4096, ids({9, 2, 5}), 512);
     EXPECT_EQ(blocks.of(0).begin, 0u);
     EXPECT_EQ(blocks.of(1).begin, blocks.of(0).count);
     EXPECT_EQ(blocks.of(2).begin + blocks.of(2).count, 4096u);

@@ -1,5 +1,6 @@
 // What remains to be done after a loss: every element of every member becomes final exactly once, and nothing moves that need not.
 #include "collective/repair_plan.h"
+#include "wire/repair.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +10,7 @@
 namespace pccl::collective {
 namespace {
 
-using wire::FinalRanges;
+using op::FinalRanges;
 
 /// Element by element: who took part, 0 where it is not final.
 using Elements = std::vector<std::uint32_t>;

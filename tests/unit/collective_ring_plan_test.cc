@@ -27,10 +27,10 @@ TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizat
         for (std::size_t i = 0; i < p.chunks(b); ++i) {
             const Span chunk = p.chunk(b, i);
             EXPECT_EQ(chunk.begin, next);
-            EXPECT_EQ(chunk.begin % kernel::kQuantBlock, 0u);
+            EXPECT_EQ(chunk.begin % op::kQuantBlock, 0u);
             EXPECT_GT(chunk.count, 0u);
             EXPECT_LE(chunk.count, p.max_chunk_elements());
-            EXPECT_LE(chunk.count * GetParam().element_bytes, std::max(RingPlan::kMaxChunk, kernel::kQuantBlock * GetParam().element_bytes));
+            EXPECT_LE(chunk.count * GetParam().element_bytes, std::max(RingPlan::kMaxChunk, op::kQuantBlock * GetParam().element_bytes));
             next += chunk.count;
         }
     }
@@ -94,8 +94,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RingPlanTest,
 TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
     const std::vector<PeerId> ring{PeerId{4}, PeerId{1}, PeerId{3}};
     for (std::size_t rank = 0; rank < 3; ++rank) {
-        const auto plan = [&](wire::Collective what) { return RingPlan(what, blocks_of(what, 100003, ring, kernel::kQuantBlock), 4, rank); };
-        const RingPlan scatter = plan(wire::Collective::reduce_scatter), gather = plan(wire::Collective::all_gather);
+        const auto plan = [&](op::Collective what) { return RingPlan(what, blocks_of(what, 100003, ring, op::kQuantBlock), 4, rank); };
+        const RingPlan scatter = plan(op::Collective::reduce_scatter), gather = plan(op::Collective::all_gather);
         EXPECT_EQ(scatter.first_block(), scatter.predecessor());
         EXPECT_EQ(gather.first_block(), rank);
         std::size_t all = 0;
@@ -107,9 +107,9 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
         }
         EXPECT_EQ(scatter.finals_due(), scatter.chunks(rank));
         EXPECT_EQ(gather.finals_due(), all - gather.chunks(rank));
-        EXPECT_EQ(plan(wire::Collective::all_reduce).finals_due(), plan(wire::Collective::all_reduce).chunks(0) +
-                                                                       plan(wire::Collective::all_reduce).chunks(1) +
-                                                                       plan(wire::Collective::all_reduce).chunks(2));
+        EXPECT_EQ(plan(op::Collective::all_reduce).finals_due(), plan(op::Collective::all_reduce).chunks(0) +
+                                                                       plan(op::Collective::all_reduce).chunks(1) +
+                                                                       plan(op::Collective::all_reduce).chunks(2));
     }
 }
 

@@ -10,7 +10,7 @@
 #include <random>
 #include <vector>
 
-#include "kernel/types.h"
+#include "op/quantization.h"
 
 namespace pccl::kernel::reference {
 

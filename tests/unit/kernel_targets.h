@@ -62,9 +62,4 @@ inline std::vector<std::size_t> test_counts() {
     return counts;
 }
 
-inline const char *name_of(Op op) {
-    static const char *const names[] = {"sum", "avg", "prod", "max", "min"};
-    return names[static_cast<int>(op)];
-}
-
 }  // namespace pccl::kernel

@@ -29,8 +29,8 @@ protected:
         }
         scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kBehind, kBefore}, 0, true, {}, {}}, kSelf);
         request.what.count = kCount;
-        request.what.type = kernel::Type::f32;
-        request.what.algorithm = wire::Algorithm::ring;
+        request.what.type = op::Type::f32;
+        request.what.algorithm = op::Algorithm::ring;
         request.send = reinterpret_cast<const std::byte *>(send.data());
         request.recv = reinterpret_cast<std::byte *>(recv.data());
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request);

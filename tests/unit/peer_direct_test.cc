@@ -28,7 +28,7 @@ protected:
         request.send = reinterpret_cast<const std::byte *>(send.data());
         request.recv = reinterpret_cast<std::byte *>(recv.data());
         request.what.count = kCount;
-        request.what.type = kernel::Type::f32;
+        request.what.type = op::Type::f32;
         op = std::make_unique<DirectOp>(OpId{}, request, 7, ring, 1, plan, pool);
     }
 

@@ -59,8 +59,8 @@ protected:
     /// An operation in a ring of three: chunks come from the honest one, who is the predecessor.
     ReduceRequest &post() {
         request_.what.count = buffer_.size();
-        request_.what.type = kernel::Type::f32;
-        request_.what.algorithm = wire::Algorithm::ring;
+        request_.what.type = op::Type::f32;
+        request_.what.algorithm = op::Algorithm::ring;
         request_.send = request_.recv = reinterpret_cast<std::byte *>(buffer_.data());
         request_.undo.begin(request_.recv, request_.bytes());
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request_);

@@ -26,34 +26,34 @@ class NobodyListens final : public LinkOwner {
 /// What is averaged, and how.
 struct Kind {
     const char *name;
-    kernel::Type type;
+    op::Type type;
     bool in_place;
-    kernel::Quantization quantization = {};
+    op::Quantization quantization = {};
     bool crowded = false;  ///< no scratch to spare
 };
 
 /// Averages of any of four members are whole numbers of few bits, exact in every type.
 double value(std::size_t member, std::size_t element) { return 12.0 * static_cast<double>((element / 7 + member * 5 + element % 3) % 8); }
 
-double load(kernel::Type type, const std::byte *at) {
+double load(op::Type type, const std::byte *at) {
     const auto as = [&](auto v) {
         std::memcpy(&v, at, sizeof v);
         return v;
     };
     switch (type) {
-    case kernel::Type::f32: return static_cast<double>(as(float{}));
-    case kernel::Type::i32: return as(std::int32_t{});
-    case kernel::Type::bf16: return static_cast<double>(std::bit_cast<float>(std::uint32_t{as(std::uint16_t{})} << 16));
+    case op::Type::f32: return static_cast<double>(as(float{}));
+    case op::Type::i32: return as(std::int32_t{});
+    case op::Type::bf16: return static_cast<double>(std::bit_cast<float>(std::uint32_t{as(std::uint16_t{})} << 16));
     default: return as(double{});
     }
 }
 
-void store(kernel::Type type, std::byte *at, double number) {
+void store(op::Type type, std::byte *at, double number) {
     const auto put = [&](auto v) { std::memcpy(at, &v, sizeof v); };
     switch (type) {
-    case kernel::Type::f32: return put(static_cast<float>(number));
-    case kernel::Type::i32: return put(static_cast<std::int32_t>(number));
-    case kernel::Type::bf16: return put(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(static_cast<float>(number)) >> 16));
+    case op::Type::f32: return put(static_cast<float>(number));
+    case op::Type::i32: return put(static_cast<std::int32_t>(number));
+    case op::Type::bf16: return put(static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(static_cast<float>(number)) >> 16));
     default: return put(number);
     }
 }
@@ -61,22 +61,22 @@ void store(kernel::Type type, std::byte *at, double number) {
 class Member {
 public:
     Member(const Kind &kind, std::size_t index, std::size_t count)
-        : send_(count * kernel::size_of(kind.type)), recv_(send_.size(), std::byte{0x5a}), kind_(kind), id{index + 1} {
-        for (std::size_t i = 0; i < count; ++i) store(kind.type, &send_[i * kernel::size_of(kind.type)], value(index, i));
+        : send_(count * op::size_of(kind.type)), recv_(send_.size(), std::byte{0x5a}), kind_(kind), id{index + 1} {
+        for (std::size_t i = 0; i < count; ++i) store(kind.type, &send_[i * op::size_of(kind.type)], value(index, i));
         before_ = send_;
         request.send = send_.data();
         request.recv = kind.in_place ? send_.data() : recv_.data();
         request.what.count = count;
         request.what.type = kind.type;
-        request.what.op = kernel::Op::avg;
+        request.what.op = op::Op::avg;
         request.what.quantization = kind.quantization;
-        request.what.fault = wire::Fault::repair;
+        request.what.on_peer_loss = op::LossPolicy::repair;
         if (kind.in_place) request.undo.begin(request.recv, request.bytes());
         if (kind.crowded) burden_ = pool_.get(BufferPool::kComfortable + 1);
     }
 
     void start(const std::vector<PeerId> &ring, std::size_t rank, const collective::RepairPlan &what) {
-        const collective::RingPlan plan(what.open, kernel::size_of(kind_.type), ring.size(), rank, collective::RingPlan::kMinChunk);
+        const collective::RingPlan plan(what.open, op::size_of(kind_.type), ring.size(), rank, collective::RingPlan::kMinChunk);
         op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, 0, what.lacking);
         successor.emplace(io_, owner_, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
                           wire::LinkHello{{}, id, ring[(rank + 1) % ring.size()], 0, {}}, options_, Duration{});
@@ -111,7 +111,7 @@ public:
     /// Members go on from what they hold; returns bytes of final elements that one held and another lacked.
     std::size_t begin_epoch() {
         std::vector<PeerId> ring;
-        std::vector<wire::FinalRanges> held;
+        std::vector<op::FinalRanges> held;
         for (const auto &member : members_) {
             ring.push_back(member->id);
             held.push_back(member->request.finals);
@@ -121,7 +121,7 @@ public:
         const auto plan = collective::plan_repair(count_, held, 1000);
         std::size_t lacking = 0;
         for (const auto &piece : plan.lacking)
-            lacking += piece.span.count * static_cast<std::size_t>(std::ranges::count(piece.held, false)) * kernel::size_of(kind_.type);
+            lacking += piece.span.count * static_cast<std::size_t>(std::ranges::count(piece.held, false)) * op::size_of(kind_.type);
         for (std::size_t rank = 0; rank < members_.size(); ++rank) members_[rank]->start(ring, rank, plan);
         return lacking;
     }
@@ -148,7 +148,7 @@ public:
     }
 
     void check() {
-        const std::size_t size = kernel::size_of(kind_.type);
+        const std::size_t size = op::size_of(kind_.type);
         for (const auto &member : members_) {
             ASSERT_TRUE(member->op->finished()) << to_string(member->id);
             member->op->record_finals();
@@ -165,7 +165,7 @@ public:
                 double sum = 0;
                 for (const PeerId id : ring) sum += value(id.value - 1, i);
                 const double expected = sum / static_cast<double>(ring.size());
-                const double tolerance = kind_.quantization.algorithm == kernel::Quant::none ? 0 : 84.0 / 255 * 4;
+                const double tolerance = kind_.quantization.algorithm == op::Quant::none ? 0 : 84.0 / 255 * 4;
                 ASSERT_NEAR(load(kind_.type, members_.front()->request.recv + i * size), expected, tolerance)
                     << "element " << i << ", in which " << range.members << " took part";
             }
@@ -269,19 +269,19 @@ TEST_P(Repair, AMemberThatHasEverythingServesThoseThatLackIt) {
     EXPECT_TRUE(story.member(0).op->finished());
     story.move(SIZE_MAX);
     story.check();
-    const std::uint64_t frames = lacking / (1000 * kernel::size_of(GetParam().type)) + 1000;
+    const std::uint64_t frames = lacking / (1000 * op::size_of(GetParam().type)) + 1000;
     EXPECT_LE(story.sent() - before, lacking + frames * wire::kFrameHeaderBytes) << "nothing but what is lacking, once";
 }
 
-constexpr kernel::Quantization kMinMax{.algorithm = kernel::Quant::min_max, .type = kernel::Type::u8};
+constexpr op::Quantization kMinMax{.algorithm = op::Quant::min_max, .type = op::Type::u8};
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
-                         testing::Values(Kind{"float", kernel::Type::f32, false}, Kind{"floatInPlace", kernel::Type::f32, true},
-                                         Kind{"bfloat16", kernel::Type::bf16, false}, Kind{"bfloat16InPlace", kernel::Type::bf16, true},
-                                         Kind{"int32InPlace", kernel::Type::i32, true}, Kind{"quantized", kernel::Type::f32, false, kMinMax},
-                                         Kind{"quantizedInPlace", kernel::Type::f32, true, kMinMax},
-                                         Kind{"floatWithoutScratch", kernel::Type::f32, false, {}, true},
-                                         Kind{"floatInPlaceWithoutScratch", kernel::Type::f32, true, {}, true}),
+                         testing::Values(Kind{"float", op::Type::f32, false}, Kind{"floatInPlace", op::Type::f32, true},
+                                         Kind{"bfloat16", op::Type::bf16, false}, Kind{"bfloat16InPlace", op::Type::bf16, true},
+                                         Kind{"int32InPlace", op::Type::i32, true}, Kind{"quantized", op::Type::f32, false, kMinMax},
+                                         Kind{"quantizedInPlace", op::Type::f32, true, kMinMax},
+                                         Kind{"floatWithoutScratch", op::Type::f32, false, {}, true},
+                                         Kind{"floatInPlaceWithoutScratch", op::Type::f32, true, {}, true}),
                          [](const auto &kind) { return std::string(kind.param.name); });
 
 }  // namespace

@@ -20,7 +20,7 @@ protected:
         empty.send = reinterpret_cast<const std::byte *>(send.data());
         empty.recv = reinterpret_cast<std::byte *>(recv.data());
         empty.what.count = send.size();
-        empty.what.type = kernel::Type::f32;
+        empty.what.type = op::Type::f32;
         return empty;
     }
 

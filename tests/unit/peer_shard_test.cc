@@ -17,7 +17,7 @@ namespace pccl::peer {
 namespace {
 
 using ::testing::Each;
-using wire::Collective;
+using op::Collective;
 using wire::FrameHeader;
 using wire::FrameKind;
 
@@ -29,23 +29,23 @@ class NobodyListens final : public LinkOwner {
 };
 
 /// The first of two members that share 512 floats, half each. The other's frames are written here.
-class HalfOwner : public testing::TestWithParam<wire::Algorithm> {
+class HalfOwner : public testing::TestWithParam<op::Algorithm> {
 protected:
     void start(Collective collective, bool in_place = false) {
         const bool scatters = collective == Collective::reduce_scatter;
         request.what.collective = collective;
         request.what.count = 512;
-        request.what.type = kernel::Type::f32;
+        request.what.type = op::Type::f32;
         request.shard = {0, 256};
         const auto at = [](std::vector<float> &v) { return reinterpret_cast<std::byte *>(v.data()); };
         std::vector<float> &from = scatters ? whole : part;
         request.send = at(in_place ? whole : from);
         request.recv = at(in_place ? whole : scatters ? part : whole);
         request.begin_undo();
-        if (GetParam() == wire::Algorithm::one_hop) {
+        if (GetParam() == op::Algorithm::one_hop) {
             op = std::make_unique<OneHopOp>(OpId{}, request, 5, ring, 0, pool, links);
         } else {
-            const collective::RingPlan plan(collective, collective::blocks_of(collective, 512, ring, kernel::kQuantBlock), sizeof(float), 0);
+            const collective::RingPlan plan(collective, collective::blocks_of(collective, 512, ring, op::kQuantBlock), sizeof(float), 0);
             op = std::make_unique<RingOp>(OpId{}, request, 5, ring, plan, pool);
         }
     }
@@ -53,7 +53,7 @@ protected:
         FrameHeader header;
         header.kind = kind;
         header.index = block;
-        header.hop = GetParam() == wire::Algorithm::one_hop ? 1 : 0;
+        header.hop = GetParam() == op::Algorithm::one_hop ? 1 : 0;
         header.bytes = 256 * sizeof(float);
         header.checksum = kernel::checksum(theirs.data(), header.bytes);
         return header;
@@ -117,8 +117,8 @@ TEST_P(HalfOwner, ObjectsToFramesThatItsCollectiveDoesNotHave) {
     EXPECT_NE(op->objection(PeerId{2}, frame(FrameKind::reduce_credit, 1)), nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(By, HalfOwner, testing::Values(wire::Algorithm::ring, wire::Algorithm::one_hop), [](const auto &by) {
-    return by.param == wire::Algorithm::ring ? std::string("Ring") : std::string("OneHop");
+INSTANTIATE_TEST_SUITE_P(By, HalfOwner, testing::Values(op::Algorithm::ring, op::Algorithm::one_hop), [](const auto &by) {
+    return by.param == op::Algorithm::ring ? std::string("Ring") : std::string("OneHop");
 });
 
 TEST(Shard, NamesItsMembersWhateverTheOrderOfTheRing) {
@@ -149,7 +149,7 @@ protected:
         const Shard shard = shard_of(4096, asked_among, PeerId{1});
         ReduceRequest request;
         request.what.count = 4096;
-        request.what.type = kernel::Type::f32;
+        request.what.type = op::Type::f32;
         request.what.collective = Collective::reduce_scatter;
         request.send = reinterpret_cast<const std::byte *>(whole.data());
         request.recv = reinterpret_cast<std::byte *>(part.data());

@@ -55,14 +55,14 @@ protected:
     Remote &before() { return scene.remotes[1]; }
     OpId id() const { return {ViewNumber{kEpoch}, Tag{7}, 0}; }
 
-    void start(wire::Algorithm algorithm = wire::Algorithm::ring) {
+    void start(op::Algorithm algorithm = op::Algorithm::ring) {
         prepare(algorithm);
         scene.engine.start(id(), request);
         scene.turn();
     }
-    void prepare(wire::Algorithm algorithm) {
+    void prepare(op::Algorithm algorithm) {
         request.what.count = kCount;
-        request.what.type = kernel::Type::f32;
+        request.what.type = op::Type::f32;
         request.what.algorithm = algorithm;
         request.send = send.data();
         request.recv = receive.data();
@@ -173,7 +173,7 @@ TEST_F(SpoiledBuffer, ReceiverAsksForADamagedChunkAgain) {
 }
 
 TEST_F(SpoiledBuffer, ReceiverAsksForADamagedChunkThatCameEarly) {
-    prepare(wire::Algorithm::ring);
+    prepare(op::Algorithm::ring);
     FrameHeader header = chunk(FrameKind::reduce_chunk, 1, 0), ask;
     tell(before(), header, std::string(4096, '\0'), 1);
     EXPECT_TRUE(next_of(before(), FrameKind::ask_again, ask));
@@ -246,7 +246,7 @@ TEST_F(SpoiledBuffer, ModifiedSendBufferFailsTheOperation) {
 }
 
 TEST_F(SpoiledBuffer, ModifiedSendBufferOfOneHopFailsTheOperation) {
-    start(wire::Algorithm::one_hop);
+    start(op::Algorithm::one_hop);
     FrameHeader first;
     ASSERT_TRUE(next_of(next(), FrameKind::reduce_chunk, first));
     std::fill_n(send.floats(), kCount, 2.0F);
@@ -255,7 +255,7 @@ TEST_F(SpoiledBuffer, ModifiedSendBufferOfOneHopFailsTheOperation) {
 }
 
 TEST_F(SpoiledBuffer, DirectExchangeSendsWhatTheBufferHeldAtItsStart) {
-    start(wire::Algorithm::direct);
+    start(op::Algorithm::direct);
     FrameHeader first, again;
     ASSERT_TRUE(next_of(next(), FrameKind::direct_chunk, first));
     const std::string sent = payload;

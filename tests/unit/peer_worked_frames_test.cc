@@ -13,10 +13,10 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 wire::Bytes average_of_a_thousand_floats() {
-    wire::Fingerprint what;
+    op::OperationSpec what;
     what.count = 1000;
-    what.type = kernel::Type::f32;
-    what.op = kernel::Op::avg;
+    what.type = op::Type::f32;
+    what.op = op::Op::avg;
     wire::Bytes bytes;
     wire::Writer write(bytes);
     write(what);

@@ -14,7 +14,7 @@ namespace {
 using Carried = std::map<PeerId, std::vector<wire::CarriedOp>>;
 using Begun = std::map<Tag, std::uint32_t>;
 
-const wire::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
+const op::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
 
 TEST(EndCalls, ACallThatAllWhoBegunItWantRepairedGoesOn) {
     const Ended ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
@@ -51,7 +51,7 @@ TEST(CarriedOps, ListsThatCannotBeAreRecognized) {
     EXPECT_FALSE(well_formed({{Tag{5}, 0, kSome}, {Tag{5}, 1, kSome}})) << "a tag twice";
     EXPECT_FALSE(well_formed({{Tag{5}, 0, {{0, 10, 3}, {5, 10, 3}}}})) << "ranges that overlap";
     EXPECT_FALSE(well_formed({{Tag{5}, UINT32_MAX, {}}}));
-    wire::FinalRanges many;
+    op::FinalRanges many;
     for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 3});
     EXPECT_TRUE(well_formed({{Tag{5}, 0, many}}));
     EXPECT_FALSE(well_formed({{Tag{5}, 0, many}, {Tag{6}, 0, kSome}})) << "too many in all";
@@ -66,7 +66,7 @@ protected:
               std::vector<PeerId> ring = {PeerId{1}, PeerId{2}}) {
         PeerTest::view(number, std::move(begun), std::move(ring), std::move(repaired));
     }
-    CallId reduce(std::uint64_t tag, wire::Fault fault = wire::Fault::repair) { return PeerTest::reduce(tag, fault); }
+    CallId reduce(std::uint64_t tag, op::LossPolicy fault = op::LossPolicy::repair) { return PeerTest::reduce(tag, fault); }
     std::vector<wire::Frozen> frozen() { return told<wire::Frozen>(); }
     std::vector<OpId> started() {
         std::vector<OpId> ops;
@@ -144,7 +144,7 @@ TEST_F(CarryingPeer, TheTagOfACarriedCallStaysTakenAndOtherCallsWait) {
     const CallId update{next_call_++};
     step(UpdateTopology{update});
     EXPECT_EQ(outcome(update), pcclPendingAsyncOps);
-    const CallId other = reduce(6, wire::Fault::retry);
+    const CallId other = reduce(6, op::LossPolicy::retry);
     EXPECT_FALSE(outcome(other));
     step(OpsCarried{{{Tag{5}, 0, {}}}});
     view(2, {{Tag{5}, 0, {}}});
@@ -166,7 +166,7 @@ TEST_F(CarryingPeer, IsLeftAloneWithItsCall) {
 TEST_F(CarryingPeer, WhatIsTooFinelyDividedToBeToldIsNotCarried) {
     const CallId small = reduce(5), large = reduce(6);
     hear(wire::Freeze{7, "lost"});
-    wire::FinalRanges many;
+    op::FinalRanges many;
     for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 2});
     step(OpsCarried{{{Tag{5}, 0, kSome}, {Tag{6}, 0, many}}});
     ASSERT_EQ(frozen().size(), 1u);

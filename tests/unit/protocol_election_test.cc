@@ -324,7 +324,7 @@ TEST_F(Elections, AnotherSchemaIsRemoved) {
     offers_[2]->tensors[1].count = 5;
     EXPECT_EQ(who(held().violations), Ids{3});
     offers_[2]->tensors[1].count = 4;
-    offers_[2]->tensors[1].type = kernel::Type::f32;
+    offers_[2]->tensors[1].type = op::Type::f32;
     EXPECT_EQ(who(held().violations), Ids{3});
 }
 

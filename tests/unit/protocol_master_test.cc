@@ -142,7 +142,7 @@ TEST_F(MasterTest, MembersThatNameMoreCallsThanAViewCanAreNotAllKept) {
 TEST_F(MasterTest, NothingIsRepairedThatTakesMoreRangesThanAreKept) {
     const auto all = members(6);
     down(all[0], 2, 1);
-    wire::FinalRanges scattered;
+    op::FinalRanges scattered;
     for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) scattered.push_back({2 * i, 1, 6});
     for (const ConnId conn : all)
         say(conn, wire::Frozen{heard<wire::Freeze>(conn).back().freeze, {}, {{Tag{1}, 3, scattered}}});
@@ -534,7 +534,7 @@ TEST_F(MasterTest, AnElectionWithoutReceiversVoidsThePlanOfTheOneBefore) {
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);
         state.tensors.push_back(
-            {.name = "t", .type = kernel::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+            {.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
         return state;
     };
     say(all[0], holding(2, 7));
@@ -552,7 +552,7 @@ TEST_F(MasterTest, StateFaultFailsTheSynchronizationAndRemovesNobody) {
     const auto all = members(3);
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);
-        state.tensors.push_back({.name = "t", .type = kernel::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+        state.tensors.push_back({.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
         return state;
     };
     say(all[0], holding(2, 7));

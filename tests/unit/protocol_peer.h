@@ -38,7 +38,7 @@ protected:
         }
         return found;
     }
-    CallId reduce(std::uint64_t tag, wire::Fault fault = wire::Fault::retry) {
+    CallId reduce(std::uint64_t tag, op::LossPolicy fault = op::LossPolicy::retry) {
         const CallId call{next_call_++};
         step(Reduce{call, Tag{tag}, fault});
         return call;

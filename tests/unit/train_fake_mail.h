@@ -70,7 +70,7 @@ public:
         return mail_.run_.calls_on(id_) ? Outcome{} : gone();
     }
 
-    Outcome neighbours(std::vector<pcclRankUuid_t> &out, std::uint64_t &epoch) override {
+    Outcome neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) override {
         if (!mail_.run_.calls_on(id_)) return gone();
         const auto set = mail_.run_.members();
         const std::vector<int> members(set.begin(), set.end());
@@ -93,7 +93,7 @@ public:
         return {};
     }
 
-    Outcome post(const pcclRankUuid_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t,
+    Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t,
                  std::uint64_t &number) override {
         if (!mail_.run_.calls_on(id_)) return gone();
         const int target = to.data[0];
@@ -148,8 +148,8 @@ public:
 
 private:
     static Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
-    static pcclRankUuid_t rank(int id) {
-        pcclRankUuid_t out{};
+    static pcclPeerId_t rank(int id) {
+        pcclPeerId_t out{};
         out.data[0] = static_cast<std::uint8_t>(id);
         return out;
     }

@@ -16,13 +16,13 @@ const std::vector<Case> kCases = {
     {pcclMethodDiLoCo, pcclNewcomersDrain},
     {pcclMethodAsyncDiLoCo, pcclNewcomersDrain},
     {pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-    {pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
+    {pcclMethodAsyncDiLoCo, pcclNewcomersResync},
     {pcclMethodEagerDiLoCo, pcclNewcomersDrain},
     {pcclMethodStreamingDiLoCo, pcclNewcomersDrain},
     {pcclMethodCO2, pcclNewcomersSharePending},
     {pcclMethodDiLoCo, pcclNewcomersDrain, true},
     {pcclMethodCO2, pcclNewcomersDrain, true},
-    {pcclMethodCO2, pcclNewcomersEavesdrop, true},
+    {pcclMethodCO2, pcclNewcomersResync, true},
 };
 
 
@@ -82,7 +82,7 @@ TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
             const auto logs = world.train(1);
             expect_survival(world, logs, "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", joining at " + std::to_string(at));
             EXPECT_EQ(logs.at(0).received, 0U) << "a member was given what it already had";
-            const std::uint64_t bytes = c.newcomers == pcclNewcomersEavesdrop ? 2 : 1;
+            const std::uint64_t bytes = c.newcomers == pcclNewcomersResync ? 2 : 1;
             EXPECT_LE(logs.at(2).received, bytes);
             EXPECT_EQ(logs.at(2).final, logs.at(0).final);
             EXPECT_EQ(logs.at(2).status.world_size, 3U);

@@ -27,7 +27,7 @@ void weighed_beside(pcclTrainerConfig_t &c) {
     c.quantization = {pcclUint8, pcclQuantMinMax};  // which a FakeRun takes no notice of
 }
 void shares(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersSharePending; }
-void eavesdrops(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersEavesdrop; }
+void eavesdrops(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersResync; }
 void sharded_eavesdrops(pcclTrainerConfig_t &c) {
     sharded(c);
     eavesdrops(c);
@@ -309,7 +309,7 @@ struct GossipWorld : World {
     FakeMail mail{run};
     explicit GossipWorld(pcclMethod_t method) : World(method) {
         config.sync_every = 1;
-        config.merge = pcclMergeWait;
+        config.merge = pcclMergeSynchronous;
         config.exchange_wait_ms = 5000;
         config.graph = pcclGraphRing;
         config.partners = pcclPartnersAll;
@@ -355,7 +355,7 @@ TEST(NotFinite, ModelWithoutNeighboursGoesBackToItsLastFiniteOne) {
 
 TEST(NotFinite, ModelFailsItsOwnPeerWhereThatIsConfigured) {
     GossipWorld world(pcclMethodGossip);
-    world.config.merge = pcclMergeArrived;
+    world.config.merge = pcclMergeAvailable;
     world.config.non_finite = pcclNonFiniteFail;
     world.elements = 20;
     world.inner = spoiled(4, kNan);

@@ -21,7 +21,7 @@ struct GossipWorld : World {
     FakeMail mail{run};
     explicit GossipWorld(pcclMethod_t method) : World(method) {
         config.sync_every = 1;
-        config.merge = pcclMergeWait;
+        config.merge = pcclMergeSynchronous;
         config.graph = pcclGraphRing;
         config.partners = pcclPartnersAll;
         config.verify_every = 0;
@@ -78,8 +78,8 @@ struct Reference {
                 const double self = variance(&before[id][at], n),
                              others = (variance(&left[at], n) + variance(&right[at], n)) / 2.0;
                 double target = others;
-                if (c.variance == pcclVarianceSelf) target = self;
-                if (c.variance == pcclVarianceFollow) target = own() * self + (1.0 - own()) * others;
+                if (c.variance == pcclVarianceOfOwn) target = self;
+                if (c.variance == pcclVarianceWeighted) target = own() * self + (1.0 - own()) * others;
                 const double now = variance(&w[id][at], n),
                              mean = std::accumulate(&w[id][at], &w[id][at] + n, 0.0) / static_cast<double>(n);
                 for (std::size_t i = at; i < at + n; ++i)
@@ -146,7 +146,7 @@ TEST(Names, AreMatchedWholeOrWithAStar) {
 }
 
 TEST(Gossip, IsWhatItsDefinitionSaysWithEveryVariance) {
-    for (const pcclVariance_t target : {pcclVarianceOthers, pcclVarianceSelf, pcclVarianceFollow, pcclVarianceNone}) {
+    for (const pcclVariance_t target : {pcclVarianceOfReceived, pcclVarianceOfOwn, pcclVarianceWeighted, pcclVarianceNone}) {
         for (const bool by_age : {false, true}) {
             GossipWorld world(pcclMethodGossip);
             world.config.variance = target;
@@ -189,12 +189,12 @@ TEST(Gossip, KeepsTheVarianceOfModelsThatHaveNothingToDoWithOneAnother) {
     };
     const Doubles left = doubles(drawn(kPeers - 1, 1)), right = doubles(drawn(1, 1));
     const double others = (variance(left.data(), kElements / 2) + variance(right.data(), kElements / 2)) / 2.0;
-    EXPECT_NEAR(variance_after_a_round(pcclVarianceOthers), others, 1e-6);
+    EXPECT_NEAR(variance_after_a_round(pcclVarianceOfReceived), others, 1e-6);
     EXPECT_LT(variance_after_a_round(pcclVarianceNone), 0.7 * others);
 }
 
 TEST(Gossip, OfIdenticalModelsChangesNoBit) {
-    for (const pcclVariance_t target : {pcclVarianceOthers, pcclVarianceSelf, pcclVarianceFollow, pcclVarianceNone}) {
+    for (const pcclVariance_t target : {pcclVarianceOfReceived, pcclVarianceOfOwn, pcclVarianceWeighted, pcclVarianceNone}) {
         GossipWorld world(pcclMethodGossip);
         world.config.variance = target;
         world.config.own_weight = 0.3F;
@@ -223,14 +223,14 @@ TEST(Gossip, TensorsThatAreNamedKeepTheVarianceOfTheAverage) {
         reference.round();
         return reference.w[0];
     };
-    const Doubles corrected = with(pcclVarianceOthers), plain = with(pcclVarianceNone);
+    const Doubles corrected = with(pcclVarianceOfReceived), plain = with(pcclVarianceNone);
     for (std::size_t i = 0; i < kElements; ++i)
         ASSERT_NEAR(found[i], i < kElements / 2 ? corrected[i] : plain[i], 1e-6) << i;
 }
 
 TEST(Gossip, RefusesModelsThatAreNone) {
     GossipWorld world(pcclMethodGossip);
-    world.config.merge = pcclMergeArrived;
+    world.config.merge = pcclMergeAvailable;
     world.steps = 3;
     const std::uint64_t tag = (std::uint64_t{1} << 63U) + 16;
     const std::size_t whole = (kHeaderFloats + 48) * sizeof(float);
@@ -346,18 +346,18 @@ TEST(PushSum, OnARegularSymmetricGraphIsDecentralizedSgd) {
 
 TEST(PushSum, ComesToTheMeanOfAllModels) {
     for (const pcclGraphKind_t graph : {pcclGraphRing, pcclGraphExponential}) {
-        for (const pcclMerge_t merge : {pcclMergeWait, pcclMergeArrived}) {
+        for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             GossipWorld world(pcclMethodPushSum);
             world.config.graph = graph;
             world.config.partners = graph == pcclGraphRing ? pcclPartnersAll : pcclPartnersNext;
             world.config.merge = merge;
-            world.steps = merge == pcclMergeWait ? 60 : 3000;
+            world.steps = merge == pcclMergeSynchronous ? 60 : 3000;
             const auto totals = push(world, kPeers, go_somewhere);
             for (std::size_t i = 0; i < kElements; ++i)
                 EXPECT_NEAR(totals.x[i], sum_of_all(kPeers, i), 1e-9);
             EXPECT_NEAR(totals.w, kPeers, 1e-9);
             EXPECT_GE(totals.smallest, 1.0 / 64.0);
-            if (merge == pcclMergeArrived) continue;  // the last to run is alone at the end
+            if (merge == pcclMergeAvailable) continue;  // the last to run is alone at the end
             for (const auto &[id, z] : totals.z)
                 for (std::size_t i = 0; i < kElements; ++i)
                     EXPECT_NEAR(z[i], sum_of_all(kPeers, i) / kPeers, 1e-4) << "peer " << id;
@@ -367,7 +367,7 @@ TEST(PushSum, ComesToTheMeanOfAllModels) {
 
 TEST(PushSum, ConservesTheSumsWhateverIsNotDeliveredAndWhoeverIsLost) {
     for (int at = 0; at <= 120; ++at) {  // 0: nobody is killed
-        for (const pcclMerge_t merge : {pcclMergeWait, pcclMergeArrived}) {
+        for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             SCOPED_TRACE("killed at call " + std::to_string(at) + ", merge " + std::to_string(merge));
             GossipWorld world(pcclMethodPushSum);
             world.config.merge = merge;
@@ -406,7 +406,7 @@ void expect_all_finish(const std::map<int, Log> &logs, std::uint64_t steps) {
 
 TEST(Loss, AtAnyCallOfAGossipingPeerWhileAnotherJoinsLeavesTheOthersTraining) {
     for (const pcclMethod_t method : {pcclMethodGossip, pcclMethodPushSum}) {
-        for (const pcclMerge_t merge : {pcclMergeWait, pcclMergeArrived}) {
+        for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             for (int at = 2; at <= 90; ++at) {
                 SCOPED_TRACE("method " + std::to_string(method) + ", merge " + std::to_string(merge) + ", killed at call " +
                              std::to_string(at));
@@ -453,8 +453,8 @@ TEST(Configuration, OfGossipIsRefusedWithTheReason) {
     EXPECT_THAT(refused([](auto &c) { c.graph_degree = 65; }), HasSubstr("not 2 to 64"));
     EXPECT_THAT(refused([](auto &c) { c.weighted = true; }), HasSubstr("weighted"));
     EXPECT_THAT(refused([](auto &c) { c.exchange_wait_ms = 0; }), HasSubstr("exchange_wait_ms"));
-    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeWait, c.partners = pcclPartnersOne; }), HasSubstr("pcclMergeWait"));
-    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeFull; }, pcclMethodPushSum), HasSubstr("pcclMergeFull"));
+    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeSynchronous, c.partners = pcclPartnersOne; }), HasSubstr("pcclMergeSynchronous"));
+    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeAfterAll; }, pcclMethodPushSum), HasSubstr("pcclMergeAfterAll"));
     EXPECT_THAT(refused([](auto &c) { c.quantization = {pcclUint8, pcclQuantMinMax}; }), HasSubstr("quantization"));
 }
 

@@ -86,7 +86,7 @@ private:
         Values w(20, static_cast<float>(1 + part));
         std::vector<Parameter> parameters = {{"a", w.data(), 10, pcclFloat}, {"b", w.data() + 10, 10, pcclFloat}};
         pcclTrainerConfig_t mine = config;
-        mine.agree = MeetingPlace::agree;
+        mine.island_consensus = MeetingPlace::agree;
         mine.agree_context = &place;
         std::unique_ptr<Trainer> trainer;
         log.outcome = Trainer::make(mine, run.peer(island), parameters, trainer);
@@ -171,7 +171,7 @@ TEST(Island, OfGossipOrOfRoundsThatTimeEndsIsRefused) {
     for (const auto method : {pcclMethodGossip, pcclMethodDiLoCo}) {
         pcclTrainerConfig_t config, read;
         set_defaults(config, method);
-        config.agree = MeetingPlace::agree;
+        config.island_consensus = MeetingPlace::agree;
         config.weighted = method == pcclMethodDiLoCo;
         config.round_ms = method == pcclMethodDiLoCo ? 100 : 0;
         const auto outcome = read_config(&config, read);

@@ -186,9 +186,9 @@ template <class M> bool accepts(M message, std::size_t at, unsigned type) {
 TEST(ElementTypes, QuantizedTypesAreNotOperandTypes) {
     const std::size_t after_count = sizeof(std::uint64_t), after_name = sizeof(std::uint32_t);
     for (unsigned type = 0; type < 256; ++type) {
-        EXPECT_EQ(accepts(Fingerprint{}, after_count, type), type <= 11) << type;
+        EXPECT_EQ(accepts(op::OperationSpec{}, after_count, type), type <= 11) << type;
         EXPECT_EQ(accepts(TensorOffer{}, after_name, type), type <= 11) << type;
-        EXPECT_EQ(accepts(Fingerprint{}, after_count + 3, type), type <= 14) << type;
+        EXPECT_EQ(accepts(op::OperationSpec{}, after_count + 3, type), type <= 14) << type;
     }
 }
 

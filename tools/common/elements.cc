@@ -133,9 +133,9 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name) {
     return std::nullopt;
 }
 
-std::optional<pcclFault_t> fault_named(std::string_view name) {
-    if (name == "retry") return pcclFaultRetry;
-    if (name == "repair") return pcclFaultRepair;
+std::optional<pcclLossPolicy_t> loss_policy_named(std::string_view name) {
+    if (name == "retry") return pcclLossPolicyRetry;
+    if (name == "repair") return pcclLossPolicyRepair;
     return std::nullopt;
 }
 

@@ -81,7 +81,7 @@ std::optional<pcclRedOp_t> op_named(std::string_view name);
 const char *name_of(pcclReduceAlgorithm_t algorithm);  ///< "auto", "ring", "direct", "one-hop"
 std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name);
 
-std::optional<pcclFault_t> fault_named(std::string_view name);  ///< "retry", "repair"
+std::optional<pcclLossPolicy_t> loss_policy_named(std::string_view name);  ///< "retry", "repair"
 
 /// A way to quantize: of a reduce, one part is in its descriptor and one in its options.
 struct Packing {

@@ -43,7 +43,7 @@ void Measurement::perform(Collective collective, Iteration &iteration) {
     how.quantization_block = what_.packing.block;
     how.quantization_scale = what_.packing.scale;
     how.error_feedback = options_.error_feedback && collective != Collective::all_gather;
-    how.fault = options_.fault;
+    how.on_peer_loss = options_.on_peer_loss;
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     if (options_.concurrent == 1) {

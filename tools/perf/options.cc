@@ -45,7 +45,7 @@ struct Texts {
     std::string op = "sum";
     std::string quantization = "none";
     std::string algorithm = "auto";
-    std::string fault = "retry";
+    std::string on_peer_loss = "retry";
     std::string collective = "all-reduce";
     int check = 1;
 };
@@ -94,10 +94,10 @@ bool interpret_collective(const Texts &texts, Options &options) {
     }
     options.collective = *found;
     if (*found == Collective::all_reduce) return true;
-    if (options.fault == pcclFaultRepair) std::cerr << "pccl-perf: only an all-reduce can be repaired (--fault repair)\n";
+    if (options.on_peer_loss == pcclLossPolicyRepair) std::cerr << "pccl-perf: only an all-reduce can be repaired (--on-peer-loss repair)\n";
     if (options.error_feedback && *found != Collective::reduce_scatter)
         std::cerr << "pccl-perf: --error-feedback is for all-reduce and reduce-scatter\n";
-    return options.fault != pcclFaultRepair && (!options.error_feedback || *found == Collective::reduce_scatter);
+    return options.on_peer_loss != pcclLossPolicyRepair && (!options.error_feedback || *found == Collective::reduce_scatter);
 }
 
 bool keep_only_floats(Options &options) {
@@ -131,14 +131,14 @@ bool interpret(const Texts &texts, Options &options) {
         return false;
     }
     options.algorithm = *algorithm;
-    const auto fault = tools::fault_named(texts.fault);
-    if (!fault) {
-        std::cerr << "pccl-perf: unknown --fault '" << texts.fault << "'; retry or repair\n";
+    const auto policy = tools::loss_policy_named(texts.on_peer_loss);
+    if (!policy) {
+        std::cerr << "pccl-perf: unknown --on-peer-loss '" << texts.on_peer_loss << "'; retry or repair\n";
         return false;
     }
-    options.fault = *fault;
-    if (*fault == pcclFaultRepair && std::ranges::any_of(options.ops, [](pcclRedOp_t op) { return op != pcclAvg; })) {
-        std::cerr << "pccl-perf: only averages can be repaired (--fault repair); choose -o avg\n";
+    options.on_peer_loss = *policy;
+    if (*policy == pcclLossPolicyRepair && std::ranges::any_of(options.ops, [](pcclRedOp_t op) { return op != pcclAvg; })) {
+        std::cerr << "pccl-perf: only averages can be repaired (--on-peer-loss repair); choose -o avg\n";
         return false;
     }
     if (!interpret_collective(texts, options)) return false;
@@ -224,7 +224,7 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
     app.add_option("--collective", texts.collective, "all-reduce, reduce-scatter, all-gather, or both: these two, one after the other")
         ->capture_default_str();
-    app.add_option("--fault", texts.fault, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
+    app.add_option("--on-peer-loss", texts.on_peer_loss, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
     app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
     app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");
     app.add_option("--compression", options.compression, "of what travels: auto, off, on (default: auto)")

@@ -34,7 +34,7 @@ struct Options {
     std::string congestion;
     int compression = 0;
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
-    pcclFault_t fault = pcclFaultRetry;
+    pcclLossPolicy_t on_peer_loss = pcclLossPolicyRetry;
     Collective collective = Collective::all_reduce;
     int concurrent = 1;
     bool check = true;

@@ -44,7 +44,7 @@ from ._enums import (
     DataType,
     DeviceType,
     DistributionHint,
-    Fault,
+    LossPolicy,
     GraphKind,
     QuantizationAlgorithm,
     QuantizationScale,
@@ -68,7 +68,7 @@ _version = _pccl.version()
 __version__ = f"{_version // 10000}.{_version // 100 % 100}.{_version % 100}"
 
 __all__ = [
-    "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "Fault", "GraphKind",
+    "AsyncReduceHandle", "Attribute", "Communicator", "Compression", "DataType", "DeviceType", "DistributionHint", "LossPolicy", "GraphKind",
     "MasterNode", "Message", "MissingModuleError", "PCCLError", "PCCLTensorError", "PCCLTensorTypeError", "PCCLTimeoutError", "PostHandle", "QuantizationAlgorithm", "QuantizationOptions", "QuantizationScale",
     "ReduceAlgorithm", "ReduceDescriptor", "ReduceInfo", "ReduceOp", "ReduceOpDescriptor", "ReduceOperandDescriptor", "Result", "Shard",
     "SharedState", "SharedStateSyncInfo", "SharedStateSyncStrategy", "TensorInfo", "cuda",

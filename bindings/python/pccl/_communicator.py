@@ -23,7 +23,7 @@ from ._descriptors import (
     operands,
     part_of,
 )
-from ._enums import Attribute, Compression, Fault, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
+from ._enums import Attribute, Compression, LossPolicy, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
 from ._exchange import Message, PostHandle
 from ._tensors import Staged, settle, view
@@ -194,7 +194,7 @@ class Communicator(OfThisProcess):
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
-        fault: Fault | str = Fault.RETRY,
+        on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
         check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
@@ -204,7 +204,7 @@ class Communicator(OfThisProcess):
         memory, of the same type and number of elements, whatever their shapes; `send` may be `recv`, and otherwise must not overlap it.
         Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
 
-        With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With fault="repair" an
+        With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With on_peer_loss="repair" an
         average goes on among the survivors when a peer is lost. With `check_finite` each peer looks through its `send` first. If an element is
         infinite or not a number, the call raises INVALID_ARGUMENT at every member, and the words name the peer and the element.
 
@@ -213,7 +213,7 @@ class Communicator(OfThisProcess):
         another operation. TypeError or ValueError for tensors that do not fit.
         """
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite)
         report = self._communicator.all_reduce(source, to, what, source.count, seconds(timeout))
         settle(to)
         return ReduceInfo._of(*report)
@@ -229,7 +229,7 @@ class Communicator(OfThisProcess):
         quantization_options: QuantizationOptions | None = None,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
         error_feedback: bool = False,
-        fault: Fault | str = Fault.RETRY,
+        on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
         check_finite: bool = False,
     ) -> AsyncReduceHandle:
         """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
@@ -239,7 +239,7 @@ class Communicator(OfThisProcess):
         ended or a buffer is in another operation. Later failures are the handle's.
         """
         source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, fault, check_finite)
+        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite)
         return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)
 
     def all_reduce_multiple_with_retry(
@@ -339,9 +339,9 @@ class Communicator(OfThisProcess):
 
     # --------------------------------------------------------------------------------------------------- messages and graphs
 
-    def rank(self) -> uuid.UUID:
+    def peer_id(self) -> uuid.UUID:
         """This peer's name in the run: what others post to. A peer that leaves and joins again has another."""
-        return uuid.UUID(bytes=self._communicator.rank())
+        return uuid.UUID(bytes=self._communicator.peer_id())
 
     def members(self) -> list[uuid.UUID]:
         """The members of this peer's group, itself among them, in the order in which they joined: as of now, not as of the last call."""

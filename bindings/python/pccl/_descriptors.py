@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
 
 from . import _pccl
 from ._arguments import choice, flag, instance, integer, items, optional_instance, text
-from ._enums import DataType, DeviceType, DistributionHint, Fault, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
+from ._enums import DataType, DeviceType, DistributionHint, LossPolicy, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
 from ._errors import PCCLTensorError, PCCLTensorTypeError
 from ._pointers import is_pointer, view_of_pointer
 from ._tensors import same_elements, view
@@ -209,7 +209,7 @@ def how(
     quantization: QuantizationOptions | None,
     error_feedback: bool = False,
     algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
-    fault: Fault | str = Fault.RETRY,
+    on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
     check_finite: bool = False,
     *,
     quantization_name: str = "quantization_options",
@@ -226,11 +226,11 @@ def how(
         tag = integer(tag, "tag")
     if type(algorithm) is not ReduceAlgorithm:
         algorithm = choice(ReduceAlgorithm, algorithm, "algorithm")
-    if type(fault) is not Fault:
-        fault = choice(Fault, fault, "fault")
+    if type(on_peer_loss) is not LossPolicy:
+        on_peer_loss = choice(LossPolicy, on_peer_loss, "on_peer_loss")
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
     return _pccl.Reduce(
-        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, fault,
+        op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, on_peer_loss,
         flag(check_finite, "check_finite"),
     )
 
@@ -253,7 +253,7 @@ class ReduceInfo:
     chunk_bytes: int = 0
     """The largest piece that moves by itself."""
     repairs: int = 0
-    """With fault="repair": changes of the membership that it went on after."""
+    """With on_peer_loss="repair": changes of the membership that it went on after."""
     fewest_took_part: int = 0
     """Peers that took part in the elements in which the fewest did."""
     fewest_elements: int = 0

@@ -122,7 +122,7 @@ class ReduceAlgorithm(_Enum):
     ONE_HOP = 3
 
 
-class Fault(_Enum):
+class LossPolicy(_Enum):
     """What becomes of an all-reduce when a peer is lost before it is done."""
 
     RETRY = 0

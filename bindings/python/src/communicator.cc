@@ -49,7 +49,7 @@ pcclReduceOptions_t Reduce::options() const {
     o.quantization_block = quantization_block;
     o.quantization_scale = enumerator<pcclQuantizationScale_t>(quantization_scale);
     o.error_feedback = error_feedback;
-    o.fault = enumerator<pcclFault_t>(fault);
+    o.on_peer_loss = enumerator<pcclLossPolicy_t>(on_peer_loss);
     o.check_finite = check_finite;
     return o;
 }
@@ -358,12 +358,12 @@ void bind_communicator(nb::module_ &module) {
         .def(
             "__init__",
             [](Reduce *self, int op, std::uint64_t tag, int hint, int quantized, int quantization, std::uint32_t block, int scale,
-               bool feedback, int algorithm, int fault, bool check_finite) {
-                new (self) Reduce{op, tag, hint, quantized, quantization, block, scale, feedback, algorithm, fault, check_finite};
+               bool feedback, int algorithm, int on_peer_loss, bool check_finite) {
+                new (self) Reduce{op, tag, hint, quantized, quantization, block, scale, feedback, algorithm, on_peer_loss, check_finite};
             },
             nb::arg("op"), nb::arg("tag"), nb::arg("distribution_hint"), nb::arg("quantized_datatype"), nb::arg("quantization"),
             nb::arg("quantization_block"), nb::arg("quantization_scale"), nb::arg("error_feedback"), nb::arg("algorithm"),
-            nb::arg("fault"), nb::arg("check_finite"));
+            nb::arg("on_peer_loss"), nb::arg("check_finite"));
     nb::class_<Operation>(module, "Operation").def_prop_ro("tag", &Operation::tag);
     const auto timeout = nb::arg("timeout").none() = nb::none();
     nb::class_<Communicator> communicator(module, "Communicator");

@@ -25,7 +25,7 @@ struct Reduce {
     int quantization_scale = 0;
     bool error_feedback = false;
     int algorithm = 0;
-    int fault = 0;
+    int on_peer_loss = 0;
     bool check_finite = false;
 
     pcclReduceDescriptor_t descriptor(std::size_t count, pcclDataType_t datatype) const;
@@ -105,7 +105,7 @@ public:
     nb::tuple synchronize(std::uint64_t revision, const nb::list &tensors, int strategy, std::optional<double> timeout);
 
     // Messages and graphs. Peers are named by their 16 bytes.
-    nb::bytes rank() const;
+    nb::bytes peer_id() const;
     nb::list members() const;
     nb::list neighbours() const;
     void set_neighbour_graph(int kind, std::uint32_t degree, std::uint64_t seed);

@@ -22,10 +22,10 @@ std::uint32_t limit_until(Deadline deadline) {
     return static_cast<std::uint32_t>(std::clamp(std::ceil(left), 0.0, double{PCCL_FOREVER - 1}));
 }
 
-nb::bytes name_of(const pcclRankUuid_t &rank) { return nb::bytes(&rank, sizeof rank); }
+nb::bytes name_of(const pcclPeerId_t &rank) { return nb::bytes(&rank, sizeof rank); }
 
-pcclRankUuid_t rank_of(const nb::bytes &name) {
-    pcclRankUuid_t rank{};
+pcclPeerId_t rank_of(const nb::bytes &name) {
+    pcclPeerId_t rank{};
     if (name.size() != sizeof rank) throw nb::value_error("the name of a peer has 16 bytes");
     std::memcpy(&rank, name.c_str(), sizeof rank);
     return rank;
@@ -33,7 +33,7 @@ pcclRankUuid_t rank_of(const nb::bytes &name) {
 
 /// Of a function that lists peers, which may become more between two calls.
 template <class F> nb::list names(const char *function, F list) {
-    std::vector<pcclRankUuid_t> ranks;
+    std::vector<pcclPeerId_t> ranks;
     std::size_t count = 0;
     do {
         ranks.resize(count);
@@ -60,10 +60,10 @@ void Post::end(pcclResult_t result, std::string why) {
     data_.reset();
 }
 
-nb::bytes Communicator::rank() const {
-    check_usable("pcclGetRank");
-    pcclRankUuid_t rank{};
-    check(pcclGetRank(comm_, &rank), "pcclGetRank");
+nb::bytes Communicator::peer_id() const {
+    check_usable("pcclGetPeerId");
+    pcclPeerId_t rank{};
+    check(pcclGetPeerId(comm_, &rank), "pcclGetPeerId");
     return name_of(rank);
 }
 
@@ -164,7 +164,7 @@ nb::object Communicator::receive(std::uint64_t tag, std::optional<double> timeou
 void bind_exchange(nb::module_ &module, nb::class_<Communicator> &communicator) {
     nb::class_<Post>(module, "Post");
     const auto timeout = nb::arg("timeout").none() = nb::none();
-    communicator.def("rank", &Communicator::rank)
+    communicator.def("peer_id", &Communicator::peer_id)
         .def("members", &Communicator::members)
         .def("neighbours", &Communicator::neighbours)
         .def("set_neighbour_graph", &Communicator::set_neighbour_graph, nb::arg("kind"), nb::arg("degree"), nb::arg("seed"))

@@ -60,8 +60,8 @@ nb::dict constants() {
     PCCL_PYTHON_VALUE(pcclAlgorithmRing);
     PCCL_PYTHON_VALUE(pcclAlgorithmDirect);
     PCCL_PYTHON_VALUE(pcclAlgorithmOneHop);
-    PCCL_PYTHON_VALUE(pcclFaultRetry);
-    PCCL_PYTHON_VALUE(pcclFaultRepair);
+    PCCL_PYTHON_VALUE(pcclLossPolicyRetry);
+    PCCL_PYTHON_VALUE(pcclLossPolicyRepair);
     PCCL_PYTHON_VALUE(pcclCompressionAuto);
     PCCL_PYTHON_VALUE(pcclCompressionOff);
     PCCL_PYTHON_VALUE(pcclCompressionOn);

@@ -113,9 +113,9 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
         config.reduce = &options;
         config.quantization = how.descriptor(1, pcclFloat).quantization_options;
     }
-    if (given.has("agree")) {
-        agree_ = given.take("agree");
-        config.agree = &Trainer::ask_island;
+    if (given.has("island_consensus")) {
+        island_consensus_ = given.take("island_consensus");
+        config.island_consensus = &Trainer::ask_island;
         config.agree_context = this;
     }
     given.check_empty();
@@ -141,7 +141,7 @@ pcclResult_t Trainer::ask_island(void *self, std::uint32_t question, std::uint64
     const nb::gil_scoped_acquire lock;
     const nb::error_scope aside;  // a signal may have raised something already
     try {
-        const auto answer = nb::cast<std::int64_t>(static_cast<Trainer *>(self)->agree_(question, *value));
+        const auto answer = nb::cast<std::int64_t>(static_cast<Trainer *>(self)->island_consensus_(question, *value));
         if (answer >= 0) {
             *value = static_cast<std::uint64_t>(answer);
             return pcclSuccess;
@@ -162,7 +162,7 @@ void Trainer::release() {
 void Trainer::released() {
     kept_.clear();
     communicator_.reset();
-    agree_.reset();
+    island_consensus_.reset();
 }
 
 void Trainer::share(const nb::list &tensors) {
@@ -201,7 +201,7 @@ void Trainer::join(std::optional<double> timeout) {
 
 nb::tuple Trainer::to_tuple(const pcclTrainerStatus_t &s) const {
     const bool named = s.non_finite_rounds != 0 && s.non_finite_tensor < names_.size();
-    return nb::make_tuple(s.events, s.world_size, s.averaged, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
+    return nb::make_tuple(s.events, s.world_size, s.contributors, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
                           s.digest, s.penalty, s.non_finite_rounds, s.non_finite_peer, named ? nb::object(nb::str(names_[s.non_finite_tensor].c_str())) : nb::none(),
                           s.left_out);
 }

@@ -28,7 +28,7 @@ public:
     /// The tensor of this name is where this View says; the View of before is let go.
     void relocate(const std::string &name, const nb::object &view);
     void join(std::optional<double> timeout);
-    /// (events, world_size, averaged, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty,
+    /// (events, world_size, contributors, outer_steps, inner_steps, tx_bytes, rx_bytes, communicating_s, blocked_s, digest, penalty,
     /// non_finite_rounds, non_finite_peer, name of the tensor or None, left_out).
     nb::tuple step(std::optional<double> timeout);
     nb::tuple end_round(std::optional<double> timeout);
@@ -53,7 +53,7 @@ private:
     pcclTrainer_t *trainer_ = nullptr;
     std::vector<std::string> names_;  ///< of the parameters
     nb::object communicator_;      ///< outlives the trainer
-    nb::object agree_;             ///< int agree(question, value): below 0, the island is no more
+    nb::object island_consensus_;             ///< int agree(question, value): below 0, the island is no more
     std::unordered_map<std::string, nb::object> kept_;  ///< the Views that the trainer works on, by name
 };
 

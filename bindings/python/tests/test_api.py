@@ -43,7 +43,7 @@ ENUMS = {
     pccl.ReduceAlgorithm: {
         "AUTO": "pcclAlgorithmAuto", "RING": "pcclAlgorithmRing", "DIRECT": "pcclAlgorithmDirect", "ONE_HOP": "pcclAlgorithmOneHop",
     },
-    pccl.Fault: {"RETRY": "pcclFaultRetry", "REPAIR": "pcclFaultRepair"},
+    pccl.LossPolicy: {"RETRY": "pcclLossPolicyRetry", "REPAIR": "pcclLossPolicyRepair"},
     pccl.Compression: {"AUTO": "pcclCompressionAuto", "OFF": "pcclCompressionOff", "ON": "pcclCompressionOn"},
     pccl.GraphKind: {
         "NONE": "pcclGraphNone", "RING": "pcclGraphRing", "RANDOM_REGULAR": "pcclGraphRandomRegular", "EXPONENTIAL": "pcclGraphExponential",

@@ -10,7 +10,7 @@ import pytest
 from world import all_at_once, world
 
 import pccl
-from pccl import DataType, Fault, GraphKind, QuantizationAlgorithm, QuantizationOptions, ReduceOp, ReduceOperandDescriptor
+from pccl import DataType, LossPolicy, GraphKind, QuantizationAlgorithm, QuantizationOptions, ReduceOp, ReduceOperandDescriptor
 from pccl._arguments import choice, flag, integer, number, path, seconds, text
 
 SELF = uuid.UUID(int=1)
@@ -82,7 +82,7 @@ def revise(value):
 
 ENUMERATIONS = [
     ("op", reduce), ("op", launch), ("op", multiple), ("op", halves), ("algorithm", reduce), ("algorithm", launch), ("algorithm", halves),
-    ("algorithm", gather), ("fault", reduce), ("fault", launch), ("quantized_datatype", quantize), ("algorithm", quantize),
+    ("algorithm", gather), ("on_peer_loss", reduce), ("on_peer_loss", launch), ("quantized_datatype", quantize), ("algorithm", quantize),
     ("scale", quantize), ("datatype", operand), ("distribution_hint", operand), ("strategy", sync),
     ("attribute", lambda alone, attribute: alone.get_attribute(attribute)), ("kind", lambda alone, kind: alone.set_neighbour_graph(kind)),
     ("compression", lambda alone, compression: pccl.Communicator("localhost:1", compression=compression)),
@@ -104,7 +104,7 @@ def test_enumerations_refuse_unknown_names(alone, name, call):
 
 def test_enumerations_take_members_and_names():
     assert choice(ReduceOp, ReduceOp.MAX, "op") is choice(ReduceOp, "MAX", "op") is ReduceOp.MAX
-    assert choice(Fault, "Repair", "fault") is choice(Fault, "REPAIR", "fault") is Fault.REPAIR
+    assert choice(LossPolicy, "Repair", "on_peer_loss") is choice(LossPolicy, "REPAIR", "on_peer_loss") is LossPolicy.REPAIR
     with pytest.raises(ValueError, match="op is 'max', not one of 'SUM', 'AVG', 'PROD', 'MAX', 'MIN'"):
         choice(ReduceOp, "max", "op")
     options = QuantizationOptions("INT8", "BLOCK_SCALE", scale="POWER_OF_TWO")
@@ -131,8 +131,8 @@ def test_operators_of_torch_are_taken_by_meaning(master):
     for theirs in (dist.ReduceOp.BAND, dist.ReduceOp.BOR, dist.ReduceOp.BXOR, dist.ReduceOp.PREMUL_SUM, dist._make_nccl_premul_sum(2.0)):
         with pytest.raises(TypeError, match=r"op is torch\.distributed\.ReduceOp\.\w+, which this library does not compute"):
             choice(ReduceOp, theirs, "op")
-    with pytest.raises(TypeError, match="fault is"):
-        choice(Fault, dist.ReduceOp.SUM, "fault")
+    with pytest.raises(TypeError, match="on_peer_loss is"):
+        choice(LossPolicy, dist.ReduceOp.SUM, "on_peer_loss")
     with world(master, 2) as members:
         arrays = [np.array([1.0, 5.0]), np.array([3.0, 2.0])]
         all_at_once(*[lambda m=m, a=a: m.all_reduce(a, a, op=dist.ReduceOp.MAX) for m, a in zip(members, arrays)])
@@ -284,7 +284,7 @@ def test_members_of_a_run_cannot_be_pickled_or_copied(master):
     with world(master, 2) as members, pccl.MasterNode("127.0.0.1:0") as node:
         values = [np.ones(3) for _ in members]
         handles = [m.all_reduce_async(v, v, op=ReduceOp.SUM) for m, v in zip(members, values)]
-        post = members[0].post(members[1].rank(), b"a")
+        post = members[0].post(members[1].peer_id(), b"a")
         for thing in (members[0], node, handles[0], post):
             for copied in (pickle.dumps, copy.copy, copy.deepcopy):
                 with pytest.raises(TypeError, match=rf"^a pccl\.{type(thing).__name__} cannot be pickled or copied"):

@@ -23,7 +23,7 @@ def pair(master):
 
 
 def test_peers_have_names_and_know_one_another(pair):
-    ranks = [member.rank() for member in pair]
+    ranks = [member.peer_id() for member in pair]
     assert all(isinstance(rank, uuid.UUID) for rank in ranks) and ranks[0] != ranks[1]
     for member in pair:
         until(lambda m=member: m.members() == ranks)
@@ -36,10 +36,10 @@ def test_peers_have_names_and_know_one_another(pair):
 )
 def test_a_message_arrives_as_it_was_sent(pair, data):
     a, b = pair
-    post = a.post(b.rank(), data, tag=3)
+    post = a.post(b.peer_id(), data, tag=3)
     message = b.receive(3, timeout=20)
     assert post.wait() and post.wait(0) and post.message == ""
-    assert (message.sender, message.tag) == (a.rank(), 3)
+    assert (message.sender, message.tag) == (a.peer_id(), 3)
     assert isinstance(message.data, bytearray)
     wanted = data.view(torch.int16).numpy().tobytes() if isinstance(data, torch.Tensor) else bytes(data)
     assert message.data == wanted
@@ -48,7 +48,7 @@ def test_a_message_arrives_as_it_was_sent(pair, data):
 def test_messages_of_a_tag_come_in_order_and_large_after_small(pair):
     a, b = pair
     sizes = [1, 70_000, 0, 3_000_000, 5]
-    posts = [a.post(b.rank(), bytes([i]) * size, tag=1) for i, size in enumerate(sizes)]
+    posts = [a.post(b.peer_id(), bytes([i]) * size, tag=1) for i, size in enumerate(sizes)]
     messages = [b.receive(1, timeout=20) for _ in sizes]
     assert [message.data for message in messages] == [bytes([i]) * size for i, size in enumerate(sizes)]
     assert all(one.sequence < next.sequence for one, next in zip(messages, messages[1:]))
@@ -58,7 +58,7 @@ def test_messages_of_a_tag_come_in_order_and_large_after_small(pair):
 def test_receive_gives_none_where_nothing_comes(pair):
     assert pair[0].receive(timeout=0) is None
     assert pair[0].receive(5, timeout=0.05) is None
-    pair[1].post(pair[0].rank(), b"other", tag=6).wait()
+    pair[1].post(pair[0].peer_id(), b"other", tag=6).wait()
     assert pair[0].receive(5, timeout=0.05) is None
     assert pair[0].receive(6, timeout=0).data == b"other"
 
@@ -66,8 +66,8 @@ def test_receive_gives_none_where_nothing_comes(pair):
 def test_what_a_full_mailbox_refused_was_not_delivered(pair):
     a, b = pair
     b.set_mailbox(1000, 1)
-    assert a.post(b.rank(), b"first").wait()
-    refused = a.post(b.rank(), b"second", timeout=0.2)
+    assert a.post(b.peer_id(), b"first").wait()
+    refused = a.post(b.peer_id(), b"second", timeout=0.2)
     with pytest.raises(pccl.PCCLTimeoutError, match="wait again"):
         refused.wait(0.01)
     assert "on its way" in repr(refused)
@@ -75,7 +75,7 @@ def test_what_a_full_mailbox_refused_was_not_delivered(pair):
     assert refused.message and "RANK_CONNECTION_FAILED" in repr(refused)
     assert b.receive(timeout=20).data == b"first"
     assert b.receive(timeout=0.1) is None
-    large = a.post(b.rank(), bytes(2000))
+    large = a.post(b.peer_id(), bytes(2000))
     with pytest.raises(pccl.PCCLError) as caught:
         large.wait()
     assert caught.value.result is Result.INVALID_ARGUMENT
@@ -84,12 +84,12 @@ def test_what_a_full_mailbox_refused_was_not_delivered(pair):
 def test_a_message_to_a_lost_peer_is_not_delivered(pair):
     a, b = pair
     b.set_mailbox(100_000, 1)
-    name = b.rank()
+    name = b.peer_id()
     assert a.post(name, b"first").wait()
     second = a.post(name, bytes(50_000))  # more than goes with its offer: it has not left while there is no room for it
     b.close()
     assert second.wait(30) is False
-    until(lambda: a.members() == [a.rank()])
+    until(lambda: a.members() == [a.peer_id()])
     with pytest.raises(pccl.PCCLError) as caught:
         a.post(name, b"third")
     assert caught.value.result is Result.INVALID_ARGUMENT
@@ -98,10 +98,10 @@ def test_a_message_to_a_lost_peer_is_not_delivered(pair):
 def test_what_is_posted_is_kept_until_it_has_arrived(pair):
     a, b = pair
     b.set_mailbox(8_000_000, 1)
-    assert a.post(b.rank(), b"first").wait()
+    assert a.post(b.peer_id(), b"first").wait()
     data = np.full(1_000_000, 7, np.float64)
     gone = weakref.ref(data)
-    a.post(b.rank(), data)
+    a.post(b.peer_id(), data)
     del data
     gc.collect()
     assert gone() is not None, "it is on its way"
@@ -109,7 +109,7 @@ def test_what_is_posted_is_kept_until_it_has_arrived(pair):
     assert np.all(np.frombuffer(b.receive(timeout=20).data) == 7)
 
     def forgotten():
-        a.post(b.rank(), b"").wait()
+        a.post(b.peer_id(), b"").wait()
         b.receive(timeout=20)
         return gone() is None
 
@@ -119,8 +119,8 @@ def test_what_is_posted_is_kept_until_it_has_arrived(pair):
 def test_several_threads_may_await_the_same_message(pair):
     a, b = pair
     b.set_mailbox(100, 1)
-    assert a.post(b.rank(), b"first").wait()
-    second = a.post(b.rank(), b"second")
+    assert a.post(b.peer_id(), b"first").wait()
+    second = a.post(b.peer_id(), b"second")
     threading.Timer(0.2, lambda: b.receive(timeout=20)).start()
     assert all_at_once(*[second.wait] * 4) == [True] * 4
 
@@ -132,15 +132,15 @@ def test_abort_ends_a_receive_and_closing_leaves_nothing_open(pair):
         a.receive()
     assert caught.value.result is Result.RANK_CONNECTION_LOST
     b.set_mailbox(10, 1)
-    assert a.post(b.rank(), b"first").wait()
-    second = a.post(b.rank(), b"second")
+    assert a.post(b.peer_id(), b"first").wait()
+    second = a.post(b.peer_id(), b"second")
     threading.Timer(0.1, a.close).start()
     with pytest.raises(pccl.PCCLError):
         second.wait()
     with pytest.raises(pccl.PCCLError, match="closed"):
         a.receive()
     with pytest.raises(pccl.PCCLError, match="closed"):
-        a.rank()
+        a.peer_id()
 
 
 def test_ctrl_c_ends_a_receive(master):
@@ -169,7 +169,7 @@ def test_a_graph_gives_neighbours_and_is_mended(master):
         assert members[0].neighbours() == []
         for member in members:
             member.set_neighbour_graph("ring")
-        ranks = [member.rank() for member in members]
+        ranks = [member.peer_id() for member in members]
         for i, member in enumerate(members):
             until(lambda m=member, i=i: set(m.neighbours()) == {ranks[i - 1], ranks[(i + 1) % 4]})
         with pytest.raises(pccl.PCCLError) as caught:
@@ -187,7 +187,7 @@ def test_a_graph_gives_neighbours_and_is_mended(master):
     ("call", "error"),
     [
         (lambda a: a.post(b"16 bytes, but no", b""), TypeError),
-        (lambda a: a.post(a.rank(), b"to itself"), pccl.PCCLError),
+        (lambda a: a.post(a.peer_id(), b"to itself"), pccl.PCCLError),
         (lambda a: a.post(uuid.uuid4(), b"to nobody"), pccl.PCCLError),
         (lambda a: a.post(uuid.uuid4(), "text"), TypeError),
         (lambda a: a.post(uuid.uuid4(), b"", timeout=-1), ValueError),

@@ -110,7 +110,7 @@ def test_constant_expanded_buffers_do_no_harm(master):
         model.register_buffer("scale", torch.ones(1).expand(4))
         return model
 
-    assert together(master, make, lambda i, model, trainer: (trainer.step().averaged, model.scale.stride())) == [(2, (0,))] * 2
+    assert together(master, make, lambda i, model, trainer: (trainer.step().contributors, model.scale.stride())) == [(2, (0,))] * 2
 
 
 def test_quantized_and_sparse_buffers_are_refused_by_name(master):

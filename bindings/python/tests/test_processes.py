@@ -146,7 +146,7 @@ AVERAGER = """
     if sys.argv[2] == "4":
         print("reduces", flush=True)
         sys.stdin.read()  # until it is killed, before it has made the call
-    handle = communicator.all_reduce_async(values, values, op=ReduceOp.AVG, fault="repair")
+    handle = communicator.all_reduce_async(values, values, op=ReduceOp.AVG, on_peer_loss="repair")
     print("reduces", flush=True)
     is_success, status, info = handle.wait()
     print(info.local_world_size, info.repairs, values[0], values[-1], flush=True)

@@ -54,7 +54,7 @@ def test_buffers_of_other_kinds(pair):
 def test_options_reach_the_library(pair):
     for algorithm in ("ring", "direct", ReduceAlgorithm.ONE_HOP):
         values = [np.full(300, float(i + 1), np.float32) for i in range(2)]
-        infos = reduce_all(pair, values, values, op=ReduceOp.AVG, algorithm=algorithm, fault="repair")
+        infos = reduce_all(pair, values, values, op=ReduceOp.AVG, algorithm=algorithm, on_peer_loss="repair")
         wanted = ReduceAlgorithm[algorithm.upper()] if isinstance(algorithm, str) else algorithm
         for v, info in zip(values, infos):
             assert info.algorithm is wanted

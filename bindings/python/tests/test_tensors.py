@@ -153,8 +153,8 @@ def test_both_sides_of_a_reduce_must_fit_each_other(master):
         communicator.all_reduce(a, None, op=pccl.ReduceOp.SUM)
     with pytest.raises(ValueError, match="algorithm is 'rong', not one of 'auto', 'ring'"):
         communicator.all_reduce(a, a, op=pccl.ReduceOp.SUM, algorithm="rong")
-    with pytest.raises(ValueError, match="fault"):
-        communicator.all_reduce(a, a, op=pccl.ReduceOp.SUM, fault="pray")
+    with pytest.raises(ValueError, match="on_peer_loss"):
+        communicator.all_reduce(a, a, op=pccl.ReduceOp.SUM, on_peer_loss="pray")
     with pytest.raises(ValueError, match="tag"):
         communicator.all_reduce(a, a, op=pccl.ReduceOp.SUM, tag=-1)
     with pytest.raises(ValueError, match="timeout"):

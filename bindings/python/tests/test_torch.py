@@ -152,7 +152,7 @@ def test_shared_state_and_messages_of_negated_tensors(pair):
     all_at_once(
         *[lambda m=m, s=s, how=how: m.sync_shared_state(s, how) for m, s, how in zip(pair, states, ["SEND_ONLY", "RECEIVE_ONLY"])])
     assert [tensor.tolist() for tensor in tensors] == [[-1.0, -2.0]] * 2
-    post = pair[0].post(pair[1].rank(), negated(3, 4))
+    post = pair[0].post(pair[1].peer_id(), negated(3, 4))
     message = pair[1].receive(timeout=20)
     assert post.wait() and torch.frombuffer(message.data, dtype=torch.float32).tolist() == [-3.0, -4.0]
 

@@ -129,7 +129,7 @@ def test_every_method_ends_with_the_same_bits_at_all_peers(master, kind):
 @pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum], ids=lambda kind: kind.__name__)
 def test_gossip_passes_models_between_neighbours(master, kind):
     models, statuses = train_together(
-        master, kind, peers=3, steps=60, seed_of=lambda peer: peer, graph=methods.Graph.RING, merge=methods.Merge.WAIT, exchange_wait_s=2
+        master, kind, peers=3, steps=60, seed_of=lambda peer: peer, graph=methods.Graph.RING, merge=methods.Merge.SYNCHRONOUS, exchange_wait_s=2
     )
     assert all(torch.isfinite(values(model)).all() for model in models)
     assert not torch.equal(values(models[0]), values(models[1]))
@@ -147,12 +147,12 @@ def test_settings_reach_the_library(master):
     assert torch.equal(values(models[0]), values(models[1]))
     assert not torch.equal(values(models[0]), values(plain[0]))
     torch.testing.assert_close(values(models[0]), values(plain[0]), rtol=0.1, atol=0.05)
-    assert train_together(master, methods.DiLoCo, fault="repair")[1][0].outer_steps == 6
+    assert train_together(master, methods.DiLoCo, on_peer_loss="repair")[1][0].outer_steps == 6
     assert train_together(master, methods.CO2, sharded=True, outer_lr=0.3)[1][0].outer_steps == 6
     with pytest.raises(TypeError, match="no setting.*sync_evry"):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), sync_evry=7)
-    with pytest.raises(ValueError, match="fault"):
-        methods.DiLoCo(model_of(0), communicator=Communicator(master), fault="forgive")
+    with pytest.raises(ValueError, match="on_peer_loss"):
+        methods.DiLoCo(model_of(0), communicator=Communicator(master), on_peer_loss="forgive")
     with pytest.raises(PCCLError, match="sync_every is 0"):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), sync_every=0)
 
@@ -447,7 +447,7 @@ def test_contribution_that_is_not_finite_is_left_out_and_named(master, kind):
 
 @pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum])
 def test_model_that_is_not_finite_is_replaced_by_neighbours(master, kind):
-    models, lives = train_with_one_bad_peer(master, kind, {12}, merge=methods.Merge.WAIT)
+    models, lives = train_with_one_bad_peer(master, kind, {12}, merge=methods.Merge.SYNCHRONOUS)
     assert all(error is None for _, error in lives)
     assert all(torch.isfinite(values(model)).all() for model in models)
     for seen, _ in lives:

@@ -23,8 +23,8 @@ def communicator():
 ENUMERATIONS = [
     (methods.DiLoCo, "outer_optimizer", OuterOptimizer.NESTEROV), (methods.AsyncDiLoCo, "newcomers", Newcomers.SHARE_PENDING),
     (methods.StreamingDiLoCo, "fragment_pattern", Fragments.SEQUENTIAL), (methods.CO2, "penalty_mode", Penalty.CONSTANT),
-    (methods.Gossip, "graph", Graph.RANDOM_REGULAR), (methods.Gossip, "partners", Partners.ONE), (methods.Gossip, "merge", Merge.FULL),
-    (methods.Gossip, "variance", Variance.SELF), (methods.DiLoCo, "algorithm", pccl.ReduceAlgorithm.RING), (methods.DiLoCo, "fault", pccl.Fault.REPAIR),
+    (methods.Gossip, "graph", Graph.RANDOM_REGULAR), (methods.Gossip, "partners", Partners.ONE), (methods.Gossip, "merge", Merge.AFTER_ALL),
+    (methods.Gossip, "variance", Variance.OF_OWN), (methods.DiLoCo, "algorithm", pccl.ReduceAlgorithm.RING), (methods.DiLoCo, "on_peer_loss", pccl.LossPolicy.REPAIR),
 ]
 
 

@@ -18,7 +18,7 @@ communicator: Communicator = Communicator("localhost:48148", peer_group=1, liste
 communicator.connect(n_attempts=3, timeout=10.0)
 size: int = communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
 values = bytearray(16)
-info: pccl.ReduceInfo = communicator.all_reduce(values, values, op=ReduceOp.SUM, algorithm="ring", fault=pccl.Fault.RETRY)
+info: pccl.ReduceInfo = communicator.all_reduce(values, values, op=ReduceOp.SUM, algorithm="ring", on_peer_loss=pccl.LossPolicy.RETRY)
 communicator.set_neighbour_graph("ring")
 posted: bool = communicator.post(communicator.neighbours()[0], b"half", tag=1, timeout=5).wait()
 message = communicator.receive(1, timeout=0)

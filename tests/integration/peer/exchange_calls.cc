@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::uint64_t kGossipTag = 77;
 
-std::string name_of(const pcclRankUuid_t &rank) {
+std::string name_of(const pcclPeerId_t &rank) {
     std::string text;
     for (const std::uint8_t byte : rank.data) {
         text += "0123456789abcdef"[byte >> 4];
@@ -28,8 +28,8 @@ std::string name_of(const pcclRankUuid_t &rank) {
     return text;
 }
 
-pcclRankUuid_t rank_named(const std::string &text) {
-    pcclRankUuid_t rank{};
+pcclPeerId_t rank_named(const std::string &text) {
+    pcclPeerId_t rank{};
     for (std::size_t i = 0; i < sizeof rank.data; ++i) rank.data[i] = static_cast<std::uint8_t>(std::stoul(text.substr(2 * i, 2), nullptr, 16));
     return rank;
 }
@@ -58,14 +58,14 @@ struct Posts {
 } posts;
 
 Json call_rank(Session &session, const Json &request) {
-    pcclRankUuid_t rank{};
-    Json answer = answer_of(pcclGetRank(session.comm(request), &rank));
+    pcclPeerId_t rank{};
+    Json answer = answer_of(pcclGetPeerId(session.comm(request), &rank));
     answer["rank"] = name_of(rank);
     return answer;
 }
 
-std::vector<pcclRankUuid_t> members_of(const pcclComm_t *comm) {
-    std::vector<pcclRankUuid_t> members(64);
+std::vector<pcclPeerId_t> members_of(const pcclComm_t *comm) {
+    std::vector<pcclPeerId_t> members(64);
     std::size_t count = 0;
     if (pcclGetMembers(comm, members.data(), members.size(), &count, nullptr) != pcclSuccess) count = 0;
     members.resize(std::min(count, members.size()));
@@ -89,7 +89,7 @@ Json call_set_graph(Session &session, const Json &request) {
 }
 
 Json call_neighbours(Session &session, const Json &request) {
-    std::vector<pcclRankUuid_t> ranks(64);
+    std::vector<pcclPeerId_t> ranks(64);
     std::size_t count = 0;
     std::uint64_t epoch = 0;
     Json answer = answer_of(pcclGetNeighbours(session.comm(request), ranks.data(), ranks.size(), &count, &epoch));
@@ -103,7 +103,7 @@ Json call_neighbours(Session &session, const Json &request) {
 Json call_post(Session &session, const Json &request) {
     auto sent = std::make_unique<Sent>();
     sent->data = content(request.value("seed", std::uint64_t{0}), request.value("bytes", std::size_t{0}));
-    const pcclRankUuid_t to = rank_named(request.at("to"));
+    const pcclPeerId_t to = rank_named(request.at("to"));
     const pcclResult_t result = pcclPost(session.comm(request), &to, request.value("tag", 0U), sent->data.data(), sent->data.size(),
                                          request.value("timeout_ms", PCCL_FOREVER), &sent->handle);
     const Json answer = answer_of(result);
@@ -166,7 +166,7 @@ public:
     Gossip(Session &session, const Json &request)
         : session_(session), comm_(session.comm(request)), mass_(request.value("mass", std::uint64_t{1} << 40)),
           bytes_(request.value("bytes", std::size_t{100'000})), timeout_ms_(request.value("timeout_ms", 1000U)) {
-        tools::require("pcclGetRank", pcclGetRank(comm_, &self_));
+        tools::require("pcclGetPeerId", pcclGetPeerId(comm_, &self_));
     }
 
     Json run() {
@@ -253,7 +253,7 @@ private:
     Session &session_;
     pcclComm_t *comm_;
     std::mt19937_64 random_{std::random_device{}()};
-    pcclRankUuid_t self_{};
+    pcclPeerId_t self_{};
     std::uint64_t mass_;
     std::size_t bytes_;
     std::uint32_t timeout_ms_;

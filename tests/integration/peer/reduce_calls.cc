@@ -315,7 +315,7 @@ pcclReduceOptions_t options_of(const Json &request) {
     options.quantization_scale = packing_of(request).scale;
     options.error_feedback = request.value("error_feedback", false);
     options.algorithm = tools::algorithm_named(request.value("algorithm", "auto")).value();
-    options.fault = tools::fault_named(request.value("fault", "retry")).value();
+    options.on_peer_loss = tools::loss_policy_named(request.value("fault", "retry")).value();
     return options;
 }
 

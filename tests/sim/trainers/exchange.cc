@@ -9,13 +9,13 @@ using train::Outcome;
 
 namespace {
 
-pcclRankUuid_t rank_of(PeerId id) {
-    pcclRankUuid_t rank{};
+pcclPeerId_t rank_of(PeerId id) {
+    pcclPeerId_t rank{};
     std::memcpy(rank.data, &id.value, sizeof id.value);
     return rank;
 }
 
-PeerId peer_of(const pcclRankUuid_t &rank) {
+PeerId peer_of(const pcclPeerId_t &rank) {
     PeerId id;
     std::memcpy(&id.value, rank.data, sizeof id.value);
     return id;
@@ -46,7 +46,7 @@ Outcome SimulatedExchange::set_graph(const pcclGraphOptions_t &graph) {
     return {done.code, done.why};
 }
 
-Outcome SimulatedExchange::neighbours(std::vector<pcclRankUuid_t> &out, std::uint64_t &epoch) {
+Outcome SimulatedExchange::neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) {
     if (!connected()) return gone();
     const auto &told = actor_.mail_.neighbours();
     out.clear();
@@ -55,7 +55,7 @@ Outcome SimulatedExchange::neighbours(std::vector<pcclRankUuid_t> &out, std::uin
     return {};
 }
 
-Outcome SimulatedExchange::post(const pcclRankUuid_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
+Outcome SimulatedExchange::post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
                                 std::uint32_t timeout_ms, std::uint64_t &number) {
     actor_.spend(stage_.cluster_.rng().between(Duration(0), stage_.stop_));
     if (!connected()) return gone();

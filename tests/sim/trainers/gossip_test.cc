@@ -128,8 +128,8 @@ Values mixed(const pcclTrainerConfig_t &c, const Values &own, std::uint64_t own_
         sum[i] = b * static_cast<double>(own[i]) + (1.0 - b) * sum[i] / weights;
     for (std::size_t t = 0; t < variances.size() && c.variance != pcclVarianceNone; ++t) {
         const double self = train::moments(own.data() + t * kHalf, kHalf).variance, others = variances[t] / weights;
-        double target = c.variance == pcclVarianceSelf ? self : others;
-        if (c.variance == pcclVarianceFollow) target = b * self + (1.0 - b) * others;
+        double target = c.variance == pcclVarianceOfOwn ? self : others;
+        if (c.variance == pcclVarianceWeighted) target = b * self + (1.0 - b) * others;
         train::rescale(sum.data() + t * kHalf, target, kHalf);
     }
     return {sum.begin(), sum.end()};
@@ -206,7 +206,7 @@ private:
     void check_mix(const Values &own, const pcclTrainerStatus_t &status) {
         const bool mixes = (status.events & PCCL_TRAINER_OUTER_STEP) != 0;
         if (!mixes) return run_.require(w_ == own, name_ + " changed its model without mixing");
-        run_.require(status.averaged == come_.size() + 1, name_ + " says that it mixed " + std::to_string(status.averaged - 1) +
+        run_.require(status.contributors == come_.size() + 1, name_ + " says that it mixed " + std::to_string(status.contributors - 1) +
                                                               " models; " + std::to_string(come_.size()) + " have come");
         if (come_.empty() || (config_.weigh_by_age && !age_known_)) return come_.clear();
         const Values expected = mixed(config_, own, age_, come_);
@@ -238,7 +238,7 @@ private:
             ++run_.received;
             come_.push_back(model);
             run_.require(
-                config_.merge != pcclMergeWait || run_.disturbed || run_.finishing.contains(id_) ||
+                config_.merge != pcclMergeSynchronous || run_.disturbed || run_.finishing.contains(id_) ||
                     config_.exchange_wait_ms < kPatience.count() || model.generation != generation_ || model.round == round_,
                 name_ + " is given a model of round " + std::to_string(model.round) + " in round " + std::to_string(round_));
         }
@@ -379,7 +379,7 @@ protected:
     /// After every `stride`-th message, or, if that is not every one, half as often where rounds are waited for, which takes more of
     /// them; neighbouring ones are much the same, so that all peers meet all kinds.
     static void strike_after_every(std::uint64_t stride, Script script, const pcclTrainerConfig_t &config = Gossip::config()) {
-        if (config.merge == pcclMergeWait && stride > 1) stride *= 2;
+        if (config.merge == pcclMergeSynchronous && stride > 1) stride *= 2;
         const auto messages = train_with(config, script).messages;
         ASSERT_GT(messages, 100U);
         for (script.after = 1; script.after <= messages && !HasFailure(); script.after += stride) {
@@ -444,7 +444,7 @@ TEST_P(Gossip, IsSoundWheneverAPeerFinishesBeforeTheOthers) {
                 const auto run = train_with(config(), script);
                 expect_sound(run, script);
                 // Where rounds are not waited for, the others may be finishing, too, and want nothing.
-                if (config().method == pcclMethodPushSum && config().merge == pcclMergeWait) {
+                if (config().method == pcclMethodPushSum && config().merge == pcclMergeSynchronous) {
                     EXPECT_EQ(run.left_with.at(static_cast<int>(who)), 0.0) << "peer " << who << " left with something";
                     const bool small = script.seed % 2 == 1;  // one that was on its way to who left counts as delivered
                     EXPECT_FALSE(!small && run.unclaimed.contains(run.ids.at(static_cast<int>(who))))
@@ -474,16 +474,16 @@ INSTANTIATE_TEST_SUITE_P(
     Methods, Gossip,
     testing::Values(Case{"PushSum", pcclMethodPushSum, [](pcclTrainerConfig_t &c) { c.graph = pcclGraphExponential; }},
                     Case{"PushSumThatWaits", pcclMethodPushSum,
-                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeWait, c.partners = pcclPartnersAll; }},
+                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeSynchronous, c.partners = pcclPartnersAll; }},
                     Case{"Gossip", pcclMethodGossip, [](pcclTrainerConfig_t &c) { c.own_weight = 0.3F; }},
                     Case{"GossipThatWaits", pcclMethodGossip,
-                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeWait, c.variance = pcclVarianceFollow; }},
+                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeSynchronous, c.variance = pcclVarianceWeighted; }},
                     Case{"GossipByAge", pcclMethodGossip,
                          [](pcclTrainerConfig_t &c) {
-                             c.weigh_by_age = true, c.partners = pcclPartnersOne, c.variance = pcclVarianceSelf;
+                             c.weigh_by_age = true, c.partners = pcclPartnersOne, c.variance = pcclVarianceOfOwn;
                          }},
                     Case{"GossipInFull", pcclMethodGossip,
-                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeFull, c.variance = pcclVarianceNone; }}),
+                         [](pcclTrainerConfig_t &c) { c.merge = pcclMergeAfterAll, c.variance = pcclVarianceNone; }}),
     [](const auto &of) { return of.param.name; });
 
 }  // namespace

@@ -38,7 +38,7 @@ struct Contribution {
 
 /// An outer step as a peer saw it.
 struct Round {
-    std::uint32_t averaged = 0;  ///< members; 0: not known to one who came when the average was under way
+    std::uint32_t contributors = 0;  ///< members; 0: not known to one who came when the average was under way
     std::uint32_t left_out = 0;  ///< of them, those whose contribution was not finite
     Values before, after;        ///< outer parameters; `before` is empty if the call has made several
 };
@@ -53,7 +53,7 @@ struct Run {
 
     std::uint64_t rounds_with_others(int id) const {
         return static_cast<std::uint64_t>(
-            std::ranges::count_if(rounds.at(id), [](const auto &entry) { return entry.second.averaged > 1; }));
+            std::ranges::count_if(rounds.at(id), [](const auto &entry) { return entry.second.contributors > 1; }));
     }
 };
 
@@ -116,7 +116,7 @@ private:
         if (due) begun_ = w_;
         if (!log_.outcome.ok() || (status.events & PCCL_TRAINER_OUTER_STEP) == 0) return;
         if (status.outer_steps != steps + 1) before.clear();
-        run_.rounds[id_][status.outer_steps] = {status.averaged, status.non_finite_rounds != left_out ? 1U : 0U, std::move(before), outer_of(*trainer_)};
+        run_.rounds[id_][status.outer_steps] = {status.contributors, status.non_finite_rounds != left_out ? 1U : 0U, std::move(before), outer_of(*trainer_)};
     }
 
     const int id_;
@@ -199,8 +199,8 @@ private:
 
     /// Where averages are applied later, the same call may have waited for another one.
     bool averaged(const Round &round, unsigned who) const {
-        const bool told = round.averaged != 0 && !train::is_delayed(config_.method);
-        return !told || static_cast<int>(round.averaged - round.left_out) == std::popcount(who);
+        const bool told = round.contributors != 0 && !train::is_delayed(config_.method);
+        return !told || static_cast<int>(round.contributors - round.left_out) == std::popcount(who);
     }
 
     static Values mean_of(const std::map<int, Contribution> &given, unsigned who) {
@@ -243,9 +243,9 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
         for (const auto &[step, round] : rounds) {
             if (explanation.possible()) {
                 EXPECT_TRUE(explanation.explains(rounds, step))
-                    << "peer " << id << ", round " << step << " is not the mean of what " << round.averaged << " gave";
+                    << "peer " << id << ", round " << step << " is not the mean of what " << round.contributors << " gave";
             }
-            if (round.averaged < 2) continue;  // who comes after those who were lost begins anew
+            if (round.contributors < 2) continue;  // who comes after those who were lost begins anew
             const auto found = seen.try_emplace(step, &round.after).first;
             EXPECT_EQ(*found->second, round.after) << "peer " << id << " has others' round " << step << " otherwise";
         }
@@ -253,7 +253,7 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
     // No round is made twice; and none is lost but with the only member who has not yet told eavesdroppers of it.
     const std::uint64_t fragments = config.method == pcclMethodStreamingDiLoCo ? config.fragments : 1;
     const std::uint64_t rounds = fragments * kSteps / config.sync_every;
-    const std::uint64_t untold = config.newcomers == pcclNewcomersEavesdrop && script.victim < kPeers ? 1 : 0;
+    const std::uint64_t untold = config.newcomers == pcclNewcomersResync && script.victim < kPeers ? 1 : 0;
     const std::uint64_t can_be_lost = untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // where the others are lost
     const Log *first = nullptr;
     for (const auto &[id, log] : run.logs) {
@@ -390,19 +390,19 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"OverlappedStreaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, overlapped},
                     Case{"AsyncThatDrains", pcclMethodAsyncDiLoCo},
                     Case{"AsyncThatShares", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                    Case{"AsyncWithEavesdroppers", pcclMethodAsyncDiLoCo, pcclNewcomersEavesdrop},
+                    Case{"AsyncWithEavesdroppers", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
                     Case{"WeightedAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending, weighed_beside},
                     Case{"Eager", pcclMethodEagerDiLoCo},
                     Case{"EagerThatShares", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
                     Case{"CO2", pcclMethodCO2, pcclNewcomersDrain, clipped},
                     Case{"ShardedCO2", pcclMethodCO2, pcclNewcomersSharePending, clipped_and_sharded},
-                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded},
+                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersResync, clipped_and_sharded},
                     Case{"SpoiledDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, at_rate_one, true},
                     Case{"SpoiledWeightedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, weighted, true},
                     Case{"SpoiledShardedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, sharded_heavy_ball, true},
                     Case{"SpoiledOverlappedStreaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, overlapped, true},
                     Case{"SpoiledEager", pcclMethodEagerDiLoCo, pcclNewcomersSharePending, as_it_is, true},
-                    Case{"SpoiledShardedCO2", pcclMethodCO2, pcclNewcomersEavesdrop, clipped_and_sharded, true}),
+                    Case{"SpoiledShardedCO2", pcclMethodCO2, pcclNewcomersResync, clipped_and_sharded, true}),
     [](const auto &of) { return of.param.name; });
 
 }  // namespace

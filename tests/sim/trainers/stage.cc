@@ -154,7 +154,7 @@ void Stage::on_effect(const Node &node, const protocol::PeerEffect &effect) {
     const auto &given = given_.at(begun->call);
     const bool divided = given.kind != train::Reduce::Kind::all_reduce;
     if (divided && given.shard.membership != shard_at(node, given.count).membership)
-        cluster_.data().announce(begun->call, kStaleShard, 0, wire::Fault::retry);
+        cluster_.data().announce(begun->call, kStaleShard, 0, op::LossPolicy::retry);
 }
 
 pcclShard_t Stage::shard_at(const Node &node, std::size_t count) const {

@@ -62,7 +62,7 @@ int run(const Options &how) {
     tools::fill_slot(how.slot, d.src_descriptor.datatype, send.data(), d.count);
     pcclReduceOptions_t options{};
     tools::require("pcclReduceOptionsInit", pcclReduceOptionsInit(&options));
-    options.fault = tools::fault_named(how.fault).value();
+    options.on_peer_loss = tools::loss_policy_named(how.on_peer_loss).value();
     pcclReduceReport_t report{};
     tools::require("pcclReduceReportInit", pcclReduceReportInit(&report));
     auto &result = how.in_place ? send : receive;
@@ -108,7 +108,7 @@ int main(int argc, char **argv) {
     app.add_option("--peers", how.peers, "wait for so many")->check(CLI::Range(2, tools::kSlots))->capture_default_str();
     app.add_option("--bytes", how.bytes, "of the buffer")->capture_default_str();
     app.add_option("--type", how.type, "element type")->capture_default_str();
-    app.add_option("--fault", how.fault, "retry or repair")->capture_default_str();
+    app.add_option("--on-peer-loss", how.on_peer_loss, "retry or repair")->capture_default_str();
     app.add_flag("--in-place", how.in_place);
     CLI11_PARSE(app, argc, argv);
     try {

@@ -16,7 +16,7 @@ from .. import _pccl
 from .._arguments import OfThisProcess, flag, number, optional_instance, path as path_of, seconds
 from .._communicator import Communicator
 from .._descriptors import QuantizationOptions, how
-from .._enums import Attribute, Fault, ReduceAlgorithm, ReduceOp, _Enum
+from .._enums import Attribute, LossPolicy, ReduceAlgorithm, ReduceOp, _Enum
 from .._errors import PCCLError
 from .._tensors import view
 from ._arguments import Parameters, milliseconds, setting
@@ -44,7 +44,7 @@ class Newcomers(_Enum):
 
     DRAIN = 0
     SHARE_PENDING = 1
-    EAVESDROP = 2
+    RESYNC = 2
 
 
 class Fragments(_Enum):
@@ -83,9 +83,9 @@ class Partners(_Enum):
 class Merge(_Enum):
     """When models that have come are mixed in: those that are there, when as many have come as were pushed, or after waiting for those."""
 
-    ARRIVED = 0
-    FULL = 1
-    WAIT = 2
+    AVAILABLE = 0
+    AFTER_ALL = 1
+    SYNCHRONOUS = 2
 
 
 class NonFinite(_Enum):
@@ -98,9 +98,9 @@ class NonFinite(_Enum):
 class Variance(_Enum):
     """What variance a tensor is given after models were mixed."""
 
-    OTHERS = 0
-    SELF = 1
-    FOLLOW = 2
+    OF_RECEIVED = 0
+    OF_OWN = 1
+    WEIGHTED = 2
     NONE = 3
 
 
@@ -116,7 +116,7 @@ class TrainerStatus:
 
     world_size: int
     """Peers of the group."""
-    averaged: int
+    contributors: int
     """Peers in the last average that has come; methods one round late have not applied it yet."""
     outer_steps: int
     inner_steps: int
@@ -200,7 +200,7 @@ class Trainer(OfThisProcess):
 
     `communicator` need not be connected, and is the trainer's from `join` on. One that the trainer has connected is closed by `finish` and at
     the end of the `with` block, so that no other peer waits for this one; `leave=False` keeps it, as it keeps one that the program
-    has connected. `quantization` of averages on the wire, with `error_feedback`; `fault` is "retry" or "repair". `weighted`:
+    has connected. `quantization` of averages on the wire, with `error_feedback`; `on_peer_loss` is "retry" or "repair". `weighted`:
     contributions count by `add_weight`, by default by the steps made.
     `non_finite`: "leave_out" makes a round without contributions that are not finite; "fail" raises INVALID_ARGUMENT at all peers.
     A peer that was left out three rounds in a row is given the run's state; its `step` returns `state_received`, and the program should
@@ -218,7 +218,7 @@ class Trainer(OfThisProcess):
         quantization: QuantizationOptions | None = None,
         error_feedback: bool = False,
         algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
-        fault: Fault | str = Fault.RETRY,
+        on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
         round_s: float | None = None,
         rejoin_s: float | None = None,
         share_buffers: Choice = True,
@@ -244,7 +244,7 @@ class Trainer(OfThisProcess):
         self._leads = island is None or island.replica == 0
         if island is not None:
             communicator = island.communicator
-            settings["agree"] = island.agree
+            settings["island_consensus"] = island.agree
         self.communicator = communicator
         self._leaves = leave
         self._connected_here = False
@@ -253,7 +253,7 @@ class Trainer(OfThisProcess):
         settings.update(round_ms=milliseconds(round_s, "round_s"), rejoin_ms=milliseconds(rejoin_s, "rejoin_s"))
         given = {name: setting(name, value, _ENUMERATIONS) for name, value in settings.items() if value is not None}
         given["non_finite"] = setting("non_finite", non_finite, _ENUMERATIONS)
-        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, fault, quantization_name="quantization")
+        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, on_peer_loss, quantization_name="quantization")
         inner = None if communicator is None else communicator._communicator
         named = [(mirror.key, mirror.library_view()) for mirror in self._model.trained]
         for mirror in self._model.trained + self._model.given:
