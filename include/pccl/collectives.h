@@ -6,14 +6,14 @@
  * Shards and lost peers. A shard belongs to a membership. Both calls take the shard that the caller works on. If the members have
  * changed since pcclGetShard returned it, the call fails at every member with pcclRankConnectionLost before it moves any data. A
  * program must therefore follow these rules:
- *   - Call pcclGetShard and pass its answer to both calls. After any pcclRankConnectionLost, call pcclGetShard again and *restart
- *     from the reduce-scatter*. A lost peer took its shard of the result with it, even if the reduce-scatter itself had
- * succeeded.
+ *   - Call pcclGetShard and pass its answer to both calls. After any pcclRankConnectionLost, call pcclGetShard again and
+ *     *restart from the reduce-scatter*. A lost peer took its shard of the result with it, even if the reduce-scatter itself had
+ *     succeeded.
  *   - Keep the input of the step until the all-gather has succeeded: the pseudo-gradients, and the parameters (gather into
- * another buffer). The all-gather succeeds at all survivors or at none, so either all of them have made the step or none has.
+ *     another buffer). The all-gather succeeds at all survivors or at none, so either all of them have made the step or none has.
  *   - Optimizer state for the shards of lost peers is lost. To rebuild the rest, each survivor places its old shard in a buffer
- * of zeros, and one pcclAllReduce with pcclSum combines these buffers. Cut the result into the new shards. The elements of lost
- *     shards are zero unless the program has a copy of them.
+ *     of zeros, and one pcclAllReduce with pcclSum combines these buffers. Cut the result into the new shards. The elements of
+ *     lost shards are zero unless the program has a copy of them.
  *
  * A shard changes only when the members change. It does not change with pcclOptimizeTopology, with a connection that is
  * reestablished, with pcclAbort, or when the master restarts. */
@@ -28,8 +28,9 @@ extern "C" {
 
 /** One peer's part of a buffer. Plain data. */
 typedef struct pcclShard_t {
-    uint64_t first;      /**< index of its first element in the whole buffer: a multiple of 256, or the end of the buffer */
-    uint64_t elements;   /**< its size in elements; 0 if the buffer has fewer parts of 256 elements than the group has peers */
+    uint64_t first; /**< index of its first element in the whole buffer: a multiple of 256, or the end of the buffer */
+    /** Its size in elements; 0 if the buffer has fewer parts of 256 elements than the group has peers. */
+    uint64_t elements;
     uint64_t membership; /**< identifies the members that share the buffer; differs for different members */
     uint32_t world_size; /**< number of these members */
     uint32_t rank;       /**< this peer's position among them, from 0, in the order of joining. Shards are in rank order */

@@ -35,8 +35,8 @@ typedef struct pcclPostOp_t {
 typedef struct pcclMessageInfo_t {
     pcclPeerId_t from; /**< the sender */
     uint64_t tag;      /**< the tag that the sender passed to pcclPost */
-    uint64_t
-        sequence; /**< increases with each message that `from` posts to this peer; a gap means that a message was not delivered */
+    /** Increases with each message that `from` posts to this peer; a gap means that a message was not delivered. */
+    uint64_t sequence;
     size_t bytes; /**< length of the message */
 } pcclMessageInfo_t;
 
@@ -109,14 +109,14 @@ PCCL_EXPORT pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t ta
 typedef enum pcclGraphKind_t {
     pcclGraphNone = 0, /**< no graph */
     pcclGraphRing = 1, /**< each member and the next one in the order of joining are neighbours */
-    pcclGraphRandomRegular =
-        2, /**< each member has `degree` neighbours; every pair of members is equally likely to be connected */
-    pcclGraphExponential =
-        3, /**< directed: to the members 1, 2, 4, 8 ... places further in the order of joining. Neighbours are
-                listed in that order, the i-th for step i. Source: Assran et al. 2019, Stochastic Gradient Push */
-    pcclGraphBarabasiAlbert =
-        4 /**< each newcomer chooses `degree` members with a probability proportional to their number of
-               neighbours. A few members become hubs; most have `degree`. Source: Barabasi and Albert 1999 */
+    /** Each member has `degree` neighbours; every pair of members is equally likely to be connected. */
+    pcclGraphRandomRegular = 2,
+    /** Directed: to the members 1, 2, 4, 8 ... places further in the order of joining. Neighbours are listed in that order, the
+     * i-th for step i. Source: Assran et al. 2019, Stochastic Gradient Push. */
+    pcclGraphExponential = 3,
+    /** Each newcomer chooses `degree` members with a probability proportional to their number of neighbours. A few members
+     * become hubs; most have `degree`. Source: Barabasi and Albert 1999. */
+    pcclGraphBarabasiAlbert = 4
 } pcclGraphKind_t;
 
 /** A graph of neighbours. */
