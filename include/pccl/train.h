@@ -158,7 +158,7 @@ typedef pcclResult_t (*pcclIslandConsensus_t)(void *context, uint32_t question, 
 typedef struct pcclTrainerConfig_t {
     size_t struct_size;  /**< sizeof(pcclTrainerConfig_t), set by pcclTrainerConfigInit */
     pcclMethod_t method; /**< set by pcclTrainerConfigInit */
-    uint32_t sync_every; /**< inner steps per outer step (of a fragment), at least 1; default 100 */
+    uint32_t sync_every; /**< inner steps per outer step (of a fragment), at least 1; default 100, gossip and push-sum: 10 */
     /** Default pcclOuterNesterov; asynchronous: pcclOuterSgd; CO2: pcclOuterHeavyBall. */
     pcclOuterOptimizer_t outer_optimizer;
     float outer_learning_rate; /**< default 0.7; streaming: 0.4; CO2: 1 */
@@ -175,7 +175,7 @@ typedef struct pcclTrainerConfig_t {
      * made during `overlap_steps` are lost. */
     float mixing;
 
-    pcclStalenessPenalty_t penalty_mode; /**< pcclMethodCO2: the divisor of a stale average */
+    pcclStalenessPenalty_t penalty_mode; /**< pcclMethodCO2: default pcclPenaltyGapAware */
     float penalty;                       /**< pcclPenaltyConstant: at least 1; default 1 */
     float clip_momentum;                 /**< bound on the magnitude of each element of the outer momentum; 0: none */
 

@@ -1,4 +1,4 @@
-// The C interface of the exchange between peers: checks arguments, names peers, fills in words.
+// The C interface of point-to-point exchange. Checks arguments, converts peer ids and calls peer::Runtime.
 #include <pccl/exchange.h>
 
 #include <algorithm>
@@ -9,24 +9,8 @@
 #include "api/comm.h"
 #include "api/state.h"
 
-using pccl::PeerId;
-using pccl::Result;
-using pccl::Tag;
-using pccl::Time;
-using pccl::api::await;
-using pccl::api::fail;
-using pccl::api::guarded_initialized;
-using pccl::api::invalid;
-using pccl::api::mutable_of;
-using pccl::api::number;
-using pccl::api::within;
-using pccl::peer::Message;
-using pccl::peer::PostPtr;
-using Membership = pccl::peer::Runtime::Membership;
-
+namespace pccl::api {
 namespace {
-
-namespace wire = pccl::wire;
 
 constexpr std::size_t kWord = 8;
 
@@ -51,11 +35,11 @@ pcclPeerId_t peer_id_of(std::uint64_t run, PeerId id) {
 
 std::optional<Time> deadline(std::uint32_t timeout_ms) {
     if (timeout_ms == PCCL_FOREVER) return std::nullopt;
-    return pccl::monotonic_now() + std::chrono::milliseconds(timeout_ms);
+    return monotonic_now() + std::chrono::milliseconds(timeout_ms);
 }
 
-/// A peer that can be posted to.
-Result<PeerId> receiver(const Membership &membership, const pcclPeerId_t &to) {
+/// Returns the receiver of a post, which must be another member of the group.
+Result<PeerId> receiver(const peer::Runtime::Membership &membership, const pcclPeerId_t &to) {
     const PeerId id{get(to.data + kWord)};
     if (get(to.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
         return invalid("`to` is not a member of this peer's group. Choose a receiver from pcclGetMembers");
@@ -73,19 +57,23 @@ template <class F> pcclResult_t connected(const pcclComm_t *communicator, F &&bo
     });
 }
 
-/// The first `capacity` of a list, and how many there are.
-void hand_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclPeerId_t *out, std::size_t capacity,
+/// Copies the first `capacity` ids of a list and sets the length of the list.
+void copy_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclPeerId_t *out, std::size_t capacity,
               std::size_t *count_out) {
     for (std::size_t i = 0; i < std::min(capacity, ids.size()); ++i)
         out[i] = peer_id_of(run, ids[i]);
     if (count_out) *count_out = ids.size();
 }
 
-pcclMessageInfo_t info_of(const Message &message, std::uint64_t run) {
+pcclMessageInfo_t info_of(const peer::Message &message, std::uint64_t run) {
     return {peer_id_of(run, message.from), message.tag.value, message.number, message.bytes};
 }
 
 }  // namespace
+}  // namespace pccl::api
+
+using namespace pccl;
+using namespace pccl::api;
 
 extern "C" {
 
@@ -103,7 +91,7 @@ pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *peer_i
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
         const auto membership = comm.runtime.membership();
-        hand_out(membership.members, membership.run, peer_ids_out, capacity, count_out);
+        copy_out(membership.members, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.epoch.value;
         return pcclSuccess;
     });
@@ -134,7 +122,7 @@ pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms) {
     return guarded_initialized([&] {
         if (!post || !post->comm) return fail(invalid("post is NULL or was not set by pcclPost"));
         auto &comm = *post->comm;
-        PostPtr found;
+        peer::PostPtr found;
         {
             const std::lock_guard lock(comm.mutex);
             if (const auto entry = comm.posts.find(post->number); entry != comm.posts.end()) found = entry->second;
@@ -155,7 +143,7 @@ pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buf
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!buffer && capacity > 0) return fail(invalid("buffer is NULL"));
         const std::uint64_t run = comm.runtime.membership().run;
-        Message message;
+        peer::Message message;
         const auto taken = comm.runtime.take_message(Tag{tag}, capacity, deadline(timeout_ms), message);
         if (info && message.from != PeerId{}) *info = info_of(message, run);
         if (!taken) return fail(taken.error());
@@ -191,7 +179,7 @@ pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *pee
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
         const auto membership = comm.runtime.membership();
-        hand_out(membership.neighbours, membership.run, peer_ids_out, capacity, count_out);
+        copy_out(membership.neighbours, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.graph_epoch;
         return pcclSuccess;
     });
