@@ -8,7 +8,7 @@ namespace pccl::kernel {
 
 constexpr bool is_plane_count(unsigned planes) { return planes == 1 || planes == 2 || planes == 4 || planes == 8; }
 
-/// Of elements of `planes` bytes (2, 4 or 8); what is left of the last one, if it is not whole, follows as it is. Any alignment;
+/// Splits elements of `planes` bytes (2, 4 or 8). The bytes of an incomplete last element follow unchanged. Any alignment;
 /// the buffers do not overlap.
 void split_planes(void *out, const void *in, std::size_t bytes, unsigned planes);
 /// The inverse of split_planes().

@@ -25,8 +25,8 @@ Examples:
   pccl-perf-plot old.json new.json -o both.svg  several runs in one plot
 
 Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent /
-time, busbw = algbw * 2(n-1)/n (reduce-scatter or all-gather: algbw * (n-1)/n). It is the rate on each link and can be
-compared between different numbers of peers. 1 GB = 10^9 bytes.
+time, busbw = algbw * 2(n-1)/n (reduce-scatter or all-gather: algbw * (n-1)/n). busbw is the rate on each link and
+can be compared between different numbers of peers. 1 GB = 10^9 bytes.
 cpu is the processor time of all peers together, user and system, per GB of size * concurrent. algorithm is the algorithm that
 the library used, and lanes the number of TCP connections to the next peer.
 warm is the number of iterations before the timed ones. Without -w there are at least 3. They continue until at every peer the
