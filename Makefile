@@ -86,7 +86,7 @@ bench: ## run the micro-benchmarks, and measure all-reduce against TCP's limit a
 	python3 bench/python_overhead.py --build $(BUILD)
 
 format: ## format all C and C++ files
-	git ls-files -z '*.c' '*.cc' '*.h' | xargs -0 clang-format -i
+	python3 tools/dev/format.py --write
 
 tidy: build ## look for mistakes with clang-tidy
 	git ls-files -z 'src/*.cc' | xargs -0 -n 1 -P $(JOBS) clang-tidy --quiet -p $(BUILD)

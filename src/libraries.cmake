@@ -1,19 +1,10 @@
-# The two libraries made of all layers, and what installing gives: headers, libraries, the CMake package `pccl` and pccl.pc.
+# The two libraries made of all layers, and the installation: headers, libraries, the CMake package `pccl` and pccl.pc.
 #
-# libpccl.so exports pccl* and nothing else, so that an application may use other versions of the same dependencies. libpccl.a is
-# self-contained apart from the system's libraries that PCCL_SYSTEM_LIBRARIES names.
+# libpccl.so exports only pccl*, so that an application can use other versions of the same dependencies. libpccl.a needs only the system
+# libraries in PCCL_SYSTEM_LIBRARIES.
 include(CMakePackageConfigHelpers)
 
-set(PCCL_SYSTEM_LIBRARIES)
-if(TARGET pccl_master)
-  list(APPEND PCCL_SYSTEM_LIBRARIES uv sqlite3)
-endif()
-if(TARGET pccl_kernel)
-  list(APPEND PCCL_SYSTEM_LIBRARIES hwy)
-endif()
-if(TARGET pccl_codec)
-  list(APPEND PCCL_SYSTEM_LIBRARIES zstd)
-endif()
+set(PCCL_SYSTEM_LIBRARIES uv sqlite3 hwy zstd)
 set(pccl_dependencies Threads::Threads)
 foreach(library ${PCCL_SYSTEM_LIBRARIES})
   string(TOUPPER ${library} upper)
@@ -41,13 +32,13 @@ set(version_script ${CMAKE_CURRENT_LIST_DIR}/libpccl.map)
 set_target_properties(pccl PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR} LINK_DEPENDS ${version_script}
                                       INSTALL_RPATH "")
 target_link_libraries(pccl PRIVATE pccl_options ${pccl_dependencies})
-# Not unloaded by dlclose: a thread of the resolver may still be on its way back into it.
+# Not unloaded by dlclose, because a thread of the resolver may still return into it.
 target_link_options(pccl PRIVATE -Wl,--version-script=${version_script} -Wl,-z,nodelete)
 if(NOT PCCL_SANITIZE)
   target_link_options(pccl PRIVATE -Wl,--no-undefined)
 endif()
 
-# A C program that links the archive needs the C++ run-time library named: its own linker driver does not add it.
+# The linker driver of a C program does not add the C++ run-time library, so it is listed here.
 target_link_libraries(pccl_static INTERFACE $<BUILD_INTERFACE:${pccl_dependencies}>)
 foreach(library ${PCCL_SYSTEM_LIBRARIES})
   string(TOUPPER ${library} upper)
@@ -70,7 +61,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/pcclConfigVersion.cmake C
 install(FILES ${PROJECT_BINARY_DIR}/pcclConfig.cmake ${PROJECT_BINARY_DIR}/pcclConfigVersion.cmake DESTINATION ${pccl_package_dir}
         COMPONENT pccl)
 
-# pccl.pc finds its prefix from its own place, so that an installed tree may be moved.
+# pccl.pc derives its prefix from its own path, so that an installed tree can be moved.
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH pc_prefix /prefix/${pc_dir} /prefix)
 string(REGEX REPLACE "/$" "" pc_prefix "${pc_prefix}")

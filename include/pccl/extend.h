@@ -1,4 +1,5 @@
-/* For layers on top of the library, in C or any language: they report failures and warnings where the library's own go. */
+/* For layers on top of the library, such as language bindings. They report errors and warnings in the same places as the library.
+ */
 #ifndef PCCL_EXTEND_H
 #define PCCL_EXTEND_H
 
@@ -8,13 +9,16 @@
 extern "C" {
 #endif
 
-/** Makes `words` what pcclGetLastError returns on this thread. Copied; NULL is as "". */
+/** Sets the text that pcclGetLastError returns on the calling thread. Does not need pcclInit.
+ * @param[in] words  Copied. NULL sets "". */
 PCCL_EXPORT void pcclSetLastError(const char *words);
 
-/** Logs `words` as a warning. Copied; NULL does nothing. Any thread. */
+/** Writes a warning to the library's log. Thread-safe.
+ * @param[in] words  Copied. NULL does nothing. */
 PCCL_EXPORT void pcclLogWarning(const char *words);
 
-/** Calls this thread's hook (pcclSetWaitHook), if it has one: for a layer that itself waits. About 20 times a second while it does. */
+/** Calls the hook that pcclSetWaitHook set for the calling thread. Does nothing if there is none. A layer that blocks in its own
+ * code calls this about 20 times a second while it blocks. */
 PCCL_EXPORT void pcclPollWaitHook(void);
 
 #ifdef __cplusplus

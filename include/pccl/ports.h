@@ -1,8 +1,8 @@
-/* Default TCP ports.
+/* Default TCP ports. The names are those of version 1.
  *
- * A master listens on CCOIP_PROTOCOL_PORT_MASTER. A peer listens on one port for everything: the first that is free from
- * CCOIP_PROTOCOL_PORT_SHARED_STATE upward, unless its configuration names a range. The other two names are kept for programs
- * that mention them. */
+ * A master listens on CCOIP_PROTOCOL_PORT_MASTER. A peer listens on one port for all its connections: the first free port from
+ * CCOIP_PROTOCOL_PORT_SHARED_STATE upward, unless pcclCommConfig_t names a range. The other two names are unused. They exist
+ * because programs written for version 1 may mention them. */
 #ifndef PCCL_PORTS_H
 #define PCCL_PORTS_H
 

@@ -1,4 +1,4 @@
-// What the functions of the C interface share in looking at their arguments.
+// Checks of arguments that the functions of the C interface share.
 #pragma once
 
 #include <cstring>
@@ -11,7 +11,8 @@ namespace pccl::api {
 
 inline Error invalid(std::string what) { return {pcclInvalidArgument, std::move(what)}; }
 
-/// An enum from a C caller may hold any number; in C++ one beyond its enumerators must not be read as the enum.
+/// Returns the number in an enum from a C caller. It may be any number; reading one beyond the enumerators as an enum is
+/// undefined in C++.
 template <class E> int number(const E &value) {
     static_assert(sizeof(E) == sizeof(int));
     int raw = 0;

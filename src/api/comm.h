@@ -1,4 +1,4 @@
-// What a communicator's handle points to, and how calls on it are awaited.
+// The object behind a communicator's handle, and how calls on it are awaited.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,11 @@
 struct pcclComm_t {
     explicit pcclComm_t(const pccl::peer::Options &options) : runtime(options) {}
 
-    /// Operations launched and not awaited, by tag in order of launch.
+    /// Guards the members up to `runtime`.
     std::mutex mutex;
+    /// Operations that were launched and not awaited, by tag, in the order of launch.
     std::map<std::uint64_t, std::deque<pccl::peer::CallPtr>> outstanding;
-    /// Messages whose outcome has not been told, by number.
+    /// Messages whose outcome the program has not received yet, by number.
     std::map<std::uint64_t, pccl::peer::PostPtr> posts;
     std::uint64_t last_post = 0;
     pccl::peer::Runtime runtime;
@@ -25,7 +26,7 @@ namespace pccl::api {
 
 inline pcclComm_t *mutable_of(const pcclComm_t *comm) { return const_cast<pcclComm_t *>(comm); }
 
-/// Waits for a call and turns its end into this thread's.
+/// Waits for a call. Sets this thread's last error if it failed.
 inline pcclResult_t await(const peer::CallPtr &call) {
     call->wait();
     return call->code == pcclSuccess ? pcclSuccess : fail(call->code, call->why);

@@ -1,4 +1,4 @@
-// The C interface of the exchange between peers: checks arguments, names peers, fills in words.
+// The C interface of point-to-point exchange. Checks arguments, converts peer ids and calls peer::Runtime.
 #include <pccl/exchange.h>
 
 #include <algorithm>
@@ -9,56 +9,42 @@
 #include "api/comm.h"
 #include "api/state.h"
 
-using pccl::PeerId;
-using pccl::Result;
-using pccl::Tag;
-using pccl::Time;
-using pccl::api::await;
-using pccl::api::fail;
-using pccl::api::guarded_initialized;
-using pccl::api::invalid;
-using pccl::api::mutable_of;
-using pccl::api::number;
-using pccl::api::within;
-using pccl::peer::Message;
-using pccl::peer::PostPtr;
-using Membership = pccl::peer::Runtime::Membership;
-
+namespace pccl::api {
 namespace {
-
-namespace wire = pccl::wire;
 
 constexpr std::size_t kWord = 8;
 
 void put(std::uint8_t *out, std::uint64_t word) {
-    for (std::size_t i = 0; i < kWord; ++i) out[i] = static_cast<std::uint8_t>(word >> (8 * (kWord - 1 - i)));
+    for (std::size_t i = 0; i < kWord; ++i)
+        out[i] = static_cast<std::uint8_t>(word >> (8 * (kWord - 1 - i)));
 }
 std::uint64_t get(const std::uint8_t *in) {
     std::uint64_t word = 0;
-    for (std::size_t i = 0; i < kWord; ++i) word = word << 8 | in[i];
+    for (std::size_t i = 0; i < kWord; ++i)
+        word = word << 8 | in[i];
     return word;
 }
 
-/// Which run, then which peer in it, both big-endian: those of one run sort as they joined.
-pcclPeerId_t rank_of(std::uint64_t run, PeerId id) {
-    pcclPeerId_t rank;
-    put(rank.data, run);
-    put(rank.data + kWord, id.value);
-    return rank;
+/// The number of the run, then the number of the peer in it, both big-endian: ids of one run sort in the order of joining.
+pcclPeerId_t peer_id_of(std::uint64_t run, PeerId id) {
+    pcclPeerId_t out;
+    put(out.data, run);
+    put(out.data + kWord, id.value);
+    return out;
 }
 
 std::optional<Time> deadline(std::uint32_t timeout_ms) {
     if (timeout_ms == PCCL_FOREVER) return std::nullopt;
-    return pccl::monotonic_now() + std::chrono::milliseconds(timeout_ms);
+    return monotonic_now() + std::chrono::milliseconds(timeout_ms);
 }
 
-/// A peer that can be posted to.
-Result<PeerId> receiver(const Membership &membership, const pcclPeerId_t &rank) {
-    const PeerId id{get(rank.data + kWord)};
-    if (get(rank.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
-        return invalid("`to` is no member of this peer's group (any more): see pcclGetMembers");
+/// Returns the receiver of a post, which must be another member of the group.
+Result<PeerId> receiver(const peer::Runtime::Membership &membership, const pcclPeerId_t &to) {
+    const PeerId id{get(to.data + kWord)};
+    if (get(to.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
+        return invalid("`to` is not a member of this peer's group. Choose a receiver from pcclGetMembers");
     }
-    if (id == membership.self) return invalid("`to` is this peer itself");
+    if (id == membership.self) return invalid("`to` is this peer. Choose another member from pcclGetMembers");
     return id;
 }
 
@@ -71,34 +57,41 @@ template <class F> pcclResult_t connected(const pcclComm_t *communicator, F &&bo
     });
 }
 
-/// The first `capacity` of a list, and how many there are.
-void hand_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclPeerId_t *out, std::size_t capacity, std::size_t *count_out) {
-    for (std::size_t i = 0; i < std::min(capacity, ids.size()); ++i) out[i] = rank_of(run, ids[i]);
+/// Copies the first `capacity` ids of a list and sets the length of the list.
+void copy_out(const std::vector<PeerId> &ids, std::uint64_t run, pcclPeerId_t *out, std::size_t capacity,
+              std::size_t *count_out) {
+    for (std::size_t i = 0; i < std::min(capacity, ids.size()); ++i)
+        out[i] = peer_id_of(run, ids[i]);
     if (count_out) *count_out = ids.size();
 }
 
-pcclMessageInfo_t info_of(const Message &message, std::uint64_t run) {
-    return {rank_of(run, message.from), message.tag.value, message.number, message.bytes};
+pcclMessageInfo_t info_of(const peer::Message &message, std::uint64_t run) {
+    return {peer_id_of(run, message.from), message.tag.value, message.number, message.bytes};
 }
 
 }  // namespace
+}  // namespace pccl::api
+
+using namespace pccl;
+using namespace pccl::api;
 
 extern "C" {
 
-pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *rank_out) {
+pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *peer_id_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
-        if (!rank_out) return fail(invalid("rank_out is NULL"));
+        if (!peer_id_out) return fail(invalid("peer_id_out is NULL"));
         const auto membership = comm.runtime.membership();
-        *rank_out = rank_of(membership.run, membership.self);
+        *peer_id_out = peer_id_of(membership.run, membership.self);
         return pcclSuccess;
     });
 }
 
-pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *peer_ids_out, size_t capacity, size_t *count_out,
+                            uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
-        if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
+        if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
         const auto membership = comm.runtime.membership();
-        hand_out(membership.members, membership.run, ranks_out, capacity, count_out);
+        copy_out(membership.members, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.epoch.value;
         return pcclSuccess;
     });
@@ -127,14 +120,16 @@ pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclPeerId_t *to, ui
 
 pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms) {
     return guarded_initialized([&] {
-        if (!post || !post->comm) return fail(invalid("post is NULL, or was never posted"));
+        if (!post || !post->comm) return fail(invalid("post is NULL or was not set by pcclPost"));
         auto &comm = *post->comm;
-        PostPtr found;
+        peer::PostPtr found;
         {
             const std::lock_guard lock(comm.mutex);
             if (const auto entry = comm.posts.find(post->number); entry != comm.posts.end()) found = entry->second;
         }
-        if (!found) return fail(pcclInvalidUsage, "no such message is on its way: it was awaited before, or never posted");
+        if (!found)
+            return fail(pcclInvalidUsage, "no message with this handle is outstanding: it was never posted, or an earlier "
+                                          "pcclAwaitPost returned its outcome");
         const auto outcome = comm.runtime.office().await(*found, deadline(timeout_ms));
         if (!outcome && outcome.error().code == pcclTimeout) return fail(outcome.error());
         const std::lock_guard lock(comm.mutex);
@@ -143,11 +138,12 @@ pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms) {
     });
 }
 
-pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms, pcclMessageInfo_t *info) {
+pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms,
+                         pcclMessageInfo_t *info) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!buffer && capacity > 0) return fail(invalid("buffer is NULL"));
         const std::uint64_t run = comm.runtime.membership().run;
-        Message message;
+        peer::Message message;
         const auto taken = comm.runtime.take_message(Tag{tag}, capacity, deadline(timeout_ms), message);
         if (info && message.from != PeerId{}) *info = info_of(message, run);
         if (!taken) return fail(taken.error());
@@ -159,7 +155,7 @@ pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buf
 pcclResult_t pcclSetMailbox(const pcclComm_t *communicator, uint64_t max_bytes, uint32_t max_messages) {
     return guarded_initialized([&] {
         if (!communicator) return fail(invalid("communicator is NULL"));
-        if (max_bytes == 0 || max_messages == 0) return fail(invalid("a mailbox without room"));
+        if (max_bytes == 0 || max_messages == 0) return fail(invalid("max_bytes and max_messages must be at least 1"));
         mutable_of(communicator)->runtime.set_mailbox({max_bytes, max_messages});
         return pcclSuccess;
     });
@@ -168,18 +164,22 @@ pcclResult_t pcclSetMailbox(const pcclComm_t *communicator, uint64_t max_bytes, 
 pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, const pcclGraphOptions_t *options) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!options) return fail(invalid("options is NULL"));
-        if (!within(options->kind, static_cast<int>(wire::kGraphKinds))) return fail(invalid("options->kind is unknown: " + std::to_string(number(options->kind))));
+        if (!within(options->kind, static_cast<int>(wire::kGraphKinds)))
+            return fail(invalid("options->kind is unknown: " + std::to_string(number(options->kind))));
         const wire::GraphSpec graph{static_cast<wire::GraphKind>(options->kind), options->degree, options->seed};
-        if (!graph.well_formed()) return fail(invalid("options->degree is " + std::to_string(graph.degree) + ", which no graph of this kind has"));
+        if (!graph.well_formed())
+            return fail(invalid("options->degree is " + std::to_string(graph.degree) +
+                                ", which is out of range for this kind: see pcclGraphOptions_t"));
         return await(comm.runtime.set_graph(graph));
     });
 }
 
-pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
+pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *peer_ids_out, size_t capacity, size_t *count_out,
+                               uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
-        if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
+        if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
         const auto membership = comm.runtime.membership();
-        hand_out(membership.neighbours, membership.run, ranks_out, capacity, count_out);
+        copy_out(membership.neighbours, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.graph_epoch;
         return pcclSuccess;
     });

@@ -1,4 +1,4 @@
-// What layers on top of the C interface report, put where the library's own reports go.
+// Errors and warnings of layers on top of the C interface. They go where the library's own go.
 #include <pccl/extend.h>
 
 #include "api/state.h"

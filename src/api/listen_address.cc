@@ -12,7 +12,7 @@ Result<SocketAddress> parse_listen_address(const std::string &text, const std::f
     if (!split) return split.error();
     SocketAddress address;
     address.port = split->port;
-    // A text that is no more than the host names no port.
+    // The text is only a host, without a port.
     if (text == split->host || text == '[' + split->host + ']') address.port = CCOIP_PROTOCOL_PORT_MASTER;
     if (split->host.empty()) return address;
     const auto ip = resolve(split->host, kResolveLimit, stop);

@@ -1,5 +1,5 @@
-// The C interface of a master inside this process: a server and the thread that runs it. None of it needs pcclInit: version 1's master
-// programs do not call it.
+// The C interface of a master in this process: a server and the thread that runs it. None of these calls needs pcclInit, because
+// version 1's master programs do not call it.
 #include <condition_variable>
 #include <csignal>
 #include <memory>
@@ -18,14 +18,15 @@
 using namespace pccl;
 using namespace pccl::api;
 
-/// created -> running (pcclRunMaster) -> ended (its end has been awaited). The mutex guards `phase`; the server is thread-safe
-/// where it is used without.
+/// Phases: created -> running (pcclRunMaster) -> ended (its end was awaited). The mutex guards `phase` and `serving`. The calls
+/// on the server without the mutex are thread-safe.
 struct pcclMasterInstanceState_t {
     enum class Phase { created, running, ended };
 
     explicit pcclMasterInstanceState_t(std::unique_ptr<master::Server> bound) : server(std::move(bound)) {}
 
-    /// In a fork of the process that made it: its thread is not here, and its sockets are closed.
+    /// Returns whether this process is a forked child of the one that created the master. The child has no server thread, and its
+    /// sockets are closed.
     bool forked() const { return generation != fork_generation(); }
 
     const int generation = fork_generation();
@@ -48,10 +49,11 @@ pcclResult_t null_argument(const char *call, const char *argument) {
 
 pcclResult_t fail_forked(const char *call) {
     return fail(pcclInvalidUsage,
-                std::string(call) + ": this master belongs to a process of which this one is a fork. Make another one here");
+                std::string(call) +
+                    ": this master belongs to the parent of this forked process. Create another master in this process");
 }
 
-/// A thread that takes no signal of the process.
+/// Starts the server thread with all signals blocked, so that the process's signals go to other threads.
 std::thread start_thread(pcclMasterInstanceState_t &instance) {
     sigset_t all, before;
     sigfillset(&all);
@@ -61,7 +63,7 @@ std::thread start_thread(pcclMasterInstanceState_t &instance) {
         ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
     } const restore{before};
     return std::thread([&instance] {
-        const FloatMode mode;  // the thread has inherited its creator's
+        const FloatMode mode;  // the thread has inherited its creator's mode
         instance.server->run();
         const std::lock_guard lock(instance.mutex);
         instance.serving = false;
@@ -76,19 +78,21 @@ pcclResult_t create(const master::ServerOptions &options, pcclMasterInstance_t *
     return succeed();
 }
 
-/// What the caller configured, if it makes sense.
+/// Returns the caller's configuration, or an error if a value is invalid.
 Result<pcclMasterConfig_t> read_config(const pcclMasterConfig_t &config) {
     pcclMasterConfig_t read;
     if (const auto status = complete(config, read); !status) return status.error();
     if (!read.listen_address) return Error{pcclInvalidArgument, "pcclMasterConfig_t: listen_address is NULL"};
     if (read.heartbeat_timeout_ms < kMinHeartbeatTimeoutMs)
         return Error{pcclInvalidArgument, "pcclMasterConfig_t: heartbeat_timeout_ms is " +
-                                              std::to_string(read.heartbeat_timeout_ms) + "; the least is " +
+                                              std::to_string(read.heartbeat_timeout_ms) + ". Use at least " +
                                               std::to_string(kMinHeartbeatTimeoutMs)};
-    if (read.misuse_grace_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: misuse_grace_ms is 0"};
-    if (read.recovery_window_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: recovery_window_ms is 0"};
-    if (read.straggler_after_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: straggler_after_ms is 0"};
-    if (read.max_connections == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: max_connections is 0"};
+    if (read.misuse_grace_ms == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: misuse_grace_ms is 0. Use at least 1"};
+    if (read.recovery_window_ms == 0)
+        return Error{pcclInvalidArgument, "pcclMasterConfig_t: recovery_window_ms is 0. Use at least 1"};
+    if (read.straggler_after_ms == 0)
+        return Error{pcclInvalidArgument, "pcclMasterConfig_t: straggler_after_ms is 0. Use at least 1"};
+    if (read.max_connections == 0) return Error{pcclInvalidArgument, "pcclMasterConfig_t: max_connections is 0. Use at least 1"};
     return read;
 }
 
@@ -98,7 +102,8 @@ pcclResult_t pcclCreateMaster(ccoip_socket_address_t listen_address, pcclMasterI
     return guarded([&] {
         if (!p_master_handle_out) return null_argument("pcclCreateMaster", "p_master_handle_out");
         if (listen_address.inet.protocol != inetIPv4 && listen_address.inet.protocol != inetIPv6)
-            return fail(pcclInvalidArgument, "pcclCreateMaster: the address is neither IPv4 nor IPv6");
+            return fail(pcclInvalidArgument,
+                        "pcclCreateMaster: listen_address.inet.protocol is neither inetIPv4 nor inetIPv6. Set one of them");
         master::ServerOptions options;
         options.listen = from_c(listen_address);
         return create(options, p_master_handle_out);
@@ -122,8 +127,9 @@ pcclResult_t pcclCreateMasterWithConfig(const pcclMasterConfig_t *config, pcclMa
         protocol.recovery_window = std::chrono::milliseconds(read->recovery_window_ms);
         protocol.straggler_after = std::chrono::milliseconds(read->straggler_after_ms);
         protocol.remove_stragglers_after = std::chrono::milliseconds(read->remove_stragglers_after_ms);
-        // Else they would be gone before they are spoken of.
-        if (read->remove_stragglers_after_ms != 0) protocol.straggler_after = std::min(protocol.straggler_after, protocol.remove_stragglers_after);
+        // Otherwise a straggler would be removed before the log names it.
+        if (read->remove_stragglers_after_ms != 0)
+            protocol.straggler_after = std::min(protocol.straggler_after, protocol.remove_stragglers_after);
         options.max_connections = read->max_connections;
         if (read->journal) options.journal = read->journal;
         return create(options, out);
@@ -147,7 +153,7 @@ pcclResult_t pcclRunMaster(pcclMasterInstance_t *master_instance) {
         if (master_instance->phase == Phase::running)
             return fail(pcclInvalidUsage, "pcclRunMaster: the master is already running");
         if (master_instance->phase == Phase::ended)
-            return fail(pcclInvalidUsage, "pcclRunMaster: the master has ended; create another");
+            return fail(pcclInvalidUsage, "pcclRunMaster: the master has ended. Create another one");
         master_instance->thread = start_thread(*master_instance);
         master_instance->phase = Phase::running;
         master_instance->serving = true;
@@ -173,7 +179,7 @@ pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
         if (master_instance->forked()) return fail_forked("pcclMasterAwaitTermination");
         std::unique_lock lock(master_instance->mutex);
         if (master_instance->phase == Phase::created)
-            return fail(pcclInvalidUsage, "pcclMasterAwaitTermination: the master was never started");
+            return fail(pcclInvalidUsage, "pcclMasterAwaitTermination: the master was never started. Call pcclRunMaster first");
         master_instance->served.wait(lock, [&] { return !master_instance->serving; });
         master_instance->phase = Phase::ended;
         return succeed();
@@ -183,7 +189,7 @@ pcclResult_t pcclMasterAwaitTermination(pcclMasterInstance_t *master_instance) {
 pcclResult_t pcclDestroyMaster(pcclMasterInstance_t *master_instance) {
     return guarded([&] {
         if (!master_instance) return null_argument("pcclDestroyMaster", "master_instance");
-        if (master_instance->forked()) return succeed();  // given up; its memory is left alone, since the thread is the parent's
+        if (master_instance->forked()) return succeed();  // the memory is kept, because the thread exists only in the parent
         if (master_instance->thread.joinable()) {
             master_instance->server->interrupt();
             master_instance->thread.join();

@@ -41,16 +41,25 @@ Status check_quantization(op::Quant algorithm, op::Type from, op::Type to) {
 }
 
 Status check(const pcclReduceDescriptor_t &d) {
-    if (d.count == 0) return invalid("descriptor->count is 0");
-    if (!within(d.op, op::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
+    if (d.count == 0) return invalid("descriptor->count is 0. Pass at least one element");
+    if (!within(d.op, op::kOps))
+        return invalid("descriptor->op is " + std::to_string(number(d.op)) +
+                       ", which is not an operator. Use a value of pcclRedOp_t");
     if (!within(d.src_descriptor.datatype, op::kTypes)) {
-        return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(number(d.src_descriptor.datatype)));
+        return invalid("descriptor->src_descriptor.datatype is " + std::to_string(number(d.src_descriptor.datatype)) +
+                       ", which is not an element type. Use pcclUint8 to pcclDouble");
     }
     const auto type = static_cast<op::Type>(d.src_descriptor.datatype);
-    if (d.count > (std::size_t{1} << 62) / op::size_of(type)) return invalid("descriptor->count is beyond any memory");
-    if (!within(d.src_descriptor.distribution_hint, 3)) return invalid("descriptor->src_descriptor.distribution_hint is unknown");
+    if (d.count > (std::size_t{1} << 62) / op::size_of(type))
+        return invalid("descriptor->count is " + std::to_string(d.count) + ", which is larger than any memory");
+    if (!within(d.src_descriptor.distribution_hint, 3))
+        return invalid("descriptor->src_descriptor.distribution_hint is " +
+                       std::to_string(number(d.src_descriptor.distribution_hint)) +
+                       ", which is unknown. Use a value of pcclDistributionHint_t");
     const auto &q = d.quantization_options;
-    if (!within(q.algorithm, op::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
+    if (!within(q.algorithm, op::kQuants))
+        return invalid("descriptor->quantization_options.algorithm is " + std::to_string(number(q.algorithm)) +
+                       ", which is unknown. Use a value of pcclQuantizationAlgorithm_t");
     if (q.algorithm == pcclQuantNone) return {};
     if (!within(q.quantized_datatype, op::kPackedTypes)) {
         return invalid("descriptor->quantization_options.quantized_datatype is " + std::to_string(number(q.quantized_datatype)) +
@@ -64,15 +73,20 @@ Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
     set_fresh(whole);
     if (!options) return whole;
     if (const auto status = complete(*options, whole); !status) return status.error();
-    if (!within(whole.algorithm, op::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
+    if (!within(whole.algorithm, op::kAlgorithms))
+        return invalid("options->algorithm is " + std::to_string(number(whole.algorithm)) +
+                       ", which is unknown. Use a value of pcclReduceAlgorithm_t");
     if (!within(whole.quantization_scale, op::kScales)) {
-        return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
+        return invalid("options->quantization_scale is " + std::to_string(number(whole.quantization_scale)) +
+                       ", which is unknown. Use a value of pcclQuantizationScale_t");
     }
-    if (!within(whole.on_peer_loss, op::kLossPolicies)) return invalid("options->on_peer_loss is unknown: " + std::to_string(number(whole.on_peer_loss)));
+    if (!within(whole.on_peer_loss, op::kLossPolicies))
+        return invalid("options->on_peer_loss is " + std::to_string(number(whole.on_peer_loss)) +
+                       ", which is unknown. Use a value of pcclLossPolicy_t");
     return whole;
 }
 
-/// Defaults are filled in here, so that a member that asks for them by name agrees with one that does not.
+/// Fills in defaults, so that a member that passes them explicitly agrees with one that passes zeros.
 Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
     const bool in_blocks = q.algorithm == pcclQuantBlockScale;
     const std::size_t block = options.quantization_block;
@@ -90,7 +104,7 @@ Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, con
     return how;
 }
 
-/// Whether the operation would race with one launched before, or with itself.
+/// Returns whether the buffers overlap one another or those of an operation launched before.
 bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
     if (request.overlaps_itself()) return true;
     for (const auto &[tag, calls] : comm.outstanding) {
@@ -103,34 +117,39 @@ bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
 
 }  // namespace
 
-Result<Asked> to_asked(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
+Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
     if (!descriptor) return invalid("descriptor is NULL");
     const auto &d = *descriptor;
     if (const auto status = check(d); !status) return status.error();
     const auto how = read(options);
     if (!how) return how.error();
-    Asked asked{{d.tag}, {}};
-    ReduceRequest &request = asked.request;
+    ParsedReduce parsed{{d.tag}, {}};
+    ReduceRequest &request = parsed.request;
     request.what.count = d.count;
     request.what.type = static_cast<op::Type>(d.src_descriptor.datatype);
     request.what.op = static_cast<op::Op>(d.op);
     request.what.algorithm = static_cast<op::Algorithm>(how->algorithm);
     if (how->error_feedback) {
         const bool adds = d.op == pcclSum || d.op == pcclAvg;
-        if (d.quantization_options.algorithm == pcclQuantNone) return invalid("options->error_feedback is set, but nothing is quantized");
-        if (!adds) return invalid("options->error_feedback is for sums and averages");
+        if (d.quantization_options.algorithm == pcclQuantNone)
+            return invalid(
+                "options->error_feedback is set, but nothing is quantized. Clear it or set descriptor->quantization_options");
+        if (!adds)
+            return invalid(
+                "options->error_feedback is set, which only sums and averages support. Clear it, or use pcclSum or pcclAvg");
         request.what.error_feedback = true;
     }
     request.what.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
     request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
-        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use pcclAvg, or pcclLossPolicyRetry. (Of a sum in which not "
-                       "everybody took part nobody could tell what is missing)");
+        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which only averages support: a repaired sum does not show "
+                       "which contributions are "
+                       "missing. Use pcclAvg or pcclLossPolicyRetry");
     }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
     request.what.quantization = *quantization;
-    return asked;
+    return parsed;
 }
 
 pcclResult_t await_reduce(const CallPtr &call) {
@@ -148,9 +167,7 @@ Status check(const pcclComm_t *communicator) {
     return mutable_of(communicator)->runtime.check_connected();
 }
 
-Status check(const pcclReduceReport_t *report) {
-    return report ? check_size(*report) : Status{};
-}
+Status check(const pcclReduceReport_t *report) { return report ? check_size(*report) : Status{}; }
 
 void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     if (!report) return;
@@ -172,24 +189,26 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     hand_out(whole, report);
 }
 
-pcclResult_t launch(const Result<Asked> &asked, const pcclComm_t *communicator, pcclAsyncReduceOp_t *handle) {
-    if (!asked) return fail(asked.error());
+pcclResult_t launch(const Result<ParsedReduce> &parsed, const pcclComm_t *communicator, pcclAsyncReduceOp_t *handle) {
+    if (!parsed) return fail(parsed.error());
     if (!communicator) return fail(invalid("communicator is NULL"));
     if (!handle) return fail(invalid("reduce_handle_out is NULL"));
     if (const auto status = check(communicator); !status) return fail(status.error());
     auto &comm = *mutable_of(communicator);
-    if (comm.runtime.alone()) return fail(pcclTooFewPeers, "alone in the peer group: wait for others to join");
-    const std::uint64_t tag = asked->tag.value;
+    if (comm.runtime.alone()) return fail(pcclTooFewPeers, "this peer is alone in the peer group. Wait for other peers to join");
+    const std::uint64_t tag = parsed->tag.value;
     CallPtr refused;
     {
-        // One lock for all: handles of a tag are awaited in order of launch.
+        // One lock for the check and the launch: handles of a tag are awaited in the order of launch.
         const std::lock_guard lock(comm.mutex);
-        const bool conflict = overlaps_outstanding(comm, asked->request);
-        const CallPtr call = comm.runtime.reduce(asked->tag, asked->request);
-        if (conflict || call->refused) refused = call;
-        else comm.outstanding[tag].push_back(call);
+        const bool conflict = overlaps_outstanding(comm, parsed->request);
+        const CallPtr call = comm.runtime.reduce(parsed->tag, parsed->request);
+        if (conflict || call->refused)
+            refused = call;
+        else
+            comm.outstanding[tag].push_back(call);
     }
-    // Overlapping buffers make it fail at every member, so that none waits for it, and here at its launch.
+    // With overlapping buffers the operation is started and fails, so that no other member waits for it. Here the launch fails.
     if (refused) return await_reduce(refused);
     *handle = {&comm, tag};
     return pcclSuccess;

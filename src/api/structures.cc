@@ -1,5 +1,5 @@
-// How the structures that grow are set to their defaults: by the macros of the header, which give the caller's size, and by functions of
-// the same names for programs that call them without the header.
+// Sets structures that grow to their defaults. The macros of the header pass the caller's size. The functions with the plain
+// names are for programs that call them without the header.
 #include "api/structures.h"
 
 #include <pccl/ports.h>
@@ -28,7 +28,7 @@ pcclResult_t pcclMasterConfigInitSized(pcclMasterConfig_t *config, size_t struct
 pcclResult_t pcclReduceOptionsInitSized(pcclReduceOptions_t *options, size_t struct_size) { return init(options, struct_size); }
 pcclResult_t pcclReduceReportInitSized(pcclReduceReport_t *report, size_t struct_size) { return init(report, struct_size); }
 
-// In parentheses, since the names are macros, too.
+// In parentheses, because the names are also macros.
 pcclResult_t(pcclCommConfigInit)(pcclCommConfig_t *config) { return init(config, size_in_2_0_0<pcclCommConfig_t>()); }
 pcclResult_t(pcclMasterConfigInit)(pcclMasterConfig_t *config) { return init(config, size_in_2_0_0<pcclMasterConfig_t>()); }
 pcclResult_t(pcclReduceOptionsInit)(pcclReduceOptions_t *options) { return init(options, size_in_2_0_0<pcclReduceOptions_t>()); }

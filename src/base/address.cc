@@ -1,4 +1,4 @@
-// Reading and writing socket addresses. No name look-up here: inet_pton and inet_ntop only convert text. Zones are looked up
+// Parses and formats socket addresses. Does not look up names: inet_pton and inet_ntop only convert text. Zones are looked up
 // among the interfaces of this host.
 #include "base/address.h"
 
@@ -14,7 +14,7 @@ namespace {
 constexpr std::size_t kMaxHost = 255;
 constexpr std::array<std::uint8_t, 12> kMappedPrefix{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-/// The text in quotes, short and printable enough for an error message.
+/// Returns the text in quotes for an error message, shortened and with unprintable characters replaced.
 std::string quoted(std::string_view text) {
     constexpr std::size_t kMaxShown = 80;
     std::string out = "\"";
@@ -36,7 +36,7 @@ std::optional<std::uint16_t> parse_port(std::string_view text) {
     return static_cast<std::uint16_t>(port);
 }
 
-/// Wide on purpose (names with underscores and in other alphabets exist), but nothing that belongs to another syntax.
+/// Accepts names with underscores and in other alphabets, because they exist. Rejects characters that belong to another syntax.
 bool plausible_host(std::string_view host) {
     const auto bad = [](char c) {
         const auto byte = static_cast<unsigned char>(c);
@@ -45,7 +45,7 @@ bool plausible_host(std::string_view host) {
     return host.size() <= kMaxHost && std::none_of(host.begin(), host.end(), bad);
 }
 
-/// An address mapped into IPv6 is the IPv4 address it stands for, so that equal addresses compare equal.
+/// Converts a v4-mapped IPv6 address to its IPv4 address, so that equal addresses compare equal.
 IpAddress from_v6(const std::array<std::uint8_t, 16> &octets) {
     IpAddress ip;
     if (std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), octets.begin())) {
@@ -67,16 +67,16 @@ std::optional<IpAddress> parse_octets(std::string_view text) {
     return std::nullopt;
 }
 
-/// Everything before the zone.
+/// Returns the part of `text` before the zone.
 std::string_view without_zone(std::string_view text) { return text.substr(0, text.find('%')); }
 
-/// Spelt as an IPv6 address, whatever its zone.
+/// Returns whether `text` is an IPv6 address, with any zone.
 bool is_v6(std::string_view text) { return text.find(':') != std::string_view::npos && parse_octets(without_zone(text)); }
 
-/// The interface of that name, else of that number; 0: there is none.
+/// Returns the interface with that name, or else that number; 0 if there is none.
 std::uint32_t parse_zone(std::string_view text) {
     const std::string copy(text);
-    // The system ignores a colon and what follows it.
+    // The system ignores a colon and the text after it.
     if (copy.empty() || copy.size() >= IF_NAMESIZE || copy.find_first_of(std::string_view("\0:", 2)) != std::string::npos)
         return 0;
     if (const auto index = if_nametoindex(copy.c_str()); index != 0) return index;
@@ -98,18 +98,19 @@ std::string zone_text(std::uint32_t zone) {
 }  // namespace
 
 Result<HostPort> parse_host_port(std::string_view text) {
-    if (text.empty()) return invalid(text, "an address is missing");
+    if (text.empty()) return invalid(text, "the address is empty. Write host:port");
     std::string_view host = text, port;
     bool has_port = false;
     if (text.front() == '[') {
         const auto end = text.find(']');
         if (end == std::string_view::npos || !is_v6(text.substr(1, end - 1)))
-            return invalid(text, "brackets hold an IPv6 address, as in [::1]:48148");
+            return invalid(text, "the text in brackets is not an IPv6 address. Write it as in [::1]:48148");
         host = text.substr(1, end - 1);
         if (const auto ip = parse_ip(host); !ip) return ip.error();
         std::string_view rest = text.substr(end + 1);
         has_port = !rest.empty();
-        if (has_port && rest.front() != ':') return invalid(text, "only :port may follow the bracket");
+        if (has_port && rest.front() != ':')
+            return invalid(text, "the closing bracket is followed by other text than :port. Write it as in [::1]:48148");
         if (has_port) port = rest.substr(1);
     } else if (is_v6(text)) {
         if (const auto ip = parse_ip(text); !ip) return ip.error();
@@ -124,7 +125,7 @@ Result<HostPort> parse_host_port(std::string_view text) {
         if (!number) return invalid(text, "the port is not a number from 0 to 65535");
         out.port = *number;
     }
-    if (!is_v6(host) && !plausible_host(host)) return invalid(text, "the host is neither a name nor an address");
+    if (!is_v6(host) && !plausible_host(host)) return invalid(text, "the host is neither a name nor an address. Write host:port");
     return out;
 }
 

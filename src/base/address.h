@@ -1,4 +1,4 @@
-// Socket addresses as values, and their spelling: "host:port", "1.2.3.4:5", "[::1]:5", "[fe80::1%eth0]:5".
+// Socket addresses as values, and their text form: "host:port", "1.2.3.4:5", "[::1]:5", "[fe80::1%eth0]:5".
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@
 
 namespace pccl {
 
-/// An IPv4 address is held as the first four octets.
+/// An IPv4 address is stored in the first four bytes.
 struct IpAddress {
     bool v6 = false;
     std::array<std::uint8_t, 16> octets{};
@@ -22,7 +22,7 @@ struct IpAddress {
     friend auto operator<=>(const IpAddress &, const IpAddress &) = default;
 
     bool unspecified() const { return octets == std::array<std::uint8_t, 16>{}; }
-    /// fe80::/10: means nothing without a zone.
+    /// fe80::/10: valid only with a zone.
     bool link_local() const { return v6 && octets[0] == 0xfe && (octets[1] & 0xc0) == 0x80; }
 };
 
@@ -32,7 +32,7 @@ struct SocketAddress {
     friend auto operator<=>(const SocketAddress &, const SocketAddress &) = default;
 };
 
-/// A host (name or address, brackets taken off) and a port; port 0 where the text has none.
+/// A host (name or address, without brackets) and a port. The port is 0 if the text has none.
 struct HostPort {
     std::string host;
     std::uint16_t port = 0;
@@ -42,8 +42,8 @@ struct HostPort {
 /// pcclInvalidArgument with the text quoted.
 Result<HostPort> parse_host_port(std::string_view text);
 
-/// A literal address, no name look-up. Error: pcclInvalidArgument if `text` is none, or names no interface of this host as its
-/// zone (a name or a number). A v4-mapped v6 address becomes the v4 address.
+/// Parses a literal address and looks up no name. Error: pcclInvalidArgument if `text` is not an address, or its zone (a name or
+/// a number) is not an interface of this host. A v4-mapped v6 address becomes the v4 address.
 Result<IpAddress> parse_ip(std::string_view text);
 
 std::string to_string(const IpAddress &ip);

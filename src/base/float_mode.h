@@ -1,9 +1,9 @@
 // The floating-point mode of the calling thread: rounding direction, flushing of denormals, traps.
 //
-// Guarantee: while a FloatMode lives, its thread computes as IEEE 754 says by default (round to nearest even, denormals kept, nothing
-// traps). Afterwards the thread has the mode that it had before, and with KeepFlags the exception flags too. Results that must be the
-// same bits at all peers are computed under a FloatMode, because a program can change the mode of its threads, and a new thread
-// inherits its creator's. Where the mode is the default already, the control register is only read. Any thread; nests.
+// Guarantee: while a FloatMode lives, its thread computes in the default mode of IEEE 754 (round to nearest even, denormals kept,
+// no traps). Afterwards the thread has the mode that it had before, and with KeepFlags the exception flags too. Results that must
+// be the same bits at all peers are computed under a FloatMode, because a program can change the mode of its threads, and a new
+// thread inherits its creator's. Where the mode is the default already, the control register is only read. Any thread; nests.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace pccl {
 
-/// For boundaries to a program that may look at its exception flags.
+/// Restores the exception flags as well, for calls from a program that may read them.
 struct KeepFlags {};
 
 class FloatMode {

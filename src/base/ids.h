@@ -1,4 +1,4 @@
-// Distinct types for the things that are numbers on the wire.
+// Distinct types for identifiers that are numbers on the wire.
 #pragma once
 
 #include <array>
@@ -9,20 +9,19 @@
 
 namespace pccl {
 
-/// An integer that does not mix with others. Ordered, so that ordered containers of it give the same run every time.
-template <class Tag, class Rep>
-struct Id {
+/// An integer that does not convert to other types. Ordered, so that iteration over ordered containers is deterministic.
+template <class Tag, class Rep> struct Id {
     Rep value{};
     friend auto operator<=>(const Id &, const Id &) = default;
 };
 
-/// A peer's name in one run. Given in order of arrival, from 1; never used again after the peer is gone.
+/// Identifies a peer in one run. Assigned in the order of arrival, from 1, and never reused.
 using PeerId = Id<struct PeerTag, std::uint64_t>;
 inline std::string to_string(PeerId id) { return "peer " + std::to_string(id.value); }
 using GroupId = Id<struct GroupTag, std::uint32_t>;
-/// Numbers memberships. Grows at every change; 0 is "none yet".
+/// The number of a membership. Increases at every change; 0: none yet.
 using ViewNumber = Id<struct ViewTag, std::uint64_t>;
-/// The caller's name of an operation among those in flight.
+/// The number by which the caller identifies an operation among those in flight.
 using Tag = Id<struct OpTag, std::uint64_t>;
 
 /// 128 unguessable bits.
@@ -38,7 +37,6 @@ struct OpId {
 
 }  // namespace pccl
 
-template <class T, class Rep>
-struct std::hash<pccl::Id<T, Rep>> {
+template <class T, class Rep> struct std::hash<pccl::Id<T, Rep>> {
     std::size_t operator()(const pccl::Id<T, Rep> &id) const noexcept { return std::hash<Rep>{}(id.value); }
 };

@@ -7,13 +7,13 @@
 
 namespace pccl {
 
-/// The index of the interface that has this address; 0 if none has.
+/// Returns the index of the interface with this address, or 0.
 std::uint32_t interface_of(const IpAddress &ip);
 
-/// A loopback address, or an address of one of the interfaces.
+/// Returns whether this is a loopback address or the address of an interface.
 bool is_of_this_host(const IpAddress &ip);
 
-/// The index of the interface as its zone for link-local addresses of other hosts: 0 for the loopback interface.
+/// Returns the interface as a zone for link-local addresses of other hosts: 0 for the loopback interface.
 std::uint32_t zone_of_interface(std::uint32_t index);
 
 }  // namespace pccl

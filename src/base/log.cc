@@ -1,5 +1,5 @@
-// The log behind base/log.h. spdlog formats; a sink of ours writes, because a library must survive a standard error that is
-// closed or whose reader is gone, and must not kill its process with SIGPIPE over a log line.
+// The log behind base/log.h. spdlog formats, and StderrSink writes: if standard error is closed or its reader is gone, a log line
+// must neither fail the library nor end the process with SIGPIPE.
 #define SPDLOG_LEVEL_NAMES                                                                                                       \
     { "trace", "debug", "info", "warn", "error", "fatal", "off" }
 
@@ -29,7 +29,7 @@ namespace {
 constexpr std::size_t kMaxMessage = 2048;
 constexpr std::array<std::string_view, 6> kNames{"DEBUG", "INFO", "WARN", "ERROR", "FATAL", "OFF"};
 
-/// Holds SIGPIPE back from this thread for its lifetime, and swallows the one that its own writes caused.
+/// Blocks SIGPIPE for this thread during its lifetime, and discards the signal that its own writes caused.
 class NoSigpipe {
 public:
     NoSigpipe() {
@@ -55,7 +55,7 @@ private:
     bool was_pending_ = false;
 };
 
-/// One write per line, so that lines of several processes on one terminal do not mix. What cannot be written is lost.
+/// One write per line, so that lines of several processes on one terminal do not mix. Lines that cannot be written are lost.
 class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
     void sink_it_(const spdlog::details::log_msg &message) override {
         spdlog::memory_buf_t line;
@@ -106,7 +106,7 @@ void write_line(LogLevel level, std::string_view message) {
     errno = saved_errno;
 }
 
-/// Replaces what could steer a terminal: C0 controls, DEL, and C1 controls as UTF-8 has them.
+/// Replaces characters that could control a terminal: C0 controls, DEL, and C1 controls in UTF-8.
 void make_printable(char *text, std::size_t length) {
     for (std::size_t i = 0; i < length; ++i) {
         const auto byte = static_cast<unsigned char>(text[i]);
@@ -133,7 +133,7 @@ LogLevel level_of_environment() {
     const char *name = std::getenv("PCCL_LOG_LEVEL");
     if (!name || !*name) return LogLevel::warn;
     if (const auto level = level_named(name)) return *level;
-    write_line(LogLevel::warn, "PCCL_LOG_LEVEL is none of DEBUG, INFO, WARN, ERROR, FATAL, OFF: taking WARN");
+    write_line(LogLevel::warn, "PCCL_LOG_LEVEL is not one of DEBUG, INFO, WARN, ERROR, FATAL, OFF. The level is WARN");
     return LogLevel::warn;
 }
 

@@ -1,5 +1,5 @@
-// The log: to standard error, at the level of PCCL_LOG_LEVEL (default WARN), one line a message. Thread-safe. Logging only
-// reports: nothing depends on it.
+// The log: one line per message on standard error, at the level of PCCL_LOG_LEVEL (default WARN). Thread-safe. Nothing depends on
+// the log.
 #pragma once
 
 #include <string_view>
@@ -14,17 +14,21 @@ namespace pccl {
 
 enum class LogLevel { debug, info, warn, error, fatal, off };
 
-/// Level names as PCCL_LOG_LEVEL has them, any case. False if `name` is none; the level stays.
+/// Sets the level by its name in PCCL_LOG_LEVEL, in any case. Returns false and keeps the level if `name` is unknown.
 bool set_log_level(std::string_view name);
 void set_log_level(LogLevel level);
 bool log_enabled(LogLevel level);
 
-/// printf-style; truncates a message at 2 KiB. Control characters (from the wire, say) are replaced by '?'.
+/// As printf. Truncates a message at 2 KiB and replaces control characters (which may come from the wire) by '?'.
 void log(LogLevel level, const char *format, ...) PCCL_PRINTF(2, 3);
 
 }  // namespace pccl
 
-#define PCCL_LOG_DEBUG(...) (::pccl::log_enabled(::pccl::LogLevel::debug) ? ::pccl::log(::pccl::LogLevel::debug, __VA_ARGS__) : void())
-#define PCCL_LOG_INFO(...) (::pccl::log_enabled(::pccl::LogLevel::info) ? ::pccl::log(::pccl::LogLevel::info, __VA_ARGS__) : void())
-#define PCCL_LOG_WARN(...) (::pccl::log_enabled(::pccl::LogLevel::warn) ? ::pccl::log(::pccl::LogLevel::warn, __VA_ARGS__) : void())
-#define PCCL_LOG_ERROR(...) (::pccl::log_enabled(::pccl::LogLevel::error) ? ::pccl::log(::pccl::LogLevel::error, __VA_ARGS__) : void())
+#define PCCL_LOG_DEBUG(...)                                                                                                      \
+    (::pccl::log_enabled(::pccl::LogLevel::debug) ? ::pccl::log(::pccl::LogLevel::debug, __VA_ARGS__) : void())
+#define PCCL_LOG_INFO(...)                                                                                                       \
+    (::pccl::log_enabled(::pccl::LogLevel::info) ? ::pccl::log(::pccl::LogLevel::info, __VA_ARGS__) : void())
+#define PCCL_LOG_WARN(...)                                                                                                       \
+    (::pccl::log_enabled(::pccl::LogLevel::warn) ? ::pccl::log(::pccl::LogLevel::warn, __VA_ARGS__) : void())
+#define PCCL_LOG_ERROR(...)                                                                                                      \
+    (::pccl::log_enabled(::pccl::LogLevel::error) ? ::pccl::log(::pccl::LogLevel::error, __VA_ARGS__) : void())

@@ -1,9 +1,9 @@
-// Keeps what strangers do from flooding the log: the first few messages of each minute are written, the others counted.
+// Limits log messages that unauthenticated connections cause: the first few of each minute are written, the others are counted.
 //
 //     if (quota.admit(now)) log the event in full
-//     if (const auto more = quota.take_unlogged(now)) log that there were so many more
+//     if (const auto more = quota.take_unlogged(now)) log the number of messages that were withheld
 //
-// A value without clock or thread: the pure layers may hold one.
+// A value without clock or thread, so that pure layers can hold one.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,10 @@ namespace pccl {
 
 class LogQuota {
 public:
-    explicit LogQuota(unsigned per_window = 5, Duration window = std::chrono::minutes(1)) : per_window_(per_window), window_(window) {}
+    explicit LogQuota(unsigned per_window = 5, Duration window = std::chrono::minutes(1))
+        : per_window_(per_window), window_(window) {}
 
-    /// Whether this message is one to be written. A window begins with its first message.
+    /// Returns whether to write this message. A window begins with its first message.
     bool admit(Time now) {
         if (!running_ || now - begin_ >= window_) {
             running_ = true;
@@ -29,7 +30,8 @@ public:
         return false;
     }
 
-    /// How many were not written in windows that are over; 0 while one is running that withholds some. Each is told once.
+    /// Returns the number of messages withheld in windows that have ended, once; 0 while a window that withholds messages is
+    /// running.
     std::uint64_t take_unlogged(Time now) {
         if (unlogged_ == 0 || (running_ && now - begin_ < window_)) return 0;
         const std::uint64_t count = unlogged_;

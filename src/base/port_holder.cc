@@ -26,7 +26,7 @@ struct Entry {
     std::string inode;
 };
 
-/// "0100007F:BC14": words of four octets in the byte order of this machine, then the port.
+/// "0100007F:BC14": words of four bytes in the byte order of this machine, then the port.
 std::optional<SocketAddress> parse_end(const std::string &text) {
     const auto colon = text.find(':');
     if (colon != 8 && colon != 32) return std::nullopt;
@@ -59,7 +59,7 @@ std::optional<Entry> parse_entry(const std::string &line) {
     return entry;
 }
 
-/// The entry that explains best why the port cannot be taken: a listener before anything else.
+/// Returns the entry that best explains why the port cannot be bound. A listener comes first.
 std::optional<Entry> find_entry(std::uint16_t port) {
     std::optional<Entry> best;
     for (const char *path : {"/proc/net/tcp", "/proc/net/tcp6"}) {
@@ -73,7 +73,7 @@ std::optional<Entry> find_entry(std::uint16_t port) {
     return best;
 }
 
-/// "process 12 (python3)", or whose it is.
+/// Returns "process 12 (python3)", or the user if the process is hidden.
 std::string owner_of(const Entry &entry) {
     const std::string link = "socket:[" + entry.inode + "]";
     std::error_code error;

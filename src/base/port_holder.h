@@ -1,4 +1,4 @@
-// Who holds a TCP port of this host, for the words of an error. Reads /proc; sees other users' processes as far as that permits.
+// Finds the process that holds a TCP port of this host, for error texts. Reads /proc, which may hide processes of other users.
 // Any thread.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Small files of the system, such as those in /proc, read whole. The descriptor is close-on-exec. Any thread.
+// Reads small system files, such as those in /proc. The descriptor is close-on-exec. Any thread.
 #pragma once
 
 #include <string>
@@ -6,10 +6,10 @@
 
 namespace pccl {
 
-/// "" if it cannot be read.
+/// Returns the content, or "" if the file cannot be read.
 std::string read_file(const std::string &path);
 
-/// The numbers at the beginning of the file, separated by spaces.
+/// Returns the numbers at the beginning of the file, separated by spaces.
 std::vector<long> numbers_in(const std::string &path);
 
 }  // namespace pccl

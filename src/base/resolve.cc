@@ -19,7 +19,7 @@ struct Answer {
     std::optional<Result<Lookup::Addresses>> result;
 };
 
-/// Nothing if there is no answer in time.
+/// Returns nullopt if there is no answer in time.
 std::optional<Result<Lookup::Addresses>> await(const std::string &host, Duration limit, const std::function<bool()> &stop) {
     const Time end = monotonic_now() + limit;
     const auto answer = std::make_shared<Answer>();
@@ -34,7 +34,7 @@ std::optional<Result<Lookup::Addresses>> await(const std::string &host, Duration
         if (stop && stop()) break;
     }
     auto result = std::move(answer->result);
-    lock.unlock();  // the look-up's end waits for whoever is telling us
+    lock.unlock();  // the destructor of the look-up waits for the callback that signals us
     return result;
 }
 

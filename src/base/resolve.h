@@ -1,4 +1,4 @@
-// Host names to addresses, by the system's resolver, waited for.
+// Resolves host names with the system's resolver. Blocks.
 #pragma once
 
 #include <chrono>
@@ -10,11 +10,12 @@
 
 namespace pccl {
 
-/// How long a name is waited for where the caller has set no limit: a system's resolver asks its second name server after 5 s.
+/// The default limit of one look-up. The system's resolver asks its second name server after 5 s.
 inline constexpr Duration kResolveLimit = std::chrono::seconds(15);
 
-/// The address of a host name or literal; of several, the first IPv4 one, else the first. Blocks for at most `limit`, and less
-/// where `stop`, which is asked every few milliseconds, says so. Error: pcclInvalidArgument with the name and the reason.
+/// Returns the address of a host name or literal: the first IPv4 address if there are several, otherwise the first. Blocks for at
+/// most `limit`, or until `stop`, which is polled every few milliseconds, returns true. Error: pcclInvalidArgument with the name
+/// and the reason.
 Result<IpAddress> resolve(const std::string &host, Duration limit = kResolveLimit, const std::function<bool()> &stop = {});
 
 }  // namespace pccl

@@ -1,4 +1,4 @@
-// Errors are values: what the outside world does wrong (peers, network, arguments) travels as an Error.
+// Errors are values: failures of the outside world (peers, network, arguments) are returned as an Error.
 #pragma once
 
 #include <optional>
@@ -10,15 +10,14 @@
 
 namespace pccl {
 
-/// A status code with its reason in words. `code` is never pcclSuccess inside a failed Result.
+/// A status code with its reason as text. `code` is never pcclSuccess inside a failed Result.
 struct [[nodiscard]] Error {
     pcclResult_t code = pcclInternalError;
     std::string what;
 };
 
 /// A value or an Error.
-template <class T>
-class [[nodiscard]] Result {
+template <class T> class [[nodiscard]] Result {
 public:
     Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
     Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}

@@ -1,4 +1,4 @@
-// Spellings of durations. Integer arithmetic throughout: what is written is what is meant, to the microsecond.
+// Parses and formats durations. Integer arithmetic only, exact to the microsecond.
 #include "base/time.h"
 
 #include <array>
@@ -46,7 +46,7 @@ std::optional<std::uint64_t> take_fraction(std::string_view &text) {
     return value;
 }
 
-/// One way to write a duration: `digits / 10^decimals` units, `off` microseconds away from what is meant.
+/// One way to write a duration: `digits / 10^decimals` units, with an error of `off` microseconds.
 struct Spelling {
     std::string text;
     std::uint64_t off = 0;

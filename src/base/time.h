@@ -1,4 +1,4 @@
-// Time as a value: the pure layers are handed it and never read a clock.
+// Time as a value. The pure layers receive it as an argument and never read a clock.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@ namespace pccl {
 
 using Duration = std::chrono::microseconds;
 
-/// A point on a monotonic clock whose origin means nothing.
+/// A point on a monotonic clock with an arbitrary origin.
 struct Time {
     Duration since_origin{};
     friend auto operator<=>(const Time &, const Time &) = default;
@@ -23,10 +23,10 @@ inline Time monotonic_now() {
     return {std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
 }
 
-/// "500ms", "3s", "2m", "1.5s", "100us", "1h". A bare number is no duration, but "0" is.
+/// "500ms", "3s", "2m", "1.5s", "100us", "1h". A number without a unit is not a duration, except "0".
 std::optional<Duration> parse_duration(std::string_view text);
 
-/// The shortest of those spellings that is exact to three digits: "1.25s".
+/// Returns the shortest of those forms that is exact to three digits: "1.25s".
 std::string to_string(Duration duration);
 
 }  // namespace pccl

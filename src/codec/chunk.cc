@@ -13,9 +13,9 @@
 namespace pccl::codec {
 namespace {
 
-/// The fastest that codes by frequency: for quantized values and exponents that is all there is to gain. Negative levels leave it out.
-/// Repetitions are chance, and a reference costs more than the few bytes that it stands for: long ones alone count (runs of zeros), and
-/// those not far back, which a table of the least size finds. See bench/codec_bench.cc.
+/// The fastest that codes by frequency: for quantized values and exponents that is all there is to gain. Negative levels leave it
+/// out. Repetitions are chance, and a reference costs more than the few bytes that it stands for: long ones alone count (runs of
+/// zeros), and those not far back, which a table of the least size finds. See bench/codec_bench.cc.
 constexpr int kLevel = 1, kLeastMatch = 7, kHashLog = 6;
 
 /// Shorter planes are not worth a table of frequencies each.
@@ -23,7 +23,7 @@ constexpr std::size_t kLeastPlane = 1024;
 
 constexpr std::array<std::uint8_t, 4> kMagic{0x28, 0xb5, 0x2f, 0xfd};
 
-/// Of one thread.
+/// The contexts of one thread.
 struct Contexts {
     Contexts() {
         if (!encoder || !decoder) throw std::bad_alloc();
@@ -58,8 +58,8 @@ Contexts &contexts() {
     return of_this_thread;
 }
 
-/// Each plane ends its block of zstd's, which codes a block by the frequencies in it: digits that are noise would hide exponents that are
-/// alike. 0: no room.
+/// Each plane ends its block of zstd's, which codes a block by the frequencies in it: digits that are noise would hide exponents
+/// that are alike. 0: no room.
 std::size_t compress_planes(ZSTD_CCtx *encoder, ZSTD_outBuffer out, ZSTD_inBuffer in, std::size_t plane) {
     const std::size_t bytes = in.size;
     ZSTD_CCtx_reset(encoder, ZSTD_reset_session_only);
@@ -80,7 +80,8 @@ std::size_t compress(std::byte *out, std::size_t room, const std::byte *in, std:
         kernel::split_planes(mine.planes(bytes), in, bytes, planes);
         in = mine.planes(bytes);
     }
-    return compress_planes(mine.encoder.get(), {out, room, 0}, {in, bytes, 0}, bytes / planes >= kLeastPlane ? bytes / planes : bytes);
+    return compress_planes(mine.encoder.get(), {out, room, 0}, {in, bytes, 0},
+                           bytes / planes >= kLeastPlane ? bytes / planes : bytes);
 }
 
 bool decompress(std::byte *out, std::size_t bytes, const std::byte *in, std::size_t length, unsigned planes) {

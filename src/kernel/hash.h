@@ -14,13 +14,13 @@ inline constexpr std::size_t kHashChunkBytes = std::size_t{1} << 20;
 /// XXH3-64. The data may be NULL if there are none.
 std::uint64_t checksum(const void *data, std::size_t bytes);
 
-/// The same over data that are at hand piece by piece: add() all but the last, then finish() once.
+/// XXH3-64 of data that arrive in pieces: add() all pieces except the last, then finish() once.
 class Checksum {
 public:
     static constexpr std::size_t kGrain = 1024;
     Checksum();
-    /// `bytes` is a multiple of kGrain. `read` and `write`: memory of about as many bytes that will be used next, which is fetched
-    /// into the cache meanwhile; NULL if there is none.
+    /// `bytes` is a multiple of kGrain. `read` and `write`: memory of about as many bytes that will be used next, which is
+    /// fetched into the cache meanwhile; NULL if there is none.
     void add(const void *data, std::size_t bytes, const void *read = nullptr, void *write = nullptr);
     /// The last piece: at least 64 bytes, or all there is.
     std::uint64_t finish(const void *data, std::size_t bytes);

@@ -1,5 +1,5 @@
-// Byte planes: the first bytes of all elements, then the second ones, and so on. Those of floating-point numbers with the exponents are
-// alike, those with the last digits are not: apart from each other they compress better than mixed.
+// Byte planes: the first bytes of all elements, then the second ones, and so on. In floating-point
+// data the planes with the exponents are similar and the planes with the last digits are not. Separate planes compress better.
 #pragma once
 
 #include <cstddef>
@@ -8,10 +8,10 @@ namespace pccl::kernel {
 
 constexpr bool is_plane_count(unsigned planes) { return planes == 1 || planes == 2 || planes == 4 || planes == 8; }
 
-/// Of elements of `planes` bytes (2, 4 or 8); what is left of the last one, if it is not whole, follows as it is. Any alignment; the
-/// buffers do not overlap.
+/// Splits elements of `planes` bytes (2, 4 or 8). The bytes of an incomplete last element follow unchanged. Any alignment;
+/// the buffers do not overlap.
 void split_planes(void *out, const void *in, std::size_t bytes, unsigned planes);
-/// The inverse.
+/// The inverse of split_planes().
 void join_planes(void *out, const void *in, std::size_t bytes, unsigned planes);
 
 }  // namespace pccl::kernel

@@ -2,9 +2,9 @@
 //
 // Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
 // and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
-// Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter (base/float_mode.h).
-// `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever they are, dequantizing them is
-// defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
+// Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter
+// (base/float_mode.h). `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever they
+// are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
 // Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as
 // many elements as are left:
@@ -47,8 +47,8 @@
 //
 //   floating: the scale is a C: m / L, but at least C's smallest normal number, or 0 for a block of zeros.
 //   power_of_two: the scale is 2^(E - 133) (i8) or 2^(E - 129) (i4) for C = f32, E a byte; 2^(E - 1029) or 2^(E - 1025) for
-//     C = f64, E two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller one
-//     is read as this) to 254 or 2046. A larger one says NaN.
+//     C = f64, E two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller
+//     one is read as this) to 254 or 2046. A larger one means NaN.
 //
 // The error is at most half of the scale; for elements near C's largest number, that the largest scale's codes do not reach, one
 // scale.
@@ -72,7 +72,7 @@
 // and .91 where this format has .06 and .27: they turn each zero into half of the scale. Symmetric codes of 2 bits, -1 to 1, have
 // .66.
 //
-// Where a scale is not finite, or E says NaN, every value of the block is the quiet NaN.
+// Where a scale is not finite, or E means NaN, every value of the block is the quiet NaN.
 //
 // With all of them, a value beyond C's largest finite number is that number.
 #pragma once
@@ -90,8 +90,8 @@ std::size_t packed_bytes(Quantization how, Type operand, std::size_t count);
 /// Packs `count` elements of the compute type. `out` has packed_bytes() bytes, any alignment.
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count);
 
-/// What quantization took from earlier sums and is added to this one, and where to write what it takes now: as many elements of the
-/// compute type as the operands they go with. Null: no feedback. What was added to a value that comes out as NaN is gone, not kept.
+/// The rounding errors of earlier sums, which are added to this one, and the place for the new errors: as many elements of the
+/// compute type as the operands have. Null: no feedback. An error that was added to a value whose result is NaN is discarded.
 struct Feedback {
     const void *residual = nullptr;
     void *lost = nullptr;
@@ -115,17 +115,18 @@ void dequantize_output(Quantization how, Type operand, void *out, const void *pa
 /// value /= divisor for avg, in place, compute type. Nothing for other operators. `divisor` is at least 1.
 void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor);
 
-/// packed = packed(unpacked op own), in place: a partial result on its way. The steps are taken in pieces that stay in the first-level
-/// cache, as they are in the next one.
+/// packed = packed(unpacked op own), in place: a partial result in transit. The steps are taken in pieces that stay in the
+/// first-level cache, as they are in the next one.
 void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback = {});
 
-/// The last step at a chunk's owner: as requantize, then scale_average before it is packed; `out`, of the operand type, gets what the
-/// others will unpack.
+/// The last step at a chunk's owner: as requantize, then scale_average before it is packed; `out`, of the operand type, gets what
+/// the others will unpack.
 void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
                       std::uint32_t divisor, Feedback feedback = {});
 
-/// The owner's part of a one-hop all-reduce: combines `sum`, of the compute type and the others' contributions, with its own, which is
-/// packed once as theirs were; then as requantize_final. `packed` gets what the others will unpack. At most kMaxFinish elements.
+/// The owner's part of a one-hop all-reduce: combines `sum`, of the compute type and the others' contributions, with its own,
+/// which is packed once as theirs were; then as requantize_final. `packed` gets what the others will unpack. At most kMaxFinish
+/// elements.
 inline constexpr std::size_t kMaxFinish = 2048;
 void finish_one_hop(Quantization how, Type operand, Op op, void *packed, void *sum, const void *own, void *out, std::size_t count,
                     std::uint32_t divisor, Feedback feedback = {});

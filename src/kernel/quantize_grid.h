@@ -33,7 +33,7 @@ template <> struct GridLimits<double> {
     static constexpr double kNan = std::bit_cast<double>(std::uint64_t{0x7FF8000000000000});
 };
 
-/// What the wire says of a block.
+/// The two numbers of a block on the wire.
 template <class C> struct Range {
     C first;
     C second;
@@ -90,7 +90,7 @@ template <class C> C zero_point_scale_of(C low, C high, C levels) {
     return std::max(scale, magnitude(low, high) / GridLimits<C>::kZeroPoint);
 }
 
-/// Sets `range` to what goes on the wire.
+/// Sets `range` to the two numbers for the wire.
 template <class C> Encoder<C> zero_point_encoder(C low, C high, C levels, Range<C> &range) {
     using Limits = GridLimits<C>;
     if (low == high) {

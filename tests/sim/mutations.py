@@ -32,7 +32,7 @@ def run(*command, cwd=None):
 def copy_tree(tree):
     """What the programs are built from; files that did not change keep their time, so that little is built again."""
     names = run("git", "ls-files", "CMakeLists.txt", "cmake", "include", "src", "tests/CMakeLists.txt", "tests/sim", "tests/unit/*.h",
-                cwd=ROOT).stdout.split()
+                "tools/common/mix.h", cwd=ROOT).stdout.split()
     for name in names:
         source, copy = ROOT / name, tree / name
         if not source.exists() or (copy.exists() and copy.read_bytes() == source.read_bytes()):

@@ -1,4 +1,4 @@
-// Random numbers that are the same for a seed on every machine and library: SplitMix64 and integer arithmetic only.
+// Random numbers that depend only on the seed, not on the machine or the standard library: SplitMix64 and integer arithmetic.
 #pragma once
 
 #include <cstddef>
@@ -7,16 +7,12 @@
 #include <vector>
 
 #include "base/time.h"
+#include "common/mix.h"
 
 namespace pccl::sim {
 
-/// Scrambles 64 bits; equal inputs give equal outputs, and similar ones unrelated outputs.
-constexpr std::uint64_t mix(std::uint64_t x) {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
+using tools::mix;
+/// Mixes two numbers; the order of the arguments matters.
 constexpr std::uint64_t mix(std::uint64_t a, std::uint64_t b) { return mix(mix(a) ^ b); }
 
 class Rng {

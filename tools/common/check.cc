@@ -40,7 +40,7 @@ double combine(pcclRedOp_t op, double a, double b) {
     return std::min(a, b);
 }
 
-/// The exact result and how far a correct implementation may be from it.
+/// The exact result and the largest error of a correct implementation.
 struct Reference {
     std::vector<double> value;
     std::vector<double> tolerance;

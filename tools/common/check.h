@@ -1,4 +1,4 @@
-// Inputs that every peer can compute for every rank, and the judgement of a result against double arithmetic on all of them.
+// Inputs that every peer can compute for every rank, and the check of a result against double arithmetic on all inputs.
 //
 // Inputs repeat with a prime period that fits no chunk or block size, so that misplaced data shows; the reference is therefore
 // computed for one period alone and checking costs one pass over the result.
@@ -13,7 +13,7 @@
 
 namespace pccl::tools {
 
-/// What is being reduced. `buffer` tells concurrent operations apart.
+/// The operation to check. `buffer` distinguishes concurrent operations.
 struct Case {
     pcclDataType_t type;
     pcclRedOp_t op;
@@ -34,7 +34,7 @@ struct Verdict {
     double found = 0;
 };
 
-/// Judges `result`, `count` elements.
+/// Checks `result`, `count` elements.
 Verdict check_result(const Case &what, const void *result);
 
 }  // namespace pccl::tools

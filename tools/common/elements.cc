@@ -22,7 +22,8 @@ constexpr TypeName kTypeNames[] = {
     {pcclUint64, "uint64", "u64"},      {pcclInt64, "int64", "i64"},     {pcclFloat16, "half", "float16"},
     {pcclBFloat16, "bfloat16", "bf16"}, {pcclFloat, "float", "float32"}, {pcclDouble, "double", "float64"},
 };
-/// What each quantized type is called in a Packing, and the algorithms that pack to it.
+/// The name of each quantized type in a Packing, and the algorithms that pack to it. Not op::kTypeTable: programs outside the
+/// library must not depend on its internal headers.
 struct CodeName {
     pcclDataType_t type;
     const char *name;
@@ -142,7 +143,9 @@ std::optional<pcclLossPolicy_t> loss_policy_named(std::string_view name) {
 std::string name_of(const Packing &packing) {
     const pcclQuantizationOptions_t how = packing.quantization;
     if (packing.none()) return "none";
-    std::string name(how.algorithm == pcclQuantMinMax ? "minmax:" : how.algorithm == pcclQuantZeroPointScale ? "zps:" : "blockscale:");
+    std::string name(how.algorithm == pcclQuantMinMax           ? "minmax:"
+                     : how.algorithm == pcclQuantZeroPointScale ? "zps:"
+                                                                : "blockscale:");
     for (const CodeName &entry : kCodeNames) {
         if (entry.type == how.quantized_datatype) name.append(entry.name);
     }
@@ -153,7 +156,8 @@ std::string name_of(const Packing &packing) {
 
 std::optional<Packing> packing_named(std::string_view name) {
     std::vector<std::string_view> words;
-    for (std::size_t colon = 0; colon != std::string_view::npos; name.remove_prefix(colon == std::string_view::npos ? 0 : colon + 1)) {
+    for (std::size_t colon = 0; colon != std::string_view::npos;
+         name.remove_prefix(colon == std::string_view::npos ? 0 : colon + 1)) {
         colon = name.find(':');
         words.push_back(name.substr(0, colon));
     }
@@ -167,7 +171,8 @@ std::optional<Packing> packing_named(std::string_view name) {
     packing.quantization = {code->type, words[0] == "minmax" ? pcclQuantMinMax
                                         : in_blocks          ? pcclQuantBlockScale
                                                              : pcclQuantZeroPointScale};
-    if (!in_blocks) return words.size() <= 2 && (words[0] == "minmax" || words[0] == "zps") ? std::optional(packing) : std::nullopt;
+    if (!in_blocks)
+        return words.size() <= 2 && (words[0] == "minmax" || words[0] == "zps") ? std::optional(packing) : std::nullopt;
     for (std::size_t i = 2; i < words.size(); ++i) {
         if (words[i] == "pow2") {
             packing.scale = pcclScalePowerOfTwo;

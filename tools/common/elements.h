@@ -1,5 +1,5 @@
 // Element types of the C API as C++ types, for programs that use the library from outside: filling buffers and checking results
-// against plain double arithmetic. Written without a look at the library's own kernels, so that it can serve as their judge.
+// against plain double arithmetic. Independent of the library's kernels, so that it can check them.
 #pragma once
 
 #include <pccl.h>
@@ -83,7 +83,7 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name);
 
 std::optional<pcclLossPolicy_t> loss_policy_named(std::string_view name);  ///< "retry", "repair"
 
-/// A way to quantize: of a reduce, one part is in its descriptor and one in its options.
+/// A quantization. One part of it is in the descriptor of a reduce, the other in its options.
 struct Packing {
     pcclQuantizationOptions_t quantization{};
     std::uint32_t block = 0;

@@ -1,5 +1,4 @@
-// Owners for the C API's handles, and a failure that carries the library's words. For programs; the library itself throws
-// nothing.
+// Owners of the C API's handles, and an exception with the library's error text. For programs; the library itself throws nothing.
 #pragma once
 
 #include <pccl.h>

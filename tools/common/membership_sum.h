@@ -1,8 +1,8 @@
-// Contributions whose sum tells exactly who took part, and is checked exactly, whoever took part.
+// Contributions whose sum shows exactly which members took part and can be checked exactly.
 //
 // A contribution is uint64 elements, summed. Element 0 is one bit per member (its *slot*, 0..63), element 1 a nonce, so that
 // equal sums mean the same operation, element 2 a vote; the others are a known function of slot, step and index. From the bits of
-// the result, the receiver knows what all the others must add up to.
+// the result, the receiver knows the expected sum of all other elements.
 #pragma once
 
 #include <cstddef>

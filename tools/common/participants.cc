@@ -9,10 +9,10 @@ namespace pccl::tools {
 
 namespace {
 
-/// The contributions' averages are 60 times different numbers, whoever takes part.
+/// The averages of any two sets of contributions, times 60, are different numbers.
 double slot_value(int slot) { return 60.0 * (1 << slot); }
 
-/// So that an element in another's place shows.
+/// Makes an element at a wrong index visible.
 double factor(std::size_t element) { return static_cast<double>(1 << (element / 97 % 3)); }
 
 std::array<double, 1 << kSlots> averages() {

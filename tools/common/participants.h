@@ -1,4 +1,4 @@
-// Inputs of averages from whose results one can tell, element by element, who took part.
+// Inputs of averages whose results show, for each element, which peers took part.
 #pragma once
 
 #include <pccl.h>
@@ -9,18 +9,18 @@
 
 namespace pccl::tools {
 
-/// Peers that can be told apart, in slots from 0 on.
+/// The number of peers that results can distinguish, in slots from 0.
 inline constexpr int kSlots = 4;
 
-/// Writes the contribution of the peer in a slot: `count` elements. Averages over any of the slots are exact in every type of four bytes
-/// and more, in float16 and in bfloat16.
+/// Writes the contribution of the peer in a slot: `count` elements. Averages over any of the slots are exact in every type of
+/// four bytes and more, in float16 and in bfloat16.
 void fill_slot(int slot, pcclDataType_t type, void *out, std::size_t count);
 
 struct Participants {
     std::map<unsigned, std::uint64_t> elements;  ///< by who took part, a bit for each slot
     std::uint64_t wrong = 0;                     ///< elements that are no average of anybody's
     std::size_t first_wrong = 0;
-    double found = 0;                            ///< there
+    double found = 0;  ///< there
 };
 Participants check_participants(pcclDataType_t type, const void *result, std::size_t count);
 

@@ -16,7 +16,7 @@ namespace pccl::perf {
 
 namespace {
 
-/// The arguments that the children share: ours without the number of peers, which they get in other words.
+/// The arguments that the children share: ours without the number of peers, which they receive in other options.
 std::vector<std::string> shared_arguments(int argc, char **argv) {
     std::vector<std::string> out;
     for (int i = 1; i < argc; ++i) {
@@ -55,7 +55,7 @@ int run_local(const Options &options, int argc, char **argv) {
     for (std::size_t index = 0; index < children.size(); ++index) {
         const int status = *children[index].wait();
         if (WIFEXITED(status) && WEXITSTATUS(status) <= 2) {
-            worst = std::max(worst, WEXITSTATUS(status));  // it has said why
+            worst = std::max(worst, WEXITSTATUS(status));  // the child has printed the reason
             continue;
         }
         std::fprintf(stderr, "pccl-perf: peer %zu %s\n", index, tools::describe_status(status).c_str());

@@ -10,7 +10,7 @@
 
 int main(int argc, char **argv) {
     using namespace pccl::perf;
-    static_cast<void>(pcclInit());  // first: it reserves the standard descriptors, should any of them be closed
+    static_cast<void>(pcclInit());  // first: it opens the standard descriptors that are closed
     int exit_code = 0;
     const auto options = parse_options(argc, argv, exit_code);
     if (!options) return exit_code;

@@ -63,8 +63,10 @@ void Measurement::call(Collective collective, std::size_t i, const pcclReduceOpt
     const auto d = descriptor(i);
     switch (collective) {
     case Collective::reduce_scatter:
-        return tools::require("pcclReduceScatter", pcclReduceScatter(send_[i].data(), part(i), &d, &shard_, &how, comm_, &report));
-    case Collective::all_gather: return tools::require("pcclAllGather", pcclAllGather(part(i), result(i), &d, &shard_, &how, comm_, &report));
+        return tools::require("pcclReduceScatter",
+                              pcclReduceScatter(send_[i].data(), part(i), &d, &shard_, &how, comm_, &report));
+    case Collective::all_gather:
+        return tools::require("pcclAllGather", pcclAllGather(part(i), result(i), &d, &shard_, &how, comm_, &report));
     case Collective::all_reduce:
     case Collective::both: break;
     }
@@ -75,7 +77,8 @@ void Measurement::launch(Collective collective, std::size_t i, const pcclReduceO
     const auto d = descriptor(i);
     switch (collective) {
     case Collective::reduce_scatter:
-        return tools::require("pcclReduceScatterAsync", pcclReduceScatterAsync(send_[i].data(), part(i), &d, &shard_, &how, comm_, &handle));
+        return tools::require("pcclReduceScatterAsync",
+                              pcclReduceScatterAsync(send_[i].data(), part(i), &d, &shard_, &how, comm_, &handle));
     case Collective::all_gather:
         return tools::require("pcclAllGatherAsync", pcclAllGatherAsync(part(i), result(i), &d, &shard_, &how, comm_, &handle));
     case Collective::all_reduce:
@@ -100,7 +103,7 @@ tools::Verdict Measurement::check() {
     Iteration ignored;
     if (options_.collective == Collective::all_reduce) {
         perform(Collective::all_reduce, ignored);
-    } else {  // each half is judged by what both give
+    } else {  // each half is checked by the result of both
         perform(Collective::reduce_scatter, ignored);
         perform(Collective::all_gather, ignored);
     }

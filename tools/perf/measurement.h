@@ -9,7 +9,7 @@
 
 namespace pccl::perf {
 
-/// What one peer learns from one iteration.
+/// The results of one iteration at one peer.
 struct Iteration {
     std::uint64_t tx_bytes = 0;  ///< in all
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
@@ -24,10 +24,10 @@ public:
     /// Throws tools::CallFailed, or std::runtime_error if the number of peers changed.
     Iteration iterate();
 
-    /// One more iteration on fresh inputs, judged. The first wrong element is told on standard error.
+    /// Runs one more iteration on new inputs and checks it. Prints the first wrong element on standard error.
     tools::Verdict check();
 
-    /// What the caller of the library holds: send and receive buffers.
+    /// Bytes of the send and receive buffers.
     std::uint64_t buffer_bytes() const;
 
 private:
@@ -41,7 +41,9 @@ private:
     pcclShard_t shard_{};                           ///< the same
 
     void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
-    void *part(std::size_t i) { return options_.in_place ? send_[i].data() + shard_.first * tools::size_of(what_.type) : part_[i].data(); }
+    void *part(std::size_t i) {
+        return options_.in_place ? send_[i].data() + shard_.first * tools::size_of(what_.type) : part_[i].data();
+    }
     void fill();
     /// One operation on each of the buffers, at the same time. Never `both`.
     void perform(Collective collective, Iteration &iteration);

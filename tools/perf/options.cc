@@ -20,24 +20,27 @@ Examples:
   pccl-perf -t 2 -b 4K -e 1G -f 2 -d bfloat16 -o avg
   pccl-perf -t 4 -b 16M -e 16M -q minmax:u8    quantized to 8 bits on the wire
   pccl-perf -t 3 -d all -o all -e 1M           every type and operator, checked
-  pccl-perf --master 10.0.0.1:48148 --peers 8  one peer of a run over several machines: start it on each of the eight
+  pccl-perf --master 10.0.0.1:48148 --peers 8  one peer of a run on several machines; start it on each of the eight
   pccl-perf -t 2 --json old.json --plot old.svg, and later
   pccl-perf-plot old.json new.json -o both.svg  several runs in one plot
 
-Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent / time,
-busbw = algbw * 2(n-1)/n (of a reduce-scatter or an all-gather alone (n-1)/n): what each link carries, comparable between different
-numbers of peers. 1 GB = 10^9 bytes.
-cpu is the processor time of all peers together, user and system, per GB of size * concurrent. algorithm and lanes (connections to
-the next peer) are what the library took. warm is the number of iterations before the timed ones: without -w at least 3, and on until
-at every peer the median of the last three is within 5 % of the best so far, or the last five brought nothing better by 5 %; 100 or
-60 s at most. mem (--memory) is the peak of the peer that needed most, without its buffers and without what the program had before
-it called the library. The JSON file has cpu, of one iteration, and mem of each peer.
-#wrong counts elements off by more than the type and operator allow; "err" is the relative L2 error of a quantized result.
-Exit status: 0 if all results were right, 1 if some were wrong, 2 if a call or a peer failed, 64 for a mistake in the command line.
+Columns: size is the bytes of one buffer, time the median of one iteration at the slowest peer, algbw = size * concurrent /
+time, busbw = algbw * 2(n-1)/n (reduce-scatter or all-gather: algbw * (n-1)/n). busbw is the rate on each link and
+can be compared between different numbers of peers. 1 GB = 10^9 bytes.
+cpu is the processor time of all peers together, user and system, per GB of size * concurrent. algorithm is the algorithm that
+the library used, and lanes the number of TCP connections to the next peer.
+warm is the number of iterations before the timed ones. Without -w there are at least 3. They continue until at every peer the
+median of the last three is within 5 % of the best so far, or none of the last five improved it by 5 %, but for at most 100
+iterations or 60 s.
+mem (--memory) is the peak memory of the peer that used most, without its buffers and without the memory that the program had
+before it called the library. The JSON file has cpu for one iteration, and mem, for each peer.
+#wrong counts elements whose error is larger than the type and operator allow. "err" is the relative L2 error of a quantized
+result.
+Exit status: 0 if all results were right, 1 if some were wrong, 2 if a call or a peer failed, 64 for an error in the command line.
 )";
 constexpr int kExitUsage = 64;
 
-/// Texts as CLI11 delivers them; turned into Options by `interpret`.
+/// Option values as text from CLI11. `interpret` converts them to Options.
 struct Texts {
     std::string first = "1K";
     std::string last = "64M";
@@ -63,7 +66,7 @@ bool interpret_list(const char *what, const std::string &text, const All &all, N
         const std::string word = rest.substr(0, comma);
         const auto value = named(word);
         if (!value) {
-            std::cerr << "pccl-perf: unknown " << what << " '" << word << "'; one of: all";
+            std::cerr << "pccl-perf: unknown " << what << " '" << word << "'. Use one of: all";
             for (T known : all)
                 std::cerr << ' ' << tools::name_of(known);
             std::cerr << '\n';
@@ -78,7 +81,7 @@ bool interpret_list(const char *what, const std::string &text, const All &all, N
 bool interpret_size(const char *option, const std::string &text, std::size_t &out) {
     const auto size = parse_size(text);
     if (!size || *size == 0) {
-        std::cerr << "pccl-perf: " << option << " '" << text << "' is no size; write 4K, 256M or 1G\n";
+        std::cerr << "pccl-perf: " << option << " '" << text << "' is not a size. Write for example 4K, 256M or 1G\n";
         return false;
     }
     out = *size;
@@ -89,21 +92,23 @@ bool interpret_collective(const Texts &texts, Options &options) {
     constexpr Collective kAll[] = {Collective::all_reduce, Collective::reduce_scatter, Collective::all_gather, Collective::both};
     const auto found = std::ranges::find_if(kAll, [&](Collective one) { return texts.collective == name_of(one); });
     if (found == std::end(kAll)) {
-        std::cerr << "pccl-perf: unknown --collective '" << texts.collective << "'; all-reduce, reduce-scatter, all-gather or both\n";
+        std::cerr << "pccl-perf: unknown --collective '" << texts.collective
+                  << "'. Use all-reduce, reduce-scatter, all-gather or both\n";
         return false;
     }
     options.collective = *found;
     if (*found == Collective::all_reduce) return true;
-    if (options.on_peer_loss == pcclLossPolicyRepair) std::cerr << "pccl-perf: only an all-reduce can be repaired (--on-peer-loss repair)\n";
+    if (options.on_peer_loss == pcclLossPolicyRepair)
+        std::cerr << "pccl-perf: --on-peer-loss repair needs --collective all-reduce. Use --on-peer-loss retry\n";
     if (options.error_feedback && *found != Collective::reduce_scatter)
-        std::cerr << "pccl-perf: --error-feedback is for all-reduce and reduce-scatter\n";
+        std::cerr << "pccl-perf: --error-feedback needs --collective all-reduce or reduce-scatter. Leave it out\n";
     return options.on_peer_loss != pcclLossPolicyRepair && (!options.error_feedback || *found == Collective::reduce_scatter);
 }
 
 bool keep_only_floats(Options &options) {
     if (options.packing.none()) return true;
     std::erase_if(options.types, [](pcclDataType_t type) { return !tools::is_float(type); });
-    if (options.types.empty()) std::cerr << "pccl-perf: only floating-point types can be quantized (-q); choose one with -d\n";
+    if (options.types.empty()) std::cerr << "pccl-perf: only floating-point types can be quantized (-q). Choose one with -d\n";
     return !options.types.empty();
 }
 
@@ -111,7 +116,8 @@ bool interpret(const Texts &texts, Options &options) {
     if (!interpret_size("-b", texts.first, options.bytes_first) || !interpret_size("-e", texts.last, options.bytes_last))
         return false;
     if (options.bytes_first > options.bytes_last) {
-        std::cerr << "pccl-perf: the first size (-b) is larger than the last (-e)\n";
+        std::cerr << "pccl-perf: the first size (-b " << texts.first << ") is larger than the last (-e " << texts.last
+                  << "). Swap them\n";
         return false;
     }
     if (!interpret_list("type (-d)", texts.type, tools::kAllTypes, tools::type_named, options.types)) return false;
@@ -127,18 +133,18 @@ bool interpret(const Texts &texts, Options &options) {
     options.packing = *packing;
     const auto algorithm = tools::algorithm_named(texts.algorithm);
     if (!algorithm) {
-        std::cerr << "pccl-perf: unknown algorithm (-a) '" << texts.algorithm << "'; auto, ring, direct or one-hop\n";
+        std::cerr << "pccl-perf: unknown algorithm (-a) '" << texts.algorithm << "'. Use auto, ring, direct or one-hop\n";
         return false;
     }
     options.algorithm = *algorithm;
     const auto policy = tools::loss_policy_named(texts.on_peer_loss);
     if (!policy) {
-        std::cerr << "pccl-perf: unknown --on-peer-loss '" << texts.on_peer_loss << "'; retry or repair\n";
+        std::cerr << "pccl-perf: unknown --on-peer-loss '" << texts.on_peer_loss << "'. Use retry or repair\n";
         return false;
     }
     options.on_peer_loss = *policy;
     if (*policy == pcclLossPolicyRepair && std::ranges::any_of(options.ops, [](pcclRedOp_t op) { return op != pcclAvg; })) {
-        std::cerr << "pccl-perf: only averages can be repaired (--on-peer-loss repair); choose -o avg\n";
+        std::cerr << "pccl-perf: --on-peer-loss repair needs an average. Choose -o avg\n";
         return false;
     }
     if (!interpret_collective(texts, options)) return false;
@@ -205,7 +211,7 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
         ->capture_default_str();
     app.add_option("-n,--iters", options.iterations, "timed iterations")->check(CLI::Range(1, 1000000))->capture_default_str();
     app.add_option("-w,--warmup", options.warm_up,
-                   "exactly so many iterations before those; without it, until times have settled")
+                   "exactly this many iterations before the timed ones; default: until times are stable")
         ->check(CLI::Range(0, 1000000));
     auto *local = app.add_option("-t,--local-peers", options.peers, "start this many peers, and a master, on this machine")
                       ->check(CLI::Range(2, 1024))
@@ -215,31 +221,34 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_code) {
                       ->check(CLI::Range(2, 1024));
     peers->needs(master)->excludes(local);
     master->excludes(local)->needs(peers);
-    app.add_option("-d,--datatype", texts.type, "element type, a list with commas, or all")->capture_default_str();
-    app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list with commas, or all")->capture_default_str();
+    app.add_option("-d,--datatype", texts.type, "element type, a list separated by commas, or all")->capture_default_str();
+    app.add_option("-o,--op", texts.op, "sum, avg, prod, max, min, a list separated by commas, or all")->capture_default_str();
     app.add_option("-q,--quantize", texts.quantization,
                    "none, minmax:u8, zps:u8, minmax:u16, blockscale:i8, blockscale:u4:64, blockscale:u2 ...")
         ->capture_default_str();
-    app.add_flag("--error-feedback", options.error_feedback, "what quantization takes is added to the next iteration (sum and avg)");
+    app.add_flag("--error-feedback", options.error_feedback,
+                 "add the rounding error of quantization to the next iteration (sum and avg)");
     app.add_option("-a,--algorithm", texts.algorithm, "auto, ring, direct, one-hop")->capture_default_str();
-    app.add_option("--collective", texts.collective, "all-reduce, reduce-scatter, all-gather, or both: these two, one after the other")
+    app.add_option("--collective", texts.collective,
+                   "all-reduce, reduce-scatter, all-gather, or both: reduce-scatter followed by all-gather")
         ->capture_default_str();
-    app.add_option("--on-peer-loss", texts.on_peer_loss, "what operations that lose a peer are made for: retry, repair (avg)")->capture_default_str();
-    app.add_option("--lanes", options.lanes, "TCP connections per pair of neighbours (0: the library chooses)");
-    app.add_option("--congestion", options.congestion, "congestion control of these connections: cubic, bbr ... (default: by the path)");
-    app.add_option("--compression", options.compression, "of what travels: auto, off, on (default: auto)")
+    app.add_option("--on-peer-loss", texts.on_peer_loss, "what happens to an operation that loses a peer: retry, or repair (avg)")
+        ->capture_default_str();
+    app.add_option("--lanes", options.lanes, "TCP connections per link (0: the library chooses)");
+    app.add_option("--congestion", options.congestion,
+                   "congestion control of the lanes: cubic, bbr ... (default: chosen for each path)");
+    app.add_option("--compression", options.compression, "compression of the data on the wire: auto, off, on (default: auto)")
         ->transform(CLI::Transformer(std::map<std::string, int>{{"auto", 0}, {"off", 1}, {"on", 2}}));
-    app.add_option("--concurrent", options.concurrent,
-                   "operations in flight at the same time, each with buffers of the size given")
+    app.add_option("--concurrent", options.concurrent, "operations in flight at the same time, each with its own buffers")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     app.add_option("-c,--check", texts.check, "check results (0 or 1)")->check(CLI::Range(0, 1))->capture_default_str();
     app.add_flag("--in-place", options.in_place, "the send buffer is the receive buffer");
-    app.add_flag("--optimize", options.optimize, "measure the bandwidth between peers and choose the ring first");
+    app.add_flag("--optimize", options.optimize, "first measure the bandwidth between peers and choose the ring");
     app.add_option("--join-timeout", options.join_timeout_s, "seconds to wait for all peers")->capture_default_str();
-    app.add_flag("--memory", options.memory, "a column for the memory beyond the buffers");
-    app.add_option("--json", options.json_file, "write the results to this file, too");
-    app.add_option("--plot", options.plot_file, "draw them into this file, SVG: bus bandwidth and time over size");
+    app.add_flag("--memory", options.memory, "add a column with the memory used in addition to the buffers");
+    app.add_option("--json", options.json_file, "also write the results to this file");
+    app.add_option("--plot", options.plot_file, "plot bus bandwidth and time over size into this SVG file");
     app.add_option("--index", options.index, "this peer's number, given to the peers started here")->group("");
     try {
         app.parse(argc, argv);

@@ -1,4 +1,4 @@
-// What pccl-perf was asked to do.
+// The options of pccl-perf.
 #pragma once
 
 #include "common/elements.h"
@@ -13,7 +13,7 @@
 
 namespace pccl::perf {
 
-/// What is measured. `both`: a reduce-scatter and an all-gather after it, which do together what an all-reduce does.
+/// The collective to measure. `both`: a reduce-scatter followed by an all-gather, which together equal an all-reduce.
 enum class Collective { all_reduce, reduce_scatter, all_gather, both };
 const char *name_of(Collective collective);
 
@@ -50,10 +50,11 @@ struct Options {
     std::vector<std::size_t> sizes() const;
 };
 
-/// nullopt and `exit_code` if the program should end here (--help, --version, a mistake, which is then on standard error).
+/// Returns nullopt and sets `exit_code` if the program must end (--help, --version, or an error, which was printed on standard
+/// error).
 std::optional<Options> parse_options(int argc, char **argv, int &exit_code);
 
-/// "4K", "1.5M", "256M", "1G", with or without a final "B" or "iB"; powers of 1024. nullopt if it is no size.
+/// "4K", "1.5M", "256M", "1G", with or without a final "B" or "iB"; powers of 1024. nullopt if it is not a size.
 std::optional<std::size_t> parse_size(const std::string &text);
 
 }  // namespace pccl::perf

@@ -75,8 +75,8 @@ tools::Comm join(const Options &options) {
     return comm;
 }
 
-/// Ranks out of nothing but all-reduce: each peer draws a slot of a large table; once no two drew the same, ranks are the order
-/// of the slots. All see the same table, so all agree on whether to draw again.
+/// Assigns ranks with all-reduce only. Each peer draws a slot of a large table. When no two drew the same slot, the order of
+/// slots is the order of ranks. All peers see the same table, so all agree on whether to draw again.
 int agree_on_rank(const pcclComm_t *comm, int peers) {
     const auto slots = static_cast<std::size_t>(peers) * static_cast<std::size_t>(peers) * 16;
     std::random_device random;
@@ -96,14 +96,14 @@ double median(std::vector<double> &values) {
     return values[middle];
 }
 
-/// One iteration; returns microseconds.
+/// Runs one iteration and returns its time in microseconds.
 double timed(Measurement &measurement, Iteration &what) {
     const auto begin = Clock::now();
     what = measurement.iterate();
     return std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
 }
 
-/// Iterates until every peer finds its times settled: the peers make as many calls as each other. Returns how many.
+/// Iterates until the times are stable at every peer. All peers make the same number of calls. Returns that number.
 int warm_up(const Options &options, const pcclComm_t *comm, Measurement &measurement) {
     WarmUp times;
     Iteration ignored;
@@ -120,7 +120,7 @@ int warm_up(const Options &options, const pcclComm_t *comm, Measurement &measure
     return times.iterations();
 }
 
-/// Of each peer, in the order of ranks.
+/// Returns one value per peer, in rank order.
 std::vector<double> gather(const pcclComm_t *comm, int rank, int peers, double mine) {
     std::vector<double> values(static_cast<std::size_t>(peers), 0);
     values[static_cast<std::size_t>(rank)] = mine;

@@ -29,9 +29,8 @@ void Report::begin() {
     if (options_.collective != Collective::all_reduce) std::printf("# %s\n", name_of(options_.collective));
     std::printf("# pccl-perf: %d peers%s, lanes %s, quantization %s, %d concurrent, %s, %d iterations after %s\n", options_.peers,
                 options_.index >= 0 ? " on this machine" : "",
-                options_.lanes == 0 ? "auto" : std::to_string(options_.lanes).c_str(),
-                tools::name_of(options_.packing).c_str(), options_.concurrent,
-                options_.in_place ? "in place" : "out of place", options_.iterations, warm_up.c_str());
+                options_.lanes == 0 ? "auto" : std::to_string(options_.lanes).c_str(), tools::name_of(options_.packing).c_str(),
+                options_.concurrent, options_.in_place ? "in place" : "out of place", options_.iterations, warm_up.c_str());
     std::printf("# %11s %11s %9s %5s %12s %9s %9s %8s", "size", "count", "type", "op", "time", "algbw", "busbw", "cpu");
     if (options_.memory) std::printf(" %8s", "mem");
     if (quantized()) std::printf(" %9s", "err");
@@ -118,7 +117,7 @@ bool Report::write_json(const std::string &path) const {
     return static_cast<bool>(file);
 }
 
-/// By the program that draws saved results, which is installed beside this one.
+/// Runs pccl-perf-plot, which is installed in the same directory.
 bool Report::draw() const {
     std::string results = options_.json_file;
     if (results.empty()) {

@@ -34,7 +34,7 @@ public:
 
     void begin();
     void add(const Row &row);
-    /// Writes the JSON file and the plot, if they are wanted. False, with the reason on standard error, if one cannot be written.
+    /// Writes the JSON file and the plot if they were requested. Returns false and prints the reason if one cannot be written.
     bool end();
 
 private:

@@ -1,4 +1,4 @@
-// What this process has used of the machine: processor time and memory. Any thread.
+// Resource usage of this process: processor time and memory. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@ namespace pccl::perf {
 /// Seconds of processor time of all threads so far, user and system.
 double cpu_seconds();
 
-/// Bytes in memory now (VmRSS). 0 if the system does not say.
+/// Returns the bytes in memory now (VmRSS), or 0 if the system does not report them.
 std::uint64_t resident_bytes();
 
-/// Makes the peak begin anew, and gives freed memory back first, so that it does not count. False if the system cannot.
+/// Resets the peak, after it returns freed memory to the system so that it does not count. Returns false if the system cannot.
 bool reset_peak();
-/// The most bytes in memory (VmHWM) since then.
+/// Returns the peak of bytes in memory (VmHWM) since the last reset.
 std::uint64_t peak_bytes();
 
 }  // namespace pccl::perf

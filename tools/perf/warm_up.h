@@ -1,7 +1,7 @@
 // When a measurement has warmed up: the time of an iteration has stopped falling. Connections of a wide area begin slowly and
 // fill their path over several iterations; how many depends on size, rate and delay, so a fixed number is too few or too many.
 //
-// Pure: times are handed in, nothing is measured here. One peer's opinion; that the peers agree is the caller's part.
+// Pure: times are handed in, nothing is measured here. It is one peer's answer; the caller makes the peers agree.
 #pragma once
 
 #include <vector>

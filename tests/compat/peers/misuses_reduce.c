@@ -1,5 +1,5 @@
-/* What a peer is told at the launch of an asynchronous all-reduce: alone in its group, and with a tag that is in flight. Neither leaves
- * anything outstanding. Alone, there is no topology to optimize. */
+/* The errors that a peer receives at the launch of an asynchronous all-reduce: alone in its group, and with a tag that is in
+ * flight. Neither leaves anything outstanding. Alone, there is no topology to optimize. */
 #include "peers.h"
 
 static ccoip_socket_address_t master_address;

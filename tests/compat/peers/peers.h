@@ -1,4 +1,5 @@
-/* What the programs of this folder share: checks, a master in this process, peers that join it. Only version 1's interface is used. */
+/* Code that the programs of this folder share: checks, a master in this process, peers that join it. Only version 1's interface
+ * is used. */
 #ifndef PCCL_TESTS_COMPAT_PEERS_H
 #define PCCL_TESTS_COMPAT_PEERS_H
 
@@ -17,12 +18,12 @@
 #include <pccl.h>
 
 /* Ends the program, whichever thread it is on. */
-#define EXPECT(condition)                                                              \
-    do {                                                                               \
-        if (!(condition)) {                                                            \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                                   \
-        }                                                                              \
+#define EXPECT(condition)                                                                                                        \
+    do {                                                                                                                         \
+        if (!(condition)) {                                                                                                      \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                              \
+            exit(1);                                                                                                             \
+        }                                                                                                                        \
     } while (0)
 #define SUCCEED(call) EXPECT((call) == pcclSuccess)
 
@@ -68,7 +69,8 @@ static int world_size(const pcclComm_t *comm) {
     return world;
 }
 
-/* The loop of a peer up to its step: admits newcomers until the world has that size. A peer that has just joined skips the first update. */
+/* The loop of a peer up to its step: admits newcomers until the world has that size. A peer that has just joined skips the first
+ * update. */
 static void gather(pcclComm_t *comm, int world, int just_joined) {
     const struct timespec moment = {0, 5000000};
     while (world_size(comm) < world) {
@@ -81,7 +83,8 @@ static void gather(pcclComm_t *comm, int world, int just_joined) {
 }
 
 static pcclReduceDescriptor_t sum_of(size_t count, uint64_t tag) {
-    const pcclReduceDescriptor_t descriptor = {count, pcclSum, tag, {pcclFloat, pcclDistributionNone}, {pcclFloat, pcclQuantNone}};
+    const pcclReduceDescriptor_t descriptor = {
+        count, pcclSum, tag, {pcclFloat, pcclDistributionNone}, {pcclFloat, pcclQuantNone}};
     return descriptor;
 }
 

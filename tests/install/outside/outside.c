@@ -1,4 +1,4 @@
-/* What the smallest user does: initialize, and read the version it was compiled for. */
+/* The smallest program that uses the library: initialize, and read the version it was compiled for. */
 #include <stdio.h>
 
 #include <ccoip.h>
