@@ -240,9 +240,10 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
 }
 
 /// It takes and sends nothing more, and is to fail everywhere.
-void DataPlane::break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why) {
+void DataPlane::break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why, bool own) {
     of(node).ops.at(id).broken = true;
-    cluster_.at_node(node, cluster_.delay(), [this, &node, broken = protocol::OpBroken{id, code, why}] { cluster_.step(node, broken); });
+    cluster_.at_node(node, cluster_.delay(),
+                     [this, &node, broken = protocol::OpBroken{id, code, why, own}] { cluster_.step(node, broken); });
 }
 
 /// What it goes on from: elements that are final somewhere are not reduced again.
@@ -392,7 +393,35 @@ void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution
     Node &receiver = *cluster_.owner(next);
     Contribution sent = contribution;
     if (tamper) tamper(node, receiver, sent.content);
-    send(node, next, [this, &receiver, id, sent] { take_in(receiver, id, sent); });
+    send(node, next, [this, &node, &receiver, id, sent] {
+        const auto op = of(node).ops.find(id);
+        const bool torn = op != of(node).ops.end() && op->second.modified && sent.origin == node.peer->id();
+        return torn ? ask_again(receiver, node, id) : take_in(receiver, id, sent);
+    });
+}
+
+void DataPlane::modify_buffer(Node &node, Tag tag) {
+    for (auto &[id, op] : of(node).ops) {
+        if (id.tag == tag) op.modified = true;
+    }
+    const std::string what = "the buffer of tag " + std::to_string(tag.value);
+    cluster_.observe([&](Observer &o) { o.on_world_event("the program of " + node.name + " modifies " + what); });
+}
+
+/// The frame ask_again: the receiver cannot tell a damaged path from a modified buffer, the sender can.
+void DataPlane::ask_again(Node &receiver, Node &sender, const OpId &id) {
+    cluster_.observe([&](Observer &o) {
+        o.on_world_event("a frame of " + sender.name + " has a wrong checksum; " + receiver.name + " asks again");
+    });
+    send(receiver, sender.peer->id(), [this, &sender, id] { copy_again(sender, id); });
+}
+
+/// The second copy of a modified buffer does not have the checksum of the first. That fails the operation and no link.
+void DataPlane::copy_again(Node &sender, const OpId &id) {
+    const auto op = of(sender).ops.find(id);
+    if (op == of(sender).ops.end() || op->second.broken) return;
+    const std::string what = "the buffer of tag " + std::to_string(id.tag.value) + " was modified";
+    break_op(sender, id, pcclInvalidUsage, what + " by the program of " + to_string(sender.peer->id()), true);
 }
 
 void DataPlane::take_in(Node &node, const OpId &id, const Contribution &sent) {
@@ -458,6 +487,12 @@ void DataPlane::offer(Node &node) {
     transfer.content = node.state;
 }
 
+void DataPlane::modify_tensor(Node &node, std::uint32_t index) {
+    of(node).transfer.modified.insert(index);
+    const std::string what = "tensor " + std::to_string(index);
+    cluster_.observe([&](Observer &o) { o.on_world_event("the program of " + node.name + " modifies " + what); });
+}
+
 void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
     auto &transfer = of(node).transfer;
     transfer.sync = plan.sync;
@@ -490,6 +525,13 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
         const bool received = theirs.sync == sync && theirs.missing == 0 && theirs.received.contains(item.index) &&
                               theirs.received.at(item.index) == wanted;
         const bool serving = there && !silent && !source.hung && (offered || received);
+        if (serving && theirs.modified.contains(item.index)) {
+            // The receiver asks once more; the holder finds that the hash of its memory has changed, and sends nothing.
+            const std::string why = "tensor " + std::to_string(item.index) + " was modified by the program of " + to_string(from);
+            return cluster_.at_node(source, cluster_.delay(), [this, &source, sync, why] {
+                cluster_.step(source, protocol::OfferSpoiled{sync, why});
+            });
+        }
         if (!serving) {
             if (there && patience > 0) {
                 return cluster_.at_node(node, kPullRetry,

@@ -2,8 +2,8 @@
 //
 // An operation finishes at a member when the contribution of every member of its ring has come to it hop by hop along the ring,
 // over links that were up, through members that had started the operation too. Its result is a hash over all contributions, so
-// that two members' results can be compared bit by bit. One that is to be repaired has several elements, each with a finality of its own;
-// what is final when members are lost stays and goes on along the next ring.
+// that two members' results can be compared bit by bit. One that is to be repaired has several elements, each with a finality of
+// its own; what is final when members are lost stays and goes on along the next ring.
 #pragma once
 
 #include <map>
@@ -65,6 +65,11 @@ public:
     std::uint64_t result(CallId call) const;
     unsigned probe_lost_per_mille = 0;
     unsigned finish_slow_per_mille = 0;
+    /// The program writes to the buffer of its open operation with that tag: contributions of its own that are in flight arrive
+    /// with a wrong checksum. The receiver asks for them again, and the sender finds that its second copy differs.
+    void modify_buffer(Node &node, Tag tag);
+    /// As `modify_buffer`, for a tensor that the node has offered and others pull.
+    void modify_tensor(Node &node, std::uint32_t index);
     /// Changes a contribution on its way: breaks the data plane on purpose.
     std::function<void(const Node &from, const Node &to, std::uint64_t &content)> tamper;
 
@@ -102,6 +107,7 @@ private:
         std::uint64_t fingerprint = 0;
         bool broken = false;
         std::vector<Element> elements;
+        bool modified = false;  ///< by the program, after the first copy was sent
     };
     struct Transfer {
         bool offering = false;
@@ -110,6 +116,7 @@ private:
         std::size_t missing = 0;
         std::map<std::uint32_t, std::uint64_t> staged;
         std::map<std::uint32_t, std::uint64_t> received;  ///< for this plan, staged or in place
+        std::set<std::uint32_t> modified = {};            ///< tensors that the program has changed since they were offered
     };
     struct NodeData {
         std::map<PeerId, Side> links;
@@ -139,7 +146,7 @@ private:
     void accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution);
     void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part, std::uint64_t result);
     void plan_repair(Node &node, const OpId &id, Op &op);
-    void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why);
+    void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why, bool own = false);
     void finish_if_final(Node &node, const OpId &id, Op &op);
     void hand_on(Node &node, const OpId &id, const Op &op, std::size_t element);
     void send_to_successor(Node &node, const OpId &id, const Contribution &contribution);
@@ -151,6 +158,8 @@ private:
     };
     void deliver(const Link &link, const EventQueue::Action &arrives);
     void take_in(Node &node, const OpId &id, const Contribution &sent);
+    void ask_again(Node &receiver, Node &sender, const OpId &id);
+    void copy_again(Node &sender, const OpId &id);
     void await_acknowledgement(Node &node, PeerId other);
     bool heard_when_closing(const Node &node, const Node &other) const;
     void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience);

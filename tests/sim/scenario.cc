@@ -125,6 +125,10 @@ private:
             cluster_.resume(node(words.at(0)));
         else if (verb == "part")
             cluster_.data().set_reachable(node(words.at(0)).index, node(words.at(1)).index, false);
+        else if (verb == "modify" && words.at(1).starts_with("tag="))
+            cluster_.data().modify_buffer(node(words[0]), Tag{std::stoull(words[1].substr(4))});
+        else if (verb == "modify")
+            cluster_.data().modify_tensor(node(words.at(0)), static_cast<std::uint32_t>(std::stoul(words.at(1).substr(7))));
         else if (verb == "restart" && words.size() == 1)  // the master's process, after so long away
             cluster_.crash_master(parse_duration(words[0]).value());
         else if (verb == "restart")  // it dies when so many effects of its next step have been carried out
