@@ -10,7 +10,7 @@
 
 namespace pccl::sim {
 
-/// Scrambles 64 bits; equal inputs give equal outputs, and similar ones unrelated outputs.
+/// Mixes 64 bits: equal inputs give equal outputs, and similar inputs give unrelated outputs.
 constexpr std::uint64_t mix(std::uint64_t x) {
     x += 0x9e3779b97f4a7c15;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;

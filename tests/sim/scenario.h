@@ -1,5 +1,5 @@
-// Runs a scenario: commands that cause small events one after the other, in a world without chance. The messages between peers and master
-// become the transcript.
+// Runs a scenario: commands that cause small events one after the other, in a world without chance. The messages between peers
+// and master become the transcript.
 //
 //   new a [group=G]           starts a process "a"
 //   connect|update|ask|optimize a b ...    these processes make this call
@@ -23,8 +23,8 @@
 
 namespace pccl::sim {
 
-/// `text`: the scenario with or without a transcript. Lines that begin with "> " are commands, and lines that begin with "#" are comments.
-/// All other lines are the previous transcript and are replaced. Throws std::runtime_error at an unknown command.
+/// `text`: the scenario with or without a transcript. Lines that begin with "> " are commands, and lines that begin with "#" are
+/// comments. All other lines are the previous transcript and are replaced. Throws std::runtime_error at an unknown command.
 std::string run_scenario(const std::string &text);
 
 }  // namespace pccl::sim
