@@ -146,7 +146,7 @@ TEST(NullArguments, AreInvalidArgument) {
               pcclInvalidArgument);
 }
 
-TEST(NullArguments, OfMasterFunctionsAreInvalidArgument) {
+TEST(NullArguments, MasterFunctionsRejectNull) {
     ccoip_socket_address_t address{};
     EXPECT_EQ(pcclCreateMaster(address, nullptr), pcclInvalidArgument);
     pcclMasterInstance_t *master = nullptr;
@@ -159,7 +159,7 @@ TEST(NullArguments, OfMasterFunctionsAreInvalidArgument) {
     EXPECT_EQ(pcclMasterGetPort(nullptr, &port), pcclInvalidArgument);
 }
 
-TEST(Config, UnsetStructSizeAndNonsenseAreInvalidArgument) {
+TEST(Config, BadValuesAreInvalidArgument) {
     pcclComm_t *comm = nullptr;
     pcclCommConfig_t zeroed{};
     zeroed.master_address = "127.0.0.1:48148";
@@ -221,7 +221,7 @@ TEST_F(Unconnected, CallsThatNeedAConnectionAreInvalidUsage) {
     EXPECT_EQ(pcclAwaitAsyncReduceWithReport(&never, nullptr), pcclInvalidUsage);
 }
 
-TEST_F(Unconnected, ConnectWithoutAMasterFailsAndMayBeTriedAgain) {
+TEST_F(Unconnected, ConnectWithoutAMasterFailsAndCanBeRepeated) {
     EXPECT_EQ(pcclConnect(comm.get()), pcclMasterConnectionFailed);
     EXPECT_STRNE(pcclGetLastError(), "");
     EXPECT_EQ(pcclConnect(comm.get()), pcclMasterConnectionFailed);
@@ -271,7 +271,7 @@ TEST_F(Connected, BadReduceArgumentsAreInvalidArgument) {
     EXPECT_EQ(out[0], 0);
 }
 
-TEST_F(Connected, QuantizationOfOrToUnfitTypesIsInvalidArgument) {
+TEST_F(Connected, QuantizationRejectsUnsuitableTypes) {
     d.quantization_options = {pcclFloat16, pcclQuantMinMax};
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d.quantization_options = {pcclUint32, pcclQuantZeroPointScale};
@@ -410,7 +410,7 @@ TEST_F(Connected, BadShardArgumentsAreInvalidArgument) {
     EXPECT_EQ(pcclAllGatherAsync(data, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
 }
 
-TEST_F(Connected, StructuresOfAnOlderOrNewerHeaderAreUnderstood) {
+TEST_F(Connected, StructuresOfOtherVersionsAreUnderstood) {
     pcclReduceReport_t report{};
     report.struct_size = offsetof(pcclReduceReport_t, chunk_bytes);
     report.chunk_bytes = 77;
@@ -482,7 +482,7 @@ TEST_F(Connected, OptimizingAloneIsInvalidUsage) {
     EXPECT_NE(std::string(pcclGetLastError()).find("alone"), std::string::npos) << pcclGetLastError();
 }
 
-TEST_F(Connected, LaunchAloneIsTooFewPeersAndLeavesNothingOutstanding) {
+TEST_F(Connected, LaunchOfALonePeerIsTooFewPeers) {
     pcclShard_t shard{};
     ASSERT_EQ(pcclGetShard(comm.get(), d.count, &shard), pcclSuccess);
     const pcclAsyncReduceOp_t unset{nullptr, 77};
@@ -500,14 +500,14 @@ TEST_F(Connected, LaunchAloneIsTooFewPeersAndLeavesNothingOutstanding) {
     EXPECT_EQ(pcclAwaitAsyncReduce(&never, nullptr), pcclInvalidUsage);
 }
 
-TEST_F(Connected, CallsAfterTheMasterHasGoneAreMasterConnectionFailed) {
+TEST_F(Connected, CallsWithoutAMasterAreMasterConnectionFailed) {
     ASSERT_EQ(pcclInterruptMaster(world.master().handle.get()), pcclSuccess);
     ASSERT_EQ(pcclMasterAwaitTermination(world.master().handle.get()), pcclSuccess);
     EXPECT_EQ(pcclUpdateTopology(comm.get()), pcclMasterConnectionFailed);
     EXPECT_STRNE(pcclGetLastError(), "");
 }
 
-TEST(CongestionControl, ThatTheSystemDoesNotOfferFailsTheConnectionInWords) {
+TEST(CongestionControl, UnavailableAlgorithmFailsTheConnection) {
     World world;
     pcclCommConfig_t config{};
     ASSERT_EQ(pcclCommConfigInit(&config), pcclSuccess);
@@ -550,7 +550,7 @@ TEST(Master, LifeCycleMisuseIsInvalidUsage) {
     EXPECT_EQ(pcclDestroyMaster(master), pcclSuccess);
 }
 
-TEST(Master, DestroyEndsOneThatRunsOrNeverRan) {
+TEST(Master, DestroyEndsEveryMaster) {
     for (const bool run : {false, true}) {
         ccoip_socket_address_t address{};
         address.inet.ipv4 = {{127, 0, 0, 1}};

@@ -24,7 +24,7 @@ std::uint64_t sum(const std::vector<Json> &answers, const char *key) {
     return total;
 }
 
-TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
+TEST(Compression, ResultsAreTheSameBitsForEverySetting) {
     World plain, packed, mixed;
     join(plain, {kOff, kOff, kOff});
     join(packed, {kOn, kOn, kOn});
@@ -62,7 +62,7 @@ TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
     }
 }
 
-TEST(Compression, WhatDoesNotShrinkTravelsAsItIs) {
+TEST(Compression, IncompressibleDataIsSentPlain) {
     World world;
     join(world, {kOn, kOn});
     const auto answers = world.call_each("reduce", ranked(2, {{"count", 8 << 20}, {"type", "uint8"}, {"pattern", "uniform:0,255.99"}}));
@@ -70,7 +70,7 @@ TEST(Compression, WhatDoesNotShrinkTravelsAsItIs) {
     EXPECT_EQ(sum(answers, "saved"), 0u);  // noise, and so are its sums
 }
 
-TEST(Compression, SharedStateIsTheSameBytes) {
+TEST(Compression, SharedStateArrivesUnchanged) {
     for (const std::vector<int> &choices : {std::vector<int>{kOn, kOn, kOn}, std::vector<int>{kOn, kOff, kOff}}) {
         World world;
         join(world, choices);

@@ -36,7 +36,7 @@ protected:
     static std::string words(const Json &answer) { return answer.at("error"); }
 };
 
-TEST_F(Exhaustion, WithoutDescriptorsCreatingAndConnectingSayWhy) {
+TEST_F(Exhaustion, CreateAndConnectReportMissingDescriptors) {
     world.join(2);
     PeerProcess &poor = world.spawn();
     poor.call("limit", {{"files", 1}});
@@ -54,7 +54,7 @@ TEST_F(Exhaustion, WithoutDescriptorsCreatingAndConnectingSayWhy) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutDescriptorsAMemberKeepsItsLinks) {
+TEST_F(Exhaustion, MemberWithoutDescriptorsKeepsItsLinks) {
     world.join(3);
     world[1].call("limit", {{"files", 0}});
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 20}, {"times", 3}}))));
@@ -82,7 +82,7 @@ TEST_F(Exhaustion, WithoutDescriptorsAMemberKeepsItsLinks) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutMemoryForAnUndoCopyTheReduceSaysSoAtOnce) {
+TEST_F(Exhaustion, ReduceReportsMissingMemoryForItsUndoCopy) {
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}}))));
     // Room for its buffer, not for the copy of it.
@@ -94,7 +94,7 @@ TEST_F(Exhaustion, WithoutMemoryForAnUndoCopyTheReduceSaysSoAtOnce) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "nothing had begun: nobody has lost anybody";
 }
 
-TEST_F(Exhaustion, WithoutMemoryInTheMiddleOfAReduceOneLeavesAndTheOthersGoOn) {
+TEST_F(Exhaustion, MemberWithoutMemoryDuringAReduceLeavesAlone) {
     world.join(3);
     // Buffers that are there before memory runs short: only what the library itself needs is missing then.
     Json request = {{"arena", "a"}, {"send_at", 0}, {"receive_at", 32 * kMiB}, {"count", 1000}, {"handle", "h"}, {"algorithm", "ring"}};
@@ -115,7 +115,7 @@ TEST_F(Exhaustion, WithoutMemoryInTheMiddleOfAReduceOneLeavesAndTheOthersGoOn) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutMemoryForAStateThatItPullsOneLeavesAndTheOthersGoOn) {
+TEST_F(Exhaustion, MemberWithoutMemoryForPulledStateLeavesAlone) {
     world.join(3);
     const Json tensors = {{{"name", "w"}, {"count", 96 * kMiB / 4}, {"seed", 1}}};
     world.call_all("define", {{"tensors", tensors}});

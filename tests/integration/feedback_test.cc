@@ -14,7 +14,7 @@ Json rounds(const char *quant, const char *algorithm, bool feedback) {
     return {{"count", 40007}, {"op", "avg"}, {"tag", 3}, {"quant", quant}, {"algorithm", algorithm}, {"error_feedback", feedback}, {"rounds", kRounds}};
 }
 
-TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
+TEST(ErrorFeedback, ReturnsAllThatQuantizationRemoved) {
     World world;
     for (const int peers : {4, 8}) {
         if (kSanitized && peers > 4) break;  // minutes
@@ -39,7 +39,7 @@ TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
     }
 }
 
-TEST(ErrorFeedback, IsAsItWasAfterARoundThatFailed) {
+TEST(ErrorFeedback, IsUnchangedByAFailedRound) {
     for (const char *algorithm : {"ring", "one-hop"}) {
         World world;
         world.join(4);
@@ -55,7 +55,7 @@ TEST(ErrorFeedback, IsAsItWasAfterARoundThatFailed) {
     }
 }
 
-TEST(ErrorFeedback, SurvivesAChangeOfTheGroupAndBeginsAnewWithAnotherCount) {
+TEST(ErrorFeedback, SurvivesAChangeOfTheGroupAndResetsForANewCount) {
     World world;
     world.join(3);
     const Json request = {{"count", 50000}, {"tag", 9}, {"op", "avg"}, {"quant", "blockscale:i4"}, {"error_feedback", true}};

@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-TEST(Memory, ReduceInPlaceOf256MiBGrowsByTheUndoCopyAndLittleMore) {
+TEST(Memory, ReduceInPlaceNeedsOnlyItsUndoCopy) {
     World world;
     world.join(2);
     // Small first: threads, lanes and pools are there before the measurement.
@@ -34,7 +34,7 @@ TEST(Memory, ReduceInPlaceOf256MiBGrowsByTheUndoCopyAndLittleMore) {
     }
 }
 
-TEST(Memory, OutOfPlaceNeedsNoUndoCopy) {
+TEST(Memory, ReduceOutOfPlaceNeedsNoUndoCopy) {
     World world;
     world.join(2);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1 << 18}}))));
@@ -52,7 +52,7 @@ TEST(Memory, OutOfPlaceNeedsNoUndoCopy) {
     }
 }
 
-TEST(Memory, ManyRoundsDoNotGrow) {
+TEST(Memory, ManyRoundsDoNotGrowMemory) {
     World world;
     world.join(2);
     const auto rounds = [&](int times) {
@@ -78,7 +78,7 @@ std::uint64_t resident() {
     return pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-TEST(Memory, FreshTagForEveryStepDoesNotGrow) {
+TEST(Memory, FreshTagsDoNotGrowMemory) {
     World world;
     world.join(2);
     // Tags without order, so that no range of them stands for many.

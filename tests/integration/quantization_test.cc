@@ -17,7 +17,7 @@ void PrintTo(const ErrorBound &bound, std::ostream *out) { *out << bound.name; }
 
 class QuantizationError : public ::testing::TestWithParam<std::tuple<const char *, ErrorBound>> {};
 
-TEST_P(QuantizationError, OfFourPeersIsWithinTheBoundAndBitIdentical) {
+TEST_P(QuantizationError, StaysWithinTheBoundAtFourPeers) {
     const auto &[quant, bound] = GetParam();
     World world;
     world.join(4);
@@ -74,7 +74,7 @@ TEST(Quantization, EveryTypeAndOperatorIsWithinTolerance) {
     }
 }
 
-TEST(Quantization, SmallCountsAndInPlace) {
+TEST(Quantization, SmallCountsAndInPlaceCallsWork) {
     World world;
     world.join(4);
     for (const char *quant : {"minmax:u8", "blockscale:i8", "blockscale:i8:512", "blockscale:i4:32:pow2", "minmax:u4",

@@ -11,7 +11,7 @@ protected:
     World world;
 };
 
-TEST_F(Reduce, AverageOfHalvesDoesNotOverflowInBetween) {
+TEST_F(Reduce, AverageOfHalvesDoesNotOverflow) {
     world.join(4);
     const auto answers =
         world.call_each("reduce", ranked(4, {{"count", 5000}, {"type", "half"}, {"op", "avg"}, {"pattern", "constant:60000"}}));
@@ -19,7 +19,7 @@ TEST_F(Reduce, AverageOfHalvesDoesNotOverflowInBetween) {
     EXPECT_EQ(answers[0].at("first"), 60000.0);  // four of them are 240000; binary16 ends at 65504
 }
 
-TEST_F(Reduce, SixteenBitFloatsAreRoundedOnceAndNotAtEveryAddition) {
+TEST_F(Reduce, SixteenBitFloatsAreRoundedOnce) {
     world.join(8);
     // One unit in the last place above 1, eight times: sums rounded to 16 bits on the way would lose it.
     for (const auto &[type, term, sum] :
@@ -41,7 +41,7 @@ TEST_F(Reduce, NanAndInfinityStayVisible) {
     }
 }
 
-TEST_F(Reduce, SinglePeerGetsTooFewPeersAndNothingIsTouched) {
+TEST_F(Reduce, LonePeerReceivesTooFewPeers) {
     world.join(1);
     for (const bool in_place : {false, true}) {
         const Json answer = world[0].call("reduce", {{"count", 1000}, {"in_place", in_place}});
@@ -66,7 +66,7 @@ TEST_F(Reduce, InfoCountsPeersAndBytes) {
     }
 }
 
-TEST_F(Reduce, ReportSaysWhatWasDone) {
+TEST_F(Reduce, ReportNamesTheAlgorithmAndTheBytes) {
     world.join(3, {.lanes = 2});
     struct {
         const char *asked;
@@ -89,7 +89,7 @@ TEST_F(Reduce, ReportSaysWhatWasDone) {
     }
 }
 
-TEST_F(Reduce, TagsMayBeUsedAgainAndAgain) {
+TEST_F(Reduce, TagsAreReusable) {
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 777}, {"tag", 5}, {"times", 200}}))));
     EXPECT_TRUE(
@@ -129,14 +129,14 @@ void launch_in_different_orders(World &world, int peers, int operations, std::si
     }
 }
 
-TEST_F(Reduce, AsyncFromTwoThreadsInDifferentOrder) {
+TEST_F(Reduce, TwoThreadsLaunchInDifferentOrders) {
     world.join(4);
     launch_in_different_orders(world, 4, 16, 50000);
     launch_in_different_orders(world, 4, 16, 3);
     launch_in_different_orders(world, 4, 4, 1 << 20);
 }
 
-TEST_F(Reduce, LargeOperationsLaunchedInOppositeOrderDoNotBlockOneAnother) {
+TEST_F(Reduce, LargeOperationsInOppositeOrderDoNotBlock) {
     world.join(2);
     // Each peer has launched just the one that the other has not; more than any socket buffer holds.
     const Json big = {{"count", 8 << 20}, {"ranks", 2}};
@@ -162,7 +162,7 @@ TEST_F(Reduce, HandleAwaitedTwiceIsInvalidUsage) {
     EXPECT_TRUE(all_have_code(world.call_all("await", {{"handle", "h"}}), pcclInvalidUsage));
 }
 
-TEST_F(Reduce, OutstandingOperationsForbidCallsThatNeedAnIdleCommunicator) {
+TEST_F(Reduce, OutstandingOperationsForbidOtherCalls) {
     world.join(2);
     world.call_all("define", {{"tensors", {{{"name", "a"}, {"count", 10}}}}});
     EXPECT_TRUE(all_have_code(world.call_each("launch", ranked(2, {{"count", 1000}, {"handle", "h"}})), pcclSuccess));
@@ -174,7 +174,7 @@ TEST_F(Reduce, OutstandingOperationsForbidCallsThatNeedAnIdleCommunicator) {
     EXPECT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));
 }
 
-TEST_F(Reduce, GroupsReduceApart) {
+TEST_F(Reduce, GroupsReduceSeparately) {
     for (int i = 0; i < 5; ++i)
         world.spawn({.group = i < 2 ? 0 : 7});
     world.join_all(5);
@@ -193,7 +193,7 @@ TEST_F(Reduce, GroupsReduceApart) {
     EXPECT_EQ(answers[4].at("peers"), 3);
 }
 
-TEST_F(Reduce, MultipleRunsManyAtMostSoManyAtATime) {
+TEST_F(Reduce, MultipleLimitsOperationsInFlight) {
     world.join(3);
     std::vector<Json> requests;
     for (int rank = 0; rank < 3; ++rank) {

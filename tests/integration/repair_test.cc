@@ -80,7 +80,7 @@ std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std
 
 class Repair : public testing::TestWithParam<Json> {};
 
-TEST_P(Repair, AMemberThatDiesInTheMiddleCostsWhatWasNotFinal) {
+TEST_P(Repair, LossChangesOnlyElementsThatWereNotFinal) {
     const auto answers = average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
     auto result = expect_repaired(answers, kCount, 0b1011);
     EXPECT_GT(result.participants[0b1111], 0U) << "what was final stays";
@@ -100,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
                                     (kind.param.contains("async") ? "Async" : "");
                          });
 
-TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
+TEST(Repairs, SecondLossIsRepairedDuringTheFirstRepair) {
     // Both in the first block, of which the one who dies first sees the earlier part.
     const auto answers = average_in_parts({0b1111, 0b1010}, {{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
     auto result = expect_repaired(answers, kCount, 0b1010);
@@ -108,7 +108,7 @@ TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
     EXPECT_GT(result.participants[0b1010], 0u);
 }
 
-TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
+TEST(Repairs, LastSurvivorSucceedsWithFinalAndOwnValues) {
     const auto answers = average_in_parts({0b1111, 0b0100}, {{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
     auto result = expect_repaired(answers, kCount, 0b0100);
     EXPECT_GT(result.participants[0b1111], 0u);
@@ -116,7 +116,7 @@ TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
     EXPECT_EQ(answers[0].at("fewest"), 1);
 }
 
-TEST(Repairs, OtherAlgorithmsBeginAnew) {
+TEST(Repairs, OtherAlgorithmsRestart) {
     for (const char *algorithm : {"direct", "one-hop"}) {
         for (const bool in_place : {false, true}) {
             World world;
@@ -133,7 +133,7 @@ TEST(Repairs, OtherAlgorithmsBeginAnew) {
     }
 }
 
-TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
+TEST(Repairs, LateMemberJoinsTheRepairedCall) {
     World world;
     world.join(4);
     std::vector<int> calls;
@@ -154,7 +154,7 @@ TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
     EXPECT_EQ(answers[0].at("repairs"), 0);
 }
 
-TEST(Repairs, CallersThatDisagreeAboutItAreTold) {
+TEST(Repairs, DifferentLossPoliciesAreReported) {
     World world;
     world.join(2);
     const int repairs = world[0].start("average", average(0)), retries = world[1].start("average", average(1, {{"fault", "retry"}}));
@@ -164,7 +164,7 @@ TEST(Repairs, CallersThatDisagreeAboutItAreTold) {
     }
 }
 
-TEST(Repairs, AnAbortEndsItEverywhere) {
+TEST(Repairs, AbortEndsItEverywhere) {
     World world;
     world.join(3);  // the third never calls
     for (std::size_t i = 0; i < 2; ++i) {

@@ -24,7 +24,7 @@ void PrintTo(const Scribble &scribble, std::ostream *out) { *out << scribble.nam
 
 class Scribbling : public ::testing::TestWithParam<Scribble> {};
 
-TEST_P(Scribbling, FailsTheOperationAlikeEverywhereAndNothingElse) {
+TEST_P(Scribbling, FailsOnlyTheOperationAndAtEveryMember) {
     const Scribble &what = GetParam();
     World world;
     world.join(what.peers, {.compression = what.compression});

@@ -46,7 +46,7 @@ Json shard_of(PeerProcess &peer, std::size_t count) {
     return answer.at("shard");
 }
 
-TEST(Shard, AloneIsTheWholeBufferAndThereIsNobodyToReduceWith) {
+TEST(Shard, CoversTheWholeBufferOfALonePeer) {
     World world;
     world.join(1);
     const Json shard = shard_of(world[0], 1000);
@@ -56,7 +56,7 @@ TEST(Shard, AloneIsTheWholeBufferAndThereIsNobodyToReduceWith) {
     EXPECT_TRUE(has_code(world[0].call("sharded", {{"count", 1000}}), pcclTooFewPeers));
 }
 
-TEST(Shard, StaysWhereItIsWhenTheRingChangesAndMovesWhenTheMembersDo) {
+TEST(Shard, MovesOnlyWhenTheMembersChange) {
     World world;
     world.join(3);
     std::vector<Json> before;
@@ -70,7 +70,7 @@ TEST(Shard, StaysWhereItIsWhenTheRingChangesAndMovesWhenTheMembersDo) {
     EXPECT_NE(shard_of(world[0], 100000).at("membership"), before[0].at("membership"));
 }
 
-TEST(Shard, OfMembersThatAreNoMoreFailsAtAllBeforeAnythingMoves) {
+TEST(Shard, StaleShardFailsEverywhereBeforeDataMoves) {
     World world;
     world.join(4);
     std::vector<Json> requests = ranked(4, {{"count", 100000}});
@@ -91,7 +91,7 @@ TEST(Shard, OfMembersThatAreNoMoreFailsAtAllBeforeAnythingMoves) {
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(3, {{"count", 100000}}))));
 }
 
-TEST(Shard, OfALostPeerIsGoneSoTheAllGatherFailsThoughTheReduceScatterSucceeded) {
+TEST(Shard, ShardOfALostPeerFailsTheAllGather) {
     World world;
     world.join(3);
     const Json part = {{"count", 100000}, {"type", "uint8"}, {"handle", "h"}};
@@ -116,7 +116,7 @@ TEST(Shard, OfALostPeerIsGoneSoTheAllGatherFailsThoughTheReduceScatterSucceeded)
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(2, {{"count", 100000}}))));
 }
 
-TEST(Shard, ALossInTheMiddleFailsItEverywhereAndLeavesWhatWasGiven) {
+TEST(Shard, LossFailsItEverywhereAndKeepsInputs) {
     for (const char *collective : {"reduce-scatter", "all-gather"}) {
         for (const char *algorithm : {"ring", "one-hop"}) {
             SCOPED_TRACE(std::string(collective) + " " + algorithm);
@@ -138,7 +138,7 @@ TEST(Shard, ALossInTheMiddleFailsItEverywhereAndLeavesWhatWasGiven) {
     }
 }
 
-TEST(Shard, AbortEndsItEverywhereAndTheShardHolds) {
+TEST(Shard, AbortEndsItEverywhereAndTheShardStaysValid) {
     World world;
     world.join(3);
     const Json part = {{"count", 1 << 20}, {"collective", "all-gather"}, {"handle", "h"}};
@@ -155,7 +155,7 @@ TEST(Shard, AbortEndsItEverywhereAndTheShardHolds) {
     EXPECT_TRUE(all_right(world.call_each("sharded", requests)));
 }
 
-TEST(Shard, ManyOfAllKindsAtOnceDoNotMix) {
+TEST(Shard, ConcurrentOperationsOfAllKindsDoNotMix) {
     World world;
     world.join(3);
     constexpr int kRounds = 4;
@@ -185,7 +185,7 @@ TEST(Shard, ManyOfAllKindsAtOnceDoNotMix) {
     }
 }
 
-TEST(Shard, DifferentCallsWithOneTagFailInWords) {
+TEST(Shard, DifferentCallsWithOneTagFailWithAText) {
     World world;
     world.join(2);
     const Json base = {{"count", 5000}, {"handle", "h"}, {"collective", "all-gather"}};
@@ -200,7 +200,7 @@ TEST(Shard, DifferentCallsWithOneTagFailInWords) {
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(2, {{"count", 5000}}))));
 }
 
-TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
+TEST(Shard, QuantizedResultIsAsCloseAsThatOfTheAllReduce) {
     for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2", "minmax:u4", "blockscale:u2"}) {
         for (const char *algorithm : {"ring", "one-hop"}) {
             for (const bool in_place : {false, true}) {
@@ -223,7 +223,7 @@ TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
     }
 }
 
-TEST(Shard, BothTogetherSendWhatTheAllReduceSends) {
+TEST(Shard, BothHalvesSendAsManyBytesAsTheAllReduce) {
     World world;
     world.join(4);
     const auto reduced = world.call_each("reduce", ranked(4, {{"count", 1 << 20}, {"algorithm", "ring"}}));

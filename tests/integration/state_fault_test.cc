@@ -69,7 +69,7 @@ private:
     std::vector<int> calls_;
 };
 
-TEST(StateFault, WhenASourceDiesTheOthersGiveTheRestAndNothingTwice) {
+TEST(StateFault, OtherSourcesSendTheRestWhenOneDies) {
     Pull pull;
     pull.await(chunks() / 8);
     ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
@@ -78,7 +78,7 @@ TEST(StateFault, WhenASourceDiesTheOthersGiveTheRestAndNothingTwice) {
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
 }
 
-TEST(StateFault, ASourceThatIsStoppedDoesNotHoldThePullUp) {
+TEST(StateFault, StoppedSourceDoesNotDelayThePull) {
     Pull pull({.heartbeat_timeout_ms = 3600000});  // the master does not find out
     pull.await(chunks() / 8);
     ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
@@ -104,7 +104,7 @@ TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
 }
 
-TEST(StateFault, WithoutAMasterThePullGoesOnAndIsCommittedByTheNext) {
+TEST(StateFault, PullContinuesAndTheNextMasterCommitsIt) {
     MasterProcess master;
     Pull pull({.master = master.address()});
     pull.await(chunks() / 8);
@@ -118,7 +118,7 @@ TEST(StateFault, WithoutAMasterThePullGoesOnAndIsCommittedByTheNext) {
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
 }
 
-TEST(StateFault, AMasterThatComesBackInTheMiddleStopsNoPull) {
+TEST(StateFault, RestartedMasterStopsNoPull) {
     MasterProcess master;
     Pull pull({.master = master.address()});
     pull.await(chunks() / 8);
@@ -130,7 +130,7 @@ TEST(StateFault, AMasterThatComesBackInTheMiddleStopsNoPull) {
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
 }
 
-TEST(StateFault, WhereOnePercentOfTheChunksDifferOnePercentOfTheBytesMove) {
+TEST(StateFault, OnlyDifferentChunksAreSent) {
     constexpr std::size_t kChunks = 200;
     World world;
     world.join(kSources);

@@ -214,7 +214,7 @@ Json call_rounds(Session &session, const Json &request) {
         tools::fill_input(what, request.at("rank"), data.data());
         const auto aborted = request.value("aborted_rounds", std::vector<int>());
         if (request.at("rank") == what.ranks - 1 && std::ranges::find(aborted, round) != aborted.end()) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others are inside
+            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others have called by then; an abort before that has the same outcome
             tools::require("pcclAbort", pcclAbort(session.comm(request)));
         }
         if (const auto result = average(session, request, data, lost); result != pcclSuccess) return answer_of(result);
