@@ -165,7 +165,9 @@ TEST(Exchange, MessagesAreConservedWhileConnectionsBreak) {
     World world;
     world.join(4, {.lanes = 3});
     const auto loops = start_gossip(world, {{"thread", 1}, {"bytes", 2'000'000}, {"mass", 1'000'000'007}});
-    std::mt19937 random(std::random_device{}());
+    const auto seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
     for (int i = 0; i < 12; ++i) {
         std::this_thread::sleep_for(Millis(random() % 300));  // links break at random times on purpose
         EXPECT_GT(world[random() % 4].call("break_link", {{"spared", world.master_port()}, {"thread", 2}}).at("lanes"), 0);
@@ -190,7 +192,9 @@ TEST(Exchange, PairsAgreeWhilePeersDieAndNewcomersJoin) {
     World world({.heartbeat_timeout_ms = 3000});
     world.join(5);
     auto loops = start_gossip(world, {{"thread", 1}, {"bytes", 300'000}});
-    std::mt19937 random(std::random_device{}());
+    const auto seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
     for (int i = 0; i < 3; ++i) {
         std::this_thread::sleep_for(Millis(100 + random() % 200));  // peers die at random times on purpose
         const std::size_t victim = random() % world.size();
