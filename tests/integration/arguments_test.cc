@@ -1,4 +1,4 @@
-// What a wrong argument does, for every function: before pcclInit, NULL, zero, unknown values, without a connection.
+// Wrong arguments of every function: calls before pcclInit, NULL, zero, unknown values, calls without a connection.
 #include "common/handles.h"
 #include "harness/world.h"
 
@@ -34,7 +34,7 @@ struct Named {
     pcclResult_t result;
 };
 
-/// Calls that need pcclInit, with arguments that are otherwise fine.
+/// Calls that need pcclInit, with valid arguments.
 std::vector<Named> calls_before_init() {
     pcclComm_t *comm = nullptr;
     const pcclCommCreateParams_t params = valid_params();
@@ -45,7 +45,7 @@ std::vector<Named> calls_before_init() {
             {"pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&comm_config, &comm)}};
 }
 
-/// Calls that do not need it: on masters from their creation to their end, and those without a handle.
+/// Calls that do not need pcclInit: those on masters, and those without a handle.
 std::vector<Named> master_calls_before_init() {
     std::vector<Named> calls;
     pcclMasterConfig_t master_config{};
@@ -176,7 +176,7 @@ TEST(Config, BadValuesAreInvalidArgument) {
     config.master_address = "127.0.0.1:48148";
     config.listen_port_first = 5000;
     config.listen_port_last = 4000;
-    EXPECT_EQ(pcclCreateCommunicatorWithConfig(&config, &comm), pcclInvalidArgument) << "port range backwards";
+    EXPECT_EQ(pcclCreateCommunicatorWithConfig(&config, &comm), pcclInvalidArgument) << "the port range is reversed";
     pcclMasterInstance_t *master = nullptr;
     pcclMasterConfig_t bare{};
     EXPECT_EQ(pcclCreateMasterWithConfig(&bare, &master), pcclInvalidArgument);
@@ -415,7 +415,7 @@ TEST_F(Connected, StructuresOfOtherVersionsAreUnderstood) {
     report.struct_size = offsetof(pcclReduceReport_t, chunk_bytes);
     report.chunk_bytes = 77;
     EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclTooFewPeers);
-    EXPECT_EQ(report.chunk_bytes, 77U) << "written beyond what the caller has";
+    EXPECT_EQ(report.chunk_bytes, 77U) << "the library wrote beyond the caller's structure";
     struct {
         pcclReduceOptions_t known;
         unsigned char unknown[64];

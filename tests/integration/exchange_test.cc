@@ -80,12 +80,12 @@ TEST(Exchange, FullMailboxBlocksSendersButNoReduce) {
     EXPECT_TRUE(has_code(world[1].call("await_post", {{"post", "waits"}, {"timeout_ms", 0}}), pcclTimeout));
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 300'000}}))));
     ASSERT_TRUE(has_code(world[0].call("post", {{"to", ranks[2]}, {"bytes", 1'000'001}, {"post", "too large"}}), pcclSuccess));
-    EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}, {"timeout_ms", 200}}), pcclTimeout)) << "behind the others";
+    EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}, {"timeout_ms", 200}}), pcclTimeout)) << "the message is queued behind the others";
     EXPECT_EQ(world[2].call("receive", {{"seed", 1}}).at("right"), true);
     EXPECT_EQ(world[2].call("receive", {{"seed", 2}}).at("right"), true);
     EXPECT_TRUE(has_code(world[1].call("await_post", {{"post", "waits"}}), pcclSuccess));
     EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}}), pcclInvalidArgument));
-    EXPECT_TRUE(has_code(world[2].call("receive", {{"timeout_ms", 0}}), pcclTimeout)) << "what was given up came after all";
+    EXPECT_TRUE(has_code(world[2].call("receive", {{"timeout_ms", 0}}), pcclTimeout)) << "an abandoned message was delivered";
 }
 
 TEST(Exchange, DeadReceiverIsReportedAndDeadSenderLeavesNoPart) {

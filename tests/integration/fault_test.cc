@@ -1,5 +1,5 @@
-// Losses at particular times: during a reduce, during retries, during the bandwidth measurement, at the source of shared state. Also
-// processes that stop without ending.
+// Losses at particular times: during a reduce, during retries, during the bandwidth measurement, at the source of shared state.
+// Also processes that stop without ending.
 #include "harness/sanitized.h"
 #include "harness/reduce.h"
 
@@ -69,7 +69,8 @@ TEST(Loss, MultipleWithRetryEndsWithTooFewPeersWhenAlone) {
     world.join(2);
     const int call = world[0].start(
         "multiple", {{"ops", {{{"count", 1 << 20}, {"tag", 1}}, {{"count", 1 << 20}, {"tag", 2}}}}, {"max_in_flight", 2}});
-    // Long enough that the operations are usually in flight. No event shows it: peer 1 never calls. A kill before that has the same outcome.
+    // Long enough that the operations are usually in flight. No event shows it: peer 1 never calls. A kill before that has the
+    // same outcome.
     std::this_thread::sleep_for(Millis(50));
     world[1].kill();
     const Json answer = world[0].finish(call, Millis(5000));
@@ -85,7 +86,8 @@ TEST(Loss, OptimizeTopologyReturnsAtTheOthers) {
         std::vector<int> calls;
         for (std::size_t i = 0; i < 4; ++i)
             calls.push_back(world[i].start("optimize"));
-        // Each round kills in another phase of the measurement, which takes a few hundred milliseconds and reports nothing in between.
+        // Each round kills in another phase of the measurement, which takes a few hundred milliseconds and reports nothing in
+        // between.
         std::this_thread::sleep_for(Millis(5 + 60 * round));
         world[static_cast<std::size_t>(round)].kill();
         std::vector<Json> answers;
@@ -134,7 +136,8 @@ TEST(Loss, OnlySourceOfSharedStateIsReportedLost) {
     calls.push_back(world[0].start("sync", {{"strategy", "send"}}));
     calls.push_back(world[1].start("sync"));
     calls.push_back(world[2].start("sync"));
-    // Usually within the transfer; both outcomes are checked below. Members stage what they pull, so its progress cannot be observed.
+    // Usually within the transfer; both outcomes are checked below. Members stage what they pull, so its progress cannot be
+    // observed.
     std::this_thread::sleep_for(Millis(20));
     world[0].kill();
     const Json one = world[1].finish(calls[1]);

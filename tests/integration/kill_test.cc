@@ -1,5 +1,5 @@
-// kill -9 at random times, a hundred times in a row: no hang, no wrong sum, the same outcomes at all peers, and the next success within a
-// second.
+// kill -9 at random times, a hundred times in a row: no hang, no wrong sum, the same outcomes at all peers, and the next success
+// within a second.
 #include "harness/sanitized.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"

@@ -1,5 +1,5 @@
-// Programs that disagree: calls whose descriptors differ, calls that can never complete together, buffers used twice. None may hang,
-// and the error names both peers and both values.
+// Programs that disagree: calls whose descriptors differ, calls that can never complete together, buffers used twice. None may
+// hang, and the error names both peers and both values.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>

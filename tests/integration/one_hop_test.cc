@@ -1,5 +1,5 @@
-// All-reduces in two hops: correct for every type, operator and quantization, the same bits at every peer, in any order of calls. Failures
-// leave inputs unchanged. The memory that is held for a slow peer is bounded.
+// All-reduces in two hops: correct for every type, operator and quantization, the same bits at every peer, in any order of calls.
+// Failures leave inputs unchanged. The memory that is held for a slow peer is bounded.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 

@@ -1,7 +1,7 @@
-// The programs in the environments of init scripts, cron jobs and containers: closed standard streams, no writable folder, no answer from
-// the name server.
+// The programs in the environments of init scripts, cron jobs and containers: closed standard streams, no writable folder, no
+// answer from the name server.
 #include "common/child.h"
-#include "harness/stranger.h"
+#include "harness/raw_client.h"
 #include "harness/world.h"
 
 #include <gmock/gmock.h>
@@ -89,7 +89,7 @@ TEST(Program, MasterServesWithoutStandardStreams) {
         auto child = shell("exec " + program("pccl-master") + " --listen 127.0.0.1:" + std::to_string(port) + " --journal " +
                            (folder / "journal") + " --log-level DEBUG " + closed);
         const auto end = std::chrono::steady_clock::now() + kAnswerLimit;
-        while (!Stranger(port).valid() && child.running() && std::chrono::steady_clock::now() < end)
+        while (!RawClient(port).valid() && child.running() && std::chrono::steady_clock::now() < end)
             std::this_thread::sleep_for(Millis(5));  // polls the port
         EXPECT_TRUE(child.running()) << closed;
         child.signal(SIGTERM);

@@ -1,4 +1,4 @@
-// Peers that cannot all reach one another: a peer that advertises an address where nobody answers can dial, but not be dialled.
+// Peers that cannot all reach one another. A peer that advertises an address where nobody listens can dial but cannot be dialled.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// Port 1 of loopback: refused at once.
+/// Port 1 of loopback, where connections are refused at once.
 const PeerOptions kUndiallable{.advertise = "127.0.0.1:1"};
 
 /// Peers 0 and 2 have no link; all other pairs have.
@@ -49,7 +49,7 @@ TEST(Reach, StateReachesAPeerWithoutALinkToItsHolder) {
 
 TEST(Reach, StateIsRelayedFromItsOnlyHolder) {
     FourWithAnUnreachablePair world;
-    // All differ, peer 0's content must win, and peer 2 has no link to it.
+    // All contents differ, that of peer 0 must win, and peer 2 has no link to peer 0.
     std::vector<Json> states, strategies(4, {{"strategy", "popular"}});
     for (int seed = 1; seed <= 4; ++seed) {
         states.push_back({{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", seed}}})}});

@@ -67,7 +67,7 @@ TEST(Restart, MembershipEndsIfTheMasterStaysAway) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(2, {.master_limit_ms = 1500});
-    // Peer 1 does not call: peer 0 waits for it.
+    // Peer 1 does not call, so peer 0 waits for it.
     const int blocked = world[0].start("reduce", {{"count", 1000}});
     master.kill();
     const Json answer = world[0].finish(blocked);
@@ -165,7 +165,7 @@ TEST(Restart, FullDiskOfTheJournalStopsNobody) {
         }
     }
     world.spawn();
-    world.join_all(3);  // a view that cannot be written
+    world.join_all(3);  // the master cannot write this view to its journal
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
     EXPECT_THAT(master.log(), testing::HasSubstr("the run goes on, but could not be resumed"));
     std::filesystem::remove(disk + "/filler");

@@ -1,5 +1,5 @@
-// Reduce-scatter and all-gather: each alone and one after the other, against double arithmetic; shards that hold and shards that no longer
-// do; losses; misuse; beside other operations.
+// Reduce-scatter and all-gather, alone and one after the other, compared with double arithmetic. Valid and stale shards, losses,
+// misuse, and concurrent operations.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -78,8 +78,8 @@ TEST(Shard, StaleShardFailsEverywhereBeforeDataMoves) {
     world[1].kill();
     world.erase(1);
     requests.erase(requests.begin() + 1);
-    ASSERT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));  // all know of the loss
-    // One of them has asked again, the others have not.
+    ASSERT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));  // all have learned of the loss
+    // One of them has asked for its shard again, the others have not.
     requests[2].erase("shard");
     const auto answers = world.call_each("sharded", requests);
     EXPECT_TRUE(all_have_code(answers, pcclRankConnectionLost));
@@ -122,7 +122,7 @@ TEST(Shard, LossFailsItEverywhereAndKeepsInputs) {
             SCOPED_TRACE(std::string(collective) + " " + algorithm);
             World world;
             world.join(4);
-            // Peer 3 never calls: the others are well inside when it dies.
+            // Peer 3 never calls, so the operations of the others are in flight when it dies.
             for (std::size_t i = 0; i < 3; ++i) {
                 ASSERT_TRUE(has_code(world[i].call("launch_part", {{"count", 4 << 20}, {"collective", collective}, {"algorithm", algorithm},
                                                                    {"handle", "h"}}),
@@ -147,7 +147,7 @@ TEST(Shard, AbortEndsItEverywhereAndTheShardStaysValid) {
     for (std::size_t i = 0; i < 2; ++i) ASSERT_TRUE(has_code(world[i].call("launch_part", part), pcclSuccess));
     ASSERT_TRUE(has_code(world[0].call("abort"), pcclSuccess));
     for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(has_code(world[i].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
-    // The third has not made the call that failed; the others have.
+    // The third peer has not made the call that failed; the others have.
     EXPECT_TRUE(has_code(world[2].call("launch_part", part), pcclSuccess));
     EXPECT_TRUE(has_code(world[2].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
     std::vector<Json> requests = ranked(3, {{"count", 1 << 20}});
@@ -163,7 +163,7 @@ TEST(Shard, ConcurrentOperationsOfAllKindsDoNotMix) {
         std::vector<Json> answers;
         for (std::size_t i = 0; i < 3; ++i) {
             for (int k = 0; k < 6; ++k) {
-                const int at = i % 2 == 0 ? k : 5 - k;  // in the other order
+                const int at = i % 2 == 0 ? k : 5 - k;  // in reverse order
                 const std::string handle = std::to_string(at);
                 const Json same = {{"count", 300000 + at * 1000}, {"tag", at}, {"type", "uint8"}, {"handle", handle}, {"value", at + 1}};
                 Json request = same;
@@ -213,7 +213,7 @@ TEST(Shard, QuantizedResultIsAsCloseAsThatOfTheAllReduce) {
                 const auto sharded = world.call_each("sharded", ranked(3, base));
                 EXPECT_TRUE(all_same(sharded, "hash"));
                 for (const Json &answer : sharded) {
-                    // Rounded once more: by the all-gather.
+                    // The all-gather rounds once more.
                     EXPECT_LE(answer.at("relative_error").get<double>(), 2 * reduced[0].at("relative_error").get<double>() + 1e-6) << answer.dump();
                     EXPECT_LT(answer.at("scatter_tx").get<double>() + answer.at("gather_tx").get<double>(),
                               1.02 * reduced[0].at("tx").get<double>() + 4096);

@@ -1,4 +1,4 @@
-// Shared state: who wins, who is behind, what moves, who is removed.
+// Shared state: which content is elected, which peers are behind, which bytes move, which members are removed.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -62,7 +62,7 @@ TEST_F(SharedState, OnlyDifferentChunksMove) {
 TEST_F(SharedState, RevisionsAdvanceByOne) {
     world.join(2);
     define_each({single(1, 41), single(1, 41)});
-    EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));  // the first: any revision
+    EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));  // the first synchronization accepts any revision
     for (std::uint64_t revision = 42; revision < 50; ++revision) {
         define_each({single(revision, revision), single(revision, revision)});
         const auto answers = sync_all();
@@ -115,7 +115,7 @@ TEST_F(SharedState, MemberBehindReceivesTheContentAndTheRevision) {
 TEST_F(SharedState, MemberThatNeverIncrementsItsRevisionStays) {
     world.join(3);
     for (std::uint64_t step = 0; step < 20; ++step) {
-        const std::uint64_t forgotten = step == 0 ? 0 : step - 1;  // what the last synchronization set
+        const std::uint64_t forgotten = step == 0 ? 0 : step - 1;  // the revision that the last synchronization set
         define_each({single(step, step), single(step, step), single(step % 3 == 0 ? 999 : step, forgotten)});
         const auto answers = sync_all();
         ASSERT_TRUE(all_same(answers, "hashes")) << step;
@@ -178,7 +178,7 @@ TEST_F(SharedState, AllReceiveOnlyHaveNoSource) {
     world.join(2);
     define_each({single(1), single(2)});
     EXPECT_TRUE(all_have_code(sync_all({{"strategy", "receive"}}), pcclNoSharedStateAvailable));
-    // A failed one changes nothing: the next may win.
+    // A failed synchronization changes nothing, so the next one can succeed.
     EXPECT_TRUE(all_same(sync_all(), "hashes"));
 }
 
@@ -264,7 +264,7 @@ TEST_P(DeviatingMember, IsRemovedWithAReason) {
     EXPECT_TRUE(all_same({answers[0], answers[1]}, "hashes"));
     EXPECT_TRUE(has_code(answers[2], pcclInvalidUsage));
     EXPECT_THAT(answers[2].at("error").get<std::string>(), HasSubstr(GetParam().word));
-    // It is out: its next call says so, too.
+    // It is removed, and its next call reports the same.
     EXPECT_FALSE(has_code(world[2].call("reduce", {{"count", 10}}), pcclSuccess));
     world.erase(2);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
@@ -290,7 +290,7 @@ TEST_F(SharedState, GroupsSynchronizeSeparately) {
     EXPECT_NE(first[0].at("hashes"), first[2].at("hashes"));
     EXPECT_EQ(first[0].at("revision"), 5);
     EXPECT_EQ(first[2].at("revision"), 90);
-    // One group may synchronize while the other does not.
+    // One group can synchronize while the other does not.
     define_each({single(3, 6), single(4, 6), single(2, 90, 50), single(2, 90, 50)});
     const int a = world[0].start("sync", {{"strategy", "send"}});
     const int b = world[1].start("sync");
@@ -310,7 +310,7 @@ TEST_F(SharedState, TensorsThatMayDifferStayDifferent) {
     for (const Json &answer : answers)
         EXPECT_EQ(answer.at("rx"), 0);
     EXPECT_NE(answers[0].at("hashes")[1], answers[1].at("hashes")[1]);
-    // A newcomer that is behind receives it, too.
+    // A newcomer that is behind also receives the tensor.
     world.spawn();
     world.join_all(4);
     define_each({state(10, 1), state(11, 1), state(12, 1), state(99, 0)});
