@@ -9,7 +9,7 @@
 
 namespace netlab {
 
-const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each is about the direction from A to B.
+const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each applies to the direction from A to B.
   set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   what is not named stays; auto is what the rate carries in two
                                      delays, 256kb at least
   block A B / unblock A B            drop silently everything, also what is under way

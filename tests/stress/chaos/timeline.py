@@ -1,4 +1,4 @@
-"""Draws what happened in a run of chaos.py, as SVG: a row per host, steps as ticks, faults as bars and marks, and steps per second below."""
+"""Draws the events of a run of chaos.py as SVG: a row per host, steps as ticks, faults as bars and marks, and steps per second below."""
 
 WIDTH, LEFT, ROW, TOP, CURVE = 1200, 110, 26, 30, 90
 COLORS = {"kill -9": "#c0392b", "master kill -9": "#c0392b", "SIGSTOP": "#8e44ad", "master SIGSTOP": "#8e44ad", "leave": "#7f8c8d",
