@@ -135,8 +135,8 @@ TEST(Trainer, OneWithAnotherConfigurationIsToldSoAndTheOthersGoOn) {
     Trainers trainers;
     trainers.start({"diloco", pcclMethodDiLoCo}, 2, {{"steps", 600}});
     trainers.await_world(0, 2);
-    PeerProcess &client = trainers.world().spawn();
-    const Json answer = client.call("train", {{"method", 1}, {"sync_every", 7}, {"steps", 600}});
+    PeerProcess &stranger = trainers.world().spawn();
+    const Json answer = stranger.call("train", {{"method", 1}, {"sync_every", 7}, {"steps", 600}});
     EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
     EXPECT_NE(answer.at("error").get<std::string>().find("every 7 steps"), std::string::npos) << answer;
     trainers.world().erase(2);
