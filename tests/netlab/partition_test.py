@@ -39,7 +39,7 @@ def main():
             expect(peer.finish(call)["code"] == LOST, "the side with the master must report the loss")
         for answer in reduce_all(with_master):
             expect(answer["code"] == OK and answer["peers"] == 2 and answer["wrong"] == 0, f"the side with the master must continue: {answer}")
-        print(f"the side with the master goes on after {time.monotonic() - begin:.1f} s")
+        print(f"the side with the master continues after {time.monotonic() - begin:.1f} s")
         for peer, call in zip(without, calls[2:]):
             answer = peer.finish(call)
             expect(answer["code"] == MASTER_FAILED and answer.get("send_intact", True), f"the calls of the other side must return: {answer}")

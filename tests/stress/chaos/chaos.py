@@ -36,7 +36,7 @@ HEARTBEAT = 3.0  # seconds of silence after which the master removes a peer
 WINDOW = 5.0  # for members to resume at a restarted master
 MASTER_LIMIT = 30.0  # a trainer without contact to the master for longer joins again
 CALM_LIMIT = 90.0  # from the end of a storm until all make steps together; longer is a hang
-STRANGER = """
+RAW_CLIENT = """
 import os, random, socket, sys
 seed, count, *places = sys.argv[1:]
 random.seed(int(seed))
@@ -251,13 +251,13 @@ class Chaos:
             self.lab.command(f"set {trainer.host} * rate 8mbit loss 1%")
             self.later(seconds, lambda: self.lab.command(f"set {trainer.host} * rate {self.args.rate} loss 0%"))
 
-    def strangers(self):
+    def invalid_bytes(self):
         host = self.random.randrange(1, self.lab.hosts)
         places = [f"{self.lab.addresses[0]}:{netlab.MASTER_PORT}"] + [f"{a}:{p}" for a in self.lab.addresses[1:] for p in (48149, 48150)]
-        self.note(host, "strangers")
-        self.lab.start(host, [sys.executable, "-c", STRANGER, str(self.random.randrange(1 << 30)), "60", *places])
+        self.note(host, "invalid bytes")
+        self.lab.start(host, [sys.executable, "-c", RAW_CLIENT, str(self.random.randrange(1 << 30)), "60", *places])
 
-    FAULTS = {kill: 6, leave: 2, stop: 4, master_kill: 4, master_stop: 1, cut_path: 4, cut_master: 2, part: 2, slow: 2, strangers: 2}
+    FAULTS = {kill: 6, leave: 2, stop: 4, master_kill: 4, master_stop: 1, cut_path: 4, cut_master: 2, part: 2, slow: 2, invalid_bytes: 2}
 
     def heal(self):
         for _, action in sorted(self.pending, key=lambda p: p[0]):
@@ -329,10 +329,10 @@ class Chaos:
 
     def report(self):
         rows = [("minutes", f"{self.now() / 60:.1f}"), ("trainers", self.lab.hosts - 1), ("steps x members", len(self.steps)),
-                *[(kind, count) for kind, count in sorted(self.acts.items())], ("told of removal", self.removed), ("joins", self.joins),
+                *[(kind, count) for kind, count in sorted(self.acts.items())], ("removed", self.removed), ("joins", self.joins),
                 ("storms", len(self.recoveries)),
                 ("back at work after", f"{statistics.median(self.recoveries):.1f} s (median), {max(self.recoveries):.1f} s (slowest)" if self.recoveries else "-"),
-                ("runs begun anew", self.life), ("hangs", len(self.hangs)), ("wrong sums", len(self.wrong)), ("crashes", len(self.crashes))]
+                ("runs that restarted", self.life), ("hangs", len(self.hangs)), ("wrong sums", len(self.wrong)), ("crashes", len(self.crashes))]
         return rows
 
 

@@ -3,7 +3,7 @@
 WIDTH, LEFT, ROW, TOP, CURVE = 1200, 110, 26, 30, 90
 COLORS = {"kill -9": "#c0392b", "master kill -9": "#c0392b", "SIGSTOP": "#8e44ad", "master SIGSTOP": "#8e44ad", "leave": "#7f8c8d",
           "path cut": "#d35400", "path cut one way": "#e67e22", "cut from master": "#f39c12", "parted": "#b9770e", "slow and lossy": "#2980b9",
-          "strangers": "#16a085"}
+          "invalid bytes": "#16a085"}
 
 
 def draw(events, steps, trainers, seconds):

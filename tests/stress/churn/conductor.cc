@@ -321,7 +321,7 @@ private:
         const std::pair<const char *, std::uint64_t> rows[] = {
             {"steps", counts_.steps},      {"steps x members", counts_.reports},
             {"kill -9", counts_.kills},    {"SIGSTOP", counts_.stops},
-            {"left", counts_.leaves},      {"told of removal", counts_.removed},
+            {"left", counts_.leaves},      {"removed", counts_.removed},
             {"joins", counts_.joins},      {"hangs", counts_.hangs},
             {"wrong sums", counts_.wrong}, {"crashes", counts_.crashes},
         };

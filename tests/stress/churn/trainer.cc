@@ -201,7 +201,7 @@ private:
         if (sum.wrong == 0 && mine && (info.local_world_size == 0 || static_cast<int>(info.local_world_size) == sum.size()))
             return;
         say("wrong", std::to_string(sum.wrong) + " elements of " + std::to_string(kCounts[i]) + ", members " +
-                         std::to_string(sum.members) + ", said to be " + std::to_string(info.local_world_size));
+                         std::to_string(sum.members) + ", reported as " + std::to_string(info.local_world_size));
     }
 
     /// Operations 0 and 1, in flight at the same time and repeated until both succeed. Returns false if this trainer is alone.
