@@ -66,7 +66,7 @@ TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(what.peers, {{"count", 1000}}))));
 }
 
-INSTANTIATE_TEST_SUITE_P(By, ModifiedBuffer,
+INSTANTIATE_TEST_SUITE_P(Cases, ModifiedBuffer,
                          ::testing::Values(Modification{"SendOfTwo", 2, "ring", "send", 0}, Modification{"SendOfThree", 3, "ring", "send", 0},
                                            Modification{"SendInOneHop", 3, "one-hop", "send", 0},
                                            Modification{"ReceiveOfThree", 3, "ring", "receive", 0}, Modification{"ReceiveInOneHop", 3, "one-hop", "receive", 0}),

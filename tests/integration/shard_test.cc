@@ -32,7 +32,7 @@ TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
     EXPECT_EQ(answers[0].value("cases", 0), 12 * 5 * 4 * 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, ShardMatrix,
+INSTANTIATE_TEST_SUITE_P(Peers, ShardMatrix,
                          ::testing::Values(Matrix{2, "auto"}, Matrix{3, "ring"}, Matrix{3, "one-hop"}, Matrix{4, "auto"}, Matrix{5, "auto"}),
                          [](const auto &of) {
                              std::string name = std::to_string(of.param.peers) + "Peers_" + of.param.algorithm;
