@@ -79,14 +79,14 @@ def post_and_ask(granted):
     return post + (grant if granted else []) + asked
 
 
-RING, TWO_WAYS, ONE_HOP = 1, 2, 3
+RING, DIRECT_EXCHANGE, ONE_HOP = 1, 2, 3
 INPUTS = {
     "equal_copy_is_sent_again": start_op(RING) + ask(REDUCE),
     "modified_buffer_is_an_own_fault": start_op(RING) + ask(REDUCE, other_bytes=True),
     "modified_buffer_is_reported_once": start_op(RING) + ask(REDUCE, other_bytes=True) * 2,
     "chunk_that_was_not_sent": start_op(RING) + ask(REDUCE, OTHER_BLOCK),
     "final_chunk_that_was_not_sent": start_op(RING) + ask(GATHER),
-    "direct_contribution_is_sent_again": start_op(TWO_WAYS) + ask(DIRECT, 0),
+    "direct_contribution_is_sent_again": start_op(DIRECT_EXCHANGE) + ask(DIRECT, 0),
     "one_hop_contribution_that_was_not_sent": start_op(ONE_HOP) + ask(REDUCE, 1),
     "kind_that_cannot_be_asked_for": start_op(RING) + ask(OPEN_KIND, cannot=True),
     "header_that_lacks_a_byte": start_op(RING) + ask(REDUCE, short=True),
