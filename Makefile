@@ -46,7 +46,7 @@ experiments: deps ## train by every method under many conditions, and write tabl
 
 stress: build ## 30 000 simulated runs, 100 restarts of the master, then MINUTES (5) of peers killed, stopped and replaced
 	$(BUILD)/bin/pccl-sim --seeds 10001..12000
-	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyMoment*'
+	PCCL_RESTARTS=100 $(BUILD)/bin/integration_restart_test --gtest_filter='*AtAnyTime*'
 	$(BUILD)/bin/pccl-churn --minutes $(MINUTES)
 
 chaos: build ## as root: all faults at random, of processes, master and network, for MINUTES (5) on emulated hosts; plots the run in build/chaos.svg

@@ -1,4 +1,5 @@
-// What a fuzzer asserts, in every build type: a breach prints what was expected and aborts, which both libFuzzer and the replay see.
+// Assertions of fuzzers, in every build type: a violation prints the expectation and aborts, which both libFuzzer and replay.cc
+// report.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,7 @@ extern "C" std::size_t __sanitizer_get_current_allocated_bytes() __attribute__((
 
 namespace pccl::fuzz {
 
-/// Bytes on the heap, where a sanitizer counts them; else 0, so that differences are 0, too.
+/// Bytes on the heap in builds whose sanitizer counts them. 0 in others, so that differences are 0.
 inline std::size_t heap_bytes() { return __sanitizer_get_current_allocated_bytes ? __sanitizer_get_current_allocated_bytes() : 0; }
 
 }  // namespace pccl::fuzz

@@ -1,5 +1,5 @@
-// Compressed chunks from a stranger: whatever is refused or accepted, nothing outside the place for it is written, and what is accepted
-// comes back the same from our own compression.
+// Arbitrary bytes as compressed chunks: whether a chunk is accepted or not, nothing outside its destination is written, and an
+// accepted chunk survives our own compression unchanged.
 #include <cstring>
 #include <string>
 #include <vector>
@@ -17,7 +17,7 @@ using Bytes = std::vector<std::byte>;
 constexpr unsigned kPlanes[] = {1, 2, 4, 8, 0, 3};
 constexpr std::size_t kGuard = 64;
 
-/// Empty: refused.
+/// Empty if the chunk is rejected.
 Bytes decompressed(const Bytes &in, std::size_t bytes, unsigned planes) {
     Bytes out(bytes + kGuard, std::byte{0xa5});
     const bool right = codec::decompress(out.data(), bytes, in.data(), in.size(), planes);
@@ -42,7 +42,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     const std::size_t bytes = input.take<std::uint16_t>() + (input.one_in(8) ? std::size_t{1} << 20 : 0);
     Bytes packed;
     if (of_ours) {
-        // What we make of some bytes again and again, with changes.
+        // Our own output for some bytes, repeatedly, with changes.
         const auto some = std::as_bytes(input.bytes(40));
         Bytes plain(bytes);
         for (std::size_t i = 0; i < bytes && !some.empty(); ++i)

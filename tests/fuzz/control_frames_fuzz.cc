@@ -1,5 +1,5 @@
-// Cutting a stream of a control connection into frames: however the bytes arrive, the same frames come out, and a length that cannot be
-// ends it.
+// Cutting the stream of a control connection into frames: for every division of the bytes the same frames result, and an invalid
+// length ends the stream.
 #include <vector>
 
 #include "check.h"
@@ -17,7 +17,7 @@ struct Cut {
     friend bool operator==(const Cut &, const Cut &) = default;
 };
 
-/// Straight from the words of docs/protocol.md.
+/// Written directly from docs/protocol.md.
 Cut expected(std::span<const std::byte> stream, std::size_t limit) {
     Cut cut;
     while (stream.size() >= 4) {

@@ -1,5 +1,5 @@
-// Every control message, in both directions: what is accepted is what its sender would have sent, byte for byte (so decode and encode
-// are each other's inverse), and reading takes no more memory than the bytes at hand could fill.
+// Every control message, in both directions: encoding an accepted message gives the same bytes (decode and encode are inverse),
+// and decoding allocates no more memory than the given bytes can fill.
 #include "check.h"
 #include "input.h"
 #include "wire/frame.h"

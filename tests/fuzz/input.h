@@ -1,6 +1,6 @@
-// A fuzzer's bytes as decisions. When they are used up, every answer is 0: so each input means a run that ends.
+// A fuzzer's bytes as decisions. When the bytes are used up, every decision is 0, so that every input gives a run that ends.
 //
-// (libFuzzer brings a FuzzedDataProvider, but only with clang; the corpora are replayed by builds of any compiler.)
+// libFuzzer's FuzzedDataProvider needs clang; the corpora are replayed by builds of any compiler.
 #pragma once
 
 #include <algorithm>
@@ -30,13 +30,13 @@ public:
         rest_ = rest_.subspan(bytes);
         return value;
     }
-    /// 0 to n - 1. One byte where that suffices.
+    /// A number from 0 to n - 1. Uses one byte if n is at most 256, otherwise four.
     std::size_t below(std::size_t n) {
         if (n <= 1) return 0;
         return (n <= 256 ? take<std::uint8_t>() : take<std::uint32_t>()) % n;
     }
     bool one_in(std::size_t n) { return below(n) == n - 1; }
-    /// Mostly `right`; else anything near it, or anything at all.
+    /// Mostly `right`; otherwise a number next to it, or any number.
     template <class T> T mostly(T right) {
         const auto how = take<std::uint8_t>();
         if (how < 208) return right;

@@ -1,6 +1,6 @@
-// What comes over data lanes: greetings, headers, fingerprints, chunks, probes, shared state and messages, from remotes that lie as they
-// like, on several lanes at once, cut anywhere. Nothing outside the posted buffers is written, none of it after its operation or session has
-// ended, and shared state that counts as pulled is the elected content, byte for byte, whoever lied on the way.
+// Frames on data lanes: greetings, headers, specs, chunks, probes, shared state and messages, valid and invalid, on several lanes
+// at once, cut anywhere. Nothing outside the posted buffers is written, nothing is written after the operation or session has
+// ended, and shared state that counts as pulled equals the elected content byte for byte, whatever the remotes sent.
 #include <cstdint>
 
 #include "base/log.h"
@@ -55,7 +55,7 @@ public:
         const auto before = snapshot();
         for (Remote &remote : scene_.remotes)
             scene_.deliver(remote, SIZE_MAX);
-        FUZZ_CHECK(before == snapshot());  // nothing of ours was touched after its end
+        FUZZ_CHECK(before == snapshot());  // no buffer was written after its operation had ended
         scene_.links.drop_all();
         scene_.turn();
     }
@@ -80,7 +80,7 @@ private:
     }
     Remote &remote() { return input_.any_of(scene_.remotes); }
 
-    // ---- what the peer itself does
+    // ---- actions of the peer itself
     void start_epoch() {
         for (const auto &op : ops_)
             scene_.engine.end(op->id, false);
@@ -175,12 +175,12 @@ private:
         scene_.pulled.reset();
         scene_.transfer.pull(plan);
     }
-    /// The pull that counts as done: what it names is there.
+    /// After a pull that counts as done, the tensors that it names must hold the elected content.
     void check_pull() {
         if (!scene_.pulled || scene_.pulled->first != sync_ || !scene_.pulled->second || plan_.pull.empty()) return;
         const auto session = session_;
         const wire::SyncPlan plan = plan_;
-        if (!input_.one_in(3)) return;  // other frames may come before the commit
+        if (!input_.one_in(3)) return;  // other frames may arrive before the commit
         scene_.transfer.end(sync_);
         session->apply();
         for (const auto &tensor : plan.pull)
@@ -208,7 +208,7 @@ private:
         }
     }
 
-    // ---- what the remotes say
+    // ---- frames of the remotes
     void send_frame(Remote &to) {
         FrameHeader header;
         header.kind = static_cast<FrameKind>(input_.below(wire::kFrameKinds + 1));
@@ -233,7 +233,7 @@ private:
         const bool damaged = fate == 63, header_damaged = input_.below(128) == 127;
         LinkScene::send(to, header, payload, damaged, header_damaged);
     }
-    /// Mostly rightly; of kinds that may not be compressed, too.
+    /// Compresses the payload, mostly validly. Includes kinds that must not be compressed.
     void compress(FrameHeader &header, std::string &payload) {
         Packed packed;
         static constexpr std::uint8_t kPlanes[] = {1, 4, 2, 8};
@@ -287,7 +287,7 @@ private:
             return std::string(input_.one_in(16), 'm');
         }
     }
-    /// The header of a frame that the peer may have sent, with the checksum of what it sent or another.
+    /// The header of a frame that the peer may have sent, with the right checksum or another one. See ask_again_inputs.py.
     std::string asked_again() {
         static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::post_chunk};
         FrameHeader asked;
@@ -328,7 +328,7 @@ private:
         if (input_.one_in(16)) payload.resize(input_.take<std::uint16_t>());
         return payload;
     }
-    /// Answers what the peer asked, mostly truly.
+    /// Answers the peer's requests for shared state, mostly correctly.
     void answer(Remote &from) {
         scene_.receive(from);
         FrameHeader header;
@@ -356,7 +356,7 @@ private:
     }
 
     Input &input_;
-    std::array<std::string, 2> memory_;  ///< of the tensors; outlives the scene, as the callers' buffers do
+    std::array<std::string, 2> memory_;  ///< memory of the tensors; outlives the scene, as the callers' buffers do
     std::vector<std::unique_ptr<Op>> ops_, ended_;
     LinkScene scene_;
     std::uint64_t epoch_ = 0, sync_ = 0, round_ = 0;

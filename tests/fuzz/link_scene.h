@@ -1,5 +1,6 @@
-// A peer's data plane for its fuzzer, and for tests of what liars send: real links, engine, state transfer and prober, with two remote peers that are the other ends of
-// socket pairs. What the remotes send is the fuzzer's choice; bytes wait in an outbox until they are let through.
+// A peer's data plane for its fuzzer and for tests of invalid frames: real links, engine, state transfer, prober and messages.
+// Two remote peers are the other ends of socket pairs. The fuzzer or test chooses the frames of the remotes; the bytes wait in an
+// outbox until they are delivered.
 #pragma once
 
 #include <array>
@@ -66,7 +67,7 @@ public:
         how.token = kToken;
         links.make(how);
     }
-    /// It is out of the run.
+    /// The peer has left the run.
     void lose(PeerId other) {
         links.drop(other);
         transfer.link_down(other);
@@ -90,7 +91,7 @@ public:
         header.kind = FrameKind::link_hello;
         send(remote, header, {reinterpret_cast<const char *>(payload.data()), payload.size()});
     }
-    /// Fills in length and checksums; `damage` is added to them.
+    /// Fills in the length and the checksums, to which `damage` and `header_damage` are added.
     static void send(Remote &remote, FrameHeader header, const std::string &payload, std::uint64_t damage = 0, std::uint64_t header_damage = 0) {
         header.bytes = static_cast<std::uint32_t>(payload.size());
         header.checksum = kernel::checksum(payload.data(), payload.size()) + damage;
@@ -98,7 +99,7 @@ public:
         remote.outbox.append(reinterpret_cast<const char *>(&header), sizeof header);
         remote.outbox += payload;
     }
-    /// Lets up to `most` bytes of the outbox through; a remote that was closed on loses what is left.
+    /// Delivers up to `most` bytes of the outbox. If the peer has closed the connection, the remaining bytes are dropped.
     void deliver(Remote &remote, std::size_t most) {
         while (most > 0 && !remote.outbox.empty() && remote.fd >= 0) {
             const ssize_t sent = ::send(remote.fd, remote.outbox.data(), std::min(most, remote.outbox.size()), MSG_NOSIGNAL);
@@ -110,11 +111,11 @@ public:
             turn();
             receive(remote);
             if (sent <= 0 && ::send(remote.fd, nullptr, 0, MSG_NOSIGNAL) < 0) remote.outbox.clear();
-            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // its reader holds back
+            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // the peer does not read on
         }
         turn();
     }
-    /// What the peer sent on this lane. Checked: every frame of ours is one that we would take.
+    /// Reads the bytes that the peer sent on this lane.
     void receive(Remote &remote) {
         std::array<char, 65536> buffer;
         for (ssize_t got; remote.fd >= 0 && (got = ::recv(remote.fd, buffer.data(), buffer.size(), 0)) > 0;) {
@@ -122,6 +123,7 @@ public:
             turn();
         }
     }
+    /// The next whole frame of the peer. Checks that it is one that a peer accepts.
     bool next_frame(Remote &remote, FrameHeader &header, std::string &payload) {
         if (remote.inbox.size() < sizeof header) return false;
         std::memcpy(&header, remote.inbox.data(), sizeof header);
@@ -152,9 +154,9 @@ public:
 
     std::vector<OpId> broken, finished;
     std::vector<wire::OpFault> own_faults;
-    std::vector<std::string> spoiled;                      ///< tensors that the program changed
-    std::map<PeerId, std::vector<std::string>> downs;  ///< why links ended
-    std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and how
+    std::vector<std::string> spoiled;                      ///< tensors reported as changed by the program
+    std::map<PeerId, std::vector<std::string>> downs;  ///< reasons for which links ended
+    std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and whether it succeeded
 
 private:
     Intake on_link_header(Link &link, const FrameHeader &header) override {

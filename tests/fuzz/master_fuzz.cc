@@ -1,7 +1,7 @@
-// protocol::Master between two honest peers in a group of their own and a crowd that says anything, much of it with ids, numbers and
-// views that are right. Whatever the crowd does, the honest two are never removed, their operation commits and their calls return once
-// the crowd is gone; what the master says can be encoded and read; nobody is spoken to after the end; and nothing is left of those who
-// left.
+// protocol::Master with two correct peers in a group of their own and other peers that send arbitrary messages, often with valid
+// ids, numbers and views. The correct peers are never removed; their operation commits and their calls return once the others are
+// gone. Every message of the master can be encoded and decoded, none is sent to a connection that has ended, and no state of
+// departed peers is left.
 #include <map>
 #include <optional>
 #include <set>
@@ -19,7 +19,7 @@ using fuzz::Input;
 constexpr std::size_t kCrowd = 6;
 constexpr GroupId kHonestGroup{9};
 
-/// What a peer would know from what it was told; the crowd lies on this ground.
+/// The facts that a peer knows from the messages it received. Arbitrary messages are derived from them.
 struct Knowledge {
     std::uint64_t id = 0, freeze = 0, epoch = 0, number = 0, generation = 0, sync = 0, round = 0;
     std::uint32_t call = 1;
@@ -51,8 +51,8 @@ struct Conn {
     ConnId id;
     bool open = true;
     Knowledge knows;
-    std::vector<wire::ToPeer> inbox;  ///< of the honest
-    std::size_t calls = 1;            ///< that the honest have made; the first is to connect
+    std::vector<wire::ToPeer> inbox;  ///< only of the correct peers
+    std::size_t calls = 1;            ///< calls that the correct peers have made; the first is connect
 
     template <class M> std::size_t heard() const {
         return static_cast<std::size_t>(std::ranges::count_if(inbox, [](const auto &m) { return std::holds_alternative<M>(m); }));
@@ -228,7 +228,7 @@ private:
         return m;
     }
 
-    // Between here and the machine.
+    // Between the fuzzer and the state machine.
     void connect(Conn &conn) {
         conn.id = ConnId{next_conn_++};
         feed(Connected{conn.id, {}});
@@ -239,7 +239,7 @@ private:
     }
     void say(Conn &conn, wire::ToMaster message) {
         FUZZ_CHECK(conn.open || &conn < honest_.data() || &conn >= honest_.data() + honest_.size());
-        // Through the codec, as everything is: a sender that could not be real is none.
+        // Every message passes the codec: one that cannot be encoded and decoded is not sent.
         const wire::Bytes bytes = wire::encode(message);
         wire::ToMaster read;
         if (!wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read)) return;

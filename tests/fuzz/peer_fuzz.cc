@@ -1,6 +1,6 @@
-// protocol::Peer between callers, a data plane and a master that all say anything, much of it right. Every call ends exactly once, and
-// every operation that was started is ended before its call; views only grow; what it tells the master can be read; and when the
-// membership is over, nothing of it is left.
+// protocol::Peer with callers, a data plane and a master whose inputs are arbitrary and often valid. Every call ends exactly
+// once. Every operation that was started ends before its call does. View numbers only grow. Messages to the master can be
+// decoded. No state is left when the membership is over.
 #include <algorithm>
 #include <map>
 #include <set>

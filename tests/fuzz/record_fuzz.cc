@@ -1,5 +1,5 @@
-// What a restarted master reads from its journal. Values that were changed anyhow are refused in words or accepted; from whatever is
-// accepted a master starts, waits for its members, and goes on without those that do not come.
+// The record that a restarted master reads from its journal. Modified values are rejected with an error or accepted. From every
+// accepted record a master starts, waits for its members, and continues without those that do not resume.
 #include "check.h"
 #include "input.h"
 #include "protocol/master.h"
@@ -45,7 +45,7 @@ void start_from(const Record &record) {
     Time now{std::chrono::seconds(1)};
     for (int i = 0; i < 40; ++i) {
         effects.clear();
-        for (int again = 0; again < 2; ++again)  // what a tick makes due at once is done with the next
+        for (int again = 0; again < 2; ++again)  // work that a tick makes due at once is done in the next one
             master.step(now, Tick{}, effects);
         FUZZ_CHECK(master.next_timeout() > now);
         now = now + std::chrono::seconds(2);

@@ -1,4 +1,4 @@
-// Runs a fuzz target on stored inputs, with no fuzzer: what ctest does with the corpora. Each argument is a pack of inputs
+// Runs a fuzz target on stored inputs without a fuzzer, as ctest does with the corpora. Each argument is a pack of inputs
 // (tests/fuzz/corpus.py), a file that is one input, or a folder of such files.
 #include <cstddef>
 #include <cstdint>

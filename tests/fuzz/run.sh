@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzzer of a build for some minutes, starting from its corpus. Fails if one finds something; the input that shows it is
-# then in <build>/found/. `--keep` also packs the minimal set of inputs that reaches everything into the corpus.
+# Runs every fuzzer of a build for some minutes, starting from its corpus. Fails if one finds a failure; the input that reproduces it is then
+# in <build>/found/. `--keep` also packs the minimal set of inputs with the same coverage into the corpus.
 #
 # Usage: tests/fuzz/run.sh BUILD MINUTES [--keep]
 set -euo pipefail
@@ -27,6 +27,6 @@ for fuzzer in "$build"/bin/fuzz-*; do
     fi
 done
 if ((${#failed[@]} > 0)); then
-    echo "found something: ${failed[*]} (see $build/found/)"
+    echo "failures found by: ${failed[*]} (see $build/found/)"
     exit 1
 fi

@@ -1,4 +1,4 @@
-// What a wrong argument does, for every function: before pcclInit, NULL, zero, unknown values, without a connection.
+// Wrong arguments of every function: calls before pcclInit, NULL, zero, unknown values, calls without a connection.
 #include "common/handles.h"
 #include "harness/world.h"
 
@@ -34,7 +34,7 @@ struct Named {
     pcclResult_t result;
 };
 
-/// Calls that need pcclInit, with arguments that are otherwise fine.
+/// Calls that need pcclInit, with valid arguments.
 std::vector<Named> calls_before_init() {
     pcclComm_t *comm = nullptr;
     const pcclCommCreateParams_t params = valid_params();
@@ -45,7 +45,7 @@ std::vector<Named> calls_before_init() {
             {"pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&comm_config, &comm)}};
 }
 
-/// Calls that do not need it: on masters from their creation to their end, and those without a handle.
+/// Calls that do not need pcclInit: those on masters, and those without a handle.
 std::vector<Named> master_calls_before_init() {
     std::vector<Named> calls;
     pcclMasterConfig_t master_config{};
@@ -146,7 +146,7 @@ TEST(NullArguments, AreInvalidArgument) {
               pcclInvalidArgument);
 }
 
-TEST(NullArguments, OfMasterFunctionsAreInvalidArgument) {
+TEST(NullArguments, MasterFunctionsRejectNull) {
     ccoip_socket_address_t address{};
     EXPECT_EQ(pcclCreateMaster(address, nullptr), pcclInvalidArgument);
     pcclMasterInstance_t *master = nullptr;
@@ -159,7 +159,7 @@ TEST(NullArguments, OfMasterFunctionsAreInvalidArgument) {
     EXPECT_EQ(pcclMasterGetPort(nullptr, &port), pcclInvalidArgument);
 }
 
-TEST(Config, UnsetStructSizeAndNonsenseAreInvalidArgument) {
+TEST(Config, BadValuesAreInvalidArgument) {
     pcclComm_t *comm = nullptr;
     pcclCommConfig_t zeroed{};
     zeroed.master_address = "127.0.0.1:48148";
@@ -176,7 +176,7 @@ TEST(Config, UnsetStructSizeAndNonsenseAreInvalidArgument) {
     config.master_address = "127.0.0.1:48148";
     config.listen_port_first = 5000;
     config.listen_port_last = 4000;
-    EXPECT_EQ(pcclCreateCommunicatorWithConfig(&config, &comm), pcclInvalidArgument) << "port range backwards";
+    EXPECT_EQ(pcclCreateCommunicatorWithConfig(&config, &comm), pcclInvalidArgument) << "the port range is reversed";
     pcclMasterInstance_t *master = nullptr;
     pcclMasterConfig_t bare{};
     EXPECT_EQ(pcclCreateMasterWithConfig(&bare, &master), pcclInvalidArgument);
@@ -221,7 +221,7 @@ TEST_F(Unconnected, CallsThatNeedAConnectionAreInvalidUsage) {
     EXPECT_EQ(pcclAwaitAsyncReduceWithReport(&never, nullptr), pcclInvalidUsage);
 }
 
-TEST_F(Unconnected, ConnectWithoutAMasterFailsAndMayBeTriedAgain) {
+TEST_F(Unconnected, ConnectWithoutAMasterFailsAndCanBeRepeated) {
     EXPECT_EQ(pcclConnect(comm.get()), pcclMasterConnectionFailed);
     EXPECT_STRNE(pcclGetLastError(), "");
     EXPECT_EQ(pcclConnect(comm.get()), pcclMasterConnectionFailed);
@@ -271,7 +271,7 @@ TEST_F(Connected, BadReduceArgumentsAreInvalidArgument) {
     EXPECT_EQ(out[0], 0);
 }
 
-TEST_F(Connected, QuantizationOfOrToUnfitTypesIsInvalidArgument) {
+TEST_F(Connected, QuantizationRejectsUnsuitableTypes) {
     d.quantization_options = {pcclFloat16, pcclQuantMinMax};
     EXPECT_EQ(reduce(), pcclInvalidArgument);
     d.quantization_options = {pcclUint32, pcclQuantZeroPointScale};
@@ -410,12 +410,12 @@ TEST_F(Connected, BadShardArgumentsAreInvalidArgument) {
     EXPECT_EQ(pcclAllGatherAsync(data, out, &d, &shard, nullptr, comm.get(), nullptr), pcclInvalidArgument);
 }
 
-TEST_F(Connected, StructuresOfAnOlderOrNewerHeaderAreUnderstood) {
+TEST_F(Connected, StructuresOfOtherVersionsAreUnderstood) {
     pcclReduceReport_t report{};
     report.struct_size = offsetof(pcclReduceReport_t, chunk_bytes);
     report.chunk_bytes = 77;
     EXPECT_EQ(pcclAllReduceWithOptions(data, out, &d, nullptr, comm.get(), &report), pcclTooFewPeers);
-    EXPECT_EQ(report.chunk_bytes, 77U) << "written beyond what the caller has";
+    EXPECT_EQ(report.chunk_bytes, 77U) << "the library wrote beyond the caller's structure";
     struct {
         pcclReduceOptions_t known;
         unsigned char unknown[64];
@@ -482,7 +482,7 @@ TEST_F(Connected, OptimizingAloneIsInvalidUsage) {
     EXPECT_NE(std::string(pcclGetLastError()).find("alone"), std::string::npos) << pcclGetLastError();
 }
 
-TEST_F(Connected, LaunchAloneIsTooFewPeersAndLeavesNothingOutstanding) {
+TEST_F(Connected, LaunchOfALonePeerIsTooFewPeers) {
     pcclShard_t shard{};
     ASSERT_EQ(pcclGetShard(comm.get(), d.count, &shard), pcclSuccess);
     const pcclAsyncReduceOp_t unset{nullptr, 77};
@@ -500,14 +500,14 @@ TEST_F(Connected, LaunchAloneIsTooFewPeersAndLeavesNothingOutstanding) {
     EXPECT_EQ(pcclAwaitAsyncReduce(&never, nullptr), pcclInvalidUsage);
 }
 
-TEST_F(Connected, CallsAfterTheMasterHasGoneAreMasterConnectionFailed) {
+TEST_F(Connected, CallsWithoutAMasterAreMasterConnectionFailed) {
     ASSERT_EQ(pcclInterruptMaster(world.master().handle.get()), pcclSuccess);
     ASSERT_EQ(pcclMasterAwaitTermination(world.master().handle.get()), pcclSuccess);
     EXPECT_EQ(pcclUpdateTopology(comm.get()), pcclMasterConnectionFailed);
     EXPECT_STRNE(pcclGetLastError(), "");
 }
 
-TEST(CongestionControl, ThatTheSystemDoesNotOfferFailsTheConnectionInWords) {
+TEST(CongestionControl, UnavailableAlgorithmFailsTheConnection) {
     World world;
     pcclCommConfig_t config{};
     ASSERT_EQ(pcclCommConfigInit(&config), pcclSuccess);
@@ -550,7 +550,7 @@ TEST(Master, LifeCycleMisuseIsInvalidUsage) {
     EXPECT_EQ(pcclDestroyMaster(master), pcclSuccess);
 }
 
-TEST(Master, DestroyEndsOneThatRunsOrNeverRan) {
+TEST(Master, DestroyEndsEveryMaster) {
     for (const bool run : {false, true}) {
         ccoip_socket_address_t address{};
         address.inet.ipv4 = {{127, 0, 0, 1}};

@@ -1,5 +1,5 @@
-// Compression on the way: results are the same bits whoever uses it, bytes are saved where data shrink, and inside one machine nobody
-// uses it who was not told to.
+// Compression of chunks in transit: results are the same bits with every combination of settings, bytes are saved where data are
+// compressible, and inside one machine only peers that were configured to compress do so.
 #include "harness/reduce.h"
 
 namespace pccl::itest {
@@ -7,7 +7,8 @@ namespace {
 
 constexpr int kAuto = 0, kOff = 1, kOn = 2;
 
-/// Peers with these choices, joined one after the other: so the ring has the same order in every world, and sums the same bits.
+/// Peers with these settings, joined one after the other, so that the ring has the same order and sums the same bits in every
+/// world.
 void join(World &world, const std::vector<int> &choices) {
     for (const int choice : choices) {
         PeerOptions options;
@@ -24,7 +25,7 @@ std::uint64_t sum(const std::vector<Json> &answers, const char *key) {
     return total;
 }
 
-TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
+TEST(Compression, ResultsAreTheSameBitsForEverySetting) {
     World plain, packed, mixed;
     join(plain, {kOff, kOff, kOff});
     join(packed, {kOn, kOn, kOn});
@@ -52,7 +53,7 @@ TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
                 ASSERT_EQ(answers[0].at("hash"), without[0].at("hash")) << request;
             }
             ASSERT_EQ(sum(without, "saved"), 0u) << request;
-            const bool is_noise = request.value("quant", "") == "zps:i16";  // two bytes of a code, side by side
+            const bool is_noise = request.value("quant", "") == "zps:i16";  // the two bytes of a code are not separated
             if (!is_noise) {
                 ASSERT_GT(sum(with, "saved"), 0u) << request;
             }
@@ -62,15 +63,15 @@ TEST(Compression, ResultsAreTheSameBitsWhoeverUsesIt) {
     }
 }
 
-TEST(Compression, WhatDoesNotShrinkTravelsAsItIs) {
+TEST(Compression, IncompressibleDataIsSentPlain) {
     World world;
     join(world, {kOn, kOn});
     const auto answers = world.call_each("reduce", ranked(2, {{"count", 8 << 20}, {"type", "uint8"}, {"pattern", "uniform:0,255.99"}}));
     EXPECT_TRUE(all_same(answers, "hash"));
-    EXPECT_EQ(sum(answers, "saved"), 0u);  // noise, and so are its sums
+    EXPECT_EQ(sum(answers, "saved"), 0u);  // noise, whose sums are noise
 }
 
-TEST(Compression, SharedStateIsTheSameBytes) {
+TEST(Compression, SharedStateArrivesUnchanged) {
     for (const std::vector<int> &choices : {std::vector<int>{kOn, kOn, kOn}, std::vector<int>{kOn, kOff, kOff}}) {
         World world;
         join(world, choices);
@@ -85,7 +86,7 @@ TEST(Compression, SharedStateIsTheSameBytes) {
         const auto answers = world.call_all("sync");
         EXPECT_TRUE(all_have_code(answers, pcclSuccess));
         EXPECT_TRUE(all_same(answers, "hashes"));
-        EXPECT_EQ(answers[2].at("rx"), 1000003 * 15 + 100003 * 4) << "bytes of tensors, however they travelled";
+        EXPECT_EQ(answers[2].at("rx"), 1000003 * 15 + 100003 * 4) << "the bytes of tensors, before compression";
     }
 }
 

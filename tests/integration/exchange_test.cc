@@ -1,4 +1,4 @@
-// Messages between peers: from anyone to anyone, exactly once or a definite failure, whatever breaks meanwhile.
+// Messages between any two peers: each is delivered exactly once or fails definitely, including while connections and peers fail.
 #include "harness/master_process.h"
 #include "harness/reduce.h"
 
@@ -25,7 +25,7 @@ void await_members(PeerProcess &peer, std::size_t count) {
     while (peer.call("members").at("members").size() != count) std::this_thread::sleep_for(Millis(5));
 }
 
-TEST(Exchange, FromAnyoneToAnyone) {
+TEST(Exchange, EveryPeerReachesEveryPeer) {
     World world;
     world.join(4);
     const auto ranks = ranks_of(world);
@@ -45,7 +45,7 @@ TEST(Exchange, FromAnyoneToAnyone) {
     EXPECT_EQ(world[2].call("members").at("members"), Json(std::set<std::string>(ranks.begin(), ranks.end()))) << "in the order of their names";
 }
 
-TEST(Exchange, TagsAreApartAndABufferThatIsTooSmallLosesNothing) {
+TEST(Exchange, TagsDoNotMixAndASmallBufferLosesNothing) {
     World world;
     world.join(2);
     const auto ranks = ranks_of(world);
@@ -59,7 +59,7 @@ TEST(Exchange, TagsAreApartAndABufferThatIsTooSmallLosesNothing) {
     EXPECT_EQ(world[1].call("receive", {{"tag", 1}, {"seed", 1}}).at("right"), true);
 }
 
-TEST(Exchange, WhoIsNoMemberIsNamedAtOnce) {
+TEST(Exchange, NonMemberIsReportedAtOnce) {
     World world;
     world.join(2);
     const auto ranks = ranks_of(world);
@@ -67,7 +67,7 @@ TEST(Exchange, WhoIsNoMemberIsNamedAtOnce) {
     EXPECT_TRUE(has_code(world[0].call("post", {{"to", std::string(32, '0')}}), pcclInvalidArgument));
 }
 
-TEST(Exchange, AFullMailboxHoldsUpItsSendersAndNoReduce) {
+TEST(Exchange, FullMailboxBlocksSendersButNoReduce) {
     World world;
     world.join(3);
     const auto ranks = ranks_of(world);
@@ -80,15 +80,15 @@ TEST(Exchange, AFullMailboxHoldsUpItsSendersAndNoReduce) {
     EXPECT_TRUE(has_code(world[1].call("await_post", {{"post", "waits"}, {"timeout_ms", 0}}), pcclTimeout));
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 300'000}}))));
     ASSERT_TRUE(has_code(world[0].call("post", {{"to", ranks[2]}, {"bytes", 1'000'001}, {"post", "too large"}}), pcclSuccess));
-    EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}, {"timeout_ms", 200}}), pcclTimeout)) << "behind the others";
+    EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}, {"timeout_ms", 200}}), pcclTimeout)) << "the message is queued behind the others";
     EXPECT_EQ(world[2].call("receive", {{"seed", 1}}).at("right"), true);
     EXPECT_EQ(world[2].call("receive", {{"seed", 2}}).at("right"), true);
     EXPECT_TRUE(has_code(world[1].call("await_post", {{"post", "waits"}}), pcclSuccess));
     EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "too large"}}), pcclInvalidArgument));
-    EXPECT_TRUE(has_code(world[2].call("receive", {{"timeout_ms", 0}}), pcclTimeout)) << "what was given up came after all";
+    EXPECT_TRUE(has_code(world[2].call("receive", {{"timeout_ms", 0}}), pcclTimeout)) << "an abandoned message was delivered";
 }
 
-TEST(Exchange, AReceiverThatDiesIsADefiniteFailureAndASenderThatDiesLeavesNothingPartial) {
+TEST(Exchange, DeadReceiverIsReportedAndDeadSenderLeavesNoPart) {
     World world({.heartbeat_timeout_ms = 2000});
     world.join(3);
     const auto ranks = ranks_of(world);
@@ -100,7 +100,7 @@ TEST(Exchange, AReceiverThatDiesIsADefiniteFailureAndASenderThatDiesLeavesNothin
     await_members(world[0], 2);
     EXPECT_TRUE(has_code(world[0].call("post", {{"to", ranks[1]}}), pcclInvalidArgument));
 
-    // One that was whole when its sender died is received, one that was not is not.
+    // A message that had arrived whole when its sender died is received; a partial one is not.
     ASSERT_TRUE(has_code(world[0].call("mailbox", {{"bytes", 100'000'000}}), pcclSuccess));
     ASSERT_TRUE(has_code(world[2].call("post", {{"to", ranks[0]}, {"bytes", 70'000'000}, {"seed", 8}, {"post", "whole"}}), pcclSuccess));
     ASSERT_TRUE(has_code(world[2].call("await_post", {{"post", "whole"}}), pcclSuccess));
@@ -111,7 +111,7 @@ TEST(Exchange, AReceiverThatDiesIsADefiniteFailureAndASenderThatDiesLeavesNothin
     EXPECT_TRUE(has_code(world[0].call("receive", {{"timeout_ms", 0}}), pcclTimeout));
 }
 
-TEST(Exchange, AnAbortWakesWhoWaits) {
+TEST(Exchange, AbortWakesWaitingCalls) {
     World world;
     world.join(2);
     const auto ranks = ranks_of(world);
@@ -120,9 +120,9 @@ TEST(Exchange, AnAbortWakesWhoWaits) {
         ASSERT_TRUE(has_code(world[0].call("post", {{"to", ranks[1]}, {"bytes", 1}, {"post", name}}), pcclSuccess));
     const int awaited = world[0].start("await_post", {{"post", "second"}, {"thread", 1}});
     const int receiving = world[0].start("receive", {{"tag", 1}, {"thread", 2}});
-    while (!world[0].answered(awaited) || !world[0].answered(receiving)) {  // each abort wakes those who wait by then
+    while (!world[0].answered(awaited) || !world[0].answered(receiving)) {  // each abort wakes the calls that wait at that time
         world[0].call("abort");
-        std::this_thread::sleep_for(Millis(2));
+        std::this_thread::sleep_for(Millis(2));  // between two attempts; the loop ends on the answers
     }
     EXPECT_TRUE(has_code(world[0].finish(awaited), pcclTimeout));
     EXPECT_TRUE(has_code(world[0].finish(receiving), pcclRankConnectionLost));
@@ -130,7 +130,7 @@ TEST(Exchange, AnAbortWakesWhoWaits) {
     EXPECT_TRUE(has_code(world[0].call("await_post", {{"post", "second"}}), pcclSuccess)) << "an abort ends the waiting, not the message";
 }
 
-/// Ends the loops at the peers and compares what each pair believes.
+/// Ends the loops at the peers and compares the accounts of each pair.
 void compare(World &world, const std::vector<int> &loops, std::uint64_t *mass = nullptr) {
     for (std::size_t i = 0; i < world.size(); ++i) world[i].call("stop_loop");
     for (std::size_t i = 0; i < world.size(); ++i) ASSERT_TRUE(has_code(world[i].finish(loops[i]), pcclSuccess));
@@ -161,13 +161,15 @@ std::vector<int> start_gossip(World &world, const Json &how) {
     return loops;
 }
 
-TEST(Exchange, WhatIsSentAroundIsConservedWhileConnectionsBreak) {
+TEST(Exchange, MessagesAreConservedWhileConnectionsBreak) {
     World world;
     world.join(4, {.lanes = 3});
     const auto loops = start_gossip(world, {{"thread", 1}, {"bytes", 2'000'000}, {"mass", 1'000'000'007}});
-    std::mt19937 random(std::random_device{}());
+    const auto seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
     for (int i = 0; i < 12; ++i) {
-        std::this_thread::sleep_for(Millis(random() % 300));
+        std::this_thread::sleep_for(Millis(random() % 300));  // links break at random times on purpose
         EXPECT_GT(world[random() % 4].call("break_link", {{"spared", world.master_port()}, {"thread", 2}}).at("lanes"), 0);
     }
     std::uint64_t mass = 0;
@@ -175,7 +177,7 @@ TEST(Exchange, WhatIsSentAroundIsConservedWhileConnectionsBreak) {
     EXPECT_EQ(mass, 4 * std::uint64_t{1'000'000'007});
 }
 
-TEST(Exchange, BesideReducesAndWithASmallMailbox) {
+TEST(Exchange, MessagesPassDuringReducesWithASmallMailbox) {
     World world;
     world.join(3);
     world.call_all("mailbox", {{"bytes", 600'000}, {"messages", 3}});
@@ -190,15 +192,17 @@ TEST(Exchange, PairsAgreeWhilePeersDieAndNewcomersJoin) {
     World world({.heartbeat_timeout_ms = 3000});
     world.join(5);
     auto loops = start_gossip(world, {{"thread", 1}, {"bytes", 300'000}});
-    std::mt19937 random(std::random_device{}());
+    const auto seed = std::random_device{}();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937 random(seed);
     for (int i = 0; i < 3; ++i) {
-        std::this_thread::sleep_for(Millis(100 + random() % 200));
+        std::this_thread::sleep_for(Millis(100 + random() % 200));  // peers die at random times on purpose
         const std::size_t victim = random() % world.size();
         world[victim].kill();
         world.erase(victim);
         loops.erase(loops.begin() + static_cast<std::ptrdiff_t>(victim));
         const std::size_t left = world.size();
-        for (std::size_t p = 0; p < left; ++p) {  // until it has heard of the loss
+        for (std::size_t p = 0; p < left; ++p) {  // until it has learned of the loss
             while (world[p].call("attributes", {{"thread", 2}}).at("world") > left) world[p].call("pending", {{"thread", 2}});
         }
         world.spawn();
@@ -206,11 +210,11 @@ TEST(Exchange, PairsAgreeWhilePeersDieAndNewcomersJoin) {
         ASSERT_TRUE(has_code(world[left].call("join", {{"world", left + 1}, {"thread", 2}}), pcclSuccess));
         loops.push_back(world[left].start("gossip", {{"thread", 1}, {"bytes", 300'000}}));
     }
-    std::this_thread::sleep_for(Millis(300));
+    std::this_thread::sleep_for(Millis(300));  // some messages pass in the last membership, too
     compare(world, loops);
 }
 
-/// All neighbours, mutual and of the right number, once every peer has heard of that change of the graph.
+/// Waits until every peer has received that change of the graph. All neighbours must then be mutual and of the right number.
 void expect_graph(World &world, std::uint64_t epoch, std::size_t degree) {
     std::map<std::string, std::set<std::string>> graph;
     for (std::size_t i = 0; i < world.size(); ++i) {
@@ -226,7 +230,7 @@ void expect_graph(World &world, std::uint64_t epoch, std::size_t degree) {
     }
 }
 
-TEST(Exchange, NeighboursAreTheSameForAllThroughLossesNewcomersAndARestart) {
+TEST(Exchange, NeighboursStayMutualThroughLossAndRestart) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(5);
@@ -244,7 +248,7 @@ TEST(Exchange, NeighboursAreTheSameForAllThroughLossesNewcomersAndARestart) {
     master.start();
     EXPECT_TRUE(has_code(world[3].call("set_graph", graph), pcclSuccess)) << "the restarted master knows it";
     expect_graph(world, 2, 2);
-    for (std::size_t i = 0; i < world.size(); ++i) {  // until each knows that somebody is missing
+    for (std::size_t i = 0; i < world.size(); ++i) {  // until each has learned of the loss
         while (world[i].call("attributes").at("world") > 4) world[i].call("pending");
     }
     world.spawn();

@@ -1,4 +1,5 @@
-// A process that runs out of file descriptors or memory: a clear error at its call, no end of its process, and the others go on.
+// A process that runs out of file descriptors or memory: its call fails with a clear error, the process does not end, and the
+// others continue.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -11,15 +12,15 @@ constexpr std::uint64_t kMiB = 1 << 20;
 
 class Exhaustion : public ::testing::Test {
 protected:
-    /// For the peers: memory that is given back or set aside by one thread is not kept from the limit.
+    /// Settings of malloc in the peers: memory that one thread frees or reserves counts against the limit at once.
     const bool one_arena = ::setenv("MALLOC_ARENA_MAX", "1", 1) == 0;
     World world;
 
     void SetUp() override {
-        // Sanitizers reserve terabytes of address space, and their allocators end the process where there is none.
+        // Sanitizers reserve terabytes of address space, and their allocators end the process when memory is exhausted.
         if (kSanitized) GTEST_SKIP() << "limits of memory mean nothing under a sanitizer";
     }
-    /// All but `without` still reduce, after the loss that they are told of if there was one.
+    /// All peers except `without` still reduce, after an error that reports the loss if there was one.
     void expect_others_go_on(std::size_t without) {
         std::vector<int> calls;
         for (std::size_t i = 0; i < world.size(); ++i) {
@@ -36,7 +37,7 @@ protected:
     static std::string words(const Json &answer) { return answer.at("error"); }
 };
 
-TEST_F(Exhaustion, WithoutDescriptorsCreatingAndConnectingSayWhy) {
+TEST_F(Exhaustion, CreateAndConnectReportMissingDescriptors) {
     world.join(2);
     PeerProcess &poor = world.spawn();
     poor.call("limit", {{"files", 1}});
@@ -48,17 +49,17 @@ TEST_F(Exhaustion, WithoutDescriptorsCreatingAndConnectingSayWhy) {
     EXPECT_NE(code(connect), pcclSuccess);
     EXPECT_NE(words(connect).find("open files"), std::string::npos) << connect.dump();
     expect_others_go_on(2);
-    // With descriptors again, the same communicator connects.
+    // Once descriptors are available again, the same communicator connects.
     poor.call("limit");
     world.join_all(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutDescriptorsAMemberKeepsItsLinks) {
+TEST_F(Exhaustion, MemberWithoutDescriptorsKeepsItsLinks) {
     world.join(3);
     world[1].call("limit", {{"files", 0}});
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 20}, {"times", 3}}))));
-    // A newcomer cannot reach it, and nobody else suffers.
+    // A newcomer cannot reach it, and no other peer is affected.
     PeerProcess &newcomer = world.spawn();
     const int connecting = newcomer.start("connect");
     EXPECT_TRUE(all_right([&] {
@@ -71,7 +72,7 @@ TEST_F(Exhaustion, WithoutDescriptorsAMemberKeepsItsLinks) {
             answers.push_back(world[i].finish(calls[i]));
         return answers;
     }()));
-    // With descriptors again it takes the newcomer in.
+    // Once descriptors are available again, it accepts the newcomer.
     world[1].call("limit");
     std::vector<int> updates;
     for (std::size_t i = 0; i < 3; ++i)
@@ -82,21 +83,21 @@ TEST_F(Exhaustion, WithoutDescriptorsAMemberKeepsItsLinks) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutMemoryForAnUndoCopyTheReduceSaysSoAtOnce) {
+TEST_F(Exhaustion, ReduceReportsMissingMemoryForItsUndoCopy) {
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}}))));
-    // Room for its buffer, not for the copy of it.
+    // There is memory for its buffer but not for the undo copy.
     world[0].call("limit", {{"memory", 100 * kMiB}});
     const Json answer = world[0].call("reduce", {{"count", 64 * kMiB / 4}, {"in_place", true}, {"pattern", "constant:1"}});
     EXPECT_TRUE(has_code(answer, pcclInternalError));
     EXPECT_NE(words(answer).find("no 64 MiB for the copy of what an in-place all-reduce overwrites; free some"), std::string::npos) << answer.dump();
     world[0].call("limit");
-    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "nothing had begun: nobody has lost anybody";
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "the operation had not begun, so nobody was lost";
 }
 
-TEST_F(Exhaustion, WithoutMemoryInTheMiddleOfAReduceOneLeavesAndTheOthersGoOn) {
+TEST_F(Exhaustion, MemberWithoutMemoryDuringAReduceLeavesAlone) {
     world.join(3);
-    // Buffers that are there before memory runs short: only what the library itself needs is missing then.
+    // The buffers are allocated before the limit is set, so only the memory that the library needs is missing.
     Json request = {{"arena", "a"}, {"send_at", 0}, {"receive_at", 32 * kMiB}, {"count", 1000}, {"handle", "h"}, {"algorithm", "ring"}};
     for (const char *call : {"launch", "await"})
         EXPECT_TRUE(all_have_code(world.call_all(call, request), pcclSuccess));
@@ -115,11 +116,11 @@ TEST_F(Exhaustion, WithoutMemoryInTheMiddleOfAReduceOneLeavesAndTheOthersGoOn) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 5000}}))));
 }
 
-TEST_F(Exhaustion, WithoutMemoryForAStateThatItPullsOneLeavesAndTheOthersGoOn) {
+TEST_F(Exhaustion, MemberWithoutMemoryForPulledStateLeavesAlone) {
     world.join(3);
     const Json tensors = {{{"name", "w"}, {"count", 96 * kMiB / 4}, {"seed", 1}}};
     world.call_all("define", {{"tensors", tensors}});
-    world[0].call("poke", {{"at", 5}});  // at the right revision with other content: what it pulls is staged beside it
+    world[0].call("poke", {{"at", 5}});  // the right revision with other content: pulled chunks are staged beside the tensor
     world[0].call("limit", {{"memory", 32 * kMiB}});
     const auto answers = world.call_all("sync");
     EXPECT_TRUE(has_code(answers[0], pcclInternalError));

@@ -1,5 +1,5 @@
-// Losses in particular moments: within a reduce, within retries, within the measurement of bandwidth, at the source of shared
-// state; and processes that stop without ending.
+// Losses at particular times: during a reduce, during retries, during the bandwidth measurement, at the source of shared state.
+// Also processes that stop without ending.
 #include "harness/sanitized.h"
 #include "harness/reduce.h"
 
@@ -12,11 +12,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-TEST(Loss, DuringAReduceFailsItEverywhereAndTheInputIsIntact) {
+TEST(Loss, ReduceFailsEverywhereAndTheInputIsIntact) {
     for (const bool in_place : {false, true}) {
         World world;
         world.join(4);
-        // Peer 3 never calls: the others are well inside when it dies.
+        // Peer 3 never calls, so the operations of the others are in flight when it dies.
         for (std::size_t i = 0; i < 3; ++i) {
             const Json request = {{"count", 4 << 20}, {"rank", i}, {"in_place", in_place}, {"handle", "h"}};
             ASSERT_TRUE(has_code(world[i].call("launch", request), pcclSuccess));
@@ -35,7 +35,7 @@ TEST(Loss, DuringAReduceFailsItEverywhereAndTheInputIsIntact) {
     }
 }
 
-TEST(Loss, MultipleWithRetryGoesOnWithTheSurvivors) {
+TEST(Loss, MultipleWithRetryContinuesWithTheSurvivors) {
     for (int round = 0; round < 5; ++round) {
         World world;
         world.join(4);
@@ -48,6 +48,7 @@ TEST(Loss, MultipleWithRetryGoesOnWithTheSurvivors) {
             }
             calls.push_back(world[i].start("multiple", {{"ops", ops}, {"max_in_flight", 4}}));
         }
+        // Each round kills later in the sequence of twelve operations; which of them are in flight is left to chance on purpose.
         std::this_thread::sleep_for(Millis(10 + 40 * round));
         world[2].kill();
         std::vector<Json> answers;
@@ -56,7 +57,7 @@ TEST(Loss, MultipleWithRetryGoesOnWithTheSurvivors) {
         EXPECT_TRUE(all_have_code(answers, pcclSuccess));
         for (const Json &answer : answers) {
             for (std::size_t op = 0; op < 12; ++op) {
-                EXPECT_EQ(answer.at("results")[op].at("first"), 2.0);  // an average, whoever took part
+                EXPECT_EQ(answer.at("results")[op].at("first"), 2.0);  // the average of equal values, regardless of the contributors
                 EXPECT_EQ(answer.at("results")[op].at("hash"), answers[0].at("results")[op].at("hash"));
             }
         }
@@ -68,6 +69,8 @@ TEST(Loss, MultipleWithRetryEndsWithTooFewPeersWhenAlone) {
     world.join(2);
     const int call = world[0].start(
         "multiple", {{"ops", {{{"count", 1 << 20}, {"tag", 1}}, {{"count", 1 << 20}, {"tag", 2}}}}, {"max_in_flight", 2}});
+    // Long enough that the operations are usually in flight. No event shows it: peer 1 never calls. A kill before that has the
+    // same outcome.
     std::this_thread::sleep_for(Millis(50));
     world[1].kill();
     const Json answer = world[0].finish(call, Millis(5000));
@@ -76,13 +79,15 @@ TEST(Loss, MultipleWithRetryEndsWithTooFewPeersWhenAlone) {
         EXPECT_EQ(result.at("send_intact"), true);
 }
 
-TEST(Loss, DuringOptimizeTopologyDoesNotHangTheOthers) {
+TEST(Loss, OptimizeTopologyReturnsAtTheOthers) {
     for (int round = 0; round < 4; ++round) {
         World world;
         world.join(4);
         std::vector<int> calls;
         for (std::size_t i = 0; i < 4; ++i)
             calls.push_back(world[i].start("optimize"));
+        // Each round kills in another phase of the measurement, which takes a few hundred milliseconds and reports nothing in
+        // between.
         std::this_thread::sleep_for(Millis(5 + 60 * round));
         world[static_cast<std::size_t>(round)].kill();
         std::vector<Json> answers;
@@ -99,7 +104,7 @@ TEST(Loss, DuringOptimizeTopologyDoesNotHangTheOthers) {
 
 Json state(int seed) { return {{"tensors", Json::array({{{"name", "w"}, {"count", 24 << 20}, {"seed", seed}}})}}; }
 
-TEST(Loss, OfOneSourceOfSharedStateIsMadeUpByTheOther) {
+TEST(Loss, OtherSourceOfSharedStateTakesOver) {
     for (int round = 0; round < 4; ++round) {
         World world;
         world.join(3);
@@ -107,11 +112,12 @@ TEST(Loss, OfOneSourceOfSharedStateIsMadeUpByTheOther) {
         std::vector<int> calls;
         for (std::size_t i = 0; i < 3; ++i)
             calls.push_back(world[i].start("sync"));
+        // Each round kills in another part of the transfer. Members stage what they pull, so its progress cannot be observed.
         std::this_thread::sleep_for(Millis(15 + 25 * round));
         world[0].kill();
         const Json source = world[1].finish(calls[1]);
         const Json receiver = world[2].finish(calls[2]);
-        // Both hear the same. If the loss was reported instead of made up for, the next call succeeds.
+        // Both receive the same code. If the loss was reported instead of handled, the next call succeeds.
         ASSERT_EQ(source.at("code"), receiver.at("code")) << source.dump() << receiver.dump();
         world.erase(0);
         if (code(source) != pcclSuccess) {
@@ -122,7 +128,7 @@ TEST(Loss, OfOneSourceOfSharedStateIsMadeUpByTheOther) {
     }
 }
 
-TEST(Loss, OfTheOnlySourceOfSharedStateIsReported) {
+TEST(Loss, OnlySourceOfSharedStateIsReportedLost) {
     World world;
     world.join(3);
     world.call_each("define", {state(1), state(2), state(2)}, Millis(60000));
@@ -130,6 +136,8 @@ TEST(Loss, OfTheOnlySourceOfSharedStateIsReported) {
     calls.push_back(world[0].start("sync", {{"strategy", "send"}}));
     calls.push_back(world[1].start("sync"));
     calls.push_back(world[2].start("sync"));
+    // Usually within the transfer; both outcomes are checked below. Members stage what they pull, so its progress cannot be
+    // observed.
     std::this_thread::sleep_for(Millis(20));
     world[0].kill();
     const Json one = world[1].finish(calls[1]);
@@ -137,19 +145,20 @@ TEST(Loss, OfTheOnlySourceOfSharedStateIsReported) {
     ASSERT_EQ(one.at("code"), two.at("code")) << one.dump() << two.dump();
     world.erase(0);
     if (code(one) == pcclSuccess) {
-        EXPECT_EQ(one.at("hashes"), two.at("hashes")) << one.dump() << two.dump();  // it died too late
+        EXPECT_EQ(one.at("hashes"), two.at("hashes")) << one.dump() << two.dump();  // it died after the transfer
     } else {
         EXPECT_TRUE(all_same(world.call_all("sync"), "hashes"));
     }
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Loss, OfANewcomerBeforeItIsAdmittedDisturbsNobody) {
+TEST(Loss, NewcomerThatDiesDisturbsNobody) {
     World world;
     world.join(2);
     for (int round = 0; round < 10; ++round) {
         PeerProcess &newcomer = world.spawn();
         newcomer.start("connect");
+        // Each round kills in another step of joining: dialling, greeting, links, waiting.
         std::this_thread::sleep_for(Millis(round * 3));
         newcomer.kill();
         world.erase(2);
@@ -161,7 +170,7 @@ TEST(Loss, OfANewcomerBeforeItIsAdmittedDisturbsNobody) {
     }
 }
 
-TEST(Stop, ASilentPeerIsRemovedByHeartbeatAndToldSoWhenItWakes) {
+TEST(Stop, SilentPeerIsRemovedAndInformedWhenItResumes) {
     World world({.heartbeat_timeout_ms = 1000});
     world.join(4);
     std::vector<int> loops;
@@ -180,7 +189,7 @@ TEST(Stop, ASilentPeerIsRemovedByHeartbeatAndToldSoWhenItWakes) {
     const Json told = world[1].finish(loops[1], Millis(10000));
     EXPECT_TRUE(has_code(told, pcclMasterConnectionFailed));
     EXPECT_NE(told.at("error"), "");
-    // It may come back, as a newcomer.
+    // It can join again as a newcomer.
     EXPECT_TRUE(has_code(world[1].call("connect", {{"thread", 1}}), pcclSuccess));
     loops[1] = world[1].start("loop", {{"slot", 1}, {"thread", 1}});
     for (std::size_t i = 0; i < 4; ++i)
@@ -190,7 +199,7 @@ TEST(Stop, ASilentPeerIsRemovedByHeartbeatAndToldSoWhenItWakes) {
         EXPECT_TRUE(has_code(world[i].finish(loops[i]), pcclSuccess));
 }
 
-TEST(Stop, ABriefPauseIsNoLoss) {
+TEST(Stop, BriefPauseLosesNobody) {
     World world({.heartbeat_timeout_ms = 3000});
     world.join(3);
     std::vector<int> loops;
@@ -200,9 +209,9 @@ TEST(Stop, ABriefPauseIsNoLoss) {
         EXPECT_EQ(world[i].next_event().at("members"), 7);
     for (int round = 0; round < 3; ++round) {
         world[2].stop();
-        std::this_thread::sleep_for(Millis(500));
+        std::this_thread::sleep_for(Millis(500));  // the pause under test: a sixth of the heartbeat timeout
         world[2].resume();
-        std::this_thread::sleep_for(Millis(200));
+        std::this_thread::sleep_for(Millis(200));  // some steps of the loop run between two pauses
     }
     world[0].call("stop_loop");
     for (std::size_t i = 0; i < 3; ++i) {
@@ -212,7 +221,7 @@ TEST(Stop, ABriefPauseIsNoLoss) {
     }
 }
 
-TEST(Straggler, IsRemovedWhereTheMasterIsConfiguredToAndToldWhy) {
+TEST(Straggler, IsRemovedWithAReasonIfConfigured) {
     World world({.remove_stragglers_after_ms = 2000});
     world.join(3);
     std::vector<int> calls;
@@ -230,12 +239,12 @@ TEST(Straggler, IsRemovedWhereTheMasterIsConfiguredToAndToldWhy) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Straggler, OfAnOperationThatNobodyAwaitsYetIsNone) {
+TEST(Straggler, UnawaitedOperationIsNotBlamed) {
     World world({.remove_stragglers_after_ms = 1500});
     world.join(2);
-    // Launched, and left alone while the program computes: nobody is held up.
+    // Launched, and not awaited while the program computes: no thread waits for it.
     EXPECT_TRUE(has_code(world[0].call("launch", {{"count", 1000}, {"rank", 0}, {"ranks", 2}, {"handle", "h"}}), pcclSuccess));
-    std::this_thread::sleep_for(Millis(4000));
+    std::this_thread::sleep_for(Millis(4000));  // the master must have had time to remove a straggler: more than twice its limit
     const Json second = world[1].call("reduce", {{"count", 1000}, {"rank", 1}, {"ranks", 2}});
     EXPECT_TRUE(all_right({world[0].call("await", {{"handle", "h"}}), second}));
 }
@@ -244,6 +253,7 @@ TEST(MasterLoss, EndsBlockedCallsWithAnError) {
     World world;
     world.join(2);
     const int call = world[0].start("reduce", {{"count", 1000}});
+    // Long enough that the call is usually blocked. No event shows it. A call that begins later fails with the same code.
     std::this_thread::sleep_for(Millis(50));
     EXPECT_EQ(pcclInterruptMaster(world.master().handle.get()), pcclSuccess);
     EXPECT_TRUE(has_code(world[0].finish(call), pcclMasterConnectionFailed));

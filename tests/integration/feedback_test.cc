@@ -1,5 +1,6 @@
-// Error feedback: what quantization takes from one round comes back in later ones. The sum over time of what comes out is that of the true
-// means, less what is still held back; so once that has been let out, no error is left but that of floats.
+// Error feedback: the part that quantization removes from one round is added to later ones. The sum of the results over all
+// rounds is that of the true means, minus the residual; after the residual has been flushed, only the rounding error of floats is
+// left.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -14,10 +15,10 @@ Json rounds(const char *quant, const char *algorithm, bool feedback) {
     return {{"count", 40007}, {"op", "avg"}, {"tag", 3}, {"quant", quant}, {"algorithm", algorithm}, {"error_feedback", feedback}, {"rounds", kRounds}};
 }
 
-TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
+TEST(ErrorFeedback, ReturnsAllThatQuantizationRemoved) {
     World world;
     for (const int peers : {4, 8}) {
-        if (kSanitized && peers > 4) break;  // minutes
+        if (kSanitized && peers > 4) break;  // takes minutes
         while (static_cast<int>(world.size()) < peers)
             world.spawn();
         world.join_all(peers);
@@ -29,21 +30,21 @@ TEST(ErrorFeedback, GivesBackAllThatQuantizationTookByEitherAlgorithm) {
                 ASSERT_TRUE(all_same(without, "hash") && all_same(with, "hash"));
                 const double before = without[0].at("relative_error"), after = with[0].at("relative_error"), flushed = with[0].at("flushed_error");
                 std::cout << peers << ' ' << algorithm << ' ' << quant << ": " << before << " -> " << after << " -> " << flushed << '\n';
-                // One rounding to 2 bits is as large as the sum; so more is still held back after the last round.
+                // One rounding to 2 bits is as large as the sum, so the residual is larger after the last round.
                 EXPECT_LT(after, before / (std::string(quant) == "zps:u2" ? 2 : 4));
                 EXPECT_LT(flushed, after / 100);
-                EXPECT_LT(flushed, 3e-5) << "floats and 16 bits of what was held back";
+                EXPECT_LT(flushed, 3e-5) << "the rounding of floats, and of the residual to 16 bits";
                 world.call_all("drop_feedback", {{"tag", 3}});
             }
         }
     }
 }
 
-TEST(ErrorFeedback, IsAsItWasAfterARoundThatFailed) {
+TEST(ErrorFeedback, IsUnchangedByAFailedRound) {
     for (const char *algorithm : {"ring", "one-hop"}) {
         World world;
         world.join(4);
-        // The last peer aborts in the middle of these rounds: the others are inside, and have quantized what they could.
+        // The last peer aborts during these rounds, when the others have called and quantized their contributions.
         Json request = rounds("blockscale:i4", algorithm, true);
         request["aborted_rounds"] = {1, 7, 8, 30};
         const auto answers = world.call_each("rounds", ranked(4, request), Millis(60000));
@@ -55,7 +56,7 @@ TEST(ErrorFeedback, IsAsItWasAfterARoundThatFailed) {
     }
 }
 
-TEST(ErrorFeedback, SurvivesAChangeOfTheGroupAndBeginsAnewWithAnotherCount) {
+TEST(ErrorFeedback, SurvivesAChangeOfTheGroupAndResetsForANewCount) {
     World world;
     world.join(3);
     const Json request = {{"count", 50000}, {"tag", 9}, {"op", "avg"}, {"quant", "blockscale:i4"}, {"error_feedback", true}};

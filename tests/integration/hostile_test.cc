@@ -1,8 +1,8 @@
-// Bytes that no peer would send, at the port of the master and of a peer, while a reduce loop goes on undisturbed.
+// Invalid bytes at the port of the master and of a peer. A reduce loop that runs meanwhile is not disturbed.
 #include "common/mix.h"
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
-#include "harness/stranger.h"
+#include "harness/raw_client.h"
 
 #include <fstream>
 #include <sys/resource.h>
@@ -37,7 +37,7 @@ protected:
 
     std::uint16_t port() const { return GetParam() == Target::kMaster ? world.master_port() : peer_port; }
 
-    /// The loop has gone on, lost nobody, and a newcomer is still welcome.
+    /// The loop has continued, lost nobody, and a newcomer can still join.
     void expect_undisturbed() {
         PeerProcess &newcomer = world.spawn();
         EXPECT_TRUE(has_code(newcomer.call("connect", {{"thread", 1}}), pcclSuccess));
@@ -67,85 +67,85 @@ std::string random_bytes(std::uint64_t seed, std::size_t count) {
     return bytes;
 }
 
-TEST_P(Hostile, RandomBytes) {
+TEST_P(Hostile, RandomBytesDisturbNobody) {
     for (std::uint64_t seed = 0; seed < 200; ++seed) {
-        Stranger stranger(port());
-        ASSERT_TRUE(stranger.valid());
-        stranger.send(random_bytes(seed, 1 + tools::mix(seed) % 3000));
+        RawClient client(port());
+        ASSERT_TRUE(client.valid());
+        client.send(random_bytes(seed, 1 + tools::mix(seed) % 3000));
     }
-    Stranger much(port());
+    RawClient much(port());
     for (int i = 0; i < 64 && much.send(random_bytes(7, 1 << 20)); ++i) {
     }
     EXPECT_TRUE(much.closed_within(10000)) << "a flood of noise is not cut off";
     expect_undisturbed();
 }
 
-TEST_P(Hostile, HugeLengthsInEveryPosition) {
+TEST_P(Hostile, HugeLengthsDisturbNobody) {
     const auto before = world.call_all("memory");
-    std::vector<Stranger> strangers;
+    std::vector<RawClient> clients;
     for (std::size_t zeros = 0; zeros < 24; ++zeros) {
         for (const char fill : {'\xff', '\x7f'}) {
-            strangers.emplace_back(port());
-            ASSERT_TRUE(strangers.back().valid());
-            strangers.back().send(std::string(zeros, '\0') + std::string(64, fill));
+            clients.emplace_back(port());
+            ASSERT_TRUE(clients.back().valid());
+            clients.back().send(std::string(zeros, '\0') + std::string(64, fill));
         }
     }
-    std::this_thread::sleep_for(Millis(300));
+    std::this_thread::sleep_for(Millis(300));  // for an allocation that must not happen: no event can show its absence
     const auto after = world.call_all("memory");
     EXPECT_LT(after[0].at("peak").get<std::uint64_t>(), before[0].at("peak").get<std::uint64_t>() + (256 << 20));
     expect_undisturbed();
 }
 
-TEST_P(Hostile, HalfAMessageThenSilence) {
-    std::vector<Stranger> strangers;
+TEST_P(Hostile, SilenceAfterHalfAMessageDisturbsNobody) {
+    std::vector<RawClient> clients;
     for (std::size_t length = 1; length < 40; ++length) {
-        strangers.emplace_back(port());
-        ASSERT_TRUE(strangers.back().valid());
-        strangers.back().send(std::string(length, '\1'));
+        clients.emplace_back(port());
+        ASSERT_TRUE(clients.back().valid());
+        clients.back().send(std::string(length, '\1'));
     }
-    std::this_thread::sleep_for(Millis(300));
+    std::this_thread::sleep_for(Millis(300));  // the silence under test
     expect_undisturbed();
 }
 
-TEST_P(Hostile, SlowLoris) {
-    std::vector<Stranger> strangers;
+TEST_P(Hostile, SlowConnectionsDisturbNobody) {
+    std::vector<RawClient> clients;
     for (int i = 0; i < 100; ++i) {
-        strangers.emplace_back(port());
-        ASSERT_TRUE(strangers.back().valid());
+        clients.emplace_back(port());
+        ASSERT_TRUE(clients.back().valid());
     }
     for (int round = 0; round < 20; ++round) {
-        for (Stranger &stranger : strangers)
-            stranger.send(std::string(1, '\0'));
-        std::this_thread::sleep_for(Millis(50));
+        for (RawClient &client : clients)
+            client.send(std::string(1, '\0'));
+        std::this_thread::sleep_for(Millis(50));  // the slow rate under test
     }
     expect_undisturbed();
 }
 
-TEST_P(Hostile, TwoThousandIdleConnections) {
-    std::vector<Stranger> strangers;
+TEST_P(Hostile, TwoThousandIdleConnectionsDisturbNobody) {
+    std::vector<RawClient> clients;
     for (int i = 0; i < 2000; ++i) {
-        strangers.emplace_back(port());
-        ASSERT_TRUE(strangers.back().valid()) << "connection " << i;
+        clients.emplace_back(port());
+        ASSERT_TRUE(clients.back().valid()) << "connection " << i;
     }
     expect_undisturbed();
 }
 
-TEST_P(Hostile, TenThousandConnectionsCostLittleMemory) {
+TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     constexpr std::size_t kConnections = 10000;
     rlimit files{};
     ::getrlimit(RLIMIT_NOFILE, &files);
-    // The master is part of this process: it has a descriptor of its own for each, up to its limit.
+    // The master runs in this process and needs a descriptor of its own for each connection, up to its limit.
     const std::size_t needed = kConnections + (GetParam() == Target::kMaster ? 8192 : 0) + 200;
     if (files.rlim_cur < needed) GTEST_SKIP() << "needs " << needed << " open files, and ulimit -Hn allows " << files.rlim_cur;
     const auto memory = [&] { return GetParam() == Target::kMaster ? resident_bytes() : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>(); };
     const std::uint64_t before = memory();
-    std::vector<Stranger> strangers;
-    strangers.reserve(kConnections);
+    std::vector<RawClient> clients;
+    clients.reserve(kConnections);
     for (std::size_t i = 0; i < kConnections; ++i) {
-        strangers.emplace_back(port());
-        ASSERT_TRUE(strangers.back().valid()) << "connection " << i;
-        // Half of what could be a first message: it is kept, as long as the limits allow.
-        strangers.back().send(std::string("\xff\x03\0\0", 4) + std::string(36, '\0'));
+        clients.emplace_back(port());
+        ASSERT_TRUE(clients.back().valid()) << "connection " << i;
+        // The first half of a valid first message: the connection is kept as long as the limits allow.
+        clients.back().send(std::string("\xff\x03\0\0", 4) + std::string(36, '\0'));
     }
     const std::uint64_t after = memory();
     RecordProperty("grown_kib", static_cast<int>((after - std::min(after, before)) >> 10));
@@ -155,32 +155,32 @@ TEST_P(Hostile, TenThousandConnectionsCostLittleMemory) {
     expect_undisturbed();
 }
 
-/// First frames that could be a greeting's, a byte now and then: time runs from the connection on, not from the last byte.
-TEST_P(Hostile, GreetingsThatDripAreCutOff) {
+/// Valid beginnings of a greeting, one byte at a time: the time limit runs from the connection on, not from the last byte.
+TEST_P(Hostile, SlowGreetingsAreCutOff) {
     const bool at_master = GetParam() == Target::kMaster;
-    std::vector<Stranger> strangers;
+    std::vector<RawClient> clients;
     for (int i = 0; i < 64; ++i) {
-        strangers.emplace_back(port());
-        ASSERT_TRUE(strangers.back().valid());
-        if (at_master) strangers.back().send(std::string("\xff\x03\0\0", 4));  // 1023 bytes follow, it says
+        clients.emplace_back(port());
+        ASSERT_TRUE(clients.back().valid());
+        if (at_master) clients.back().send(std::string("\xff\x03\0\0", 4));  // announces 1023 bytes
     }
     const auto begin = std::chrono::steady_clock::now();
-    std::size_t open = strangers.size();
+    std::size_t open = clients.size();
     while (open > 0 && std::chrono::steady_clock::now() - begin < std::chrono::seconds(20)) {
         open = 0;
-        for (Stranger &stranger : strangers) {
-            stranger.send(std::string(1, at_master ? '\0' : 'C'));
-            open += !stranger.closed_within(1);
+        for (RawClient &client : clients) {
+            client.send(std::string(1, at_master ? '\0' : 'C'));
+            open += !client.closed_within(1);
         }
-        std::this_thread::sleep_for(Millis(200));
+        std::this_thread::sleep_for(Millis(200));  // the slow rate under test
     }
     EXPECT_EQ(open, 0u);
     expect_undisturbed();
 }
 
-TEST_P(Hostile, ConnectionsThatComeAndGo) {
+TEST_P(Hostile, ShortConnectionsDisturbNobody) {
     for (int i = 0; i < 2000; ++i)
-        Stranger stranger(port());
+        RawClient client(port());
     expect_undisturbed();
 }
 

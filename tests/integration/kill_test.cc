@@ -1,5 +1,5 @@
-// kill -9 at random moments, a hundred times in a row: no hang, no wrong sum, the same outcomes at all, and work goes on within a
-// second.
+// kill -9 at random times, a hundred times in a row: no hang, no wrong sum, the same outcomes at all peers, and the next success
+// within a second.
 #include "harness/sanitized.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"
@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kPeers = 4;
 
-/// Members that train, each in a slot; their logs are files.
+/// Members that run a training loop, each with a slot number and a log file.
 class TrainingWorld {
 public:
     TrainingWorld(std::size_t count, bool in_place, std::string algorithm, bool sharded)
@@ -38,7 +38,7 @@ public:
         return bits;
     }
 
-    /// Until every peer has seen a success with exactly the current members.
+    /// Waits until every peer has had a success with exactly the current members.
     void await_everyone(Millis limit) {
         const auto end = Clock::now() + limit;
         for (std::size_t i = 0; i < slots_.size(); ++i) {
@@ -63,7 +63,7 @@ public:
         train(slot);
     }
 
-    /// Loops that have ended, which none should before finish(): for the message of a failure.
+    /// Loops that have ended, for the message of a failure. None should end before finish().
     void report_ended_loops() {
         for (std::size_t i = 0; i < slots_.size(); ++i) {
             if (world_[i].answered(loops_[world_[i].name()])) {
@@ -115,13 +115,13 @@ private:
 
 constexpr Millis kStepLimit = Millis(10000) * kSlowdown;
 
-/// The slowest recovery.
+/// Returns the time of the slowest recovery.
 Millis kill_and_replace(TrainingWorld &world, int rounds, std::mt19937_64 &random) {
     world.await_everyone(kStepLimit);
     Millis slowest{0};
     for (int round = 0; round < rounds; ++round) {
         SCOPED_TRACE("round " + std::to_string(round));
-        std::this_thread::sleep_for(std::chrono::microseconds(random() % 20000));
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 20000));  // the time of the kill is random on purpose
         const auto killed_at = Clock::now();
         world.kill(random() % kPeers);
         world.await_everyone(kStepLimit);
@@ -150,19 +150,19 @@ void kill_many_times(int rounds, std::size_t count, bool in_place, const std::st
     world.finish();
 }
 
-TEST(Kill, AHundredTimesInARow) { kill_many_times(100, 32768, false); }
+TEST(Kill, SurvivorsContinueAHundredTimes) { kill_many_times(100, 32768, false); }
 
-TEST(Kill, DuringLargeReducesInPlace) { kill_many_times(10, 4 << 20, true); }
+TEST(Kill, LargeReducesInPlaceSurvive) { kill_many_times(10, 4 << 20, true); }
 
-TEST(Kill, DuringOneHopReduces) { kill_many_times(30, 100000, false, "one-hop"); }
+TEST(Kill, OneHopReducesSurvive) { kill_many_times(30, 100000, false, "one-hop"); }
 
-TEST(Kill, DuringLargeOneHopReducesInPlace) { kill_many_times(8, 4 << 20, true, "one-hop"); }
+TEST(Kill, LargeOneHopReducesInPlaceSurvive) { kill_many_times(8, 4 << 20, true, "one-hop"); }
 
-TEST(Kill, DuringReduceScattersAndAllGathers) { kill_many_times(30, 32768, false, "auto", true); }
+TEST(Kill, ReduceScattersAndAllGathersSurvive) { kill_many_times(30, 32768, false, "auto", true); }
 
-TEST(Kill, DuringLargeReduceScattersAndAllGathersInPlace) { kill_many_times(8, 4 << 20, true, "auto", true); }
+TEST(Kill, LargeReduceScattersInPlaceSurvive) { kill_many_times(8, 4 << 20, true, "auto", true); }
 
-TEST(Kill, DuringOneHopReduceScattersAndAllGathers) { kill_many_times(20, 100000, false, "one-hop", true); }
+TEST(Kill, OneHopReduceScattersSurvive) { kill_many_times(20, 100000, false, "one-hop", true); }
 
 }  // namespace
 }  // namespace pccl::itest

@@ -1,4 +1,4 @@
-// Joining, sizes, the pending question, leaving, aborting, IPv6.
+// Joining, world sizes, are_peers_pending, leaving, aborting, IPv6.
 #include "harness/reduce.h"
 
 #include <thread>
@@ -29,7 +29,7 @@ TEST_F(Membership, FirstPeerIsAdmittedAtOnceAndTheNextByVote) {
     world.join(1);
     PeerProcess &second = world.spawn();
     const int connect = second.start("connect");
-    // Nobody has voted: the newcomer waits, whatever time passes until it shows as pending.
+    // Nobody has voted: the newcomer waits, and is reported as pending after some time.
     while (world[0].call("pending").at("pending") != "1") {
     }
     EXPECT_FALSE(second.answered(connect));
@@ -43,7 +43,7 @@ TEST_F(Membership, UpdateWaitsForEveryMember) {
     world.join(3);
     const int first = world[0].start("update");
     const int second = world[1].start("update");
-    std::this_thread::sleep_for(Millis(100));
+    std::this_thread::sleep_for(Millis(100));  // for answers that must not arrive
     EXPECT_FALSE(world[0].answered(first));
     EXPECT_FALSE(world[1].answered(second));
     EXPECT_TRUE(has_code(world[2].call("update"), pcclSuccess));
@@ -51,10 +51,10 @@ TEST_F(Membership, UpdateWaitsForEveryMember) {
     EXPECT_TRUE(has_code(world[1].finish(second), pcclSuccess));
 }
 
-TEST_F(Membership, ThePendingQuestionHasTheSameAnswersForAll) {
+TEST_F(Membership, PendingQuestionHasTheSameAnswersForAll) {
     world.join(3);
     for (int round = 0; round < 5; ++round) {
-        // A newcomer arrives somewhere within the questions of the others, who ask at their own pace.
+        // A newcomer arrives while the others ask, each at its own pace.
         PeerProcess &newcomer = world.spawn();
         std::vector<int> asked;
         for (std::size_t i = 0; i + 1 < world.size(); ++i) {
@@ -100,7 +100,7 @@ TEST_F(Membership, LeavingShrinksTheWorldForTheOthers) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 5000}}))));
 }
 
-TEST_F(Membership, ALeftPeerMayJoinAnew) {
+TEST_F(Membership, PeerJoinsAgainAfterLeaving) {
     world.join(2);
     for (int round = 0; round < 3; ++round) {
         EXPECT_TRUE(has_code(world[1].call("destroy"), pcclSuccess));
@@ -111,7 +111,7 @@ TEST_F(Membership, ALeftPeerMayJoinAnew) {
     }
 }
 
-TEST_F(Membership, OneProcessMayHoldSeveralMembers) {
+TEST_F(Membership, OneProcessHoldsSeveralMembers) {
     world.spawn();
     for (int comm = 1; comm < 3; ++comm)
         world[0].call("create", {{"comm", comm}, {"master", world.master_address()}});
@@ -131,16 +131,16 @@ TEST_F(Membership, OneProcessMayHoldSeveralMembers) {
     EXPECT_TRUE(all_right(answers));
 }
 
-TEST_F(Membership, OptimizeThenReduce) {
+TEST_F(Membership, ReduceWorksAfterOptimize) {
     world.join(4);
     EXPECT_TRUE(all_have_code(world.call_all("optimize", {}, Millis(60000)), pcclSuccess));
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, {{"count", 100000}}))));
-    EXPECT_TRUE(all_have_code(world.call_all("optimize", {}, Millis(60000)), pcclSuccess));  // nothing left to measure
+    EXPECT_TRUE(all_have_code(world.call_all("optimize", {}, Millis(60000)), pcclSuccess));  // nothing is left to measure
 }
 
 TEST_F(Membership, AbortEndsBlockedCallsAndLeavesTheWorldUsable) {
     world.join(3);
-    // Two are inside, the third has not called.
+    // Two members have called, the third has not.
     for (const std::size_t i : {0U, 1U}) {
         ASSERT_TRUE(has_code(world[i].call("launch", {{"count", 1 << 20}, {"handle", "h"}}), pcclSuccess));
     }
@@ -152,12 +152,12 @@ TEST_F(Membership, AbortEndsBlockedCallsAndLeavesTheWorldUsable) {
     EXPECT_TRUE(has_code(aborted, pcclRankConnectionLost));
     EXPECT_TRUE(has_code(other, pcclRankConnectionLost));
     EXPECT_EQ(aborted.at("send_intact"), true);
-    // The call that the third had not made yet fails like that of the others.
+    // The third member makes its call later, and it fails like those of the others.
     EXPECT_TRUE(has_code(world[2].call("reduce", {{"count", 1 << 20}}), pcclRankConnectionLost));
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 20}}))));
 }
 
-TEST_F(Membership, AbortEndsAConnectThatWaits) {
+TEST_F(Membership, AbortEndsAWaitingConnect) {
     world.join(1);
     PeerProcess &second = world.spawn();
     const int connect = second.start("connect");
@@ -167,7 +167,7 @@ TEST_F(Membership, AbortEndsAConnectThatWaits) {
     EXPECT_TRUE(has_code(second.finish(connect, Millis(5000)), pcclRankConnectionLost));
 }
 
-TEST(IPv6, MasterAndPeersTalkOverLoopback) {
+TEST(IPv6, MasterAndPeersConnectOverLoopback) {
     World world({.host = "::1"});
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 300000}}))));
@@ -176,7 +176,7 @@ TEST(IPv6, MasterAndPeersTalkOverLoopback) {
     EXPECT_TRUE(all_have_code(world.call_all("optimize"), pcclSuccess));
 }
 
-TEST(HostNames, MasterByName) {
+TEST(HostNames, PeersFindTheMasterByName) {
     World world;
     world.join(1);
     PeerProcess &second = world.spawn();

@@ -1,4 +1,4 @@
-// A large reduce in place needs its undo copy and little more.
+// Memory of a peer and of the master: a large reduce in place needs its undo copy and little more, and long runs do not grow.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -11,10 +11,10 @@ namespace {
 
 constexpr std::uint64_t kMiB = 1 << 20;
 
-TEST(Memory, ReduceInPlaceOf256MiBGrowsByTheUndoCopyAndLittleMore) {
+TEST(Memory, ReduceInPlaceNeedsOnlyItsUndoCopy) {
     World world;
     world.join(2);
-    // Small first: threads, lanes and pools are there before the measurement.
+    // A small reduce first, so that threads, lanes and pools exist before the measurement.
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1 << 18}, {"in_place", true}}))));
     std::vector<std::uint64_t> before;
     for (const Json &answer : world.call_all("memory"))
@@ -34,7 +34,7 @@ TEST(Memory, ReduceInPlaceOf256MiBGrowsByTheUndoCopyAndLittleMore) {
     }
 }
 
-TEST(Memory, OutOfPlaceNeedsNoUndoCopy) {
+TEST(Memory, ReduceOutOfPlaceNeedsNoUndoCopy) {
     World world;
     world.join(2);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1 << 18}}))));
@@ -52,7 +52,7 @@ TEST(Memory, OutOfPlaceNeedsNoUndoCopy) {
     }
 }
 
-TEST(Memory, ManyRoundsDoNotGrow) {
+TEST(Memory, ManyRoundsDoNotGrowMemory) {
     World world;
     world.join(2);
     const auto rounds = [&](int times) {
@@ -70,7 +70,7 @@ TEST(Memory, ManyRoundsDoNotGrow) {
         }
 }
 
-/// Resident memory of this process: the master's, which runs here.
+/// Resident memory of this process, in which the master runs.
 std::uint64_t resident() {
     std::ifstream statm("/proc/self/statm");
     std::uint64_t size = 0, pages = 0;
@@ -78,10 +78,10 @@ std::uint64_t resident() {
     return pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-TEST(Memory, FreshTagForEveryStepDoesNotGrow) {
+TEST(Memory, FreshTagsDoNotGrowMemory) {
     World world;
     world.join(2);
-    // Tags without order, so that no range of them stands for many.
+    // Tags in random order, so that no range of tags can represent many.
     const auto steps = [&](std::uint64_t first, int count) {
         const auto answers = world.call_all("fresh_tags", {{"first", first}, {"count", count}, {"in_flight", 8}}, Millis(80000));
         EXPECT_TRUE(all_have_code(answers, pcclSuccess));

@@ -1,5 +1,5 @@
-// Programs that disagree: calls whose descriptors differ, calls that can never meet, buffers used twice. None may hang, and the
-// words of the error name both peers and both values.
+// Programs that disagree: calls whose descriptors differ, calls that can never complete together, buffers used twice. None may
+// hang, and the error names both peers and both values.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -19,12 +19,12 @@ struct Difference {
     const char *other_word;
 };
 
-/// Else the test's description would hold addresses, which change.
+/// Prints the name. Otherwise the test's description would contain addresses, which change.
 void PrintTo(const Difference &difference, std::ostream *out) { *out << difference.name; }
 
 class Mismatch : public ::testing::TestWithParam<Difference> {};
 
-TEST_P(Mismatch, IsInvalidUsageAtEveryMemberAndTheTextNamesBothValues) {
+TEST_P(Mismatch, IsInvalidUsageAndTheTextNamesBothValues) {
     World world({.misuse_grace_ms = 1500});
     world.join(3);
     std::vector<Json> requests(3, {{"count", 10000}, {"type", "float"}, {"op", "sum"}});
@@ -37,7 +37,7 @@ TEST_P(Mismatch, IsInvalidUsageAtEveryMemberAndTheTextNamesBothValues) {
         EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr(GetParam().other_word));
         EXPECT_EQ(answer.at("send_intact"), true);
     }
-    // It was the call that was wrong, not the world.
+    // Only that call was wrong: the next one succeeds.
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1000}}))));
 }
 
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(
         Difference{"NarrowQuantizedType", {{"quant", "blockscale:u4"}}, {{"quant", "blockscale:u2"}}, "uint4", "uint2"}),
     [](const auto &param) { return std::string(param.param.name); });
 
-TEST(Tags, TagInFlightIsRefusedAtTheLaunch) {
+TEST(Tags, TagInFlightIsRejectedAtTheLaunch) {
     World world;
     world.join(2);
     PeerProcess &peer = world[0];
@@ -82,14 +82,14 @@ TEST(Tags, TagInFlightIsRefusedAtTheLaunch) {
         EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr("tag 5")) << call;
     }
     EXPECT_TRUE(has_code(peer.call("multiple", {{"ops", {{{"count", 10}, {"tag", 5}}}}}), pcclInvalidUsage));
-    // The others know nothing of it, and their calls meet the first one.
+    // The rejected call is unknown to the others, and their calls complete with the first one.
     const int other = world[1].start("reduce", {{"count", 1000}, {"tag", 5}, {"rank", 1}, {"ranks", 2}});
     EXPECT_TRUE(has_code(peer.call("await", {{"handle", "first"}}), pcclSuccess));
     EXPECT_TRUE(has_code(world[1].finish(other, kAnswerLimit), pcclSuccess));
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}, {"tag", 5}}))));
 }
 
-TEST(Tags, OneOfTwoCallsWithATagAtTheSameTimeIsRefused) {
+TEST(Tags, SecondCallWithATagInFlightIsRejected) {
     World world;
     world.join(2);
     const int blocking = world[0].start("reduce", {{"count", 1000}, {"tag", 5}});
@@ -103,7 +103,7 @@ TEST(Tags, OneOfTwoCallsWithATagAtTheSameTimeIsRefused) {
     EXPECT_TRUE(has_code(world[1].finish(other, kAnswerLimit), pcclSuccess));
 }
 
-TEST(Deadlock, MemberInSyncAndMemberInReduceAreBothTold) {
+TEST(Deadlock, SyncAndReduceAreBothReported) {
     World world({.misuse_grace_ms = 1000});
     world.join(2);
     world[0].call("define", {{"tensors", {{{"name", "a"}, {"count", 10}}}}});
@@ -119,7 +119,7 @@ TEST(Deadlock, MemberInSyncAndMemberInReduceAreBothTold) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Deadlock, MemberInUpdateAndMemberInReduceAreBothTold) {
+TEST(Deadlock, UpdateAndReduceAreBothReported) {
     World world({.misuse_grace_ms = 1000});
     world.join(2);
     const int update = world[0].start("update");
@@ -129,7 +129,7 @@ TEST(Deadlock, MemberInUpdateAndMemberInReduceAreBothTold) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Deadlock, ReducesWithDifferentTagsThatNeverMeetAreTold) {
+TEST(Deadlock, ReducesWithDifferentTagsAreReported) {
     World world({.misuse_grace_ms = 300});
     world.join(2);
     const auto answers = world.call_each("reduce", {{{"count", 100}, {"tag", 1}}, {{"count", 100}, {"tag", 2}}}, Millis(8000));
@@ -140,11 +140,11 @@ TEST(Deadlock, ReducesWithDifferentTagsThatNeverMeetAreTold) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Deadlock, ALateMemberIsNoMisuse) {
+TEST(Deadlock, LateMemberIsNotReported) {
     World world({.misuse_grace_ms = 300});
     world.join(2);
     const int first = world[0].start("reduce", {{"count", 100}, {"rank", 0}, {"ranks", 2}});
-    std::this_thread::sleep_for(Millis(1200));  // four times the grace: peer 1 is in no call at all
+    std::this_thread::sleep_for(Millis(1200));  // four times the grace, for an error that must not arrive: peer 1 is in no call
     EXPECT_FALSE(world[0].answered(first));
     const Json second = world[1].call("reduce", {{"count", 100}, {"rank", 1}, {"ranks", 2}});
     EXPECT_TRUE(all_right({world[0].finish(first), second}));
@@ -162,14 +162,14 @@ protected:
                                         {"send_at", send_at},
                                         {"receive_at", receive_at}});
     }
-    /// Of a launch that is refused at once or, as any outcome may be, when it is awaited.
+    /// The code of a launch that is rejected at once or when it is awaited.
     Json outcome(const char *handle, int tag, std::size_t send_at, std::size_t receive_at) {
         const Json launched = launch(handle, tag, send_at, receive_at);
         return code(launched) == pcclSuccess ? world[0].call("await", {{"handle", handle}}, Millis(5000)) : launched;
     }
 };
 
-TEST_F(Overlap, OfBuffersOfConcurrentOperationsIsInvalidUsage) {
+TEST_F(Overlap, ConcurrentBuffersMustNotOverlap) {
     world.join(2);
     EXPECT_TRUE(has_code(launch("first", 1, 0, 10000), pcclSuccess));
     EXPECT_TRUE(has_code(outcome("same result", 2, 20000, 10000), pcclInvalidUsage));
@@ -179,7 +179,7 @@ TEST_F(Overlap, OfBuffersOfConcurrentOperationsIsInvalidUsage) {
     EXPECT_TRUE(has_code(launch("reads the same input", 6, 0, 40000), pcclSuccess));
     EXPECT_TRUE(has_code(launch("adjacent", 7, 20000, 14000), pcclSuccess));
     EXPECT_TRUE(has_code(outcome("own buffers", 8, 50000, 52000), pcclInvalidUsage));
-    // The refused ones never were; the others meet their counterparts.
+    // Rejected launches leave nothing behind; the others complete with their counterparts.
     for (const int tag : {1, 6, 7}) {
         world[1].call("launch", {{"count", 1000}, {"tag", tag}, {"handle", std::to_string(tag)}});
         EXPECT_TRUE(has_code(world[1].call("await", {{"handle", std::to_string(tag)}}), pcclSuccess));

@@ -1,5 +1,5 @@
-// All-reduces in two hops: right for every type, operator and quantization, the same bits at every peer, whatever the order of calls;
-// failures leave inputs as they were; what is held for a slow peer is bounded.
+// All-reduces in two hops: correct for every type, operator and quantization, the same bits at every peer, in any order of calls.
+// Failures leave inputs unchanged. The memory that is held for a slow peer is bounded.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -32,7 +32,7 @@ TEST_P(OneHopMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
 
 INSTANTIATE_TEST_SUITE_P(Peers, OneHopMatrix, ::testing::Values(2, 3, 8), ::testing::PrintToStringParamName());
 
-TEST(OneHop, EveryQuantizationOfEveryTypeIsWithinToleranceAndBitIdentical) {
+TEST(OneHop, EveryQuantizationIsWithinToleranceAndBitIdentical) {
     World world;
     for (int peers = 2; peers <= 4; ++peers) {
         world.spawn();
@@ -46,7 +46,7 @@ TEST(OneHop, EveryQuantizationOfEveryTypeIsWithinToleranceAndBitIdentical) {
                     for (const int count : {3, 10007}) {
                         const Json request = one_hop({{"count", count}, {"type", type}, {"op", op}, {"quant", quant}, {"offset", 1}});
                         const auto answers = world.call_each("reduce", ranked(peers, request));
-                        // Of three elements one may be far off, and their error says little.
+                        // A relative error over three elements means little: one of them may be far off.
                         ASSERT_TRUE(count < 1000 || all_right(answers)) << type << ' ' << op << ' ' << quant;
                         ASSERT_TRUE(all_same(answers, "hash")) << type << ' ' << op << ' ' << quant;
                         ASSERT_EQ(answers[0].at("algorithm"), "one-hop");
@@ -78,7 +78,7 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
     for (const auto &[name, error] : errors) {
         std::cout << name << ": " << error[0] << ' ' << error[1] << ' ' << error[2] << '\n';
         if (!name.ends_with("one-hop")) continue;
-        // The error of so coarse a grid depends on where the sums lie on it.
+        // The error of such a coarse grid depends on the position of the sums on it.
         const bool coarse = name.find("pow2") != std::string::npos || name.find(":u2") != std::string::npos;
         EXPECT_NEAR(error[2] / error[0], 1, coarse ? 0.12 : 0.04) << name;
     }
@@ -86,7 +86,7 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
         EXPECT_LE(errors[std::string("blockscale:i8 ") + algorithm][2], 0.012);
 }
 
-TEST(OneHop, IsTakenForBlockScalesAndCoarseTypesAndOnRequest) {
+TEST(OneHop, IsUsedForBlockScalesCoarseTypesAndOnRequest) {
     World world;
     world.join(3);
     const auto taken = [&](const Json &request) { return world.call_each("reduce", ranked(3, request))[0].at("algorithm"); };
@@ -100,7 +100,7 @@ TEST(OneHop, IsTakenForBlockScalesAndCoarseTypesAndOnRequest) {
     EXPECT_EQ(taken({{"count", 300000}, {"algorithm", "direct"}}), "one-hop") << "too large to go to everyone";
 }
 
-TEST(OneHop, ManyAtATimeLaunchedInDifferentOrders) {
+TEST(OneHop, ConcurrentOperationsSurviveDifferentOrders) {
     World world;
     world.join(4);
     constexpr int kOperations = 12;
@@ -118,7 +118,7 @@ TEST(OneHop, ManyAtATimeLaunchedInDifferentOrders) {
     }
 }
 
-TEST(OneHop, LargeOperationsLaunchedInOppositeOrderDoNotBlockOneAnother) {
+TEST(OneHop, LargeOperationsInOppositeOrderDoNotBlock) {
     World world;
     world.join(2);
     for (std::size_t rank = 0; rank < 2; ++rank) {
@@ -142,7 +142,7 @@ TEST(OneHop, LossFailsItEverywhereAndTheInputIsIntact) {
                 mine["rank"] = i;
                 ASSERT_TRUE(has_code(world[i].call("launch", mine), pcclSuccess));
             }
-            world[3].kill();  // while data is on its way
+            world[3].kill();  // while data is in flight
             for (std::size_t i = 0; i < 3; ++i) {
                 const Json answer = world[i].call("await", {{"handle", "h"}}, Millis(5000 * kSlowdown));
                 EXPECT_TRUE(has_code(answer, pcclRankConnectionLost));
@@ -156,7 +156,7 @@ TEST(OneHop, LossFailsItEverywhereAndTheInputIsIntact) {
     }
 }
 
-TEST(OneHop, WhatIsHeldForAPeerThatCallsLateIsBounded) {
+TEST(OneHop, MemoryHeldForALatePeerIsBounded) {
     World world;
     world.join(4);
     const auto request = [](std::size_t rank, std::uint64_t bytes) {
@@ -168,7 +168,7 @@ TEST(OneHop, WhatIsHeldForAPeerThatCallsLateIsBounded) {
             ASSERT_TRUE(has_code(world[i].call("launch", request(i, bytes)), pcclSuccess));
             before.push_back(world[i].call("memory").at("now"));
         }
-        std::this_thread::sleep_for(Millis(500));  // as much as can move, moves
+        std::this_thread::sleep_for(Millis(500));  // everything that may be sent without peer 3 has been sent by then; more must not be sent, which no event can show
         for (std::size_t i = 0; i < 3 && !kSanitized; ++i)
             EXPECT_LE(world[i].call("memory").at("now").get<std::uint64_t>(), before[i] + 48 * kMiB);
         ASSERT_TRUE(has_code(world[3].call("launch", request(3, bytes)), pcclSuccess));

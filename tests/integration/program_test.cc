@@ -1,7 +1,7 @@
-// The programs in surroundings that init scripts, cron jobs and containers give them: closed standard streams, no place to write,
-// no answer from the name server.
+// The programs in the environments of init scripts, cron jobs and containers: closed standard streams, no writable folder, no
+// answer from the name server.
 #include "common/child.h"
-#include "harness/stranger.h"
+#include "harness/raw_client.h"
 #include "harness/world.h"
 
 #include <gmock/gmock.h>
@@ -28,7 +28,7 @@ tools::Child shell(const std::string &command) {
     return tools::Child::spawn({"/bin/sh", "-c", command}, {.capture_stdout = true, .pipe_stdin = false, .stderr_file = {}});
 }
 
-/// What it writes until a line has `until` in it, or until its end.
+/// Its output up to a line that contains `until`, or up to its end.
 std::string output_of(tools::Child &child, const std::string &until = "") {
     std::string text;
     char byte = 0;
@@ -68,7 +68,7 @@ private:
     std::string path_;
 };
 
-/// Everything that pccl-master says until it serves, or ends, when it is started behind `before` with `options`.
+/// The output of pccl-master, started as `before` pccl-master `options`, until it serves or ends.
 struct Started {
     std::string said;
     bool serves = false;
@@ -89,8 +89,8 @@ TEST(Program, MasterServesWithoutStandardStreams) {
         auto child = shell("exec " + program("pccl-master") + " --listen 127.0.0.1:" + std::to_string(port) + " --journal " +
                            (folder / "journal") + " --log-level DEBUG " + closed);
         const auto end = std::chrono::steady_clock::now() + kAnswerLimit;
-        while (!Stranger(port).valid() && child.running() && std::chrono::steady_clock::now() < end)
-            std::this_thread::sleep_for(Millis(5));
+        while (!RawClient(port).valid() && child.running() && std::chrono::steady_clock::now() < end)
+            std::this_thread::sleep_for(Millis(5));  // polls the port
         EXPECT_TRUE(child.running()) << closed;
         child.signal(SIGTERM);
         EXPECT_TRUE(ends_well(child)) << closed << ": " << tools::describe_status(child.status().value_or(0));
@@ -104,7 +104,7 @@ TEST(Program, PerfMeasuresWithoutStandardStreams) {
     }
 }
 
-TEST(Program, MasterWithoutAPlaceForItsJournalWarnsAndServes) {
+TEST(Program, MasterWithoutAJournalFolderWarnsAndServes) {
     const std::string listen = "--listen 127.0.0.1:" + std::to_string(free_port());
     for (const char *surroundings :
          {"env HOME=/dev/null", "env -u HOME", "env HOME=", "env XDG_STATE_HOME=/dev/null", "env STATE_DIRECTORY=/proc"}) {
@@ -117,7 +117,7 @@ TEST(Program, MasterWithoutAPlaceForItsJournalWarnsAndServes) {
     }
 }
 
-TEST(Program, MasterOfAnotherUserThanItsHomeWarnsAndServes) {
+TEST(Program, MasterInTheHomeOfAnotherUserWarnsAndServes) {
     if (!is_root()) GTEST_SKIP() << "taking another user's id needs root";
     const std::string listen = "--listen 127.0.0.1:" + std::to_string(free_port());
     const std::string another = "setpriv --reuid 12345 --regid 0 --clear-groups env -u XDG_STATE_HOME -u STATE_DIRECTORY ";
@@ -156,7 +156,7 @@ TEST(Program, MasterOnAFullOrReadOnlyDiskWarnsAndServes) {
     }
 }
 
-TEST(Program, MasterWhoseNamedJournalCannotBeWrittenEnds) {
+TEST(Program, MasterEndsIfItsNamedJournalCannotBeWritten) {
     const std::string listen = "--listen 127.0.0.1:" + std::to_string(free_port());
     for (const char *name : {"/dev/null/journal", "new:/dev/null/journal"}) {
         auto master = start_master("", listen + " --journal " + name);
@@ -166,7 +166,7 @@ TEST(Program, MasterWhoseNamedJournalCannotBeWrittenEnds) {
     }
 }
 
-TEST(Program, MasterWhoseJournalIsDamagedEndsInItsDefaultPlaceToo) {
+TEST(Program, MasterEndsIfItsDefaultJournalIsDamaged) {
     const Folder home;
     const std::uint16_t port = free_port();
     fs::create_directories(home / "pccl");
@@ -178,13 +178,13 @@ TEST(Program, MasterWhoseJournalIsDamagedEndsInItsDefaultPlaceToo) {
     EXPECT_EQ(exit_status(master.child), 1);
 }
 
-TEST(Program, MasterAtAnyFreePortNeedsNoJournalAndSaysNothing) {
+TEST(Program, MasterAtAnyFreePortNeedsNoJournal) {
     auto master = start_master("env HOME=/dev/null", "--listen 127.0.0.1:0");
     EXPECT_TRUE(master.serves);
     EXPECT_THAT(master.said, Not(HasSubstr("warning")));
 }
 
-TEST(Program, MasterAtATakenPortSaysWhoHoldsIt) {
+TEST(Program, MasterAtATakenPortNamesItsHolder) {
     auto first = start_master("", "--listen 127.0.0.1:0");
     ASSERT_TRUE(first.serves);
     const auto colon = first.said.rfind(':');
@@ -215,12 +215,12 @@ TEST(Program, MasterEndsOnASignalWhileItsNameIsResolved) {
         program("pccl-master") + " --no-journal --listen slow.example:48148";
     auto child = shell("exec " + namespaces + "sh -c '" + script + "'");
     EXPECT_THAT(output_of(child, "ready"), HasSubstr("ready"));
-    // Its resolver's thread is there once it waits for the name, with the signals blocked.
+    // The thread of the resolver exists once the master waits for the name with signals blocked.
     const std::string tasks = "/proc/" + std::to_string(child.pid()) + "/task";
     const auto threads = [&] { return std::distance(fs::directory_iterator(tasks), fs::directory_iterator()); };
     const auto end = std::chrono::steady_clock::now() + kAnswerLimit;
     while (threads() < 2 && std::chrono::steady_clock::now() < end)
-        std::this_thread::sleep_for(Millis(1));
+        std::this_thread::sleep_for(Millis(1));  // polls the number of threads
     const auto begin = std::chrono::steady_clock::now();
     child.signal(SIGTERM);
     EXPECT_TRUE(ends_well(child)) << tools::describe_status(child.status().value_or(0));

@@ -1,4 +1,4 @@
-// Quantized reduces: the error stays under its bound, all peers hold the same bits, special values do not become plausible
+// Quantized reduces: the error stays below its bound, all peers hold the same bits, and NaN and infinity do not become plausible
 // numbers.
 #include <string_view>
 
@@ -17,7 +17,7 @@ void PrintTo(const ErrorBound &bound, std::ostream *out) { *out << bound.name; }
 
 class QuantizationError : public ::testing::TestWithParam<std::tuple<const char *, ErrorBound>> {};
 
-TEST_P(QuantizationError, OfFourPeersIsWithinTheBoundAndBitIdentical) {
+TEST_P(QuantizationError, StaysWithinTheBoundAtFourPeers) {
     const auto &[quant, bound] = GetParam();
     World world;
     world.join(4);
@@ -25,7 +25,7 @@ TEST_P(QuantizationError, OfFourPeersIsWithinTheBoundAndBitIdentical) {
         "reduce", ranked(4, {{"count", 4 << 20}, {"quant", quant}, {"op", "avg"}, {"pattern", bound.pattern}}), Millis(60000));
     EXPECT_TRUE(all_right(answers));
     EXPECT_LE(answers[0].at("relative_error").get<double>(), bound.relative_error);
-    // A quarter of the bytes, and the ranges of the blocks.
+    // A quarter of the bytes plus the ranges of the blocks.
     EXPECT_LE(answers[0].at("tx").get<double>(), 1.5 * (4 << 20) * 1.10);
 }
 
@@ -74,7 +74,7 @@ TEST(Quantization, EveryTypeAndOperatorIsWithinTolerance) {
     }
 }
 
-TEST(Quantization, SmallCountsAndInPlace) {
+TEST(Quantization, SmallCountsAndInPlaceCallsWork) {
     World world;
     world.join(4);
     for (const char *quant : {"minmax:u8", "blockscale:i8", "blockscale:i8:512", "blockscale:i4:32:pow2", "minmax:u4",

@@ -1,4 +1,4 @@
-// Peers that cannot all reach one another: a peer that advertises an address where nobody answers can dial, but not be dialled.
+// Peers that cannot all reach one another. A peer that advertises an address where nobody listens can dial but cannot be dialled.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// Port 1 of loopback: refused at once.
+/// Port 1 of loopback, where connections are refused at once.
 const PeerOptions kUndiallable{.advertise = "127.0.0.1:1"};
 
 /// Peers 0 and 2 have no link; all other pairs have.
@@ -20,7 +20,7 @@ struct FourWithAnUnreachablePair : World {
     }
 };
 
-TEST(Reach, APeerThatCannotBeDialledDialsTheOthers) {
+TEST(Reach, UnreachablePeerDialsTheOthers) {
     World world;
     world.spawn(kUndiallable);
     world.spawn();
@@ -29,7 +29,7 @@ TEST(Reach, APeerThatCannotBeDialledDialsTheOthers) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 100000}}))));
 }
 
-TEST(Reach, ARingOfFourIsFoundAroundAnUnreachablePairAndNobodyIsRemoved) {
+TEST(Reach, RingAvoidsAnUnreachablePair) {
     FourWithAnUnreachablePair world;
     for (const std::size_t count : {3u, 1000u, 2000000u}) {
         EXPECT_TRUE(all_right(world.call_each("reduce", ranked(4, {{"count", count}}))));
@@ -39,7 +39,7 @@ TEST(Reach, ARingOfFourIsFoundAroundAnUnreachablePairAndNobodyIsRemoved) {
     EXPECT_EQ(world[0].call("attributes").at("world"), 4);
 }
 
-TEST(Reach, StateCrossesWhereReceiverAndHolderCannotReachEachOther) {
+TEST(Reach, StateReachesAPeerWithoutALinkToItsHolder) {
     FourWithAnUnreachablePair world;
     const Json usual = {{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", 1}}})}};
     const Json other = {{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", 2}}})}};
@@ -47,9 +47,9 @@ TEST(Reach, StateCrossesWhereReceiverAndHolderCannotReachEachOther) {
     EXPECT_TRUE(all_same(world.call_all("sync"), "hashes"));
 }
 
-TEST(Reach, StateGoesByWayOfOthersToWhomItsOnlyHolderCannotReach) {
+TEST(Reach, StateIsRelayedFromItsOnlyHolder) {
     FourWithAnUnreachablePair world;
-    // All differ, peer 0's content must win, and peer 2 has no link to it.
+    // All contents differ, that of peer 0 must win, and peer 2 has no link to peer 0.
     std::vector<Json> states, strategies(4, {{"strategy", "popular"}});
     for (int seed = 1; seed <= 4; ++seed) {
         states.push_back({{"tensors", Json::array({{{"name", "w"}, {"count", 3000000}, {"seed", seed}}})}});
@@ -59,7 +59,7 @@ TEST(Reach, StateGoesByWayOfOthersToWhomItsOnlyHolderCannotReach) {
     EXPECT_TRUE(all_same(world.call_each("sync", strategies), "hashes"));
 }
 
-TEST(Reach, ANewcomerThatNoRingIncludesIsToldWhyAndTheOthersGoOn) {
+TEST(Reach, NewcomerThatFitsNoRingIsRejectedWithAReason) {
     World world({.misuse_grace_ms = 500});
     world.spawn(kUndiallable);
     world.spawn();
@@ -72,7 +72,7 @@ TEST(Reach, ANewcomerThatNoRingIncludesIsToldWhyAndTheOthersGoOn) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
 }
 
-TEST(Reach, AnAdvertisedNameIsResolved) {
+TEST(Reach, AdvertisedNameIsResolved) {
     World world;
     world.spawn({.port = free_port(), .advertise = "localhost"});
     world.spawn();

@@ -1,5 +1,5 @@
-// Every type and operator against double arithmetic, for several sizes of the world and of the buffers, among them counts smaller
-// than the world; in place and not; at odd addresses; the same bits at every peer.
+// Every type and operator is compared with double arithmetic, for several world sizes and counts, including counts below the
+// world size; in place and out of place; at odd addresses. All peers must hold the same bits.
 #include "harness/world.h"
 
 namespace pccl::itest {

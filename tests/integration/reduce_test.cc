@@ -1,4 +1,4 @@
-// Reduces beyond their arithmetic: 16-bit ranges, special values, several at a time, order of launch, tags, groups.
+// Reduces apart from plain arithmetic: 16-bit ranges, special values, concurrent operations, order of launch, tags, groups.
 #include "harness/reduce.h"
 
 #include <tuple>
@@ -11,17 +11,17 @@ protected:
     World world;
 };
 
-TEST_F(Reduce, AverageOfHalvesDoesNotOverflowInBetween) {
+TEST_F(Reduce, AverageOfHalvesDoesNotOverflow) {
     world.join(4);
     const auto answers =
         world.call_each("reduce", ranked(4, {{"count", 5000}, {"type", "half"}, {"op", "avg"}, {"pattern", "constant:60000"}}));
     EXPECT_TRUE(all_right(answers));
-    EXPECT_EQ(answers[0].at("first"), 60000.0);  // four of them are 240000; binary16 ends at 65504
+    EXPECT_EQ(answers[0].at("first"), 60000.0);  // the sum of four is 240000, and binary16 ends at 65504
 }
 
-TEST_F(Reduce, SixteenBitFloatsAreRoundedOnceAndNotAtEveryAddition) {
+TEST_F(Reduce, SixteenBitFloatsAreRoundedOnce) {
     world.join(8);
-    // One unit in the last place above 1, eight times: sums rounded to 16 bits on the way would lose it.
+    // One unit in the last place above 1, at eight peers: partial sums rounded to 16 bits would lose it.
     for (const auto &[type, term, sum] :
          {std::tuple{"half", "constant:1.0009765625", 8.0078125}, std::tuple{"bfloat16", "constant:1.0078125", 8.0625}}) {
         const auto answers = world.call_each("reduce", ranked(8, {{"count", 1000}, {"type", type}, {"pattern", term}}));
@@ -33,7 +33,7 @@ TEST_F(Reduce, SixteenBitFloatsAreRoundedOnceAndNotAtEveryAddition) {
 TEST_F(Reduce, NanAndInfinityStayVisible) {
     world.join(3);
     for (const char *type : {"float", "double", "half", "bfloat16"}) {
-        for (const char *op : {"sum", "avg", "prod"}) {  // a maximum may rightly drop an infinity
+        for (const char *op : {"sum", "avg", "prod"}) {  // a maximum may drop a negative infinity
             const auto answers =
                 world.call_each("reduce", ranked(3, {{"count", 20000}, {"type", type}, {"op", op}, {"pattern", "nonfinite"}}));
             EXPECT_TRUE(all_right(answers)) << type << ' ' << op;
@@ -41,7 +41,7 @@ TEST_F(Reduce, NanAndInfinityStayVisible) {
     }
 }
 
-TEST_F(Reduce, SinglePeerGetsTooFewPeersAndNothingIsTouched) {
+TEST_F(Reduce, LonePeerReceivesTooFewPeers) {
     world.join(1);
     for (const bool in_place : {false, true}) {
         const Json answer = world[0].call("reduce", {{"count", 1000}, {"in_place", in_place}});
@@ -59,14 +59,14 @@ TEST_F(Reduce, InfoCountsPeersAndBytes) {
     EXPECT_TRUE(all_right(answers));
     for (const Json &answer : answers) {
         EXPECT_EQ(answer.at("peers"), 3);
-        // A ring moves 2(n-1)/n of the buffer each way; headers are small beside it.
+        // A ring moves 2(n-1)/n of the buffer each way; headers are small compared with it.
         EXPECT_GE(answer.at("tx").get<double>(), 4.0 / 3 * (4 << 20) * 0.99);
         EXPECT_LE(answer.at("tx").get<double>(), 4.0 / 3 * (4 << 20) * 1.05);
         EXPECT_GE(answer.at("rx").get<double>(), 4.0 / 3 * (4 << 20) * 0.99);
     }
 }
 
-TEST_F(Reduce, ReportSaysWhatWasDone) {
+TEST_F(Reduce, ReportNamesTheAlgorithmAndTheBytes) {
     world.join(3, {.lanes = 2});
     struct {
         const char *asked;
@@ -89,7 +89,7 @@ TEST_F(Reduce, ReportSaysWhatWasDone) {
     }
 }
 
-TEST_F(Reduce, TagsMayBeUsedAgainAndAgain) {
+TEST_F(Reduce, TagsAreReusable) {
     world.join(3);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 777}, {"tag", 5}, {"times", 200}}))));
     EXPECT_TRUE(
@@ -113,7 +113,7 @@ void launch_in_different_orders(World &world, int peers, int operations, std::si
         }
         for (int i = 0; i < operations; ++i) {
             const int tag = (i + rank) % operations;
-            // The thread that launched it awaits it, as a call of that thread comes after the launch.
+            // Awaited by the thread that launched it, so that the await comes after the launch.
             const int position = rank % 2 == 0 ? tag : operations - 1 - tag;
             waits[static_cast<std::size_t>(rank)].push_back(world[static_cast<std::size_t>(rank)].start(
                 "await", {{"handle", std::to_string(tag)}, {"thread", 1 + (position + rank) % 2}}));
@@ -129,16 +129,16 @@ void launch_in_different_orders(World &world, int peers, int operations, std::si
     }
 }
 
-TEST_F(Reduce, AsyncFromTwoThreadsInDifferentOrder) {
+TEST_F(Reduce, TwoThreadsLaunchInDifferentOrders) {
     world.join(4);
     launch_in_different_orders(world, 4, 16, 50000);
     launch_in_different_orders(world, 4, 16, 3);
     launch_in_different_orders(world, 4, 4, 1 << 20);
 }
 
-TEST_F(Reduce, LargeOperationsLaunchedInOppositeOrderDoNotBlockOneAnother) {
+TEST_F(Reduce, LargeOperationsInOppositeOrderDoNotBlock) {
     world.join(2);
-    // Each peer has launched just the one that the other has not; more than any socket buffer holds.
+    // Each peer has launched the operation that the other has not. The data exceed every socket buffer.
     const Json big = {{"count", 8 << 20}, {"ranks", 2}};
     for (int rank = 0; rank < 2; ++rank) {
         for (int i = 0; i < 2; ++i) {
@@ -162,7 +162,7 @@ TEST_F(Reduce, HandleAwaitedTwiceIsInvalidUsage) {
     EXPECT_TRUE(all_have_code(world.call_all("await", {{"handle", "h"}}), pcclInvalidUsage));
 }
 
-TEST_F(Reduce, OutstandingOperationsForbidCallsThatNeedAnIdleCommunicator) {
+TEST_F(Reduce, OutstandingOperationsForbidOtherCalls) {
     world.join(2);
     world.call_all("define", {{"tensors", {{{"name", "a"}, {"count", 10}}}}});
     EXPECT_TRUE(all_have_code(world.call_each("launch", ranked(2, {{"count", 1000}, {"handle", "h"}})), pcclSuccess));
@@ -174,7 +174,7 @@ TEST_F(Reduce, OutstandingOperationsForbidCallsThatNeedAnIdleCommunicator) {
     EXPECT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));
 }
 
-TEST_F(Reduce, GroupsReduceApart) {
+TEST_F(Reduce, GroupsReduceSeparately) {
     for (int i = 0; i < 5; ++i)
         world.spawn({.group = i < 2 ? 0 : 7});
     world.join_all(5);
@@ -193,7 +193,7 @@ TEST_F(Reduce, GroupsReduceApart) {
     EXPECT_EQ(answers[4].at("peers"), 3);
 }
 
-TEST_F(Reduce, MultipleRunsManyAtMostSoManyAtATime) {
+TEST_F(Reduce, MultipleLimitsOperationsInFlight) {
     world.join(3);
     std::vector<Json> requests;
     for (int rank = 0; rank < 3; ++rank) {
@@ -202,7 +202,7 @@ TEST_F(Reduce, MultipleRunsManyAtMostSoManyAtATime) {
             ops.push_back(
                 {{"count", 1000 * (i + 1)}, {"tag", i}, {"op", i % 2 == 0 ? "sum" : "max"}, {"rank", rank}, {"ranks", 3}});
         }
-        // Those in flight may differ from peer to peer.
+        // The operations in flight can differ between peers.
         requests.push_back({{"ops", ops}, {"max_in_flight", 1 + rank * 3}});
     }
     const auto answers = world.call_each("multiple", requests);

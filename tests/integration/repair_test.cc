@@ -1,4 +1,4 @@
-// Averages go on when members die in the middle: every element is a true average of those who took part in it, and all survivors hold
+// Averages continue when members die during them: every element is the exact average of its contributors, and all survivors hold
 // the same bits.
 #include "harness/world.h"
 
@@ -10,13 +10,13 @@ namespace {
 
 constexpr std::size_t kCount = 4 << 20;
 
-/// What the survivors say of one average.
+/// The result of one average at the survivors.
 struct Result {
     std::map<unsigned, std::uint64_t> participants;  ///< elements by who took part, a bit for each slot
     std::vector<Json> answers;
 };
 
-/// All hold the same, nothing is wrong, and in every element those who are left took part.
+/// Expects that all hold the same bits, no element is wrong, and every survivor contributed to every element.
 Result expect_repaired(const std::vector<Json> &answers, std::size_t count, unsigned survivors) {
     Result result{{}, answers};
     EXPECT_TRUE(all_same(answers, "hash"));
@@ -29,7 +29,7 @@ Result expect_repaired(const std::vector<Json> &answers, std::size_t count, unsi
     unsigned fewest = 0;
     for (const auto &[mask, number] : answers[0].at("participants").items()) {
         const auto who = static_cast<unsigned>(std::stoul(mask));
-        EXPECT_EQ(who & survivors, survivors) << "a survivor is left out";
+        EXPECT_EQ(who & survivors, survivors) << "a survivor did not contribute";
         result.participants[who] = number.get<std::uint64_t>();
         elements += result.participants[who];
         if (fewest == 0 || std::popcount(who) < std::popcount(fewest)) fewest = who;
@@ -49,7 +49,8 @@ Json average(std::size_t slot, Json request = Json::object()) {
     return request;
 }
 
-/// Four members, whose ranks are their slots; those named die when that part of the buffer becomes final there. The answers of the others.
+/// Runs an average of four members, whose ranks are their slots. The members in `deaths` die when that part of the buffer becomes
+/// final there. Returns the answers of the others.
 std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &deaths, const Json &request) {
     World world;
     for (int i = 0; i < 4; ++i) world.join(1);
@@ -66,7 +67,8 @@ std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &death
     return answers;
 }
 
-/// The same; again, if deaths came so early or so late that one of `parts`, by who took part in it, is empty.
+/// As `average_with_deaths`, repeated until each of `parts` (a set of contributors) has elements: a death can come too early or
+/// too late.
 std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std::map<std::size_t, double> &deaths, const Json &request) {
     std::vector<Json> answers;
     const auto complete = [&] {
@@ -80,10 +82,10 @@ std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std
 
 class Repair : public testing::TestWithParam<Json> {};
 
-TEST_P(Repair, AMemberThatDiesInTheMiddleCostsWhatWasNotFinal) {
-    const auto answers = average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that it completes
+TEST_P(Repair, LossChangesOnlyElementsThatWereNotFinal) {
+    const auto answers = average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that this member completes
     auto result = expect_repaired(answers, kCount, 0b1011);
-    EXPECT_GT(result.participants[0b1111], 0U) << "what was final stays";
+    EXPECT_GT(result.participants[0b1111], 0U) << "final elements are kept";
     for (const Json &answer : answers) {
         EXPECT_GE(answer.at("repairs"), 1);
         EXPECT_LT(answer.at("repair_tx"), answer.at("tx"));
@@ -100,15 +102,15 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
                                     (kind.param.contains("async") ? "Async" : "");
                          });
 
-TEST(Repairs, ASecondLossDuringTheFirstRepairComposes) {
-    // Both in the first block, of which the one who dies first sees the earlier part.
+TEST(Repairs, SecondLossIsRepairedDuringTheFirstRepair) {
+    // Both die in the first block; member 2 dies at an earlier element of it.
     const auto answers = average_in_parts({0b1111, 0b1010}, {{2, 0.6 / 4}, {0, 0.9 / 4}}, {{"in_place", true}});
     auto result = expect_repaired(answers, kCount, 0b1010);
     EXPECT_GT(result.participants[0b1111], 0u);
     EXPECT_GT(result.participants[0b1010], 0u);
 }
 
-TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
+TEST(Repairs, LastSurvivorSucceedsWithFinalAndOwnValues) {
     const auto answers = average_in_parts({0b1111, 0b0100}, {{0, 0.7 / 4}, {1, 0.8 / 4}, {3, 0.9 / 4}}, {{"in_place", true}});
     auto result = expect_repaired(answers, kCount, 0b0100);
     EXPECT_GT(result.participants[0b1111], 0u);
@@ -116,7 +118,7 @@ TEST(Repairs, TheLastSurvivorSucceedsWithWhatIsFinalAndItsOwnValues) {
     EXPECT_EQ(answers[0].at("fewest"), 1);
 }
 
-TEST(Repairs, OtherAlgorithmsBeginAnew) {
+TEST(Repairs, OtherAlgorithmsRestart) {
     for (const char *algorithm : {"direct", "one-hop"}) {
         for (const bool in_place : {false, true}) {
             World world;
@@ -124,7 +126,7 @@ TEST(Repairs, OtherAlgorithmsBeginAnew) {
             std::vector<int> calls;
             const Json request = {{"algorithm", algorithm}, {"count", 100000}, {"in_place", in_place}};
             for (std::size_t i = 0; i < 3; ++i) calls.push_back(world[i].start("average", average(i, request)));
-            world[3].kill();  // which has not called
+            world[3].kill();  // it has not called
             std::vector<Json> answers;
             for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
             expect_repaired(answers, 100000, 0b0111);
@@ -133,7 +135,7 @@ TEST(Repairs, OtherAlgorithmsBeginAnew) {
     }
 }
 
-TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
+TEST(Repairs, LateMemberJoinsTheRepairedCall) {
     World world;
     world.join(4);
     std::vector<int> calls;
@@ -141,12 +143,12 @@ TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
     world[3].kill();
     world.erase(3);
     while (world[2].call("attributes").at("group_world") != 3)
-        world[2].call("pending");  // a call that has returned saw the size of its moment
+        world[2].call("pending");  // lets it learn of the loss before it calls
     calls.push_back(world[2].start("average", average(2)));
     std::vector<Json> answers;
     for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
     expect_repaired(answers, kCount, 0b0111);
-    // And the next call with the tag is everybody's next.
+    // The next call with the tag is the same operation at all members.
     answers.clear();
     for (std::size_t i = 0; i < 3; ++i) calls[i] = world[i].start("average", average(i));
     for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
@@ -154,7 +156,7 @@ TEST(Repairs, AMemberThatCallsAfterTheLossMeetsTheCallThatGoesOn) {
     EXPECT_EQ(answers[0].at("repairs"), 0);
 }
 
-TEST(Repairs, CallersThatDisagreeAboutItAreTold) {
+TEST(Repairs, DifferentLossPoliciesAreReported) {
     World world;
     world.join(2);
     const int repairs = world[0].start("average", average(0)), retries = world[1].start("average", average(1, {{"fault", "retry"}}));
@@ -164,9 +166,9 @@ TEST(Repairs, CallersThatDisagreeAboutItAreTold) {
     }
 }
 
-TEST(Repairs, AnAbortEndsItEverywhere) {
+TEST(Repairs, AbortEndsItEverywhere) {
     World world;
-    world.join(3);  // the third never calls
+    world.join(3);  // the third member never calls
     for (std::size_t i = 0; i < 2; ++i) {
         const Json request = {{"count", kCount}, {"op", "avg"}, {"fault", "repair"}, {"rank", i}, {"handle", "h"}};
         ASSERT_TRUE(has_code(world[i].call("launch", request), pcclSuccess));

@@ -1,4 +1,4 @@
-// A master that is killed and started again: calls take longer, and that is all.
+// A master that is killed and started again: calls take longer and do not fail.
 #include "harness/master_process.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"
@@ -21,13 +21,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kPeers = 4;
 
-/// How often the master is killed; PCCL_RESTARTS for more.
+/// How often the master is killed. PCCL_RESTARTS sets another number.
 int restarts() {
     const char *wanted = std::getenv("PCCL_RESTARTS");
     return wanted ? std::atoi(wanted) : 15;
 }
 
-TEST(Restart, AtAnyMomentNoStepFailsAndNobodyLeaves) {
+TEST(Restart, MasterDiesAtAnyTimeAndNoStepFails) {
     const std::uint64_t seed = std::random_device{}();
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
@@ -41,9 +41,9 @@ TEST(Restart, AtAnyMomentNoStepFailsAndNobodyLeaves) {
         loops.push_back(world[i].start("loop", {{"slot", i}, {"count", 20000}, {"log", logs.back()}, {"thread", 1}}));
     }
     for (int round = 0; round < restarts(); ++round) {
-        std::this_thread::sleep_for(std::chrono::microseconds(random() % 150000));
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 150000));  // random on purpose: any step of the protocol
         master.kill();
-        std::this_thread::sleep_for(std::chrono::microseconds(random() % 200000));
+        std::this_thread::sleep_for(std::chrono::microseconds(random() % 200000));  // the master's absence, random on purpose
         master.start();
         for (std::size_t i = 0; i < kPeers; ++i) {
             if (world[i].answered(loops[i])) FAIL() << world[i].name() << ": " << world[i].finish(loops[i]).dump() << master.log();
@@ -63,11 +63,11 @@ TEST(Restart, AtAnyMomentNoStepFailsAndNobodyLeaves) {
     std::cout << restarts() << " restarts in " << steps << " steps of " << kPeers << " peers; none failed\n";
 }
 
-TEST(Restart, AMasterThatStaysAwayEndsTheMembershipAndTheSameCommunicatorJoinsAgain) {
+TEST(Restart, MembershipEndsIfTheMasterStaysAway) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(2, {.master_limit_ms = 1500});
-    // Peer 1 does not call: peer 0 waits for it.
+    // Peer 1 does not call, so peer 0 waits for it.
     const int blocked = world[0].start("reduce", {{"count", 1000}});
     master.kill();
     const Json answer = world[0].finish(blocked);
@@ -82,7 +82,7 @@ TEST(Restart, AMasterThatStaysAwayEndsTheMembershipAndTheSameCommunicatorJoinsAg
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
 }
 
-TEST(Restart, ANewcomerThatWaitsToBeAdmittedIsAdmittedByTheNewProcess) {
+TEST(Restart, NewcomerIsAdmittedByTheNewMaster) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(2);
@@ -98,7 +98,7 @@ TEST(Restart, ANewcomerThatWaitsToBeAdmittedIsAdmittedByTheNewProcess) {
     EXPECT_TRUE(has_code(world[1].finish(second), pcclSuccess));
 }
 
-TEST(Restart, CallsThatWereWaitingGoOnWhereTheyWere) {
+TEST(Restart, WaitingCallsContinue) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(3);
@@ -119,7 +119,7 @@ TEST(Restart, CallsThatWereWaitingGoOnWhereTheyWere) {
         EXPECT_TRUE(has_code(world[static_cast<std::size_t>(peer)].finish(call), pcclSuccess)) << master.log();
 }
 
-TEST(Restart, APeerThatDiesWhileTheMasterIsAwayIsLostAndTheOthersGoOn) {
+TEST(Restart, PeerDiesWhileTheMasterIsAway) {
     MasterProcess master({"--recovery-window", "1s"});
     World world({.master = master.address()});
     world.join(3);
@@ -135,17 +135,17 @@ TEST(Restart, APeerThatDiesWhileTheMasterIsAwayIsLostAndTheOthersGoOn) {
     EXPECT_THAT(master.log(), testing::HasSubstr("did not come back to the restarted master"));
 }
 
-TEST(Restart, OnAnotherMachineWithTheSameJournalIfPeersKnowBothAddresses) {
+TEST(Restart, MasterMovesToAnotherAddressWithItsJournal) {
     MasterProcess master;
     const std::uint16_t elsewhere = free_port();
-    World world({.master = "127.0.0.1:" + std::to_string(elsewhere) + "," + master.address()});  // the first does not answer yet
+    World world({.master = "127.0.0.1:" + std::to_string(elsewhere) + "," + master.address()});  // nothing listens at the first address yet
     world.join(2);
     master.kill();
     master.start_elsewhere(elsewhere);
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();
 }
 
-TEST(Restart, AFullDiskUnderTheJournalStopsNobody) {
+TEST(Restart, FullDiskOfTheJournalStopsNobody) {
     MasterProcess master;
     master.kill();
     const std::string disk = master.folder() + "/disk";
@@ -165,18 +165,18 @@ TEST(Restart, AFullDiskUnderTheJournalStopsNobody) {
         }
     }
     world.spawn();
-    world.join_all(3);  // a view that cannot be written
+    world.join_all(3);  // the master cannot write this view to its journal
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
     EXPECT_THAT(master.log(), testing::HasSubstr("the run goes on, but could not be resumed"));
     std::filesystem::remove(disk + "/filler");
     while (master.log().find("takes what it is given again") == std::string::npos)
-        std::this_thread::sleep_for(Millis(20));
+        std::this_thread::sleep_for(Millis(20));  // polls the log
     master.kill();
     master.start();
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();
 }
 
-TEST(Restart, ADamagedJournalIsRefusedWithWhatToDo) {
+TEST(Restart, DamagedJournalIsRefusedWithAdvice) {
     MasterProcess master;
     World world({.master = master.address()});
     world.join(2);

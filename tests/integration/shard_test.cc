@@ -1,5 +1,5 @@
-// Reduce-scatter and all-gather: each alone and one after the other, against double arithmetic; shards that hold and shards that no longer
-// do; losses; misuse; beside other operations.
+// Reduce-scatter and all-gather, alone and one after the other, compared with double arithmetic. Valid and stale shards, losses,
+// misuse, and concurrent operations.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -32,7 +32,7 @@ TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
     EXPECT_EQ(answers[0].value("cases", 0), 12 * 5 * 4 * 2);
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, ShardMatrix,
+INSTANTIATE_TEST_SUITE_P(Peers, ShardMatrix,
                          ::testing::Values(Matrix{2, "auto"}, Matrix{3, "ring"}, Matrix{3, "one-hop"}, Matrix{4, "auto"}, Matrix{5, "auto"}),
                          [](const auto &of) {
                              std::string name = std::to_string(of.param.peers) + "Peers_" + of.param.algorithm;
@@ -46,7 +46,7 @@ Json shard_of(PeerProcess &peer, std::size_t count) {
     return answer.at("shard");
 }
 
-TEST(Shard, AloneIsTheWholeBufferAndThereIsNobodyToReduceWith) {
+TEST(Shard, CoversTheWholeBufferOfALonePeer) {
     World world;
     world.join(1);
     const Json shard = shard_of(world[0], 1000);
@@ -56,7 +56,7 @@ TEST(Shard, AloneIsTheWholeBufferAndThereIsNobodyToReduceWith) {
     EXPECT_TRUE(has_code(world[0].call("sharded", {{"count", 1000}}), pcclTooFewPeers));
 }
 
-TEST(Shard, StaysWhereItIsWhenTheRingChangesAndMovesWhenTheMembersDo) {
+TEST(Shard, MovesOnlyWhenTheMembersChange) {
     World world;
     world.join(3);
     std::vector<Json> before;
@@ -70,7 +70,7 @@ TEST(Shard, StaysWhereItIsWhenTheRingChangesAndMovesWhenTheMembersDo) {
     EXPECT_NE(shard_of(world[0], 100000).at("membership"), before[0].at("membership"));
 }
 
-TEST(Shard, OfMembersThatAreNoMoreFailsAtAllBeforeAnythingMoves) {
+TEST(Shard, StaleShardFailsEverywhereBeforeDataMoves) {
     World world;
     world.join(4);
     std::vector<Json> requests = ranked(4, {{"count", 100000}});
@@ -78,8 +78,8 @@ TEST(Shard, OfMembersThatAreNoMoreFailsAtAllBeforeAnythingMoves) {
     world[1].kill();
     world.erase(1);
     requests.erase(requests.begin() + 1);
-    ASSERT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));  // all know of the loss
-    // One of them has asked again, the others have not.
+    ASSERT_TRUE(all_have_code(world.call_all("update"), pcclSuccess));  // all have learned of the loss
+    // One of them has asked for its shard again, the others have not.
     requests[2].erase("shard");
     const auto answers = world.call_each("sharded", requests);
     EXPECT_TRUE(all_have_code(answers, pcclRankConnectionLost));
@@ -91,7 +91,7 @@ TEST(Shard, OfMembersThatAreNoMoreFailsAtAllBeforeAnythingMoves) {
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(3, {{"count", 100000}}))));
 }
 
-TEST(Shard, OfALostPeerIsGoneSoTheAllGatherFailsThoughTheReduceScatterSucceeded) {
+TEST(Shard, ShardOfALostPeerFailsTheAllGather) {
     World world;
     world.join(3);
     const Json part = {{"count", 100000}, {"type", "uint8"}, {"handle", "h"}};
@@ -116,13 +116,13 @@ TEST(Shard, OfALostPeerIsGoneSoTheAllGatherFailsThoughTheReduceScatterSucceeded)
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(2, {{"count", 100000}}))));
 }
 
-TEST(Shard, ALossInTheMiddleFailsItEverywhereAndLeavesWhatWasGiven) {
+TEST(Shard, LossFailsItEverywhereAndKeepsInputs) {
     for (const char *collective : {"reduce-scatter", "all-gather"}) {
         for (const char *algorithm : {"ring", "one-hop"}) {
             SCOPED_TRACE(std::string(collective) + " " + algorithm);
             World world;
             world.join(4);
-            // Peer 3 never calls: the others are well inside when it dies.
+            // Peer 3 never calls, so the operations of the others are in flight when it dies.
             for (std::size_t i = 0; i < 3; ++i) {
                 ASSERT_TRUE(has_code(world[i].call("launch_part", {{"count", 4 << 20}, {"collective", collective}, {"algorithm", algorithm},
                                                                    {"handle", "h"}}),
@@ -138,7 +138,7 @@ TEST(Shard, ALossInTheMiddleFailsItEverywhereAndLeavesWhatWasGiven) {
     }
 }
 
-TEST(Shard, AbortEndsItEverywhereAndTheShardHolds) {
+TEST(Shard, AbortEndsItEverywhereAndTheShardStaysValid) {
     World world;
     world.join(3);
     const Json part = {{"count", 1 << 20}, {"collective", "all-gather"}, {"handle", "h"}};
@@ -147,7 +147,7 @@ TEST(Shard, AbortEndsItEverywhereAndTheShardHolds) {
     for (std::size_t i = 0; i < 2; ++i) ASSERT_TRUE(has_code(world[i].call("launch_part", part), pcclSuccess));
     ASSERT_TRUE(has_code(world[0].call("abort"), pcclSuccess));
     for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(has_code(world[i].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
-    // The third has not made the call that failed; the others have.
+    // The third peer has not made the call that failed; the others have.
     EXPECT_TRUE(has_code(world[2].call("launch_part", part), pcclSuccess));
     EXPECT_TRUE(has_code(world[2].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
     std::vector<Json> requests = ranked(3, {{"count", 1 << 20}});
@@ -155,7 +155,7 @@ TEST(Shard, AbortEndsItEverywhereAndTheShardHolds) {
     EXPECT_TRUE(all_right(world.call_each("sharded", requests)));
 }
 
-TEST(Shard, ManyOfAllKindsAtOnceDoNotMix) {
+TEST(Shard, ConcurrentOperationsOfAllKindsDoNotMix) {
     World world;
     world.join(3);
     constexpr int kRounds = 4;
@@ -163,7 +163,7 @@ TEST(Shard, ManyOfAllKindsAtOnceDoNotMix) {
         std::vector<Json> answers;
         for (std::size_t i = 0; i < 3; ++i) {
             for (int k = 0; k < 6; ++k) {
-                const int at = i % 2 == 0 ? k : 5 - k;  // in the other order
+                const int at = i % 2 == 0 ? k : 5 - k;  // in reverse order
                 const std::string handle = std::to_string(at);
                 const Json same = {{"count", 300000 + at * 1000}, {"tag", at}, {"type", "uint8"}, {"handle", handle}, {"value", at + 1}};
                 Json request = same;
@@ -185,7 +185,7 @@ TEST(Shard, ManyOfAllKindsAtOnceDoNotMix) {
     }
 }
 
-TEST(Shard, DifferentCallsWithOneTagFailInWords) {
+TEST(Shard, DifferentCallsWithOneTagFailWithAText) {
     World world;
     world.join(2);
     const Json base = {{"count", 5000}, {"handle", "h"}, {"collective", "all-gather"}};
@@ -200,7 +200,7 @@ TEST(Shard, DifferentCallsWithOneTagFailInWords) {
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(2, {{"count", 5000}}))));
 }
 
-TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
+TEST(Shard, QuantizedResultIsAsCloseAsThatOfTheAllReduce) {
     for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2", "minmax:u4", "blockscale:u2"}) {
         for (const char *algorithm : {"ring", "one-hop"}) {
             for (const bool in_place : {false, true}) {
@@ -213,7 +213,7 @@ TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
                 const auto sharded = world.call_each("sharded", ranked(3, base));
                 EXPECT_TRUE(all_same(sharded, "hash"));
                 for (const Json &answer : sharded) {
-                    // Rounded once more: by the all-gather.
+                    // The all-gather rounds once more.
                     EXPECT_LE(answer.at("relative_error").get<double>(), 2 * reduced[0].at("relative_error").get<double>() + 1e-6) << answer.dump();
                     EXPECT_LT(answer.at("scatter_tx").get<double>() + answer.at("gather_tx").get<double>(),
                               1.02 * reduced[0].at("tx").get<double>() + 4096);
@@ -223,7 +223,7 @@ TEST(Shard, QuantizedIsAsCloseAsTheAllReduceAndTheSameAtAll) {
     }
 }
 
-TEST(Shard, BothTogetherSendWhatTheAllReduceSends) {
+TEST(Shard, BothHalvesSendAsManyBytesAsTheAllReduce) {
     World world;
     world.join(4);
     const auto reduced = world.call_each("reduce", ranked(4, {{"count", 1 << 20}, {"algorithm", "ring"}}));

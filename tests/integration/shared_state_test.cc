@@ -1,4 +1,4 @@
-// Shared state: who wins, who is behind, what moves, who is removed.
+// Shared state: which content is elected, which peers are behind, which bytes move, which members are removed.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -45,7 +45,7 @@ TEST_F(SharedState, TheMostCommonContentWins) {
     EXPECT_EQ(answers[0].at("tx").get<std::uint64_t>() + answers[2].at("tx").get<std::uint64_t>(), 400000U);
 }
 
-TEST_F(SharedState, OnlyWhatDiffersMoves) {
+TEST_F(SharedState, OnlyDifferentChunksMove) {
     world.join(3);
     const Json tensors = Json::array({{{"name", "large"}, {"count", 16 << 20}, {"type", "uint8"}, {"seed", 5}},
                                       {{"name", "small"}, {"count", 10}, {"seed", 6}},
@@ -62,7 +62,7 @@ TEST_F(SharedState, OnlyWhatDiffersMoves) {
 TEST_F(SharedState, RevisionsAdvanceByOne) {
     world.join(2);
     define_each({single(1, 41), single(1, 41)});
-    EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));  // the first: any revision
+    EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));  // the first synchronization accepts any revision
     for (std::uint64_t revision = 42; revision < 50; ++revision) {
         define_each({single(revision, revision), single(revision, revision)});
         const auto answers = sync_all();
@@ -72,7 +72,7 @@ TEST_F(SharedState, RevisionsAdvanceByOne) {
     }
 }
 
-TEST_F(SharedState, AJumpThatAllMakeIsAccepted) {
+TEST_F(SharedState, JumpOfAllMembersIsAccepted) {
     world.join(3);
     define_each({single(1, 0), single(1, 0), single(1, 0)});
     EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));
@@ -83,7 +83,7 @@ TEST_F(SharedState, AJumpThatAllMakeIsAccepted) {
     EXPECT_EQ(answers[0].at("rx"), 0);
 }
 
-TEST_F(SharedState, AMemberThatBreaksTheRevisionRuleIsRemovedAndTold) {
+TEST_F(SharedState, MemberThatBreaksTheRevisionRuleIsRemoved) {
     world.join(3);
     define_each({single(1, 0), single(1, 0), single(1, 0)});
     EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));
@@ -112,10 +112,10 @@ TEST_F(SharedState, MemberBehindReceivesTheContentAndTheRevision) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1000}})))) << "all three are members";
 }
 
-TEST_F(SharedState, MemberThatNeverCountsStaysForManySteps) {
+TEST_F(SharedState, MemberThatNeverIncrementsItsRevisionStays) {
     world.join(3);
     for (std::uint64_t step = 0; step < 20; ++step) {
-        const std::uint64_t forgotten = step == 0 ? 0 : step - 1;  // what the last synchronization set
+        const std::uint64_t forgotten = step == 0 ? 0 : step - 1;  // the revision that the last synchronization set
         define_each({single(step, step), single(step, step), single(step % 3 == 0 ? 999 : step, forgotten)});
         const auto answers = sync_all();
         ASSERT_TRUE(all_same(answers, "hashes")) << step;
@@ -124,7 +124,7 @@ TEST_F(SharedState, MemberThatNeverCountsStaysForManySteps) {
     }
 }
 
-TEST_F(SharedState, GroupInWhichNobodyCountsSynchronizesTheLastRevisionAgain) {
+TEST_F(SharedState, GroupSynchronizesTheSameRevisionTwice) {
     world.join(3);
     for (std::uint64_t step = 0; step < 4; ++step) {
         define_each({single(step, 3), single(100 + step, 3), single(step, 3)});
@@ -134,7 +134,7 @@ TEST_F(SharedState, GroupInWhichNobodyCountsSynchronizesTheLastRevisionAgain) {
     }
 }
 
-TEST_F(SharedState, ANewcomerReceivesEverythingAndTheRevision) {
+TEST_F(SharedState, NewcomerReceivesEverythingAndTheRevision) {
     world.join(2);
     define_each({single(1, 0), single(1, 0)});
     EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));
@@ -148,7 +148,7 @@ TEST_F(SharedState, ANewcomerReceivesEverythingAndTheRevision) {
     EXPECT_EQ(answers[0].at("rx"), 0);
 }
 
-TEST_F(SharedState, ANewcomerAtAHigherRevisionDoesNotOverruleTheMembers) {
+TEST_F(SharedState, NewcomerAtAHigherRevisionDoesNotWin) {
     world.join(2);
     define_each({single(1, 0), single(1, 0)});
     EXPECT_TRUE(all_have_code(sync_all(), pcclSuccess));
@@ -178,7 +178,7 @@ TEST_F(SharedState, AllReceiveOnlyHaveNoSource) {
     world.join(2);
     define_each({single(1), single(2)});
     EXPECT_TRUE(all_have_code(sync_all({{"strategy", "receive"}}), pcclNoSharedStateAvailable));
-    // A failed one changes nothing: the next may win.
+    // A failed synchronization changes nothing, so the next one can succeed.
     EXPECT_TRUE(all_same(sync_all(), "hashes"));
 }
 
@@ -192,7 +192,7 @@ TEST_F(SharedState, SendOnlyMustWin) {
     EXPECT_EQ(answers[1].at("rx"), 400000);
 }
 
-TEST_F(SharedState, SendOnlyWithReceiveOnly) {
+TEST_F(SharedState, SendOnlyWinsOverReceiveOnly) {
     world.join(2);
     define_each({single(1), single(2)});
     const auto answers = sync_each({{{"strategy", "send"}}, {{"strategy", "receive"}}});
@@ -224,7 +224,7 @@ TEST_F(SharedState, TwoSendOnlyThatAgreeBothSend) {
     EXPECT_EQ(answers[2].at("rx"), 400000);
 }
 
-TEST_F(SharedState, EveryTypeAndZeroLengthTensors) {
+TEST_F(SharedState, EveryTypeIsSynchronizedWithEmptyTensors) {
     world.join(2);
     Json tensors[2] = {Json::array(), Json::array()};
     for (std::size_t i = 0; i < 2; ++i) {
@@ -239,7 +239,7 @@ TEST_F(SharedState, EveryTypeAndZeroLengthTensors) {
     EXPECT_TRUE(all_same(sync_each({{{"strategy", "send"}}, {{"strategy", "receive"}}}), "hashes"));
 }
 
-TEST_F(SharedState, AllTensorsEmpty) {
+TEST_F(SharedState, EmptyTensorsAreSynchronized) {
     world.join(2);
     const Json empty = {{"tensors", Json::array({{{"name", "none"}, {"count", 0}}})}};
     define_each({empty, empty});
@@ -264,7 +264,7 @@ TEST_P(DeviatingMember, IsRemovedWithAReason) {
     EXPECT_TRUE(all_same({answers[0], answers[1]}, "hashes"));
     EXPECT_TRUE(has_code(answers[2], pcclInvalidUsage));
     EXPECT_THAT(answers[2].at("error").get<std::string>(), HasSubstr(GetParam().word));
-    // It is out: its next call says so, too.
+    // It is removed, and its next call reports the same.
     EXPECT_FALSE(has_code(world[2].call("reduce", {{"count", 10}}), pcclSuccess));
     world.erase(2);
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(2, {{"count", 1000}}))));
@@ -279,7 +279,7 @@ INSTANTIATE_TEST_SUITE_P(
                                 "x"}),
     [](const auto &param) { return std::string(param.param.name); });
 
-TEST_F(SharedState, GroupsHaveStatesOfTheirOwn) {
+TEST_F(SharedState, GroupsSynchronizeSeparately) {
     for (int i = 0; i < 4; ++i)
         world.spawn({.group = i / 2});
     world.join_all(4);
@@ -290,14 +290,14 @@ TEST_F(SharedState, GroupsHaveStatesOfTheirOwn) {
     EXPECT_NE(first[0].at("hashes"), first[2].at("hashes"));
     EXPECT_EQ(first[0].at("revision"), 5);
     EXPECT_EQ(first[2].at("revision"), 90);
-    // One group may synchronize while the other does not.
+    // One group can synchronize while the other does not.
     define_each({single(3, 6), single(4, 6), single(2, 90, 50), single(2, 90, 50)});
     const int a = world[0].start("sync", {{"strategy", "send"}});
     const int b = world[1].start("sync");
     EXPECT_TRUE(all_same({world[0].finish(a), world[1].finish(b)}, "hashes"));
 }
 
-TEST_F(SharedState, UnequalContentIsAllowedWhereSaidSo) {
+TEST_F(SharedState, TensorsThatMayDifferStayDifferent) {
     world.join(3);
     const auto state = [](int seed, int revision) -> Json {
         return {{"revision", revision},
@@ -310,7 +310,7 @@ TEST_F(SharedState, UnequalContentIsAllowedWhereSaidSo) {
     for (const Json &answer : answers)
         EXPECT_EQ(answer.at("rx"), 0);
     EXPECT_NE(answers[0].at("hashes")[1], answers[1].at("hashes")[1]);
-    // A newcomer that is behind receives it, too.
+    // A newcomer that is behind also receives the tensor.
     world.spawn();
     world.join_all(4);
     define_each({state(10, 1), state(11, 1), state(12, 1), state(99, 0)});
@@ -330,7 +330,7 @@ TEST_F(SharedState, OnePeerAloneSynchronizes) {
     EXPECT_EQ(answers[0].at("revision"), 3);
 }
 
-TEST_F(SharedState, LargeStatesComeFromAllWhoHaveThem) {
+TEST_F(SharedState, LargeStatesArePulledFromAllHolders) {
     world.join(4);
     constexpr std::size_t kFloats = 16 << 20;
     define_each({single(1, 0, kFloats), single(1, 0, kFloats), single(1, 0, kFloats), single(2, 0, kFloats)});

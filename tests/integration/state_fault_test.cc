@@ -1,6 +1,6 @@
-// Faults while a newcomer pulls shared state: it goes on from those who are left, and nothing is pulled twice.
+// Faults while a newcomer pulls shared state: it continues with the remaining sources, and no chunk is pulled twice.
 //
-// PCCL_STATE_MIB sets the size of the state; 1024 for the figures in docs/reliability.md.
+// PCCL_STATE_MIB sets the size of the state. The figures in docs/reliability.md are for 1024.
 #include "harness/master_process.h"
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
@@ -44,18 +44,18 @@ public:
 
     PeerProcess &newcomer() { return world[kSources]; }
 
-    /// Until so many chunks have come.
+    /// Waits until the newcomer has received that many chunks.
     void await(std::size_t wanted) {
         const auto end = std::chrono::steady_clock::now() + kLimit;
         while (newcomer().call("overwritten", {{"thread", 1}}).at("chunks").get<std::size_t>() < wanted) {
-            if (std::chrono::steady_clock::now() > end) throw NoAnswer("the pull stands still");
+            if (std::chrono::steady_clock::now() > end) throw NoAnswer("the pull makes no progress");
         }
     }
     bool over() { return newcomer().answered(calls_[kSources]); }
 
     Json finish(std::size_t i) { return world[i].finish(calls_[i], kLimit); }
 
-    /// The newcomer holds what the second source holds. Bytes that it received.
+    /// Expects that the newcomer holds the content of the second source. Returns the number of bytes that it received.
     std::size_t finish_newcomer() {
         const Json answer = finish(kSources);
         EXPECT_TRUE(has_code(answer, pcclSuccess));
@@ -69,19 +69,19 @@ private:
     std::vector<int> calls_;
 };
 
-TEST(StateFault, WhenASourceDiesTheOthersGiveTheRestAndNothingTwice) {
+TEST(StateFault, OtherSourcesSendTheRestWhenOneDies) {
     Pull pull;
     pull.await(chunks() / 8);
-    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     pull.world[0].kill();
     EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB);
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess));
 }
 
-TEST(StateFault, ASourceThatIsStoppedDoesNotHoldThePullUp) {
-    Pull pull({.heartbeat_timeout_ms = 3600000});  // the master does not find out
+TEST(StateFault, StoppedSourceDoesNotDelayThePull) {
+    Pull pull({.heartbeat_timeout_ms = 3600000});  // the master never notices
     pull.await(chunks() / 8);
-    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     pull.world[0].stop();
     EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB);
     pull.world[0].resume();
@@ -93,22 +93,22 @@ TEST(StateFault, ASourceThatIsStoppedDoesNotHoldThePullUp) {
 TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     Pull pull;
     pull.await(chunks() / 16);
-    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     pull.world[0].call("spoil", {{"thread", 1}});
     const Json culprit = pull.finish(0);
     EXPECT_TRUE(has_code(culprit, pcclInvalidUsage));
     EXPECT_THAT(culprit.at("error").get<std::string>(), ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
     for (const std::size_t other : {std::size_t{1}, std::size_t{2}, kSources})
         EXPECT_TRUE(has_code(pull.finish(other), pcclNoSharedStateAvailable));
-    // No link broke for it.
+    // No link broke because of it.
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
 }
 
-TEST(StateFault, WithoutAMasterThePullGoesOnAndIsCommittedByTheNext) {
+TEST(StateFault, PullContinuesAndTheNextMasterCommitsIt) {
     MasterProcess master;
     Pull pull({.master = master.address()});
     pull.await(chunks() / 8);
-    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     master.kill();
     pull.await(chunks());
     EXPECT_FALSE(pull.over());
@@ -118,11 +118,11 @@ TEST(StateFault, WithoutAMasterThePullGoesOnAndIsCommittedByTheNext) {
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
 }
 
-TEST(StateFault, AMasterThatComesBackInTheMiddleStopsNoPull) {
+TEST(StateFault, RestartedMasterStopsNoPull) {
     MasterProcess master;
     Pull pull({.master = master.address()});
     pull.await(chunks() / 8);
-    ASSERT_FALSE(pull.over()) << "the state is too small to be caught in the middle: set PCCL_STATE_MIB";
+    ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     master.kill();
     master.start();
     EXPECT_EQ(pull.finish_newcomer(), chunks() * kMiB) << master.log();
@@ -130,7 +130,7 @@ TEST(StateFault, AMasterThatComesBackInTheMiddleStopsNoPull) {
     EXPECT_TRUE(has_code(pull.finish(2), pcclSuccess)) << master.log();
 }
 
-TEST(StateFault, WhereOnePercentOfTheChunksDifferOnePercentOfTheBytesMove) {
+TEST(StateFault, OnlyDifferentChunksAreSent) {
     constexpr std::size_t kChunks = 200;
     World world;
     world.join(kSources);

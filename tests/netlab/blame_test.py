@@ -1,8 +1,9 @@
-"""Who is to blame, and how soon: faults of hosts and paths, each caused in the lab, and what the log and the calls say of it.
+"""Faults of hosts and paths, each caused in the lab: the log and the calls must name the right peer or path, in time.
 
     blame_test.py [CASE ...] [--timeout SECONDS] [--runs N]     prints the time of each run, and the median
 
-`--timeout` is the heartbeat timeout of the master; each fault must be found within it and a second. Exit status 77: not permitted here.
+`--timeout` is the heartbeat timeout of the master; each fault must be found within it plus one second. Exit status 77: a lab is not
+permitted on this machine.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def run_of(lab, limit_s, *options):
 
 
 def reduce_all(peers, **arguments):
-    """Starts the same reduce at each; returns how to wait for the answers."""
+    """Starts the same reduce at each peer. Returns a function that waits for the answers."""
     calls = [peer.start("reduce", count=BULK, rank=i, ranks=len(peers), **arguments) for i, peer in enumerate(peers)]
     return lambda: [peer.finish(call) for peer, call in zip(peers, calls)]
 
@@ -54,7 +55,7 @@ def within(took, limit_s, words):
 
 
 def member_lost(limit_s, fault):
-    """The last of four stops taking part in the way of `fault(lab, run)`: the three others' reduce ends, names it, and works again."""
+    """`fault(lab, run)` stops the last of four peers. The reduce of the other three ends, names it, and the next one succeeds."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
         survivors = run.peers[:3]
@@ -90,7 +91,7 @@ def deaf_to_master(limit_s):
 
 
 def dead_path(limit_s):
-    """Between two of four that are neighbours, one way, at rest; found when an operation needs it. The ring then goes another way."""
+    """The path between two neighbours of four is dead in one direction while idle. The next operation finds it, and the ring then avoids it."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
         everybody_reduces(run.peers)
@@ -109,7 +110,7 @@ def dead_path(limit_s):
 
 
 def dead_path_heals(limit_s):
-    """Of the only two members: nobody is removed, and the link is made again once packets pass."""
+    """The path between the only two members is dead: nobody is removed, and the link is made again once packets pass."""
     with network(3) as lab:
         run = run_of(lab, limit_s)
         answers = reduce_all(run.peers, type="double")
@@ -128,7 +129,7 @@ def dead_path_heals(limit_s):
 
 
 def short_gap(limit_s):
-    """A path that swallows everything for less than the limit costs time and nothing else."""
+    """A path that loses everything for less than the limit delays operations and fails none."""
     with network(4) as lab:
         run = run_of(lab, limit_s)
         answers = reduce_all(run.peers)
@@ -144,7 +145,7 @@ def short_gap(limit_s):
 
 
 def straggler(limit_s):
-    """One of four does not call: named when the others have waited for long enough, told to be over when it comes, and not removed."""
+    """One of four does not call: the log names it after the limit, reports the end of the wait when it calls, and nobody is removed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", f"{limit_s}s")
         begin = time.monotonic()
@@ -163,7 +164,7 @@ def straggler(limit_s):
 
 
 def hung(limit_s):
-    """A stopped process is told from a vanished host, before it is removed."""
+    """A stopped process is distinguished from a vanished host before it is removed."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
         answers = reduce_all(run.peers[:3])
@@ -178,7 +179,7 @@ def hung(limit_s):
 
 
 def slow_link(limit_s):
-    """One link of four carries a twentieth of what the others do."""
+    """One link of four has a twentieth of the rate of the others."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
         lab.command("set 2 3 rate 10mbit")
@@ -194,7 +195,7 @@ def slow_link(limit_s):
 
 
 def slow_by(cause, run):
-    """Four that reduce, the link from the second to the third of which is slow: why is told."""
+    """Four peers reduce over a slow link from the second to the third: the log gives the reason."""
     begin = time.monotonic()
     while not run.log.find("to peer 3 is slow") and time.monotonic() < begin + 60:
         for answer in reduce_all(run.peers, algorithm="ring", type="double")():
@@ -206,14 +207,14 @@ def slow_by(cause, run):
 
 
 def slow_receiver(limit_s):
-    """The receiver's buffers are tiny, as where the process reads too slowly: its window is closed most of the time."""
+    """The receiver's buffers are tiny, as if the process read too slowly: its window is closed most of the time."""
     with network(5) as lab:
         lab.sysctl(3, "net.ipv4.tcp_rmem", "4096 4096 4096")
         return slow_by("its receiver reads too slowly", run_of(lab, limit_s))
 
 
 def small_send_buffer(limit_s):
-    """The sender may hold no more than a packet per connection, on a path long enough to be short of them."""
+    """The sender's buffer holds one packet per connection, which is too little for the length of the path."""
     with network(5, delay="40ms") as lab:
         run = run_of(lab, limit_s)
         everybody_reduces(run.peers)
@@ -223,7 +224,7 @@ def small_send_buffer(limit_s):
 
 
 def jitter(limit_s, rounds=1000, compute_s=0.02):
-    """Four alike that compute, each a fifth longer or shorter at random, and reduce, again and again: nothing is said of anybody."""
+    """Four equal peers compute for a time that varies at random by a fifth, and reduce, repeatedly: nobody is blamed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", "1s")
         begin = time.monotonic()
@@ -245,7 +246,7 @@ def jitter(limit_s, rounds=1000, compute_s=0.02):
 
 
 def homogeneous(limit_s, seconds=25):
-    """Four alike that reduce for long: nobody is blamed for anything. Slow enough that each reduce takes several seconds."""
+    """Four equal peers reduce for a long time at a rate at which each reduce takes several seconds: nobody is blamed."""
     with network(5, rate="40mbit") as lab:
         run = run_of(lab, limit_s, "--straggler-after", "2s")
         end = time.monotonic() + seconds

@@ -1,11 +1,11 @@
-"""What the lab's tests have in common: expectations, and the running of cases by name."""
+"""Shared parts of the lab's tests: expectations, and running cases by name."""
 
 import os
 import sys
 
 import lab as netlab
 
-SKIPPED = 77  # exit status: no lab can be made here
+SKIPPED = 77  # exit status: a lab is not permitted on this machine
 
 
 def expect(condition, words):
@@ -14,7 +14,7 @@ def expect(condition, words):
 
 
 def need_lab():
-    """Ends the program where no lab can be made."""
+    """Ends the program with SKIPPED if a lab is not permitted on this machine."""
     if problem := netlab.why_not():
         print(f"skipped: {problem}")
         sys.exit(SKIPPED)
@@ -22,7 +22,7 @@ def need_lab():
 
 
 def run_cases(cases, names, run):
-    """`run(name, case)` for the named ones of a dict, or all; ends the program at the first whose expectations fail."""
+    """Calls `run(name, case)` for the named cases of a dict, or for all. Ends the program at the first failed expectation."""
     need_lab()
     for name in names or cases:
         try:

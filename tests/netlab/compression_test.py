@@ -1,9 +1,9 @@
-"""Compression over a slow path: switched on by itself where it pays, and faster for it. Two pairs of peers, one that may and one that may
-not, each with a path of its own, take turns.
+"""Compression over a slow path: it switches on where it saves time, and operations become faster. Two pairs of peers, one with compression
+and one without, each with a path of its own, take turns.
 
     compression_test.py [CASE ...] [--rate-mbit 100] [--delay-ms 10] [--rounds 8]     prints times and ratios
 
-Exit status 77: not permitted here.
+Exit status 77: a lab is not permitted on this machine.
 """
 
 import argparse
@@ -24,7 +24,7 @@ LIMIT_S = 110
 
 
 def pairs(lab):
-    """Two runs, each with a master of its own: of the peers on hosts 1 and 2, and of those on 4 and 5."""
+    """Two runs, each with a master of its own: one of the peers on hosts 1 and 2, one of those on hosts 4 and 5."""
     return Run(lab, count=2, compression=AUTO), Run(lab, count=2, first=3, compression=OFF)
 
 
@@ -33,18 +33,18 @@ def network(args):
 
 
 def reduce_once(run, **arguments):
-    """Seconds of the slower one, and its answer."""
+    """The time of the slower peer in seconds, and its answer."""
     calls = [peer.start("reduce", rank=i, ranks=2, **arguments) for i, peer in enumerate(run.peers)]
     answers = [peer.finish(call, LIMIT_S) for peer, call in zip(run.peers, calls)]
     expect(all(answer["code"] == 0 and answer["wrong"] == 0 for answer in answers), f"{answers}")
-    expect(answers[0]["hash"] == answers[1]["hash"], "other bits")
+    expect(answers[0]["hash"] == answers[1]["hash"], "the results have different bits")
     return max(answer["seconds"] for answer in answers), answers[0]
 
 
 def take_turns(args, **arguments):
     with network(args) as lab:
         packed, plain = pairs(lab)
-        for _ in range(2):  # they learn
+        for _ in range(2):  # the peers measure the path
             reduce_once(packed, **arguments)
             reduce_once(plain, **arguments)
         times, saved = ([], []), []
@@ -54,15 +54,15 @@ def take_turns(args, **arguments):
             saved.append(answer["saved"] / (answer["saved"] + answer["tx"]))
             seconds, other = reduce_once(plain, **arguments)
             times[1].append(seconds)
-            expect(other["saved"] == 0, "compressed though it is off")
-            expect(other["hash"] == answer["hash"], "other bits with compression")
+            expect(other["saved"] == 0, "bytes were compressed although compression is off")
+            expect(other["hash"] == answer["hash"], "the result with compression has different bits")
     auto, off = map(statistics.median, times)
     print(f"  {off:.3f} s without, {auto:.3f} s with: {off / auto:.3f} times as fast; {100 * statistics.median(saved):.1f} % of the bytes saved")
     return statistics.median(saved)
 
 
 def quantized(args):
-    """Averages of what looks like pseudo-gradients, in 4 and in 8 bits."""
+    """Averages of data distributed like pseudo-gradients, in 4 and in 8 bits."""
     for quant, least in (("minmax:u8", 0.05), ("blockscale:i4", 0.15)):
         print(f"{quant}, {args.elements} elements")
         saved = take_turns(args, count=args.elements, quant=quant, op="avg", pattern="heavy:0.001,1", algorithm="ring")
@@ -77,14 +77,14 @@ def plain_floats(args):
 
 
 def incompressible(args):
-    """It costs nothing to speak of."""
+    """Data that cannot be compressed are sent plain and take at most negligible time longer."""
     print(f"noise, {args.elements} elements")
     saved = take_turns(args, count=args.elements, type="uint8", pattern="uniform:0,255.99", algorithm="ring")
     expect(saved < 0.01, f"{100 * saved:.1f} % of noise saved")
 
 
 def shared_state(args):
-    """A peer that is behind pulls floats that look like trained weights."""
+    """A peer that is behind pulls floats distributed like trained weights."""
     tensor = {"name": "w", "type": "float", "count": args.elements * 2, "pattern": "normal:0,0.02"}
     with network(args) as lab:
         times, bytes_on_wire, hashes = ([], []), ([], []), set()
@@ -98,16 +98,16 @@ def shared_state(args):
                 calls = [(source, source.start("sync", strategy="send")), (newcomer, newcomer.start("sync", strategy="receive"))]
                 answers = [peer.finish(call, LIMIT_S) for peer, call in calls]
                 expect(all(answer["code"] == 0 for answer in answers), f"{answers}")
-                expect(answers[0]["hashes"] == answers[1]["hashes"], "other content")
+                expect(answers[0]["hashes"] == answers[1]["hashes"], "the peers hold different content")
                 times[which].append(time.monotonic() - begin)
                 bytes_on_wire[which].append(lab.counters(source.host, newcomer.host)["bytes"] - before)
                 hashes.add((revision, str(answers[0]["hashes"])))
-        expect(len(hashes) == 3, "other content with compression")
+        expect(len(hashes) == 3, "compression changed the content")
     auto, off = (statistics.median(each[1:]) for each in times)
     less = 1 - statistics.median(bytes_on_wire[0][1:]) / statistics.median(bytes_on_wire[1][1:])
     print(f"shared state of {8 * args.elements / MIB:.0f} MiB: {off:.2f} s without, {auto:.2f} s with: {off / auto:.3f} times as fast; "
           f"{100 * less:.1f} % fewer bytes on the wire")
-    expect(less >= 0.12, "not compressed")
+    expect(less >= 0.12, "the transfer was not compressed")
 
 
 CASES = {case.__name__: case for case in (quantized, plain_floats, incompressible, shared_state)}

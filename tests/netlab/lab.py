@@ -1,6 +1,6 @@
 """A wide-area network on one machine: hosts are network namespaces, and netlab-forwarder carries packets between them with delay, rate,
-queue and loss. Nothing is left behind: the namespaces have no names and end with their last process, and the forwarder kills what
-runs in them when this process ends, however it does.
+queue and loss. Nothing is left behind: the namespaces have no names and end with their last process, and the forwarder kills the
+processes in them when this process ends, even by SIGKILL.
 
     with Lab(hosts=2, delay="25ms", rate="1gbit") as lab:
         process = lab.start(0, ["sleep", "1"])
@@ -28,11 +28,11 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(RuntimeError):
-    """What could not be done, and what to do."""
+    """An error: what failed, and what to do."""
 
 
 def why_not():
-    """Why no lab can be made here, or None."""
+    """Why a lab is not permitted on this machine, or None."""
     if os.uname().sysname != "Linux":
         return "network namespaces need Linux"
     if not os.path.exists("/dev/net/tun"):
@@ -46,7 +46,7 @@ def why_not():
 
 
 def forwarder():
-    """The program: $NETLAB_FORWARDER, or of the build folder, or on the path."""
+    """The path of the program: $NETLAB_FORWARDER, or in the build folder, or on PATH."""
     named = os.environ.get("NETLAB_FORWARDER")
     if named:
         return named
@@ -105,7 +105,7 @@ class Lab:
         return self.folder / "control"
 
     def open(self):
-        # Its own process group: Ctrl-C is for us to handle. It ends with our end of its standard input, also if we are killed.
+        # Its own process group: this process handles Ctrl-C. It ends with its standard input, including when this process is killed.
         self.process = subprocess.Popen([forwarder(), *self.options, "--socket", str(self.socket)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
         words = self.process.stdout.readline().split()
@@ -141,7 +141,7 @@ class Lab:
         return ask(self.socket, text)
 
     def counters(self, a, b):
-        """Of one direction: a dict of what `show` prints."""
+        """The counters of one direction: a dict of the fields that `show` prints."""
         words = self.command(f"show {a} {b}").split()[2:]
         return {key: float(value) for key, value in zip(words[::2], words[1::2])}
 
@@ -174,8 +174,8 @@ class Lab:
         return out
 
     def lanes(self, a, b):
-        """The connections from one program on host a to one on host b, or back, by the port that each has for itself; of several such
-        programs those with the most. Connections to a pccl-master do not count."""
+        """The connections from one program on host a to one on host b, or back, by the port that each has for itself; if several such
+        programs have connections, those of the one with the most. Connections to a pccl-master do not count."""
         groups = {}
         for local, address, remote in parse_connections(self.run(a, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])):
             if address == self.addresses[b] and MASTER_PORT not in (local, remote):
@@ -184,8 +184,8 @@ class Lab:
         return max(groups.values(), key=len, default=[])
 
     def slow_lane(self, a, b, rate, timeout_s=60, settle_s=1):
-        """Waits until there are several connections between two hosts and no more come; then one of them has this rate at most, in
-        both directions. Returns (its port, how many there are)."""
+        """Waits until there are several connections between two hosts and their number stays the same; then limits one of them to this
+        rate in both directions. Returns (its port, the number of connections)."""
         end, lanes, since = time.monotonic() + timeout_s, [], 0.0
         while len(lanes) < 2 or time.monotonic() < since + settle_s:
             if time.monotonic() > end:
@@ -203,7 +203,7 @@ class Lab:
         self.run(host, ["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, path])
 
     def set_congestion(self, host, name):
-        """By the route: the default of a namespace may only be one that the machine allows to everybody."""
+        """Set by route: the default of a namespace can only be an algorithm that the machine allows every user."""
         route = ["ip", "route", "change", "10.77.0.0/24", "dev", "wan0", "src", self.addresses[host], "congctl", name]
         try:
             self.run(host, route)
@@ -211,7 +211,7 @@ class Lab:
             raise LabError(f"congestion control {name} (with iproute2): {error}") from error
 
     def remove(self, host):
-        """The host vanishes from the network; its processes go on, alone, until stopped."""
+        """Removes the host from the network. Its processes continue without a network until they are stopped."""
         self.command(f"remove {host}")
 
 
@@ -228,12 +228,12 @@ def parse_connections(text):
 
 
 def running():
-    """Folders of labs whose forwarder lives."""
+    """Folders of labs whose forwarder is alive."""
     return [folder for folder in lab_folders() if is_forwarder(folder)]
 
 
 def lab_folders():
-    """Ours: others could put theirs there."""
+    """The folder of labs, which must belong to this user: others could create one with that name."""
     found = pathlib.Path(tempfile.gettempdir()).glob(PREFIX + "*")
     return sorted(path for path in found if path.is_dir() and path.stat().st_uid == os.geteuid())
 

@@ -1,8 +1,8 @@
-"""Newcomers while others train over a wide-area network: how long admitting them holds the members up.
+"""Newcomers that join while others train over a wide-area network: how long an admission delays the members.
 
-    newcomers_test.py [--members 8] [--newcomers 12] [--delay-ms 50]     prints what each admission cost
+    newcomers_test.py [--members 8] [--newcomers 12] [--delay-ms 50]     prints the delay of each admission
 
-Exit status 77: not permitted here.
+Exit status 77: a lab is not permitted on this machine.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""The network parted in two, then healed: the side with the master goes on, the other side's calls return and its peers join again.
+"""The network is split in two and then healed: the side with the master continues, the calls of the other side return, and its peers join
+again.
 
-Four peers, two on each side. Exit status 77: not permitted here.
+Four peers, two on each side. Exit status 77: a lab is not permitted on this machine.
 """
 
 import pathlib
@@ -35,25 +36,25 @@ def main():
         begin = time.monotonic()
         calls = [peer.start("reduce", count=10000, rank=i, ranks=4) for i, peer in enumerate(run.peers)]
         for peer, call in zip(with_master, calls[:2]):
-            expect(peer.finish(call)["code"] == LOST, "the side with the master hears of the loss")
+            expect(peer.finish(call)["code"] == LOST, "the side with the master must report the loss")
         for answer in reduce_all(with_master):
-            expect(answer["code"] == OK and answer["peers"] == 2 and answer["wrong"] == 0, f"it goes on: {answer}")
-        print(f"the side with the master goes on after {time.monotonic() - begin:.1f} s")
+            expect(answer["code"] == OK and answer["peers"] == 2 and answer["wrong"] == 0, f"the side with the master must continue: {answer}")
+        print(f"the side with the master continues after {time.monotonic() - begin:.1f} s")
         for peer, call in zip(without, calls[2:]):
             answer = peer.finish(call)
-            expect(answer["code"] == MASTER_FAILED and answer.get("send_intact", True), f"the other side's calls return: {answer}")
+            expect(answer["code"] == MASTER_FAILED and answer.get("send_intact", True), f"the calls of the other side must return: {answer}")
         print(f"the other side's calls returned after {time.monotonic() - begin:.1f} s: {answer['error']}")
         for answer in (peer.call("connect") for peer in without):
-            expect(answer["code"] == MASTER_FAILED, f"there is no run of its own on the other side: {answer}")
+            expect(answer["code"] == MASTER_FAILED, f"the other side must not form a run of its own: {answer}")
 
         for a, b in across:
             lab.command(f"unblock {a} {b}")
             lab.command(f"unblock {b} {a}")
         joins = [peer.start("join", world=4) for peer in run.peers]
         for peer, call in zip(run.peers, joins):
-            expect(peer.finish(call)["code"] == OK, "all are one run again")
+            expect(peer.finish(call)["code"] == OK, "all must be in one run again")
         for answer in reduce_all(run.peers):
-            expect(answer["code"] == OK and answer["peers"] == 4 and answer["wrong"] == 0, f"all work together: {answer}")
+            expect(answer["code"] == OK and answer["peers"] == 4 and answer["wrong"] == 0, f"all four must reduce together: {answer}")
         run.stop()
     return 0
 

@@ -2,7 +2,7 @@
 
     restart_test.py [--build DIR] [--rate RATE]     prints the share of the path that was used while there was no master
 
-Exit status 77: not permitted here.
+Exit status 77: a lab is not permitted on this machine.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main():
         command = [args.build / "bin/pccl-perf", "--master", f"{lab.addresses[0]}:{netlab.MASTER_PORT}", "--peers", "2", "-b", "256M", "-e", "256M",
                    "-w", "0", "-n", "1"]
         peers = [lab.start(host, command, stdout=subprocess.DEVNULL) for host in (1, 2)]
-        while carried(lab) < 20e6:  # well under way
+        while carried(lab) < 20e6:  # the transfer is well in progress
             time.sleep(0.02)
         master.kill()
         master.wait()

@@ -1,6 +1,8 @@
-"""Tests of the lab itself: that what was asked for is what programs see. self_test.py [CASE...]; exit status 77: not permitted here.
+"""Tests of the lab itself: programs must observe the delays, rates and losses that were requested.
 
-What is measured depends on a machine that others use too: a measurement that is off is repeated, twice at most.
+    self_test.py [CASE...]     exit status 77: a lab is not permitted on this machine
+
+Measurements depend on the load of the machine, so one that is off is repeated, at most twice.
 """
 
 import os
@@ -16,7 +18,7 @@ import lab as netlab  # noqa: E402
 from cases import expect, run_cases  # noqa: E402
 
 PORT = "5201"
-MTU, HEADERS = 1500, 52  # of TCP with timestamps, and IP
+MTU, HEADERS = 1500, 52  # bytes of the headers of TCP with timestamps and of IP
 ATTEMPTS = 3
 
 
@@ -33,7 +35,7 @@ def result(child, timeout_s=60):
 
 
 def persistently(measure, good, words):
-    """Measures until it is good."""
+    """Repeats a measurement until it is good."""
     for attempt in range(ATTEMPTS):
         value = measure()
         print(f"{words}: {value:.4g}{'' if good(value) else ' (off)'}", flush=True)
@@ -84,20 +86,20 @@ def loss():
         seen = lab.counters(0, 1)
         print(f"{20000 - received} of 20000 datagrams lost, asked for 1 %")
         expect(100 <= seen["lost"] <= 320, f"lost {seen['lost']}")
-        expect(20000 - received >= seen["lost"] - 5, "more arrived than were let through")
-        # Segments are lost out of the middle of larger packets: what arrives must be whole all the same.
+        expect(20000 - received >= seen["lost"] - 5, "more datagrams arrived than were let through")
+        # Segments are lost from the middle of larger packets. The stream must arrive whole nevertheless.
         lab.command("set * * loss 0.2%")
         before = lab.counters(0, 1)
         sink = traffic(lab, 1, "sink", lab.addresses[1], PORT, 0, 0, ready=True)
         sent = result(traffic(lab, 0, "send", lab.addresses[1], PORT, 400))
         total, received = result(sink)
         after = lab.counters(0, 1)
-        expect(int(total) == 400 * 256 * 1024 and [received] == sent, "the stream arrived with other content")
+        expect(int(total) == 400 * 256 * 1024 and [received] == sent, "the content of the stream changed")
         segments = after["segments"] - before["segments"]
         fraction = (after["lost"] - before["lost"]) / segments
         together = segments / (after["packets"] - before["packets"])
         print(f"{fraction:.3%} of {segments:.0f} segments lost, asked for 0.2 %; {together:.1f} travel in a packet")
-        expect(0.0013 <= fraction <= 0.0027, "lost other than asked")
+        expect(0.0013 <= fraction <= 0.0027, "the rate of loss differs from the requested one")
 
 
 def block():
@@ -108,12 +110,12 @@ def block():
         def answers(host, count=3):
             return int(result(traffic(lab, 0, "ping", lab.addresses[host], count, 0.3))[0])
 
-        expect(answers(1) == 3 and answers(2) == 3, "no answers")
-        lab.command("block 1 0")  # the way back alone
-        expect(answers(1) == 0 and answers(2) == 3, "blocked the wrong way")
+        expect(answers(1) == 3 and answers(2) == 3, "answers are missing")
+        lab.command("block 1 0")  # only the way back
+        expect(answers(1) == 0 and answers(2) == 3, "the wrong direction was blocked")
         expect(lab.counters(0, 1)["dropped"] == 0 and lab.counters(1, 0)["dropped"] == 3, "the other direction was blocked")
         lab.command("unblock 1 0")
-        expect(answers(1) == 3, "not unblocked")
+        expect(answers(1) == 3, "the path is still blocked")
         lab.command("block 0 *")
         expect(answers(1) == 0 and answers(2) == 0, "* does not block all")
         for wrong in ("block 0 9", "set 0 1 delay soon", "nonsense", "set 0 1 rate"):
@@ -169,11 +171,11 @@ def remove():
         expect(result(traffic(lab, 0, "ping", lab.addresses[1], 2, 0.5))[0] == "2", "no answers")
         lab.remove(1)
         lab.command("unblock * *")
-        expect(result(traffic(lab, 0, "ping", lab.addresses[1], 2, 0.5))[0] == "0", "a host that is gone answers")
+        expect(result(traffic(lab, 0, "ping", lab.addresses[1], 2, 0.5))[0] == "0", "a removed host answers")
 
 
 def alive(marks):
-    """Process ids whose command line has one of these words."""
+    """Ids of processes whose command line contains one of these words."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         try:

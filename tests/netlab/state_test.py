@@ -1,8 +1,9 @@
-"""Shared state over a wide-area network: how fast a newcomer gets it, and what a source costs that dies or stops meanwhile.
+"""Shared state over a wide-area network: how fast a newcomer receives it, and the cost of a source that dies or stops meanwhile.
 
     state_test.py [CASE ...] [--mib 1024] [--rate-mbit 1000] [--delay-ms 5]     prints seconds and rates
 
-The newcomer's downlink is not limited; each source's path to it is. Exit status 77: not permitted here.
+The newcomer's downlink is not limited; each source's path to it is. Exit status 77: a lab is not
+permitted on this machine.
 """
 
 import argparse
@@ -24,7 +25,7 @@ LIMIT_S = 110
 
 
 def processor():
-    """Seconds that the machine's processors have worked."""
+    """Seconds of processor time that the machine has used."""
     words = [int(word) for word in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     return (sum(words) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
 
@@ -59,13 +60,13 @@ class Pull:
         return time.monotonic()
 
     def finish(self, dead=()):
-        """Mbit/s of content between a twentieth and all but a twentieth of it."""
+        """Rate in Mbit/s between the first and the last twentieth of the content."""
         begin, busy = self.wait_for(0.05), processor()
         end, idle = self.wait_for(0.95), 1 - (processor() - busy) / os.cpu_count() / max(1e-3, time.monotonic() - begin)
         answer = self.newcomer.finish(self.call, LIMIT_S)
         expect(answer["code"] == 0, f"{answer}\n" + self.run.log.text())
         others = [peer.finish(number, LIMIT_S) for peer, number in self.calls if peer not in dead]
-        expect(all(other["hashes"] == answer["hashes"] for other in others), "other content")
+        expect(all(other["hashes"] == answer["hashes"] for other in others), "the peers hold different content")
         expect(answer["rx"] == self.args.mib * MIB, f"{answer['rx']} bytes were received of {self.args.mib} MiB")
         wire = self.arrived() / (self.args.mib * MIB)
         print(f"meanwhile {100 * max(0.0, idle):.0f} % of the processors rested")
@@ -92,10 +93,10 @@ def three_sources(args):
 
 
 def long_path(args):
-    """Round trips of 100 ms: nothing may wait for requests."""
+    """Round trips of 100 ms: the pull must not wait for requests."""
     args.delay_ms = max(args.delay_ms, 50)
     rate = one_source(args)
-    expect(rate >= 0.8 * args.rate_mbit, "the path is not full")
+    expect(rate >= 0.8 * args.rate_mbit, "the path is not used fully")
 
 
 def source_lost(args, how, *options):
@@ -107,7 +108,7 @@ def source_lost(args, how, *options):
         _, wire = pull.finish(dead=pull.sources[:1])
         took = time.monotonic() - begin
     print(f"a source was lost at 30 % of {args.mib} MiB: done {took:.2f} s later; {wire:.3f} bytes on the wire for each of content")
-    expect(wire <= 1.1 + 2 * CHUNKS_IN_FLIGHT / args.mib, "pulled twice")
+    expect(wire <= 1.1 + 2 * CHUNKS_IN_FLIGHT / args.mib, "content was pulled twice")
     return took
 
 
@@ -119,7 +120,7 @@ def source_stops(args):
     limit_s = 10
     took = source_lost(args, signal.SIGSTOP, "--heartbeat-timeout", f"{limit_s}s")
     rest_s = 0.7 * args.mib * MIB * 8 / (2 * args.rate_mbit * 1e6)
-    expect(took <= rest_s + limit_s, "the stopped source held the pull up for longer than the heartbeat timeout")
+    expect(took <= rest_s + limit_s, "the stopped source delayed the pull for longer than the heartbeat timeout")
 
 
 CASES = {case.__name__: case for case in (three_sources, long_path, source_dies, source_stops)}

@@ -20,7 +20,7 @@ def udp_socket(address):
 
 
 def echo(address):
-    """Answers datagrams; until killed."""
+    """Answers datagrams until it is killed."""
     end = udp_socket(address)
     print("ready", flush=True)
     while True:
@@ -29,7 +29,7 @@ def echo(address):
 
 
 def ping(address, count, timeout_s):
-    """Prints the answers that came and their median round trip in milliseconds."""
+    """Prints the number of answers and their median round trip in milliseconds."""
     end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     end.settimeout(float(timeout_s))
     times = []
@@ -46,7 +46,7 @@ def ping(address, count, timeout_s):
 
 
 def count(address, silence_s):
-    """Counts datagrams until none came for a while."""
+    """Counts datagrams until none arrives for a while."""
     end = udp_socket(address)
     print("ready", flush=True)
     end.recv(2048)
@@ -60,7 +60,7 @@ def count(address, silence_s):
 
 
 def burst(address, number):
-    """Sends so many datagrams, slowly enough for any receiver."""
+    """Sends that many datagrams, slowly enough for any receiver."""
     end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for i in range(int(number)):
         end.sendto(b"x" * 100, (address, PORT))
@@ -93,7 +93,7 @@ def sink(address, port, settle_s, measure_s):
 
 
 def source(address, port, seconds):
-    """Sends a stream for so long, or until the other end has enough."""
+    """Sends a stream for that time, or until the other end closes."""
     stream = socket.create_connection((address, int(port)), timeout=20)
     end = time.monotonic() + float(seconds)
     try:
@@ -119,7 +119,7 @@ def sinks(address, port, number, settle_s, measure_s):
 
 
 def sources(address, port, number, seconds):
-    """Sends several streams for so long, or until the other end has enough."""
+    """Sends several streams for that time, or until the other end closes."""
     threads = [threading.Thread(target=source, args=(address, port, seconds)) for _ in range(int(number))]
     for thread in threads:
         thread.start()
@@ -128,7 +128,7 @@ def sources(address, port, number, seconds):
 
 
 def send(address, port, blocks):
-    """Sends so many blocks; prints their hash."""
+    """Sends that many blocks and prints their hash."""
     content = hashlib.sha256()
     with socket.create_connection((address, int(port)), timeout=60) as stream:
         for i in range(int(blocks)):

@@ -1,4 +1,4 @@
-"""A master and peers on the hosts of a lab: each peer is a pccl-test-peer, driven by lines of JSON, as in tests/integration."""
+"""A master and peers on the hosts of a lab: each peer is a pccl-test-peer, controlled by lines of JSON, as in tests/integration."""
 
 import json
 import os
@@ -12,12 +12,12 @@ LIMIT_S = 60
 
 
 def program(name):
-    """Beside netlab-forwarder."""
+    """The path of a program in the folder of netlab-forwarder."""
     return str(pathlib.Path(os.environ["NETLAB_FORWARDER"]).parent / name)
 
 
 class Log:
-    """The lines that a process writes, each with the time at which it came."""
+    """The lines that a process writes, each with the time of its arrival."""
 
     def __init__(self, stream, name):
         self.lines = []
@@ -35,7 +35,7 @@ class Log:
         return next(((at, line) for at, line in self.lines if at >= since and all(word in line for word in words)), None)
 
     def wait_for(self, *words, since=0.0, limit_s=LIMIT_S):
-        """(time, line) of the first line with all these words."""
+        """(time, line) of the first line that contains all these words."""
         end = time.monotonic() + limit_s
         with self.changed:
             while not (found := self.find(*words, since=since)):

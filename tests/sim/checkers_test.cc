@@ -1,4 +1,4 @@
-// The checkers are worth something: each breach of the protocol, made on purpose, is caught.
+// The checkers notice violations: each test breaks the protocol on purpose and expects a checker to report it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 namespace pccl::sim {
 namespace {
 
-/// How many of `kRuns` runs of a profile are found to be wrong, and what is said about the first.
+/// The number of runs (of `kRuns`) in which a checker reports a violation, and the first report.
 struct Found {
     int runs = 0;
     std::string first;
@@ -27,7 +27,7 @@ Found sabotaged(const char *profile, std::function<void(Cluster &)> sabotage) {
     return found;
 }
 
-/// Lets the `nth` message of a kind be changed by `change`, which says whether it is sent at all.
+/// Passes the `nth` message of a type to `change`, which may modify it. If `change` returns false, the message is not sent.
 template <class M, class Change> auto at_message(int nth, Change change) {
     return [=](Cluster &cluster) {
         cluster.tamper_master = [=, seen = 0](const Node &node, wire::ToPeer &message) mutable {
@@ -46,7 +46,7 @@ template <class E> auto without_effect(int nth) {
 
 using testing::HasSubstr;
 
-TEST(Checkers, OneMembersCommitTurnedIntoAFailure) {
+TEST(Checkers, NoticeACommitThatBecameAFailure) {
     const auto found = sabotaged("calm", at_message<wire::Commit>(3, [](const Node &, wire::ToPeer &message, wire::Commit &m) {
                                      message = wire::OpFailed{m.ops.front(), pcclRankConnectionLost, false, "sabotage"};
                                      return true;
@@ -55,13 +55,13 @@ TEST(Checkers, OneMembersCommitTurnedIntoAFailure) {
     EXPECT_THAT(found.first, HasSubstr("outcomes"));
 }
 
-TEST(Checkers, OneMembersCommitLostBeforeAChangeOfView) {
+TEST(Checkers, NoticeACommitLostBeforeAChangeOfView) {
     const auto found =
         sabotaged("crash", at_message<wire::Commit>(2, [](const Node &, wire::ToPeer &, wire::Commit &) { return false; }));
-    EXPECT_GT(found.runs, 2);  // the one that it was meant for may die before it matters
+    EXPECT_GT(found.runs, 2);  // the receiver may die before it matters
 }
 
-TEST(Checkers, OneMembersRingInAnotherOrder) {
+TEST(Checkers, NoticeARingInAnotherOrder) {
     const auto found = sabotaged("calm", [](Cluster &cluster) {
         cluster.tamper_master = [done = false](const Node &, wire::ToPeer &message) mutable {
             auto *view = std::get_if<wire::View>(&message);
@@ -75,7 +75,7 @@ TEST(Checkers, OneMembersRingInAnotherOrder) {
     EXPECT_THAT(found.first, HasSubstr("views"));
 }
 
-TEST(Checkers, OneMembersAnswerTurnedRound) {
+TEST(Checkers, NoticeAnInvertedAnswer) {
     const auto found = sabotaged("calm", [](Cluster &cluster) {
         cluster.tamper_master = [seen = 0](const Node &node, wire::ToPeer &message) mutable {
             auto *answer = std::get_if<wire::PendingAnswer>(&message);
@@ -83,17 +83,17 @@ TEST(Checkers, OneMembersAnswerTurnedRound) {
             return true;
         };
     });
-    EXPECT_GT(found.runs, 0);  // of programs that ask
+    EXPECT_GT(found.runs, 0);  // only in runs whose programs ask
     EXPECT_THAT(found.first, HasSubstr("answers"));
 }
 
-TEST(Checkers, AnEndOfACallThatIsLost) {
+TEST(Checkers, NoticeALostEndOfACall) {
     const auto found = sabotaged(
         "calm", at_message<wire::SyncCommit>(3, [](const Node &, wire::ToPeer &, wire::SyncCommit &) { return false; }));
     EXPECT_EQ(found.runs, kRuns);
 }
 
-TEST(Checkers, APlanThatLeavesOutATensor) {
+TEST(Checkers, NoticeAPlanThatLacksATensor) {
     const auto found = sabotaged("calm", [](Cluster &cluster) {
         cluster.tamper_master = [](const Node &, wire::ToPeer &message) {
             if (auto *plan = std::get_if<wire::SyncPlan>(&message); plan && plan->pull.size() > 1) plan->pull.pop_back();
@@ -104,13 +104,13 @@ TEST(Checkers, APlanThatLeavesOutATensor) {
     EXPECT_THAT(found.first, HasSubstr("state"));
 }
 
-TEST(Checkers, ABufferThatStaysInUse) {
+TEST(Checkers, NoticeABufferThatStaysInUse) {
     const auto found = sabotaged("calm", without_effect<protocol::EndOp>(2));
     EXPECT_EQ(found.runs, kRuns);
     EXPECT_THAT(found.first, HasSubstr("buffers"));
 }
 
-TEST(Checkers, ACallThatReturnsTwice) {
+TEST(Checkers, NoticeACallThatReturnsTwice) {
     const auto found = sabotaged("calm", [](Cluster &cluster) {
         cluster.tamper_peer = [last = CallId{}](const Node &, protocol::PeerEffect &effect) mutable {
             if (auto *complete = std::get_if<protocol::Complete>(&effect)) std::swap(complete->call, last);
@@ -120,7 +120,7 @@ TEST(Checkers, ACallThatReturnsTwice) {
     EXPECT_EQ(found.runs, kRuns);
 }
 
-TEST(Checkers, AContributionChangedOnItsWay) {
+TEST(Checkers, NoticeAChangedContribution) {
     const auto found = sabotaged("calm", [](Cluster &cluster) {
         cluster.data().tamper = [seen = 0](const Node &, const Node &, std::uint64_t &content) mutable {
             content += ++seen == 5;
@@ -130,7 +130,7 @@ TEST(Checkers, AContributionChangedOnItsWay) {
     EXPECT_THAT(found.first, HasSubstr("different results"));
 }
 
-TEST(Checkers, AMemberThatIsNotToldWhatIsFinalElsewhere) {
+TEST(Checkers, NoticeARepairThatLacksFinalElements) {
     const auto found = sabotaged("repair", [](Cluster &cluster) {
         cluster.tamper_master = [done = false](const Node &, wire::ToPeer &message) mutable {
             auto *view = std::get_if<wire::View>(&message);
@@ -145,7 +145,7 @@ TEST(Checkers, AMemberThatIsNotToldWhatIsFinalElsewhere) {
     EXPECT_GT(found.runs, 0);
 }
 
-TEST(Checkers, ValuesAndFinalElementsChangedOnTheirWayToOneMember) {
+TEST(Checkers, NoticeChangedFinalElementsInARepair) {
     const auto found = sabotaged("repair", [](Cluster &cluster) {
         cluster.data().tamper = [](const Node &, const Node &to, std::uint64_t &content) { content += to.index == 1; };
     });

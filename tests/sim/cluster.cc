@@ -117,7 +117,7 @@ void Cluster::complete(Node &node, const protocol::Complete &done) {
     if (info.kind == CallKind::sync && done.code == pcclSuccess) node.state.revision = done.revision;
     observe([&](Observer &o) { o.on_complete(node, info, done); });
     auto waiter = std::move(node.waiters.extract(done.call).mapped());
-    // The caller's thread wakes up a moment later; the state machine is never entered from inside itself.
+    // The caller's thread wakes up after a delay: the state machine is never entered recursively.
     at_node(node, Duration(0), [waiter = std::move(waiter), done] { waiter(done); });
 }
 
@@ -212,15 +212,14 @@ void Cluster::plan_tick(Node &node) {
     node.tick_at = when;
     queue_.at(when, [this, &node, when] {
         run_at_node(node, [this, &node, when] {
-            if (node.tick_at != when) return;  // an earlier one was planned since
+            if (node.tick_at != when) return;  // an earlier tick was planned since then
             node.tick_at.reset();
             step(node, protocol::PeerTick{});
         });
     });
 }
 
-// ---------------------------------------------------------------------------------------------------------- control connections
-// --
+// -------------------------------------------------------------------------------------------------------- control connections --
 
 Time Cluster::arrival(const Node &node, Channel &channel, bool up) {
     channel.last = std::max({channel.last, queue_.now() + delay(), up ? node.up_blocked_until : node.down_blocked_until});
@@ -321,7 +320,7 @@ void Cluster::send_down(Conn &conn, wire::ToPeer message) {
                 protocol::FromMaster input;
                 if (!wire::decode(frame, input.message)) throw std::logic_error("a master's message does not decode");
                 observe([&](Observer &o) { o.on_told_peer(node, input.message); });
-                if (!node.alive) return;  // a fault that strikes at this very message
+                if (!node.alive) return;  // killed by a fault that is tied to this message
                 step(node, input);
                 if (node.conn != conn.id) return;
             }
@@ -368,7 +367,7 @@ void Cluster::crash_master(Duration away) {
         conn->gone = conn->master_closed = true;
         Node &node = *conn->node;
         if (node.conn != conn->id || told) continue;
-        // Some of what it sent last is lost with it.
+        // Some of the messages that it sent last are lost.
         conn->down.lost_from = conn->down.arrived + rng_.below(conn->down.sent - conn->down.arrived + 1);
         queue_.at(arrival(node, conn->down, false), [this, &node, id = conn->id] {
             run_at_node(node, [this, &node, id] {

@@ -1,7 +1,7 @@
 // A whole run in one thread: the real protocol::Master, real protocol::Peers, and between them a modelled network.
 //
-// Control connections are FIFO in each direction and delay each message on its own; every message goes through the codec and the
-// framing. Nodes (processes) can crash, hang and resume. What data moves between nodes is DataPlane's.
+// Control connections are FIFO in each direction, and each message has a delay of its own. Every message passes the codec and the
+// framing. Nodes (processes) can crash, hang and resume. DataPlane models the data that moves between nodes.
 #pragma once
 
 #include <deque>
@@ -25,19 +25,19 @@ class DataPlane;
 struct State {
     std::uint64_t revision = 0;
     std::vector<std::uint64_t> tensors;
-    std::size_t free_to_differ = 0;  ///< the last so many tensors may differ between members
+    std::size_t free_to_differ = 0;  ///< that many tensors at the end of the list may differ between members
 };
 
 struct NetworkOptions {
     Duration delay_min = std::chrono::milliseconds(1);
     Duration delay_max = std::chrono::milliseconds(1);
-    unsigned spike_per_mille = 0;  ///< messages that take much longer
+    unsigned spike_per_mille = 0;  ///< messages with a long delay
     Duration spike_max = std::chrono::milliseconds(800);
-    unsigned dial_fails_per_mille = 0;  ///< dials of the master that fail
+    unsigned dial_fails_per_mille = 0;  ///< attempts to connect to the master that fail
     bool hear_closing = false;          ///< the master's shell passes on what arrives on connections it is closing
 };
 
-/// Which one a node is of, and how many peers make it up. 0: none.
+/// The island of a node and its number of peers. 0: none.
 struct Island {
     std::uint64_t number = 0;
     std::uint32_t peers = 0;
@@ -51,7 +51,7 @@ struct Node {
     Island island;
     std::unique_ptr<protocol::Peer> peer;
     State state;
-    wire::GraphSpec graph;  ///< that its next call for one asks for
+    wire::GraphSpec graph;  ///< requested by its next `graph` call
     bool alive = true;
     bool hung = false;
     Time up_blocked_until, down_blocked_until;
@@ -59,7 +59,7 @@ struct Node {
     std::optional<Time> tick_at;
     std::map<CallId, CallInfo> calls;
     std::map<CallId, std::function<void(const protocol::Complete &)>> waiters;
-    std::deque<EventQueue::Action> backlog;  ///< what reached it while it hung
+    std::deque<EventQueue::Action> backlog;  ///< events that arrived while it hung
 };
 
 class Cluster {
@@ -70,14 +70,15 @@ public:
     Cluster &operator=(const Cluster &) = delete;
 
     void watch(Observer &observer) { observers_.push_back(&observer); }
-    /// Called with each message that leaves the master; may change it; false: it is lost. Breaks the protocol on purpose.
+    /// Called with each message that leaves the master. It may change the message; if it returns false, the message is lost. For
+    /// tests that break the protocol on purpose.
     std::function<bool(const Node &, wire::ToPeer &)> tamper_master;
-    /// The same for what a peer asks of its shell.
+    /// As `tamper_master`, for the effects of a peer's state machine.
     std::function<bool(const Node &, protocol::PeerEffect &)> tamper_peer;
 
     Node &add_node(GroupId group, std::string name = "", Island island = {});
     std::vector<std::unique_ptr<Node>> &nodes() { return nodes_; }
-    Node *owner(PeerId id);  ///< the node that had this name, also after
+    Node *owner(PeerId id);  ///< the node that has or had this id
 
     // Applications.
     using Done = std::function<void(const protocol::Complete &)>;
@@ -91,10 +92,10 @@ public:
     void crash(Node &node, Crash kind);
     void hang(Node &node);
     void resume(Node &node);
-    /// What the node and the master say to each other comes only after that time, in these directions.
+    /// Messages between the node and the master arrive only after that time, in the given directions.
     void cut(Node &node, bool up, bool down, Duration time);
-    /// The master's process ends, and all its connections with it: now, or in the middle of the next step, when so many of its effects
-    /// have been carried out. A new one takes its place, from the record, after `away`.
+    /// The master's process ends, and all its connections with it: now, or during its next step that has more than `effects`
+    /// effects, after that many have been carried out. A new process starts from the record after `away`.
     void crash_master(Duration away);
     void crash_master_within(std::size_t effects, Duration away) { dies_within_ = {effects, away}; }
     bool master_is_up() const { return master_ != nullptr; }
@@ -104,7 +105,7 @@ public:
     Rng &rng() { return rng_; }
     DataPlane &data() { return *data_; }
     Duration delay();
-    /// Plans `action` for a node; it does not happen if the node is dead by then, and waits while the node hangs.
+    /// Schedules `action` for a node. It is dropped if the node is dead by then, and waits while the node hangs.
     void at_node(Node &node, Duration delay, EventQueue::Action action);
     void step(Node &node, const protocol::PeerInput &input);
     template <class F> void observe(F tell) {
@@ -117,16 +118,16 @@ private:
     struct Channel {
         Time last;  ///< arrival of the last message sent
         std::uint64_t sent = 0, arrived = 0;
-        std::uint64_t lost_from = UINT64_MAX;  ///< messages from this one on die with their sender
+        std::uint64_t lost_from = UINT64_MAX;  ///< messages from this number on are lost with their sender
         wire::FrameBuffer frames{wire::kMaxControlBytes};
     };
     struct Conn {
         protocol::ConnId id;
         Node *node = nullptr;
-        PeerId peer;  ///< as the master welcomed it
+        PeerId peer;  ///< as in the master's Welcome
         Channel up, down;
         bool master_closed = false;
-        bool gone = false;  ///< the master has been told
+        bool gone = false;  ///< the master has received Disconnected
     };
 
     void dial_master(Node &node);
@@ -151,7 +152,7 @@ private:
     NetworkOptions network_;
     protocol::MasterOptions master_options_;
     std::unique_ptr<protocol::Master> master_;  ///< null: its process has ended
-    protocol::NamedValues journal_;             ///< what it has persisted
+    protocol::NamedValues journal_;             ///< the values that it has persisted
     std::uint64_t master_starts_ = 0;
     std::optional<std::pair<std::size_t, Duration>> dies_within_;
     std::optional<Time> master_tick_at_;

@@ -10,10 +10,10 @@ using protocol::LinkEvent;
 
 namespace {
 
-constexpr Duration kDialLimit = std::chrono::seconds(8);  ///< a link that is not up by then never will be
+constexpr Duration kDialLimit = std::chrono::seconds(8);  ///< a link that is not up by then has failed
 constexpr Duration kPullRetry = std::chrono::milliseconds(500);
-constexpr Duration kSilence = std::chrono::seconds(10);  ///< a link over which nothing is acknowledged for so long is given up
-constexpr Duration kSettled = std::chrono::seconds(90);  ///< by then a pair that was given up has been tried again
+constexpr Duration kSilence = std::chrono::seconds(10);  ///< a link without an acknowledgement for this long breaks
+constexpr Duration kSettled = std::chrono::seconds(90);  ///< by then the master has retried a pair that it had given up
 
 std::uint64_t content_of(const std::array<std::uint8_t, 16> &hash) {
     std::uint64_t content = 0;
@@ -54,7 +54,7 @@ void DataPlane::report(Node &node, PeerId other, std::uint32_t attempt, bool is_
     });
 }
 
-/// The node finds after a while that its side of a link does not work.
+/// The node notices after `delay` that its side of a link does not work.
 void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const char *why, Duration delay) {
     cluster_.at_node(node, delay, [this, &node, other, attempt, why] {
         Side *mine = side(node, other);
@@ -88,7 +88,7 @@ void DataPlane::dialled(Node &node, PeerId other, std::uint32_t attempt) {
     try_match(callee, node.peer->id());
 }
 
-/// The acceptor knows of the call and the call has come: it is a link. The dialler hears that last.
+/// The link is up once the acceptor has received OpenLink and the connection has arrived. The dialler learns of it last.
 void DataPlane::try_match(Node &acceptor, PeerId dialler) {
     cluster_.at_node(acceptor, cluster_.delay(), [this, &acceptor, dialler] {
         Side *mine = side(acceptor, dialler);
@@ -136,7 +136,7 @@ void DataPlane::break_link(Node &a, Node &b) {
     Side *forth = side(a, b.peer->id());
     Side *back = side(b, a.peer->id());
     cluster_.observe([&](Observer &o) { o.on_world_event("the link " + a.name + " - " + b.name + " breaks"); });
-    // What is on its way is lost at once; each side notices in its own time.
+    // Data in flight is lost at once; each side notices after a delay of its own.
     for (auto &[mine, node, other] : {std::tuple{forth, &a, &b}, std::tuple{back, &b, &a}}) {
         if (!mine || mine->state == Side::State::dead) continue;
         mine->state = Side::State::dead;
@@ -160,12 +160,12 @@ void DataPlane::lose_path(Node &from, Node &to, Paths::Loss what, Duration time)
     });
 }
 
-/// The end of a connection is a small packet, sent once or twice.
+/// The end of a connection is a small packet that is sent once or twice, so it passes unless the path loses everything.
 bool DataPlane::heard_when_closing(const Node &node, const Node &other) const {
     return paths_.loss(node.index, other.index, cluster_.queue().now()) != Paths::Loss::all;
 }
 
-/// Something was sent over a link. If nothing is acknowledged for long enough, its sender gives the link up.
+/// Something was sent over a link. If nothing is acknowledged for kSilence, the sender closes the link.
 void DataPlane::await_acknowledgement(Node &node, PeerId other) {
     Side *mine = side(node, other);
     const Time sent = cluster_.queue().now();
@@ -175,7 +175,7 @@ void DataPlane::await_acknowledgement(Node &node, PeerId other) {
         Side *own = side(node, other);
         if (!own || own->attempt != attempt || own->state != Side::State::up) return;
         own->unheard = false;
-        // If it was well in between, that arrived; what was sent since may not.
+        // If the path was good in between, the data arrived; data sent since then may not have arrived.
         if (!paths_.bad_since(node.index, own->other, sent, cluster_.queue().now())) return await_acknowledgement(node, other);
         Node &far = *cluster_.nodes()[own->other];
         lose_side(node, other, attempt, "nothing was acknowledged for 10 s", Duration(0));
@@ -239,13 +239,15 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
         accept(node, start.op, contribution);
 }
 
-/// It takes and sends nothing more, and is to fail everywhere.
-void DataPlane::break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why) {
+/// The operation accepts and sends nothing more, and the peer reports a fault, so that it fails everywhere. `own`: the fault of
+/// this node's program alone.
+void DataPlane::break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why, bool own) {
     of(node).ops.at(id).broken = true;
-    cluster_.at_node(node, cluster_.delay(), [this, &node, broken = protocol::OpBroken{id, code, why}] { cluster_.step(node, broken); });
+    cluster_.at_node(node, cluster_.delay(),
+                     [this, &node, broken = protocol::OpBroken{id, code, why, own}] { cluster_.step(node, broken); });
 }
 
-/// What it goes on from: elements that are final somewhere are not reduced again.
+/// The state from which a repair continues: elements that are final at some member are not reduced again.
 void DataPlane::plan_repair(Node &node, const OpId &id, Op &op) {
     auto &data = of(node);
     const auto carried = data.carried.extract(op.call);
@@ -305,7 +307,7 @@ void DataPlane::examine(Node &node, const protocol::Examine &look) {
         progress.waits_for.assign(missing.begin(), missing.end());
         examined.progress.ops.push_back(std::move(progress));
     }
-    // The shell answers from its event loop, never from within the state machine.
+    // The real shell answers from its event loop, never from inside the state machine.
     cluster_.at_node(node, Duration(0), [this, &node, examined] { cluster_.step(node, examined); });
 }
 
@@ -375,7 +377,7 @@ void DataPlane::finish_if_final(Node &node, const OpId &id, Op &op) {
                      [this, &node, id] { cluster_.step(node, protocol::OpFinished{id}); });
 }
 
-/// A final element goes to the successor if that one lacks it.
+/// Sends a final element to the successor if the successor lacks it.
 void DataPlane::hand_on(Node &node, const OpId &id, const Op &op, std::size_t element) {
     const auto &ring = of(node).ring;
     const auto next = static_cast<std::size_t>(std::ranges::find(ring, node.peer->id()) - ring.begin() + 1) % ring.size();
@@ -392,7 +394,35 @@ void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution
     Node &receiver = *cluster_.owner(next);
     Contribution sent = contribution;
     if (tamper) tamper(node, receiver, sent.content);
-    send(node, next, [this, &receiver, id, sent] { take_in(receiver, id, sent); });
+    send(node, next, [this, &node, &receiver, id, sent] {
+        const auto op = of(node).ops.find(id);
+        const bool torn = op != of(node).ops.end() && op->second.modified && sent.origin == node.peer->id();
+        return torn ? ask_again(receiver, node, id) : take_in(receiver, id, sent);
+    });
+}
+
+void DataPlane::modify_buffer(Node &node, Tag tag) {
+    for (auto &[id, op] : of(node).ops) {
+        if (id.tag == tag) op.modified = true;
+    }
+    const std::string what = "the buffer of tag " + std::to_string(tag.value);
+    cluster_.observe([&](Observer &o) { o.on_world_event("the program of " + node.name + " modifies " + what); });
+}
+
+/// The frame ask_again: the receiver cannot tell a damaged path from a modified buffer, the sender can.
+void DataPlane::ask_again(Node &receiver, Node &sender, const OpId &id) {
+    cluster_.observe([&](Observer &o) {
+        o.on_world_event("a frame of " + sender.name + " has a wrong checksum; " + receiver.name + " asks again");
+    });
+    send(receiver, sender.peer->id(), [this, &sender, id] { copy_again(sender, id); });
+}
+
+/// The second copy of a modified buffer does not have the checksum of the first. That fails the operation and no link.
+void DataPlane::copy_again(Node &sender, const OpId &id) {
+    const auto op = of(sender).ops.find(id);
+    if (op == of(sender).ops.end() || op->second.broken) return;
+    const std::string what = "the buffer of tag " + std::to_string(id.tag.value) + " was modified";
+    break_op(sender, id, pcclInvalidUsage, what + " by the program of " + to_string(sender.peer->id()), true);
 }
 
 void DataPlane::take_in(Node &node, const OpId &id, const Contribution &sent) {
@@ -415,13 +445,13 @@ void DataPlane::deliver(const Link &link, const EventQueue::Action &arrives) {
     const Side *mine = side(receiver, link.from);
     const Side *theirs = side(*link.sender, link.to);
     if (receiver.peer->id() != link.to || !mine || mine->attempt != link.attempt) return;
-    if (theirs && theirs->attempt == link.attempt && theirs->state == Side::State::dead) return;  // lost on the way
-    if (mine->state == Side::State::dialled)  // it has yet to hear that the link is up, which was said before
+    if (theirs && theirs->attempt == link.attempt && theirs->state == Side::State::dead) return;  // lost in flight
+    if (mine->state == Side::State::dialled)  // the acceptor's answer was sent earlier but has not arrived here
         return cluster_.at_node(receiver, cluster_.delay(), [this, link, arrives] { deliver(link, arrives); });
     if (mine->state != Side::State::up) return;
     const Time now = cluster_.queue().now();
     if (!paths_.carries(link.sender->index, receiver.index, now)) {
-        // It is sent again until it arrives.
+        // TCP retransmits it until it arrives.
         await_acknowledgement(*link.sender, link.to);
         const Time heals = paths_.heals(link.sender->index, receiver.index);
         if (heals == Paths::kNever) return;
@@ -458,6 +488,12 @@ void DataPlane::offer(Node &node) {
     transfer.content = node.state;
 }
 
+void DataPlane::modify_tensor(Node &node, std::uint32_t index) {
+    of(node).transfer.modified.insert(index);
+    const std::string what = "tensor " + std::to_string(index);
+    cluster_.observe([&](Observer &o) { o.on_world_event("the program of " + node.name + " modifies " + what); });
+}
+
 void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
     auto &transfer = of(node).transfer;
     transfer.sync = plan.sync;
@@ -470,10 +506,10 @@ void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
     }
 }
 
-/// Asks the last of `item.sources`, then the one before it.
-void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience) {
+/// Asks the last of `item.sources`, and then the one before it if that fails.
+void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int tries_left) {
     if (item.sources.empty()) return pull_failed(node, sync, "no source of tensor " + std::to_string(item.index) + " is left");
-    cluster_.at_node(node, cluster_.delay() * 2, [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
+    cluster_.at_node(node, cluster_.delay() * 2, [this, &node, sync, in_place, item = std::move(item), tries_left]() mutable {
         auto &mine = of(node).transfer;
         if (mine.sync != sync) return;
         const PeerId from = item.sources.back();
@@ -490,17 +526,24 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
         const bool received = theirs.sync == sync && theirs.missing == 0 && theirs.received.contains(item.index) &&
                               theirs.received.at(item.index) == wanted;
         const bool serving = there && !silent && !source.hung && (offered || received);
+        if (serving && theirs.modified.contains(item.index)) {
+            // The receiver asks once more; the holder finds that the hash of its memory has changed, and sends nothing.
+            const std::string why = "tensor " + std::to_string(item.index) + " was modified by the program of " + to_string(from);
+            return cluster_.at_node(source, cluster_.delay(), [this, &source, sync, why] {
+                cluster_.step(source, protocol::OfferSpoiled{sync, why});
+            });
+        }
         if (!serving) {
-            if (there && patience > 0) {
+            if (there && tries_left > 0) {
                 return cluster_.at_node(node, kPullRetry,
-                                        [this, &node, sync, in_place, item = std::move(item), patience]() mutable {
-                                            pull_tensor(node, sync, in_place, std::move(item), patience - 1);
+                                        [this, &node, sync, in_place, item = std::move(item), tries_left]() mutable {
+                                            pull_tensor(node, sync, in_place, std::move(item), tries_left - 1);
                                         });
             }
             item.sources.pop_back();
-            // One that is silent is asked again when the others have been: it is lost only when its link is.
+            // A silent source is asked again after all others: it is lost only when its link is.
             if (silent) item.sources.insert(item.sources.begin(), from);
-            return pull_tensor(node, sync, in_place, std::move(item), silent ? 4 : patience);
+            return pull_tensor(node, sync, in_place, std::move(item), silent ? 4 : tries_left);
         }
         const std::uint64_t content = wanted;
         mine.received[item.index] = content;

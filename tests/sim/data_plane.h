@@ -1,9 +1,9 @@
-// The modelled data plane: links, operations, bandwidth probes and state transfer, as far as their outcome goes.
+// The modelled data plane: the outcomes of links, operations, bandwidth probes and state transfers, without their bytes.
 //
-// An operation finishes at a member when the contribution of every member of its ring has come to it hop by hop along the ring,
-// over links that were up, through members that had started the operation too. Its result is a hash over all contributions, so
-// that two members' results can be compared bit by bit. One that is to be repaired has several elements, each with a finality of its own;
-// what is final when members are lost stays and goes on along the next ring.
+// An operation finishes at a member when the contribution of every member of its ring has arrived hop by hop along the ring, over
+// links that were up, through members that had started the operation too. Its result is a hash over all contributions, so that
+// the results of two members can be compared bit by bit. An operation with LossPolicy::repair has several elements, and each
+// becomes final by itself. Elements that are final when members are lost are kept and distributed along the next ring.
 #pragma once
 
 #include <map>
@@ -15,32 +15,33 @@
 
 namespace pccl::sim {
 
-/// What a caller "reduces" whose shard is of members that are no more.
+/// The fingerprint of a call whose shard belongs to a membership that is no longer current.
 inline constexpr std::uint64_t kStaleShard = ~std::uint64_t{0};
 
 class DataPlane {
 public:
     explicit DataPlane(Cluster &cluster) : cluster_(cluster) {}
 
-    /// Which node can dial which; all can, unless said.
+    /// Whether `from` can dial `to`. All nodes can dial each other by default.
     void set_reachable(std::size_t from, std::size_t to, bool can) { unreachable_[{from, to}] = !can; }
     bool reachable(const Node &from, const Node &to) const {
         const auto found = unreachable_.find({from.index, to.index});
         return found == unreachable_.end() || !found->second;
     }
-    bool up(Node &node, PeerId other);  ///< the node's side of their link is
+    bool up(Node &node, PeerId other);  ///< the node's side of the link
     void break_link(Node &a, Node &b);
-    /// What the first sends to the second does not arrive any more, for a while.
+    /// Data that `from` sends to `to` does not arrive for that time.
     void lose_path(Node &from, Node &to, Paths::Loss what, Duration time);
     static constexpr Duration kForGood = Duration::max();
     bool path_well(const Node &a, const Node &b) const { return paths_.well(a.index, b.index, cluster_.queue().now()); }
-    /// All nodes with a link to another, in pairs.
+    /// All pairs of nodes that have a link.
     std::vector<std::pair<Node *, Node *>> live_links();
 
-    /// Over the link to that peer, if there is one: what it is happens there, unless the link breaks first. It may be overtaken.
+    /// Sends something over the link to that peer, if there is one. `arrives` runs at the receiver unless the link breaks first.
+    /// Later sends may arrive earlier.
     void send(Node &node, PeerId to, EventQueue::Action arrives);
 
-    // What a peer's effects ask for.
+    // Called for the effects of a peer's state machine.
     void make_link(Node &node, const wire::OpenLink &link);
     void drop_link(Node &node, PeerId other);
     void drop_all(Node &node);
@@ -51,21 +52,26 @@ public:
     void carry_ops(Node &node, const protocol::CarryOps &carry);
     void drop_tags(Node &node, const protocol::DropTags &drop);
     void start_probe(Node &node, const wire::Probe &probe);
-    void offer(Node &node);  ///< a sync call begins: what the node holds can be pulled from now on
+    void offer(Node &node);  ///< a sync call begins: others can pull the node's tensors from now on
     void start_pull(Node &node, const wire::SyncPlan &plan);
     void end_sync(Node &node, const protocol::EndSync &end);
 
-    // What only the simulation knows.
+    // Facts that only the simulation knows.
     void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, op::LossPolicy fault) {
         announced_[call] = {fingerprint == kStaleShard ? fingerprint : mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
     }
-    static constexpr std::size_t kElements = 6;  ///< of an operation that is to be repaired; others have one
+    static constexpr std::size_t kElements = 6;  ///< of an operation with LossPolicy::repair; others have one
     void on_crash(Node &node, bool silent);
     /// The result of the operation behind a call, once finished; 0 before.
     std::uint64_t result(CallId call) const;
     unsigned probe_lost_per_mille = 0;
     unsigned finish_slow_per_mille = 0;
-    /// Changes a contribution on its way: breaks the data plane on purpose.
+    /// The program writes to the buffer of its open operation with that tag: contributions of its own that are in flight arrive
+    /// with a wrong checksum. The receiver asks for them again, and the sender finds that its second copy differs.
+    void modify_buffer(Node &node, Tag tag);
+    /// As `modify_buffer`, for a tensor that the node has offered and others pull.
+    void modify_tensor(Node &node, std::uint32_t index);
+    /// Changes a contribution in flight. For tests that break the data plane on purpose.
     std::function<void(const Node &from, const Node &to, std::uint64_t &content)> tamper;
 
 private:
@@ -75,9 +81,9 @@ private:
         bool dial = false;
         Secret token{};
         std::size_t other = 0;  ///< node index
-        bool unheard = false;   ///< what was sent is not acknowledged; it is looked at again
+        bool unheard = false;   ///< sent data is not acknowledged; a check is scheduled
     };
-    /// A member's value of an element, or (`took_part` is not empty) the element's result.
+    /// A member's value of an element or, if `took_part` is not empty, the result of the element.
     struct Contribution {
         PeerId origin;
         std::uint64_t fingerprint = 0;
@@ -94,7 +100,7 @@ private:
         std::map<PeerId, std::uint64_t> have;
         std::set<PeerId> took_part;  ///< once it is final
         std::uint64_t result = 0;
-        std::vector<bool> lacking;   ///< in a repair: who is still to be given it, by rank
+        std::vector<bool> lacking;   ///< in a repair: whether the member of each rank lacks it
         bool final() const { return !took_part.empty(); }
     };
     struct Op {
@@ -102,29 +108,31 @@ private:
         std::uint64_t fingerprint = 0;
         bool broken = false;
         std::vector<Element> elements;
+        bool modified = false;  ///< by the program, after the first copy was sent
     };
     struct Transfer {
         bool offering = false;
-        State content;           ///< what was offered
-        std::uint64_t sync = 0;  ///< of the plan in progress; 0: none
+        State content;           ///< as offered
+        std::uint64_t sync = 0;  ///< of the current plan; 0: none
         std::size_t missing = 0;
         std::map<std::uint32_t, std::uint64_t> staged;
         std::map<std::uint32_t, std::uint64_t> received;  ///< for this plan, staged or in place
+        std::set<std::uint32_t> modified = {};            ///< tensors that the program has changed since they were offered
     };
     struct NodeData {
         std::map<PeerId, Side> links;
         ViewNumber epoch;
         std::vector<PeerId> ring;
         std::map<Tag, wire::RepairedOp> repaired;
-        std::map<CallId, std::vector<Element>> carried;  ///< what is final
+        std::map<CallId, std::vector<Element>> carried;  ///< the final elements
         std::map<OpId, Op> ops;
-        std::map<Tag, std::uint32_t> begun;  ///< of this epoch: one past the last operation started with a tag
-        std::uint32_t floor = 0;             ///< likewise, of any other tag
+        std::map<Tag, std::uint32_t> begun;  ///< in this epoch: one past the last operation started with a tag
+        std::uint32_t floor = 0;             ///< the same number for every other tag
         bool has_ended(const OpId &id) const {
             const auto found = begun.find(id.tag);
             return id.epoch == epoch && !ops.contains(id) && id.seq < (found == begun.end() ? floor : found->second);
         }
-        std::map<OpId, std::vector<Contribution>> early;  ///< of operations not started here yet
+        std::map<OpId, std::vector<Contribution>> early;  ///< for operations not started here yet
         Transfer transfer;
     };
 
@@ -139,11 +147,11 @@ private:
     void accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution);
     void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part, std::uint64_t result);
     void plan_repair(Node &node, const OpId &id, Op &op);
-    void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why);
+    void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why, bool own = false);
     void finish_if_final(Node &node, const OpId &id, Op &op);
     void hand_on(Node &node, const OpId &id, const Op &op, std::size_t element);
     void send_to_successor(Node &node, const OpId &id, const Contribution &contribution);
-    /// What a sender knew of a link when it sent something.
+    /// A link as its sender saw it when it sent something.
     struct Link {
         Node *sender, *receiver;
         PeerId from, to;
@@ -151,9 +159,11 @@ private:
     };
     void deliver(const Link &link, const EventQueue::Action &arrives);
     void take_in(Node &node, const OpId &id, const Contribution &sent);
+    void ask_again(Node &receiver, Node &sender, const OpId &id);
+    void copy_again(Node &sender, const OpId &id);
     void await_acknowledgement(Node &node, PeerId other);
     bool heard_when_closing(const Node &node, const Node &other) const;
-    void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int patience);
+    void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int tries_left);
     void pulled(Node &node, std::uint64_t sync);
     void pull_failed(Node &node, std::uint64_t sync, const std::string &why);
 

@@ -84,8 +84,8 @@ void Faults::strike(Kind kind, Node *node) {
     }
 }
 
-/// The path of two that have a link loses packets: all of them or large ones, either way or both, for a while or for good. The link may
-/// break at once, too.
+/// The path between two nodes that have a link loses all packets or large ones, in one direction or both, for a time or for good.
+/// The link may also break at once.
 void Faults::lose_path() {
     const auto links = cluster_.data().live_links();
     if (links.empty()) return;

@@ -15,7 +15,7 @@ class Faults : public Observer {
 public:
     Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique_ptr<Program>> &programs, std::uint64_t seed);
 
-    /// After this no fault strikes, and who hangs has resumed.
+    /// After this time no fault strikes, and every node that hung has resumed.
     Time quiet_from() const { return quiet_from_; }
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override;
@@ -30,7 +30,7 @@ private:
         std::size_t message;  ///< index in its variant
         std::uint64_t nth;
         Kind kind;
-        bool other;   ///< strikes another node than the one it is about
+        bool other;   ///< strikes a random node instead of the receiver or sender of the message
         bool before;  ///< the node dies before it handles the message
     };
 

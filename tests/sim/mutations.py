@@ -1,12 +1,12 @@
-"""Breaks the library on purpose, one line or two at a time, and sees that the simulator notices.
+"""Breaks the library on purpose, one or two lines at a time, and checks that the simulator notices.
 
-Each patch of a set is one mistake that somebody could make, with a line that says why it is one. It is applied to a copy of the tree, from
-which the program that is to notice is built:
+Each patch of a set is one plausible mistake; its first line states what is broken. The patch is applied to a copy of the tree, and the
+program that must notice it is built from the copy:
 
-  tests/sim/mutations           src/protocol   pccl-sim runs seeds from 1 upward until one of its checkers objects
+  tests/sim/mutations           src/protocol   pccl-sim runs seeds from 1 upward until a checker reports a violation
   tests/sim/trainers/mutations  src/train      sim_trainer_tests runs until a test fails
 
-A mutant that survives (2 000 seeds of every profile; all tests), or a patch that no longer fits, fails the whole.
+The exit status is 1 if a mutant survives 2 000 seeds of every profile or all tests, or if a patch no longer applies.
 
 Usage: mutations.py [--seeds N] [--build FOLDER] [name ...]
 """
@@ -30,7 +30,7 @@ def run(*command, cwd=None):
 
 
 def copy_tree(tree):
-    """What the programs are built from; files that did not change keep their time, so that little is built again."""
+    """Copies the sources of the programs. Files that did not change keep their time, so that little is rebuilt."""
     names = run("git", "ls-files", "CMakeLists.txt", "cmake", "include", "src", "tests/CMakeLists.txt", "tests/sim", "tests/unit/*.h",
                 "tools/common/mix.h", cwd=ROOT).stdout.split()
     for name in names:
@@ -56,7 +56,7 @@ def first_violation(simulator, seeds):
         try:
             output = subprocess.run([simulator, "--seeds", f"{first}..{last}"], capture_output=True, text=True, timeout=600).stdout
         except subprocess.TimeoutExpired:
-            return first, "?", "?", "does not end"
+            return first, "?", "?", "does not end within 600 s"
         found = [(int(seed), profile, checker, text) for profile, seed, checker, text in VIOLATION.findall(output)]
         if found:
             return min(found)
@@ -64,7 +64,7 @@ def first_violation(simulator, seeds):
 
 
 def first_failure(tests, _):
-    """All trainers run with seed 1; what varies is the message after which a peer is killed."""
+    """All trainers run with seed 1; the message after which a peer is killed varies."""
     command = [tests, "--gtest_fail_fast", "--gtest_brief=1"]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -77,12 +77,12 @@ def first_failure(tests, _):
     return 1, trainer, test, why.group(1) if why else ran.stderr.strip()
 
 
-# Folder of patches, program that is to notice, and how it does.
+# Folder of patches, program that must notice each, function that runs the program and returns the first report.
 SETS = [("tests/sim/mutations", "pccl-sim", first_violation), ("tests/sim/trainers/mutations", "sim_trainer_tests", first_failure)]
 
 
 def noticed(patch, program, find, scratch, seeds):
-    """Prints what became of a mutant. False: nobody noticed it, or it is none."""
+    """Prints the result of a mutant. False: it was not noticed, or its patch does not apply or build."""
     tree, out = scratch / "tree", scratch / "out"
     copy_tree(tree)
     applied = run("patch", "-p1", "--forward", "--fuzz=0", "-i", str(patch), cwd=tree)
@@ -98,9 +98,9 @@ def noticed(patch, program, find, scratch, seeds):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    arguments.add_argument("--seeds", type=int, default=2000, help="of each profile (2000)")
-    arguments.add_argument("--build", default=str(ROOT / "build-mutations"), help="scratch folder (build-mutations)")
-    arguments.add_argument("names", nargs="*", help="patches without .patch; all if none is given")
+    arguments.add_argument("--seeds", type=int, default=2000, help="seeds of each profile (default: 2000)")
+    arguments.add_argument("--build", default=str(ROOT / "build-mutations"), help="scratch folder (default: build-mutations)")
+    arguments.add_argument("names", nargs="*", help="names of patches without .patch (default: all)")
     options = arguments.parse_args()
     survivors = 0
     print(f"{'mutant':34} {'seed':>5}  {'profile or trainer':20} checker or test")

@@ -1,7 +1,7 @@
-// What is wrong with the paths that data take between nodes. A path has a direction; the other one may be well.
+// Faults of the paths between nodes. A path has a direction, and the opposite direction can be good.
 //
-// TCP needs both: a connection is made only if packets pass both ways, and whoever sends over one of which either direction is bad hears
-// no acknowledgement. A path may also swallow large packets alone, so that connections are made over it and carry nothing.
+// TCP needs both directions: a connection is made only if packets pass both ways, and a sender receives no acknowledgement if
+// either direction is bad. A path can also lose only large packets, so that connections are made over it and carry no data.
 #pragma once
 
 #include <cstddef>
@@ -15,23 +15,23 @@ namespace pccl::sim {
 class Paths {
 public:
     enum class Loss { none, bulk, all };
-    static constexpr Time kNever{Duration::max()};  ///< when it heals
+    static constexpr Time kNever{Duration::max()};  ///< the time at which such a path heals
 
-    /// A path that is bad already stays so at least as long.
+    /// A path that is already bad stays bad at least as long as before.
     void lose(std::size_t from, std::size_t to, Loss what, Time now, Time until);
 
     Loss loss(std::size_t from, std::size_t to, Time now) const;
     bool carries(std::size_t from, std::size_t to, Time now) const { return loss(from, to, now) == Loss::none; }
     Time heals(std::size_t from, std::size_t to) const { return paths_.at({from, to}).until; }
-    /// In both directions.
+    /// Good in both directions.
     bool well(std::size_t a, std::size_t b, Time now) const { return carries(a, b, now) && carries(b, a, now); }
     bool connects(std::size_t a, std::size_t b, Time now) const { return loss(a, b, now) != Loss::all && loss(b, a, now) != Loss::all; }
-    /// It is bad, or was so at some time after that.
+    /// The path is bad or was bad at some time after `since`.
     bool bad_within(std::size_t from, std::size_t to, Time since) const {
         const auto found = paths_.find({from, to});
         return found != paths_.end() && found->second.until > since;
     }
-    /// One direction has been bad ever since.
+    /// One direction has been bad all the time since then.
     bool bad_since(std::size_t a, std::size_t b, Time since, Time now) const;
 
 private:

@@ -1,4 +1,4 @@
-// pccl-sim: runs simulated worlds from seeds, and shows one message by message.
+// pccl-sim: runs simulated worlds from seeds, and prints a run message by message if asked.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -15,8 +15,8 @@ constexpr const char *kHelp = R"(usage: pccl-sim [options]
 Runs the real protocol state machines of a master and its peers in a modelled world, checking the protocol's invariants.
 
   --seed N          one run, with this seed
-  --seeds A..B      all runs with these seeds, B included (default 1..100)
-  --profile P       kind of run (default: all of them); names below
+  --seeds A..B      one run with each seed from A to B, inclusive (default 1..100)
+  --profile P       kind of run (default: every profile in turn); names below
   --transcript      print every message, call and fault of each run
   --help
 
@@ -62,7 +62,7 @@ bool parse(int argc, char **argv, Options &options) {
     return true;
 }
 
-/// Of a run that failed, where not all were asked for.
+/// Lines of the transcript printed for a run that failed, if --transcript was not given.
 constexpr std::size_t kLastLines = 30;
 
 bool run_one(const pccl::sim::Profile &profile, std::uint64_t seed, bool transcript, std::uint64_t &events) {

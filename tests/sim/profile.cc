@@ -16,13 +16,13 @@ Profile profile(const char *name, const char *what, void (*set)(Profile &)) {
 const std::vector<Profile> &profiles() {
     static const std::vector<Profile> all = {
         profile("calm", "no faults; peers join at any time", [](Profile &p) { p.joins_max = 4; }),
-        profile("crash", "peers die at any time and right around certain messages",
+        profile("crash", "peers die at any time and immediately before or after certain messages",
                 [](Profile &p) {
                     p.crashes = 4;
                     p.targeted = 3;
                     p.joins_max = 4;
                 }),
-        profile("hang", "peers stop for shorter and longer than the heartbeat limit",
+        profile("hang", "peers hang for shorter and longer than the heartbeat limit",
                 [](Profile &p) {
                     p.hangs = 4;
                     p.long_hangs = 2;
@@ -35,7 +35,7 @@ const std::vector<Profile> &profiles() {
                     p.unreachable_per_mille = 150;
                     p.free_tensors = false;
                 }),
-        profile("paths", "paths between live peers swallow what is sent, in one direction or both, for a while or for good; links break",
+        profile("paths", "paths between live peers lose data, in one direction or both, for a time or for good; links break",
                 [](Profile &p) {
                     p.nodes_min = 3;
                     p.nodes_max = 6;
@@ -47,7 +47,7 @@ const std::vector<Profile> &profiles() {
                     p.drift_per_mille = 200;
                     p.links_alone = true;
                 }),
-        profile("churn", "many come and go",
+        profile("churn", "many peers join and leave",
                 [](Profile &p) {
                     p.nodes_max = 6;
                     p.joins_max = 10;
@@ -76,7 +76,7 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 3;
                     p.joins_max = 5;
                 }),
-        profile("abort", "applications abort their calls and come back",
+        profile("abort", "applications abort their calls and connect again",
                 [](Profile &p) {
                     p.aborts = 5;
                     p.targeted = 3;
@@ -89,14 +89,14 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 2;
                     p.expects_misuse = true;
                 }),
-        profile("stale", "reduces with shards of members that are no more, while peers die",
+        profile("stale", "reduces with shards of an older membership, while peers die",
                 [](Profile &p) {
                     p.stale_per_mille = 60;
                     p.crashes = 3;
                     p.targeted = 3;
                     p.joins_max = 3;
                 }),
-        profile("master", "the master dies again and again; nobody else does",
+        profile("master", "the master dies repeatedly; no peer dies",
                 [](Profile &p) {
                     p.master_crashes = 8;
                     p.targeted = 4;
@@ -118,7 +118,7 @@ const std::vector<Profile> &profiles() {
                     p.drift_per_mille = 200;
                     p.free_tensors = false;
                 }),
-        profile("partition", "nodes are cut off from the master, in one direction or both, while it dies and comes back",
+        profile("partition", "nodes are cut off from the master, in one direction or both, while it dies and restarts",
                 [](Profile &p) {
                     p.cuts = 5;
                     p.master_crashes = 2;
@@ -129,7 +129,7 @@ const std::vector<Profile> &profiles() {
                     p.groups_max = 2;
                     p.free_tensors = false;
                 }),
-        profile("repair", "reduces that go on when members are lost, again and again, and some that do not",
+        profile("repair", "most reduces are repaired when members are lost, repeatedly; some are not",
                 [](Profile &p) {
                     p.repairs = true;
                     p.nodes_max = 6;
@@ -142,7 +142,7 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 5;
                     p.spike_per_mille = 50;
                 }),
-        profile("islands", "peers that join and leave together, of which some never come; all faults",
+        profile("islands", "peers join and leave as islands, some of which are never complete; all faults",
                 [](Profile &p) {
                     p.islands_of = 3;
                     p.nodes_max = 3;
@@ -155,7 +155,7 @@ const std::vector<Profile> &profiles() {
                     p.targeted = 4;
                     p.free_tensors = false;
                 }),
-        profile("everything", "all of it at once",
+        profile("everything", "all faults at once",
                 [](Profile &p) {
                     p.nodes_max = 7;
                     p.joins_max = 6;

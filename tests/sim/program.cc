@@ -3,7 +3,7 @@
 namespace pccl::sim {
 namespace {
 
-/// A graph that a number stands for.
+/// The graph with this number.
 wire::GraphSpec graph_of(std::uint64_t number) {
     const auto kind = static_cast<wire::GraphKind>(1 + number % (wire::kGraphKinds - 1));
     const bool chosen = kind == wire::GraphKind::random_regular || kind == wire::GraphKind::preferential;
@@ -19,7 +19,7 @@ Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
     rules.concurrent = rng.per_mille(600);
     rules.repairs_per_mille = static_cast<unsigned>(profile.repairs ? rng.between(500, 1000) : rng.below(3) * 333);
     if (profile.optimizes && rng.per_mille(400)) {
-        // The steps of different groups have nothing to do with each other; the iterations have.
+        // The steps of different groups are independent; their iterations are not.
         rules.optimize = groups > 1 || rng.per_mille(500) ? Rules::Optimize::every_iteration : Rules::Optimize::some_steps;
     }
     rules.tags = static_cast<Rules::Tags>(rng.below(3));
@@ -34,7 +34,7 @@ Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups) {
     return rules;
 }
 
-/// `co_await call(...)` gives what the library answered.
+/// `co_await call(...)` returns the library's answer.
 struct Program::Call {
     Program &program;
     CallKind kind;
@@ -192,13 +192,13 @@ Task Program::reduce_all(const std::vector<Tag> &all) {
     co_await AllOf(threads);
 }
 
-/// Makes all its calls, also after one has failed, so that every member makes the same ones.
+/// Makes all its calls even if one fails, so that every member makes the same ones.
 Task Program::reduce_some(std::vector<Tag> tags) {
     co_await think();
     for (const Tag tag : tags) {
         while (!gone() && !aborted_) {
             const bool differs = rng_.per_mille(rules_.mismatch_per_mille);
-            const bool otherwise = rng_.per_mille(rules_.mismatch_per_mille);  // wants the other way of dealing with a loss
+            const bool otherwise = rng_.per_mille(rules_.mismatch_per_mille);  // calls with the other loss policy
             const bool repair = otherwise != (mix(rules_.salt + step_, tag.value) % 1000 < rules_.repairs_per_mille);
             const bool stale = rules_.stale_per_mille > 0 && rng_.per_mille(rules_.stale_per_mille) && !repair;
             const auto answer = co_await call(CallKind::reduce, tag, stale ? kStaleShard : differs ? rng_.next() : mix(step_, tag.value), {},

@@ -1,7 +1,7 @@
 // A modelled application: the training loop that users of the library write, with random think times.
 //
-// All members of a run follow the same Rules, as the interface asks of them: whatever decides which call comes next is the same
-// at every member of a group, or was agreed through the library.
+// All members of a run follow the same Rules, as the interface requires: every fact that decides which call comes next is the
+// same at every member of a group, or was agreed through the library.
 #pragma once
 
 #include "cluster.h"
@@ -11,21 +11,22 @@
 
 namespace pccl::sim {
 
-/// What the program's author decided; drawn once per run.
+/// Choices of the program's author, drawn once per run.
 struct Rules {
-    bool asks = true;        ///< are_peers_pending before update_topology, else update_topology in every iteration
-    bool retries = true;     ///< a lost reduce is called again in place, else the iteration is given up
-    bool concurrent = true;  ///< the reduces of an iteration are launched side by side, in each member's own order
+    bool asks = true;        ///< calls are_peers_pending before update_topology; otherwise update_topology in every iteration
+    bool retries = true;     ///< repeats a failed reduce; otherwise abandons the iteration
+    bool concurrent = true;  ///< runs the reduces of an iteration at the same time, in an order that differs between members
     unsigned repairs_per_mille = 0;  ///< tags whose reduces are repaired
     enum class Optimize { never, every_iteration, some_steps } optimize = Optimize::never;
-    enum class Tags { few, some, fresh } tags = Tags::few;  ///< the same in every step, others that return after some steps, never the same
+    /// The same tags in every step; tags that return after some steps; new ones in every step.
+    enum class Tags { few, some, fresh } tags = Tags::few;
     std::size_t tensors = 3;
     std::size_t free_tensors = 0;
     Duration think_max = std::chrono::milliseconds(600);
     unsigned drift_per_mille = 0, mismatch_per_mille = 0, stale_per_mille = 0, receive_only_per_mille = 0;
-    unsigned forgetful_per_mille = 0;  ///< members that never count the revision of their shared state
+    unsigned forgetful_per_mille = 0;  ///< members that never increment the revision of their shared state
     std::uint64_t salt = 0;
-    bool wants_graph() const { return salt % 4 == 0; }  ///< the group's members all ask for the same one
+    bool wants_graph() const { return salt % 4 == 0; }  ///< all members of the group ask for the same one
 };
 Rules draw_rules(Rng &rng, const Profile &profile, std::size_t groups);
 
@@ -40,9 +41,9 @@ public:
 
     Node &node() { return node_; }
     bool active() const { return node_.alive && !root_.done(); }
-    /// Rounds of its loop, and attempts to connect.
+    /// Iterations of its loop plus attempts to connect.
     std::uint64_t rounds() const { return rounds_; }
-    /// Reduces that succeeded.
+    /// Number of reduces that succeeded.
     std::uint64_t reduced() const { return reduced_; }
 
 private:

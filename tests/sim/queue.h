@@ -1,4 +1,4 @@
-// The virtual clock and what is to happen when. Events of one instant happen in the order in which they were planned.
+// The virtual clock and the scheduled events. Events of one instant run in the order in which they were scheduled.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ public:
         now_ = event.at;
         event.action();
     }
-    /// Nothing happens before `when`: the clock goes there.
+    /// Advances the clock to `when`. No event may be due before it.
     void skip_to(Time when) { now_ = std::max(now_, when); }
 
 private:
@@ -43,7 +43,7 @@ private:
     static bool later(const Event &a, const Event &b) { return a.at != b.at ? a.at > b.at : a.order > b.order; }
 
     std::vector<Event> heap_;
-    Time now_{std::chrono::seconds(1)};  // not zero: that is "never" to the state machines
+    Time now_{std::chrono::seconds(1)};  // not zero, which means "never" to the state machines
     std::uint64_t planned_ = 0;
 };
 

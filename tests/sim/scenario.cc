@@ -12,7 +12,8 @@
 namespace pccl::sim {
 namespace {
 
-constexpr Duration kAwait = std::chrono::milliseconds(500);  ///< everything that can happen has by then, but for timeouts
+/// After this time every event has happened that does not wait for a timeout.
+constexpr Duration kAwait = std::chrono::milliseconds(500);
 
 using Words = std::vector<std::string>;
 
@@ -40,12 +41,11 @@ public:
     void command(const std::string &line) {
         out_ += "> " + line + "\n";
         Words words = split(line, ' ');
-        if (words.empty()) throw std::runtime_error("an empty command");
+        if (words.empty()) throw std::runtime_error("a command is empty");
         const std::string verb = words.front();
         words.erase(words.begin());
         if (!(plain(verb, words) || calls(verb, words) || faults(verb, words)))
-            throw std::runtime_error("no such command: " + line);
-        // A call's first messages leave in the order of the commands.
+            throw std::runtime_error("unknown command: " + line);
         for (const auto &violation : verdict_.violations)
             out_ += "VIOLATED " + violation + "\n";
         verdict_.violations.clear();
@@ -125,11 +125,15 @@ private:
             cluster_.resume(node(words.at(0)));
         else if (verb == "part")
             cluster_.data().set_reachable(node(words.at(0)).index, node(words.at(1)).index, false);
-        else if (verb == "restart" && words.size() == 1)  // the master's process, after so long away
+        else if (verb == "modify" && words.at(1).starts_with("tag="))
+            cluster_.data().modify_buffer(node(words[0]), Tag{std::stoull(words[1].substr(4))});
+        else if (verb == "modify")
+            cluster_.data().modify_tensor(node(words.at(0)), static_cast<std::uint32_t>(std::stoul(words.at(1).substr(7))));
+        else if (verb == "restart" && words.size() == 1)  // the master's process, which starts again after that time
             cluster_.crash_master(parse_duration(words[0]).value());
-        else if (verb == "restart")  // it dies when so many effects of its next step have been carried out
+        else if (verb == "restart")  // it dies after that many effects of a step
             cluster_.crash_master_within(std::stoull(words.at(1)), parse_duration(words[0]).value());
-        else if (verb == "swallow")  // what is large and goes from the first to the second, for good
+        else if (verb == "swallow")  // bulk data from the first to the second, for good
             cluster_.data().lose_path(node(words.at(0)), node(words.at(1)), Paths::Loss::bulk, DataPlane::kForGood);
         else if (verb == "break")
             cluster_.data().break_link(node(words.at(0)), node(words.at(1)));
@@ -140,7 +144,7 @@ private:
 
     Node &node(const std::string &name) {
         const auto found = nodes_.find(name);
-        if (found == nodes_.end()) throw std::runtime_error("no process is called " + name);
+        if (found == nodes_.end()) throw std::runtime_error("unknown process: " + name);
         return *found->second;
     }
 

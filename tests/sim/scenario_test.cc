@@ -1,5 +1,5 @@
-// The scenarios' transcripts are as they are written down in scenarios/*.txt. After a change of the protocol that is meant, write
-// them anew with PCCL_SIM_REGENERATE=1 and read the difference.
+// Each scenario of scenarios/*.txt produces the transcript that is stored in its file. After an intended change of the protocol,
+// regenerate the files with PCCL_SIM_REGENERATE=1 and read the difference.
 #include "scenario.h"
 
 #include <filesystem>
@@ -24,7 +24,7 @@ std::vector<std::string> scenarios() {
 
 class Scenarios : public testing::TestWithParam<std::string> {};
 
-TEST_P(Scenarios, TranscriptIsAsWritten) {
+TEST_P(Scenarios, TranscriptIsUnchanged) {
     const fs::path path = fs::path(SCENARIOS) / (GetParam() + ".txt");
     std::stringstream written;
     written << std::ifstream(path).rdbuf();
@@ -33,7 +33,7 @@ TEST_P(Scenarios, TranscriptIsAsWritten) {
     if (std::getenv("PCCL_SIM_REGENERATE"))
         std::ofstream(path) << happened;
     else
-        EXPECT_EQ(happened, written.str()) << "see the head of this test for how to write it anew";
+        EXPECT_EQ(happened, written.str()) << "the head of this test explains how to regenerate it";
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Scenarios, testing::ValuesIn(scenarios()), [](const auto &test) { return test.param; });

@@ -1,4 +1,5 @@
-// Runs of every profile from many seeds: no invariant is ever violated. A failure names the seed and how to see it again.
+// Runs of every profile from many seeds: no invariant is ever violated. A failure prints the seed and the command that replays
+// it.
 #include <cstdlib>
 
 #include <gtest/gtest.h>
@@ -8,7 +9,7 @@
 namespace pccl::sim {
 namespace {
 
-/// Of each profile. PCCL_SIM_SEEDS asks for fewer, where a sanitizer makes them slow, or more.
+/// Seeds per profile. PCCL_SIM_SEEDS overrides the number: fewer for builds with a sanitizer, which are slow, or more.
 std::uint64_t seeds() {
     const char *asked = std::getenv("PCCL_SIM_SEEDS");
     return asked ? std::strtoull(asked, nullptr, 10) : 600;
@@ -27,10 +28,10 @@ TEST_P(Seeds, NoInvariantIsViolated) {
         if (report.violations.empty()) continue;
         ++failed;
         ADD_FAILURE() << "profile " << GetParam()->name << ", seed " << seed << ": " << report.violations.front()
-                      << "\nreplay: " << replay_command(options) << "\nits end:\n"
+                      << "\nreplay: " << replay_command(options) << "\nlast lines:\n"
                       << last_lines(options, 30);
     }
-    EXPECT_GT(reduced, last) << "the runs hardly did anything";
+    EXPECT_GT(reduced, last) << "the runs completed too few reduces to test anything";
 }
 
 std::vector<const Profile *> all_profiles() {
@@ -43,7 +44,7 @@ std::vector<const Profile *> all_profiles() {
 INSTANTIATE_TEST_SUITE_P(Profiles, Seeds, testing::ValuesIn(all_profiles()),
                          [](const auto &test) { return std::string(test.param->name); });
 
-TEST(Simulator, ASeedGivesTheSameRunEveryTime) {
+TEST(Simulator, RepeatsARunFromItsSeed) {
     for (const auto &profile : profiles()) {
         const RunOptions options{&profile, 4711, nullptr, {}};
         const RunReport first = run(options), second = run(options);

@@ -12,13 +12,15 @@
 namespace pccl::sim {
 namespace {
 
-/// Once faults have stopped: every call that was blocked has returned by then, and every program goes round.
-constexpr Duration kRecovery = std::chrono::seconds(180);  // a measurement of many peers loses ten a round
-/// The same where paths stay bad. A link over one that lets connections be made is given up when it has broken eight times, after ten seconds
-/// each, and so may be several, before a peer is found to be in no ring; it comes back and finds that again.
+/// Time after the last fault by which every blocked call must have returned and every program must have completed iterations.
+constexpr Duration kRecovery = std::chrono::seconds(180);  // a bandwidth measurement of many peers can lose ten seconds per round
+/// As kRecovery, for runs whose paths stay bad. If connections can be made over such a path, its link is given up only after it
+/// has broken eight times, each after ten seconds. This can happen to several links before a peer is found to fit in no ring, and
+/// again after that peer has rejoined.
 constexpr Duration kRecoveryOverBadPaths = std::chrono::seconds(900);
 constexpr std::uint64_t kRounds = 3;
-/// Tags are forgotten this soon. A member knows a few more: those in use, those of operations that failed, and those of a round that is open.
+/// Unused tags after which a round drops their counters. A member holds more: tags in use, tags of failed operations, and tags of
+/// a round that has not ended.
 constexpr std::uint64_t kIdleTags = 6;
 constexpr std::size_t kMostTags = 60;
 constexpr std::uint64_t kMaxEvents = 3'000'000;
@@ -49,7 +51,7 @@ public:
         checkers_.push_back(check_tags(verdict_, kMostTags));
         if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
         if (profile_.islands_of > 0) checkers_.push_back(check_islands(verdict_));
-        if (profile_.links_alone) checkers_.push_back(check_exile(verdict_));
+        if (profile_.links_alone) checkers_.push_back(check_removals(verdict_));
         if (options.transcript) cluster_.watch(*options.transcript);
         for (auto &checker : checkers_)
             cluster_.watch(*checker);
@@ -112,7 +114,7 @@ private:
         }
     }
 
-    /// Faults have stopped: notes how far everybody is.
+    /// Called when faults have stopped: records the progress of every program.
     void mark() {
         cluster_.data().probe_lost_per_mille = 0;
         for (auto &program : programs_) {
@@ -123,7 +125,7 @@ private:
         }
     }
 
-    /// What has still to happen for the run to count as recovered.
+    /// The conditions that are still missing for the run to count as recovered.
     std::vector<std::string> unfinished() const {
         std::vector<std::string> left;
         for (const auto &[node, call] : pending_) {
@@ -136,17 +138,17 @@ private:
             Program &program = *programs_[i];
             if (!program.active()) continue;
             if (program.rounds() < marks_[i].rounds + kRounds)
-                left.push_back("the program of " + program.node().name + " stands still" + blocked_in(program.node()));
+                left.push_back("the program of " + program.node().name + " makes no progress" + blocked_in(program.node()));
             else if (program.node().peer->world().group > 1 && program.reduced() < marks_[i].reduced + 1)
                 left.push_back(program.node().name + " is in a world of " + std::to_string(program.node().peer->world().group) +
-                               " and no reduce of its succeeds");
+                               " and none of its reduces succeeds");
         }
         return left;
     }
 
-    /// Two live nodes have no link, and one cannot dial the other, or what they say does not arrive. (A pair that failed in both directions, once each, is left
-    /// alone, even if one of the failures was a passing one.) A receiver that can reach no source then makes every
-    /// synchronization fail, and its group does not get on: known, and visible to the callers.
+    /// Whether two live nodes have no link and one cannot dial the other, or their path loses data. (A pair that failed once in
+    /// each direction is not retried, even if one of the failures was temporary.) A receiver that can reach no source then makes
+    /// every synchronization fail and its group makes no progress. This limit is known, and callers receive an error.
     bool parted() const {
         auto &data = cluster_.data();
         for (const auto &a : programs_) {

@@ -16,7 +16,7 @@ struct RunOptions {
     const Profile *profile = nullptr;
     std::uint64_t seed = 0;
     Observer *transcript = nullptr;                ///< not owned; may be null
-    std::function<void(Cluster &)> sabotage = {};  ///< called before anything happens
+    std::function<void(Cluster &)> sabotage = {};  ///< called before the first event
 };
 
 struct RunReport {
@@ -28,9 +28,9 @@ struct RunReport {
 
 RunReport run(const RunOptions &options);
 
-/// The last lines of its transcript: what led to the first violation.
+/// The last lines of the transcript, which lead to the first violation.
 std::string last_lines(RunOptions options, std::size_t count);
-/// How to see a run again: the command line.
+/// The command line that runs it again with a transcript.
 std::string replay_command(const RunOptions &options);
 
 }  // namespace pccl::sim

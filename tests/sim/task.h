@@ -1,6 +1,6 @@
 // Coroutines for modelled application threads: a program reads like the training loop that it models.
 //
-// A Task starts when it is awaited, or joined with others. Destroying it destroys whatever it was doing, as a crash does.
+// A Task starts when it is awaited or joined with others. Destroying it destroys everything that it was doing, as a crash does.
 #pragma once
 
 #include <coroutine>
@@ -12,7 +12,7 @@ namespace pccl::sim {
 
 class Task {
 public:
-    /// Several tasks that one waits for.
+    /// State that the tasks of one AllOf share.
     struct Join {
         std::size_t left = 0;
         std::coroutine_handle<> waiter;
@@ -77,7 +77,7 @@ private:
     Handle handle_;
 };
 
-/// `co_await AllOf(tasks)`: runs them side by side until all are done. `tasks` must outlive it.
+/// `co_await AllOf(tasks)` runs the tasks at the same time and returns when all are done. `tasks` must outlive it.
 class AllOf {
 public:
     explicit AllOf(std::vector<Task> &tasks) : tasks_(tasks) {}
@@ -88,7 +88,7 @@ public:
             task.handle_.promise().join = &join_;
             task.handle_.resume();
         }
-        --join_.left;  // no task ends before this: all wait for an event first
+        --join_.left;  // no task ends before this, because each waits for an event first
     }
     void await_resume() noexcept {}
 

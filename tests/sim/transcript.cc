@@ -43,7 +43,7 @@ std::string text(const wire::Holding &h) { return text(h.member) + text(h.final)
 std::string text(const wire::RepairedOp &o) { return text(o.tag.value) + "#" + text(std::uint64_t{o.seq}) + text(o.holdings); }
 std::string text(const wire::PullTensor &t) { return "t" + text(std::uint64_t{t.index}) + " of " + text(t.sources); }
 
-/// What is usually empty is told where it is not.
+/// Omits a list that is empty, as it usually is.
 template <class T> std::string unless_empty(const char *name, const std::vector<T> &items) {
     return items.empty() ? "" : std::string(" ") + name + "=" + text(items);
 }

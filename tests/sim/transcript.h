@@ -1,4 +1,5 @@
-// A run as lines of text: every message when it arrives, every call and its end, every fault.
+// A run as lines of text: every message at the time when it arrives, every call and its return, every fault. Each file of
+// scenarios/ begins with a legend of the notation.
 #pragma once
 
 #include <functional>
@@ -14,7 +15,7 @@ std::string describe(const wire::ToPeer &message);
 class Transcript : public Observer {
 public:
     using Line = std::function<void(const std::string &)>;
-    /// `now` is put before each line; without it lines carry no time, so that they can be compared.
+    /// With `now`, each line begins with the time. Without it, lines carry no time, so that runs can be compared.
     explicit Transcript(Line line, std::function<Time()> now = {}) : line_(std::move(line)), now_(std::move(now)) {}
     void set_clock(std::function<Time()> now) { now_ = std::move(now); }
 

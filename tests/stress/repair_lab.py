@@ -1,5 +1,6 @@
-"""Kills one of four members when it has sent a part of its bytes of a large average, in the wide-area lab, and tells what the others
-sent after that, as a share of what the whole operation takes. Exit status 1: more than --at-most, or a wrong element; 77: no lab here.
+"""Kills one of four members when it has sent a part of its bytes of a large average, in the wide-area lab, and prints the bytes that the
+others sent after that, as a share of the bytes of the whole operation. Exit status 1: more than --at-most, or a wrong element; 77: a lab is
+not permitted on this machine.
 
     repair_lab.py --build build                          the figures of docs/reliability.md: with repair, and without
     repair_lab.py --build build --on-peer-loss repair --size 64 --at-most 0.25
@@ -24,12 +25,12 @@ LIMIT_S = 300
 
 
 def sent_by(lab, host):
-    """Bytes that have left a host for its neighbours, as the network counts them."""
+    """Bytes that a host has sent to its neighbours, as counted by the network."""
     return sum(lab.counters(host, other)["bytes"] for other in range(MEMBERS) if other != host)
 
 
 def one_run(build, fault, size, rate, kill_at, in_place):
-    """What the survivors answer, when the victim was killed, and what the operation takes of each member in bytes."""
+    """The answers of the survivors, the time of the kill, and the bytes of the operation per member."""
     whole = 2 * (MEMBERS - 1) * size // MEMBERS  # of each member, without headers
     with netlab.Lab(MEMBERS, delay="0.5ms", rate=rate) as lab:
         master = lab.start(0, [str(build / "bin" / "pccl-master"), "--no-journal", "--listen", f"0.0.0.0:{netlab.MASTER_PORT}"],
@@ -45,7 +46,7 @@ def one_run(build, fault, size, rate, kill_at, in_place):
         before, end = sent_by(lab, VICTIM), time.monotonic() + LIMIT_S
         while (sent := sent_by(lab, VICTIM) - before) < kill_at * whole:
             if time.monotonic() > end or members[VICTIM].poll() is not None:
-                raise netlab.LabError(f"the victim sent {sent} of {whole} bytes, and then no more")
+                raise netlab.LabError(f"the victim sent {sent} of {whole} bytes and then stopped")
             time.sleep(POLL_S)
         members[VICTIM].kill()
         answers = [json.loads(member.communicate(timeout=LIMIT_S)[0]) for host, member in enumerate(members) if host != VICTIM]
@@ -54,7 +55,7 @@ def one_run(build, fault, size, rate, kill_at, in_place):
 
 
 def judge(run, count):
-    """What is wrong, in words; None if all survivors hold the same true averages."""
+    """An error text; None if all survivors hold the same correct averages."""
     answers = run["answers"]
     survivors = sum(1 << host for host in range(MEMBERS) if host != VICTIM)
     if any(a["wrong"] for a in answers):
@@ -71,11 +72,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build")
     parser.add_argument("--on-peer-loss", choices=("repair", "retry"), action="append", help="default: both")
-    parser.add_argument("--size", type=int, default=1024, help="MiB of the buffer")
+    parser.add_argument("--size", type=int, default=1024, help="size of the buffer in MiB")
     parser.add_argument("--rate", default="1gbit")
-    parser.add_argument("--kill-at", type=float, default=0.9, help="share of its bytes that the victim has sent")
+    parser.add_argument("--kill-at", type=float, default=0.9, help="share of its bytes that the victim has sent when it is killed")
     parser.add_argument("--in-place", action="store_true")
-    parser.add_argument("--at-most", type=float, help="share of the operation's bytes sent again that is allowed with repair")
+    parser.add_argument("--at-most", type=float, help="largest allowed share of the operation's bytes that is sent again with repair")
     args = parser.parse_args()
     if problem := netlab.why_not():
         print(f"skipped: {problem}")

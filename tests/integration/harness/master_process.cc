@@ -14,7 +14,7 @@ namespace pccl::itest {
 
 MasterProcess::MasterProcess(std::vector<std::string> options) : options_(std::move(options)), port_(free_port()) {
     std::string pattern = (std::filesystem::temp_directory_path() / "pccl-master-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a folder for a master");
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot create a folder for a master");
     folder_ = pattern;
     journal_ = folder_ + "/journal";
     start();
@@ -40,7 +40,7 @@ void MasterProcess::start() {
     child_ = tools::Child::spawn(argv, {.capture_stdout = true, .pipe_stdin = false, .stderr_file = folder_ + "/log"});
     char line = 0;
     while (::read(child_.output(), &line, 1) == 1) {
-        if (line == '\n') return;  // it says so once it serves
+        if (line == '\n') return;  // pccl-master prints a line once it serves
     }
     throw std::runtime_error("pccl-master did not start: " + log());
 }

@@ -1,4 +1,4 @@
-// A pccl-master with a journal, in a process of its own that the test kills and starts again.
+// A pccl-master with a journal, in a separate process that the test can kill and start again.
 #pragma once
 
 #include "common/child.h"
@@ -11,7 +11,7 @@ namespace pccl::itest {
 
 class MasterProcess {
 public:
-    /// On a port that stays the same. Its journal and log are in a folder that goes with this object.
+    /// Listens on a port that stays the same. Its journal and log are in a folder that is removed with this object.
     explicit MasterProcess(std::vector<std::string> options = {});
     ~MasterProcess();
     MasterProcess(const MasterProcess &) = delete;
@@ -20,19 +20,19 @@ public:
     std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
     std::string folder() const { return folder_; }
     std::string journal() const { return journal_; }
-    /// What it has written to its log, all processes together.
+    /// The log of all its processes.
     std::string log() const;
 
     /// Starts it and waits until it serves. Throws with its log if it does not.
     void start();
-    /// The same on another port, as if on another machine.
+    /// As `start`, on another port, as if on another machine.
     void start_elsewhere(std::uint16_t port) {
         port_ = port;
         start();
     }
-    /// kill -9.
+    /// Kills it with SIGKILL.
     void kill();
-    /// From the next start on. A new file if there is none.
+    /// Sets the journal of the next start. The file is created if it does not exist.
     void use_journal(const std::string &path) { journal_ = path; }
 
 private:

@@ -1,4 +1,4 @@
-// Comparing what peers saw.
+// See outcome_log.h.
 #include "harness/outcome_log.h"
 
 #include <algorithm>
@@ -17,7 +17,7 @@ OutcomeLog read_outcome_log(const std::string &path) {
 
 namespace {
 
-/// Where in `log` the first success of `other` is.
+/// The position in `log` of the first success of `other`.
 std::ptrdiff_t find_first_success(const OutcomeLog &log, const OutcomeLog &other, std::ptrdiff_t &in_other) {
     const auto first = std::ranges::find_if(other, [](const std::string &line) { return line.starts_with("ok"); });
     if (first == other.end()) return -1;
@@ -33,7 +33,7 @@ std::ptrdiff_t find_first_success(const OutcomeLog &log, const OutcomeLog &other
     std::ptrdiff_t in_one = find_first_success(one, other, in_other);
     if (in_one < 0) {
         in_other = find_first_success(other, one, in_one);
-        if (in_other < 0) return ::testing::AssertionSuccess();  // never members at the same time
+        if (in_other < 0) return ::testing::AssertionSuccess();  // the two were never members at the same time
     }
     const auto one_size = static_cast<std::ptrdiff_t>(one.size());
     const auto other_size = static_cast<std::ptrdiff_t>(other.size());

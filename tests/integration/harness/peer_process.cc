@@ -1,4 +1,4 @@
-// The test's end of the pipes.
+// The test's end of the pipes. See peer_process.h.
 #include "harness/peer_process.h"
 
 #include <cerrno>
@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Beside the test's own executable, unless the build says otherwise.
+/// The path of pccl-test-peer: beside the test's own executable by default.
 std::string peer_program() {
     const std::string self = tools::self_path();
     return self.substr(0, self.rfind('/') + 1) + "pccl-test-peer";
@@ -22,7 +22,7 @@ std::string peer_program() {
 }  // namespace
 
 PeerProcess::PeerProcess(std::string name) : name_(std::move(name)) {
-    ::signal(SIGPIPE, SIG_IGN);  // a peer that has died shows as a missing answer
+    ::signal(SIGPIPE, SIG_IGN);  // the death of a peer is noticed as a missing answer
     child_ = tools::Child::spawn({peer_program(), name_}, {.capture_stdout = true, .pipe_stdin = true, .stderr_file = {}});
 }
 

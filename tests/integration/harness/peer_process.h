@@ -1,8 +1,8 @@
-// A peer in a process of its own, driven by its test: the test sends calls, the peer makes them and answers.
+// A peer in a separate process that its test controls: the test sends calls, and the peer makes them and answers.
 //
-// Calls and answers are lines of JSON over pipes. A call names a thread of the peer (0 unless told); calls of one thread are made
-// in order, those of different threads at the same time. Every wait has a limit, so that a hang is a failed test that says who
-// hangs.
+// Calls and answers are lines of JSON over pipes. A call names a thread of the peer (0 by default); calls of one thread are made
+// in order, calls of different threads at the same time. Every wait has a limit, so that a hang is a failed test that names the
+// peer.
 #pragma once
 
 #include "common/child.h"
@@ -21,7 +21,7 @@ namespace pccl::itest {
 using Millis = std::chrono::milliseconds;
 inline constexpr Millis kAnswerLimit{30000};
 
-/// No answer in time, or the peer ended before it.
+/// No answer arrived in time, or the peer ended before it answered.
 class NoAnswer : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;
@@ -29,7 +29,7 @@ public:
 
 class PeerProcess {
 public:
-    /// `environment`-like settings are given as calls; `name` is for messages.
+    /// `name` is used in messages. Settings are made by calls.
     explicit PeerProcess(std::string name);
 
     const std::string &name() const { return name_; }
@@ -37,22 +37,22 @@ public:
 
     /// Sends a call, e.g. start("reduce", {{"count", 7}}), and returns its number.
     int start(const std::string &call, Json arguments = Json::object());
-    /// The answer to that call: "code", "error" and what the call adds.
+    /// The answer to that call: "code", "error" and fields of the call.
     Json finish(int number, Millis limit = kAnswerLimit);
     Json call(const std::string &call, Json arguments = Json::object(), Millis limit = kAnswerLimit) {
         return finish(start(call, std::move(arguments)), limit);
     }
-    /// Whether the answer has come by now.
+    /// Whether the answer has arrived.
     bool answered(int number);
     /// The next event that a long call emits.
     Json next_event(Millis limit = kAnswerLimit);
-    /// Makes no call wait: the events that have come by now.
+    /// The events that have arrived. Does not wait.
     std::deque<Json> take_events();
 
     void kill() { child_.signal(9); }
     void stop();
     void resume();
-    /// Asks it to exit and reaps it. The wait status.
+    /// Asks it to exit and reaps it. Returns its wait status.
     int end(Millis limit = kAnswerLimit);
     tools::Child &child() { return child_; }
 
@@ -61,16 +61,17 @@ private:
     tools::Child child_;
     int next_number_ = 1;
     std::string partial_line_;
-    std::map<int, std::string> pending_;  ///< calls without an answer so far, for messages
+    std::map<int, std::string> pending_;  ///< calls without an answer, for messages
     std::map<int, Json> answers_;
     std::deque<Json> events_;
 
-    /// Reads what there is, waiting until `end` for the first byte. False at the limit; throws NoAnswer if the peer has ended.
+    /// Reads the available bytes; waits until `end` for the first one. Returns false at the limit. Throws NoAnswer if the peer
+    /// has ended.
     bool read_some(std::chrono::steady_clock::time_point end);
     std::string describe_pending() const;
 };
 
-/// Code of an answer.
+/// The code of an answer.
 pcclResult_t code(const Json &answer);
 
 }  // namespace pccl::itest

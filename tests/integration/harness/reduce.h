@@ -16,7 +16,7 @@ inline std::vector<Json> ranked(int peers, const Json &base) {
     return requests;
 }
 
-/// All succeed, hold the same bits, and none is wrong.
+/// Whether all succeeded with the same bits and correct values.
 inline ::testing::AssertionResult all_right(const std::vector<Json> &answers) {
     if (const auto same = all_same(answers, "hash"); !same) return same;
     for (const Json &answer : answers) {

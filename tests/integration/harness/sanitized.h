@@ -1,4 +1,4 @@
-// Sanitizers slow programs down and take memory of their own: what tests bound in time and memory is bounded more loosely there.
+// Sanitizers slow programs down and use memory of their own, so limits of time and memory are larger in builds with one.
 #pragma once
 
 namespace pccl::itest {

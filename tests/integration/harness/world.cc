@@ -1,4 +1,4 @@
-// Master and peers of a test.
+// See world.h.
 #include "harness/world.h"
 
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ World::World(const WorldOptions &options)
 
 std::string World::master_address() const { return !elsewhere_.empty() ? elsewhere_ : host_ + ":" + std::to_string(master_.port); }
 
-/// As the environment says where the test does not: every test can be run with every chunk compressed.
+/// The test's setting or, by default, that of the environment, so that every test can run with compression.
 static int compression_of(const PeerOptions &options) {
     const char *all = std::getenv("PCCL_TEST_COMPRESSION");
     return options.compression == 0 && all ? std::atoi(all) : options.compression;

@@ -1,4 +1,4 @@
-// A master inside the test and peers in processes of their own.
+// A master inside the test process and peers in separate processes.
 #pragma once
 
 #include "common/handles.h"
@@ -21,14 +21,14 @@ struct WorldOptions {
     std::uint32_t remove_stragglers_after_ms = 0;  ///< 0: never
 };
 
-/// What a peer is created with.
+/// Settings of a peer.
 struct PeerOptions {
     int group = 0;
     int lanes = 0;
     int port = 0;           ///< to listen on; 0: the library's default range
-    int compression = 0;    ///< a pcclCompression_t; 0: as $PCCL_TEST_COMPRESSION says, else auto
-    int master_limit_ms = 0;  ///< how long a master that went is waited for; 0: the default
-    std::string advertise = {};  ///< address given to others; empty: as the master sees it
+    int compression = 0;    ///< a pcclCompression_t; 0: $PCCL_TEST_COMPRESSION, by default auto
+    int master_limit_ms = 0;  ///< how long the peer waits for a lost master; 0: the default
+    std::string advertise = {};  ///< address for other peers; empty: as the master sees it
 };
 
 class World {
@@ -40,14 +40,14 @@ public:
 
     /// A peer with a communicator that is not connected.
     PeerProcess &spawn(const PeerOptions &options = {});
-    /// Spawns `count` peers and joins them to one another. Returns when all see the whole world.
+    /// Spawns `count` peers and joins them. Returns when all see the whole world.
     void join(int count, const PeerOptions &options = {});
-    /// Joins peers that are spawned and not connected, while those already in update the topology. All see `world` peers then.
+    /// Connects the spawned peers while the members update the topology. Returns when all see `world` peers.
     void join_all(int world);
 
     PeerProcess &operator[](std::size_t i) { return *peers_.at(i); }
     std::size_t size() const { return peers_.size(); }
-    /// Forgets a peer (killing it).
+    /// Kills a peer and removes it from the list.
     void erase(std::size_t i) { peers_.erase(peers_.begin() + static_cast<std::ptrdiff_t>(i)); }
 
     /// The same call at every peer, at the same time. Answers in the order of the peers.
@@ -59,18 +59,18 @@ public:
 
 private:
     std::string host_;
-    std::string elsewhere_;  ///< where the master is that the test runs itself
+    std::string elsewhere_;  ///< address of a master that the test runs itself
     tools::Master master_;
     std::vector<std::unique_ptr<PeerProcess>> peers_;
     int spawned_ = 0;
 };
 
-/// A TCP port that was free a moment ago.
+/// A TCP port that was free at the time of the call.
 std::uint16_t free_port();
 
-/// Every answer has that code; prints the peer and its words if not.
+/// Whether every answer has that code. If not, prints the peer and its error.
 ::testing::AssertionResult all_have_code(const std::vector<Json> &answers, pcclResult_t expected);
-/// All successful, all with the same value at `key`.
+/// Whether all succeeded with the same value of `key`.
 ::testing::AssertionResult all_same(const std::vector<Json> &answers, const char *key);
 ::testing::AssertionResult has_code(const Json &answer, pcclResult_t expected);
 

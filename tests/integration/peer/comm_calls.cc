@@ -69,7 +69,7 @@ Json call_optimize(Session &session, const Json &request) { return answer_of(pcc
 Json call_abort(Session &session, const Json &request) { return answer_of(pcclAbort(session.comm(request))); }
 Json call_attributes(Session &session, const Json &request) { return with_sizes(session.comm(request), pcclSuccess); }
 
-/// Asks `times` times; answers as one string of 0 and 1.
+/// Asks `times` times. Returns the answers as one string of 0 and 1.
 Json call_pending(Session &session, const Json &request) {
     std::string answers;
     pcclResult_t result = pcclSuccess;
@@ -83,7 +83,7 @@ Json call_pending(Session &session, const Json &request) {
     return answer;
 }
 
-/// Connects if need be, and updates the topology until the run has `world` peers.
+/// Connects if necessary, and updates the topology until the run has `world` peers.
 Json call_join(Session &session, const Json &request) {
     pcclComm_t *comm = session.comm(request);
     int size = 0;
@@ -99,7 +99,7 @@ Json call_join(Session &session, const Json &request) {
     return with_sizes(comm, pcclSuccess);
 }
 
-/// Largest resident set so far, in bytes, and now.
+/// The largest resident set so far and the current one, in bytes.
 Json call_memory(Session &, const Json &) {
     std::ifstream status("/proc/self/status");
     Json answer = answer_of(pcclSuccess);
@@ -110,7 +110,7 @@ Json call_memory(Session &, const Json &) {
     return answer;
 }
 
-/// "files": so many more may be opened than are open; "memory": so many more bytes may be mapped than are. 0 and more; absent: no limit.
+/// "files": that many more files may be opened. "memory": that many more bytes may be mapped. 0 or more; absent: no limit.
 Json call_limit(Session &, const Json &request) {
     const auto set = [](auto resource, bool wanted, std::uint64_t value) {
         rlimit limit{};
@@ -120,7 +120,7 @@ Json call_limit(Session &, const Json &request) {
     };
     std::uint64_t mapped = 0;
     std::ifstream("/proc/self/statm") >> mapped;
-    // A limit is the first descriptor that is not given out: those that are open leave gaps, which are closed first.
+    // The limit is the lowest number that is not given out. Numbers below the open ones are free, so they are used up first.
     const int lowest = ::dup(0);
     ::close(lowest);
     set(RLIMIT_NOFILE, request.contains("files"), static_cast<std::uint64_t>(lowest) + request.value("files", std::uint64_t{0}));
@@ -129,14 +129,14 @@ Json call_limit(Session &, const Json &request) {
     return answer_of(pcclSuccess);
 }
 
-/// Gives the connections with other peers, which listen at "port", send buffers of "bytes".
+/// Sets the send buffers of the connections to other peers, which listen at "port", to "bytes".
 Json call_send_buffers(Session &, const Json &request) {
     const auto peers_port = request.at("port").get<std::uint16_t>();
     const int bytes = request.at("bytes");
     int changed = 0;
     for (int file = 0; file < static_cast<int>(::sysconf(_SC_OPEN_MAX)) && file < 4096; ++file) {
         const auto is_with_a_peer = [&](auto name) {
-            sockaddr_in6 end{};  // whose port is where that of IPv4 is
+            sockaddr_in6 end{};  // the port has the same place as in an IPv4 address
             socklen_t length = sizeof end;
             if (name(file, reinterpret_cast<sockaddr *>(&end), &length) != 0) return false;
             return (end.sin6_family == AF_INET || end.sin6_family == AF_INET6) && ntohs(end.sin6_port) == peers_port;

@@ -1,4 +1,4 @@
-// Calls about messages between peers: one by one, and a loop in which something is sent around that must be conserved.
+// Calls about messages between peers: single ones, and a loop that passes on an amount which must be conserved.
 #include "peer/inputs.h"
 #include "peer/session.h"
 
@@ -44,7 +44,7 @@ Bytes content(std::uint64_t seed, std::size_t bytes) {
     return data;
 }
 
-/// A message on its way.
+/// A message in flight.
 struct Sent {
     pcclPostOp_t handle{};
     Bytes data;
@@ -122,7 +122,7 @@ Json call_await_post(Session &, const Json &request) {
     return answer_of(pcclAwaitPost(&sent->handle, request.value("timeout_ms", PCCL_FOREVER)));
 }
 
-/// "tag", "bytes" of room, "timeout_ms"; "seed": what the message was filled from.
+/// "tag", "bytes" of the buffer, "timeout_ms"; "seed": the seed of the expected content.
 Json call_receive(Session &session, const Json &request) {
     Bytes buffer(request.value("bytes", std::size_t{1} << 20));
     pcclMessageInfo_t info{};
@@ -141,7 +141,7 @@ Json call_mailbox(Session &session, const Json &request) {
     return answer_of(pcclSetMailbox(session.comm(request), request.value("bytes", std::uint64_t{1} << 30), request.value("messages", 4096U)));
 }
 
-/// Ends one connection to another peer, as a broken path does. "spared": the port of the master.
+/// Ends one connection to another peer, as a broken path does. "spared": the port of the master, which is not a peer.
 Json call_break_link(Session &, const Json &request) {
     std::vector<int> lanes;
     for (int fd = 3; fd < 1024; ++fd) {
@@ -160,7 +160,7 @@ Json call_break_link(Session &, const Json &request) {
     return answer;
 }
 
-/// What is sent around: each message carries an amount, and bytes that follow from it.
+/// The messages of the loop: each carries an amount and bytes that are computed from it.
 class Gossip {
 public:
     Gossip(Session &session, const Json &request)
@@ -181,7 +181,7 @@ public:
         }
         return answer();
     }
-    /// What is in the mailbox by now.
+    /// The messages that are in the mailbox.
     Json drain() {
         while (receive(0)) {
         }
@@ -264,10 +264,10 @@ private:
     int wrong_ = 0;
 };
 
-std::mutex gossiping;  ///< one thread after another, as the test has them
+std::mutex gossiping;  ///< one thread at a time
 std::unique_ptr<Gossip> gossip;
 
-/// Until stop_loop, and its own messages have an outcome.
+/// Runs until stop_loop is called and its own messages have an outcome.
 Json call_gossip(Session &session, const Json &request) {
     const std::lock_guard lock(gossiping);
     gossip = std::make_unique<Gossip>(session, request);

@@ -1,4 +1,4 @@
-// Described inputs.
+// See inputs.h.
 #include "peer/inputs.h"
 
 #include "common/elements.h"
@@ -55,7 +55,7 @@ double value_at(const Pattern &pattern, int rank, std::size_t i) {
     return pattern.a + pattern.b * normal(bits);
 }
 
-/// Places of values that are not finite, at rank 0.
+/// The positions of the values that are not finite, at rank 0.
 constexpr std::size_t kNonFiniteStride = 1009;
 
 template <typename T> void fill_typed(const Pattern &pattern, const tools::Case &what, int rank, void *out) {
@@ -94,8 +94,8 @@ template <typename T> tools::Verdict check_typed(const Pattern &pattern, const t
     return verdict;
 }
 
-/// NaN and infinities of rank 0 must show as NaN or infinity; everything else must be as without them, except that a quantized
-/// block with such an element may be lost as a whole, but then as NaN and not as a plausible number.
+/// NaN and infinities of rank 0 must give NaN or infinity; all other elements must be as without them. Exception: a quantized
+/// block with such an element may become NaN as a whole, but not plausible numbers.
 template <typename T> tools::Verdict check_nonfinite(const tools::Case &what, const void *result) {
     constexpr std::size_t kBlock = 256;
     tools::Verdict verdict;

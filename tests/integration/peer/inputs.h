@@ -1,6 +1,6 @@
 // Inputs of a test's reduces, by description, and the check of results. Every peer can compute every rank's input.
 //
-//   seeded            as pccl-perf's: every type and operator, checked element by element
+//   seeded            as in pccl-perf: every type and operator, checked element by element
 //   constant:V        every element V at every rank
 //   normal:MEAN,SD    normally distributed
 //   heavy:SD,SPREAD   normally distributed, times one lognormal factor each: gradients have such tails
@@ -17,10 +17,11 @@ namespace pccl::itest {
 
 void fill_input(const std::string &pattern, const tools::Case &what, int rank, void *out);
 
-/// Judges a result. For patterns other than `seeded` the verdict is the relative error alone, and elements that are not finite.
+/// Checks a result. For patterns other than `seeded` the verdict has only the relative error and the elements that are not
+/// finite.
 tools::Verdict check_result(const std::string &pattern, const tools::Case &what, const void *result);
 
-/// A hash of bytes; equal bytes, equal hash, on every peer.
+/// A hash of bytes. Equal bytes have equal hashes on every peer.
 std::uint64_t hash_bytes(const void *data, std::size_t bytes);
 
 }  // namespace pccl::itest

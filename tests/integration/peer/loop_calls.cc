@@ -1,5 +1,5 @@
-// The loop that trainers run: admit newcomers, reduce, go on after losses. Contributions name their members, so that every sum
-// can be checked whoever took part, and every outcome is logged to a file that survives kill -9.
+// The loop that trainers run: admit newcomers, reduce, continue after losses. Contributions encode their members, so that every
+// sum can be checked for any set of contributors. Every outcome is logged to a file that survives SIGKILL.
 #include "common/membership_sum.h"
 #include "peer/session.h"
 
@@ -34,12 +34,12 @@ private:
 
 struct LoopState {
     std::mt19937_64 random{std::random_device{}()};
-    bool admits = false;  ///< not in the first step: the members that admitted this peer are past that question
+    bool admits = false;  ///< false in the first step: the members that admitted this peer have already voted
     std::uint64_t members = 0;
     std::uint64_t good = 0;
     std::uint64_t lost = 0;
     std::uint64_t alone = 0;
-    std::vector<double> updates_ms;  ///< how long each pcclUpdateTopology took
+    std::vector<double> updates_ms;  ///< the duration of each pcclUpdateTopology
 };
 
 void admit_newcomers(pcclComm_t *comm, LoopState &state) {
@@ -54,7 +54,7 @@ void admit_newcomers(pcclComm_t *comm, LoopState &state) {
     if (updated != pcclRankConnectionLost && updated != pcclUpdateTopologyFailed) tools::require("pcclUpdateTopology", updated);
 }
 
-/// The sums over all members; "sharded": by reduce-scatter and all-gather.
+/// Computes the sums over all members, with "sharded" by reduce-scatter and all-gather.
 pcclResult_t sum(pcclComm_t *comm, const Json &request, std::vector<std::uint64_t> &send, std::vector<std::uint64_t> &receive) {
     pcclReduceDescriptor_t d{};
     d.count = send.size();
@@ -70,7 +70,7 @@ pcclResult_t sum(pcclComm_t *comm, const Json &request, std::vector<std::uint64_
     return scattered == pcclSuccess ? pcclAllGather(mine, receive.data(), &d, &shard, &options, comm, nullptr) : scattered;
 }
 
-/// One step. False when the members have voted to end.
+/// Makes one step. Returns false when the members have voted to end.
 bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &log, std::vector<std::uint64_t> &send,
           std::vector<std::uint64_t> &receive) {
     pcclComm_t *comm = session.comm(request);
@@ -105,7 +105,8 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
     return found.votes == 0;
 }
 
-/// Runs until "stop_loop" is called at one of the members. "slot", "count", "log" (a path), "in_place", "algorithm", "sharded".
+/// Runs until "stop_loop" is called at one of the members. Arguments: "slot", "count", "log" (a path), "in_place", "algorithm",
+/// "sharded".
 Json call_loop(Session &session, const Json &request) {
     OutcomeLog log(request.value("log", ""));
     std::vector<std::uint64_t> send(request.value("count", std::size_t{32768}));

@@ -1,5 +1,5 @@
 // pccl-test-peer: makes the calls that a test sends as lines of JSON on standard input, each thread's calls in order, and answers
-// on standard output. Ends when its input does.
+// on standard output. Ends when its input ends.
 #include "peer/session.h"
 
 #include <condition_variable>
@@ -75,7 +75,7 @@ void write_line(const Json &message) {
     const std::scoped_lock lock(mutex);
     for (std::size_t done = 0; done < line.size();) {
         const ssize_t wrote = ::write(STDOUT_FILENO, line.data() + done, line.size() - done);
-        if (wrote <= 0) return;  // the test has gone
+        if (wrote <= 0) return;  // the test has ended
         done += static_cast<std::size_t>(wrote);
     }
 }
@@ -111,14 +111,14 @@ int serve() {
     add_trainer_calls(table);
     add_exchange_calls(table);
     add_shard_calls(table);
-    add_scribble_calls(table);
+    add_modify_calls(table);
     Session session;
     session.emit = write_line;
     std::map<int, Worker> workers;
     for (std::string line; std::getline(std::cin, line);) {
         const Json request = Json::parse(line);
         if (request.at("call") == "abort" || request.at("call") == "stop_loop") {
-            make_call(table, session, request);  // never behind a call that blocks
+            make_call(table, session, request);  // not queued behind a call that blocks
         } else {
             workers[request.value("thread", 0)].add([&table, &session, request] { make_call(table, session, request); });
         }

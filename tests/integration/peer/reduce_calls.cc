@@ -1,4 +1,4 @@
-// Calls about reduces: one, in flight, several with retry, and the matrix of all types and operators.
+// Calls about reduces: blocking, asynchronous, several with retry, and the matrix of all types and operators.
 #include "common/elements.h"
 #include "peer/inputs.h"
 #include "peer/session.h"
@@ -88,8 +88,8 @@ Json call_reduce(Session &session, const Json &request) {
     return answer;
 }
 
-/// Starts an operation that "await" ends, both by "handle". With "arena", buffers are bytes of a named arena that operations
-/// share.
+/// Starts an operation that "await" ends; both name it by "handle". With "arena", buffers are parts of a named arena that
+/// operations share.
 Json call_launch(Session &session, const Json &request) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
     auto flight = std::make_unique<Flight>();
@@ -112,7 +112,7 @@ Json call_launch(Session &session, const Json &request) {
     return keep(session, request, std::move(flight), result);
 }
 
-/// Awaits; the handle is kept, so that it can be awaited again.
+/// Awaits an operation. The handle is kept, so that it can be awaited again.
 Json call_await(Session &session, const Json &request) {
     Flight &flight = flight_of(session, request);
     pcclReduceReport_t report = empty_report();
@@ -132,7 +132,7 @@ Json call_fresh_tags(Session &session, const Json &request) {
             pcclReduceDescriptor_t d{};
             d.count = 4;
             d.op = pcclMax;
-            d.tag = (first + step + i) * 0x9e3779b97f4a7c15U;  // odd, so all are distinct
+            d.tag = (first + step + i) * 0x9e3779b97f4a7c15U;  // the factor is odd, so all tags are distinct
             d.src_descriptor.datatype = pcclFloat;
             const auto result = pcclAllReduceAsync(&data[4 * i], &data[4 * i], &d, session.comm(request), &handles[i]);
             if (result != pcclSuccess) return answer_of(result);
@@ -161,14 +161,14 @@ Json call_multiple(Session &session, const Json &request) {
     answer["peers"] = info.local_world_size;
     answer["tx"] = info.tx_bytes;
     answer["results"] = Json::array();
-    const pcclReduceReport_t report = empty_report();  // of each operation there is none
+    const pcclReduceReport_t report = empty_report();  // this call reports no single operation
     for (std::size_t i = 0; i < buffers.size(); ++i) {
         answer["results"].push_back(reduce_answer(result, report, buffers[i], request.at("ops")[i]));
     }
     return answer;
 }
 
-/// Sums of what came out and what should have, over rounds.
+/// Sums over rounds of the results and of the expected values.
 struct Accumulated {
     std::vector<double> found, expected;
 
@@ -182,7 +182,7 @@ struct Accumulated {
     }
 };
 
-/// One round of averages of floats; made again until it succeeds. Counts what failed.
+/// One round of averages of floats, repeated until it succeeds. Counts failures.
 pcclResult_t average(Session &session, const Json &request, std::vector<float> &data, int &lost) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
     const pcclReduceOptions_t options = options_of(request);
@@ -196,8 +196,9 @@ pcclResult_t average(Session &session, const Json &request, std::vector<float> &
     return result;
 }
 
-/// "rounds" quantized averages with one tag; then, what error feedback still holds back is let out by an average of zeros in 16 bits.
-/// Answers with the relative error of the sum over all rounds, before and after that. In "aborted_rounds" the last rank aborts.
+/// Makes "rounds" quantized averages with one tag, and then an average of zeros in 16 bits, which flushes the residual of error
+/// feedback. Answers with the relative error of the sum over all rounds, before and after the flush. In "aborted_rounds" the last
+/// rank aborts.
 Json call_rounds(Session &session, const Json &request) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
     Accumulated total{std::vector<double>(d.count), std::vector<double>(d.count)};
@@ -214,7 +215,7 @@ Json call_rounds(Session &session, const Json &request) {
         tools::fill_input(what, request.at("rank"), data.data());
         const auto aborted = request.value("aborted_rounds", std::vector<int>());
         if (request.at("rank") == what.ranks - 1 && std::ranges::find(aborted, round) != aborted.end()) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others are inside
+            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others have called by then; an abort before that has the same outcome
             tools::require("pcclAbort", pcclAbort(session.comm(request)));
         }
         if (const auto result = average(session, request, data, lost); result != pcclSuccess) return answer_of(result);
@@ -251,7 +252,8 @@ struct MatrixCase {
     }
 };
 
-/// Every type, operator, count of "counts", in place and not, at odd addresses. "hash" is over all results; "failures" are words.
+/// Every type, operator and count of "counts", in place and out of place, at odd addresses. "hash" is over all results;
+/// "failures" are texts.
 Json call_matrix(Session &session, const Json &request) {
     const pcclReduceOptions_t options = options_of(request);
     Json failures = Json::array();
@@ -266,7 +268,7 @@ Json call_matrix(Session &session, const Json &request) {
                         {"count", count},       {"type", tools::name_of(type)}, {"op", tools::name_of(op)},  {"tag", cases % 7},
                         {"in_place", in_place}, {"offset", cases % 4 * 3},      {"rank", request.at("rank")}};
                     const int ranks = request.at("ranks").get<int>();
-                    // The inputs depend on the number of ranks; only the first judges, as all have the same bits.
+                    // Only the first rank checks its result, since all ranks have the same bits.
                     const pcclReduceDescriptor_t d = descriptor_of(reduce);
                     reduce["ranks"] = ranks;
                     Buffers buffers = make_buffers(d, reduce);

@@ -1,4 +1,4 @@
-// Averages that are repaired when members are lost. Who dies in the middle does so at a certain element, not at a certain time.
+// Averages that are repaired when members are lost. A member that dies does so at a certain element, not at a certain time.
 #include "common/elements.h"
 #include "common/participants.h"
 #include "peer/inputs.h"
@@ -13,7 +13,7 @@ namespace pccl::itest {
 
 namespace {
 
-/// This process is killed by the library's first write near the element: its page cannot be written from now on.
+/// Makes the page of the element read-only, so that the library's first write to it kills this process.
 void die_at(unsigned char *element) {
     const rlimit no_core{0, 0};
     static_cast<void>(::setrlimit(RLIMIT_CORE, &no_core));
@@ -22,8 +22,9 @@ void die_at(unsigned char *element) {
     if (::mprotect(start, page, PROT_READ) != 0) throw std::runtime_error("cannot protect a page");
 }
 
-/// One average of the contribution of "slot". "die_at": dies when the element at that part of the buffer, 0 to 1, becomes final here. Not in
-/// place, it must be one that this member completes: others are written by the system, which refuses and kills nobody.
+/// One average of the contribution of "slot". "die_at": the process dies when the element at that part of the buffer, 0 to 1,
+/// becomes final here. Out of place, this member must complete the element: others are written by a system call, which fails
+/// without killing the process.
 Json call_average(Session &session, const Json &request) {
     pcclReduceDescriptor_t d{};
     d.count = request.at("count").get<std::size_t>();

@@ -20,11 +20,11 @@ using Bytes = std::vector<unsigned char>;
 
 /// Buffers of one reduce. Kept until its answer is sent.
 struct Buffers {
-    Bytes send;  ///< with `offset` bytes before the first element
+    Bytes send;  ///< has `offset` bytes before the first element
     Bytes receive;
     std::size_t offset = 0;
     bool in_place = false;
-    std::uint64_t send_hash = 0;  ///< before the call
+    std::uint64_t send_hash = 0;  ///< hash before the call
     unsigned char *send_data() { return send.data() + offset; }
     unsigned char *receive_data() { return in_place ? send_data() : receive.data() + offset; }
 };
@@ -33,7 +33,7 @@ struct Buffers {
 struct ShardBuffers {
     pcclShard_t shard{};
     Bytes whole, part;
-    std::uint64_t given_hash = 0;  ///< of what is given, before the call
+    std::uint64_t given_hash = 0;  ///< hash of the input before the call
 };
 
 struct Flight {
@@ -49,7 +49,7 @@ struct Tensor {
     Bytes data;
     std::size_t count;
     bool allow_content_inequality;
-    std::uint64_t seed;  ///< what it was filled from
+    std::uint64_t seed;  ///< seed of its content
 };
 struct State {
     std::uint64_t revision = 0;
@@ -70,15 +70,16 @@ public:
     std::atomic<bool> stop{false};  ///< asks a loop to end
 };
 
-/// "algorithm": auto, ring, direct or one-hop; "fault": retry or repair; and what "quant" says beyond the descriptor.
+/// Options of a request: "algorithm" (auto, ring, direct or one-hop), "fault" (retry or repair), and the options of "quant" that
+/// are not in the descriptor.
 pcclReduceOptions_t options_of(const Json &request);
 
-/// "count", "op", "tag", "type", "quant".
+/// The descriptor of a request: "count", "op", "tag", "type", "quant".
 pcclReduceDescriptor_t descriptor_of(const Json &request);
 
-/// Keeps an operation that was launched under the request's "handle", if `result` is a success; its answer.
+/// Keeps a launched operation under the request's "handle" if `result` is a success. Returns the answer.
 Json keep(Session &session, const Json &request, std::unique_ptr<Flight> flight, pcclResult_t result);
-/// The operation that was kept under the request's "handle". It stays, so that it can be awaited again.
+/// The operation kept under the request's "handle". It is not removed, so that it can be awaited again.
 Flight &flight_of(Session &session, const Json &request);
 
 /// Answers hold at least "code" and "error".
@@ -94,6 +95,6 @@ void add_repair_calls(CallTable &);
 void add_trainer_calls(CallTable &);
 void add_exchange_calls(CallTable &);
 void add_shard_calls(CallTable &);
-void add_scribble_calls(CallTable &);
+void add_modify_calls(CallTable &);
 
 }  // namespace pccl::itest

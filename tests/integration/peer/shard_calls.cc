@@ -1,4 +1,4 @@
-// Calls about reduce-scatters and all-gathers. What both together give is what an all-reduce gives: so it is judged.
+// Calls about reduce-scatters and all-gathers. Both together must give the result of an all-reduce.
 #include "common/elements.h"
 #include "peer/inputs.h"
 #include "peer/session.h"
@@ -20,7 +20,7 @@ Json to_json(const pcclShard_t &shard) {
     return {{"first", shard.first}, {"elements", shard.elements}, {"membership", shard.membership}, {"world", shard.world_size}, {"rank", shard.rank}};
 }
 
-/// "shard": one that was asked for before; without it, as it is now.
+/// "shard": a shard returned by an earlier call; by default the current one.
 pcclShard_t shard_of(Session &session, const Json &request) {
     pcclShard_t shard{};
     if (request.contains("shard")) {
@@ -44,7 +44,7 @@ bool is_canary(const unsigned char *data, std::size_t bytes) {
     return std::all_of(data, data + bytes, [](unsigned char b) { return b == kCanary; });
 }
 
-/// One shard after the other: reduce-scatter, then all-gather, both in place or neither.
+/// A reduce-scatter and then an all-gather, both in place or both out of place.
 struct Sharded {
     pcclReduceDescriptor_t d;
     pcclReduceOptions_t options;
@@ -81,7 +81,7 @@ struct Sharded {
     bool part_intact() { return hash_bytes(part_data(), shard.elements * size) == part_hash; }
 };
 
-/// The answer of both, or of the one that failed ("failed").
+/// The answer of both, or of the first that failed ("failed").
 Json run(Session &session, const Json &request) {
     Sharded both(session, request);
     pcclComm_t *comm = session.comm(request);
@@ -115,7 +115,7 @@ Json run(Session &session, const Json &request) {
     return answer;
 }
 
-/// "shard" of another time, "count", "type", "op", "tag", "in_place", "quant", "algorithm"; "times".
+/// Arguments: "shard" of an earlier call, "count", "type", "op", "tag", "in_place", "quant", "algorithm", "times".
 Json call_sharded(Session &session, const Json &request) {
     Json answer;
     for (int i = 0; i < request.value("times", 1); ++i) {
@@ -125,7 +125,7 @@ Json call_sharded(Session &session, const Json &request) {
     return answer;
 }
 
-/// Every type, operator, count of "counts", in place and not, at odd addresses.
+/// Every type, operator and count of "counts", in place and out of place, at odd addresses.
 Json call_sharded_matrix(Session &session, const Json &request) {
     Json failures = Json::array();
     std::uint64_t hash = 0;
@@ -159,7 +159,8 @@ Json call_sharded_matrix(Session &session, const Json &request) {
     return answer;
 }
 
-/// Starts a reduce-scatter ("collective") or an all-gather of a constant ("value") that "await_part" ends, both by "handle".
+/// Starts a reduce-scatter ("collective") or an all-gather of a constant ("value") that "await_part" ends; both name it by
+/// "handle".
 Json call_launch_part(Session &session, const Json &request) {
     const pcclReduceDescriptor_t d = descriptor_of(request);
     const pcclReduceOptions_t options = options_of(request);
@@ -180,7 +181,7 @@ Json call_launch_part(Session &session, const Json &request) {
     return keep(session, request, std::move(flight), result);
 }
 
-/// "given_intact"; and the result's bytes, where they are all the same ("all").
+/// Answers "given_intact", and the byte of the result if all are the same ("all").
 Json call_await_part(Session &session, const Json &request) {
     Flight &flight = flight_of(session, request);
     Json answer = answer_of(pcclAwaitAsyncReduceWithReport(&flight.handle, nullptr));

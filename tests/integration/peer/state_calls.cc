@@ -17,13 +17,13 @@ unsigned char seeded(std::uint64_t seed, std::size_t i) {
     return static_cast<unsigned char>(tools::mix(seed * 0x100000001 + i / 8) >> (i % 8 * 8));
 }
 
-/// Bytes of a tensor from a seed.
+/// Fills a tensor from a seed.
 void fill_seeded(Bytes &data, std::uint64_t seed) {
     for (std::size_t i = 0; i < data.size(); ++i)
         data[i] = seeded(seed, i);
 }
 
-/// This process's memory as a file: to look at, and to spoil, what the library works on at the same time.
+/// This process's memory as a file, to read and modify tensors while the library uses them.
 class OwnMemory {
 public:
     OwnMemory() : file_(::open("/proc/self/mem", O_RDWR | O_CLOEXEC)) {}
@@ -45,8 +45,8 @@ private:
     static off_t offset(const unsigned char *at) { return static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at)); }
 };
 
-/// "tensors": [{"name", "type", "count", "seed", "unequal", "pattern"}], "revision"; under the name "state". Without a pattern their
-/// bytes are noise.
+/// "tensors": [{"name", "type", "count", "seed", "unequal", "pattern"}], "revision"; stored under the name "state". Without a
+/// pattern the bytes are noise.
 Json call_define(Session &session, const Json &request) {
     State state;
     state.revision = request.value("revision", std::uint64_t{0});
@@ -77,7 +77,8 @@ Json call_poke(Session &session, const Json &request) {
     return answer_of(pcclSuccess);
 }
 
-/// How many chunks of the first tensor end in other bytes than "define" gave them. Also while a synchronization runs.
+/// The number of chunks of the first tensor whose last bytes differ from those of "define". Can be called during a
+/// synchronization.
 Json call_overwritten(Session &session, const Json &request) {
     const std::scoped_lock lock(session.mutex);
     const Tensor &tensor = session.states.at(request.value("state", "")).tensors.at(0);
@@ -94,7 +95,7 @@ Json call_overwritten(Session &session, const Json &request) {
     return answer;
 }
 
-/// Flips a byte of every chunk of the first tensor. Also while a synchronization runs.
+/// Flips a byte of every chunk of the first tensor. Can be called during a synchronization.
 Json call_spoil(Session &session, const Json &request) {
     const std::scoped_lock lock(session.mutex);
     Tensor &tensor = session.states.at(request.value("state", "")).tensors.at(0);
@@ -113,7 +114,7 @@ pcclSharedStateSyncStrategy_t strategy_of(const Json &request) {
     return PCCL_SHARED_STATE_SYNC_STRATEGY_ENFORCE_POPULAR;
 }
 
-/// Synchronizes; "revision" sets the one offered. Answers with bytes moved, revision, and a hash per tensor.
+/// Synchronizes. "revision" sets the offered revision. Answers with the bytes moved, the revision, and a hash per tensor.
 Json call_sync(Session &session, const Json &request) {
     State *state = nullptr;
     {

@@ -1,4 +1,4 @@
-// Calls that train a small model with a trainer of pccl/train.h and tell what became of it after each outer step.
+// Calls that train a small model with a trainer of pccl/train.h and report the model after each outer step.
 #include "peer/inputs.h"
 #include "peer/session.h"
 
@@ -37,7 +37,8 @@ pcclTrainerConfig_t config_of(const Json &request, pcclReduceOptions_t &reduce) 
     return config;
 }
 
-/// Trains until the run has made `steps` inner steps. An event after each outer step: its number, a hash of the outer parameters, the world.
+/// Trains until the run has made `steps` inner steps. An event after each outer step: its number, a hash of the outer parameters,
+/// the world.
 Json call_train(Session &session, const Json &request) {
     const std::size_t count = request.value("count", std::size_t{10'000});
     const std::uint64_t steps = request.value("steps", std::uint64_t{100});

@@ -9,10 +9,10 @@
 
 namespace netlab {
 
-const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each is about the direction from A to B.
+const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each applies to the direction from A to B.
   set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   what is not named stays; auto is what the rate carries in two
                                      delays, 256kb at least
-  block A B / unblock A B            drop silently everything, also what is under way
+  block A B / unblock A B            drop silently everything, including packets in flight
   shape A B port P rate 100mbit|10%  a bottleneck of its own for what has this port; with %, of the rate of A B. `rate none` ends it
   remove A                           the host vanishes, in both directions and for good
   show A B                           settings and counters

@@ -11,7 +11,7 @@ namespace netlab {
 
 extern const char *const kCommands;  // for --help
 
-/// "25ms", "1gbit", "4mb", "0.01%" as nanoseconds, bits per second, bytes, a probability; nothing if malformed.
+/// "25ms", "1gbit", "4mb", "0.01%" as nanoseconds, bits per second, bytes, a probability; no value if malformed.
 std::optional<Nanoseconds> parse_time(std::string_view text);
 std::optional<double> parse_rate(std::string_view text);
 std::optional<double> parse_bytes(std::string_view text);

@@ -20,7 +20,7 @@ namespace netlab {
 
 namespace {
 
-constexpr int kRing = 20000;  // packets the device holds for us; our own queues are meant to be the bottleneck
+constexpr int kRing = 20000;  // packets that the device holds; large, so that the forwarder's own queues are the bottleneck
 constexpr const char *kDevice = "wan0";
 
 void require(bool ok, const std::string &what) {
@@ -48,7 +48,7 @@ void bring_up(int socket, const char *device) {
     require(::ioctl(socket, SIOCSIFFLAGS, &request) == 0, std::string("bringing up ") + device);
 }
 
-/// Only IPv4 is carried; without this each host would send neighbour discovery.
+/// Disables IPv6: only IPv4 is carried, and each host would send neighbour discovery.
 void no_ipv6() {
     const Fd file(::open("/proc/sys/net/ipv6/conf/all/disable_ipv6", O_WRONLY | O_CLOEXEC));
     if (file) static_cast<void>(!::write(file.get(), "1", 1));

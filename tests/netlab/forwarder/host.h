@@ -1,5 +1,5 @@
 // A host of the lab: a network namespace without a name, with a loopback and one TUN device `wan0`. The namespace lives as long
-// as this object or a process in it: nothing is left behind however the lab ends.
+// as this object or a process in it, so that nothing is left behind however the lab ends.
 #pragma once
 
 #include "forwarder/packet.h"
@@ -35,7 +35,7 @@ struct Host {
     Fd device;  // packets, non-blocking
 };
 
-/// Makes the host 10.77.0.`number`. Throws std::system_error, whose text says what was not permitted.
+/// Makes the host 10.77.0.`number`. Throws std::system_error, whose text names what was not permitted.
 Host make_host(int number, int mtu);
 
 /// SIGKILL to every process inside these namespaces but our own.

@@ -1,5 +1,5 @@
-// netlab-forwarder: makes the hosts of a lab and carries packets between them until its standard input ends; then kills what
-// still runs in them. One thread. `netlab` beside it starts and controls it.
+// netlab-forwarder: makes the hosts of a lab and carries packets between them until its standard input ends; then kills the
+// processes that still run in them. One thread. `netlab` starts and controls it.
 #include "forwarder/control.h"
 #include "forwarder/host.h"
 #include "forwarder/network.h"
@@ -28,8 +28,8 @@ namespace netlab {
 namespace {
 
 constexpr int kMostHosts = 64;
-constexpr int kReadsPerTurn = 16;                // from one host, before the others have their turn
-constexpr Nanoseconds kSpin = 30'000;            // sleeping and waking up takes about as long
+constexpr int kReadsPerTurn = 16;                // packets read from one host before the next host
+constexpr Nanoseconds kSpin = 30'000;            // about the time of falling asleep and waking up
 constexpr std::uint32_t kKeepWhole = 32 * 1024;  // packets above it stay in the buffer they were read into
 constexpr std::size_t kLongestLine = 4096;
 
@@ -97,7 +97,7 @@ private:
     Fd signals_;
     Fd listener_;
     std::map<int, Fd> clients_;
-    std::map<int, std::string> lines_;  // what came of a line so far
+    std::map<int, std::string> lines_;  // the received part of a line
     std::unique_ptr<std::uint8_t[]> buffer_;
     bool stop_ = false;
 
@@ -105,7 +105,7 @@ private:
         epoll_event event{};
         event.events = EPOLLIN;
         event.data.fd = fd;
-        // A standard input that is a file or /dev/null cannot be waited for; then nothing comes from it.
+        // A standard input that is a file or /dev/null cannot be waited for; then no command arrives from it.
         if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0 && fd != STDIN_FILENO)
             throw std::runtime_error(std::string("epoll: ") + std::strerror(errno));
     }
@@ -226,7 +226,7 @@ int main(int argc, char **argv) {
     const netlab::Options options = netlab::parse(argc, argv);
     std::signal(SIGPIPE, SIG_IGN);
     ::prctl(PR_SET_TIMERSLACK, 1);
-    ::mallopt(M_TRIM_THRESHOLD, 1 << 30);  // packets come and go: memory given back is only faulted in again
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 30);  // packets are allocated and freed all the time; returned memory would be faulted in again
     ::setpriority(PRIO_PROCESS, 0, -15);   // a late forwarder would be measured as delay
     try {
         netlab::Forwarder forwarder(options);

@@ -18,7 +18,7 @@ class Link {
 public:
     explicit Link(std::uint64_t seed) : wire(seed) {}
 
-    /// A bottleneck of its own for what has a port, in front of the wire that all share.
+    /// A bottleneck of its own for packets with a port, in front of the wire that all share.
     struct Flow {
         std::uint16_t port;
         Shaper shaper;
@@ -39,16 +39,16 @@ public:
     Link &link(int from, int to) { return links_[static_cast<std::size_t>(from * hosts_ + to)]; }
     bool removed(int host) const { return removed_[static_cast<std::size_t>(host)]; }
 
-    /// What the host sends from now on, and what is under way to it, is dropped.
+    /// Drops the packets that the host sends from now on, and those in flight to it.
     void remove(int host);
-    /// Drops what is under way, and everything until unblocked.
+    /// Drops the packets in flight, and all packets until unblocked.
     void block(int from, int to, bool blocked);
 
-    /// A host sent a packet.
+    /// Accepts a packet from a host.
     void send(Nanoseconds now, int from, Packet packet);
-    /// Delivers what is due.
+    /// Delivers the packets that are due.
     void advance(Nanoseconds now, const Deliver &deliver);
-    /// When the next packet is due, or -1 if none is under way.
+    /// When the next packet is due, or -1 if none is in flight.
     Nanoseconds next() const { return due_.empty() ? -1 : due_.top().at; }
 
     std::uint64_t unroutable() const { return unroutable_; }

@@ -55,7 +55,7 @@ std::uint32_t fold(std::uint32_t sum) {
     return sum;
 }
 
-/// Lengths and checksums after the payload has changed. The TCP checksum is left to offload: its field holds that of the
+/// Updates lengths and checksums after the payload has changed. The TCP checksum is left to offload: its field holds that of the
 /// pseudo-header, which has the length in it.
 void mend(Packet &packet, std::size_t headers, std::uint16_t segment_payload) {
     std::uint8_t *const ip = packet.ip();
@@ -80,7 +80,7 @@ bool is_sound(const Packet &packet) {
     if (ip_header(packet) < kLeastIp || load16(packet.ip() + 2) != (packet.ip_bytes() & 0xffff)) return false;
     const VnetHeader vnet = vnet_of(packet);
     if (vnet.gso_type == kGsoNone) return ip_header(packet) <= packet.ip_bytes();
-    // Offload that was not asked for, or not for TCP over IPv4, would be split wrongly.
+    // Only offload of TCP over IPv4 was requested; any other kind would be split wrongly.
     if ((vnet.gso_type & ~kGsoEcn) != kGsoTcp4 || vnet.gso_size == 0) return false;
     if (!(vnet.flags & kNeedsChecksum)) return false;
     if (packet.ip_bytes() < ip_header(packet) + kLeastTcp) return false;

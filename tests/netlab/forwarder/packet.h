@@ -1,5 +1,5 @@
 // A packet as a TUN device with virtio-net headers passes it: the header, then an IPv4 packet. With segmentation offload one
-// "packet" may hold up to 64 KiB of TCP, which stands for many segments on a wire. `split` cuts it where a wire would, so that
+// "packet" may hold up to 64 KiB of TCP, which are many segments on a wire. `split` cuts it at a segment boundary, so that
 // rate, queue and loss apply to segments although whole packets are carried.
 #pragma once
 
@@ -21,7 +21,7 @@ struct Packet {
     std::size_t ip_bytes() const { return size - kVnetHeader; }
 };
 
-/// What a wire would see of a packet.
+/// A packet as segments on a wire.
 struct Shape {
     std::uint32_t segments = 1;
     std::uint32_t headers = 0;          // bytes of IP and TCP header, in each segment
@@ -34,16 +34,16 @@ struct Shape {
     }
 };
 
-/// False if it is no whole IPv4 packet with a sound header; everything else here requires one.
+/// Whether it is a whole IPv4 packet with a valid header. All other functions here require one.
 bool is_sound(const Packet &packet);
 Shape shape_of(const Packet &packet);
 /// Cuts a TCP packet of several segments behind the first `segments`, 0 < segments < all; returns the first part and leaves the
 /// rest.
 Packet split(Packet &packet, std::uint32_t segments);
 
-/// The last byte of the addresses 10.77.0.x, or 0 if it is another.
+/// The last byte of the addresses 10.77.0.x, or 0 for any other address.
 std::uint8_t destination_of(const Packet &packet);
-/// Whether it is of TCP or UDP and has this port at either end.
+/// Whether it is a TCP or UDP packet with this port at either end.
 bool has_port(const Packet &packet, std::uint16_t port);
 
 }  // namespace netlab

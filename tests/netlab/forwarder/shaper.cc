@@ -10,7 +10,7 @@ namespace netlab {
 namespace {
 
 constexpr double kLeastQueue = 256 * 1024;
-/// No more than this is delivered at once: a wire would not hand over what it needs long for in one moment.
+/// The most that is delivered at once: a wire delivers a large packet over time, not in one moment.
 constexpr Nanoseconds kLongestBurst = kSecond / 2000;
 
 }  // namespace
@@ -22,7 +22,7 @@ void Shaper::configure(const ShaperOptions &options) {
     if (new_loss) draw_loss();
 }
 
-/// Geometric: the same as a draw for each segment.
+/// A geometric draw, equivalent to one draw per segment.
 void Shaper::draw_loss() {
     if (options_.loss <= 0)
         until_loss_ = std::numeric_limits<std::uint64_t>::max();
@@ -69,7 +69,7 @@ void Shaper::enqueue(Nanoseconds now, Packet packet, const Shape &whole) {
     const double ns_per_byte = 8 * static_cast<double>(kSecond) / options_.rate;
     wire_free_ = std::max(wire_free_, now);
     while (true) {
-        // As many segments as the queue has room for, and as pass within a burst.
+        // The segments that fit into the queue and pass within a burst.
         const double room = queue_limit() - static_cast<double>(wire_free_ - now) / ns_per_byte;
         if (room < shape.wire_bytes_of(1) && wire_free_ > now) {
             counters_.overflowed += shape.segments;

@@ -17,7 +17,7 @@ public:
             answers_.try_emplace({node.group, answer->generation, answer->k}, First{answer->pending, &node, node.peer->id()});
         if (is_first || first->second.pending == answer->pending || lost(first->second)) return;
         violated("question " + std::to_string(answer->k) + " of generation " + std::to_string(answer->generation) +
-                 " has another answer at " + node.name);
+                 " has a different answer at " + node.name);
     }
 
 private:
@@ -26,7 +26,7 @@ private:
         const Node *node;
         PeerId id;
     };
-    /// It did not come back to a master that restarted, which cannot know what it had been told.
+    /// It did not resume at a master that restarted, and that master cannot know which answers it had received.
     static bool lost(const First &first) {
         const Node &node = *first.node;
         return !node.alive || node.hung || node.conn == protocol::ConnId{} || node.peer->id() != first.id;

@@ -13,8 +13,8 @@ public:
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override {
         Member &member = members_[node.index];
         if (const auto *epoch = std::get_if<protocol::StartEpoch>(&effect)) {
-            require(member.open.empty(), node.name + " starts an epoch with operations of the last one open");
-            require(epoch->epoch > member.epoch, node.name + " starts an epoch again");
+            require(member.open.empty(), node.name + " starts an epoch while operations of the previous one are open");
+            require(epoch->epoch > member.epoch, node.name + " starts the same epoch twice");
             member.epoch = epoch->epoch;
             member.ended.clear();
         }

@@ -9,7 +9,7 @@ public:
     explicit Continuity(Verdict &verdict) : Checker("continuity", verdict) {}
 
     void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override {
-        if (call.kind == CallKind::connect) return;  // to a master that is not there
+        if (call.kind == CallKind::connect) return;  // the master may be down
         require(done.code == pcclSuccess || done.code == pcclTooFewPeers,
                 std::string(name_of(call.kind)) + " of " + node.name + " fails with " + std::to_string(done.code) + ": " + done.why);
     }

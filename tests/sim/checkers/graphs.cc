@@ -20,10 +20,10 @@ public:
         if (!told || told->code != pcclSuccess) return;
         const auto &ring = node.peer->current_view().ring;
         for (const PeerId other : told->neighbours)
-            require(other != id && std::ranges::find(ring, other) != ring.end(), node.name + " has " + to_string(other) + " for a neighbour");
+            require(other != id && std::ranges::find(ring, other) != ring.end(), node.name + " has " + to_string(other) + " as a neighbour");
         const bool alone = ring.size() < 2 || told->graph.kind == wire::GraphKind::none;
-        // Between a freeze and the view after it the master has lost members whom this one still counts.
-        require(told->neighbours.empty() == alone || (told->neighbours.empty() && changing_.contains(id)), node.name + " has too many neighbours, or too few");
+        // Between a freeze and the next view the master has lost members that this node still counts.
+        require(told->neighbours.empty() == alone || (told->neighbours.empty() && changing_.contains(id)), node.name + " has too many or too few neighbours");
         auto &last = last_[id];
         require(told->epoch >= last.epoch, "the graph of " + node.name + " goes back from " + std::to_string(last.epoch) + " to " +
                                                std::to_string(told->epoch));
@@ -40,7 +40,7 @@ private:
     static bool lists(const wire::Neighbours &told, PeerId id) { return std::ranges::find(told.neighbours, id) != told.neighbours.end(); }
     static bool member(const std::vector<PeerId> &ring, PeerId other) { return std::ranges::find(ring, other) != ring.end(); }
 
-    std::set<PeerId> changing_;  ///< told to freeze, and not yet of the next view
+    std::set<PeerId> changing_;  ///< received Freeze, and not yet the next view
     std::map<PeerId, wire::Neighbours> last_;
 };
 

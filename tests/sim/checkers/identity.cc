@@ -21,18 +21,19 @@ public:
     void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override {
         if (std::holds_alternative<wire::Welcome>(message))
             return require(names_.try_emplace(to, node.index).first->second == node.index,
-                           "peer id " + std::to_string(to.value) + " is given to two");
+                           "peer id " + std::to_string(to.value) + " is given to two peers");
         if (std::holds_alternative<wire::Removed>(message) || to == PeerId{}) return;
-        require(!gone_.contains(to), "the master talks to peer " + std::to_string(to.value) + ", which is gone");
+        require(!gone_.contains(to), "the master sends a message to peer " + std::to_string(to.value) + ", which is gone");
         if (const auto *view = std::get_if<wire::View>(&message)) {
             if (std::exchange(restarted_, false)) found_ = view->number;
-            // Not an older ring, told again; also by a restarted master, to one that had not heard of it.
+            // A repeated View of an older ring does not count. A restarted master repeats it to a member that had not received
+            // it.
             if (view->epoch != view->number || view->number == found_) return;
             for (const PeerId peer : view->ring)
                 alive(peer, "is in a new ring");
         }
-        if (const auto *link = std::get_if<wire::OpenLink>(&message)) alive(link->other, "is to be linked");
-        if (const auto *probe = std::get_if<wire::Probe>(&message)) alive(probe->to, "is to be measured");
+        if (const auto *link = std::get_if<wire::OpenLink>(&message)) alive(link->other, "must be linked");
+        if (const auto *probe = std::get_if<wire::Probe>(&message)) alive(probe->to, "must be measured");
         if (const auto *plan = std::get_if<wire::SyncPlan>(&message)) {
             for (const auto &tensor : plan->pull) {
                 for (const PeerId peer : tensor.sources)
@@ -47,8 +48,8 @@ private:
     }
 
     std::set<PeerId> gone_;
-    bool restarted_ = false;  ///< and has sent no view since
-    ViewNumber found_;        ///< the first that it sent
+    bool restarted_ = false;  ///< and has sent no view since then
+    ViewNumber found_;        ///< the first view that it sent
     std::map<PeerId, std::size_t> names_;
 };
 

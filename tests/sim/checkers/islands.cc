@@ -26,7 +26,7 @@ public:
             if (seen_.insert(peer).second && view->number > told_in_part_) admitted_[islands_[peer].number].insert(peer);
         }
     }
-    /// It has written down its last view, and may have died before it could tell anybody, or all.
+    /// The journal holds its last view. The master may have died before it sent the view to any member, or to all.
     void on_world_event(const std::string &what) override {
         if (what != "the master dies") return;
         admitted_.clear();

@@ -11,7 +11,7 @@ std::string describe(const OpId &op) {
     return "operation " + std::to_string(op.epoch.value) + ":" + std::to_string(op.tag.value) + "#" + std::to_string(op.seq);
 }
 
-/// Exempt is who left the agreement of its own accord or was put out of it: a member that aborts its calls, or that is removed.
+/// A member that aborts its calls or is removed is exempt: its calls can end differently from those of the others.
 class Outcomes : public Checker {
 public:
     explicit Outcomes(Verdict &verdict) : Checker("outcomes", verdict) {}
@@ -25,7 +25,7 @@ public:
     void on_abort(const Node &node) override { members_[node.index].exempt = true; }
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
-        // Callers that can never meet are parted by force: their calls cannot be counted alike.
+        // Calls that can never complete are failed by the master, so that the number of calls differs between members.
         if (const auto *failed = std::get_if<wire::OpFailed>(&message); failed && failed->skip)
             members_[node.index].exempt = true;
         const auto *done = std::get_if<wire::CallDone>(&message);
@@ -87,7 +87,7 @@ private:
             op.committed_by = node.name;
             op.result = found->second;
         } else if (!member.exempt) {
-            member.lost[end.call] = end.op;  // the caller is told later, or never if the member dies
+            member.lost[end.call] = end.op;  // the call returns later, or never if the member dies
         }
         if (found != member.results.end()) member.results.erase(found);
     }

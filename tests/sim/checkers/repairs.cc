@@ -16,7 +16,7 @@ public:
         if (const auto *epoch = std::get_if<protocol::StartEpoch>(&effect)) {
             member.ring = {epoch->ring.begin(), epoch->ring.end()};
             require(epoch->repaired.empty() || std::ranges::includes(member.before, member.ring),
-                    node.name + " goes on with a call in a ring that has grown");
+                    node.name + " repairs a call in a ring that has grown");
             member.before = member.ring;
         }
     }
@@ -24,7 +24,7 @@ public:
     void on_final(const Node &node, const OpId &op, CallId call, std::size_t element, const std::set<PeerId> &took_part) override {
         Member &member = members_[node.index];
         const std::string what = "element " + std::to_string(element) + " with tag " + std::to_string(op.tag.value) + " at " + node.name;
-        require(member.final.insert({call, element}).second, what + " is made final again");
+        require(member.final.insert({call, element}).second, what + " becomes final twice");
         require(std::ranges::includes(took_part, member.ring), what + " leaves out a member of the ring it became final in");
     }
 

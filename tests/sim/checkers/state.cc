@@ -14,7 +14,7 @@ public:
         const auto *tell = std::get_if<protocol::Tell>(&effect);
         const auto *offer = tell ? std::get_if<wire::OfferState>(&tell->message) : nullptr;
         if (!offer) return;
-        offered_[node.index] = offer->strategy == wire::Strategy::receive_only ? 0 : offer->revision;  // its offer counts for nothing
+        offered_[node.index] = offer->strategy == wire::Strategy::receive_only ? 0 : offer->revision;  // its offer does not take part in the election
     }
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
@@ -23,7 +23,7 @@ public:
 
     void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override {
         if (call.kind != CallKind::sync || done.code != pcclSuccess) return;
-        // All hear of the commit in the same epoch, by the number of the group's decision.
+        // All members receive the commit in the same epoch, with the number of the group's decision.
         const auto key = std::tuple(node.group, node.peer->current_view().epoch, decision_[node.index]);
         std::vector<std::uint64_t> content = node.state.tensors;
         content.resize(content.size() - std::min(content.size(), node.state.free_to_differ));
@@ -35,7 +35,7 @@ public:
         const auto last = last_.find(node.index);
         if (last != last_.end() && last->second.first == node.peer->id()) {
             require(done.revision >= last->second.second, node.name + " goes back to an older revision");
-            // A program that does not count may offer the last revision again, and then synchronizes it again.
+            // A program that does not increment its revision may offer the last one again, which is then synchronized again.
             require(done.revision >= offered_[node.index], node.name + " offers a newer revision than it receives");
         }
         last_[node.index] = {node.peer->id(), done.revision};

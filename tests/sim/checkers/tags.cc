@@ -13,12 +13,12 @@ public:
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override {
         if (const auto *start = std::get_if<protocol::StartOp>(&effect)) {
             require(started_[{node.index, node.peer->id()}].insert(start->op).second,
-                    node.name + " starts an operation whose name another one had");
+                    node.name + " starts an operation with the name of an earlier one");
         }
     }
 
     void on_complete(const Node &node, const CallInfo &, const protocol::Complete &) override {
-        require(node.peer->tags_known() <= most_, node.name + " remembers " + std::to_string(node.peer->tags_known()) + " tags");
+        require(node.peer->tags_known() <= most_, node.name + " holds counters of " + std::to_string(node.peer->tags_known()) + " tags");
     }
 
 private:

@@ -15,7 +15,7 @@ public:
         const auto *start = std::get_if<protocol::StartEpoch>(&effect);
         if (!start) return;
         require(start->rank < start->ring.size() && start->ring[start->rank] == node.peer->id(),
-                node.name + " starts an epoch at a rank that is not its own");
+                node.name + " starts an epoch with the wrong rank");
     }
 
     void on_told_peer(const Node &node, const wire::ToPeer &message) override {
@@ -23,7 +23,7 @@ public:
         if (!view) return;
         const std::string name = "view " + std::to_string(view->number.value);
         ViewNumber &last = last_[node.index];
-        require(view->number > last, node.name + " hears " + name + " after view " + std::to_string(last.value));
+        require(view->number > last, node.name + " receives " + name + " after view " + std::to_string(last.value));
         require(view->epoch <= view->number, name + " is of a later epoch");
         last = view->number;
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Everything that can go wrong, at random, against a live run on emulated hosts: processes are killed, stopped and replaced, the master
-too; paths are cut in one direction or both, hosts parted from the rest, links slowed; strangers send bytes to every port.
+"""Random faults of all kinds against a live run on emulated hosts: processes, including the master, are killed, stopped and replaced; paths are
+cut in one direction or both; hosts are separated from the rest; links are slowed; unauthenticated connections send bytes to every port.
 
-Storms and calms take turns. In a storm something happens every second or so. Then all is healed, and within a limit every trainer must
-be at work again with all the others. Every sum that a trainer receives is checked element by element, and the weights after each step must
-be the same at all.
+Storms and calms alternate. In a storm a fault strikes about every second. Then all faults are healed, and within a limit every trainer must
+make steps together with all others. Every sum that a trainer receives is checked element by element, and the weights after each step must
+be equal at all trainers.
 
   chaos.py --build build                     five minutes
   chaos.py --build build --minutes 30 --seed 7 --svg docs/chaos.svg --json chaos.json
 
-Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: no lab can be made here.
+Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: a lab is
+not permitted on this machine.
 """
 
 import argparse
@@ -32,10 +33,10 @@ import lab as netlab  # noqa: E402
 import timeline  # noqa: E402
 
 HEARTBEAT = 3.0  # seconds of silence after which the master removes a peer
-WINDOW = 5.0  # for members to come back to a restarted master
-MASTER_LIMIT = 30.0  # a trainer that hears nothing of the master for longer joins anew
-CALM_LIMIT = 90.0  # from the end of a storm until all work together again: else it is a hang
-STRANGER = """
+WINDOW = 5.0  # for members to resume at a restarted master
+MASTER_LIMIT = 30.0  # a trainer without contact to the master for longer joins again
+CALM_LIMIT = 90.0  # from the end of a storm until all make steps together; longer is a hang
+RAW_CLIENT = """
 import os, random, socket, sys
 seed, count, *places = sys.argv[1:]
 random.seed(int(seed))
@@ -58,7 +59,7 @@ class Trainer:
         self.partial = b""
         self.words = "started"
         self.stopped = self.doomed = False
-        self.works = False  # holds the run's state and can be counted on
+        self.works = False  # holds the run's state and makes steps
         self.last_step = None
 
 
@@ -74,7 +75,7 @@ class Chaos:
         self.acts = {}
         self.events, self.steps, self.recoveries = [], [], []
         self.wrong, self.crashes, self.hangs, self.removed, self.joins, self.highest = [], [], [], 0, 0, 0
-        self.pending = []  # (time, what ends then)
+        self.pending = []  # (time, action that ends a fault)
 
     # ---------------------------------------------------------------------------------------------------------- processes
 
@@ -100,7 +101,7 @@ class Chaos:
         self.trainers[host] = Trainer(host, process, self.now())
 
     def look(self):
-        """Reads what trainers say, reaps and replaces those that ended."""
+        """Reads the trainers' lines; reaps and replaces trainers that ended."""
         for host in range(1, self.lab.hosts):
             trainer = self.trainers.get(host)
             if trainer is None:
@@ -114,7 +115,7 @@ class Chaos:
             if ended:
                 status = trainer.process.returncode
                 if not (trainer.doomed and status in (0, -signal.SIGKILL, -signal.SIGTERM)):
-                    self.crashes.append(f"{self.now():.1f} s: the trainer of host {host} ended with status {status}; last words: {trainer.words}")
+                    self.crashes.append(f"{self.now():.1f} s: the trainer of host {host} ended with status {status}; last line: {trainer.words}")
                 del self.trainers[host]
         if self.master and self.master.poll() is not None:
             self.crashes.append(f"{self.now():.1f} s: the master ended with status {self.master.returncode}")
@@ -139,7 +140,7 @@ class Chaos:
 
     def hear_step(self, trainer, words):
         revision = int(words.split()[0])
-        if revision + 50 < self.highest:  # all who held the state had gone: a run of its own
+        if revision + 50 < self.highest:  # all trainers that held the state had ended, so a new run began
             self.weights.clear()
             self.highest = 0
             self.life += 1
@@ -155,7 +156,7 @@ class Chaos:
         self.pending.append((self.now() + seconds, action))
 
     def well(self):
-        """Trainers that may be struck: two that hold the run's state are always left alone."""
+        """Trainers that a fault may strike. Two that hold the run's state are always spared."""
         working = [t for t in self.trainers.values() if t.works and not t.stopped and not t.doomed]
         self.random.shuffle(working)
         return working[2:] + [t for t in self.trainers.values() if not t.works and not t.stopped and not t.doomed]
@@ -250,13 +251,13 @@ class Chaos:
             self.lab.command(f"set {trainer.host} * rate 8mbit loss 1%")
             self.later(seconds, lambda: self.lab.command(f"set {trainer.host} * rate {self.args.rate} loss 0%"))
 
-    def strangers(self):
+    def invalid_bytes(self):
         host = self.random.randrange(1, self.lab.hosts)
         places = [f"{self.lab.addresses[0]}:{netlab.MASTER_PORT}"] + [f"{a}:{p}" for a in self.lab.addresses[1:] for p in (48149, 48150)]
-        self.note(host, "strangers")
-        self.lab.start(host, [sys.executable, "-c", STRANGER, str(self.random.randrange(1 << 30)), "60", *places])
+        self.note(host, "invalid bytes")
+        self.lab.start(host, [sys.executable, "-c", RAW_CLIENT, str(self.random.randrange(1 << 30)), "60", *places])
 
-    FAULTS = {kill: 6, leave: 2, stop: 4, master_kill: 4, master_stop: 1, cut_path: 4, cut_master: 2, part: 2, slow: 2, strangers: 2}
+    FAULTS = {kill: 6, leave: 2, stop: 4, master_kill: 4, master_stop: 1, cut_path: 4, cut_master: 2, part: 2, slow: 2, invalid_bytes: 2}
 
     def heal(self):
         for _, action in sorted(self.pending, key=lambda p: p[0]):
@@ -275,7 +276,7 @@ class Chaos:
             time.sleep(0.01)
 
     def calm(self):
-        """Until every trainer has made a step at the same time as all the others; how long that took, or None."""
+        """Waits until every trainer has made a step together with all others. Returns the time that took, or None."""
         self.heal()
         began = self.now()
         while self.now() < began + CALM_LIMIT:
@@ -287,13 +288,13 @@ class Chaos:
             time.sleep(0.01)
         for trainer in self.trainers.values():
             if not trainer.last_step or trainer.last_step < began:
-                self.hangs.append(f"{self.now():.1f} s: host {trainer.host} makes no step after the storm; last words: {trainer.words}")
+                self.hangs.append(f"{self.now():.1f} s: host {trainer.host} makes no step after the storm; last line: {trainer.words}")
         if not self.hangs:
             self.hangs.append(f"{self.now():.1f} s: not all are in one run after the storm")
         return False
 
     def members(self):
-        """Of the run, as the master's log told last."""
+        """The size of the run according to the master's log."""
         text = (self.folder / "master.log").read_text(errors="replace")
         found = re.findall(r"view \d+: (\d+) members", text[-20000:])
         return int(found[-1]) if found else 0
@@ -328,10 +329,10 @@ class Chaos:
 
     def report(self):
         rows = [("minutes", f"{self.now() / 60:.1f}"), ("trainers", self.lab.hosts - 1), ("steps x members", len(self.steps)),
-                *[(kind, count) for kind, count in sorted(self.acts.items())], ("told of removal", self.removed), ("joins", self.joins),
+                *[(kind, count) for kind, count in sorted(self.acts.items())], ("removed", self.removed), ("joins", self.joins),
                 ("storms", len(self.recoveries)),
                 ("back at work after", f"{statistics.median(self.recoveries):.1f} s (median), {max(self.recoveries):.1f} s (slowest)" if self.recoveries else "-"),
-                ("runs begun anew", self.life), ("hangs", len(self.hangs)), ("wrong sums", len(self.wrong)), ("crashes", len(self.crashes))]
+                ("runs that restarted", self.life), ("hangs", len(self.hangs)), ("wrong sums", len(self.wrong)), ("crashes", len(self.crashes))]
         return rows
 
 
@@ -339,13 +340,13 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent.parent / "build", help="folder of the build")
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--trainers", type=int, default=5, help="hosts with one each, beside the master's")
-    parser.add_argument("--delay", default="5ms", help="one way")
+    parser.add_argument("--trainers", type=int, default=5, help="number of trainers, each on a host of its own")
+    parser.add_argument("--delay", default="5ms", help="delay of one direction")
     parser.add_argument("--rate", default="200mbit")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--svg", type=pathlib.Path, help="draw a timeline")
     parser.add_argument("--json", type=pathlib.Path, help="all events, steps and counts")
-    parser.add_argument("--keep", action="store_true", help="keep the logs also when all is well")
+    parser.add_argument("--keep", action="store_true", help="keep the logs even if the run is good")
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""Draws what happened in a run of chaos.py, as SVG: a row per host, steps as ticks, faults as bars and marks, and steps per second below."""
+"""Draws the events of a run of chaos.py as SVG: a row per host, steps as ticks, faults as bars and marks, and steps per second below."""
 
 WIDTH, LEFT, ROW, TOP, CURVE = 1200, 110, 26, 30, 90
 COLORS = {"kill -9": "#c0392b", "master kill -9": "#c0392b", "SIGSTOP": "#8e44ad", "master SIGSTOP": "#8e44ad", "leave": "#7f8c8d",
           "path cut": "#d35400", "path cut one way": "#e67e22", "cut from master": "#f39c12", "parted": "#b9770e", "slow and lossy": "#2980b9",
-          "strangers": "#16a085"}
+          "invalid bytes": "#16a085"}
 
 
 def draw(events, steps, trainers, seconds):

@@ -27,8 +27,8 @@ using Millis = std::chrono::milliseconds;
 constexpr std::size_t kKeptWords = 40;
 
 struct Counts {
-    std::uint64_t steps = 0;    ///< of the run: the highest revision
-    std::uint64_t reports = 0;  ///< of steps, by all trainers
+    std::uint64_t steps = 0;    ///< steps of the run: its highest revision
+    std::uint64_t reports = 0;  ///< reports of steps by all trainers
     std::uint64_t kills = 0, stops = 0, leaves = 0, removed = 0, joins = 0;
     std::uint64_t hangs = 0, wrong = 0, crashes = 0;
 };
@@ -37,12 +37,12 @@ struct Process {
     tools::Child child;
     int slot = 0;
     std::string partial_line;
-    Clock::time_point last_step;                   ///< or when it began, or was continued
+    Clock::time_point last_step;                   ///< or the time when it began or was continued
     std::string last_words;                        ///< its last line other than a step
     std::optional<Clock::time_point> continue_at;  ///< stopped until then
     bool steps = false;                            ///< has made a step since it began or was stopped: it holds the run's state
     bool stopped = false;
-    bool doomed = false;  ///< was killed or told to leave by us
+    bool doomed = false;  ///< the conductor killed it or asked it to leave
 };
 
 class Conductor {
@@ -85,8 +85,8 @@ private:
     std::optional<tools::Child> master_process_;
     std::string address_;
     std::vector<std::unique_ptr<Process>> processes_;
-    std::map<std::uint64_t, std::string> hashes_;  ///< of the weights, by revision; the recent ones
-    std::vector<std::string> words_;               ///< of what went wrong
+    std::map<std::uint64_t, std::string> hashes_;  ///< hashes of the weights by revision; recent ones only
+    std::vector<std::string> words_;               ///< descriptions of failures
     Counts counts_;
 
     void start_master() {
@@ -175,7 +175,7 @@ private:
         }
     }
 
-    /// False at its end.
+    /// Returns false at the end of the output.
     bool read_pipe(Process &process) {
         char buffer[16384];
         const ssize_t got = ::read(process.child.output(), buffer, sizeof buffer);
@@ -194,7 +194,7 @@ private:
             while (read_pipe(*process)) {
             }
             const int status = *process->child.status();
-            // SIGTERM ends it by itself only before it has begun to listen for it.
+            // SIGTERM kills it only before it has installed its handler.
             const bool signalled = WIFSIGNALED(status) && (WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM);
             const bool fine = process->doomed && (status == 0 || signalled);
             if (!fine) {
@@ -228,8 +228,8 @@ private:
         process.child.signal(SIGKILL);
     }
 
-    /// One random act against one random trainer. At least two that hold the run's state are left alone: a run whose last member
-    /// has gone starts anew.
+    /// One random action on one random trainer. At least two trainers that hold the run's state are not touched, because a run
+    /// whose last member has left restarts from nothing.
     void act() {
         std::vector<Process *> well;
         std::vector<Process *> stopped;
@@ -241,7 +241,7 @@ private:
             if (!process->stopped && !process->steps) joining.push_back(process.get());
         }
         const std::uint64_t dice = random_() % 100;
-        if (dice < 10 && !stopped.empty()) {  // a stopped one dies instead of waking
+        if (dice < 10 && !stopped.empty()) {  // a stopped trainer is killed instead of continued
             ++counts_.kills;
             return kill(*stopped[random_() % stopped.size()]);
         }
@@ -258,7 +258,7 @@ private:
             ++counts_.stops;
             victim.stopped = true;
             victim.steps = false;
-            // Some wake before they are missed, others long after they were removed.
+            // Some continue before they are noticed, others long after they were removed.
             victim.continue_at = Clock::now() + Millis(100 + random_() % (3 * options_.heartbeat_timeout_ms));
             victim.child.signal(SIGSTOP);
         } else {
@@ -281,7 +281,7 @@ private:
         std::fflush(stdout);
     }
 
-    /// All leave; one that does not within the limit hangs.
+    /// Asks all to leave. A trainer that has not ended within the limit hangs.
     void end_all() {
         const bool hung = counts_.hangs > 0;
         for (const auto &process : processes_) {
@@ -321,7 +321,7 @@ private:
         const std::pair<const char *, std::uint64_t> rows[] = {
             {"steps", counts_.steps},      {"steps x members", counts_.reports},
             {"kill -9", counts_.kills},    {"SIGSTOP", counts_.stops},
-            {"left", counts_.leaves},      {"told of removal", counts_.removed},
+            {"left", counts_.leaves},      {"removed", counts_.removed},
             {"joins", counts_.joins},      {"hangs", counts_.hangs},
             {"wrong sums", counts_.wrong}, {"crashes", counts_.crashes},
         };

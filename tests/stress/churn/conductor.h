@@ -1,11 +1,11 @@
-// Starts trainers, kills, stops and replaces them at random, and watches that the run goes on.
+// Starts trainers, kills, stops and replaces them at random, and checks that the run continues.
 #pragma once
 
 #include "churn/options.h"
 
 namespace pccl::churn {
 
-/// Runs for the time asked for and prints the report. Exit status of the process: 0 without hangs, wrong sums and crashes.
+/// Runs for the requested time and prints the report. Returns the exit status: 0 if there was no hang, wrong sum or crash.
 int conduct(const Options &options);
 
 /// The separate master process: prints its port and serves until SIGTERM.

@@ -17,7 +17,7 @@ int main(int argc, char **argv) {
                  "pccl-churn"};
     app.add_option("--minutes", options.minutes, "how long")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--peers", options.peers, "trainers at a time")->check(CLI::Range(3, 60))->capture_default_str();
-    app.add_option("--seed", options.seed, "of the actions; printed at the end");
+    app.add_option("--seed", options.seed, "seed of the actions; printed at the end");
     app.add_flag("--master-process", options.master_process, "run the master in a process of its own");
     app.add_option("--heartbeat-timeout-ms", options.heartbeat_timeout_ms, "after which a silent trainer is removed")
         ->capture_default_str();

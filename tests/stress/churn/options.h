@@ -1,4 +1,4 @@
-// What pccl-churn was asked to do.
+// Options of pccl-churn.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ struct Options {
     int hang_s = 20;
 
     std::string trainer_master;  ///< set in a trainer's process: the master's address
-    std::uint32_t master_limit_ms = 0;  ///< how long a trainer waits for a master that went; 0: the default
-    int slot = -1;               ///< of a trainer
+    std::uint32_t master_limit_ms = 0;  ///< how long a trainer waits for a lost master; 0: the default
+    int slot = -1;               ///< number of a trainer
     bool serve_master = false;   ///< this process is the separate master
 };
 

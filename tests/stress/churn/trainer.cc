@@ -1,4 +1,4 @@
-// The trainer's loop.
+// See trainer.h.
 #include "churn/trainer.h"
 
 #include "common/handles.h"
@@ -30,12 +30,12 @@ void say(const char *kind, const std::string &words = {}) {
     std::fflush(stdout);
 }
 
-/// The master has gone or removed us: not an error of the run.
+/// The master is lost or has removed this trainer, which is not an error of the run.
 struct Removed {
     std::string words;
 };
 
-/// Tells where a trainer that makes no steps is.
+/// Reports the call in which a trainer without steps is.
 class Watchdog {
 public:
     void in(const char *where) { where_ = where; }
@@ -83,7 +83,7 @@ public:
                 say("removed", removed.words);
                 if (random_() % 2 == 0) {
                     create();
-                    next_revision_ = 0;  // as a program that starts anew; the others come back with what they had
+                    next_revision_ = 0;  // as a restarted program; other trainers rejoin with the state that they had
                 }
                 connect();
                 just_joined = true;
@@ -97,7 +97,7 @@ private:
     std::mt19937_64 random_;
     Watchdog watchdog_;
     tools::Comm comm_;
-    std::uint64_t next_revision_ = 0;  ///< to offer in the next synchronization
+    std::uint64_t next_revision_ = 0;  ///< the revision to offer in the next synchronization
     std::uint64_t step_ = 0;           ///< the revision agreed on: the number of the step that is being made
     std::vector<std::uint64_t> weights_;
     std::vector<std::vector<std::uint64_t>> send_;
@@ -115,7 +115,7 @@ private:
         comm_.reset(comm);
     }
 
-    /// Others may die while it connects; it tries again, as a program would.
+    /// Others may die while it connects, so it tries again, as a program would.
     void connect() {
         watchdog_.in("pcclConnect");
         for (int attempt = 0; !leave; ++attempt) {
@@ -128,7 +128,7 @@ private:
         }
     }
 
-    /// Success or a loss; everything else ends the trainer or its membership.
+    /// Returns on success or a loss. Every other code ends the trainer or its membership.
     pcclResult_t filter(const char *call, pcclResult_t result) {
         if (result == pcclMasterConnectionFailed) throw Removed{std::string(call) + ": " + pcclGetLastError()};
         if (result != pcclSuccess && result != pcclRankConnectionLost && result != pcclTooFewPeers)
@@ -164,7 +164,7 @@ private:
         watchdog_.progress();
     }
 
-    /// False if it is to be made again from the top.
+    /// Returns false if the step must be repeated from the beginning.
     bool synchronize() {
         watchdog_.in("pcclSynchronizeSharedState");
         pcclTensorInfo_t info{"weights", weights_.data(), weights_.size(), pcclUint64, pcclDeviceCpu, false};
@@ -201,10 +201,10 @@ private:
         if (sum.wrong == 0 && mine && (info.local_world_size == 0 || static_cast<int>(info.local_world_size) == sum.size()))
             return;
         say("wrong", std::to_string(sum.wrong) + " elements of " + std::to_string(kCounts[i]) + ", members " +
-                         std::to_string(sum.members) + ", said to be " + std::to_string(info.local_world_size));
+                         std::to_string(sum.members) + ", reported as " + std::to_string(info.local_world_size));
     }
 
-    /// Operations 0 and 1, in flight together and repeated until both are done. False when alone.
+    /// Operations 0 and 1, in flight at the same time and repeated until both succeed. Returns false if this trainer is alone.
     bool reduce_two_in_flight(std::array<tools::MembershipSum, kCounts.size()> &sums) {
         std::array<bool, 2> done{};
         while (!(done[0] && done[1])) {
@@ -229,7 +229,7 @@ private:
                 if (outcome == pcclMasterConnectionFailed) {
                     removed = true;
                     words = pcclGetLastError();
-                    continue;  // the other is awaited, too
+                    continue;  // the other one must be awaited as well
                 }
                 alone |= filter("pcclAwaitAsyncReduce", outcome) == pcclTooFewPeers;
                 done[i] = outcome == pcclSuccess;

@@ -1,12 +1,12 @@
-// One trainer: the typical loop, with sums that name their members and are checked element by element.
+// One trainer: the typical loop, with sums that encode their contributors and are checked element by element.
 //
 // It reports lines on standard output:
 //   joined                     admitted to the run
 //   step REVISION HASH         a step is done; HASH is of the weights after it, equal at all members
-//   wrong WORDS                a sum or the shared state is not what it must be
-//   removed WORDS              the master removed it; it joins anew
+//   wrong WORDS                a sum or the shared state is wrong
+//   removed WORDS              the master removed it; it joins again
 //   stuck WHERE                no step for a while, in that call
-//   fatal WORDS                a code that should not occur here
+//   fatal WORDS                a code that must not occur here
 #pragma once
 
 #include "churn/options.h"

@@ -1,7 +1,8 @@
 // pccl-graph-losses: how many peers a loss of peers or of links disrupts, in the graphs of neighbours as the master makes them.
 //
-// Computed over the library's own graphs, without processes: links between living peers, and graphs that nobody mends, are not to
-// be had from a run. After the question of "disrupted P2P" (arXiv 2310.02986): hubs against leaves of a Barabasi-Albert graph.
+// Computed over the library's own graphs, without processes: a run cannot show the loss of links between living peers, or graphs
+// that are not repaired. The question is that of "disrupted P2P" (arXiv 2310.02986): hubs against leaves of a Barabasi-Albert
+// graph.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -23,21 +24,21 @@ using wire::GraphKind;
 using Edges = std::set<Graph::Edge>;
 using Members = std::set<PeerId>;
 
-/// What is left of a graph, and what it was.
+/// A graph after a loss, and the graph before.
 struct Loss {
     Members gone;
-    Edges cut;  ///< those of `gone` and others
+    Edges cut;  ///< edges of `gone` and other lost edges
 };
 
-/// In per cent of the survivors, but for links.
+/// Percentages of the survivors, unless the field names another total.
 struct Damage {
-    double lost_peers = 0.0;  ///< of all
+    double lost_peers = 0.0;  ///< percentage of all peers
     double cut_links = 0.0;   ///< of all
-    double cut_off = 0.0;     ///< not in the largest part of the survivors that reach one another
-    double short_of = 0.0;    ///< have lost a neighbour: their rounds have fewer models
+    double cut_off = 0.0;     ///< outside the largest connected part of the survivors
+    double short_of = 0.0;    ///< with fewer neighbours than before, so that their rounds have fewer models
     double mended_cut_off = 0.0,
-           mended_too_few = 0.0;  ///< after the master has mended it: cut off; with fewer neighbours than `degree`
-    double new_links = 0.0;       ///< that it made for that, of all before
+           mended_too_few = 0.0;  ///< after the master's repair: cut off; with fewer neighbours than `degree`
+    double new_links = 0.0;       ///< links added by the repair, as a percentage of all links before
 
     Damage &operator+=(const Damage &o) {
         lost_peers += o.lost_peers, cut_links += o.cut_links, cut_off += o.cut_off, short_of += o.short_of;
@@ -46,7 +47,7 @@ struct Damage {
     }
 };
 
-/// Members that come one after the other, as they do in a run.
+/// Members that join one after the other, as in a run.
 Graph grown(GraphKind kind, std::uint32_t degree, std::uint64_t seed, std::uint64_t peers) {
     Graph graph(wire::GraphSpec{kind, degree, seed});
     Members members;
@@ -67,7 +68,7 @@ Edges edges_of(const Graph &graph) {
     return {edges.begin(), edges.end()};
 }
 
-/// How many of them the largest part holds that reach each other over these edges.
+/// The size of the largest part that is connected by these edges.
 std::size_t largest_part(const Members &members, const Edges &edges) {
     std::map<PeerId, std::vector<PeerId>> near;
     for (const auto &[a, b] : edges) {
@@ -89,7 +90,7 @@ std::size_t largest_part(const Members &members, const Edges &edges) {
     return largest;
 }
 
-/// The members, with the most neighbours first, or the fewest. Among equals by chance.
+/// The members ordered by number of neighbours, most or fewest first, with ties in random order.
 std::vector<PeerId> by_degree(const Graph &graph, bool hubs_first, std::mt19937_64 &random) {
     auto ids = graph.members();
     std::ranges::shuffle(ids, random);
@@ -150,8 +151,8 @@ struct Options {
     std::vector<double> percent{10, 20, 30};
 };
 
-/// The losses that are compared: of peers with the most links, the fewest, any; and of as many links as the first, from peers
-/// that stay.
+/// The losses that are compared: of the peers with the most links, of those with the fewest, of random peers, and of as many
+/// links as the first loss cuts, between peers that stay.
 std::map<std::string, Damage> losses(const Options &options, double percent) {
     const auto count = static_cast<std::size_t>(static_cast<double>(options.peers) * percent / 100.0 + 0.5);
     std::map<std::string, Damage> sums;
@@ -174,7 +175,7 @@ std::map<std::string, Damage> losses(const Options &options, double percent) {
     return sums;
 }
 
-/// Nobody mends a graph whose members are all there: of a loss of links those columns are null.
+/// A graph that has lost no member is not repaired, so those columns are null for a loss of links.
 void print(const Options &options, double percent, const std::string &what, const Damage &sum) {
     const auto mean = [&](double value) { return value / static_cast<double>(options.seeds); };
     const auto mended = [&](double value) {

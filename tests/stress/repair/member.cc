@@ -1,5 +1,5 @@
-// pccl-repair-member: one peer of a large average that somebody kills a member of. Waits until all have joined, averages once, checks
-// every element, and says how it went as one line of JSON.
+// pccl-repair-member: one peer of a large average during which a member is killed. Waits until all have joined, averages once,
+// checks every element, and prints the result as one line of JSON.
 #include "common/elements.h"
 #include "common/handles.h"
 #include "common/participants.h"
@@ -36,7 +36,7 @@ void join(pcclComm_t *comm, int peers) {
     }
 }
 
-/// FNV-1a over words: equal bits at all, equal numbers.
+/// FNV-1a over words: equal bits at all members give equal numbers.
 std::uint64_t hash(const std::vector<unsigned char> &data) {
     std::uint64_t sum = 14695981039346656037U;
     for (std::size_t i = 0; i + 8 <= data.size(); i += 8)
@@ -48,7 +48,7 @@ int run(const Options &how) {
     tools::require("pcclInit", pcclInit());
     pcclCommConfig_t config{};
     tools::require("pcclCommConfigInit", pcclCommConfigInit(&config));
-    config.compression = pcclCompressionOff;  // bytes that are counted
+    config.compression = pcclCompressionOff;  // the test counts plain bytes
     config.master_address = how.master.c_str();
     pcclComm_t *handle = nullptr;
     tools::require("pcclCreateCommunicatorWithConfig", pcclCreateCommunicatorWithConfig(&config, &handle));
@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
     CLI::App app{"One peer of an average that loses a member.", "pccl-repair-member"};
     app.add_option("--master", how.master, "host:port")->required();
     app.add_option("--slot", how.slot, "which peer this is")->check(CLI::Range(0, tools::kSlots - 1));
-    app.add_option("--peers", how.peers, "wait for so many")->check(CLI::Range(2, tools::kSlots))->capture_default_str();
+    app.add_option("--peers", how.peers, "number of peers to wait for")->check(CLI::Range(2, tools::kSlots))->capture_default_str();
     app.add_option("--bytes", how.bytes, "of the buffer")->capture_default_str();
     app.add_option("--type", how.type, "element type")->capture_default_str();
     app.add_option("--on-peer-loss", how.on_peer_loss, "retry or repair")->capture_default_str();

@@ -11,9 +11,9 @@ namespace {
 
 using Nodes = std::vector<std::size_t>;
 
-class Exile : public Checker {
+class Removals : public Checker {
 public:
-    explicit Exile(Verdict &verdict) : Checker("exile", verdict) {}
+    explicit Removals(Verdict &verdict) : Checker("removals", verdict) {}
 
     void on_path_lost(const Node &from, const Node &to) override { bad_.insert(std::minmax(from.index, to.index)); }
     void on_path_settled(const Node &a, const Node &b) override { bad_.erase(std::minmax(a.index, b.index)); }
@@ -28,7 +28,7 @@ public:
         if (const auto *view = std::get_if<wire::View>(&message)) members = {view->ring.begin(), view->ring.end()};
         const auto *removed = std::get_if<wire::Removed>(&message);
         if (!removed) return;
-        // Newcomers that fit in one by one may not fit in all together.
+        // Newcomers of which each one fits into the ring may not all fit into it together.
         require(!has_ring(nodes_of(members.contains(to) ? members : known)),
                 "peer " + std::to_string(to.value) + ", " + node.name + ", is removed (" + removed->why +
                     "), and good paths make a ring that includes it");
@@ -46,7 +46,7 @@ private:
         for (const PeerId peer : peers) nodes.push_back(nodes_.at(peer));
         return nodes;
     }
-    /// Whether good paths make a ring of all these. Tries every order.
+    /// Whether good paths form a ring of all these nodes. Tries every order.
     bool has_ring(Nodes order) const {
         std::ranges::sort(order);
         if (order.size() < 2) return true;
@@ -59,13 +59,13 @@ private:
         return false;
     }
 
-    std::set<std::pair<std::size_t, std::size_t>> bad_;  ///< or bad of late, in one direction at least
+    std::set<std::pair<std::size_t, std::size_t>> bad_;  ///< bad in at least one direction, now or recently
     std::map<PeerId, std::size_t> nodes_;
     std::map<GroupId, Group> groups_;
 };
 
 }  // namespace
 
-std::unique_ptr<Checker> check_exile(Verdict &verdict) { return std::make_unique<Exile>(verdict); }
+std::unique_ptr<Checker> check_removals(Verdict &verdict) { return std::make_unique<Removals>(verdict); }
 
 }  // namespace pccl::sim

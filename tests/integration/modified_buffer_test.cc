@@ -1,5 +1,5 @@
-// A program that writes to the buffers of its all-reduces while they run. That mistake fails the operation, with its cause, and nothing
-// else: no link breaks, nobody is removed, and the operations of other threads continue.
+// A program that writes to the buffers of its all-reduces while they run. The operation fails with an error that names the cause.
+// No link breaks, nobody is removed, and the operations of other threads continue.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -11,7 +11,7 @@ namespace {
 constexpr int kTimes = kSanitized ? 100 : 500;
 constexpr std::size_t kCulprit = 1;
 
-struct Scribble {
+struct Modification {
     const char *name;
     int peers;
     const char *algorithm;
@@ -19,21 +19,21 @@ struct Scribble {
     int compression;
 };
 
-/// Else the test's description would hold addresses, which change.
-void PrintTo(const Scribble &scribble, std::ostream *out) { *out << scribble.name; }
+/// Prints the name. Otherwise the test's description would contain addresses, which change.
+void PrintTo(const Modification &modification, std::ostream *out) { *out << modification.name; }
 
-class Scribbling : public ::testing::TestWithParam<Scribble> {};
+class ModifiedBuffer : public ::testing::TestWithParam<Modification> {};
 
-TEST_P(Scribbling, FailsTheOperationAlikeEverywhereAndNothingElse) {
-    const Scribble &what = GetParam();
+TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
+    const Modification &what = GetParam();
     World world;
     world.join(what.peers, {.compression = what.compression});
     std::vector<int> honest, calls;
     for (int i = 0; i < what.peers; ++i) {
         honest.push_back(world[i].start("reduce", {{"count", 5000}, {"tag", 2}, {"times", 100}, {"rank", i}, {"ranks", what.peers}, {"thread", 1}}));
         Json request = {{"count", 400'000}, {"type", "float"}, {"op", "sum"}, {"tag", 1}, {"times", kTimes}, {"algorithm", what.algorithm}};
-        if (i == kCulprit) request["scribble"] = what.buffer;
-        calls.push_back(world[i].start("scribbled_reduces", request));
+        if (i == kCulprit) request["modify"] = what.buffer;
+        calls.push_back(world[i].start("modified_reduces", request));
     }
     std::vector<Json> answers;
     for (int i = 0; i < what.peers; ++i)
@@ -49,7 +49,7 @@ TEST_P(Scribbling, FailsTheOperationAlikeEverywhereAndNothingElse) {
         for (int i = 0; i < what.peers; ++i) {
             const bool mine = i == kCulprit;
             ASSERT_EQ(answers[i].at("codes")[k], !fails ? pcclSuccess : mine ? pcclInvalidUsage : pcclRankConnectionLost) << "call " << k << " at peer " << i;
-            // What the culprit holds of a buffer that it has written to is its own affair.
+            // The receive buffer of the culprit is not compared if its program wrote to it.
             if (!fails && !(mine && what.buffer == std::string("receive"))) {
                 ASSERT_EQ(answers[i].at("hashes")[k], answers[0].at("hashes")[k]) << "call " << k << " at peer " << i;
             }
@@ -57,7 +57,7 @@ TEST_P(Scribbling, FailsTheOperationAlikeEverywhereAndNothingElse) {
     }
     std::cout << failed << " of " << kTimes << " operations failed\n";
     EXPECT_GT(failed, 0);
-    // The link never broke, and nobody was lost: else some call would have failed for that reason.
+    // No link broke and nobody was lost: otherwise a call would have failed for that reason.
     const std::string buffer = what.buffer == std::string("send") ? "sendbuff" : "recvbuff";
     for (const Json &answer : answers) {
         for (const Json &error : answer.at("errors"))
@@ -66,10 +66,10 @@ TEST_P(Scribbling, FailsTheOperationAlikeEverywhereAndNothingElse) {
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(what.peers, {{"count", 1000}}))));
 }
 
-INSTANTIATE_TEST_SUITE_P(By, Scribbling,
-                         ::testing::Values(Scribble{"SendOfTwo", 2, "ring", "send", 0}, Scribble{"SendOfThree", 3, "ring", "send", 0},
-                                           Scribble{"SendInOneHop", 3, "one-hop", "send", 0},
-                                           Scribble{"ReceiveOfThree", 3, "ring", "receive", 0}, Scribble{"ReceiveInOneHop", 3, "one-hop", "receive", 0}),
+INSTANTIATE_TEST_SUITE_P(Cases, ModifiedBuffer,
+                         ::testing::Values(Modification{"SendOfTwo", 2, "ring", "send", 0}, Modification{"SendOfThree", 3, "ring", "send", 0},
+                                           Modification{"SendInOneHop", 3, "one-hop", "send", 0},
+                                           Modification{"ReceiveOfThree", 3, "ring", "receive", 0}, Modification{"ReceiveInOneHop", 3, "one-hop", "receive", 0}),
                          [](const auto &param) { return std::string(param.param.name); });
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A program that writes to the buffers of its operations while they run: what the library makes of that mistake.
+// A program that writes to the buffers of its operations while they run.
 #include "peer/inputs.h"
 #include "peer/session.h"
 
@@ -10,10 +10,10 @@ namespace pccl::itest {
 
 namespace {
 
-/// Writes a value that grows to one element after another, until it is destroyed. So no element ever becomes what it was before.
-class Scribbler {
+/// Writes a growing value to one element after another until it is destroyed, so that no element returns to an earlier value.
+class Modifier {
 public:
-    Scribbler(float *data, std::size_t count) {
+    Modifier(float *data, std::size_t count) {
         if (count == 0) return;
         thread_ = std::thread([this, data, count] {
             float value = 2;
@@ -23,7 +23,7 @@ public:
             }
         });
     }
-    ~Scribbler() {
+    ~Modifier() {
         stop_ = true;
         if (thread_.joinable()) thread_.join();
     }
@@ -33,11 +33,11 @@ private:
     std::thread thread_;
 };
 
-/// "times" all-reduces of "count" floats with one tag. "scribble": "send", "receive" or none: which buffer another thread writes to
-/// meanwhile. Answers with the code and the hash of the result (0 if it failed) of each, and the words of the failures.
-Json call_scribbled_reduces(Session &session, const Json &request) {
+/// Makes "times" all-reduces of "count" floats with one tag. "modify": "send", "receive" or absent: the buffer that another
+/// thread writes to meanwhile. Answers with the code and the hash of the result (0 if it failed) of each, and the errors.
+Json call_modified_reduces(Session &session, const Json &request) {
     const std::size_t count = request.at("count");
-    const std::string scribble = request.value("scribble", "");
+    const std::string modification = request.value("modify", "");
     std::vector<float> send(count, 1), receive(count);
     pcclReduceDescriptor_t d = descriptor_of(request);
     const pcclReduceOptions_t options = options_of(request);
@@ -46,8 +46,8 @@ Json call_scribbled_reduces(Session &session, const Json &request) {
         std::ranges::fill(send, 1.0F);
         pcclResult_t result = pcclInternalError;
         {
-            float *const where = scribble == "send" ? send.data() : receive.data();
-            const Scribbler scribbler(where, scribble.empty() ? 0 : count);
+            float *const where = modification == "send" ? send.data() : receive.data();
+            const Modifier modifier(where, modification.empty() ? 0 : count);
             result = pcclAllReduceWithOptions(send.data(), receive.data(), &d, &options, session.comm(request), nullptr);
         }
         codes.push_back(static_cast<int>(result));
@@ -64,6 +64,6 @@ Json call_scribbled_reduces(Session &session, const Json &request) {
 
 }  // namespace
 
-void add_scribble_calls(CallTable &table) { table["scribbled_reduces"] = call_scribbled_reduces; }
+void add_modify_calls(CallTable &table) { table["modified_reduces"] = call_modified_reduces; }
 
 }  // namespace pccl::itest

@@ -1,5 +1,5 @@
-// Raw connections.
-#include "harness/stranger.h"
+// See raw_client.h.
+#include "harness/raw_client.h"
 
 #include <arpa/inet.h>
 #include <chrono>
@@ -11,7 +11,7 @@
 
 namespace pccl::itest {
 
-Stranger::Stranger(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+RawClient::RawClient(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
@@ -22,13 +22,13 @@ Stranger::Stranger(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOC
     }
 }
 
-Stranger::Stranger(Stranger &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+RawClient::RawClient(RawClient &&other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
 
-Stranger::~Stranger() {
+RawClient::~RawClient() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-bool Stranger::send(const std::string &bytes) {
+bool RawClient::send(const std::string &bytes) {
     for (std::size_t done = 0; done < bytes.size();) {
         const ssize_t sent = ::send(fd_, bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
         if (sent <= 0) return false;
@@ -37,7 +37,7 @@ bool Stranger::send(const std::string &bytes) {
     return true;
 }
 
-bool Stranger::closed_within(int limit_ms) {
+bool RawClient::closed_within(int limit_ms) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
     while (true) {
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
