@@ -34,7 +34,7 @@ _CONSTANTS = (
 """Enumerations whose members programs write as constants. Text names one of these exactly; others are words, which match in any case."""
 
 
-def choice(kind: type[_E], value: Any, what: str) -> _E:
+def parse_enum(kind: type[_E], value: Any, what: str) -> _E:
     """The member of an enumeration that `value` is or names. A ReduceOp can be that of torch.distributed.
 
     Numbers and members of other enumerations are refused: the same number has another meaning there.

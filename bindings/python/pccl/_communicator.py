@@ -1,4 +1,4 @@
-"""A peer's membership of a run."""
+"""A peer's membership in a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import _pccl
-from ._arguments import OfThisProcess, choice, instance, integer, items, optional_text, seconds, shown, text
+from ._arguments import OfThisProcess, instance, integer, items, optional_text, parse_enum, seconds, shown, text
 from ._descriptors import (
     QuantizationOptions,
     ReduceInfo,
@@ -19,9 +19,9 @@ from ._descriptors import (
     SharedState,
     SharedStateSyncInfo,
     Shard,
-    how,
-    operands,
-    part_of,
+    reduce_spec,
+    prepare_reduce,
+    shard_views,
 )
 from ._enums import Attribute, Compression, LossPolicy, GraphKind, ReduceAlgorithm, ReduceOp, Result, SharedStateSyncStrategy
 from ._errors import PCCLError, PCCLTimeoutError
@@ -40,7 +40,7 @@ _WORTH_ANOTHER_ATTEMPT = (Result.MASTER_CONNECTION_FAILED, Result.RANK_CONNECTIO
 
 
 def _island(island: Any) -> tuple[int, int]:
-    """Its number and its peers; 0 and 0 for none."""
+    """The island's number and its number of peers; 0 and 0 for none."""
     if island is None:
         return 0, 0
     if not isinstance(island, tuple) or len(island) != 2:
@@ -48,22 +48,34 @@ def _island(island: Any) -> tuple[int, int]:
     return integer(island[0], "island[0]"), integer(island[1], "island[1]", 0, _MOST_32)
 
 
-class AsyncReduceHandle(OfThisProcess):
-    """An all-reduce in flight. Its tensors are kept until it has ended; do not touch them before."""
+def _lanes(lanes: Any, pool_size: Any) -> int:
+    """Connections per pair of neighbours. `p2p_connection_pool_size` is version 1's name."""
+    if lanes is None:
+        return integer(pool_size, "p2p_connection_pool_size", 0, _MOST_32)
+    if pool_size != 0:
+        raise TypeError("lanes and p2p_connection_pool_size are two names of one setting: give one of them")
+    return integer(lanes, "lanes", 0, _MOST_32)
 
-    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation, recv: _pccl.View) -> None:
+
+class AsyncReduceHandle(OfThisProcess):
+    """A reduce in flight: of `all_reduce_async`, `reduce_scatter_async` or `all_gather_async`.
+
+    The handle keeps the tensors alive. Do not read or write them before `wait` has returned.
+    """
+
+    def __init__(self, communicator: _pccl.Communicator, operation: _pccl.Operation, recv: _pccl.View | None) -> None:
         self._communicator: _pccl.Communicator | None = communicator
         self._operation = operation
         self._recv: Staged | None = recv if isinstance(recv, Staged) else None
         self._answer: tuple[bool, int, ReduceInfo] | None = None
         self.message = ""
-        """After `wait`: why it failed, in the library's words; "" if it did not."""
+        """After `wait`: the library's error text; "" after a success."""
 
     def wait(self, timeout: float | None = None) -> tuple[bool, int, ReduceInfo]:
-        """Waits until the operation has ended: (it succeeded, its `Result`, how it went). May be called again, with the same answer.
+        """Waits until the operation has ended, and returns (success, `Result`, `ReduceInfo`). A second call returns the same.
 
         A failure is returned, not raised. After RANK_CONNECTION_LOST launch it again: the survivors are the new world. If `timeout`
-        seconds (None: no limit) are over first, the operation is given up as by `Communicator.abort`, and PCCLTimeoutError is raised.
+        seconds (None: no limit) pass first, the operation is aborted as by `Communicator.abort`, and PCCLTimeoutError is raised.
         """
         limit = seconds(timeout)
         if self._answer is None:
@@ -72,7 +84,7 @@ class AsyncReduceHandle(OfThisProcess):
             if result == Result.SUCCESS:
                 settle(self._recv)
             self._answer = (result == Result.SUCCESS, Result(result), ReduceInfo._of(*info))
-            self._communicator = None  # which may end now
+            self._communicator = None  # so that the communicator can be freed
         return self._answer
 
     def __repr__(self) -> str:
@@ -81,21 +93,27 @@ class AsyncReduceHandle(OfThisProcess):
 
 
 class Communicator(OfThisProcess):
-    """One peer's membership of a run: from `connect` until it is closed or its last reference is dropped.
+    """One peer's membership in a run: from `connect` until it is closed or its last reference is dropped.
 
-    `address` is the master's: "host:port", "ip:port", "[ipv6]:port" or "[ipv6%interface]:port"; several, with commas between, where the
-    master may be at one of them. Reduces and shared state stay inside a `peer_group`. `p2p_connection_pool_size` is the number of TCP connections per pair of
-    neighbours; 0 lets the library choose. The rest is for networks that need it: a peer listens on `listen_address` (all) at the first
-    free port from `listen_port_first` (48149) to `listen_port_last` (1023 more), and others reach it at `advertise_address` ("host" or
-    "host:port"; as the master sees it). Times are in seconds: `connect_timeout` for one attempt to reach the master or a peer (5),
-    `master_limit` for a master that keeps a journal and is away (600). `compression` of what is sent: "auto" (where the path is slower than the
-    codec), "off" or "on"; peers may differ in it. `island`: (number, peers) of an island, whose peers, each of another group, join and leave
-    the run together; `pccl.torch.Island` is made of such.
+    Threads: reduces with distinct tags can be launched and awaited by any thread; calls that every peer makes are one at a time. A blocking
+    call lets other threads run, can be interrupted (Ctrl-C raises KeyboardInterrupt), and takes a `timeout` in seconds (None: no limit).
+    Both end it as `abort` does: the communicator stays connected. Failures raise `PCCLError`. A communicator belongs to the process that
+    made it: a fork of that process holds none of its sockets.
 
-    Threads: reduces of distinct tags may be launched and awaited anywhere; calls that every peer makes are one at a time. Every call that
-    blocks lets other threads run, can be interrupted (Ctrl-C raises KeyboardInterrupt), and takes a `timeout` in seconds (None: no
-    limit). Both end it as `abort` does: the communicator stays connected. Failures are raised as `PCCLError`. A communicator belongs to the
-    process that made it: a fork of that process holds none of its sockets.
+    Args:
+        address: The master's "host:port", "ip:port", "[ipv6]:port" or "[ipv6%interface]:port"; or several with commas between them.
+        peer_group: Reduces and shared state combine the peers of one group.
+        p2p_connection_pool_size: Version 1's name of `lanes`.
+        lanes: TCP connections per pair of neighbours. 0: the library chooses.
+        listen_address: Local address that this peer listens on. None: all addresses.
+        listen_port_first: First port to try. 0: 48149.
+        listen_port_last: Last port to try. 0: 1023 more than the first.
+        advertise_address: "host" or "host:port" at which other peers reach this one. None: the address that the master sees.
+        connect_timeout: Seconds for one attempt to reach the master or a peer. None: 5.
+        congestion_control: The system's name of a congestion control, such as "bbr". None: bbr on long paths where it is available.
+        master_limit: Seconds to wait for a master that keeps a journal and is down. None: 600.
+        compression: Compression of sent data: "auto" (where the path is slower than the codec), "off" or "on". Peers can differ in it.
+        island: (number, peers) of an island. Its peers, each in another group, join and leave the run together. See `pccl.torch.Island`.
     """
 
     def __init__(
@@ -104,6 +122,7 @@ class Communicator(OfThisProcess):
         peer_group: int = 0,
         p2p_connection_pool_size: int = 0,
         *,
+        lanes: int | None = None,
         listen_address: str | None = None,
         listen_port_first: int = 0,
         listen_port_last: int = 0,
@@ -116,13 +135,13 @@ class Communicator(OfThisProcess):
     ) -> None:
         self.address = text(address, "address")
         self.peer_group = integer(peer_group, "peer_group", 0, _MOST_32)
-        self._trainers: weakref.WeakSet[_pccl.Trainer] = weakref.WeakSet()  # which end before it does
+        self._trainers: weakref.WeakSet[_pccl.Trainer] = weakref.WeakSet()  # they are closed before the communicator is
         self._communicator = _pccl.Communicator(
-            address, self.peer_group, integer(p2p_connection_pool_size, "p2p_connection_pool_size", 0, _MOST_32),
+            address, self.peer_group, _lanes(lanes, p2p_connection_pool_size),
             optional_text(listen_address, "listen_address"), integer(listen_port_first, "listen_port_first", 0, _LAST_PORT),
             integer(listen_port_last, "listen_port_last", 0, _LAST_PORT), optional_text(advertise_address, "advertise_address"),
             seconds(connect_timeout, "connect_timeout"), optional_text(congestion_control, "congestion_control"),
-            seconds(master_limit, "master_limit"), choice(Compression, compression, "compression"), *_island(island),
+            seconds(master_limit, "master_limit"), parse_enum(Compression, compression, "compression"), *_island(island),
         )
 
     # ------------------------------------------------------------------------------------------------------------- membership
@@ -157,13 +176,13 @@ class Communicator(OfThisProcess):
         return self._communicator.are_peers_pending(seconds(timeout))
 
     def optimize_topology(self, *, timeout: float | None = None) -> None:
-        """Measures the bandwidth between peers where it is not known, and takes the best ring. Every member of the run makes this call.
+        """Measures unknown bandwidths between peers, and chooses the best ring. Every member of the run makes this call.
         Raises PCCLError: TOO_FEW_PEERS if alone, TOPOLOGY_OPTIMIZATION_FAILED if no ring connects the members."""
         self._communicator.optimize_topology(seconds(timeout))
 
     def get_attribute(self, attribute: Attribute | str) -> int:
-        """A size of the run, as the last call that returned saw it."""
-        return self._communicator.get_attribute(choice(Attribute, attribute, "attribute"))
+        """A size of the run, as of the last call that returned."""
+        return self._communicator.get_attribute(parse_enum(Attribute, attribute, "attribute"))
 
     def abort(self) -> None:
         """Makes every blocked call on this communicator fail with RANK_CONNECTION_LOST, in all threads, and ends its operations at every
@@ -171,14 +190,14 @@ class Communicator(OfThisProcess):
         self._communicator.abort()
 
     def close(self) -> None:
-        """Leaves the run. Calls that other threads are in fail. Closing again does nothing; other calls raise PCCLError: INVALID_USAGE."""
+        """Leaves the run. Blocked calls of other threads fail. Closing again does nothing; other calls raise PCCLError: INVALID_USAGE."""
         for trainer in list(self._trainers):
             trainer.close()
         self._communicator.close()
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the communicator was closed."""
         return self._communicator.closed
 
     # ------------------------------------------------------------------------------------------------------------- all-reduce
@@ -201,20 +220,21 @@ class Communicator(OfThisProcess):
         """Combines one tensor per peer of the group, element by element, and gives every peer the same bits in `recv`.
 
         Every member makes the same call (tag, number of elements, type, operator, quantization, options). Both tensors are contiguous, in host
-        memory, of the same type and number of elements, whatever their shapes; `send` may be `recv`, and otherwise must not overlap it.
-        Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
+        memory, and of the same type and number of elements; shapes can differ. `send` can be `recv`, else must not
+        overlap it. Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
 
-        With `error_feedback`, what quantization takes from a sum or average is added to the next with its tag. With on_peer_loss="repair" an
-        average goes on among the survivors when a peer is lost. With `check_finite` each peer looks through its `send` first. If an element is
-        infinite or not a number, the call raises INVALID_ARGUMENT at every member, and the words name the peer and the element.
+        With `error_feedback`, the rounding error of a quantized sum or average is added to the next one with its tag. With on_peer_loss="repair"
+        an average continues among the survivors when a peer is lost. With `check_finite` each peer checks its `send` first. If an element is
+        infinite or not a number, the call raises INVALID_ARGUMENT at every member, and the message names the peer and the element.
 
         Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost (`send` is as it was: call again at once, the survivors are the new
         world), TOO_FEW_PEERS if alone in the group (nothing was touched), INVALID_USAGE if the members' calls differ or a buffer is in
         another operation. TypeError or ValueError for tensors that do not fit.
         """
-        source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite)
-        report = self._communicator.all_reduce(source, to, what, source.count, seconds(timeout))
+        source, to, spec = prepare_reduce(
+            send, recv, op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite
+        )
+        report = self._communicator.all_reduce(source, to, spec, source.count, seconds(timeout))
         settle(to)
         return ReduceInfo._of(*report)
 
@@ -232,15 +252,17 @@ class Communicator(OfThisProcess):
         on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
         check_finite: bool = False,
     ) -> AsyncReduceHandle:
-        """Starts `all_reduce` and returns. The tensors are the library's until the handle's `wait` has returned. Operations of distinct
+        """Starts `all_reduce` and returns. Do not use the tensors before the handle's `wait` has returned. Operations of distinct
         tags run at the same time, and may be launched in any order.
 
         Raises PCCLError, and launches nothing: TOO_FEW_PEERS if alone in the group, INVALID_USAGE if `tag` names an operation that has not
-        ended or a buffer is in another operation. Later failures are the handle's.
+        ended or a buffer is in another operation. The handle returns later failures.
         """
-        source, to = operands(send, recv, operand_descriptor)
-        what = how(op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite)
-        return AsyncReduceHandle(self._communicator, self._communicator.all_reduce_async(source, to, what, source.count), to)
+        source, to, spec = prepare_reduce(
+            send, recv, op, tag, operand_descriptor, quantization_options, error_feedback, algorithm, on_peer_loss, check_finite
+        )
+        operation = self._communicator.all_reduce_async(source, to, spec, source.count)
+        return AsyncReduceHandle(self._communicator, operation, to)
 
     def all_reduce_multiple_with_retry(
         self, descriptors: Sequence[ReduceOpDescriptor], *, max_in_flight: int = 4, timeout: float | None = None
@@ -260,7 +282,7 @@ class Communicator(OfThisProcess):
             settle(*[recv for _, recv, _, _ in operations])
 
     def shard(self, count: int) -> Shard:
-        """Which part of a buffer of `count` elements is this peer's, as the members are now. Asks nobody."""
+        """This peer's part of a buffer of `count` elements among the current members. Sends nothing."""
         return Shard(*self._communicator.shard(integer(count, "count", 1)))
 
     def reduce_scatter(
@@ -279,13 +301,13 @@ class Communicator(OfThisProcess):
     ) -> ReduceInfo:
         """Combines one tensor per peer of the group, element by element, and gives every peer its shard of the result.
 
-        `shard` is that of `send`'s number of elements; `recv` has as many elements as that, and may be that part of `send` itself (None where it
-        has none). The rules are those of `all_reduce`. Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost, or the shard is of
+        `shard` is `self.shard(number of elements of send)`. `recv` has `shard.elements` elements and can be that part of `send`; it is None if
+        there are none. The rules of `all_reduce` apply. Raises PCCLError: RANK_CONNECTION_LOST if a peer was lost, or the shard is of
         other members: ask for it again and call again. TOO_FEW_PEERS if alone: all of it is this peer's.
         """
-        whole, piece = part_of(send, recv, shard, writes_whole=False)
-        what = how(op, tag, None, quantization_options, error_feedback, algorithm, check_finite=check_finite)
-        report = self._communicator.reduce_scatter(whole, piece, what, whole.count, shard, seconds(timeout))
+        whole, piece = shard_views(send, recv, shard, writes_whole=False)
+        spec = reduce_spec(op, tag, None, quantization_options, error_feedback, algorithm, check_finite=check_finite)
+        report = self._communicator.reduce_scatter(whole, piece, spec, whole.count, shard, seconds(timeout))
         settle(piece)
         return ReduceInfo._of(*report)
 
@@ -301,16 +323,52 @@ class Communicator(OfThisProcess):
         check_finite: bool = False,
         timeout: float | None = None,
     ) -> ReduceInfo:
-        """Gives every peer the shards of all: the same bits in `recv` everywhere. `send` is this peer's part, and may be that part of `recv`.
-        After a failure `send` is as it was; begin again at the `reduce_scatter`, since a lost peer took its shard with it."""
-        whole, piece = part_of(recv, send, shard, writes_whole=True)
-        what = how(ReduceOp.SUM, tag, None, quantization_options, False, algorithm, check_finite=check_finite)
-        report = self._communicator.all_gather(piece, whole, what, whole.count, shard, seconds(timeout))
+        """Gives every peer the shards of all peers: the same bits in `recv` at each. `send` is this peer's part, and can be that part of `recv`.
+        A failure leaves `send` unchanged. Start again at the `reduce_scatter` then: the shard of a lost peer is lost."""
+        whole, piece = shard_views(recv, send, shard, writes_whole=True)
+        spec = reduce_spec(ReduceOp.SUM, tag, None, quantization_options, False, algorithm, check_finite=check_finite)
+        report = self._communicator.all_gather(piece, whole, spec, whole.count, shard, seconds(timeout))
         settle(whole)
         return ReduceInfo._of(*report)
 
+    def reduce_scatter_async(
+        self,
+        send: Tensor,
+        recv: Tensor | None,
+        shard: Shard,
+        *,
+        op: Op,
+        tag: int = 0,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        error_feedback: bool = False,
+        check_finite: bool = False,
+    ) -> AsyncReduceHandle:
+        """Starts `reduce_scatter` and returns. The rules of `all_reduce_async` apply."""
+        whole, piece = shard_views(send, recv, shard, writes_whole=False)
+        spec = reduce_spec(op, tag, None, quantization_options, error_feedback, algorithm, check_finite=check_finite)
+        operation = self._communicator.reduce_scatter_async(whole, piece, spec, whole.count, shard)
+        return AsyncReduceHandle(self._communicator, operation, piece)
+
+    def all_gather_async(
+        self,
+        send: Tensor | None,
+        recv: Tensor,
+        shard: Shard,
+        *,
+        tag: int = 0,
+        quantization_options: QuantizationOptions | None = None,
+        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
+        check_finite: bool = False,
+    ) -> AsyncReduceHandle:
+        """Starts `all_gather` and returns. The rules of `all_reduce_async` apply."""
+        whole, piece = shard_views(recv, send, shard, writes_whole=True)
+        spec = reduce_spec(ReduceOp.SUM, tag, None, quantization_options, False, algorithm, check_finite=check_finite)
+        operation = self._communicator.all_gather_async(piece, whole, spec, whole.count, shard)
+        return AsyncReduceHandle(self._communicator, operation, whole)
+
     def drop_error_feedback(self, tag: int = 0) -> None:
-        """Forgets what error feedback holds back for operations with this tag."""
+        """Drops the rounding error that error feedback keeps for operations with this tag."""
         self._communicator.drop_error_feedback(integer(tag, "tag"))
 
     # ----------------------------------------------------------------------------------------------------------- shared state
@@ -327,11 +385,11 @@ class Communicator(OfThisProcess):
         The first synchronization takes any revision; later ones expect the last one plus 1. The most common content at the expected revision
         wins, and peers that differ receive what differs; one with an older revision receives everything, and `revision` is set.
 
-        Raises PCCLError: NO_SHARED_STATE_AVAILABLE if nobody can give it; INVALID_USAGE, with the reason in its words, if this peer's
-        names, types or sizes differ from the group's or its revision breaks the rule: then it was removed from the run.
+        Raises PCCLError: NO_SHARED_STATE_AVAILABLE if nobody can give it; INVALID_USAGE, with the reason in the message, if this
+        peer's names, types or sizes differ from the group's, or its revision breaks the rule. The peer was then removed from the run.
         """
         tensors = [info._resolve() for info in instance(shared_state, SharedState, "shared_state")._infos]
-        how_to = choice(SharedStateSyncStrategy, strategy, "strategy")
+        how_to = parse_enum(SharedStateSyncStrategy, strategy, "strategy")
         revision, tx_bytes, rx_bytes = self._communicator.synchronize(shared_state.revision, tensors, how_to, seconds(timeout))
         settle(*[tensor for _, tensor, _ in tensors])
         shared_state.revision = revision
@@ -340,17 +398,18 @@ class Communicator(OfThisProcess):
     # --------------------------------------------------------------------------------------------------- messages and graphs
 
     def peer_id(self) -> uuid.UUID:
-        """This peer's name in the run: what others post to. A peer that leaves and joins again has another."""
+        """This peer's identifier in the run: other peers post to it. A peer that leaves and joins again gets a new one."""
         return uuid.UUID(bytes=self._communicator.peer_id())
 
     def members(self) -> list[uuid.UUID]:
-        """The members of this peer's group, itself among them, in the order in which they joined: as of now, not as of the last call."""
+        """The current members of this peer's group, including itself, in the order in which they joined."""
         return [uuid.UUID(bytes=name) for name in self._communicator.members()]
 
     def post(self, to: uuid.UUID, data: Tensor, *, tag: int = 0, timeout: float | None = None) -> PostHandle:
-        """Starts sending a message to a member of this peer's group, beside all other calls, and returns.
+        """Starts sending a message to a member of this peer's group, and returns. Allowed while other calls run.
 
-        `data` is bytes, or a tensor as for `all_reduce`, of which the elements are sent. Delivered once or not at all: `PostHandle.wait` tells.
+        `data` is bytes, or a tensor as for `all_reduce`, whose elements are sent. The message is delivered once or not at all; `PostHandle.wait`
+        returns which.
         After `timeout` seconds (None: never) the message is withdrawn if the receiver's mailbox has had no room for it. Messages to one peer
         arrive in the order of their posts. Raises PCCLError: INVALID_ARGUMENT if `to` is this peer, or no member (any more).
         """
@@ -359,27 +418,27 @@ class Communicator(OfThisProcess):
         return PostHandle(self._communicator, posted)
 
     def receive(self, tag: int = 0, *, timeout: float | None = None) -> Message | None:
-        """Takes the oldest message with that tag out of this peer's mailbox, whoever sent it; waits for one for at most `timeout` seconds
-        (None: no limit; 0: not at all), and gives None if none came. Raises PCCLError: RANK_CONNECTION_LOST after `abort`."""
+        """Takes the oldest message with this tag out of this peer's mailbox, from any sender. Waits at most `timeout` seconds for one (None: no
+        limit; 0: does not wait), and returns None if none arrived. Raises PCCLError: RANK_CONNECTION_LOST after `abort`."""
         came = self._communicator.receive(integer(tag, "tag"), seconds(timeout))
         return came and Message(uuid.UUID(bytes=came[0]), *came[1:])
 
     def set_mailbox(self, max_bytes: int, max_messages: int = 4096) -> None:
-        """Bounds what this peer holds of messages that it has not received (1 GiB and 4096 until it is set). Senders wait for room."""
+        """Limits the messages in this peer's mailbox. Defaults: 1 GiB and 4096 messages. Senders wait for room."""
         self._communicator.set_mailbox(integer(max_bytes, "max_bytes"), integer(max_messages, "max_messages", 0, _MOST_32))
 
     def set_neighbour_graph(self, kind: GraphKind | str, degree: int = 0, seed: int = 0) -> None:
-        """Gives this peer's group a graph of neighbours, which the master mends as members come and go.
+        """Gives this peer's group a graph of neighbours. The master repairs it when members join or leave.
 
-        `degree`: of "random_regular" 2 to 64, of "barabasi_albert" 1 to 64, of others 0. Every member may make this call; the first decides.
-        "none" takes the graph away. Raises PCCLError: INVALID_ARGUMENT if no graph is so, INVALID_USAGE if the group has another.
+        `degree`: 2 to 64 for "random_regular", 1 to 64 for "barabasi_albert", else 0. Every member can make this call; the first one decides.
+        "none" removes the graph. Raises PCCLError: INVALID_ARGUMENT if there is no such graph, INVALID_USAGE if the group has another one.
         """
         self._communicator.set_neighbour_graph(
-            choice(GraphKind, kind, "kind"), integer(degree, "degree", 0, _MOST_32), integer(seed, "seed")
+            parse_enum(GraphKind, kind, "kind"), integer(degree, "degree", 0, _MOST_32), integer(seed, "seed")
         )
 
     def neighbours(self) -> list[uuid.UUID]:
-        """This peer's neighbours in the graph, as of now; of a directed graph those that it sends to."""
+        """This peer's current neighbours in the graph; in a directed graph, those that it sends to."""
         return [uuid.UUID(bytes=name) for name in self._communicator.neighbours()]
 
     # -------------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a program says about its reduces and its shared state, and what it hears about them."""
+"""Descriptions of reduces and shared state, and the reports about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Union, overload
 
 from . import _pccl
-from ._arguments import choice, flag, instance, integer, items, optional_instance, text
+from ._arguments import flag, instance, integer, items, optional_instance, parse_enum, text
 from ._enums import DataType, DeviceType, DistributionHint, LossPolicy, QuantizationAlgorithm, QuantizationScale, ReduceAlgorithm, ReduceOp
 from ._errors import PCCLTensorError, PCCLTensorTypeError
 from ._pointers import is_pointer, view_of_pointer
@@ -34,8 +34,8 @@ class ReduceOperandDescriptor:
         self._check()
 
     def _check(self) -> None:
-        self.datatype = choice(DataType, self.datatype, "datatype")
-        self.distribution_hint = choice(DistributionHint, self.distribution_hint, "distribution_hint")
+        self.datatype = parse_enum(DataType, self.datatype, "datatype")
+        self.distribution_hint = parse_enum(DistributionHint, self.distribution_hint, "distribution_hint")
 
 
 @dataclass
@@ -55,10 +55,10 @@ class QuantizationOptions:
         self._check()
 
     def _check(self) -> None:
-        self.quantized_datatype = choice(DataType, self.quantized_datatype, "quantized_datatype")
-        self.algorithm = choice(QuantizationAlgorithm, self.algorithm, "algorithm")
+        self.quantized_datatype = parse_enum(DataType, self.quantized_datatype, "quantized_datatype")
+        self.algorithm = parse_enum(QuantizationAlgorithm, self.algorithm, "algorithm")
         self.block = integer(self.block, "block", 0, (1 << 32) - 1)
-        self.scale = choice(QuantizationScale, self.scale, "scale")
+        self.scale = parse_enum(QuantizationScale, self.scale, "scale")
 
 
 _PLAIN = QuantizationOptions(DataType.UINT8, QuantizationAlgorithm.NONE)
@@ -79,7 +79,7 @@ class ReduceDescriptor:
 
     def _check(self) -> None:
         self.count = integer(self.count, "count")
-        self.op = choice(ReduceOp, self.op, "op")
+        self.op = parse_enum(ReduceOp, self.op, "op")
         self.tag = integer(self.tag, "tag")
         instance(self.operand_descriptor, ReduceOperandDescriptor, "operand_descriptor")
         optional_instance(self.quantization_options, QuantizationOptions, "quantization_options")
@@ -125,7 +125,7 @@ class ReduceOpDescriptor:
         """From NumPy arrays. `send` may be `recv`. Raises PCCLTensorError if they do not fit each other or the descriptor."""
         return cls(send, recv, reduce_descriptor)
 
-    def _resolve(self) -> tuple[_pccl.View, _pccl.View, _pccl.Reduce, int]:
+    def _resolve(self) -> tuple[_pccl.View, _pccl.View, _pccl.ReduceSpec, int]:
         d = instance(self.reduce_descriptor, ReduceDescriptor, "reduce_descriptor")
         d._check()  # its fields can have been set since it was made
         if d.count == 0:
@@ -133,16 +133,16 @@ class ReduceOpDescriptor:
         if is_pointer(self.send) and is_pointer(self.recv):
             send, recv = (view_of_pointer(at, d.count, d.operand_descriptor.datatype, name) for at, name in ((self.send, "send"), (self.recv, "recv")))
         else:
-            send, recv = operands(self.send, self.recv, d.operand_descriptor)
+            send, recv = reduce_views(self.send, self.recv, d.operand_descriptor)
         if d.count > send.count:
             raise PCCLTensorError(f"the descriptor's count is {d.count}, but the tensors have {send.count} elements")
-        return send, recv, how(d.op, d.tag, d.operand_descriptor, d.quantization_options), d.count
+        return send, recv, reduce_spec(d.op, d.tag, d.operand_descriptor, d.quantization_options), d.count
 
     def __repr__(self) -> str:
         return f"ReduceOpDescriptor({self.reduce_descriptor!r})"
 
 
-def operands(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None) -> tuple[_pccl.View, _pccl.View]:
+def reduce_views(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None) -> tuple[_pccl.View, _pccl.View]:
     """Both buffers of a reduce; the same view if they are the same tensor."""
     to = view(recv, "recv", writable=True)
     if send is recv:
@@ -159,6 +159,14 @@ def operands(send: Tensor, recv: Tensor, operand: ReduceOperandDescriptor | None
     return source, to
 
 
+def prepare_reduce(
+    send: Tensor, recv: Tensor, op: Op, tag: int, operand: ReduceOperandDescriptor | None, *options: Any
+) -> tuple[_pccl.View, _pccl.View, _pccl.ReduceSpec]:
+    """The arguments of an all-reduce, blocking or not, as the library takes them. `options` are the other arguments of `reduce_spec`."""
+    source, to = reduce_views(send, recv, operand)
+    return source, to, reduce_spec(op, tag, operand, *options)
+
+
 def _without_elements(what: str) -> ValueError:
     return ValueError(f"{what} has no elements: there is nothing to combine. Leave this call out at every peer")
 
@@ -167,21 +175,21 @@ class Shard(NamedTuple):
     """A peer's part of a buffer that the members of its group divide among themselves, in the order in which they joined."""
 
     first: int
-    """Its first element in the whole buffer."""
+    """Index of the first element in the whole buffer."""
     elements: int
-    """How many; 0 where the buffer has fewer parts of 256 elements than the group has peers."""
+    """Number of elements; 0 if the buffer has fewer parts of 256 elements than the group has peers."""
     membership: int
-    """Names the members among whom the buffer is divided: another value, other members."""
+    """Identifies the members that share the buffer. Another value means other members."""
     world_size: int
     rank: int
 
     @property
     def place(self) -> slice:
-        """Of the whole buffer as one row: `buffer[shard.place]`."""
+        """The slice of the whole flat buffer: `buffer[shard.place]`."""
         return slice(self.first, self.first + self.elements)
 
 
-def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool) -> tuple[_pccl.View, _pccl.View | None]:
+def shard_views(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool) -> tuple[_pccl.View, _pccl.View | None]:
     """The views of a buffer and of a peer's part of it; None for a part without elements."""
     for name, value in zip(Shard._fields, instance(shard, Shard, "shard")):
         integer(value, f"shard.{name}")
@@ -202,7 +210,7 @@ def part_of(whole: Tensor, part: Tensor | None, shard: Shard, writes_whole: bool
     return row, piece
 
 
-def how(
+def reduce_spec(
     op: Op,
     tag: int,
     operand: ReduceOperandDescriptor | None,
@@ -213,23 +221,23 @@ def how(
     check_finite: bool = False,
     *,
     quantization_name: str = "quantization_options",
-) -> _pccl.Reduce:
-    """The description of a reduce for the library. `operand` has been checked."""
+) -> _pccl.ReduceSpec:
+    """Describes a reduce for the library. `operand` has been checked."""
     q = _PLAIN
     if quantization is not None:
         q = instance(quantization, QuantizationOptions, quantization_name)
         q._check()  # its fields can have been set since it was made
     # A call per argument would be most of what a short all-reduce costs here.
     if type(op) is not ReduceOp:
-        op = choice(ReduceOp, op, "op")
+        op = parse_enum(ReduceOp, op, "op")
     if type(tag) is not int or not 0 <= tag < 1 << 64:
         tag = integer(tag, "tag")
     if type(algorithm) is not ReduceAlgorithm:
-        algorithm = choice(ReduceAlgorithm, algorithm, "algorithm")
+        algorithm = parse_enum(ReduceAlgorithm, algorithm, "algorithm")
     if type(on_peer_loss) is not LossPolicy:
-        on_peer_loss = choice(LossPolicy, on_peer_loss, "on_peer_loss")
+        on_peer_loss = parse_enum(LossPolicy, on_peer_loss, "on_peer_loss")
     hint = operand.distribution_hint if operand is not None else DistributionHint.NONE
-    return _pccl.Reduce(
+    return _pccl.ReduceSpec(
         op, tag, hint, q.quantized_datatype, q.algorithm, q.block, q.scale, flag(error_feedback, "error_feedback"), algorithm, on_peer_loss,
         flag(check_finite, "check_finite"),
     )
@@ -239,27 +247,29 @@ def how(
 class ReduceInfo:
     """How a reduce went.
 
-    The first three are version 1's: peers that took part to the end, and bytes that this peer sent and received, headers included. Those
-    below are of `all_reduce` and `all_reduce_async` alone.
+    The first three fields are version 1's: peers that took part to the end, and bytes that this peer sent and received, headers included.
+    `all_reduce_multiple_with_retry` leaves the other fields at their defaults.
     """
 
     local_world_size: int
     tx_bytes: int
     rx_bytes: int
     algorithm: ReduceAlgorithm = ReduceAlgorithm.AUTO
-    """The one that was taken; AUTO if the operation never began."""
+    """The algorithm that was used; AUTO if the operation never began."""
     lanes: int = 0
     """TCP connections to the next peer of the ring."""
     chunk_bytes: int = 0
-    """The largest piece that moves by itself."""
+    """Size of the largest chunk, in bytes of `send`."""
     repairs: int = 0
-    """With on_peer_loss="repair": changes of the membership that it went on after."""
+    """With on_peer_loss="repair": changes of the membership after which it continued."""
     fewest_took_part: int = 0
     """Peers that took part in the elements in which the fewest did."""
     fewest_elements: int = 0
-    """In how many elements so few took part; all of them where nobody was lost."""
+    """Elements in which only `fewest_took_part` peers took part; all elements if no peer was lost."""
     repair_tx_bytes: int = 0
-    """Of `tx_bytes`, those sent after the first loss."""
+    """The part of `tx_bytes` that was sent after the first loss."""
+    saved_tx_bytes: int = 0
+    """Bytes that compression removed from `tx_bytes`; 0 if nothing was compressed."""
 
     @classmethod
     def _of(cls, world_size: int, tx_bytes: int, rx_bytes: int, algorithm: int, *rest: int) -> ReduceInfo:

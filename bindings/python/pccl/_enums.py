@@ -1,4 +1,4 @@
-"""The enumerations of the library. Values are those of the C interface (a test compares them with the headers)."""
+"""All enumerations of the package. tests/test_api.py compares their names and values with the C headers, in both directions."""
 
 from __future__ import annotations
 
@@ -152,6 +152,110 @@ class GraphKind(_Enum):
     """Directed: the members 1, 2, 4, 8 ... places further on in the order of joining. Source: Assran et al. 2019, Stochastic Gradient Push."""
     BARABASI_ALBERT = 4
     """A few hubs, and many with `degree` neighbours. Source: Barabasi and Albert 1999."""
+
+
+class Method(_Enum):
+    """The training methods (pcclMethod_t). Each has a class in pccl.torch."""
+
+    LOCAL = 0
+    DILOCO = 1
+    ASYNC_DILOCO = 2
+    EAGER_DILOCO = 3
+    STREAMING_DILOCO = 4
+    CO2 = 5
+    GOSSIP = 6
+    PUSH_SUM = 7
+
+
+class OuterOptimizer(_Enum):
+    """The step of the outer optimizer. docs/training.md has the formulas."""
+
+    __module__ = "pccl.torch"
+
+    SGD = 0
+    HEAVY_BALL = 1
+    NESTEROV = 2
+
+
+class Newcomers(_Enum):
+    """How a newcomer joins while an average is in flight."""
+
+    __module__ = "pccl.torch"
+
+    DRAIN = 0
+    SHARE_PENDING = 1
+    RESYNC = 2
+
+
+class Fragments(_Enum):
+    """How StreamingDiLoCo divides the model into fragments."""
+
+    __module__ = "pccl.torch"
+
+    STRIDED = 0
+    SEQUENTIAL = 1
+    EVEN = 2
+
+
+class Penalty(_Enum):
+    """The divisor that CO2 applies to a stale average."""
+
+    __module__ = "pccl.torch"
+
+    NONE = 0
+    CONSTANT = 1
+    GAP_AWARE = 2
+
+
+class Graph(_Enum):
+    """The graph of neighbours in Gossip and PushSum."""
+
+    __module__ = "pccl.torch"
+
+    RING = 1
+    RANDOM_REGULAR = 2
+    EXPONENTIAL = 3
+    BARABASI_ALBERT = 4
+
+
+class Partners(_Enum):
+    """The neighbours to which a peer sends its model in a round: all, one at random, or each in turn."""
+
+    __module__ = "pccl.torch"
+
+    ALL = 0
+    ONE = 1
+    NEXT = 2
+
+
+class Merge(_Enum):
+    """When received models are mixed in: at the end of each round, once as many have arrived as were sent, or after waiting for these."""
+
+    __module__ = "pccl.torch"
+
+    AVAILABLE = 0
+    AFTER_ALL = 1
+    SYNCHRONOUS = 2
+
+
+class NonFinite(_Enum):
+    """What happens when a contribution has an infinity or a NaN: the round excludes it, or fails at all peers."""
+
+    __module__ = "pccl.torch"
+
+    LEAVE_OUT = 0
+    FAIL = 1
+
+
+class Variance(_Enum):
+    """The variance that each tensor gets after models were mixed."""
+
+    __module__ = "pccl.torch"
+
+    OF_RECEIVED = 0
+    OF_OWN = 1
+    WEIGHTED = 2
+    NONE = 3
 
 
 class DataType(_Enum):

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 
 from . import _pccl, _serving
-from ._arguments import OfThisProcess, flag, path, seconds, text
+from ._arguments import OfThisProcess, flag, integer, path, seconds, text
 
 _POLL = 0.02
 
@@ -15,17 +15,20 @@ _POLL = 0.02
 class MasterNode(OfThisProcess):
     """The master of a run. It keeps the membership; tensors never pass through it.
 
-    `listen_address` is "ip:port", "[ipv6%interface]:port" or "host:port"; port 0 takes any free port (see `port`). With a `journal` (a file), another process can
-    continue the run if this process ends; without one the run ends with its master.
-
     A master that was started serves until `interrupt`, `close` or the end of a `with` block. Dropping the last reference does not end it and
     does not block. A program that ends without an interrupt stays and serves until SIGINT or SIGTERM, then exits with its own status. It
-    does not stay after an uncaught exception, after `os._exit`, or in an interactive session. With `daemon=True` the master never holds
-    the process, and ends when its last reference is dropped.
+    does not stay after an uncaught exception, after `os._exit`, or in an interactive session.
 
-    Times are in seconds. `heartbeat_timeout` (10): a peer that is silent for longer is removed. `misuse_grace` (10): callers that can never
-    meet fail after it. `recovery_window` (10): a restarted master waits this long for its members. `straggler_after` (10): a straggler is
-    named in the log after it, and removed after `remove_stragglers_after` (0: never).
+    Args:
+        listen_address: "ip:port", "[ipv6%interface]:port" or "host:port". Port 0 takes any free port (see `port`).
+        journal: A file from which another process continues the run if this one ends. None: the run ends with its master.
+        heartbeat_timeout: Seconds after which a silent peer is removed. None: 10.
+        misuse_grace: Seconds after which callers fail that can never meet. None: 10.
+        recovery_window: Seconds for which a restarted master waits for its members. None: 10.
+        straggler_after: Seconds after which a straggler is named in the log. None: 10.
+        remove_stragglers_after: Seconds after which a straggler is removed. None: never.
+        max_connections: Open connections, including those that are not authenticated yet. None: 8192.
+        daemon: The master never keeps the process alive, and ends when its last reference is dropped.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class MasterNode(OfThisProcess):
         recovery_window: float | None = None,
         straggler_after: float | None = None,
         remove_stragglers_after: float | None = None,
+        max_connections: int | None = None,
         daemon: bool = False,
     ) -> None:
         self.listen_address = text(listen_address, "listen_address")
@@ -46,6 +50,7 @@ class MasterNode(OfThisProcess):
             listen_address, None if journal is None else path(journal, "journal"), seconds(heartbeat_timeout, "heartbeat_timeout"),
             seconds(misuse_grace, "misuse_grace"), seconds(recovery_window, "recovery_window"), seconds(straggler_after, "straggler_after"),
             seconds(remove_stragglers_after, "remove_stragglers_after"),
+            None if max_connections is None else integer(max_connections, "max_connections", 0, (1 << 32) - 1),
         )
 
     def run(self) -> None:

@@ -7,7 +7,7 @@ import operator
 from typing import Any
 
 from . import _pccl
-from ._arguments import choice
+from ._arguments import parse_enum
 from ._enums import DataType, DeviceType
 from ._errors import PCCLTensorError, PCCLTensorTypeError
 
@@ -26,10 +26,10 @@ def view_of_pointer(address: Any, numel: Any, dtype: Any, what: str, device_type
         raise PCCLTensorError(f"{what} has the address {place}, which does not fit in 64 bits")
     if count <= 0 or count >= 1 << 63:
         raise PCCLTensorError(f"{what} has {count} elements: give a number of at least 1")
-    if choice(DeviceType, device_type, "device_type") is not DeviceType.CPU:
+    if parse_enum(DeviceType, device_type, "device_type") is not DeviceType.CPU:
         raise PCCLTensorError(f"{what} is on device {device_type}: this build of the library takes tensors in host memory")
     try:
-        kind = choice(DataType, dtype, "dtype")
+        kind = parse_enum(DataType, dtype, "dtype")
         _ = kind.itemsize
     except (TypeError, ValueError):
         raise PCCLTensorTypeError(f"{what} has dtype {dtype!r}: give a member of pccl.DataType that has a size in memory") from None

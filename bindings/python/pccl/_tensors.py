@@ -52,7 +52,7 @@ def _type_of(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, ())
 
 
-def _named(convert: Any, dtype: Any, what: str) -> DataType:
+def _convert(convert: Any, dtype: Any, what: str) -> DataType:
     try:
         return convert(dtype)  # type: ignore[no-any-return]
     except TypeError as error:
@@ -66,7 +66,7 @@ def _not_contiguous(what: str) -> PCCLTensorError:
 def _of_numpy(array: np.ndarray[Any, Any], what: str, writable: bool) -> _pccl.View:
     datatype = _numpy_types.get(array.dtype)
     if datatype is None:
-        datatype = _numpy_types[array.dtype] = _named(DataType.from_numpy_dtype, array.dtype, what)
+        datatype = _numpy_types[array.dtype] = _convert(DataType.from_numpy_dtype, array.dtype, what)
     if not array.flags.c_contiguous:
         raise _not_contiguous(what)
     if datatype is DataType.BFLOAT16:  # a format that the buffer protocol does not know
@@ -78,7 +78,7 @@ def _of_torch(tensor: torch.Tensor, what: str, writable: bool) -> _pccl.View:
     check_plain(tensor, what)
     datatype = _torch_types.get(tensor.dtype)
     if datatype is None:
-        datatype = _named(DataType.from_torch_dtype, tensor.dtype, what)
+        datatype = _convert(DataType.from_torch_dtype, tensor.dtype, what)
     if not tensor.is_cpu:
         if tensor.is_meta:
             raise PCCLTensorError(f"{what} is on device meta, where tensors have a shape and no elements: give a tensor in host memory")

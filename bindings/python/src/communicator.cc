@@ -10,12 +10,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// An enumeration of the C interface may hold any number there; the library refuses those that it does not know.
+/// Any number becomes a value of a C enumeration; the library refuses unknown values.
 template <class E> E enumerator(int value) { return static_cast<E>(value); }
 
 nb::tuple to_tuple(const pcclReduceReport_t &r) {
     return nb::make_tuple(r.world_size, r.tx_bytes, r.rx_bytes, static_cast<int>(r.algorithm), r.lanes, r.chunk_bytes, r.repairs,
-                          r.fewest_took_part, r.fewest_elements, r.repair_tx_bytes);
+                          r.fewest_took_part, r.fewest_elements, r.repair_tx_bytes, r.saved_tx_bytes);
 }
 
 pcclReduceReport_t empty_report() {
@@ -31,7 +31,7 @@ bool overlap(const View &a, const View &b) {
 
 }  // namespace
 
-pcclReduceDescriptor_t Reduce::descriptor(std::size_t count, pcclDataType_t datatype) const {
+pcclReduceDescriptor_t ReduceSpec::descriptor(std::size_t count, pcclDataType_t datatype) const {
     pcclReduceDescriptor_t d{};
     d.count = count;
     d.op = enumerator<pcclRedOp_t>(op);
@@ -42,7 +42,7 @@ pcclReduceDescriptor_t Reduce::descriptor(std::size_t count, pcclDataType_t data
     return d;
 }
 
-pcclReduceOptions_t Reduce::options() const {
+pcclReduceOptions_t ReduceSpec::options() const {
     pcclReduceOptions_t o;
     (void)pcclReduceOptionsInit(&o);
     o.algorithm = enumerator<pcclReduceAlgorithm_t>(algorithm);
@@ -73,22 +73,22 @@ Communicator::Communicator(const pcclCommConfig_t &config) {
 
 Communicator::~Communicator() { close(); }
 
-void Communicator::hurry() { (void)pcclAbort(comm_); }
+void Communicator::interrupt_calls() { (void)pcclAbort(comm_); }
 
 void Communicator::release() { (void)pcclDestroyCommunicator(comm_); }
 
-/// From now on the library leaves all buffers alone.
+/// The library does not use any buffer from here on.
 void Communicator::released() {
-    const auto flying = std::move(flying_);
-    flying_.clear();
-    for (const auto &[tag, operations] : flying) {
+    const auto inflight = std::move(inflight_);
+    inflight_.clear();
+    for (const auto &[tag, operations] : inflight) {
         for (const auto &operation : operations)
             operation->end(pcclRankConnectionLost, "the communicator was closed");
     }
     const auto posts = std::move(posts_);
     posts_.clear();
     for (const auto &post : posts)
-        post->end(pcclInvalidUsage, "the communicator was closed: what became of the message is not known");
+        post->end(pcclInvalidUsage, "the communicator was closed: it is not known whether the message was delivered");
 }
 
 // --------------------------------------------------------------------------------------------------------------- membership --
@@ -105,20 +105,20 @@ bool Communicator::are_peers_pending(std::optional<double> timeout) {
     return pending;
 }
 
-/// A call that needs an idle communicator. Operations that nobody can await any more must not stand in its way.
-template <class F> void Communicator::alone(const char *function, std::optional<double> timeout, F call) {
+/// Makes a call that needs an idle communicator. Awaits operations whose handles were dropped first: no program can await these.
+template <class F> void Communicator::exclusive(const char *function, std::optional<double> timeout, F call) {
     const Deadline deadline = deadline_after(timeout);
     check_usable(function);
-    await_forgotten(deadline);
+    drain_dropped(deadline);
     blocking(*this, function, deadline, call).check(function);
 }
 
 void Communicator::update_topology(std::optional<double> timeout) {
-    alone("pcclUpdateTopology", timeout, [&] { return pcclUpdateTopology(comm_); });
+    exclusive("pcclUpdateTopology", timeout, [&] { return pcclUpdateTopology(comm_); });
 }
 
 void Communicator::optimize_topology(std::optional<double> timeout) {
-    alone("pcclOptimizeTopology", timeout, [&] { return pcclOptimizeTopology(comm_); });
+    exclusive("pcclOptimizeTopology", timeout, [&] { return pcclOptimizeTopology(comm_); });
 }
 
 int Communicator::get_attribute(int attribute) const {
@@ -140,22 +140,23 @@ void Communicator::drop_error_feedback(std::uint64_t tag) const {
 
 // ---------------------------------------------------------------------------------------------------------------- all-reduce --
 
-/// One that tells how it went: `call` makes it with this descriptor, these options and room for the report.
+/// Makes a collective call and returns its report. `call` makes the library's call with a descriptor, options and a report.
 template <class F>
-nb::tuple Communicator::collective(const char *function, const Reduce &how, std::size_t count, pcclDataType_t datatype,
+nb::tuple Communicator::collective(const char *function, const ReduceSpec &spec, std::size_t count, pcclDataType_t datatype,
                                    std::optional<double> timeout, F call) {
-    const auto descriptor = how.descriptor(count, datatype);
-    const auto options = how.options();
+    const auto descriptor = spec.descriptor(count, datatype);
+    const auto options = spec.options();
     auto report = empty_report();
     blocking(*this, function, deadline_after(timeout), [&] { return call(descriptor, options, report); }).check(function);
     return to_tuple(report);
 }
 
-nb::tuple Communicator::all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count,
+nb::tuple Communicator::all_reduce(const View &send, const View &recv, const ReduceSpec &spec, std::size_t count,
                                    std::optional<double> timeout) {
-    return collective("pcclAllReduce", how, count, send.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
-        return pcclAllReduceWithOptions(send.data(), recv.data(), &descriptor, &options, comm_, &report);
-    });
+    return collective("pcclAllReduce", spec, count, send.datatype(), timeout,
+                      [&](const auto &descriptor, const auto &options, auto &report) {
+                          return pcclAllReduceWithOptions(send.data(), recv.data(), &descriptor, &options, comm_, &report);
+                      });
 }
 
 namespace {
@@ -174,80 +175,127 @@ nb::tuple Communicator::shard(std::size_t count) const {
     return nb::make_tuple(s.first, s.elements, s.membership, s.world_size, s.rank);
 }
 
-nb::tuple Communicator::reduce_scatter(const View &send, const View *recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
-                                       std::optional<double> timeout) {
+nb::tuple Communicator::reduce_scatter(const View &send, const View *recv, const ReduceSpec &spec, std::size_t whole,
+                                       const nb::tuple &shard, std::optional<double> timeout) {
     const auto part = shard_of(shard);
-    return collective("pcclReduceScatter", how, whole, send.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
-        return pcclReduceScatter(send.data(), recv ? recv->data() : nullptr, &descriptor, &part, &options, comm_, &report);
-    });
+    return collective("pcclReduceScatter", spec, whole, send.datatype(), timeout,
+                      [&](const auto &descriptor, const auto &options, auto &report) {
+                          return pcclReduceScatter(send.data(), recv ? recv->data() : nullptr, &descriptor, &part, &options,
+                                                   comm_, &report);
+                      });
 }
 
-nb::tuple Communicator::all_gather(const View *send, const View &recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
-                                   std::optional<double> timeout) {
+nb::tuple Communicator::all_gather(const View *send, const View &recv, const ReduceSpec &spec, std::size_t whole,
+                                   const nb::tuple &shard, std::optional<double> timeout) {
     const auto part = shard_of(shard);
-    return collective("pcclAllGather", how, whole, recv.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
-        return pcclAllGather(send ? send->data() : nullptr, recv.data(), &descriptor, &part, &options, comm_, &report);
-    });
+    return collective(
+        "pcclAllGather", spec, whole, recv.datatype(), timeout, [&](const auto &descriptor, const auto &options, auto &report) {
+            return pcclAllGather(send ? send->data() : nullptr, recv.data(), &descriptor, &part, &options, comm_, &report);
+        });
 }
 
-/// Whether the library would refuse it, which takes the time of an operation.
-bool Communicator::meets_another(const View &send, const View &recv) const {
-    if (send.data() != recv.data() && overlap(send, recv)) return true;
-    for (const auto &[tag, operations] : flying_) {
+namespace {
+
+/// Whether `part` is the memory of the shard inside `whole`: the halves then work in place.
+bool is_part(const View *whole, const View *part, const pcclShard_t &shard) {
+    if (!whole || !part || whole->count() == 0) return false;
+    return part->data() == static_cast<std::byte *>(whole->data()) + shard.first * (whole->bytes() / whole->count());
+}
+
+/// The View that `object` holds; NULL for None.
+const View *view_or_null(const nb::object &object) { return object.is_none() ? nullptr : &nb::cast<const View &>(object); }
+
+bool overlap(const View *a, const View *b) { return a && b && overlap(*a, *b); }
+
+}  // namespace
+
+/// Whether a buffer of this operation overlaps one of an operation in flight. The library refuses such a launch, but only after
+/// it has waited for the other operation.
+bool Communicator::overlaps_inflight(const nb::object &send, const nb::object &recv) const {
+    const View *const from = view_or_null(send), *const to = view_or_null(recv);
+    for (const auto &[tag, operations] : inflight_) {
         for (const auto &operation : operations) {
-            const auto &other_send = nb::cast<const View &>(operation->send_),
-                       &other_recv = nb::cast<const View &>(operation->recv_);
-            if (overlap(recv, other_recv) || overlap(recv, other_send) || overlap(send, other_recv)) return true;
+            const View *const other_from = view_or_null(operation->send_), *const other_to = view_or_null(operation->recv_);
+            if (overlap(to, other_to) || overlap(to, other_from) || overlap(from, other_to)) return true;
         }
     }
     return false;
 }
 
-std::shared_ptr<Operation> Communicator::all_reduce_async(const nb::object &send, const nb::object &recv, const Reduce &how,
-                                                          std::size_t count) {
-    const char *const name = "pcclAllReduceAsync";
-    check_usable(name);
-    const auto &from = nb::cast<const View &>(send), &to = nb::cast<const View &>(recv);
-    auto operation = std::make_shared<Operation>(send, recv, how.tag);
-    const auto descriptor = how.descriptor(count, from.datatype());
-    const auto options = how.options();
+/// Launches an operation and records it. `call` makes the library's call. `in_place`: the library allows that the buffers
+/// overlap.
+template <class F>
+std::shared_ptr<Operation> Communicator::launch(const char *function, const nb::object &send, const nb::object &recv,
+                                                const ReduceSpec &spec, std::size_t count, bool in_place, F call) {
+    check_usable(function);
+    const View *const from = view_or_null(send), *const to = view_or_null(recv);
+    auto operation = std::make_shared<Operation>(send, recv, spec.tag);
+    const auto descriptor = spec.descriptor(count, (from ? from : to)->datatype());
+    const auto options = spec.options();
     pcclAsyncReduceOp_t handle{};
-    const auto launch = [&] {
-        return pcclAllReduceAsyncWithOptions(from.data(), to.data(), &descriptor, &options, comm_, &handle);
+    const auto start = [&] {
+        return call(from ? from->data() : nullptr, to ? to->data() : nullptr, descriptor, options, handle);
     };
-    // With the GIL, launches are noted here in the order that the library has. It does not wait then.
-    if (meets_another(from, to))
-        blocking(*this, name, {}, launch).check(name);
+    // The GIL is kept where the launch does not wait: launches are then recorded in the library's order.
+    if ((!in_place && overlap(from, to)) || overlaps_inflight(send, recv))
+        blocking(*this, function, {}, start).check(function);
     else
-        check(launch(), name);
-    flying_[how.tag].push_back(operation);
+        check(start(), function);
+    inflight_[spec.tag].push_back(operation);
     return operation;
 }
 
-/// Awaits the operation that has waited longest with this tag. Signals and the deadline end it; that is then its outcome.
+std::shared_ptr<Operation> Communicator::all_reduce_async(const nb::object &send, const nb::object &recv, const ReduceSpec &spec,
+                                                          std::size_t count) {
+    const bool in_place = nb::cast<const View &>(send).data() == nb::cast<const View &>(recv).data();
+    return launch("pcclAllReduceAsync", send, recv, spec, count, in_place,
+                  [&](const void *from, void *to, const auto &descriptor, const auto &options, auto &handle) {
+                      return pcclAllReduceAsyncWithOptions(from, to, &descriptor, &options, comm_, &handle);
+                  });
+}
+
+std::shared_ptr<Operation> Communicator::reduce_scatter_async(const nb::object &send, const nb::object &recv,
+                                                              const ReduceSpec &spec, std::size_t whole, const nb::tuple &shard) {
+    const auto part = shard_of(shard);
+    return launch("pcclReduceScatterAsync", send, recv, spec, whole, is_part(view_or_null(send), view_or_null(recv), part),
+                  [&](const void *from, void *to, const auto &descriptor, const auto &options, auto &handle) {
+                      return pcclReduceScatterAsync(from, to, &descriptor, &part, &options, comm_, &handle);
+                  });
+}
+
+std::shared_ptr<Operation> Communicator::all_gather_async(const nb::object &send, const nb::object &recv, const ReduceSpec &spec,
+                                                          std::size_t whole, const nb::tuple &shard) {
+    const auto part = shard_of(shard);
+    return launch("pcclAllGatherAsync", send, recv, spec, whole, is_part(view_or_null(recv), view_or_null(send), part),
+                  [&](const void *from, void *to, const auto &descriptor, const auto &options, auto &handle) {
+                      return pcclAllGatherAsync(from, to, &descriptor, &part, &options, comm_, &handle);
+                  });
+}
+
+/// Awaits the oldest operation with this tag. A signal or the deadline ends the operation, which is then its outcome.
 void Communicator::await_front(std::uint64_t tag, Deadline deadline) {
-    const std::shared_ptr<Operation> operation = flying_.at(tag).front();
+    const std::shared_ptr<Operation> operation = inflight_.at(tag).front();
     const pcclAsyncReduceOp_t handle{comm_, tag};
     operation->state_ = Operation::State::awaited;
     const Outcome outcome = blocking(*this, "pcclAwaitAsyncReduce", deadline,
                                      [&] { return pcclAwaitAsyncReduceWithReport(&handle, &operation->report_); });
-    if (operation->state_ != Operation::State::ended) {  // closed meanwhile, otherwise
+    if (operation->state_ != Operation::State::ended) {  // else the communicator was closed meanwhile
         operation->end(outcome.result, outcome.why);
-        auto &same_tag = flying_.at(tag);
+        auto &same_tag = inflight_.at(tag);
         same_tag.pop_front();
-        if (same_tag.empty()) flying_.erase(tag);
+        if (same_tag.empty()) inflight_.erase(tag);
     }
     outcome.check("pcclAwaitAsyncReduce", false);
 }
 
-/// Another thread awaits it already.
+/// Waits while another thread awaits the operation.
 void Communicator::await_elsewhere(const Operation &operation, Deadline deadline) {
     Outcome outcome;
     while (operation.state_ != Operation::State::ended) {
-        rest();
+        wait_briefly();
         if (!deadline || Clock::now() < *deadline) continue;
         outcome = {pcclRankConnectionLost, {}, false, true};
-        hurry();
+        interrupt_calls();
     }
     outcome.check("pcclAwaitAsyncReduce");
 }
@@ -256,8 +304,8 @@ nb::tuple Communicator::wait(const std::shared_ptr<Operation> &operation, std::o
     const Deadline deadline = deadline_after(timeout);
     while (operation->state_ != Operation::State::ended) {
         check_usable("pcclAwaitAsyncReduce");
-        const auto front = flying_.at(operation->tag_).front();
-        if (front->state_ == Operation::State::flying)
+        const auto front = inflight_.at(operation->tag_).front();
+        if (front->state_ == Operation::State::inflight)
             await_front(operation->tag_, deadline);
         else
             await_elsewhere(*front, deadline);
@@ -265,17 +313,17 @@ nb::tuple Communicator::wait(const std::shared_ptr<Operation> &operation, std::o
     return nb::make_tuple(static_cast<int>(operation->result_), operation->why_, to_tuple(operation->report_));
 }
 
-/// Operations whose handles were dropped.
-void Communicator::await_forgotten(Deadline deadline) {
+/// Awaits operations whose handles were dropped.
+void Communicator::drain_dropped(Deadline deadline) {
     std::vector<std::uint64_t> tags;
-    for (const auto &[tag, operations] : flying_)
+    for (const auto &[tag, operations] : inflight_)
         tags.push_back(tag);
     for (const std::uint64_t tag : tags) {
         for (;;) {
-            const auto found = flying_.find(tag);
-            if (found == flying_.end()) break;
+            const auto found = inflight_.find(tag);
+            if (found == inflight_.end()) break;
             const auto &front = found->second.front();
-            if (front.use_count() > 1 || front->state_ != Operation::State::flying) break;
+            if (front.use_count() > 1 || front->state_ != Operation::State::inflight) break;
             await_front(tag, deadline);
         }
     }
@@ -287,8 +335,8 @@ nb::tuple Communicator::all_reduce_multiple_with_retry(const nb::list &operation
     for (const nb::handle each : operations) {
         const auto operation = nb::cast<nb::tuple>(each);
         const auto &send = nb::cast<const View &>(operation[0]), &recv = nb::cast<const View &>(operation[1]);
-        const auto &how = nb::cast<const Reduce &>(operation[2]);
-        descriptors.push_back({send.data(), recv.data(), how.descriptor(nb::cast<std::size_t>(operation[3]), send.datatype())});
+        const auto &spec = nb::cast<const ReduceSpec &>(operation[2]);
+        descriptors.push_back({send.data(), recv.data(), spec.descriptor(nb::cast<std::size_t>(operation[3]), send.datatype())});
     }
     pcclReduceInfo_t info{};
     blocking(*this, "pcclAllReduceMultipleWithRetry", deadline_after(timeout), [&] {
@@ -310,8 +358,9 @@ nb::tuple Communicator::synchronize(std::uint64_t revision, const nb::list &tens
     }
     pcclSharedState_t state{revision, infos.size(), infos.data()};
     pcclSharedStateSyncInfo_t info{};
-    alone("pcclSynchronizeSharedState", timeout,
-          [&] { return pcclSynchronizeSharedState(comm_, &state, enumerator<pcclSharedStateSyncStrategy_t>(strategy), &info); });
+    exclusive("pcclSynchronizeSharedState", timeout, [&] {
+        return pcclSynchronizeSharedState(comm_, &state, enumerator<pcclSharedStateSyncStrategy_t>(strategy), &info);
+    });
     return nb::make_tuple(state.revision, info.tx_bytes, info.rx_bytes);
 }
 
@@ -322,7 +371,7 @@ namespace {
 std::uint32_t milliseconds(std::optional<double> seconds, const char *name) {
     if (!seconds) return 0;
     if (!(*seconds > 0 && *seconds < 4e6))
-        throw nb::value_error((std::string(name) + " is no sensible number of seconds").c_str());
+        throw nb::value_error((std::string(name) + " is out of range: give seconds above 0 and below 4e6").c_str());
     return std::max(1U, static_cast<std::uint32_t>(*seconds * 1000));
 }
 
@@ -354,12 +403,13 @@ void make_communicator(Communicator *self, const std::string &address, std::uint
 }  // namespace
 
 void bind_communicator(nb::module_ &module) {
-    nb::class_<Reduce>(module, "Reduce")
+    nb::class_<ReduceSpec>(module, "ReduceSpec")
         .def(
             "__init__",
-            [](Reduce *self, int op, std::uint64_t tag, int hint, int quantized, int quantization, std::uint32_t block, int scale,
-               bool feedback, int algorithm, int on_peer_loss, bool check_finite) {
-                new (self) Reduce{op, tag, hint, quantized, quantization, block, scale, feedback, algorithm, on_peer_loss, check_finite};
+            [](ReduceSpec *self, int op, std::uint64_t tag, int hint, int quantized, int quantization, std::uint32_t block,
+               int scale, bool feedback, int algorithm, int on_peer_loss, bool check_finite) {
+                new (self) ReduceSpec{op,    tag,      hint,      quantized,    quantization, block,
+                                      scale, feedback, algorithm, on_peer_loss, check_finite};
             },
             nb::arg("op"), nb::arg("tag"), nb::arg("distribution_hint"), nb::arg("quantized_datatype"), nb::arg("quantization"),
             nb::arg("quantization_block"), nb::arg("quantization_scale"), nb::arg("error_feedback"), nb::arg("algorithm"),
@@ -381,14 +431,19 @@ void bind_communicator(nb::module_ &module) {
         .def("get_attribute", &Communicator::get_attribute, nb::arg("attribute"))
         .def("abort", &Communicator::abort)
         .def("drop_error_feedback", &Communicator::drop_error_feedback, nb::arg("tag"))
-        .def("all_reduce", &Communicator::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("how"), nb::arg("count"), timeout)
+        .def("all_reduce", &Communicator::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("spec"), nb::arg("count"),
+             timeout)
         .def("shard", &Communicator::shard, nb::arg("count"))
-        .def("reduce_scatter", &Communicator::reduce_scatter, nb::arg("send"), nb::arg("recv").none(), nb::arg("how"), nb::arg("whole"),
+        .def("reduce_scatter", &Communicator::reduce_scatter, nb::arg("send"), nb::arg("recv").none(), nb::arg("spec"),
+             nb::arg("whole"), nb::arg("shard"), timeout)
+        .def("all_gather", &Communicator::all_gather, nb::arg("send").none(), nb::arg("recv"), nb::arg("spec"), nb::arg("whole"),
              nb::arg("shard"), timeout)
-        .def("all_gather", &Communicator::all_gather, nb::arg("send").none(), nb::arg("recv"), nb::arg("how"), nb::arg("whole"),
-             nb::arg("shard"), timeout)
-        .def("all_reduce_async", &Communicator::all_reduce_async, nb::arg("send"), nb::arg("recv"), nb::arg("how"),
+        .def("all_reduce_async", &Communicator::all_reduce_async, nb::arg("send"), nb::arg("recv"), nb::arg("spec"),
              nb::arg("count"))
+        .def("reduce_scatter_async", &Communicator::reduce_scatter_async, nb::arg("send"), nb::arg("recv").none(),
+             nb::arg("spec"), nb::arg("whole"), nb::arg("shard"))
+        .def("all_gather_async", &Communicator::all_gather_async, nb::arg("send").none(), nb::arg("recv"), nb::arg("spec"),
+             nb::arg("whole"), nb::arg("shard"))
         .def("wait", &Communicator::wait, nb::arg("operation"), timeout)
         .def("all_reduce_multiple_with_retry", &Communicator::all_reduce_multiple_with_retry, nb::arg("operations"),
              nb::arg("max_in_flight"), timeout)

@@ -1,4 +1,4 @@
-// pcclComm_t for Python: what blocks releases the GIL, and what the library uses is kept alive.
+// pcclComm_t for Python: blocking calls release the GIL, and buffers that the library uses are kept alive.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 
 namespace pccl_python {
 
-/// What an all-reduce is, beyond its buffers. Values are those of the C enumerations; the library checks them.
-struct Reduce {
+/// The description of a reduce, without its buffers. Values are those of the C enumerations; the library checks them.
+struct ReduceSpec {
     int op = 0;
     std::uint64_t tag = 0;
     int distribution_hint = 0;
@@ -32,29 +32,29 @@ struct Reduce {
     pcclReduceOptions_t options() const;
 };
 
-/// An operation that was launched. Alive while somebody may ask how it ended, and while the library uses its buffers.
+/// An operation that was launched. It lives until its handle is dropped and the library no longer uses its buffers.
 class Operation {
 public:
-    /// `send` and `recv` are Views.
+    /// `send` and `recv` are Views, or None for a part without elements.
     Operation(nb::object send, nb::object recv, std::uint64_t tag);
 
     std::uint64_t tag() const { return tag_; }
 
 private:
     friend class Communicator;
-    enum class State { flying, awaited, ended };
+    enum class State { inflight, awaited, ended };
 
     void end(pcclResult_t result, const std::string &why);
 
     const std::uint64_t tag_;
     nb::object send_, recv_;  ///< until it has ended
-    State state_ = State::flying;
+    State state_ = State::inflight;
     pcclResult_t result_ = pcclSuccess;
     std::string why_;
     pcclReduceReport_t report_;
 };
 
-/// A message that was posted. Alive while somebody may ask what became of it, and while the library reads its data.
+/// A message that was posted. It lives until its handle is dropped and the library no longer reads its data.
 class Post {
 public:
     /// `data` is a View.
@@ -77,7 +77,7 @@ public:
     explicit Communicator(const pcclCommConfig_t &config);
     ~Communicator() override;
 
-    /// For what is built on it and does not outlive it.
+    /// For a trainer, which does not outlive the communicator.
     pcclComm_t *handle() const { return comm_; }
 
     void connect(std::optional<double> timeout);
@@ -88,17 +88,23 @@ public:
     void abort() const;
     void drop_error_feedback(std::uint64_t tag) const;
 
-    nb::tuple all_reduce(const View &send, const View &recv, const Reduce &how, std::size_t count, std::optional<double> timeout);
+    nb::tuple all_reduce(const View &send, const View &recv, const ReduceSpec &spec, std::size_t count,
+                         std::optional<double> timeout);
     /// (first, elements, membership, world_size, rank).
     nb::tuple shard(std::size_t count) const;
     /// `whole`: elements of the whole buffer. The part's view is None where it has no elements.
-    nb::tuple reduce_scatter(const View &send, const View *recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
-                             std::optional<double> timeout);
-    nb::tuple all_gather(const View *send, const View &recv, const Reduce &how, std::size_t whole, const nb::tuple &shard,
+    nb::tuple reduce_scatter(const View &send, const View *recv, const ReduceSpec &spec, std::size_t whole,
+                             const nb::tuple &shard, std::optional<double> timeout);
+    nb::tuple all_gather(const View *send, const View &recv, const ReduceSpec &spec, std::size_t whole, const nb::tuple &shard,
                          std::optional<double> timeout);
-    std::shared_ptr<Operation> all_reduce_async(const nb::object &send, const nb::object &recv, const Reduce &how,
+    std::shared_ptr<Operation> all_reduce_async(const nb::object &send, const nb::object &recv, const ReduceSpec &spec,
                                                 std::size_t count);
-    /// (result, words, report). Asked again, the same.
+    /// The part is None where the shard has no elements, else a View.
+    std::shared_ptr<Operation> reduce_scatter_async(const nb::object &send, const nb::object &recv, const ReduceSpec &spec,
+                                                    std::size_t whole, const nb::tuple &shard);
+    std::shared_ptr<Operation> all_gather_async(const nb::object &send, const nb::object &recv, const ReduceSpec &spec,
+                                                std::size_t whole, const nb::tuple &shard);
+    /// (result, error text, report). A second call returns the same.
     nb::tuple wait(const std::shared_ptr<Operation> &operation, std::optional<double> timeout);
     nb::tuple all_reduce_multiple_with_retry(const nb::list &operations, int max_in_flight, std::optional<double> timeout);
     /// `tensors`: (name, View, allow_content_inequality). Gives (revision, tx_bytes, rx_bytes).
@@ -111,32 +117,36 @@ public:
     void set_neighbour_graph(int kind, std::uint32_t degree, std::uint64_t seed);
     void set_mailbox(std::uint64_t max_bytes, std::uint32_t max_messages) const;
     std::shared_ptr<Post> post(const nb::bytes &to, const nb::object &data, std::uint64_t tag, std::optional<double> timeout);
-    /// (result, words) once it is known, asked again the same; None before.
+    /// (result, error text) once the outcome is known; None before. A second call returns the same.
     nb::object await_post(const std::shared_ptr<Post> &post, std::optional<double> timeout);
     /// (sender, data, tag, sequence), or None if none came in time.
     nb::object receive(std::uint64_t tag, std::optional<double> timeout);
 
 private:
     const char *kind() const override { return "communicator"; }
-    void hurry() override;
+    void interrupt_calls() override;
     void release() override;
     void released() override;
 
-    template <class F> void alone(const char *function, std::optional<double> timeout, F call);
+    template <class F> void exclusive(const char *function, std::optional<double> timeout, F call);
     template <class F>
-    nb::tuple collective(const char *function, const Reduce &how, std::size_t count, pcclDataType_t datatype, std::optional<double> timeout, F call);
-    bool meets_another(const View &send, const View &recv) const;
+    nb::tuple collective(const char *function, const ReduceSpec &spec, std::size_t count, pcclDataType_t datatype,
+                         std::optional<double> timeout, F call);
+    bool overlaps_inflight(const nb::object &send, const nb::object &recv) const;
+    template <class F>
+    std::shared_ptr<Operation> launch(const char *function, const nb::object &send, const nb::object &recv,
+                                      const ReduceSpec &spec, std::size_t count, bool in_place, F call);
     void await_front(std::uint64_t tag, Deadline deadline);
     void await_elsewhere(const Operation &operation, Deadline deadline);
-    void await_forgotten(Deadline deadline);
+    void drain_dropped(Deadline deadline);
 
     Outcome await_once(Post &post, std::uint32_t limit);
-    void forget_posts();
+    void drain_dropped_posts();
 
     pcclComm_t *comm_ = nullptr;
-    /// Launched and not known to have ended, by tag in order of launch: the order in which the library lets them be awaited.
-    std::map<std::uint64_t, std::deque<std::shared_ptr<Operation>>> flying_;
-    /// Of which the outcome is not known.
+    /// Operations whose end is not known, by tag, in order of launch: the library requires that they are awaited in this order.
+    std::map<std::uint64_t, std::deque<std::shared_ptr<Operation>>> inflight_;
+    /// Messages whose outcome is not known.
     std::vector<std::shared_ptr<Post>> posts_;
 };
 

@@ -93,10 +93,11 @@ void Communicator::set_mailbox(std::uint64_t max_bytes, std::uint32_t max_messag
     check(pcclSetMailbox(comm_, max_bytes, max_messages), "pcclSetMailbox");
 }
 
-std::shared_ptr<Post> Communicator::post(const nb::bytes &to, const nb::object &data, std::uint64_t tag, std::optional<double> timeout) {
+std::shared_ptr<Post> Communicator::post(const nb::bytes &to, const nb::object &data, std::uint64_t tag,
+                                         std::optional<double> timeout) {
     const char *const name = "pcclPost";
     check_usable(name);
-    forget_posts();
+    drain_dropped_posts();
     const auto rank = rank_of(to);
     const auto &view = nb::cast<const View &>(data);
     auto post = std::make_shared<Post>(data);
@@ -117,7 +118,7 @@ Outcome Communicator::await_once(Post &post, std::uint32_t limit) {
 }
 
 /// Those whose handles were dropped, once their outcomes are known.
-void Communicator::forget_posts() {
+void Communicator::drain_dropped_posts() {
     const auto posts = posts_;
     for (const auto &post : posts) {
         if (post.use_count() == 2 && !post->awaited_) await_once(*post, 0);
@@ -134,7 +135,7 @@ nb::object Communicator::await_post(const std::shared_ptr<Post> &post, std::opti
             if (outcome.result == pcclTimeout) return nb::none();
             continue;
         }
-        rest();  // another thread awaits it
+        wait_briefly();  // another thread awaits it
         if (!post->ended_ && deadline && Clock::now() >= *deadline) return nb::none();
     }
     return nb::make_tuple(static_cast<int>(post->result_), post->why_);
@@ -148,13 +149,15 @@ nb::object Communicator::receive(std::uint64_t tag, std::optional<double> timeou
     for (;;) {
         const nb::object data = bytearray(room);
         const Outcome outcome = blocking(*this, name, {}, [&] {
-            return pcclReceive(comm_, tag, room == 0 ? nullptr : PyByteArray_AS_STRING(data.ptr()), room, limit_until(deadline), &info);
+            return pcclReceive(comm_, tag, room == 0 ? nullptr : PyByteArray_AS_STRING(data.ptr()), room, limit_until(deadline),
+                               &info);
         });
         if (!outcome.raised && outcome.result == pcclTimeout) return nb::none();
         const bool too_large = outcome.result == pcclInvalidArgument && info.bytes > room;
         outcome.check(name, !too_large);
         if (!too_large) {
-            if (info.bytes != room && PyByteArray_Resize(data.ptr(), static_cast<Py_ssize_t>(info.bytes)) != 0) throw nb::python_error();
+            if (info.bytes != room && PyByteArray_Resize(data.ptr(), static_cast<Py_ssize_t>(info.bytes)) != 0)
+                throw nb::python_error();
             return nb::make_tuple(name_of(info.from), data, info.tag, info.sequence);
         }
         room = info.bytes;

@@ -13,8 +13,8 @@ namespace pccl_python {
 
 namespace {
 
-/// A master on its way, shared with the thread that makes it. Its listen address may be a name, which takes as long as the
-/// resolver does.
+/// A master that is being created, shared with the thread that makes it. Resolving the name in its listen
+/// address can take long.
 struct Making {
     pcclMasterConfig_t config{};
     std::string listen_address, journal;
@@ -43,7 +43,7 @@ struct Making {
         done = true;
         ended.notify_all();
     }
-    /// Waits for a moment. True: it is made, or that failed.
+    /// Waits 20 ms at most. True: the creation has succeeded or failed.
     bool wait() {
         std::unique_lock lock(mutex);
         return ended.wait_for(lock, std::chrono::milliseconds(20), [this] { return done; });
@@ -55,7 +55,7 @@ struct Making {
     }
 };
 
-/// Signals are for the interpreter's threads.
+/// Blocks all signals in the new thread: the interpreter's threads handle them.
 template <class F> std::thread start_thread(F body) {
     sigset_t all, before;
     sigfillset(&all);
@@ -69,7 +69,7 @@ template <class F> std::thread start_thread(F body) {
 
 }  // namespace
 
-/// Signal handlers run meanwhile. If one raises, the thread that makes the master is left to end by itself.
+/// Signal handlers run meanwhile. If one raises, the thread that creates the master frees it and ends by itself.
 Master::Master(const pcclMasterConfig_t &config) {
     const auto making = std::make_shared<Making>(config);
     start_thread([making] { making->make(); }).detach();
@@ -126,14 +126,14 @@ namespace {
 void milliseconds(std::uint32_t &field, std::optional<double> seconds, const char *name) {
     if (!seconds) return;
     if (!(*seconds >= 0 && *seconds < 4e6))
-        throw nb::value_error((std::string(name) + " is no sensible number of seconds").c_str());
+        throw nb::value_error((std::string(name) + " is out of range: give seconds from 0 to below 4e6").c_str());
     field = static_cast<std::uint32_t>(*seconds * 1000);
 }
 
 void make_master(Master *self, const std::string &listen_address, const std::optional<std::string> &journal,
                  std::optional<double> heartbeat_timeout, std::optional<double> misuse_grace,
                  std::optional<double> recovery_window, std::optional<double> straggler_after,
-                 std::optional<double> remove_stragglers_after) {
+                 std::optional<double> remove_stragglers_after, std::optional<std::uint32_t> max_connections) {
     pcclMasterConfig_t config;
     (void)pcclMasterConfigInit(&config);
     config.listen_address = listen_address.c_str();
@@ -143,6 +143,7 @@ void make_master(Master *self, const std::string &listen_address, const std::opt
     milliseconds(config.recovery_window_ms, recovery_window, "recovery_window");
     milliseconds(config.straggler_after_ms, straggler_after, "straggler_after");
     milliseconds(config.remove_stragglers_after_ms, remove_stragglers_after, "remove_stragglers_after");
+    if (max_connections) config.max_connections = *max_connections;
     new (self) Master(config);
 }
 
@@ -152,7 +153,7 @@ void bind_master(nb::module_ &module) {
     nb::class_<Master>(module, "Master")
         .def("__init__", &make_master, nb::arg("listen_address"), nb::arg("journal").none(), nb::arg("heartbeat_timeout").none(),
              nb::arg("misuse_grace").none(), nb::arg("recovery_window").none(), nb::arg("straggler_after").none(),
-             nb::arg("remove_stragglers_after").none())
+             nb::arg("remove_stragglers_after").none(), nb::arg("max_connections").none())
         .def("run", &Master::run)
         .def("interrupt", &Master::interrupt)
         .def("close", &Master::close)

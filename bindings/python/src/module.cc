@@ -1,5 +1,6 @@
 // The extension module pccl._pccl: the library's calls, as the Python part of the package needs them. _pccl.pyi describes it.
 #include <pccl/exchange.h>
+#include <pccl/train.h>
 
 #include "communicator.h"
 #include "master.h"
@@ -11,7 +12,7 @@ namespace pccl_python {
 
 namespace {
 
-/// What the enumerations of the package must equal, from the headers.
+/// The values of the C headers: the enumerations of the package must equal them.
 nb::dict constants() {
     nb::dict all;
 #define PCCL_PYTHON_STATUS(name, value, phrase) all[#name] = static_cast<int>(name);
@@ -70,17 +71,50 @@ nb::dict constants() {
     PCCL_PYTHON_VALUE(pcclGraphRandomRegular);
     PCCL_PYTHON_VALUE(pcclGraphExponential);
     PCCL_PYTHON_VALUE(pcclGraphBarabasiAlbert);
+    PCCL_PYTHON_VALUE(pcclMethodLocal);
+    PCCL_PYTHON_VALUE(pcclMethodDiLoCo);
+    PCCL_PYTHON_VALUE(pcclMethodAsyncDiLoCo);
+    PCCL_PYTHON_VALUE(pcclMethodEagerDiLoCo);
+    PCCL_PYTHON_VALUE(pcclMethodStreamingDiLoCo);
+    PCCL_PYTHON_VALUE(pcclMethodCO2);
+    PCCL_PYTHON_VALUE(pcclMethodGossip);
+    PCCL_PYTHON_VALUE(pcclMethodPushSum);
+    PCCL_PYTHON_VALUE(pcclOuterSgd);
+    PCCL_PYTHON_VALUE(pcclOuterHeavyBall);
+    PCCL_PYTHON_VALUE(pcclOuterNesterov);
+    PCCL_PYTHON_VALUE(pcclNewcomersDrain);
+    PCCL_PYTHON_VALUE(pcclNewcomersSharePending);
+    PCCL_PYTHON_VALUE(pcclNewcomersResync);
+    PCCL_PYTHON_VALUE(pcclFragmentsStrided);
+    PCCL_PYTHON_VALUE(pcclFragmentsSequential);
+    PCCL_PYTHON_VALUE(pcclFragmentsEven);
+    PCCL_PYTHON_VALUE(pcclPenaltyNone);
+    PCCL_PYTHON_VALUE(pcclPenaltyConstant);
+    PCCL_PYTHON_VALUE(pcclPenaltyGapAware);
+    PCCL_PYTHON_VALUE(pcclPartnersAll);
+    PCCL_PYTHON_VALUE(pcclPartnersOne);
+    PCCL_PYTHON_VALUE(pcclPartnersNext);
+    PCCL_PYTHON_VALUE(pcclMergeAvailable);
+    PCCL_PYTHON_VALUE(pcclMergeAfterAll);
+    PCCL_PYTHON_VALUE(pcclMergeSynchronous);
+    PCCL_PYTHON_VALUE(pcclVarianceOfReceived);
+    PCCL_PYTHON_VALUE(pcclVarianceOfOwn);
+    PCCL_PYTHON_VALUE(pcclVarianceWeighted);
+    PCCL_PYTHON_VALUE(pcclVarianceNone);
+    PCCL_PYTHON_VALUE(pcclNonFiniteLeaveOut);
+    PCCL_PYTHON_VALUE(pcclNonFiniteFail);
 #undef PCCL_PYTHON_VALUE
     return all;
 }
 
-/// Version 1 has a module of this name, too. Where both distributions were installed into one folder, its __init__.py imports this
-/// extension instead, and would find none of its names.
+/// Version 1 has a module of this name, too. Where both distributions were installed into one folder, its __init__.py imports
+/// this extension instead, and would find none of its names.
 void refuse_package_of_version_1() {
     const nb::dict modules = nb::module_::import_("sys").attr("modules");
     if (!modules.contains("pccl") || nb::hasattr(modules["pccl"], "_pccl_2")) return;
-    throw nb::import_error("cannot import pccl: its __init__.py is that of PCCL version 1 (distribution pypccl), which was installed "
-                           "over this package. Run `pip uninstall pypccl pccl`, then install pccl again.");
+    throw nb::import_error(
+        "cannot import pccl: its __init__.py is that of PCCL version 1 (distribution pypccl), which was installed "
+        "over this package. Run `pip uninstall pypccl pccl`, then install pccl again.");
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// At the end of the interpreter blocked calls are waited for so long.
-constexpr std::chrono::seconds kDrainLimit{10};
+constexpr std::chrono::seconds kExitLimit{10};
 
 /// Counts forks on the way from the process that imported this.
 std::atomic<int> generation{0};
@@ -30,7 +30,7 @@ std::set<Resource *> &resources() {
     return *all;
 }
 
-thread_local Calling *calling_now = nullptr;
+thread_local BlockingCall *current_call = nullptr;
 
 /// Where a thread that comes back when the interpreter is gone ends: it cannot go on, and ends with the process.
 [[noreturn]] void sleep_for_ever() {
@@ -65,12 +65,12 @@ void Outcome::check(const char *function, bool also_failures) const {
 Deadline deadline_after(std::optional<double> timeout) {
     if (!timeout) return {};
     if (!(*timeout >= 0)) throw nb::value_error("timeout is negative");
-    constexpr double kForEver = 1e9;  // seconds
-    if (*timeout > kForEver) return {};
+    constexpr double kForever = 1e9;  // seconds
+    if (*timeout > kForever) return {};
     return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*timeout));
 }
 
-void rest() {
+void wait_briefly() {
     {
         const nb::gil_scoped_release release;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -103,8 +103,8 @@ void Resource::close() {
     if (is_forked() || state_ == State::released || phase == Phase::over) return;
     closed_ = true;
     if (state_ == State::open && calls_ == 0) return give_back();
-    hurry();
-    for (const Calling *call = calling_now; call; call = call->outer_) {
+    interrupt_calls();
+    for (const BlockingCall *call = current_call; call; call = call->outer_) {
         if (&call->resource_ == this) return;  // that call gives it back
     }
     while (state_ != State::released) {
@@ -128,25 +128,27 @@ void Resource::give_back() {
     state_ = State::released;
 }
 
-// ------------------------------------------------------------------------------------------------------------------ Calling --
+// ------------------------------------------------------------------------------------------------------------------ BlockingCall
+// --
 
-Calling::Calling(Resource &resource, Deadline deadline) : resource_(resource), deadline_(deadline), outer_(calling_now) {
+BlockingCall::BlockingCall(Resource &resource, Deadline deadline)
+    : resource_(resource), deadline_(deadline), outer_(current_call) {
     ++resource_.calls_;
-    calling_now = this;
+    current_call = this;
     thread_ = PyEval_SaveThread();
-    (void)pcclSetWaitHook(&Calling::ask, this);
+    (void)pcclSetWaitHook(&BlockingCall::on_wait, this);
 }
 
-Calling::~Calling() {
-    calling_now = outer_;
-    (void)pcclSetWaitHook(outer_ ? &Calling::ask : nullptr, outer_);
+BlockingCall::~BlockingCall() {
+    current_call = outer_;
+    (void)pcclSetWaitHook(outer_ ? &BlockingCall::on_wait : nullptr, outer_);
     if (phase == Phase::over) sleep_for_ever();
     PyEval_RestoreThread(thread_);
     resource_.leave();
 }
 
-void Calling::ask(void *context) {
-    auto &self = *static_cast<Calling *>(context);
+void BlockingCall::on_wait(void *context) {
+    auto &self = *static_cast<BlockingCall *>(context);
     if (self.deadline_ && Clock::now() >= *self.deadline_) self.timed_out_ = true;
     if (!self.raised_ && phase != Phase::over) {
         PyEval_RestoreThread(self.thread_);
@@ -154,28 +156,27 @@ void Calling::ask(void *context) {
         self.thread_ = PyEval_SaveThread();
     }
     // Again and again until the call has returned: the first time it may not have begun yet.
-    if (self.raised_ || self.timed_out_ || self.resource_.closed_) self.resource_.hurry();
+    if (self.raised_ || self.timed_out_ || self.resource_.closed_) self.resource_.interrupt_calls();
 }
 
 // ------------------------------------------------------------------------------------------------------------------ the end --
 
-/// Before the interpreter is gone: ends blocked calls of other threads, and gives everything back, what is built on another thing first.
+/// Before the interpreter is gone: ends blocked calls of other threads, and gives everything back, what is built on another thing
+/// first.
 void end_all() {
     if (phase.exchange(Phase::leaving) != Phase::running) return;
-    const auto limit = Clock::now() + kDrainLimit;
+    const auto limit = Clock::now() + kExitLimit;
     for (const std::string kind : {"trainer", "communicator", "master"}) {
         for (;;) {
             Resource *next = nullptr;
             bool waits = false;
             for (Resource *resource : resources()) {
-                if (resource->is_forked() || resource->state_ == Resource::State::released ||
-                    resource->kind() != kind)
-                    continue;
+                if (resource->is_forked() || resource->state_ == Resource::State::released || resource->kind() != kind) continue;
                 resource->closed_ = true;
                 if (resource->calls_ == 0 && resource->state_ == Resource::State::open)
                     next = resource;
                 else
-                    waits = true, resource->hurry();
+                    waits = true, resource->interrupt_calls();
             }
             if (next)
                 next->give_back();

@@ -47,14 +47,14 @@ public:
 protected:
     virtual const char *kind() const = 0;
     /// Makes blocked calls return soon. Any thread, no GIL.
-    virtual void hurry() {}
+    virtual void interrupt_calls() {}
     /// Gives the handle back. No call is in it. Without the GIL.
     virtual void release() = 0;
     /// After that, with the GIL.
     virtual void released() {}
 
 private:
-    friend class Calling;
+    friend class BlockingCall;
     friend void end_all();
     enum class State { open, releasing, released };
 
@@ -73,7 +73,7 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 Deadline deadline_after(std::optional<double> timeout);
 
 /// Lets other threads run for a moment: between two looks at what one of them does. Raises what a signal handler raises.
-void rest();
+void wait_briefly();
 
 /// How a blocking call ended, with the GIL again.
 struct Outcome {
@@ -87,23 +87,23 @@ struct Outcome {
 };
 
 /// A blocking call's stay in the library: made with the GIL, without it while it lives. Its thread's wait hook asks it.
-class Calling {
+class BlockingCall {
 public:
-    Calling(Resource &resource, Deadline deadline);
-    ~Calling();
-    Calling(const Calling &) = delete;
-    Calling &operator=(const Calling &) = delete;
+    BlockingCall(Resource &resource, Deadline deadline);
+    ~BlockingCall();
+    BlockingCall(const BlockingCall &) = delete;
+    BlockingCall &operator=(const BlockingCall &) = delete;
 
     bool raised() const { return raised_; }
     bool timed_out() const { return timed_out_; }
 
 private:
     friend class Resource;
-    static void ask(void *self);
+    static void on_wait(void *self);
 
     Resource &resource_;
     const Deadline deadline_;
-    Calling *const outer_;  ///< a signal handler makes calls within a call
+    BlockingCall *const outer_;  ///< a signal handler makes calls within a call
     PyThreadState *thread_ = nullptr;
     bool raised_ = false, timed_out_ = false;
 };
@@ -113,11 +113,11 @@ template <class F> Outcome blocking(Resource &resource, const char *function, De
     resource.check_usable(function);
     Outcome outcome;
     {
-        Calling calling(resource, deadline);
+        BlockingCall blocking_call(resource, deadline);
         outcome.result = std::forward<F>(call)();
         if (outcome.result != pcclSuccess) outcome.why = pcclGetLastError();
-        outcome.raised = calling.raised();
-        outcome.timed_out = calling.timed_out();
+        outcome.raised = blocking_call.raised();
+        outcome.timed_out = blocking_call.timed_out();
     }
     return outcome;
 }

@@ -22,7 +22,7 @@ pcclTensorInfo_t info_of(const std::string &name, const View &view) {
     return info;
 }
 
-/// Takes settings out of a dictionary by name. What is left over in the end is unknown.
+/// Takes settings out of a dictionary by name. A name that remains at the end is unknown.
 class Settings {
 public:
     explicit Settings(const nb::dict &from) { rest_.update(from); }
@@ -43,7 +43,8 @@ public:
     }
     bool has(const char *name) const { return rest_.contains(name); }
     void check_empty() const {
-        if (rest_.size() != 0) throw nb::type_error(("a trainer has no setting " + nb::cast<std::string>(nb::str(nb::list(rest_.keys())))).c_str());
+        if (rest_.size() != 0)
+            throw nb::type_error(("a trainer has no setting " + nb::cast<std::string>(nb::str(nb::list(rest_.keys())))).c_str());
     }
 
 private:
@@ -63,7 +64,45 @@ pcclTrainerStatus_t empty_status() {
 
 }  // namespace
 
-Trainer::Trainer(const nb::object &communicator, int method, const nb::list &parameters, const nb::dict &settings) : communicator_(communicator) {
+/// The library's defaults for a method, by the names of pcclTrainerConfig_t: signatures in Python must equal them.
+static nb::dict trainer_defaults(int method) {
+    pcclTrainerConfig_t c;
+    check(pcclTrainerConfigInit(&c, enumerator<pcclMethod_t>(method)), "pcclTrainerConfigInit");
+    nb::dict all;
+    all["sync_every"] = c.sync_every;
+    all["outer_optimizer"] = static_cast<int>(c.outer_optimizer);
+    all["outer_learning_rate"] = c.outer_learning_rate;
+    all["outer_momentum"] = c.outer_momentum;
+    all["newcomers"] = static_cast<int>(c.newcomers);
+    all["fragment_pattern"] = static_cast<int>(c.fragment_pattern);
+    all["fragments"] = c.fragments;
+    all["overlap_steps"] = c.overlap_steps;
+    all["mixing"] = c.mixing;
+    all["penalty_mode"] = static_cast<int>(c.penalty_mode);
+    all["penalty"] = c.penalty;
+    all["clip_momentum"] = c.clip_momentum;
+    all["weighted"] = c.weighted;
+    all["round_ms"] = c.round_ms;
+    all["min_peers"] = c.min_peers;
+    all["rejoin_ms"] = c.rejoin_ms;
+    all["verify_every"] = c.verify_every;
+    all["optimize_topology"] = c.optimize_topology;
+    all["sharded"] = c.sharded;
+    all["graph"] = static_cast<int>(c.graph);
+    all["graph_degree"] = c.graph_degree;
+    all["graph_seed"] = c.graph_seed;
+    all["partners"] = static_cast<int>(c.partners);
+    all["merge"] = static_cast<int>(c.merge);
+    all["exchange_wait_ms"] = c.exchange_wait_ms;
+    all["own_weight"] = c.own_weight;
+    all["variance"] = static_cast<int>(c.variance);
+    all["weigh_by_age"] = c.weigh_by_age;
+    all["non_finite"] = static_cast<int>(c.non_finite);
+    return all;
+}
+
+Trainer::Trainer(const nb::object &communicator, int method, const nb::list &parameters, const nb::dict &settings)
+    : communicator_(communicator) {
     pcclTrainerConfig_t config;
     check(pcclTrainerConfigInit(&config, enumerator<pcclMethod_t>(method)), "pcclTrainerConfigInit");
     Settings given(settings);
@@ -108,14 +147,14 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
     }
     pcclReduceOptions_t options;
     if (given.has("reduce")) {
-        const auto how = nb::cast<Reduce>(given.take("reduce"));
-        options = how.options();
+        const auto spec = nb::cast<ReduceSpec>(given.take("reduce"));
+        options = spec.options();
         config.reduce = &options;
-        config.quantization = how.descriptor(1, pcclFloat).quantization_options;
+        config.quantization = spec.descriptor(1, pcclFloat).quantization_options;
     }
     if (given.has("island_consensus")) {
         island_consensus_ = given.take("island_consensus");
-        config.island_consensus = &Trainer::ask_island;
+        config.island_consensus = &Trainer::agree_with_island;
         config.agree_context = this;
     }
     given.check_empty();
@@ -136,10 +175,10 @@ Trainer::Trainer(const nb::object &communicator, int method, const nb::list &par
 
 Trainer::~Trainer() { close(); }
 
-/// On the thread of a call of the trainer, which runs without the interpreter's lock.
-pcclResult_t Trainer::ask_island(void *self, std::uint32_t question, std::uint64_t *value) {
+/// Runs on the thread of a call of the trainer, which does not hold the GIL.
+pcclResult_t Trainer::agree_with_island(void *self, std::uint32_t question, std::uint64_t *value) {
     const nb::gil_scoped_acquire lock;
-    const nb::error_scope aside;  // a signal may have raised something already
+    const nb::error_scope aside;  // a signal handler may have raised an exception already
     try {
         const auto answer = nb::cast<std::int64_t>(static_cast<Trainer *>(self)->island_consensus_(question, *value));
         if (answer >= 0) {
@@ -153,7 +192,7 @@ pcclResult_t Trainer::ask_island(void *self, std::uint32_t question, std::uint64
     return pcclMasterConnectionFailed;
 }
 
-void Trainer::hurry() { (void)pcclTrainerInterrupt(trainer_); }
+void Trainer::interrupt_calls() { (void)pcclTrainerInterrupt(trainer_); }
 
 void Trainer::release() {
     if (trainer_) (void)pcclDestroyTrainer(trainer_);
@@ -196,14 +235,17 @@ void Trainer::relocate(const std::string &name, const nb::object &view) {
 }
 
 void Trainer::join(std::optional<double> timeout) {
-    blocking(*this, "pcclTrainerJoin", deadline_after(timeout), [&] { return pcclTrainerJoin(trainer_); }).check("pcclTrainerJoin");
+    blocking(*this, "pcclTrainerJoin", deadline_after(timeout), [&] {
+        return pcclTrainerJoin(trainer_);
+    }).check("pcclTrainerJoin");
 }
 
 nb::tuple Trainer::to_tuple(const pcclTrainerStatus_t &s) const {
     const bool named = s.non_finite_rounds != 0 && s.non_finite_tensor < names_.size();
-    return nb::make_tuple(s.events, s.world_size, s.contributors, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes, s.communicating_s, s.blocked_s,
-                          s.digest, s.penalty, s.non_finite_rounds, s.non_finite_peer, named ? nb::object(nb::str(names_[s.non_finite_tensor].c_str())) : nb::none(),
-                          s.left_out);
+    return nb::make_tuple(s.events, s.world_size, s.contributors, s.outer_steps, s.inner_steps, s.tx_bytes, s.rx_bytes,
+                          s.communicating_s, s.blocked_s, s.digest, s.penalty, s.push_weight, s.models_sent, s.models_undelivered,
+                          s.models_received, s.models_refused, s.non_finite_rounds, s.non_finite_peer,
+                          named ? nb::object(nb::str(names_[s.non_finite_tensor].c_str())) : nb::none(), s.left_out);
 }
 
 template <class F> nb::tuple Trainer::reporting(const char *function, std::optional<double> timeout, F call) {
@@ -213,7 +255,9 @@ template <class F> nb::tuple Trainer::reporting(const char *function, std::optio
 }
 
 nb::tuple Trainer::step(std::optional<double> timeout) { return reporting("pcclTrainerStep", timeout, pcclTrainerStep); }
-nb::tuple Trainer::end_round(std::optional<double> timeout) { return reporting("pcclTrainerEndRound", timeout, pcclTrainerEndRound); }
+nb::tuple Trainer::end_round(std::optional<double> timeout) {
+    return reporting("pcclTrainerEndRound", timeout, pcclTrainerEndRound);
+}
 nb::tuple Trainer::finish(std::optional<double> timeout) { return reporting("pcclTrainerFinish", timeout, pcclTrainerFinish); }
 
 nb::tuple Trainer::status() const {
@@ -251,8 +295,8 @@ void Trainer::load(const std::string &path) {
 
 void bind_trainer(nb::module_ &module) {
     nb::class_<Trainer>(module, "Trainer", nb::is_weak_referenceable())
-        .def(nb::init<const nb::object &, int, const nb::list &, const nb::dict &>(), nb::arg("communicator").none(), nb::arg("method"),
-             nb::arg("parameters"), nb::arg("settings"))
+        .def(nb::init<const nb::object &, int, const nb::list &, const nb::dict &>(), nb::arg("communicator").none(),
+             nb::arg("method"), nb::arg("parameters"), nb::arg("settings"))
         .def("share", &Trainer::share)
         .def("describe", &Trainer::describe)
         .def("relocate", &Trainer::relocate)
@@ -268,6 +312,7 @@ void bind_trainer(nb::module_ &module) {
         .def("load", &Trainer::load)
         .def("close", &Trainer::close)
         .def_prop_ro("closed", &Trainer::closed);
+    module.def("trainer_defaults", &trainer_defaults, nb::arg("method"));
     nb::dict events;
     events["outer_step"] = PCCL_TRAINER_OUTER_STEP;
     events["world_grew"] = PCCL_TRAINER_WORLD_GREW;

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pccl
-from pccl import _pccl
+from pccl import _enums, _pccl
 
 ENUMS = {
     pccl.Result: {
@@ -49,6 +49,24 @@ ENUMS = {
         "NONE": "pcclGraphNone", "RING": "pcclGraphRing", "RANDOM_REGULAR": "pcclGraphRandomRegular", "EXPONENTIAL": "pcclGraphExponential",
         "BARABASI_ALBERT": "pcclGraphBarabasiAlbert",
     },
+    _enums.Method: {
+        "LOCAL": "pcclMethodLocal", "DILOCO": "pcclMethodDiLoCo", "ASYNC_DILOCO": "pcclMethodAsyncDiLoCo", "EAGER_DILOCO": "pcclMethodEagerDiLoCo",
+        "STREAMING_DILOCO": "pcclMethodStreamingDiLoCo", "CO2": "pcclMethodCO2", "GOSSIP": "pcclMethodGossip", "PUSH_SUM": "pcclMethodPushSum",
+    },
+    _enums.OuterOptimizer: {"SGD": "pcclOuterSgd", "HEAVY_BALL": "pcclOuterHeavyBall", "NESTEROV": "pcclOuterNesterov"},
+    _enums.Newcomers: {"DRAIN": "pcclNewcomersDrain", "SHARE_PENDING": "pcclNewcomersSharePending", "RESYNC": "pcclNewcomersResync"},
+    _enums.Fragments: {"STRIDED": "pcclFragmentsStrided", "SEQUENTIAL": "pcclFragmentsSequential", "EVEN": "pcclFragmentsEven"},
+    _enums.Penalty: {"NONE": "pcclPenaltyNone", "CONSTANT": "pcclPenaltyConstant", "GAP_AWARE": "pcclPenaltyGapAware"},
+    _enums.Graph: {
+        "RING": "pcclGraphRing", "RANDOM_REGULAR": "pcclGraphRandomRegular", "EXPONENTIAL": "pcclGraphExponential",
+        "BARABASI_ALBERT": "pcclGraphBarabasiAlbert",
+    },
+    _enums.Partners: {"ALL": "pcclPartnersAll", "ONE": "pcclPartnersOne", "NEXT": "pcclPartnersNext"},
+    _enums.Merge: {"AVAILABLE": "pcclMergeAvailable", "AFTER_ALL": "pcclMergeAfterAll", "SYNCHRONOUS": "pcclMergeSynchronous"},
+    _enums.Variance: {
+        "OF_RECEIVED": "pcclVarianceOfReceived", "OF_OWN": "pcclVarianceOfOwn", "WEIGHTED": "pcclVarianceWeighted", "NONE": "pcclVarianceNone",
+    },
+    _enums.NonFinite: {"LEAVE_OUT": "pcclNonFiniteLeaveOut", "FAIL": "pcclNonFiniteFail"},
 }
 
 
@@ -58,6 +76,11 @@ def test_an_enumeration_has_the_names_and_values_of_the_headers(enum):
     assert {name: member.value for name, member in enum.__members__.items()} == {name: constants[c] for name, c in ENUMS[enum].items()}
     for member in enum:
         assert str(member) == f"{member:}" == f"{enum.__name__}.{member.name}"
+
+
+def test_every_enumeration_of_the_package_is_compared():
+    kinds = {kind for kind in vars(_enums).values() if inspect.isclass(kind) and issubclass(kind, _enums._Enum) and kind is not _enums._Enum}
+    assert kinds == set(ENUMS)
 
 
 def test_no_constant_of_the_headers_is_missing():

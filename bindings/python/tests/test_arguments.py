@@ -11,7 +11,7 @@ from world import all_at_once, world
 
 import pccl
 from pccl import DataType, LossPolicy, GraphKind, QuantizationAlgorithm, QuantizationOptions, ReduceOp, ReduceOperandDescriptor
-from pccl._arguments import choice, flag, integer, number, path, seconds, text
+from pccl._arguments import flag, integer, number, parse_enum, path, seconds, text
 
 SELF = uuid.UUID(int=1)
 FLOATS = ReduceOperandDescriptor(DataType.FLOAT)
@@ -103,10 +103,10 @@ def test_enumerations_refuse_unknown_names(alone, name, call):
 
 
 def test_enumerations_take_members_and_names():
-    assert choice(ReduceOp, ReduceOp.MAX, "op") is choice(ReduceOp, "MAX", "op") is ReduceOp.MAX
-    assert choice(LossPolicy, "Repair", "on_peer_loss") is choice(LossPolicy, "REPAIR", "on_peer_loss") is LossPolicy.REPAIR
+    assert parse_enum(ReduceOp, ReduceOp.MAX, "op") is parse_enum(ReduceOp, "MAX", "op") is ReduceOp.MAX
+    assert parse_enum(LossPolicy, "Repair", "on_peer_loss") is parse_enum(LossPolicy, "REPAIR", "on_peer_loss") is LossPolicy.REPAIR
     with pytest.raises(ValueError, match="op is 'max', not one of 'SUM', 'AVG', 'PROD', 'MAX', 'MIN'"):
-        choice(ReduceOp, "max", "op")
+        parse_enum(ReduceOp, "max", "op")
     options = QuantizationOptions("INT8", "BLOCK_SCALE", scale="POWER_OF_TWO")
     assert options == QuantizationOptions(DataType.INT8, QuantizationAlgorithm.BLOCK_SCALE, 0, pccl.QuantizationScale.POWER_OF_TWO)
     assert type(options.algorithm) is QuantizationAlgorithm
@@ -126,13 +126,13 @@ def test_operators_of_torch_are_taken_by_meaning(master):
     wanted = {"SUM": ReduceOp.SUM, "AVG": ReduceOp.AVG, "PRODUCT": ReduceOp.PROD, "MIN": ReduceOp.MIN, "MAX": ReduceOp.MAX}
     for name, op in wanted.items():
         theirs = getattr(dist.ReduceOp, name)
-        assert choice(ReduceOp, theirs, "op") is op
-        assert choice(ReduceOp, dist.ReduceOp(theirs), "op") is op
+        assert parse_enum(ReduceOp, theirs, "op") is op
+        assert parse_enum(ReduceOp, dist.ReduceOp(theirs), "op") is op
     for theirs in (dist.ReduceOp.BAND, dist.ReduceOp.BOR, dist.ReduceOp.BXOR, dist.ReduceOp.PREMUL_SUM, dist._make_nccl_premul_sum(2.0)):
         with pytest.raises(TypeError, match=r"op is torch\.distributed\.ReduceOp\.\w+, which this library does not compute"):
-            choice(ReduceOp, theirs, "op")
+            parse_enum(ReduceOp, theirs, "op")
     with pytest.raises(TypeError, match="on_peer_loss is"):
-        choice(LossPolicy, dist.ReduceOp.SUM, "on_peer_loss")
+        parse_enum(LossPolicy, dist.ReduceOp.SUM, "on_peer_loss")
     with world(master, 2) as members:
         arrays = [np.array([1.0, 5.0]), np.array([3.0, 2.0])]
         all_at_once(*[lambda m=m, a=a: m.all_reduce(a, a, op=dist.ReduceOp.MAX) for m, a in zip(members, arrays)])

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused(master, call, error):
 
 def test_nobody_has_a_name_before_it_is_connected(master):
     with pccl.Communicator(master) as a:
-        for call in (a.rank, a.members, a.neighbours):
+        for call in (a.peer_id, a.members, a.neighbours):
             with pytest.raises(pccl.PCCLError) as caught:
                 call()
             assert caught.value.result is Result.INVALID_USAGE

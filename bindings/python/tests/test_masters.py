@@ -11,6 +11,7 @@ from training import EXACT, seeded, together  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 from pccl import Communicator  # noqa: E402
+from pccl.torch import _masters  # noqa: E402
 
 
 def low_precision(i, bias=False):
@@ -140,10 +141,16 @@ def test_averages_reach_masters_that_are_given(master, form):
 
 
 @pytest.mark.parametrize("settings", [{}, {"sync_every": 1}, {"kind": methods.AsyncDiLoCo}], ids=["every other step", "every step", "async"])
-def test_masters_that_are_not_given_are_found_with_a_warning(master, settings):
+def test_a_search_finds_masters_and_warns(master, settings):
     settings = dict(settings)
     with pytest.warns(RuntimeWarning, match="trains alone.*Found 1 tensors"):
-        assert distance(master, Mastered, lambda *_: None, steps=16, **settings) < 0.1
+        assert distance(master, Mastered, lambda *_: None, steps=16, find_masters=True, **settings) < 0.1
+
+
+def test_a_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
+    monkeypatch.setattr(_masters, "_all_tensors", lambda: pytest.fail("the process was searched"))
+    with pytest.warns(RuntimeWarning, match="trains alone.*find_masters=True"):
+        distance(master, Mastered, lambda *_: None)
 
 
 class Hidden(Mastered):
@@ -160,12 +167,12 @@ class Hidden(Mastered):
             self.parameters[0].copy_(self.row.reshape(self.parameters[0].shape))
 
 
-def test_masters_that_cannot_be_found_are_told(master):
+def test_unknown_masters_cause_a_warning_with_the_remedy(master):
     with pytest.warns(RuntimeWarning, match="trains alone.*masters=optimizer.*on_parameters_changed"):
         distance(master, Hidden, lambda *_: None)
 
 
-def test_masters_are_told_apart_from_tensors_that_happen_to_be_equal(master):
+def test_a_search_ignores_tensors_that_are_equal_by_chance(master):
     zeros = [torch.zeros(2) for _ in range(5)]
 
     class WithBias(Mastered):
@@ -185,13 +192,13 @@ def test_masters_are_told_apart_from_tensors_that_happen_to_be_equal(master):
         return optimizer.masters[0].clone()
 
     with pytest.warns(RuntimeWarning, match="Found 2 tensors"):
-        a, b = together(master, lambda i: low_precision(i, bias=True), live, **EXACT, sync_every=2)
+        a, b = together(master, lambda i: low_precision(i, bias=True), live, **EXACT, sync_every=2, find_masters=True)
     assert torch.equal(a, b) and all(torch.equal(z, torch.zeros(2)) for z in zeros)
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("sync_every", [1, 2, 5])
-def test_ordinary_optimizers_are_not_warned_about(master, optimizer, sync_every):
+def test_ordinary_optimizers_cause_no_warning(master, optimizer, sync_every):
     def live(i, model, trainer):
         inner = optimizer(model.parameters(), lr=0.05)
         generator = torch.Generator().manual_seed(i)
@@ -226,7 +233,7 @@ def test_hooks_are_called_when_parameters_change(master):
     trainer.finish()
 
 
-def test_masters_that_do_not_fit_are_refused(master):
+def test_masters_of_a_wrong_size_are_refused(master):
     model = low_precision(0)
 
     def make(masters):
@@ -291,7 +298,7 @@ def test_steps_that_only_accumulate_do_not_count(master):
         assert trainer.status.inner_steps == 2
 
 
-def test_what_cannot_be_attached_is_refused_with_what_is_needed(master):
+def test_attach_refuses_other_objects_and_names_the_remedy(master):
     model = low_precision(0)
     with methods.DiLoCo(model, communicator=Communicator(master)) as trainer:
         with pytest.raises(TypeError, match="a object cannot be attached.*register_step_post_hook"):

@@ -297,7 +297,28 @@ def test_a_shard_is_reduced_by_each_and_gathered_by_all(master):
             members[0].all_gather(np.empty(shards[0].elements, np.float64), wholes[0], shards[0])
 
 
-def test_who_has_no_part_of_a_small_buffer_gives_none(master):
+def test_halves_of_an_all_reduce_run_asynchronously(pair):
+    values = [np.arange(1000, dtype=np.float32) * (i + 1) for i in range(2)]
+    shards = [m.shard(1000) for m in pair]
+    parts = [v[s.place] for v, s in zip(values, shards)]  # in place
+    handles = all_at_once(*[
+        lambda m=m, v=v, p=p, s=s: m.reduce_scatter_async(v, p, s, op=ReduceOp.AVG, tag=70) for m, v, p, s in zip(pair, values, parts, shards)
+    ])
+    assert [handle.wait()[:2] for handle in handles] == [(True, Result.SUCCESS)] * 2
+    handles = all_at_once(*[lambda m=m, v=v, p=p, s=s: m.all_gather_async(p, v, s, tag=71) for m, v, p, s in zip(pair, values, parts, shards)])
+    assert [handle.wait()[0] for handle in handles] == [True, True]
+    for v in values:
+        np.testing.assert_array_equal(v, np.arange(1000, dtype=np.float32) * 1.5)
+
+
+def test_lanes_has_the_name_of_version_1_too(master):
+    pccl.Communicator(master, lanes=2).close()
+    pccl.Communicator(master, 0, 2).close()
+    with pytest.raises(TypeError, match="lanes and p2p_connection_pool_size"):
+        pccl.Communicator(master, p2p_connection_pool_size=2, lanes=2)
+
+
+def test_a_peer_without_a_shard_gives_none(master):
     with world(master, 2) as members:
         values = [np.ones(10, np.float32) for _ in range(2)]
         shards = [member.shard(10) for member in members]

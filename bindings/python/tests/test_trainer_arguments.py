@@ -1,6 +1,7 @@
 """Arguments of training methods: errors name wrong types, and enumerations of other kinds are refused."""
 
 import copy
+import inspect
 import pickle
 
 import pytest
@@ -9,6 +10,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: tests of 
 
 import pccl  # noqa: E402
 import pccl.torch as methods  # noqa: E402
+from pccl import _pccl  # noqa: E402
+from pccl._enums import Method  # noqa: E402
 from pccl.torch import Fragments, Graph, Merge, Newcomers, OuterOptimizer, Partners, Penalty, Variance  # noqa: E402
 
 
@@ -38,6 +41,49 @@ def test_enumerations_of_settings(communicator, method, name, member):
             method(weights, communicator=communicator, **{name: value})
     with pytest.raises(ValueError, match=f"^{name} is 'nothing', not one of"):
         method(weights, communicator=communicator, **{name: "nothing"})
+
+
+METHODS = [
+    methods.Local, methods.DiLoCo, methods.AsyncDiLoCo, methods.EagerDiLoCo, methods.StreamingDiLoCo, methods.CO2, methods.Gossip, methods.PushSum,
+]
+C_NAMES = {"outer_lr": "outer_learning_rate", "round_s": "round_ms", "rejoin_s": "rejoin_ms", "exchange_wait_s": "exchange_wait_ms"}
+NOT_IN_C = {
+    "self", "parameters", "communicator", "island", "quantization", "error_feedback", "algorithm", "on_peer_loss", "share_buffers", "share_frozen",
+    "masters", "find_masters", "on_parameters_changed", "leave", "uncorrected", "state_file",
+}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_a_signature_has_every_default_of_the_library(method):
+    defaults = _pccl.trainer_defaults(method._METHOD)
+    parameters = inspect.signature(method).parameters
+    for name, parameter in parameters.items():
+        assert parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        assert name == "parameters" or f" {name}: " in method.__doc__
+        if name not in NOT_IN_C:
+            expected = defaults[C_NAMES.get(name, name)] / (1000 if name.endswith("_s") else 1)
+            assert parameter.default == pytest.approx(expected), name
+
+
+def test_every_setting_of_the_library_is_in_a_signature():
+    shown = {C_NAMES.get(name, name) for method in METHODS for name in inspect.signature(method).parameters} - NOT_IN_C
+    assert shown == set(_pccl.trainer_defaults(Method.DILOCO))
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (methods.DiLoCo, "newcomers"), (methods.DiLoCo, "fragments"), (methods.StreamingDiLoCo, "weighted"), (methods.EagerDiLoCo, "sharded"),
+        (methods.CO2, "outer_optimizer"), (methods.Gossip, "quantization"), (methods.PushSum, "own_weight"), (methods.Local, "sync_every"),
+    ],
+)
+def test_a_setting_of_another_method_raises_type_error(communicator, method, name):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        method(torch.nn.Linear(2, 2), communicator=communicator, **{name: 1})
+
+
+def test_methods_share_only_a_base_class(communicator):
+    assert all(method.__bases__ == (methods.Trainer,) for method in METHODS)
 
 
 SETTINGS = [

@@ -3,24 +3,25 @@
     import pccl, pccl.torch
 
     diloco = pccl.torch.DiLoCo(model, communicator=pccl.Communicator("master.example:48148"), sync_every=100)
-    with diloco:                              # joins the run: the model is the run's from here on
+    with diloco:                              # joins the run and receives the run's parameters
         for batch in data:
             loss(model(batch)).backward()
             optimizer.step()
             optimizer.zero_grad()
-            diloco.step()                     # after every inner step; does something every 100 of them
+            diloco.step()                     # after every inner step; communicates every 100 steps
 
-Any inner optimizer; its state stays at its peer. Peers come and go at any time. What each method computes, its settings and defaults
-are in docs/training.md; all of it happens in the library, which keeps the outer state bit-identical at all peers.
+Any inner optimizer works, and its state stays at its peer. Peers join and leave at any time. docs/training.md describes each method. The
+library computes the outer steps and keeps the outer state bit-identical at all peers.
 
-Every other public name is PyTorch's: after `from pccl import torch`, `torch.Tensor` and `torch.nn.Linear` are what they always are. Version 1
-has PyTorch under this name.
+Every other public name is PyTorch's: after `from pccl import torch`, `torch.Tensor` and `torch.nn.Linear` are those of PyTorch, as in
+version 1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .._enums import Fragments, Graph, Merge, Newcomers, NonFinite, OuterOptimizer, Partners, Penalty, Variance
 from .._missing import missing
 
 try:
@@ -36,7 +37,7 @@ if _torch is not None or TYPE_CHECKING:
     from ._masters import copy_to_masters, masters_of
     from ._methods import CO2, AsyncDiLoCo, DiLoCo, EagerDiLoCo, Gossip, Local, PushSum, StreamingDiLoCo
     from ._names import flatten, unflatten
-    from ._trainer import Fragments, Graph, Merge, Newcomers, NonFinite, OuterOptimizer, Partners, Penalty, TrainerStatus, Variance
+    from ._trainer import Trainer, TrainerStatus
 
 if TYPE_CHECKING:  # PyTorch's most used names with their types; __getattr__ below gives the others the type Any
     from torch import *
@@ -45,9 +46,9 @@ if TYPE_CHECKING:  # PyTorch's most used names with their types; __getattr__ bel
     from torch import int64 as int64, nn as nn, no_grad as no_grad, optim as optim, uint8 as uint8, utils as utils
 
 __all__ = [
-    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers", "NonFinite",
-    "OuterOptimizer", "Partners",
-    "Penalty", "PushSum", "StreamingDiLoCo", "TrainerStatus", "Variance", "all_reduce_gradients", "copy_to_masters", "flatten", "masters_of", "unflatten",
+    "CO2", "AsyncDiLoCo", "DiLoCo", "EagerDiLoCo", "Fragments", "Gossip", "Graph", "Island", "IslandError", "Local", "Merge", "Newcomers",
+    "NonFinite", "OuterOptimizer", "Partners", "Penalty", "PushSum", "StreamingDiLoCo", "Trainer", "TrainerStatus", "Variance",
+    "all_reduce_gradients", "copy_to_masters", "flatten", "masters_of", "unflatten",
 ]
 
 

@@ -7,18 +7,34 @@ from typing import Any, Union
 
 import torch
 
-from .._arguments import choice, flag, integer, number, optional_text, path, shown, text
-from .._enums import _Enum
+from .._arguments import flag, integer, number, parse_enum, path, shown, text
+from .._enums import (
+    Fragments,
+    Graph,
+    Merge,
+    Newcomers,
+    NonFinite,
+    OuterOptimizer,
+    Partners,
+    Penalty,
+    Variance,
+    _Enum,
+)
 from .._tensors import check_plain
 
 Parameters = Union[torch.nn.Module, Iterable[torch.Tensor], Iterable[tuple[str, torch.Tensor]]]
 
+_ENUMERATIONS: dict[str, type[_Enum]] = {
+    "outer_optimizer": OuterOptimizer, "newcomers": Newcomers, "fragment_pattern": Fragments, "penalty_mode": Penalty, "graph": Graph,
+    "non_finite": NonFinite, "partners": Partners, "merge": Merge, "variance": Variance,
+}
 _FLOATS = {
     "outer_learning_rate": "outer_lr", "outer_momentum": "outer_momentum", "mixing": "mixing", "penalty": "penalty",
     "clip_momentum": "clip_momentum", "own_weight": "own_weight",
 }
 _COUNTS = ("sync_every", "fragments", "overlap_steps", "min_peers", "verify_every", "graph_degree")
 _FLAGS = ("weighted", "optimize_topology", "sharded", "weigh_by_age")
+_SECONDS = {"round_s": "round_ms", "rejoin_s": "rejoin_ms", "exchange_wait_s": "exchange_wait_ms"}
 
 
 def named_tensors(parameters: Any, what: str = "parameters", label: str = "parameter {}") -> list[tuple[str, torch.Tensor]]:
@@ -55,28 +71,25 @@ def check_dense(tensor: torch.Tensor, name: str) -> None:
         raise ValueError(f"{name} is on device meta, where tensors have a shape and no elements: give it memory first (.to_empty(device=...))")
 
 
-def setting(name: str, value: Any, enumerations: dict[str, type[_Enum]]) -> Any:
-    """The value of a trainer's setting as the library takes it. The library checks names that are not known here."""
-    if name in enumerations:
-        return choice(enumerations[name], value, name)
+def library_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a method by the names of pcclTrainerConfig_t. None: the library's default, which is that of the signature."""
+    return {_SECONDS.get(name, name): _setting(name, value) for name, value in settings.items() if value is not None}
+
+
+def _setting(name: str, value: Any) -> Any:
+    if name in _ENUMERATIONS:
+        return parse_enum(_ENUMERATIONS[name], value, name)
     if name in _FLOATS:
         return number(value, _FLOATS[name])
     if name in _COUNTS:
         return integer(value, name, 0, (1 << 32) - 1)
-    if name == "graph_seed":
-        return integer(value, name)
+    if name in _SECONDS:
+        return integer(round(min(1000 * number(value, name), 1e12)), f"{name} in milliseconds", 0, (1 << 32) - 1)
     if name in _FLAGS:
         return flag(value, name)
+    if name == "graph_seed":
+        return integer(value, name)
     if name == "uncorrected":
-        return optional_text(value, name)
-    if name == "state_file":
-        return path(value, name)
-    return value
-
-
-def milliseconds(value: Any, what: str) -> int | None:
-    """From seconds; None for None."""
-    if value is None:
-        return None
-    ms = round(min(1000 * number(value, what), 1e12))
-    return integer(ms, f"{what} in milliseconds", 0, (1 << 32) - 1)
+        return text(value, name)
+    assert name == "state_file"
+    return path(value, name)

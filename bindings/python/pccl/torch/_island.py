@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from .._arguments import OfThisProcess, number, shown
 from .._communicator import Communicator
-from .._enums import Attribute
+from .._enums import Attribute, Compression
 from .._errors import PCCLError
 
 if TYPE_CHECKING:
@@ -49,7 +49,22 @@ class Island(OfThisProcess):
     the island must have come to `join`, which else raises IslandError. Other options are those of `pccl.Communicator`.
     """
 
-    def __init__(self, master: str, *, mesh: DeviceMesh | None = None, timeout: float = 300.0, **options: Any) -> None:
+    def __init__(
+        self,
+        master: str,
+        *,
+        mesh: DeviceMesh | None = None,
+        timeout: float = 300.0,
+        lanes: int | None = None,
+        listen_address: str | None = None,
+        listen_port_first: int = 0,
+        listen_port_last: int = 0,
+        advertise_address: str | None = None,
+        connect_timeout: float | None = None,
+        congestion_control: str | None = None,
+        master_limit: float | None = None,
+        compression: Compression | str = Compression.AUTO,
+    ) -> None:
         if not dist.is_initialized():
             raise RuntimeError("an island is made of the processes of torch.distributed: call init_process_group first")
         if mesh is not None and not (hasattr(mesh, "ndim") and hasattr(mesh, "mesh")):
@@ -76,7 +91,11 @@ class Island(OfThisProcess):
         self._settle(dist.broadcast(chosen, int(grid[0, 0]), group=self._all, async_op=True), self.timeout)
         self.communicator: Optional[Communicator] = None
         if self.replica == 0:
-            self.communicator = Communicator(master, peer_group=self.part, island=(int(chosen), self.parts), **options)
+            self.communicator = Communicator(
+                master, self.part, lanes=lanes, listen_address=listen_address, listen_port_first=listen_port_first,
+                listen_port_last=listen_port_last, advertise_address=advertise_address, connect_timeout=connect_timeout,
+                congestion_control=congestion_control, master_limit=master_limit, compression=compression, island=(int(chosen), self.parts),
+            )
 
     @staticmethod
     def _group_of(ranks: torch.Tensor) -> Any:

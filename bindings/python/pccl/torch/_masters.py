@@ -31,6 +31,7 @@ _GROUPS = (
 )
 _STATES = ("master_param", "master_params", "master_weight", "fp32_param")  # of Transformer Engine's FusedAdam and its like
 _MAX_LAYERS = 16
+_SEARCH_LIMIT = 10.0  # seconds: a thread that takes its turn at the beginning of a search can keep the others waiting this long
 _WARN_AFTER = 2  # outer steps in a row
 
 
@@ -177,7 +178,7 @@ def _all_tensors() -> list[torch.Tensor]:
     another reference to it exists. So no other thread runs between the making and the freeing of that list.
     """
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
+    sys.setswitchinterval(_SEARCH_LIMIT)
     try:
         time.sleep(0.001)  # threads that had asked for their turn take it now, and then wait for the new interval
         return [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
@@ -252,12 +253,12 @@ class Watch:
 class Masters:
     """What has to be told when a trainer has changed the parameters, and how it is found out that there is something."""
 
-    def __init__(self, mirrors: list[Mirror]) -> None:
+    def __init__(self, mirrors: list[Mirror], searches: bool = False) -> None:
         self._mirrors = mirrors
         self.hooks: list[Callable[[], object]] = []
         self.optimizers: list[Any] = []  # which may make their masters later, at their first step
         self.watch = Watch(mirrors)
-        self._searches = True
+        self._searches = searches
         self._candidates: dict[str, list[torch.Tensor]] | None = None
         self._warned = False
 
@@ -307,6 +308,8 @@ class Masters:
             words += ", and the masters or hooks that this trainer was given have not prevented it: check that they are those of this optimizer"
         else:
             words += ". Give the trainer the masters (masters=optimizer, or tensors), or a function that reads them again (on_parameters_changed=)"
+            if not self._searches:
+                words += ", or find_masters=True to search the process for them"
         warnings.warn(words, RuntimeWarning, stacklevel=5)
 
     def _search(self) -> dict[str, list[torch.Tensor]]:

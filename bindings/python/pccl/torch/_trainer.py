@@ -1,4 +1,4 @@
-"""What all methods share: which tensors are trained, where their copies are, and the calls of the library's trainer."""
+"""The base class of the training methods: the calls of the library's trainer, and the status."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 from .. import _pccl
 from .._arguments import OfThisProcess, flag, number, optional_instance, path as path_of, seconds
 from .._communicator import Communicator
-from .._descriptors import QuantizationOptions, how
-from .._enums import Attribute, LossPolicy, ReduceAlgorithm, ReduceOp, _Enum
+from .._descriptors import QuantizationOptions, reduce_spec
+from .._enums import Attribute, LossPolicy, Method, ReduceAlgorithm, ReduceOp
 from .._errors import PCCLError
 from .._tensors import view
-from ._arguments import Parameters, milliseconds, setting
+from ._arguments import Parameters, library_settings
 from ._island import Island, IslandError
 from ._masters import Masters, hook_of, layers_of, masters_of
 from ._model import Choice, Mirror, Model
@@ -27,115 +27,47 @@ from ._model import Choice, Mirror, Model
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What the first replica of an island says to the others.
-_FAILED, _RESTS, _CHANGED = 0, 1, 2
-
-
-class OuterOptimizer(_Enum):
-    """The step of the outer optimizer; see docs/training.md."""
-
-    SGD = 0
-    HEAVY_BALL = 1
-    NESTEROV = 2
-
-
-class Newcomers(_Enum):
-    """What a newcomer is given where an average is under way at its admission."""
-
-    DRAIN = 0
-    SHARE_PENDING = 1
-    RESYNC = 2
-
-
-class Fragments(_Enum):
-    """How streaming DiLoCo cuts the model."""
-
-    STRIDED = 0
-    SEQUENTIAL = 1
-    EVEN = 2
-
-
-class Penalty(_Enum):
-    """The divisor of a stale average in CO2."""
-
-    NONE = 0
-    CONSTANT = 1
-    GAP_AWARE = 2
-
-
-class Graph(_Enum):
-    """Who is whose neighbour in gossip."""
-
-    RING = 1
-    RANDOM_REGULAR = 2
-    EXPONENTIAL = 3
-    BARABASI_ALBERT = 4
-
-
-class Partners(_Enum):
-    """To whom a peer pushes its model in a round: all its neighbours, one by chance, or each in turn."""
-
-    ALL = 0
-    ONE = 1
-    NEXT = 2
-
-
-class Merge(_Enum):
-    """When models that have come are mixed in: those that are there, when as many have come as were pushed, or after waiting for those."""
-
-    AVAILABLE = 0
-    AFTER_ALL = 1
-    SYNCHRONOUS = 2
-
-
-class NonFinite(_Enum):
-    """What becomes of a round to which a peer would contribute an infinity or a NaN: made without it, or an error at all peers."""
-
-    LEAVE_OUT = 0
-    FAIL = 1
-
-
-class Variance(_Enum):
-    """What variance a tensor is given after models were mixed."""
-
-    OF_RECEIVED = 0
-    OF_OWN = 1
-    WEIGHTED = 2
-    NONE = 3
-
-
-_ENUMERATIONS: dict[str, type[_Enum]] = {
-    "outer_optimizer": OuterOptimizer, "newcomers": Newcomers, "fragment_pattern": Fragments, "penalty_mode": Penalty, "graph": Graph,
-    "non_finite": NonFinite, "partners": Partners, "merge": Merge, "variance": Variance,
-}
+# The first replica of an island sends one of these to the others after each call.
+_FAILED, _IDLE, _CHANGED = 0, 1, 2
 
 
 @dataclass(frozen=True)
 class TrainerStatus:
-    """What has become of a trainer; the flags are of the last call."""
+    """The state of a trainer. The flags describe the last call."""
 
     world_size: int
     """Peers of the group."""
     contributors: int
-    """Peers in the last average that has come; methods one round late have not applied it yet."""
+    """Peers in the last average that arrived. Methods that are one round late have not applied it yet."""
     outer_steps: int
     inner_steps: int
-    """Of the run: what schedules of learning rates should follow."""
+    """Inner steps of the run. Schedules of learning rates should follow it."""
     tx_bytes: int
     rx_bytes: int
     communicating_s: float
-    """Seconds in which averages were under way."""
+    """Seconds in which averages were in flight."""
     blocked_s: float
     """Seconds in which this program waited for communication of any kind."""
     digest: int
-    """Of the outer state after the last outer step: equal at all peers."""
+    """Hash of the outer state after the last outer step: equal at all peers."""
     penalty: float
+    """The last divisor of a stale average (CO2)."""
+    push_weight: float
+    """This peer's weight (PushSum): 1 on average over all peers and models in flight."""
+    models_sent: int
+    """Models that were delivered (Gossip, PushSum)."""
+    models_undelivered: int
+    """Models that were not delivered, because the receiver was lost or slow. PushSum has taken them back."""
+    models_received: int
+    """Models that arrived and are merged, or will be."""
+    models_refused: int
+    """Models that arrived with another size or with elements that are not finite: the sender has diverged."""
     non_finite_rounds: int
     """Rounds in which a contribution was left out because it was not finite, or whose average was not finite and so not applied."""
     non_finite_peer: int
-    """Of the last such round: the number by which logs name a peer that was left out. 0: none."""
+    """The peer that was left out in the last such round, by its number in logs. 0: none."""
     non_finite_tensor: str | None
-    """Of the last such round: the first of that peer's tensors that was not finite."""
+    """The first tensor of that peer that was not finite, in the last such round."""
     left_out: bool
     """The last contribution of this peer was left out."""
     outer_step: bool
@@ -158,7 +90,7 @@ class TrainerStatus:
 
 
 class _HookHandle:
-    """Takes a hook away again."""
+    """Removes a hook."""
 
     def __init__(self, hooks: list[Callable[[], object]], hook: Callable[[], object]) -> None:
         self._hooks, self._hook = hooks, hook
@@ -176,90 +108,88 @@ def _is_connected(communicator: Communicator) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a trainer follows the program's model: parameters of every method, in the order of their signatures."""
+
+    share_buffers: Choice
+    share_frozen: bool | str
+    masters: Any
+    find_masters: bool
+    on_parameters_changed: Callable[[], object] | None
+    leave: bool
+
+
+@dataclass(frozen=True)
+class WireOptions:
+    """How averages travel: parameters of the methods that average over all peers, in the order of their signatures."""
+
+    quantization: QuantizationOptions | None = None
+    error_feedback: bool = False
+    algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO
+    on_peer_loss: LossPolicy | str = LossPolicy.RETRY
+
+    def reduce_spec(self) -> _pccl.ReduceSpec:
+        return reduce_spec(
+            ReduceOp.AVG, 0, None, self.quantization, self.error_feedback, self.algorithm, self.on_peer_loss, quantization_name="quantization"
+        )
+
+
 class Trainer(OfThisProcess):
-    """A training method over the tensors of a model. Made by its subclasses: DiLoCo, AsyncDiLoCo, EagerDiLoCo, StreamingDiLoCo, CO2.
+    """The base class of all training methods: `isinstance(thing, pccl.torch.Trainer)`. Programs use its subclasses, such as DiLoCo.
 
-    `parameters`: a module, of which the parameters that require gradients are trained, or tensors, or (name, tensor) pairs, all of which
-    are trained: float32, float16 or bfloat16, on any device. A module's tensors are looked up by name at each outer step, so that one that the
-    program has replaced is followed; pairs and tensors are held. A tensor that has come, is gone, requires a gradient now, or has another shape or
-    type raises RuntimeError at the next step, which names it. Names are without the parts that DistributedDataParallel,
-    torch.compile, FSDP and activation checkpointing add.
+    The tensors of a module are found by name at each outer step, so a tensor that the program replaced is followed; tensors and pairs are
+    kept. A tensor that is new, gone, requires a gradient now, or has another shape or type raises RuntimeError at the next step. Trained
+    tensors are float32, float16 or bfloat16, on any device. Names leave out the parts that DistributedDataParallel, torch.compile, FSDP and
+    activation checkpointing add.
 
-    Every peer gives the same tensors: names, shapes, types, order and which are frozen are compared when a peer joins. A newcomer is given
-    the run's frozen parameters (`share_frozen`; "compare" refuses other contents instead, by a hash made once and without a copy in
-    host memory; False ignores frozen parameters) and all buffers, of any type (`share_buffers`; "persistent" leaves out those that are not
-    in the state_dict, a function of the name chooses, False ignores buffers). The first peers of a run begin with one version of both.
+    Every peer gives the same tensors: names, shapes, types, order and frozen parameters are compared when a peer joins.
 
-    An inner optimizer that keeps float32 masters of the parameters would write over each average. `masters` names them: that optimizer, a dict by
-    name, tensors in the order of the parameters, or (parameter, master) pairs. `on_parameters_changed` is called after each change that the trainer
-    makes to the parameters. A trainer warns when averages are lost in this way.
-
-    Where several processes hold one copy of the model together (FSDP2, DTensor), `island` takes the place of `communicator`: all of them make the
-    same calls, `step` after each inner step. When one of them fails, or is lost, all raise and are out of the run; so a shared round of the
-    run ends at all processes of an island or at none.
-
-    `communicator` need not be connected, and is the trainer's from `join` on. One that the trainer has connected is closed by `finish` and at
-    the end of the `with` block, so that no other peer waits for this one; `leave=False` keeps it, as it keeps one that the program
-    has connected. `quantization` of averages on the wire, with `error_feedback`; `on_peer_loss` is "retry" or "repair". `weighted`:
-    contributions count by `add_weight`, by default by the steps made.
-    `non_finite`: "leave_out" makes a round without contributions that are not finite; "fail" raises INVALID_ARGUMENT at all peers.
-    A peer that was left out three rounds in a row is given the run's state; its `step` returns `state_received`, and the program should
-    then reset the state of its inner optimizer. Times are in seconds.
+    A communicator that the trainer has connected is closed by `finish` and at the end of the `with` block. One that the program has
+    connected stays connected. All processes of an island make the same calls; if one fails, all raise and leave the run.
     """
 
-    _METHOD = 0
+    _METHOD = Method.LOCAL
 
     def __init__(
         self,
         parameters: Parameters,
-        *,
-        communicator: Optional[Communicator] = None,
-        island: Optional[Island] = None,
-        quantization: QuantizationOptions | None = None,
-        error_feedback: bool = False,
-        algorithm: ReduceAlgorithm | str = ReduceAlgorithm.AUTO,
-        on_peer_loss: LossPolicy | str = LossPolicy.RETRY,
-        round_s: float | None = None,
-        rejoin_s: float | None = None,
-        share_buffers: Choice = True,
-        share_frozen: bool | str = True,
-        masters: Any = None,
-        on_parameters_changed: Callable[[], object] | None = None,
-        leave: bool = True,
-        non_finite: NonFinite | str = NonFinite.LEAVE_OUT,
+        communicator: Optional[Communicator],
+        island: Optional[Island],
+        wire: WireOptions,
+        model: ModelOptions,
         **settings: Any,
     ) -> None:
         optional_instance(communicator, Communicator, "communicator")
         optional_instance(island, Island, "island")
-        flag(leave, "leave")
-        if self._METHOD != 0 and (communicator is None) == (island is None):
-            raise TypeError("a trainer has either a communicator or an island")
-        self._model = Model(parameters, share_buffers, share_frozen)
-        self._masters = Masters(self._model.trained)
-        if masters is not None:
-            self._masters.add(hook_of(masters, self._model.trained))
-        if on_parameters_changed is not None:
-            self.register_parameters_hook(on_parameters_changed)
+        flag(model.leave, "leave")
+        if self._METHOD != Method.LOCAL and (communicator is None) == (island is None):
+            raise TypeError("a trainer needs either a communicator or an island: give one of them")
+        self._model = Model(parameters, model.share_buffers, model.share_frozen)
+        self._masters = Masters(self._model.trained, flag(model.find_masters, "find_masters"))
+        if model.masters is not None:
+            self._masters.add(hook_of(model.masters, self._model.trained))
+        if model.on_parameters_changed is not None:
+            self.register_parameters_hook(model.on_parameters_changed)
         self._island = island
         self._leads = island is None or island.replica == 0
         if island is not None:
             communicator = island.communicator
-            settings["island_consensus"] = island.agree
         self.communicator = communicator
-        self._leaves = leave
+        self._leaves = model.leave
         self._connected_here = False
-        self._rested = False  # the last call of a replica that follows
+        self._rested = False  # the last call of a replica that follows had nothing to do
         self._has_left = False
-        settings.update(round_ms=milliseconds(round_s, "round_s"), rejoin_ms=milliseconds(rejoin_s, "rejoin_s"))
-        given = {name: setting(name, value, _ENUMERATIONS) for name, value in settings.items() if value is not None}
-        given["non_finite"] = setting("non_finite", non_finite, _ENUMERATIONS)
-        given["reduce"] = how(ReduceOp.AVG, 0, None, quantization, error_feedback, algorithm, on_peer_loss, quantization_name="quantization")
+        given = library_settings(settings)
+        given["reduce"] = wire.reduce_spec()
+        if island is not None:
+            given["island_consensus"] = island.agree
         inner = None if communicator is None else communicator._communicator
         named = [(mirror.key, mirror.library_view()) for mirror in self._model.trained]
         for mirror in self._model.trained + self._model.given:
             mirror.fetch(lambda *_: None)
-        # A replica that is not the first has one for its settings alone.
-        self._trainer = _pccl.Trainer(inner, self._METHOD if self._leads else 0, named, given)
+        # The other replicas of an island have a trainer that only checks their settings.
+        self._trainer = _pccl.Trainer(inner, self._METHOD if self._leads else Method.LOCAL, named, given)
         self._status = TrainerStatus._of(*self._trainer.status())
         if communicator is not None:
             communicator._trainers.add(self._trainer)
@@ -270,7 +200,7 @@ class Trainer(OfThisProcess):
     # ------------------------------------------------------------------------------------------------------------------ the run
 
     def join(self, *, timeout: float | None = None) -> None:
-        """Joins the run: connects, waits until the members admit this peer (at their next outer step), and takes over the run's parameters.
+        """Joins the run: connects, waits until the members admit this peer (at their next outer step), and receives the run's parameters.
 
         Raises PCCLError: MASTER_CONNECTION_FAILED if there is no master (may be tried again), INVALID_USAGE if the peers' methods, settings
         or tensors differ: it names the first that does, with both values.
@@ -284,7 +214,7 @@ class Trainer(OfThisProcess):
             except IslandError:
                 self._island.close()
                 raise
-        if self._METHOD != 0 and self.communicator is not None and not _is_connected(self.communicator):
+        if self._METHOD != Method.LOCAL and self.communicator is not None and not _is_connected(self.communicator):
             self._connected_here = True
 
         def join() -> tuple[Any, ...]:
@@ -297,8 +227,8 @@ class Trainer(OfThisProcess):
         self._masters.tell()
 
     def step(self, *, timeout: float | None = None) -> TrainerStatus:
-        """To be called after each step of the inner optimizer. Lost peers, newcomers, a restarted master and falling out of the run are
-        dealt with inside; the model's parameters may have changed afterwards. (An island that falls out of the run raises.)
+        """Call this after each step of the inner optimizer. It may change the model's parameters. It handles lost peers, newcomers, a
+        restarted master and a lost connection to the run. An island that has lost its connection raises.
 
         Raises RuntimeError, before anything is sent, if the model's tensors have changed in a way that a run cannot follow."""
         limit = seconds(timeout)
@@ -320,7 +250,7 @@ class Trainer(OfThisProcess):
         return status
 
     def _watched(self, call: Callable[[], tuple[Any, ...]], may_rest: bool = False) -> TrainerStatus:
-        """A step, with an eye on what becomes of the parameters after it."""
+        """Makes a step, and checks whether the inner optimizer overwrites the averages."""
         watch = self._masters.watch
         if not self._leads:  # the first replica watches for all
             status = self._call(call, may_rest)
@@ -361,7 +291,7 @@ class Trainer(OfThisProcess):
                 if look:
                     self._model.refresh()
                 self._model.fetch(self._trainer.relocate)
-                received = True  # unless it ends well and says no
+                received = True  # also after a failure, which may have written the tensors
                 try:
                     status = TrainerStatus._of(*call())
                     received = status.state_received
@@ -375,10 +305,10 @@ class Trainer(OfThisProcess):
         return status
 
     def attach(self, optimizer: torch.optim.Optimizer) -> Any:
-        """Has `step` called after every step of `optimizer`. Returns a handle with `remove()`.
+        """Calls `step` after every step of `optimizer`. Returns a handle with `remove()`.
 
-        Of an optimizer that wraps another one and has no step hooks of its own, as Accelerate's does, the wrapped one is taken: its steps count,
-        and calls that only accumulate gradients do not. Masters of the optimizer are given the averages, if they are known to `masters_of`.
+        If the optimizer wraps another one and has no step hooks, as in Accelerate, the wrapped optimizer is used: calls that only accumulate
+        gradients do not count. The averages are written to the masters of the optimizer if `masters_of` finds them.
         """
 
         def after(*_: Any) -> None:
@@ -412,16 +342,16 @@ class Trainer(OfThisProcess):
             )
 
     def register_parameters_hook(self, hook: Callable[[], object]) -> Any:
-        """Has `hook` called, without arguments, after each change that the trainer makes to the parameters: in join, steps with an
-        outer step, finish and load. For what the program derives from parameters, as an optimizer's float32 masters; see `copy_to_masters`.
-        Returns a handle with `remove()`."""
+        """Calls `hook` without arguments after each change that the trainer makes to the parameters: in `join`, steps with an outer step,
+        `finish` and `load`. A program updates data that it derives from parameters there, such as an optimizer's float32 masters; see
+        `copy_to_masters`. Returns a handle with `remove()`."""
         if not callable(hook):
             raise TypeError(f"hook is a {type(hook).__name__}: give a function without arguments")
         self._masters.add(hook)
         return _HookHandle(self._masters.hooks, hook)
 
     def add_weight(self, weight: float) -> None:
-        """With `weighted`: adds to the weight of this peer's next contribution, say the tokens of the step just made."""
+        """With `weighted`: adds to the weight of this peer's next contribution, such as the tokens of the last step."""
         more = number(weight, "weight")
         if self._leads:
             self._trainer.add_weight(more)
@@ -431,8 +361,8 @@ class Trainer(OfThisProcess):
         return TrainerStatus._of(*self._trainer.status()) if self._leads else self._status
 
     def outer_parameters(self) -> dict[str, torch.Tensor]:
-        """Copies of the outer parameters (of this process's parts of them), float32, in host memory: what one evaluates and saves. Names
-        are without the parts that wrappers add."""
+        """Copies of the outer parameters (in an island: of this process's parts), float32, in host memory, for evaluation and export. Names
+        leave out the parts that wrappers add."""
         out = {}
         for i, mirror in enumerate(self._model.trained):
             tensor = torch.empty(mirror.host.shape, dtype=torch.float32, device="cpu")
@@ -443,13 +373,13 @@ class Trainer(OfThisProcess):
     # -------------------------------------------------------------------------------------------------------------- checkpoints
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the outer state to a file: a crash leaves the old one or the new one. Of an island each process writes its part, to a file
-        of its own beside `path`; they belong together if all have saved after the same step."""
+        """Writes the outer state to a file. A crash leaves the old file or the new one. Each process of an island writes its part to a file
+        of its own next to `path`; the parts form a checkpoint if all processes saved after the same step."""
         if self._leads:
             self._trainer.save(self._file(path))
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Reads what `save` wrote, for the same parameters, before `join`. Sets the model's parameters, too."""
+        """Reads a file of `save`, for the same parameters, before `join`. Sets the model's parameters, too."""
         if self._leads:
             self._model.refresh()
             self._model.fetch(self._trainer.relocate)
@@ -469,7 +399,7 @@ class Trainer(OfThisProcess):
                 return {"pccl": torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """What `state_dict` returned. Before `join`."""
+        """Loads the result of `state_dict`, before `join`."""
         with tempfile.TemporaryDirectory(prefix="pccl-") as folder:
             path = os.path.join(folder, "state")
             with open(path, "wb") as file:
@@ -479,7 +409,7 @@ class Trainer(OfThisProcess):
     # ----------------------------------------------------------------------------------------------------------------- islands
 
     def _give_up(self, error: BaseException) -> None:
-        """A call has failed: an island is out of the run with all its processes."""
+        """Handles a failed call: an island leaves the run with all its processes."""
         island = self._island
         if island is None:
             return
@@ -491,9 +421,9 @@ class Trainer(OfThisProcess):
             raise island.error from error
 
     def _lead(self, status: TrainerStatus, rests: bool) -> None:
-        """Tells the other replicas what has become of the parameters."""
+        """Sends the other replicas the result of a call and the parameters."""
         assert self._island is not None
-        self._island.share(torch.tensor([_RESTS if rests else _CHANGED], device="cpu"))
+        self._island.share(torch.tensor([_IDLE if rests else _CHANGED], device="cpu"))
         if rests:
             return
         self._island.share_object(status)
@@ -504,14 +434,14 @@ class Trainer(OfThisProcess):
         return self._model.trained + (self._model.given if status.state_received else [])
 
     def _follow(self) -> TrainerStatus:
-        """What the first replica has, this one is given."""
+        """Receives the result of a call and the parameters from the first replica."""
         assert self._island is not None
         word = torch.tensor([_FAILED], device="cpu")
         self._island.share(word)
         if word.item() == _FAILED:
             self._island.close()
             raise IslandError("the process of this island's first replica has failed, and the island is out of the run")
-        self._rested = word.item() == _RESTS
+        self._rested = word.item() == _IDLE
         if self._rested:
             before = self._status
             nothing: dict[str, Any] = dict.fromkeys(_pccl.trainer_events, False)
@@ -528,11 +458,11 @@ class Trainer(OfThisProcess):
     # ---------------------------------------------------------------------------------------------------------------- life, end
 
     def close(self) -> None:
-        """Gives up averages in flight. The communicator stays as it is."""
+        """Aborts averages in flight. The communicator stays connected."""
         self._trainer.close()
 
     def _leave(self) -> None:
-        """Leaves the run, if the trainer has brought this peer into it: from then on nobody waits for it."""
+        """Leaves the run, if the trainer has connected the communicator. Other peers then do not wait for this one."""
         if self._has_left or not self._leaves:
             return
         if self._island is not None:
@@ -549,7 +479,7 @@ class Trainer(OfThisProcess):
         try:
             self.join()
         except BaseException:
-            if self.communicator is not None and _is_connected(self.communicator):  # the block is not entered, and nobody calls step
+            if self.communicator is not None and _is_connected(self.communicator):  # the block is not entered, so no call to step follows
                 self.close()
                 self._leave()
             raise
