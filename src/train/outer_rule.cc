@@ -8,7 +8,7 @@ namespace pccl::train {
 
 double OuterRule::step(float *p, float *v, const float *g, double penalty, std::size_t count) const {
     const float rate = config_.outer_learning_rate, momentum = config_.outer_momentum;
-    if (config_.method == pcclMethodCO2) {
+    if (penalized_) {
         return clipped_heavy_ball(p, v, g, rate, momentum, static_cast<float>(penalty), config_.clip_momentum, count);
     }
     if (config_.outer_optimizer == pcclOuterSgd) sgd(p, g, rate, count);
@@ -18,7 +18,7 @@ double OuterRule::step(float *p, float *v, const float *g, double penalty, std::
 }
 
 double OuterRule::penalty(const Counters &counters) const {
-    if (config_.method != pcclMethodCO2) return 1.0;
+    if (!penalized_) return 1.0;
     if (config_.penalty_mode == pcclPenaltyConstant) return config_.penalty;
     const bool known = config_.penalty_mode == pcclPenaltyGapAware && counters.usual_move > 0.0;
     return known ? 1.0 + counters.last_move / counters.usual_move : 1.0;

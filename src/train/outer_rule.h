@@ -7,13 +7,14 @@
 
 #include <pccl/train.h>
 
+#include "train/method.h"
 #include "train/outer_state.h"
 
 namespace pccl::train {
 
 class OuterRule {
 public:
-    explicit OuterRule(const pcclTrainerConfig_t &config) : config_(config) {}
+    explicit OuterRule(const pcclTrainerConfig_t &config) : config_(config), penalized_(traits_of(config).outer_step == OuterStep::penalized) {}
 
     bool has_momentum() const { return config_.outer_optimizer != pcclOuterSgd; }
 
@@ -29,6 +30,7 @@ public:
 
 private:
     const pcclTrainerConfig_t config_;
+    const bool penalized_;
 };
 
 }  // namespace pccl::train

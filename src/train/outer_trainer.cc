@@ -24,7 +24,7 @@ OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Co
 
 OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it works on
 
-bool OuterTrainer::delayed() const { return is_delayed(config_.method); }
+bool OuterTrainer::delayed() const { return method_.is_delayed(); }
 
 Outcome OuterTrainer::open() {
     PCCL_TRAIN_TRY(Trainer::open());
@@ -61,7 +61,7 @@ bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
 }
 
 bool OuterTrainer::is_due() const {
-    if (config_.method == pcclMethodLocal) return false;
+    if (method_.is_local()) return false;
     if (config_.round_ms != 0) return true;
     const std::uint64_t next = state_.counters.inner_steps + 1;
     if (!delayed() && !flights_.empty() && flights_.front().apply_at <= next) return true;
@@ -84,7 +84,7 @@ Outcome OuterTrainer::advance(bool end_round) {
     ++round_steps_;
     std::uint64_t &step = state_.counters.inner_steps;
     ++step;
-    if (config_.method == pcclMethodLocal) return {};
+    if (method_.is_local()) return {};
     const std::chrono::milliseconds limit(config_.round_ms);
     if (end_round || (limit.count() != 0 && collectives_->clock().now() - round_start_ >= limit)) {
         step = (step + config_.sync_every - 1) / config_.sync_every * config_.sync_every;
@@ -178,8 +178,7 @@ void OuterTrainer::launch(std::size_t index) {
     if (c.verify) status_.digest = c.digest = state_.digest();
     if (sharded_) sharded_->set_penalty(status_.penalty = rule_.penalty(state_.counters));
     averager_->launch(c);
-    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
-    flights_.push_back({index, state_.counters.inner_steps + (streams ? config_.overlap_steps : 0)});
+    flights_.push_back({index, state_.counters.inner_steps + (method_.is_overlapped() ? config_.overlap_steps : 0)});
     round_steps_ = 0;
     weight_ = 0.0;
     weight_given_ = false;
@@ -244,7 +243,7 @@ void OuterTrainer::apply(const Fragment &fragment) {
         status_.penalty = rule_.penalty(state_.counters);
         squares = rule_.step(p, state_.momentum ? state_.momentum + fragment.first : nullptr, average, status_.penalty, fragment.count);
     }
-    if (config_.method == pcclMethodCO2) rule_.moved(state_.counters, squares);
+    if (method_.outer_step == OuterStep::penalized) rule_.moved(state_.counters, squares);
     ++state_.counters.outer_steps;
     membership_->changed();
     status_.events |= PCCL_TRAINER_OUTER_STEP;
@@ -285,9 +284,9 @@ std::size_t OuterTrainer::not_finite_in(const Fragment &fragment) const {
 
 /// The parameters after the outer step of a fragment that was not delayed by a round.
 void OuterTrainer::merge(const Fragment &fragment) {
-    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
-    const float own = streams ? config_.mixing : 0.0F;
-    if (streams && not_finite_in(fragment) != kAllFinite) return heal(fragment);
+    const bool mixes = method_.merge == Merge::mix;
+    const float own = mixes ? config_.mixing : 0.0F;
+    if (mixes && not_finite_in(fragment) != kAllFinite) return heal(fragment);
     if (own == 0.0F) return publish(fragment);
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
@@ -388,7 +387,7 @@ void OuterTrainer::abandon() {
 }
 
 Outcome OuterTrainer::conclude() {
-    if (config_.method == pcclMethodLocal) return {};
+    if (method_.is_local()) return {};
     const Stopwatch blocked(status_.blocked_s);
     if (state_.counters.held != 0) {
         state_.counters.held = 0;
