@@ -110,7 +110,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Method{"two_bits_of_ranges", pcclMethodDiLoCo, pcclNewcomersDrain, false, "minmax:u2"},
                       Method{"async_draining", pcclMethodAsyncDiLoCo},
                       Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                      Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
+                      Method{"async_resync", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
                       Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
                       Method{"co2", pcclMethodCO2}),
     [](const auto &param) { return param.param.name; });
