@@ -93,7 +93,7 @@ Outcome OuterTrainer::advance(bool end_round) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
-        if (has_average) apply(fragment);
+        if (has_average) PCCL_TRAIN_TRY(apply(fragment));
         merge(fragment);
     }
     bool begun = false;
@@ -113,7 +113,7 @@ Outcome OuterTrainer::begin(std::size_t index) {
     if (flights_.back().apply_at > state_.counters.inner_steps) return {};
     bool has_average = false;
     PCCL_TRAIN_TRY(collect(has_average));
-    if (has_average) apply(fragment);
+    if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     merge(fragment);
     return {};
 }
@@ -125,7 +125,7 @@ Outcome OuterTrainer::begin_delayed(std::size_t index) {
     state_.counters.held = 0;
     if (!flights_.empty()) PCCL_TRAIN_TRY(collect(has_average));
     take_pseudo_gradient(fragment);
-    if (has_average) apply(fragment);
+    if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     if (second_sync_) PCCL_TRAIN_TRY(catch_up());
     restart(fragment);
     launch(index);
@@ -210,6 +210,7 @@ Outcome OuterTrainer::collect(bool &has_average) {
 /// What all members know of contributions, and of an average, that are not finite.
 Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average &average) {
     status_.left_out = average.own_left_out;
+    if (average.step_overflow != kAllFinite) return note_step_overflow(fragment, average.step_overflow);
     const bool overflows = average.overflow != kAllFinite;
     if (average.left_out == 0 && !overflows) return {};
     std::string words;
@@ -232,7 +233,15 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
 }
 
-void OuterTrainer::apply(const Fragment &fragment) {
+/// The state and the average are the same bits at all members, so all of them come here.
+Outcome OuterTrainer::note_step_overflow(const Fragment &fragment, std::size_t element) {
+    const std::string words = "the outer step is not finite though the average is: " + words_of(fragment, element) +
+                              " or its momentum overflows. The step is not applied. Use a smaller outer_learning_rate or outer_momentum";
+    note_not_finite(0, place_in(fragment, element).parameter, words);
+    return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
+}
+
+Outcome OuterTrainer::apply(const Fragment &fragment) {
     float *p = state_.parameters + fragment.first;
     const float *average = state_.average + fragment.first;
     double squares = 0.0;
@@ -240,13 +249,18 @@ void OuterTrainer::apply(const Fragment &fragment) {
         squares = squared_distance(average, p, fragment.count);
         std::copy_n(average, fragment.count, p);
     } else {
+        float *momentum = state_.momentum ? state_.momentum + fragment.first : nullptr;
         status_.penalty = rule_.penalty(state_.counters);
-        squares = rule_.step(p, state_.momentum ? state_.momentum + fragment.first : nullptr, average, status_.penalty, fragment.count);
+        // Before the step, since a step of many elements is made by all of them or by none.
+        const std::size_t overflow = rule_.first_overflow(p, momentum, average, status_.penalty, fragment.count);
+        if (overflow != fragment.count) return note_step_overflow(fragment, overflow);
+        squares = rule_.step(p, momentum, average, status_.penalty, fragment.count);
     }
     if (method_.outer_step == OuterStep::penalized) rule_.moved(state_.counters, squares);
     ++state_.counters.outer_steps;
     membership_->changed();
     status_.events |= PCCL_TRAINER_OUTER_STEP;
+    return {};
 }
 
 std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
@@ -344,10 +358,10 @@ Outcome OuterTrainer::drain() {
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
         if (!delayed()) {
-            if (has_average) apply(fragment);
+            if (has_average) PCCL_TRAIN_TRY(apply(fragment));
             merge(fragment);
         } else if (config_.newcomers == pcclNewcomersDrain || diverged_ || stale_) {
-            if (has_average) apply(fragment);
+            if (has_average) PCCL_TRAIN_TRY(apply(fragment));
             if (state_.start) std::fill_n(state_.pseudo_gradient + fragment.first, fragment.count, 0.0F);
             restart(fragment);
         } else {
@@ -391,14 +405,14 @@ Outcome OuterTrainer::conclude() {
     const Stopwatch blocked(status_.blocked_s);
     if (state_.counters.held != 0) {
         state_.counters.held = 0;
-        if (!resyncing_) apply(layout_.fragments.front());
+        if (!resyncing_) PCCL_TRAIN_TRY(apply(layout_.fragments.front()));
         if (second_sync_) PCCL_TRAIN_TRY(catch_up());
     }
     while (!flights_.empty()) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
-        if (has_average) apply(fragment);
+        if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     }
     if (config_.verify_every != 0) status_.digest = state_.digest();
     return {};
