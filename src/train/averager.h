@@ -1,10 +1,11 @@
-// Averages in the background: one all-reduce (and what belongs to it) after another, each repeated among the survivors until it is done.
+// Averages in the background: one all-reduce (and what belongs to it) after another, each repeated among the survivors until it
+// is done.
 //
-// Guarantee: an average ends the same way at all members that do not leave. All of its reductions are done by the same members, or all are
-// repeated: so a weight always belongs to the contribution that it came with. What was contributed is intact until the end.
-// A contribution that is not finite is left out: its peer gives zeros, all members learn it beside the average (train/ballot.h), and the
-// average is that of the others. Where all contributions are finite, no bit of the average depends on this.
-// A worker carries out what launch() was given, in that order; one thread owns this and calls.
+// Guarantee: an average ends the same way at all members that do not leave. All of its reductions are done by the same members,
+// or all are repeated: so a weight always belongs to the contribution that it came with. What was contributed is intact until the
+// end. A contribution that is not finite is left out: its peer gives zeros, all members learn it beside the average
+// (train/ballot.h), and the average is that of the others. Where all contributions are finite, no bit of the average depends on
+// this. A worker carries out what launch() was given, in that order; one thread owns this and calls.
 #pragma once
 
 #include <atomic>
@@ -41,12 +42,15 @@ constexpr std::uint64_t kTagsPerAverage = 8;
 struct Average {
     Outcome outcome;
     std::uint32_t world = 0;  ///< members that took part: 1 where all others were lost, and then it is this peer's own
-    bool nothing = false;     ///< no average: the weights add up to nothing, nobody's contribution counts, or the average is not finite
-    bool diverged = false;    ///< the digests differ: known to all members
+    bool nothing =
+        false;  ///< no average: the weights add up to nothing, nobody's contribution counts, or the average is not finite
+    bool diverged = false;                    ///< the digests differ: known to all members
     std::uint32_t counted = 0, left_out = 0;  ///< contributions that are in it, and those that were not finite
     Culprit culprit;                          ///< one of the latter
-    std::size_t overflow = kAllFinite;        ///< the first element of the average that is not finite though all contributions are
-    bool stale = false;                       ///< some members, not all, need the run's state: known to all
+    std::size_t overflow = kAllFinite;  ///< the first element of the average that is not finite though all contributions are
+    std::size_t step_overflow =
+        kAllFinite;      ///< an element of the outer step that is not finite though the average is (sharded steps)
+    bool stale = false;  ///< some members, not all, need the run's state: known to all
     bool own_left_out = false, own_stale = false;
     std::uint64_t tx_bytes = 0;
     std::uint64_t rx_bytes = 0;
@@ -59,7 +63,8 @@ public:
     explicit Together(Collectives &collectives) : collectives_(collectives) {}
     void add(const Reduce &reduce) { reduces_.push_back(reduce); }
     /// Waits for all, including after a failure, and adds up their bytes. pcclRankConnectionLost: repeat them, as at all members.
-    /// `out.world` is that of the first operation. The others must have the same one, or a larger one where the first was repaired.
+    /// `out.world` is that of the first operation. The others must have the same one, or a larger one where the first was
+    /// repaired.
     Outcome run(Average &out);
     /// Members that took part in the operations after the first.
     std::uint32_t members() const { return members_; }
@@ -92,8 +97,8 @@ private:
 
 class Averager {
 public:
-    /// All outlive it. Once `interrupted` is set nothing is repeated any more. A peer needs the run's state when this many of its contributions
-    /// in a row were not finite.
+    /// All outlive it. Once `interrupted` is set nothing is repeated any more. A peer needs the run's state when this many of its
+    /// contributions in a row were not finite.
     Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted, std::uint32_t stale_after);
     ~Averager();  ///< aborts what is under way
     Averager(const Averager &) = delete;
@@ -113,7 +118,7 @@ private:
     const std::atomic<bool> &interrupted_;
     std::atomic<bool> stop_{false};
     const std::uint32_t stale_after_;
-    std::uint32_t streak_ = 0;  ///< contributions in a row that were left out; the worker's
+    std::uint32_t streak_ = 0;      ///< contributions in a row that were left out; the worker's
     std::deque<Average> averages_;  ///< of what was launched and not waited for
     const std::unique_ptr<Worker> worker_;
 };

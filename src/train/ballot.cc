@@ -36,7 +36,7 @@ void Ballot::count(std::uint32_t members, Average &out) const {
     out.own_stale = out.stale && own_stale_;
     out.diverged = verify_ && highest_[kDigest] != ~highest_[kComplement];
     out.nothing = out.counted == 0;
-    out.overflow = kAllFinite;
+    out.overflow = out.step_overflow = kAllFinite;
 }
 
 }  // namespace pccl::train

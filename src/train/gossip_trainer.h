@@ -46,7 +46,7 @@ private:
     Outcome conclude() override;
     bool members_agree() const override { return false; }
 
-    bool pushes_sums() const { return config_.method == pcclMethodPushSum; }
+    bool pushes_sums() const { return method_.exchange == ModelExchange::sums; }
     std::size_t message_bytes() const { return (kHeaderFloats + state_.size) * sizeof(float); }
     Outcome round();
     Outcome boundary();

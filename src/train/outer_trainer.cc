@@ -24,7 +24,7 @@ OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Co
 
 OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it works on
 
-bool OuterTrainer::delayed() const { return is_delayed(config_.method); }
+bool OuterTrainer::delayed() const { return method_.is_delayed(); }
 
 Outcome OuterTrainer::open() {
     PCCL_TRAIN_TRY(Trainer::open());
@@ -61,7 +61,7 @@ bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
 }
 
 bool OuterTrainer::is_due() const {
-    if (config_.method == pcclMethodLocal) return false;
+    if (method_.is_local()) return false;
     if (config_.round_ms != 0) return true;
     const std::uint64_t next = state_.counters.inner_steps + 1;
     if (!delayed() && !flights_.empty() && flights_.front().apply_at <= next) return true;
@@ -84,7 +84,7 @@ Outcome OuterTrainer::advance(bool end_round) {
     ++round_steps_;
     std::uint64_t &step = state_.counters.inner_steps;
     ++step;
-    if (config_.method == pcclMethodLocal) return {};
+    if (method_.is_local()) return {};
     const std::chrono::milliseconds limit(config_.round_ms);
     if (end_round || (limit.count() != 0 && collectives_->clock().now() - round_start_ >= limit)) {
         step = (step + config_.sync_every - 1) / config_.sync_every * config_.sync_every;
@@ -93,7 +93,7 @@ Outcome OuterTrainer::advance(bool end_round) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
-        if (has_average) apply(fragment);
+        if (has_average) PCCL_TRAIN_TRY(apply(fragment));
         merge(fragment);
     }
     bool begun = false;
@@ -113,7 +113,7 @@ Outcome OuterTrainer::begin(std::size_t index) {
     if (flights_.back().apply_at > state_.counters.inner_steps) return {};
     bool has_average = false;
     PCCL_TRAIN_TRY(collect(has_average));
-    if (has_average) apply(fragment);
+    if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     merge(fragment);
     return {};
 }
@@ -125,7 +125,7 @@ Outcome OuterTrainer::begin_delayed(std::size_t index) {
     state_.counters.held = 0;
     if (!flights_.empty()) PCCL_TRAIN_TRY(collect(has_average));
     take_pseudo_gradient(fragment);
-    if (has_average) apply(fragment);
+    if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     if (second_sync_) PCCL_TRAIN_TRY(catch_up());
     restart(fragment);
     launch(index);
@@ -178,8 +178,7 @@ void OuterTrainer::launch(std::size_t index) {
     if (c.verify) status_.digest = c.digest = state_.digest();
     if (sharded_) sharded_->set_penalty(status_.penalty = rule_.penalty(state_.counters));
     averager_->launch(c);
-    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
-    flights_.push_back({index, state_.counters.inner_steps + (streams ? config_.overlap_steps : 0)});
+    flights_.push_back({index, state_.counters.inner_steps + (method_.is_overlapped() ? config_.overlap_steps : 0)});
     round_steps_ = 0;
     weight_ = 0.0;
     weight_given_ = false;
@@ -211,6 +210,7 @@ Outcome OuterTrainer::collect(bool &has_average) {
 /// What all members know of contributions, and of an average, that are not finite.
 Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average &average) {
     status_.left_out = average.own_left_out;
+    if (average.step_overflow != kAllFinite) return note_step_overflow(fragment, average.step_overflow);
     const bool overflows = average.overflow != kAllFinite;
     if (average.left_out == 0 && !overflows) return {};
     std::string words;
@@ -233,7 +233,15 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
 }
 
-void OuterTrainer::apply(const Fragment &fragment) {
+/// The state and the average are the same bits at all members, so all of them come here.
+Outcome OuterTrainer::note_step_overflow(const Fragment &fragment, std::size_t element) {
+    const std::string words = "the outer step is not finite though the average is: " + words_of(fragment, element) +
+                              " or its momentum overflows. The step is not applied. Use a smaller outer_learning_rate or outer_momentum";
+    note_not_finite(0, place_in(fragment, element).parameter, words);
+    return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
+}
+
+Outcome OuterTrainer::apply(const Fragment &fragment) {
     float *p = state_.parameters + fragment.first;
     const float *average = state_.average + fragment.first;
     double squares = 0.0;
@@ -241,13 +249,18 @@ void OuterTrainer::apply(const Fragment &fragment) {
         squares = squared_distance(average, p, fragment.count);
         std::copy_n(average, fragment.count, p);
     } else {
+        float *momentum = state_.momentum ? state_.momentum + fragment.first : nullptr;
         status_.penalty = rule_.penalty(state_.counters);
-        squares = rule_.step(p, state_.momentum ? state_.momentum + fragment.first : nullptr, average, status_.penalty, fragment.count);
+        // Before the step, since a step of many elements is made by all of them or by none.
+        const std::size_t overflow = rule_.first_overflow(p, momentum, average, status_.penalty, fragment.count);
+        if (overflow != fragment.count) return note_step_overflow(fragment, overflow);
+        squares = rule_.step(p, momentum, average, status_.penalty, fragment.count);
     }
-    if (config_.method == pcclMethodCO2) rule_.moved(state_.counters, squares);
+    if (method_.outer_step == OuterStep::penalized) rule_.moved(state_.counters, squares);
     ++state_.counters.outer_steps;
     membership_->changed();
     status_.events |= PCCL_TRAINER_OUTER_STEP;
+    return {};
 }
 
 std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
@@ -285,9 +298,9 @@ std::size_t OuterTrainer::not_finite_in(const Fragment &fragment) const {
 
 /// The parameters after the outer step of a fragment that was not delayed by a round.
 void OuterTrainer::merge(const Fragment &fragment) {
-    const bool streams = config_.method == pcclMethodStreamingDiLoCo;
-    const float own = streams ? config_.mixing : 0.0F;
-    if (streams && not_finite_in(fragment) != kAllFinite) return heal(fragment);
+    const bool mixes = method_.merge == Merge::mix;
+    const float own = mixes ? config_.mixing : 0.0F;
+    if (mixes && not_finite_in(fragment) != kAllFinite) return heal(fragment);
     if (own == 0.0F) return publish(fragment);
     std::array<float, 1024> block;
     for (const Piece &piece : fragment.pieces) {
@@ -345,10 +358,10 @@ Outcome OuterTrainer::drain() {
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
         if (!delayed()) {
-            if (has_average) apply(fragment);
+            if (has_average) PCCL_TRAIN_TRY(apply(fragment));
             merge(fragment);
         } else if (config_.newcomers == pcclNewcomersDrain || diverged_ || stale_) {
-            if (has_average) apply(fragment);
+            if (has_average) PCCL_TRAIN_TRY(apply(fragment));
             if (state_.start) std::fill_n(state_.pseudo_gradient + fragment.first, fragment.count, 0.0F);
             restart(fragment);
         } else {
@@ -388,18 +401,18 @@ void OuterTrainer::abandon() {
 }
 
 Outcome OuterTrainer::conclude() {
-    if (config_.method == pcclMethodLocal) return {};
+    if (method_.is_local()) return {};
     const Stopwatch blocked(status_.blocked_s);
     if (state_.counters.held != 0) {
         state_.counters.held = 0;
-        if (!resyncing_) apply(layout_.fragments.front());
+        if (!resyncing_) PCCL_TRAIN_TRY(apply(layout_.fragments.front()));
         if (second_sync_) PCCL_TRAIN_TRY(catch_up());
     }
     while (!flights_.empty()) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];
         bool has_average = false;
         PCCL_TRAIN_TRY(collect(has_average));
-        if (has_average) apply(fragment);
+        if (has_average) PCCL_TRAIN_TRY(apply(fragment));
     }
     if (config_.verify_every != 0) status_.digest = state_.digest();
     return {};

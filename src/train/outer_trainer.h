@@ -1,11 +1,11 @@
 // DiLoCo and its family: inner steps alone, averaged pseudo-gradients, the same outer step everywhere.
 //
-// One machine for all of them. A *fragment* (the whole model, but for streaming) begins an outer step every sync_every inner steps: its
-// pseudo-gradient is taken and its average launched. The average is applied at once (DiLoCo), some inner steps later (streaming), or when
-// the next one begins (async, eager, CO2). When a fragment has begun, newcomers are asked for.
+// One machine for all of them. A *fragment* (the whole model, but for streaming) begins an outer step every sync_every inner
+// steps: its pseudo-gradient is taken and its average launched. The average is applied at once (DiLoCo), some inner steps later
+// (streaming), or when the next one begins (async, eager, CO2). When a fragment has begun, newcomers are asked for.
 //
-// Invariant: what is shared (outer parameters, momentum, counters) is a function of what was shared and of averages, and of nothing else;
-// it changes at the same step at all members, by all of it or nothing.
+// Invariant: what is shared (outer parameters, momentum, counters) is a function of what was shared and of averages, and of
+// nothing else; it changes at the same step at all members, by all of it or nothing.
 #pragma once
 
 #include <chrono>
@@ -56,7 +56,8 @@ private:
     std::size_t &replaced(const Fragment &fragment);
     void heal(const Fragment &merged);
     void launch(std::size_t fragment);
-    void apply(const Fragment &fragment);
+    Outcome apply(const Fragment &fragment);
+    Outcome note_step_overflow(const Fragment &fragment, std::size_t element);
     void merge(const Fragment &fragment);
     void restart(const Fragment &fragment);
     bool delayed() const;
@@ -64,17 +65,18 @@ private:
     const OuterRule rule_;
     std::unique_ptr<ShardedStep> sharded_;  ///< or NULL
     std::unique_ptr<WholeAverage> whole_;
-    std::unique_ptr<Averager> averager_;    ///< works with one of these
-    std::deque<Flight> flights_;  ///< in order of launch
-    std::uint64_t round_steps_ = 0;  ///< inner steps made here since the last contribution
+    std::unique_ptr<Averager> averager_;  ///< works with one of these
+    std::deque<Flight> flights_;          ///< in order of launch
+    std::uint64_t round_steps_ = 0;       ///< inner steps made here since the last contribution
     Clock::Time round_start_;
     std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not
-    std::vector<std::size_t> replaced_;    ///< by fragment: the first parameter that was not finite when they were replaced in its round
-    bool diverged_ = false;      ///< an average has shown that outer states differ
-    bool stale_ = false;         ///< an average has shown that some members need the run's state
-    bool own_stale_ = false;     ///< this peer is one of them
-    bool second_sync_ = false;   ///< newcomers have yet to be given what the members' next outer step makes of the state
-    bool resyncing_ = false;  ///< this peer is one of them
+    std::vector<std::size_t>
+        replaced_;              ///< by fragment: the first parameter that was not finite when they were replaced in its round
+    bool diverged_ = false;     ///< an average has shown that outer states differ
+    bool stale_ = false;        ///< an average has shown that some members need the run's state
+    bool own_stale_ = false;    ///< this peer is one of them
+    bool second_sync_ = false;  ///< newcomers have yet to be given what the members' next outer step makes of the state
+    bool resyncing_ = false;    ///< this peer is one of them
 };
 
 }  // namespace pccl::train

@@ -5,6 +5,11 @@
 #include "train/vector.h"
 
 namespace pccl::train {
+namespace {
+
+constexpr std::uint64_t kAverageOverflows = std::uint64_t{1} << 63U;  // a bit beside the element's number
+
+}  // namespace
 
 /// Whether the members mean the same division, whether any of them has yet to get its part of the momentum, and who contributes.
 Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool &divide, Average &out) {
@@ -20,7 +25,8 @@ Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool
         out.world = 1;
     }
     ballot.count(alone ? 1 : ops.members(), out);
-    if (ballot.extra(0) != ~ballot.extra(1)) return {pcclRankConnectionLost, "a peer was lost while the outer state was being divided"};
+    if (ballot.extra(0) != ~ballot.extra(1))
+        return {pcclRankConnectionLost, "a peer was lost while the outer state was being divided"};
     divide = alone ? missing : ballot.extra(2) != 0 && rule_.has_momentum();
     return {};
 }
@@ -34,6 +40,17 @@ Outcome ShardedStep::divide_anew(const Contribution &c, const pcclShard_t &shard
     if (auto outcome = ops.run(out); !outcome.ok() && outcome.code != pcclTooFewPeers) return outcome;
     momentum_.assign(c.recv + shard.first, c.recv + shard.first + shard.elements);
     return {};
+}
+
+/// Names the first element of this shard that is not finite, in the average or else in the new state. 0: all are finite. Members
+/// take the maximum.
+std::uint64_t ShardedStep::overflow_word(const pcclShard_t &shard) const {
+    const std::size_t average = first_not_finite(gradient_.data(), gradient_.size());
+    if (average != gradient_.size()) return (shard.first + average + 1) | kAverageOverflows;
+    const std::size_t step =
+        std::min(first_not_finite(next_.data(), next_.size()),
+                 rule_.has_momentum() ? first_not_finite(next_momentum_.data(), next_momentum_.size()) : next_.size());
+    return step == next_.size() ? 0 : shard.first + step + 1;
 }
 
 Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
@@ -57,7 +74,8 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
     if (!alone && !outcome.ok()) return outcome;
     if (alone) {  // all others were lost: the rest of the momentum went with them
         std::vector<float> whole(rule_.has_momentum() ? c.count : 0, 0.0F);
-        if (divided_ && rule_.has_momentum()) std::ranges::copy(momentum_, whole.begin() + static_cast<std::ptrdiff_t>(shard_.first));
+        if (divided_ && rule_.has_momentum())
+            std::ranges::copy(momentum_, whole.begin() + static_cast<std::ptrdiff_t>(shard_.first));
         momentum_ = std::move(whole);
         gradient_.assign(c.send, c.send + c.count);
         shard.first = 0;
@@ -73,18 +91,19 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
         multiply(gradient_.data(), static_cast<float>(shard.world_size) / static_cast<float>(out.counted), gradient_.size());
     }
 
-    const std::size_t first = first_not_finite(gradient_.data(), gradient_.size());
-    const std::uint64_t overflow = first == gradient_.size() ? 0 : shard.first + first + 1;
-    std::uint64_t any_overflow = overflow;
     next_.assign(parameters_ + shard.first, parameters_ + shard.first + shard.elements);
     next_momentum_ = momentum_;
-    static_cast<void>(rule_.step(next_.data(), rule_.has_momentum() ? next_momentum_.data() : nullptr, gradient_.data(), penalty_, shard.elements));
+    static_cast<void>(rule_.step(next_.data(), rule_.has_momentum() ? next_momentum_.data() : nullptr, gradient_.data(), penalty_,
+                                 shard.elements));
+    const std::uint64_t overflow = overflow_word(shard);
+    std::uint64_t any_overflow = overflow;
     if (alone) {
         std::ranges::copy(next_, c.recv);
         out.world = 1;
     } else {
         Together gather(collectives_);
-        gather.add({next_.data(), c.recv, describe_reduce(c.count, pcclSum, c.tag + 5, pcclFloat), false, Reduce::Kind::all_gather, &shard});
+        gather.add({next_.data(), c.recv, describe_reduce(c.count, pcclSum, c.tag + 5, pcclFloat), false,
+                    Reduce::Kind::all_gather, &shard});
         gather.add({&overflow, &any_overflow, describe_reduce(1, pcclMax, c.tag + 6, pcclUint64)});
         outcome = gather.run(out);
         // Whoever is left alone now begins again, and finds so.
@@ -92,8 +111,9 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
         if (!outcome.ok()) return outcome;
     }
     if (any_overflow != 0) {
+        const bool of_average = (any_overflow & kAverageOverflows) != 0;
         out.nothing = true;
-        out.overflow = any_overflow - 1;
+        (of_average ? out.overflow : out.step_overflow) = (any_overflow & ~kAverageOverflows) - 1;
         return {};
     }
     momentum_.swap(next_momentum_);

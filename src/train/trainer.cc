@@ -50,7 +50,7 @@ private:
 Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
                       std::unique_ptr<Trainer> &out) {
     std::unique_ptr<Trainer> made;
-    if (is_gossip(config.method)) made.reset(new GossipTrainer(config, std::move(collectives), std::move(parameters)));
+    if (traits_of(config).is_gossip()) made.reset(new GossipTrainer(config, std::move(collectives), std::move(parameters)));
     else made.reset(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
     PCCL_TRAIN_TRY(made->open());
     out = std::move(made);
@@ -59,7 +59,7 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 }
 
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
-    : config_(config), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.island_consensus, config.agree_context) {
+    : config_(config), method_(traits_of(config_)), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.island_consensus, config.agree_context) {
     if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island does so, as a whole
     description_ = describe(config_);
     definition_ = definition_names(lines_of(parameters_), parameters_);
@@ -73,12 +73,12 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     options.rejoin = std::chrono::milliseconds(config_.rejoin_ms);
     options.optimize_topology = config_.optimize_topology;
     options.barrier_tag = kFirstTag;
-    options.founder_leads = is_gossip(config_.method);
+    options.founder_leads = method_.is_gossip();
     membership_ = std::make_unique<Membership>(*collectives_, agreement_, interrupted_, options, [this] { return shared_state(); });
 }
 
 Outcome Trainer::open() {
-    PCCL_TRAIN_TRY(make_layout(parameters_, config_.fragment_pattern, config_.method == pcclMethodStreamingDiLoCo ? config_.fragments : 1, layout_));
+    PCCL_TRAIN_TRY(make_layout(parameters_, config_.fragment_pattern, fragments_of(config_), layout_));
     PCCL_TRAIN_TRY(state_.open(config_, state_file_, layout_, buffers_of(config_)));
     take_parameters();
     return {};
@@ -164,7 +164,7 @@ Outcome Trainer::join() {
     if (joined_) return {pcclInvalidUsage, "joined already"};
     interrupted_ = false;
     status_.events = 0;
-    if (config_.method == pcclMethodLocal) {
+    if (method_.is_local()) {
         joined_ = ever_joined_ = true;
         return {};
     }
@@ -243,7 +243,7 @@ Outcome Trainer::finish() {
     Outcome outcome = agreement_.conclude(conclude());
     joined_ = false;
     if (outcome.ok()) membership_->retire();
-    if (outcome.ok() && config_.method != pcclMethodLocal) publish_all();
+    if (outcome.ok() && !method_.is_local()) publish_all();
     return outcome;
 }
 

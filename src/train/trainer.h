@@ -16,6 +16,7 @@
 #include "train/collectives.h"
 #include "train/layout.h"
 #include "train/membership.h"
+#include "train/method.h"
 #include "train/outcome.h"
 #include "train/outer_state.h"
 
@@ -91,6 +92,7 @@ protected:
     void publish_all();
 
     pcclTrainerConfig_t config_;
+    const MethodTraits &method_;
     std::unique_ptr<Collectives> collectives_;
     std::vector<Parameter> parameters_;
     Layout layout_;

@@ -43,7 +43,7 @@ template <class Body> pcclResult_t guarded(Body &&body) noexcept {
 constexpr std::size_t kSmallestStatus = offsetof(pcclTrainerStatus_t, world_size);
 
 Outcome check(const pcclTrainerStatus_t *status) {
-    if (status && (status->struct_size < kSmallestStatus || status->struct_size > 65536)) {
+    if (status && (status->struct_size < kSmallestStatus || status->struct_size > pccl::train::kLargestStruct)) {
         return invalid("status->struct_size is not set: call pcclTrainerStatusInit first");
     }
     return {};
@@ -79,9 +79,9 @@ extern "C" {
 pcclResult_t pcclTrainerConfigInitSized(pcclTrainerConfig_t *config, size_t struct_size, pcclMethod_t method) {
     return guarded([&]() -> Outcome {
         if (!config) return invalid("config is NULL");
-        if (struct_size < offsetof(pcclTrainerConfig_t, sync_every)) return invalid("struct_size is not that of a pcclTrainerConfig_t");
+        if (struct_size < pccl::train::kSmallestConfig) return invalid("struct_size is not that of a pcclTrainerConfig_t");
         pcclTrainerConfig_t whole;
-        if (!pccl::train::set_defaults(whole, method)) return invalid("method is unknown: " + std::to_string(static_cast<int>(method)));
+        if (!pccl::train::set_defaults(whole, method)) return pccl::train::unknown_method(method);
         std::memset(config, 0, struct_size);
         std::memcpy(config, &whole, std::min(struct_size, sizeof whole));
         config->struct_size = struct_size;
@@ -108,7 +108,7 @@ pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config, const pccl
         std::vector<Parameter> read;
         PCCL_TRAIN_TRY(read_parameters(parameters, count, read));
         Layout layout;
-        PCCL_TRAIN_TRY(make_layout(read, whole.fragment_pattern, whole.method == pcclMethodStreamingDiLoCo ? whole.fragments : 1, layout));
+        PCCL_TRAIN_TRY(make_layout(read, whole.fragment_pattern, fragments_of(whole), layout));
         *bytes_out = OuterState::bytes(layout, buffers_of(whole));
         return {};
     });
@@ -121,7 +121,7 @@ pcclResult_t pcclCreateTrainer(const pcclTrainerConfig_t *config, pcclComm_t *co
         if (!trainer_out) return invalid("trainer_out is NULL");
         pcclTrainerConfig_t whole;
         PCCL_TRAIN_TRY(read_config(config, whole));
-        if (!comm && whole.method != pcclMethodLocal) return invalid("comm is NULL");
+        if (!comm && !traits_of(whole).is_local()) return invalid("comm is NULL");
         std::vector<Parameter> read;
         PCCL_TRAIN_TRY(read_parameters(parameters, count, read));
         auto trainer = std::make_unique<pcclTrainer_t>();

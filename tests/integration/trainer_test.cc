@@ -15,6 +15,7 @@ struct Method {
     pcclNewcomers_t newcomers = pcclNewcomersDrain;
     bool weighted = false;
     const char *quant = "none";  ///< with error feedback where something is quantized and not weighted
+    bool repair = false;  ///< averages continue among the survivors; outer states are compared at each average, as by default
 };
 
 class Trainers {
@@ -70,6 +71,7 @@ private:
         arguments["newcomers"] = static_cast<int>(m.newcomers);
         arguments["weighted"] = m.weighted;
         arguments["quant"] = m.quant;
+        arguments["repair"] = m.repair;
         arguments["error_feedback"] = !m.weighted && std::string(m.quant) != "none";
         arguments["target"] = 1.0 + static_cast<double>(launched_++);
         calls_.push_back(world_[world_.size() - 1].start("train", arguments));
@@ -108,11 +110,12 @@ INSTANTIATE_TEST_SUITE_P(
                       Method{"four_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u4"},
                       Method{"two_bits", pcclMethodDiLoCo, pcclNewcomersDrain, false, "blockscale:u2"},
                       Method{"two_bits_of_ranges", pcclMethodDiLoCo, pcclNewcomersDrain, false, "minmax:u2"},
+                      Method{"repaired", pcclMethodDiLoCo, pcclNewcomersDrain, false, "none", true},
+                      Method{"async_repaired", pcclMethodAsyncDiLoCo, pcclNewcomersDrain, false, "none", true},
                       Method{"async_draining", pcclMethodAsyncDiLoCo},
                       Method{"async_sharing", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                      Method{"async_eavesdropping", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
-                      Method{"eager", pcclMethodEagerDiLoCo}, Method{"streaming", pcclMethodStreamingDiLoCo},
-                      Method{"co2", pcclMethodCO2}),
+                      Method{"async_resync", pcclMethodAsyncDiLoCo, pcclNewcomersResync}, Method{"eager", pcclMethodEagerDiLoCo},
+                      Method{"streaming", pcclMethodStreamingDiLoCo}, Method{"co2", pcclMethodCO2}),
     [](const auto &param) { return param.param.name; });
 
 TEST(Trainer, MastersThatAreKilledAndComeBackAreNotNoticed) {
@@ -188,7 +191,8 @@ TEST_P(EveryGossip, GoesOnWhenAPeerIsKilledAndAnotherJoins) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Trainer, EveryGossip, ::testing::Values(Method{"gossip", pcclMethodGossip}, Method{"push_sum", pcclMethodPushSum}),
+INSTANTIATE_TEST_SUITE_P(Trainer, EveryGossip,
+                         ::testing::Values(Method{"gossip", pcclMethodGossip}, Method{"push_sum", pcclMethodPushSum}),
                          [](const auto &param) { return param.param.name; });
 
 }  // namespace

@@ -11,7 +11,7 @@ namespace pccl::train {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
-constexpr int kBad = 1;                 // the peer
+constexpr int kBad = 1;                  // the peer
 constexpr std::uint64_t kBadNumber = 2;  // as a FakePeer numbers itself
 
 struct Case {
@@ -27,10 +27,10 @@ void weighed_beside(pcclTrainerConfig_t &c) {
     c.quantization = {pcclUint8, pcclQuantMinMax};  // which a FakeRun takes no notice of
 }
 void shares(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersSharePending; }
-void eavesdrops(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersResync; }
-void sharded_eavesdrops(pcclTrainerConfig_t &c) {
+void resynchronizes(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersResync; }
+void sharded_resynchronizes(pcclTrainerConfig_t &c) {
     sharded(c);
-    eavesdrops(c);
+    resynchronizes(c);
 }
 void overlaps(pcclTrainerConfig_t &c) { c.overlap_steps = 2; }
 
@@ -41,13 +41,13 @@ const std::vector<Case> kCases = {
     {"quantized weighted DiLoCo", pcclMethodDiLoCo, weighed_beside},
     {"async", pcclMethodAsyncDiLoCo},
     {"async that shares", pcclMethodAsyncDiLoCo, shares},
-    {"async with eavesdroppers", pcclMethodAsyncDiLoCo, eavesdrops},
+    {"async that resynchronizes", pcclMethodAsyncDiLoCo, resynchronizes},
     {"sharded async", pcclMethodAsyncDiLoCo, sharded},
     {"weighted async", pcclMethodAsyncDiLoCo, weighted},
     {"eager", pcclMethodEagerDiLoCo},
     {"streaming", pcclMethodStreamingDiLoCo, overlaps},
     {"CO2", pcclMethodCO2},
-    {"sharded CO2", pcclMethodCO2, sharded_eavesdrops},
+    {"sharded CO2", pcclMethodCO2, sharded_resynchronizes},
 };
 
 void set_up(World &world, const Case &c) {
@@ -140,7 +140,9 @@ TEST(NotFinite, ContributionLeavesTheMeanOfTheOthers) {
 TEST(NotFinite, WeightsCountForNothing) {
     World world(pcclMethodDiLoCo);
     world.config.weighted = true;
-    world.before_step = [](Trainer &trainer, int id, std::uint64_t) { ASSERT_TRUE(trainer.add_weight(id == kBad ? 1e300 : 1.0).ok()); };
+    world.before_step = [](Trainer &trainer, int id, std::uint64_t) {
+        ASSERT_TRUE(trainer.add_weight(id == kBad ? 1e300 : 1.0).ok());
+    };
     const auto logs = world.train(2);
     expect_finite(logs);
     EXPECT_EQ(logs.at(0).status.non_finite_tensor, SIZE_MAX);
@@ -181,6 +183,51 @@ TEST(NotFinite, AverageOfFiniteContributionsIsNotApplied) {
             EXPECT_TRUE(log.outcome.ok()) << log.outcome.why;
             EXPECT_GE(log.status.non_finite_rounds, 1U);
             EXPECT_EQ(log.status.non_finite_rounds, logs.at(0).status.non_finite_rounds);
+        }
+    }
+}
+
+/// All contributions and their average are finite, and the outer step with this learning rate is not.
+Inner step_overflows() {
+    return [](Values &w, int, std::uint64_t step) {
+        if (step == 12) w[13] -= 1e34F;
+    };
+}
+
+TEST(NotFinite, OuterStepThatOverflowsIsNotApplied) {
+    for (const Case &c : kCases) {
+        SCOPED_TRACE(c.name);
+        World world(c.method);
+        set_up(world, c);
+        world.config.outer_learning_rate = 1e6F;
+        world.inner = step_overflows();
+        const auto logs = world.train(2);
+        expect_finite(logs);
+        for (const auto &[id, log] : logs) {
+            EXPECT_TRUE(log.outcome.ok()) << log.outcome.why;
+            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U) << "peer " << id;
+            EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "peer " << id;
+            EXPECT_GE(log.status.non_finite_rounds, 1U) << "peer " << id;
+            EXPECT_EQ(log.status.non_finite_rounds, logs.at(0).status.non_finite_rounds);
+            EXPECT_EQ(log.status.non_finite_tensor, 1U) << "peer " << id;
+            EXPECT_EQ(log.status.outer_steps, logs.at(0).status.outer_steps);
+        }
+    }
+}
+
+TEST(NotFinite, OuterStepThatOverflowsFailsAllPeersIfConfigured) {
+    for (const Case &c : kCases) {
+        if (c.method == pcclMethodEagerDiLoCo) continue;  // its start point overflows first, and the contribution is named
+        SCOPED_TRACE(c.name);
+        World world(c.method);
+        set_up(world, c);
+        world.config.outer_learning_rate = 1e6F;
+        world.config.non_finite = pcclNonFiniteFail;
+        world.inner = step_overflows();
+        for (const auto &[id, log] : world.train(2)) {
+            EXPECT_EQ(log.outcome.code, pcclInvalidArgument) << "peer " << id << ": " << log.outcome.why;
+            EXPECT_THAT(log.outcome.why, testing::HasSubstr("the outer step is not finite"));
+            EXPECT_THAT(log.outcome.why, testing::HasSubstr("'b' (element 3)"));
         }
     }
 }

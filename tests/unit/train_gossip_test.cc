@@ -448,7 +448,7 @@ TEST(Configuration, OfGossipIsRefusedWithTheReason) {
         return outcome.why;
     };
     using testing::HasSubstr;
-    EXPECT_THAT(refused([](auto &c) { c.own_weight = 1.5F; }), HasSubstr("own_weight is 1.5"));
+    EXPECT_THAT(refused([](auto &c) { c.own_weight = 1.5F; }), HasSubstr("`own_weight` is 1.5"));
     EXPECT_THAT(refused([](auto &c) { c.graph = pcclGraphNone; }), HasSubstr("graph"));
     EXPECT_THAT(refused([](auto &c) { c.graph_degree = 65; }), HasSubstr("not 2 to 64"));
     EXPECT_THAT(refused([](auto &c) { c.weighted = true; }), HasSubstr("weighted"));

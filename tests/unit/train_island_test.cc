@@ -176,7 +176,7 @@ TEST(Island, OfGossipOrOfRoundsThatTimeEndsIsRefused) {
         config.round_ms = method == pcclMethodDiLoCo ? 100 : 0;
         const auto outcome = read_config(&config, read);
         EXPECT_EQ(outcome.code, pcclInvalidArgument);
-        EXPECT_THAT(outcome.why, testing::HasSubstr("agree"));
+        EXPECT_THAT(outcome.why, testing::HasSubstr("island_consensus"));
     }
 }
 

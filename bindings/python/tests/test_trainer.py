@@ -153,7 +153,7 @@ def test_settings_reach_the_library(master):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), sync_evry=7)
     with pytest.raises(ValueError, match="on_peer_loss"):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), on_peer_loss="forgive")
-    with pytest.raises(PCCLError, match="sync_every is 0"):
+    with pytest.raises(PCCLError, match="`sync_every` is 0"):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), sync_every=0)
 
 

@@ -32,6 +32,7 @@ pcclTrainerConfig_t config_of(const Json &request, pcclReduceOptions_t &reduce) 
     reduce.quantization_block = packing.block;
     reduce.quantization_scale = packing.scale;
     reduce.error_feedback = request.value("error_feedback", false);
+    if (request.value("repair", false)) reduce.on_peer_loss = pcclLossPolicyRepair;
     config.reduce = &reduce;
     if (request.contains("rejoin_ms")) config.rejoin_ms = request.at("rejoin_ms");
     return config;

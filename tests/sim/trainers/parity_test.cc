@@ -199,7 +199,7 @@ private:
 
     /// Where averages are applied later, the same call may have waited for another one.
     bool averaged(const Round &round, unsigned who) const {
-        const bool told = round.contributors != 0 && !train::is_delayed(config_.method);
+        const bool told = round.contributors != 0 && !train::traits_of(config_).is_delayed();
         return !told || static_cast<int>(round.contributors - round.left_out) == std::popcount(who);
     }
 
