@@ -5,7 +5,7 @@
 
 namespace pccl::protocol {
 
-Ended end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried) {
+EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried) {
     std::map<Tag, std::uint32_t> reached = begun;
     std::set<Tag> tags;
     std::map<Tag, wire::RepairedOp> repaired;
@@ -30,7 +30,7 @@ Ended end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId
     }
     // Too much to tell everybody: rare enough that all begin anew.
     if (ranges > wire::kMaxViewRanges || repaired.size() > wire::kMaxOpsInMessage) repaired.clear();
-    Ended ended;
+    EpochOutcome ended;
     for (const auto &[tag, next_seq] : reached) {
         if (!repaired.contains(tag)) ended.begun.push_back({tag, next_seq});
     }

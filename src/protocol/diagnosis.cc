@@ -32,19 +32,19 @@ Duration ms(std::uint32_t value) { return std::chrono::milliseconds(value); }
 std::string percent(double share) { return std::to_string(static_cast<int>(share * 100 + 0.5)) + " %"; }
 std::string mbit(std::uint64_t bytes_per_s) { return std::to_string(bytes_per_s * 8 / 1000000) + " Mbit/s"; }
 
-const Situation::Member *member(const Situation &situation, PeerId id) {
-    const auto found = std::ranges::lower_bound(situation.members, id, {}, &Situation::Member::id);
-    return found != situation.members.end() && found->id == id ? &*found : nullptr;
+const Snapshot::Member *member(const Snapshot &snapshot, PeerId id) {
+    const auto found = std::ranges::lower_bound(snapshot.members, id, {}, &Snapshot::Member::id);
+    return found != snapshot.members.end() && found->id == id ? &*found : nullptr;
 }
 
 /// All who wait for a peer, directly or because somebody whom they wait for does.
-std::vector<PeerId> waiters(const Situation &situation, PeerId root) {
+std::vector<PeerId> waiters(const Snapshot &snapshot, PeerId root) {
     std::set<PeerId> found;
     std::vector<PeerId> next{root};
     while (!next.empty()) {
         const PeerId id = next.back();
         next.pop_back();
-        for (const auto &wait : situation.waits) {
+        for (const auto &wait : snapshot.waits) {
             if (std::ranges::find(wait.missing, id) == wait.missing.end()) continue;
             for (const auto &[waiter, time] : wait.waiting) {
                 if (waiter != root && found.insert(waiter).second) next.push_back(waiter);
@@ -55,7 +55,7 @@ std::vector<PeerId> waiters(const Situation &situation, PeerId root) {
 }
 
 /// How long half of those who are to make the call have waited for the rest.
-std::optional<Duration> held_up(const Situation::Wait &wait) {
+std::optional<Duration> held_up(const Snapshot::Wait &wait) {
     const std::size_t half = (wait.members + 1) / 2;
     if (half == 0 || wait.waiting.size() < half) return std::nullopt;
     std::vector<Duration> times;
@@ -67,7 +67,7 @@ std::optional<Duration> held_up(const Situation::Wait &wait) {
 
 }  // namespace
 
-void Diagnosis::report(Time now, PeerId from, const wire::Progress &progress) {
+void Diagnosis::report(Time now, PeerId from, const wire::ProgressReport &progress) {
     Report &last = last_[from];
     before_[from] = std::move(last);
     last = {now, progress};
@@ -85,14 +85,14 @@ const std::vector<wire::OpProgress> &Diagnosis::ops_of(Time now, PeerId id) cons
     return found != last_.end() && fresh(now, found->second) ? found->second.progress.ops : kNone;
 }
 
-std::vector<Finding> Diagnosis::findings(Time now, const Situation &situation, const Suspicion &limits) {
+std::vector<Finding> Diagnosis::findings(Time now, const Snapshot &snapshot, const Thresholds &limits) {
     std::vector<Finding> found;
-    find_hung(now, situation, limits, found);
-    find_dead_paths(now, situation, limits, found);
-    find_stragglers(situation, limits, found);
-    if (found.empty()) find_slow_links(now, situation, found);
+    find_hung(now, snapshot, limits, found);
+    find_dead_paths(now, snapshot, limits, found);
+    find_stragglers(snapshot, limits, found);
+    if (found.empty()) find_slow_links(now, snapshot, found);
     else slow_.clear();
-    if (found.empty()) find_idle(now, situation, limits, found);
+    if (found.empty()) find_idle(now, snapshot, limits, found);
     return found;
 }
 
@@ -113,11 +113,11 @@ std::string Diagnosis::evidence_on(Time now, PeerId silent) const {
     return text;
 }
 
-void Diagnosis::find_hung(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const {
-    for (const auto &peer : situation.members) {
+void Diagnosis::find_hung(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const {
+    for (const auto &peer : snapshot.members) {
         if (peer.silent < limits.hung) continue;
-        std::vector<PeerId> held = waiters(situation, peer.id);
-        for (const auto &other : situation.members) {
+        std::vector<PeerId> held = waiters(snapshot, peer.id);
+        for (const auto &other : snapshot.members) {
             if (other.group != peer.group || other.id == peer.id || std::ranges::find(held, other.id) != held.end()) continue;
             if (!ops_of(now, other.id).empty()) held.push_back(other.id);  // in an operation with it
         }
@@ -128,12 +128,12 @@ void Diagnosis::find_hung(Time now, const Situation &situation, const Suspicion 
     }
 }
 
-void Diagnosis::find_dead_paths(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const {
-    for (const auto &peer : situation.members) {
+void Diagnosis::find_dead_paths(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const {
+    for (const auto &peer : snapshot.members) {
         const auto last = last_.find(peer.id);
         if (last == last_.end() || !fresh(now, last->second)) continue;
         for (const auto &link : last->second.progress.links) {
-            const auto *other = member(situation, link.other);
+            const auto *other = member(snapshot, link.other);
             if (!other || other->silent >= limits.hung || ms(link.unanswered_ms) < limits.dead_path) continue;
             found.push_back({Finding::Kind::dead_path, peer.id, link.other, ms(link.unanswered_ms),
                              "the path from " + peer.name + " to " + other->name + " is dead in at least one direction",
@@ -143,19 +143,19 @@ void Diagnosis::find_dead_paths(Time now, const Situation &situation, const Susp
     }
 }
 
-void find_stragglers(const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) {
+void find_stragglers(const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) {
     std::map<PeerId, Finding> worst;
-    for (const auto &wait : situation.waits) {
+    for (const auto &wait : snapshot.waits) {
         const auto held = held_up(wait);
         if (!held || *held < limits.straggler) continue;
         for (const PeerId id : wait.missing) {
-            const auto *peer = member(situation, id);
+            const auto *peer = member(snapshot, id);
             if (!peer || peer->waits || peer->silent >= limits.hung) continue;  // another is to blame, or it is hung
             if (const auto known = worst.find(id); known != worst.end() && known->second.lasting >= *held) continue;
             worst[id] = {Finding::Kind::straggler, id, {}, *held, peer->name + " holds the others up",
                          "it has not called " + wait.call + ", in which " + std::to_string(wait.waiting.size()) + " of " +
                              std::to_string(wait.members) + " members wait, half of them for " + seconds(*held) +
-                             "; it answers the master, so its program is slow or stuck elsewhere; held up: " + join(waiters(situation, id))};
+                             "; it answers the master, so its program is slow or stuck elsewhere; held up: " + join(waiters(snapshot, id))};
         }
     }
     for (auto &[id, finding] : worst)
@@ -163,9 +163,9 @@ void find_stragglers(const Situation &situation, const Suspicion &limits, std::v
 }
 
 /// How the links of a group did between the last two reports of their senders.
-std::vector<Diagnosis::Pace> Diagnosis::paces(Time now, const Situation &situation, GroupId group) const {
+std::vector<Diagnosis::Pace> Diagnosis::paces(Time now, const Snapshot &snapshot, GroupId group) const {
     std::vector<Pace> all;
-    for (const auto &peer : situation.members) {
+    for (const auto &peer : snapshot.members) {
         const auto last = last_.find(peer.id), before = before_.find(peer.id);
         if (peer.group != group || last == last_.end() || before == before_.end()) continue;
         if (!fresh(now, last->second) || last->second.at - before->second.at > kFresh) continue;
@@ -187,13 +187,13 @@ std::vector<Diagnosis::Pace> Diagnosis::paces(Time now, const Situation &situati
     return all;
 }
 
-void Diagnosis::find_slow_links(Time now, const Situation &situation, std::vector<Finding> &found) {
+void Diagnosis::find_slow_links(Time now, const Snapshot &snapshot, std::vector<Finding> &found) {
     std::set<GroupId> groups;
-    for (const auto &peer : situation.members)
+    for (const auto &peer : snapshot.members)
         groups.insert(peer.group);
     std::map<std::pair<PeerId, PeerId>, int> slow;
     for (const GroupId group : groups) {
-        const auto all = paces(now, situation, group);
+        const auto all = paces(now, snapshot, group);
         if (all.size() < 2) continue;
         for (const Pace &link : all) {
             if (link.backlogged < kBacklogged) continue;
@@ -216,7 +216,7 @@ void Diagnosis::find_slow_links(Time now, const Situation &situation, std::vecto
                                 : link.buffer_limited > kHeld ? "; its sender's socket buffer is too small for this path"
                                                             : "; the path itself is slow";
             found.push_back({Finding::Kind::slow_link, link.from, link.to, std::chrono::seconds(slow[between]),
-                             "the link from " + member(situation, link.from)->name + " to " + to_string(link.to) + " is slow",
+                             "the link from " + member(snapshot, link.from)->name + " to " + to_string(link.to) + " is slow",
                              mbit(link.bytes_per_s) + " where the others of its group carry " + mbit(usual) + "; it had more to send than it could " +
                                  percent(link.backlogged) + " of the time" + cause + " (receiver's window closed " + percent(link.receiver_limited) +
                                  ", send buffer full " + percent(link.buffer_limited) + " of the time; " + std::to_string(link.retransmitted) +
@@ -227,12 +227,12 @@ void Diagnosis::find_slow_links(Time now, const Situation &situation, std::vecto
 }
 
 /// Everybody is in the operation and nothing moves.
-void Diagnosis::find_idle(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const {
-    for (const OpId &id : situation.entered) {
+void Diagnosis::find_idle(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const {
+    for (const OpId &id : snapshot.entered) {
         Duration idle = Duration::max();
         std::string chain;
         PeerId first;
-        for (const auto &peer : situation.members) {
+        for (const auto &peer : snapshot.members) {
             for (const auto &op : ops_of(now, peer.id)) {
                 if (op.op != id || !op.awaited) continue;
                 idle = std::min(idle, ms(op.idle_ms));

@@ -22,7 +22,7 @@
 namespace pccl::protocol {
 
 /// What the master knows at one moment.
-struct Situation {
+struct Snapshot {
     struct Member {
         PeerId id;
         GroupId group;
@@ -42,7 +42,7 @@ struct Situation {
     std::vector<OpId> entered;    ///< operations that every member of its group has called and some have not finished
 };
 
-struct Suspicion {
+struct Thresholds {
     Duration hung, dead_path, straggler, no_progress;  ///< after which it is spoken of
 };
 
@@ -57,10 +57,10 @@ struct Finding {
 
 class Diagnosis {
 public:
-    void report(Time now, PeerId from, const wire::Progress &progress);
+    void report(Time now, PeerId from, const wire::ProgressReport &progress);
     void forget(PeerId id);
     /// To be asked about once a second: a slow link is one that is so for several times in a row.
-    std::vector<Finding> findings(Time now, const Situation &situation, const Suspicion &limits);
+    std::vector<Finding> findings(Time now, const Snapshot &snapshot, const Thresholds &limits);
     /// Whether the host of a silent peer still acknowledges what others send it; "" if nobody knows.
     std::string evidence_on(Time now, PeerId silent) const;
 
@@ -70,7 +70,7 @@ public:
 private:
     struct Report {
         Time at;
-        wire::Progress progress;
+        wire::ProgressReport progress;
     };
     /// Between two reports.
     struct Pace {
@@ -82,11 +82,11 @@ private:
     };
 
     bool fresh(Time now, const Report &report) const { return now - report.at < kFresh; }
-    void find_hung(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    void find_dead_paths(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    void find_slow_links(Time now, const Situation &situation, std::vector<Finding> &found);
-    void find_idle(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    std::vector<Pace> paces(Time now, const Situation &situation, GroupId group) const;
+    void find_hung(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    void find_dead_paths(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    void find_slow_links(Time now, const Snapshot &snapshot, std::vector<Finding> &found);
+    void find_idle(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    std::vector<Pace> paces(Time now, const Snapshot &snapshot, GroupId group) const;
 
     static constexpr Duration kFresh = std::chrono::milliseconds(2500);
 
@@ -95,7 +95,7 @@ private:
 };
 
 /// Stragglers: exposed for what removes them.
-void find_stragglers(const Situation &situation, const Suspicion &limits, std::vector<Finding> &found);
+void find_stragglers(const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found);
 
 /// Turns findings into lines of a log: one when it begins, then ever more rarely, one when it has ended.
 class Alarms {

@@ -1,7 +1,7 @@
 // What a master must not forget when its process ends: enough to find its run again when a new process takes its place.
 //
 // A record changes when the membership does or shared state was synchronized, never with an operation: what became of those the
-// members tell the new process (wire::Account). It travels as named values, so that a journal writes only those that changed.
+// members tell the new process (wire::RecoveryReport). It travels as named values, so that a journal writes only those that changed.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,7 @@ struct GraphRecord {
 struct GroupRecord {
     GroupId id;
     wire::View view;      ///< the one that began its epoch; `number`, `groups` and `generation` mean nothing
-    wire::Answer answer;  ///< of its last synchronization
+    wire::CallOutcome answer;  ///< of its last synchronization
     bool synced = false;
     std::uint64_t revision = 0;
     std::vector<PeerId> last_members;        ///< that took part in it
@@ -80,7 +80,7 @@ struct Record {
     std::uint64_t view_generation = 0;         ///< the same
     std::uint64_t next_peer = 1;  ///< ids from here on were never given
     std::uint64_t generation = 1;
-    wire::Answer answer;  ///< of the last call of the whole run
+    wire::CallOutcome answer;  ///< of the last call of the whole run
     std::vector<MemberRecord> members;  ///< in order of id
     std::vector<GroupRecord> groups;    ///< in order of id; each has members
     std::vector<PathRecord> paths;

@@ -41,7 +41,7 @@ const char *name_of(const ToMaster &message) {
     static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
                                              "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
                                              "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
-                                             "Resume",       "Account",     "Progress",    "SetGraph",
+                                             "Resume",       "RecoveryReport", "ProgressReport",    "SetGraph",
                                              "TagsInUse",    "StateFault"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];

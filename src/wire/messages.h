@@ -254,7 +254,7 @@ template <class V> void visit(V &v, OpFailed &m) {
 }
 
 /// How a call of all members ended, as one who heard it tells it.
-struct Answer {
+struct CallOutcome {
     std::uint64_t decision = 0;
     ViewNumber epoch;  ///< of the group, where the call was the group's
     Call kind = Call::none;
@@ -262,7 +262,7 @@ struct Answer {
     std::uint64_t sync = 0, revision = 0;  ///< of a synchronization that succeeded
     std::string why;
 };
-template <class V> void visit(V &v, Answer &m) {
+template <class V> void visit(V &v, CallOutcome &m) {
     v(m.decision);
     v(m.epoch);
     v(m.kind);
@@ -307,12 +307,12 @@ template <class V> void visit(V &v, Resume &m) {
 }
 
 /// The answer to the Welcome of a master that has restarted: all that this member knows of what was agreed.
-struct Account {
+struct RecoveryReport {
     ViewNumber view, epoch;
     std::uint64_t generation = 0;
     std::uint64_t answered = 0;           ///< questions of this generation
     std::uint64_t yes_from = kNever;      ///< the first of them that was answered "yes"
-    Answer run_answer, group_answer;      ///< the last ones heard
+    CallOutcome run_outcome, group_outcome;      ///< the last ones heard
     Call open = Call::none;               ///< the call of all members that the caller is in
     std::uint32_t open_number = 0;
     bool aborted = false;                 ///< the caller gave up its calls in this epoch
@@ -326,14 +326,14 @@ struct Account {
 
     static constexpr std::uint64_t kNever = UINT64_MAX;
 };
-template <class V> void visit(V &v, Account &m) {
+template <class V> void visit(V &v, RecoveryReport &m) {
     v(m.view);
     v(m.epoch);
     v(m.generation);
     v(m.answered);
     v(m.yes_from);
-    v(m.run_answer);
-    v(m.group_answer);
+    v(m.run_outcome);
+    v(m.group_outcome);
     v(m.open);
     v(m.open_number);
     v(m.aborted);
@@ -395,11 +395,11 @@ template <class V> void visit(V &v, LinkProgress &m) {
 }
 
 /// Once a second while an operation has been open for a second and more: what the master needs to tell who holds it up.
-struct Progress {
+struct ProgressReport {
     std::vector<OpProgress> ops;
     std::vector<LinkProgress> links;
 };
-template <class V> void visit(V &v, Progress &m) {
+template <class V> void visit(V &v, ProgressReport &m) {
     v(bounded(m.ops, kMaxReported));
     v(bounded(m.links, kMaxReported));
 }
@@ -425,7 +425,7 @@ template <class V> void visit(V &v, StateFault &m) {
 }
 
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, TagsInUse,
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, RecoveryReport, ProgressReport, SetGraph, TagsInUse,
                               StateFault>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --

@@ -1,6 +1,7 @@
 // The master alone, and what tests say to it as peers.
 #pragma once
 
+#include "base/assert.h"
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ using wire::ToPeer;
 
 class MasterTest : public testing::Test {
 protected:
-    MasterTest() : master_({}, [n = std::uint8_t{0}]() mutable { return Secret{++n}; }) {}
+    MasterTest() : master_({}, [n = std::uint8_t{0}]() mutable { return Secret{++n}; }) { abort_on_broken_invariants(true); }
 
     /// A peer that introduced itself; its id is its place, from 1.
     ConnId join(std::uint32_t group = 0) {
@@ -33,8 +34,8 @@ protected:
         MasterEffects effects;
         master_.step(now_, input, effects);
         for (auto &effect : effects) {
-            if (auto *send = std::get_if<Send>(&effect)) inbox_[send->conn].push_back(send->message);
-            if (auto *close = std::get_if<Close>(&effect)) closed_.insert(close->conn);
+            if (auto *send = std::get_if<SendToPeer>(&effect)) inbox_[send->conn].push_back(send->message);
+            if (auto *close = std::get_if<CloseConnection>(&effect)) closed_.insert(close->conn);
         }
     }
     /// Lets time pass, everybody but `silent` being alive.
@@ -44,7 +45,7 @@ protected:
             for (const auto &[conn, messages] : inbox_) {
                 if (!closed_.contains(conn) && !silent.contains(conn)) say(conn, wire::Heartbeat{});
             }
-            step(Tick{});
+            step(MasterTick{});
         }
     }
     template <class M> std::vector<M> heard(ConnId conn) {

@@ -31,7 +31,7 @@ TEST_F(MasterTest, WhoNeverSaysHelloIsClosedInTime) {
     const ConnId conn = connect();
     EXPECT_LE(master_.next_timeout() - now_, Duration(wire::kHelloTimeout));
     now_ = now_ + wire::kHelloTimeout;
-    step(Tick{});
+    step(MasterTick{});
     EXPECT_TRUE(closed_.contains(conn));
 }
 
@@ -333,7 +333,7 @@ TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
         say(conn, wire::VoteOptimize{2});
     down(all[0], 2, 1);  // a freeze that nobody answers
     now_ = now_ + 11s;
-    step(Tick{});
+    step(MasterTick{});
     EXPECT_GT(master_.next_timeout(), now_);
 }
 
@@ -439,7 +439,7 @@ TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
         now_ = std::min(now_ + Duration(500ms), std::max(master_.next_timeout(), now_ + Duration(1ms)));
         for (const ConnId conn : {all[0], all[1]})
             say(conn, wire::Heartbeat{});
-        step(Tick{});
+        step(MasterTick{});
     }
     EXPECT_GE(now_ - last, 10s);
     EXPECT_LE(now_ - last, 10s + 100ms);
@@ -456,7 +456,7 @@ TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
             progress.op = op(conn, 7);
             progress.awaited = true;
             progress.open_ms = open_ms;
-            say(conn, wire::Progress{{progress}, {}});
+            say(conn, wire::ProgressReport{{progress}, {}});
         }
     };
     waits(9000);
