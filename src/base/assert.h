@@ -1,10 +1,11 @@
 // PCCL_ASSERT(condition): states an invariant of this code and checks it. Errors of peers, networks and callers are Results, never assertions.
 //
-// A broken invariant is a bug of PCCL. What follows depends on the process:
-//   abort   In pccl-master, pccl-sim, the simulator's tests and builds with -DPCCL_ASSERTIONS=ON (presets dev, asan, tsan and fuzz) the
+// A broken invariant is a bug of PCCL. The consequence depends on the process:
+//   abort   In the simulator, the protocol's unit tests, the replay of fuzz corpora and builds with -DPCCL_ASSERTIONS=ON (presets dev, asan, tsan and fuzz) the
 //           process prints the condition with its place and aborts. State machines also check all of their invariants after every step.
-//   throw   Elsewhere, so in a trainer's process, PCCL_ASSERT throws BrokenInvariant. protocol::Peer::step catches it: the communicator
-//           fails with pcclInternalError and its text, and the process lives. Walks over the whole state (check_invariants) do not run.
+//   throw   Elsewhere, including a trainer's process and pccl-master, PCCL_ASSERT throws BrokenInvariant. protocol::Peer::step catches it: the
+//           communicator fails with pcclInternalError and the text, and the process continues. protocol::Master::step logs it as an error.
+//           Walks over the whole state (check_invariants) do not run.
 //
 // The objects of a layer are shared by libpccl and the programs, so a program chooses at run time: abort_on_broken_invariants(true).
 #pragma once

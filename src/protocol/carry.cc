@@ -1,3 +1,4 @@
+// See carry.h.
 #include "protocol/carry.h"
 
 #include <algorithm>
@@ -28,7 +29,7 @@ EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map
             found->second.holdings.push_back({member, op.final});
         }
     }
-    // Too much to tell everybody: rare enough that all begin anew.
+    // A View cannot contain it all. This is rare, so all these calls fail and start again.
     if (ranges > wire::kMaxViewRanges || repaired.size() > wire::kMaxOpsInMessage) repaired.clear();
     EpochOutcome ended;
     for (const auto &[tag, next_seq] : reached) {

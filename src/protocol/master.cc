@@ -43,11 +43,15 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
         effects_ = nullptr;
         return;  // decides nothing
     }
-    if (const auto *m = std::get_if<Connected>(&input)) on_connected(*m);
-    if (const auto *m = std::get_if<Received>(&input)) on_message(*m);
-    if (const auto *m = std::get_if<Disconnected>(&input)) on_disconnected(*m);
-    if (std::holds_alternative<MasterTick>(input)) on_tick();
-    settle();
+    try {
+        if (const auto *m = std::get_if<Connected>(&input)) on_connected(*m);
+        if (const auto *m = std::get_if<Received>(&input)) on_message(*m);
+        if (const auto *m = std::get_if<Disconnected>(&input)) on_disconnected(*m);
+        if (std::holds_alternative<MasterTick>(input)) on_tick();
+        settle();
+    } catch (const BrokenInvariant &broken) {
+        log(LogLevel::error, broken.what());  // a master can run in a trainer's process, which must survive
+    }
     drop_stale_deadlines();
     // Before the effects of this step: a member must not know a decision that a restarted master does not.
     if (std::exchange(changed_, false) && options_.journal) effects.insert(effects.begin() + first, Persist{std::make_shared<const Record>(record())});

@@ -671,8 +671,7 @@ void Peer::check_invariants() const {
     else PCCL_ASSERT(carried_.empty() && lost_.empty() && !frozen_ && (tag_round_ || held_.empty()));
     for (const auto &[op, state] : ops_) PCCL_ASSERT(op.epoch == view_.epoch);
     if (state_ == State::member && !view_.ring.empty()) PCCL_ASSERT(std::ranges::find(view_.ring, id_) != view_.ring.end());
-    PCCL_ASSERT(answered_ <= asked_ && (yes_from_ == wire::RecoveryReport::kNever || yes_from_ < answered_));
-    PCCL_ASSERT(recent_.size() <= commits_ && recent_.size() <= wire::kMaxRecentCommits && recent_ops_ <= wire::kMaxRecentOps + wire::kMaxOpsInMessage);
+    PCCL_ASSERT(recent_.size() <= commits_ && recent_.size() <= wire::kMaxRecentCommits && recent_ops_ <= wire::kMaxRecentOps);
     for (const auto &[tag, state] : tags_) {
         PCCL_ASSERT(state.failed_seqs.empty() || state.failed_seqs.begin()->first >= state.next_seq);
         PCCL_ASSERT(state.failed_seqs.size() <= wire::kMaxOpenOps);

@@ -1,4 +1,4 @@
-// What the members of a run know together after their master restarted.
+// Recovery after a master restart: combines the knowledge of the members that come back.
 //
 // The journal gives the members and their view. Everything that was decided since, the members know together. The last master sent every
 // decision to all members in one order, so among the members that came back the one that received most has received everything that any of
@@ -55,7 +55,7 @@ private:
 /// False for a report that contradicts itself, or names a later view or epoch than the journal.
 bool well_formed(const wire::RecoveryReport &report, ViewNumber view, ViewNumber epoch);
 
-/// What the members of a group know together of its current epoch.
+/// The combined knowledge of a group's members about its current epoch.
 struct GroupKnowledge {
     std::uint64_t commit_count = 0;                       ///< Commit messages of the epoch
     std::map<std::uint64_t, wire::Commit> commits;        ///< those that some member has not received, by number from 0, and others

@@ -163,7 +163,7 @@ TEST_F(CarryingPeer, IsLeftAloneWithItsCall) {
     EXPECT_EQ(outcome(reduce(5)), pcclTooFewPeers);
 }
 
-TEST_F(CarryingPeer, WhatIsTooFinelyDividedToBeToldIsNotCarried) {
+TEST_F(CarryingPeer, TooManyRangesAreNotCarried) {
     const CallId small = reduce(5), large = reduce(6);
     hear(wire::Freeze{7, "lost"});
     op::FinalRanges many;

@@ -97,13 +97,13 @@ TEST_F(Diagnosed, ChainsAreFollowedToTheOneThatWaitsForNobody) {
     EXPECT_NE(found[0].evidence.find("held up: peer 1, peer 2, peer 3"), std::string::npos) << found[0].evidence;
 }
 
-TEST_F(Diagnosed, WhoDoesNotAnswerTheMasterIsHungAndNoStraggler) {
+TEST_F(Diagnosed, SilentPeerIsHungAndNoStraggler) {
     wait("pcclAllReduce with tag 7", {{1, 30s}, {2, 30s}, {4, 30s}});
     snapshot.members[2].silent = 6s;
     EXPECT_EQ(blamed(), Blamed{"hung 3"});
 }
 
-TEST_F(Diagnosed, WhetherTheHostOfAHungPeerStillAnswersIsSaid) {
+TEST_F(Diagnosed, FindingSaysIfTheHostOfAHungPeerAnswers) {
     wait("pcclAllReduce with tag 7", {{1, 30s}, {2, 30s}, {4, 30s}});
     snapshot.members[2].silent = 6s;
     wire::LinkProgress to = link(3);
@@ -117,7 +117,7 @@ TEST_F(Diagnosed, WhetherTheHostOfAHungPeerStillAnswersIsSaid) {
         << find()[0].evidence;
 }
 
-TEST_F(Diagnosed, ALinkThatRestsSaysNothingOfAHungPeer) {
+TEST_F(Diagnosed, IdleLinkGivesNoEvidenceOfAHungPeer) {
     snapshot.members[2].silent = 6s;
     diagnosis.report(now, PeerId{1}, {{op(5900, 4)}, {link(3)}});
     EXPECT_EQ(find()[0].evidence, "it has been silent for 6s; held up: peer 1");
@@ -141,7 +141,7 @@ TEST_F(Diagnosed, AReceiverThatDoesNotReadIsNoDeadPath) {
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-TEST_F(Diagnosed, AnOperationInWhichNothingMovesIsReportedWithTheChain) {
+TEST_F(Diagnosed, IdleOperationIsReportedWithItsChain) {
     snapshot.entered = {kOp};
     for (std::uint64_t i = 1; i <= 4; ++i)
         diagnosis.report(now, PeerId{i}, {{op(i == 2 ? 10500 : 12000, i == 1 ? 4 : i - 1)}, {}});
@@ -193,7 +193,7 @@ TEST_F(Links, TheOneThatIsAlwaysBackloggedWhileOthersRestIsSlow) {
     EXPECT_NE(found[0].evidence.find("the path itself is slow"), std::string::npos);
 }
 
-TEST_F(Links, ASlowReceiverAndASmallBufferAreToldFromASlowPath) {
+TEST_F(Links, SlowReceiverAndSmallBufferAreNotASlowPath) {
     for (const bool receiver : {true, false}) {
         for (int i = 0; i < 4; ++i) {
             second({{0.1, 100 * kMb}, {1, 10 * kMb, receiver ? 0.9 : 0.0, receiver ? 0.0 : 0.9}, {0, 120 * kMb}, {0.2, 90 * kMb}});

@@ -55,7 +55,7 @@ TEST_F(IslandTest, TheFirstOfARunBeginsItOnceAllOfItIsThere) {
     }
 }
 
-TEST_F(IslandTest, APeerOfItsOwnBeginsTheRunBeforeAnIslandThatIsNotWhole) {
+TEST_F(IslandTest, SinglePeerStartsTheRunBeforeAnIncompleteIsland) {
     land(7, 0);
     const ConnId alone = join();
     EXPECT_EQ(member_count(), 1U);
@@ -83,7 +83,7 @@ TEST_F(IslandTest, IsAdmittedWholeOrNotAtAll) {
     }
 }
 
-TEST_F(IslandTest, ThatIsNotWholeDoesNotKeepOthersOut) {
+TEST_F(IslandTest, IncompleteIslandDoesNotBlockOthers) {
     const auto all = islands(1);
     land(9, 0);
     const ConnId e = land(10, 0), f = land(10, 1);
@@ -124,7 +124,7 @@ TEST_F(IslandTest, ASilentOneTakesTheOthersWithIt) {
     EXPECT_EQ(member_count(), 2U);
 }
 
-TEST_F(IslandTest, ThatNeverIsWholeIsRefusedWithWords) {
+TEST_F(IslandTest, IncompleteIslandIsRefusedAtItsLimit) {
     const auto all = islands(1);
     const ConnId c = land(9, 0, 3), d = land(9, 1, 3);
     link_all();
@@ -136,7 +136,7 @@ TEST_F(IslandTest, ThatNeverIsWholeIsRefusedWithWords) {
     EXPECT_FALSE(closed_.contains(all[0]));
 }
 
-TEST_F(IslandTest, ThatCannotBeIsRefused) {
+TEST_F(IslandTest, InvalidIslandIsRefused) {
     const auto all = islands(1);
     EXPECT_THAT(removal(land(5, 0, 0)), HasSubstr("it has 0 peers"));
     land(6, 0);
@@ -145,7 +145,7 @@ TEST_F(IslandTest, ThatCannotBeIsRefused) {
     EXPECT_FALSE(closed_.contains(all[0]));
 }
 
-TEST_F(IslandTest, BegunAnewBeforeItsEndIsHeardOfWaitsForThat) {
+TEST_F(IslandTest, RestartedIslandWaitsForItsOldPeersToEnd) {
     const auto all = islands(2);
     const ConnId c = land(2, 0), d = land(2, 1);
     link_all();
@@ -164,7 +164,7 @@ TEST_F(IslandTest, BegunAnewBeforeItsEndIsHeardOfWaitsForThat) {
     EXPECT_THAT(heard<wire::View>(d).back().ring, SizeIs(2));
 }
 
-TEST_F(IslandTest, OfANumberThatAnotherKeepsIsRefused) {
+TEST_F(IslandTest, IslandWithATakenNumberIsRefused) {
     const auto all = islands(1);
     const ConnId c = land(1, 0), d = land(1, 1);
     link_all();

@@ -27,7 +27,7 @@ TEST_F(MasterTest, WrongMagicOrVersionIsRefused) {
     }
 }
 
-TEST_F(MasterTest, WhoNeverSaysHelloIsClosedInTime) {
+TEST_F(MasterTest, ConnectionWithoutHelloIsClosedInTime) {
     const ConnId conn = connect();
     EXPECT_LE(master_.next_timeout() - now_, Duration(wire::kHelloTimeout));
     now_ = now_ + wire::kHelloTimeout;
@@ -57,7 +57,7 @@ TEST_F(MasterTest, AMembersMessageFromANewcomerCostsTheConnection) {
     EXPECT_EQ(member_count(), 1u);
 }
 
-TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
+TEST_F(MasterTest, UnknownOperationsEpochsRoundsAndPeersAreIgnored) {
     const auto all = members(2);
     const OpId old{ViewNumber{0}, Tag{1}, 0}, future{ViewNumber{99}, Tag{1}, 0};
     for (const OpId &bogus : {old, future}) {
@@ -104,7 +104,7 @@ TEST_F(MasterTest, DoneTwiceCountsOnce) {
     EXPECT_TRUE(heard<wire::Commit>(all[0]).empty());
 }
 
-TEST_F(MasterTest, AMemberThatIsDoneWithEverythingThatNobodyElseHasIsRemoved) {
+TEST_F(MasterTest, MemberWithTooManyUnsharedResultsIsRemoved) {
     const auto all = members(2);
     wire::Done done;
     for (std::uint64_t tag = 0; tag < wire::kMaxOpsInMessage; ++tag)
@@ -172,7 +172,7 @@ TEST_F(MasterTest, ConnectionsThatAreUnknownOrClosedAreIgnored) {
     EXPECT_EQ(master_.members().size(), 0u);
 }
 
-TEST_F(MasterTest, AReasonAsLongAsAllowedStaysWithinLimitsWhenItIsQuoted) {
+TEST_F(MasterTest, QuotedReasonStaysWithinTheTextLimit) {
     const auto all = members(2);
     say(all[0], wire::LinkReport{PeerId{2}, 1, false, 0, std::string(wire::kMaxText, 'x')});
     for (const auto &message : inbox_[all[1]]) {
@@ -202,7 +202,7 @@ TEST_F(MasterTest, AWholeRunThatDiesLeavesItToANewcomer) {
     EXPECT_EQ(heard<wire::CallDone>(newcomer).back().code, pcclSuccess);
 }
 
-TEST_F(MasterTest, ANewcomerIsNotTurnedAwayForAMembersLinkThatIsMadeAgain) {
+TEST_F(MasterTest, NewcomerWaitsWhileAMembersLinkIsMadeAgain) {
     const auto all = members(2);
     const ConnId newcomer = join();
     link_all();
@@ -232,7 +232,7 @@ TEST_F(MasterTest, TwoNewcomersMayLoseTheirLastHopeAtOnce) {
     EXPECT_EQ(member_count(), 2u);
 }
 
-TEST_F(MasterTest, AMemberWithoutLinksIsPutOutAndNotToldToCallAgain) {
+TEST_F(MasterTest, MemberWithoutLinksIsRemovedForGood) {
     const auto all = members(2);
     for (std::uint32_t attempt = 1; attempt <= 3; ++attempt)
         down(all[0], 2, attempt);
@@ -245,7 +245,7 @@ TEST_F(MasterTest, AMemberWithoutLinksIsPutOutAndNotToldToCallAgain) {
 // ------------------------------------------------------------------------------------------------------------------- questions
 // --
 
-TEST_F(MasterTest, AGroupThatAsksSeldomLearnsOfANewcomerThatAnotherAskedForLong) {
+TEST_F(MasterTest, GroupThatAsksRarelyLearnsOfANewcomer) {
     const ConnId fast = join(1), slow = join(2);
     say(fast, wire::VoteUpdate{1});
     const auto generation = heard<wire::CallDone>(fast).back().generation;
@@ -275,7 +275,7 @@ TEST_F(MasterTest, InStepTheAnswerIsThatOfTheFirstWhoAsked) {
     EXPECT_TRUE(heard<wire::PendingAnswer>(two).back().pending);
 }
 
-TEST_F(MasterTest, OnceSomebodyWasToldYesAllAreThoughTheNewcomerIsGone) {
+TEST_F(MasterTest, YesIsFinalAlthoughTheNewcomerLeft) {
     const ConnId one = join(1), two = join(2);
     say(one, wire::VoteUpdate{1});
     const auto generation = heard<wire::CallDone>(one).back().generation;
@@ -357,7 +357,7 @@ TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     EXPECT_TRUE(closed_.empty());
 }
 
-TEST_F(MasterTest, ReducesThatNeverMeetAreEndedWithinTheGraceWhereNoThreadIsLeftToHelp) {
+TEST_F(MasterTest, ConflictingReducesEndAfterTheGracePeriod) {
     const auto all = members(2);
     say(all[0], wire::Waiting{wire::Blocked::all, {op(all[0], 1)}});
     say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
@@ -371,7 +371,7 @@ TEST_F(MasterTest, ReducesThatNeverMeetAreEndedWithinTheGraceWhereNoThreadIsLeft
     }
 }
 
-TEST_F(MasterTest, ReducesThatAnotherThreadMayStillMakeAreBorneThreeTimesAsLong) {
+TEST_F(MasterTest, GracePeriodTriplesWhileAThreadIsFree) {
     const auto all = members(2);
     say(all[0], wire::Waiting{wire::Blocked::some, {op(all[0], 1)}});
     say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
@@ -395,7 +395,7 @@ TEST_F(MasterTest, AConflictThatBeginsWhileAnotherOneEndsIsFound) {
     EXPECT_EQ(heard<wire::CallDone>(all[2]).back().code, pcclInvalidUsage);
 }
 
-TEST_F(MasterTest, ALinkThatWasGivenUpHasAnotherChanceBeforeAMemberIsRemovedForIt) {
+TEST_F(MasterTest, DownLinkIsRetriedBeforeAMemberIsRemoved) {
     const auto all = members(4);  // a ring without the link between 1 and 2 is left: 1 3 2 4
     down(all[0], 2, 1);
     down(all[0], 2, 2);
@@ -432,7 +432,7 @@ TEST_F(MasterTest, BreaksOfALinkThatStoodForLongAreForgiven) {
     }
 }
 
-TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
+TEST_F(MasterTest, SilentMemberIsRemovedAndItsAddressLogged) {
     const auto all = members(3);
     const Time last = now_;
     while (!closed_.contains(all[2]) && now_ - last < 20s) {
@@ -447,7 +447,7 @@ TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
         << heard<wire::Freeze>(all[0]).back().why;
 }
 
-TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
+TEST_F(MasterTest, StragglerIsReportedToItsGroupAndStays) {
     const auto all = members(3);
     const auto waits = [&](std::uint32_t open_ms) {
         for (const ConnId conn : {all[0], all[1]}) {
@@ -475,7 +475,7 @@ TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
     EXPECT_EQ(member_count(), 3u);
 }
 
-TEST_F(MasterTest, AMemberThatKeepsAllOthersWaitingInACallIsAStraggler) {
+TEST_F(MasterTest, MemberThatDelaysACallIsAStraggler) {
     const auto all = members(2);
     say(all[0], wire::VoteUpdate{2});
     pass(12s);
@@ -504,7 +504,7 @@ TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
     EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);
 }
 
-TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
+TEST_F(MasterTest, MemberWithItsResultDoesNotWait) {
     const auto all = members(2);
     say(all[1], wire::Waiting{wire::Blocked::none, {op(all[1], 9)}});
     say(all[1], wire::Done{{op(all[1], 9)}});
@@ -529,7 +529,7 @@ TEST_F(MasterTest, AnAbortFailsNobodyElsesSynchronization) {
         EXPECT_EQ(heard<wire::SyncCommit>(conn).size(), 1u);
 }
 
-TEST_F(MasterTest, AnElectionWithoutReceiversVoidsThePlanOfTheOneBefore) {
+TEST_F(MasterTest, ElectionWithoutReceiversInvalidatesTheLastPlan) {
     const auto all = members(3);
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);

@@ -1,4 +1,4 @@
-// A peer alone, and what tests say to it as its master and its engine.
+// A peer alone. Tests send it inputs as its master and its engine.
 #pragma once
 
 #include "base/assert.h"
@@ -44,7 +44,7 @@ protected:
         step(PostReduce{call, Tag{tag}, fault});
         return call;
     }
-    /// How a call ended; nullopt: it has not.
+    /// The code with which a call ended; nullopt: it has not ended.
     std::optional<pcclResult_t> outcome(CallId call) {
         std::optional<pcclResult_t> code;
         for (const auto &done : effects<Complete>()) {
@@ -67,11 +67,12 @@ protected:
         hear(v);
     }
     /// Peer 1 of two.
-    void join() {
+    void join(bool resumable = false) {
         step(Connect{CallId{next_call_++}});
         step(MasterUp{});
         wire::Welcome welcome;
         welcome.you = PeerId{1};
+        welcome.resumable = resumable;
         hear(welcome);
         view(1);
         hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});

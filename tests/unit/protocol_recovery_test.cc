@@ -99,7 +99,7 @@ protected:
     std::map<ConnId, std::vector<wire::ToPeer>> sent_;
 };
 
-TEST_F(RecoveryTest, MembersThatComeBackAreWelcomedByTheirOldNamesAndGoOn) {
+TEST_F(RecoveryTest, ReturningMembersKeepTheirIdsAndContinue) {
     start();
     const ConnId a = recover(1, account_of(1)), b = recover(2, account_of(2));
     for (const auto &[conn, id] : {std::pair{a, 1}, std::pair{b, 2}}) {
@@ -114,7 +114,7 @@ TEST_F(RecoveryTest, MembersThatComeBackAreWelcomedByTheirOldNamesAndGoOn) {
     EXPECT_EQ(heard<wire::Commit>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, AStrangerDoesNotTakeAMembersPlace) {
+TEST_F(RecoveryTest, WrongSecretDoesNotResumeAMember) {
     start();
     wire::Resume forged = resume_of(1);
     forged.secret.fill(1);
@@ -124,7 +124,7 @@ TEST_F(RecoveryTest, AStrangerDoesNotTakeAMembersPlace) {
     EXPECT_EQ(heard<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
 }
 
-TEST_F(RecoveryTest, WhoComesTooLateIsRefusedWithWords) {
+TEST_F(RecoveryTest, LateMemberIsRefusedWithAReason) {
     start();
     recover(1, account_of(1));
     now_ = now_ + 6s;
@@ -134,7 +134,7 @@ TEST_F(RecoveryTest, WhoComesTooLateIsRefusedWithWords) {
     EXPECT_THAT(heard<wire::Removed>(late)[0].why, HasSubstr("call pcclConnect to join again"));
 }
 
-TEST_F(RecoveryTest, AMemberThatDoesNotComeBackIsLostWithAFreezeAndAView) {
+TEST_F(RecoveryTest, MissingMemberIsLostWithAFreezeAndAView) {
     start();
     const ConnId a = recover(1, account_of(1));
     EXPECT_TRUE(heard<wire::Resumed>(a).empty());
@@ -157,7 +157,7 @@ TEST_F(RecoveryTest, AJournalOlderThanItsMembersIsNotResumedFrom) {
     EXPECT_THAT(heard<wire::Removed>(conn)[0].why, HasSubstr("the journal is out of date"));
 }
 
-TEST_F(RecoveryTest, ACommitThatOneHasHeardIsToldToTheOther) {
+TEST_F(RecoveryTest, CommitOfOneMemberIsSentToTheOther) {
     start();
     wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.commits = 3;
@@ -171,7 +171,7 @@ TEST_F(RecoveryTest, ACommitThatOneHasHeardIsToldToTheOther) {
     EXPECT_EQ(heard<wire::Commit>(b)[0].ops, std::vector<OpId>{op(8)});
 }
 
-TEST_F(RecoveryTest, WhatAllWhoCameBackHoldIsCommittedBeforeTheLostOneEndsTheEpoch) {
+TEST_F(RecoveryTest, ResultOfAllPresentIsCommittedBeforeTheFreeze) {
     start();
     wire::RecoveryReport account = account_of(1);
     account.done = {op(7)};
@@ -182,7 +182,7 @@ TEST_F(RecoveryTest, WhatAllWhoCameBackHoldIsCommittedBeforeTheLostOneEndsTheEpo
     EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
+TEST_F(RecoveryTest, FailureOfOneMemberIsSentToTheOther) {
     start();
     wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.failures = {{op(7), pcclInvalidUsage, false, "counts differ", PeerId{1}}};
@@ -194,7 +194,7 @@ TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
     EXPECT_EQ(heard<wire::OpFailed>(b)[0].culprit, PeerId{1});
 }
 
-TEST_F(RecoveryTest, RoundOfTagsThatOneHasHeardIsSentToTheOther) {
+TEST_F(RecoveryTest, TagRoundOfOneMemberIsSentToTheOther) {
     start();
     wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.forgotten = {{2, 7, {Tag{3}}}};
@@ -221,7 +221,7 @@ TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
     EXPECT_EQ(heard<wire::CallDone>(b)[0].generation, 4U);
 }
 
-TEST_F(RecoveryTest, ACallThatEndedAtNobodyIsDecidedAnew) {
+TEST_F(RecoveryTest, CallWithoutAnOutcomeIsDecidedAgain) {
     start();
     wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.open = second.open = wire::Call::update_topology;
@@ -264,7 +264,7 @@ TEST_F(RecoveryTest, AnAccountFromTheFutureEndsThatConnection) {
     EXPECT_EQ(heard<wire::Removed>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, TheGraphOfNeighboursIsAsItWasAndToldAgain) {
+TEST_F(RecoveryTest, GraphIsRestoredAndSentAgain) {
     auto &graph = record_.groups[0].graph;
     graph.spec = {wire::GraphKind::preferential, 2, 11};
     graph.epoch = 4;
