@@ -47,7 +47,8 @@ void CallBoard::report_waiting(Time now, PeerId id, std::set<OpId> ops, wire::Bl
 }
 
 void CallBoard::restart_clocks(Time now) {
-    for (auto &[id, calls] : calls_) calls.since = now;
+    for (auto &[id, calls] : calls_)
+        calls.since = now;
     stale_ = true;
 }
 
@@ -112,20 +113,23 @@ std::optional<CallBoard::Conflict> CallBoard::crossed_calls(Duration grace) cons
         }
     };
     compare(run);
-    for (const auto &[id, entered] : groups) compare(entered);
+    for (const auto &[id, entered] : groups)
+        compare(entered);
     return found;
 }
 
-/// A member waits for an operation that another member, in a call of all members, has not made. The other member cannot make it before
-/// its call ends, and its call cannot end without the first member.
+/// A member waits for an operation that another member, in a call of all members, has not made. The other member cannot make it
+/// before its call ends, and its call cannot end without the first member.
 std::optional<CallBoard::Conflict> CallBoard::blocked_by_call(const GroupState &group, Duration grace) const {
     if (group.frozen) return std::nullopt;
     using Entry = std::pair<PeerId, const Calls *>;
     std::vector<Entry> callers, waiters;
     for (const PeerId id : group.members) {
         const Calls &calls = of(id);
-        if (calls.call != Call::none) callers.emplace_back(id, &calls);
-        else if (!calls.waiting.empty()) waiters.emplace_back(id, &calls);
+        if (calls.call != Call::none)
+            callers.emplace_back(id, &calls);
+        else if (!calls.waiting.empty())
+            waiters.emplace_back(id, &calls);
     }
     std::ranges::stable_sort(callers, {}, [](const Entry &entry) { return entry.second->since; });
     std::ranges::stable_sort(waiters, {}, [](const Entry &entry) { return entry.second->waiting_since; });
@@ -135,8 +139,9 @@ std::optional<CallBoard::Conflict> CallBoard::blocked_by_call(const GroupState &
         for (const OpId &op : calls->waiting) {
             if (!seen.insert(op).second) continue;  // the member that has waited for it longest was considered before
             const auto holders = group.done->find(op);
-            const auto missing = std::ranges::find_if(
-                callers, [&](const Entry &entry) { return holders == group.done->end() || !holders->second.contains(entry.first); });
+            const auto missing = std::ranges::find_if(callers, [&](const Entry &entry) {
+                return holders == group.done->end() || !holders->second.contains(entry.first);
+            });
             if (missing == callers.end()) continue;
             const Time due = std::max(missing->second->since, calls->waiting_since) + grace;
             if (!found || due < found->due) found = Conflict{missing->first, waiter, due};
@@ -145,8 +150,8 @@ std::optional<CallBoard::Conflict> CallBoard::blocked_by_call(const GroupState &
     return found;
 }
 
-/// All members of a group wait in operations, each of which some member has not called. A caller's thread that does not wait can still make
-/// a missing call: the grace period is longer then.
+/// All members of a group wait in operations, each of which some member has not called. A caller's thread that does not wait can
+/// still make a missing call: the grace period is longer then.
 std::optional<CallBoard::Conflict> CallBoard::stuck_operations(const GroupState &group, Duration grace) const {
     const auto &members = group.members;
     if (group.frozen || members.size() < 2) return std::nullopt;

@@ -1,10 +1,10 @@
 // The calls that peers wait in, and calls of members that can never end because they wait for each other.
 //
-// A call of all members ends once each of them has made it. So members in different such calls wait forever, and so does a member in an
-// operation that another cannot start because it is in such a call. The board finds these conflicts and when they exceed the grace period:
-// a program may be about to make the missing call from another thread.
+// A call of all members ends once each of them has made it. So members in different such calls wait forever, and so does a member
+// in an operation that another cannot start because it is in such a call. The board finds these conflicts and the time at which
+// their grace period ends: until then, a program can still make the missing call from another thread.
 //
-// Invariants: a peer is in at most one call of all members; `waiting` is empty or `waiting_since` is when this set was first reported.
+// Invariants: a peer is in at most one call of all members. `waiting_since` is when the current set `waiting` was first reported.
 // Pure. The master's thread runs it.
 #pragma once
 
@@ -24,10 +24,10 @@ class CallBoard {
 public:
     struct Calls {
         GroupId group;
-        wire::Call call = wire::Call::none;  ///< the call of all members that it waits in; `connect` for a newcomer
-        std::uint32_t number = 0;            ///< the peer's number of that call
-        Time since;                          ///< when it made that call
-        std::set<OpId> waiting;              ///< operations that it reported as open for a while
+        wire::Call call = wire::Call::none;           ///< the call of all members that it waits in; `connect` for a newcomer
+        std::uint32_t number = 0;                     ///< the peer's number of that call
+        Time since;                                   ///< when it made that call
+        std::set<OpId> waiting;                       ///< operations that it reported as open for a while
         wire::Blocked blocked = wire::Blocked::none;  ///< whether its caller's threads only wait for these
         Time waiting_since;
     };
@@ -56,7 +56,7 @@ public:
     /// The rest of what conflicts depend on.
     struct GroupState {
         std::vector<PeerId> members;
-        bool frozen = false;  ///< its operations end with the view
+        bool frozen = false;                                     ///< its operations end with the view
         const std::map<OpId, std::set<PeerId>> *done = nullptr;  ///< members that hold the result, by operation
     };
     /// A look at the board is due: a call or a report changed something, or the grace period of the last conflict is over.
@@ -70,7 +70,9 @@ public:
     /// "peer 3 is in pcclUpdateTopology".
     std::string describe(PeerId id) const;
 
-    static bool needs_whole_run(wire::Call call) { return call == wire::Call::update_topology || call == wire::Call::optimize_topology; }
+    static bool needs_whole_run(wire::Call call) {
+        return call == wire::Call::update_topology || call == wire::Call::optimize_topology;
+    }
 
     void check_invariants() const;
 

@@ -35,7 +35,8 @@ EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map
     for (const auto &[tag, next_seq] : reached) {
         if (!repaired.contains(tag)) ended.begun.push_back({tag, next_seq});
     }
-    for (auto &[tag, op] : repaired) ended.repaired.push_back(std::move(op));
+    for (auto &[tag, op] : repaired)
+        ended.repaired.push_back(std::move(op));
     return ended;
 }
 

@@ -8,13 +8,13 @@ namespace pccl::protocol {
 namespace {
 
 constexpr std::size_t kMaxNamedPeers = 8;  ///< in one log line
-/// A link is slow if, in kMinReports reports in a row, it is backlogged for at least kBackloggedShare of the time, while the median of the
-/// other links is backlogged for at most kIdleShare and has at least kMinSpeedRatio times its rate.
+/// A link is slow if, in kMinReports reports in a row, it is backlogged for at least kBackloggedShare of the time, while the
+/// median of the other links is backlogged for at most kIdleShare and has at least kMinSpeedRatio times its rate.
 constexpr double kBackloggedShare = 0.7, kIdleShare = 0.3;
 constexpr std::uint64_t kMinSpeedRatio = 3;
 constexpr int kMinReports = 3;
-/// The cause of a slow link is what limited it for at least this share of the time. A connection whose buffer holds one packet counts as
-/// limited by the buffer for half of the time and by the path for the other half.
+/// The cause of a slow link is what limited it for at least this share of the time. A connection whose buffer holds one packet
+/// counts as limited by the buffer for half of the time and by the path for the other half.
 constexpr double kLimitedShare = 1.0 / 3;
 /// A link that carried fewer bytes between two reports is ignored.
 constexpr std::uint64_t kMinBytes = 64 << 10;
@@ -92,8 +92,10 @@ std::vector<Finding> Diagnosis::findings(Time now, const Snapshot &snapshot, con
     find_hung(now, snapshot, limits, found);
     find_dead_paths(now, snapshot, limits, found);
     find_stragglers(snapshot, limits, found);
-    if (found.empty()) find_slow_links(now, snapshot, found);
-    else slow_.clear();
+    if (found.empty())
+        find_slow_links(now, snapshot, found);
+    else
+        slow_.clear();
     if (found.empty()) find_idle(now, snapshot, limits, found);
     return found;
 }
@@ -109,7 +111,8 @@ std::string Diagnosis::evidence_on(Time now, PeerId silent) const {
                        seconds(ms(link.unanswered_ms)) + ": its host is down, or there is no path to it";
             // The process is silent, but its host answers window probes. A link without unacknowledged bytes gives no evidence.
             if (ms(link.stalled_ms) < std::chrono::seconds(1)) continue;
-            text = "its host acknowledges data from " + to_string(from) + ": its process does not run, or its path to the master is dead";
+            text = "its host acknowledges data from " + to_string(from) +
+                   ": its process does not run, or its path to the master is dead";
         }
     }
     return text;
@@ -139,8 +142,9 @@ void Diagnosis::find_dead_paths(Time now, const Snapshot &snapshot, const Thresh
             if (!other || other->silent >= limits.hung || ms(link.unanswered_ms) < limits.dead_path) continue;
             found.push_back({Finding::Kind::dead_path, peer.id, link.other, ms(link.unanswered_ms),
                              "the path from " + peer.name + " to " + other->name + " is dead in at least one direction",
-                             std::to_string(link.outstanding) + " bytes have not been acknowledged for " + seconds(ms(link.unanswered_ms)) +
-                                 " (" + std::to_string(link.retransmitted) + " segments were retransmitted so far); both answer the master"});
+                             std::to_string(link.outstanding) + " bytes have not been acknowledged for " +
+                                 seconds(ms(link.unanswered_ms)) + " (" + std::to_string(link.retransmitted) +
+                                 " segments were retransmitted so far); both answer the master"});
         }
     }
 }
@@ -154,10 +158,15 @@ void find_stragglers(const Snapshot &snapshot, const Thresholds &limits, std::ve
             const auto *peer = member(snapshot, id);
             if (!peer || peer->waits || peer->silent >= limits.hung) continue;  // it waits itself, or it is hung
             if (const auto known = worst.find(id); known != worst.end() && known->second.lasting >= *held) continue;
-            worst[id] = {Finding::Kind::straggler, id, {}, *held, peer->name + " holds the others up",
+            worst[id] = {Finding::Kind::straggler,
+                         id,
+                         {},
+                         *held,
+                         peer->name + " holds the others up",
                          "it has not called " + wait.call + ", in which " + std::to_string(wait.waiting.size()) + " of " +
                              std::to_string(wait.members) + " members wait, half of them for " + seconds(*held) +
-                             "; it answers the master, so its program is slow or stuck elsewhere; held up: " + join(waiters(snapshot, id))};
+                             "; it answers the master, so its program is slow or stuck elsewhere; held up: " +
+                             join(waiters(snapshot, id))};
         }
     }
     for (auto &[id, finding] : worst)
@@ -175,11 +184,15 @@ std::vector<Diagnosis::Pace> Diagnosis::paces(Time now, const Snapshot &snapshot
             const auto &olds = before->second.progress.links;
             const auto old = std::ranges::find(olds, link.other, &wire::LinkProgress::other);
             if (old == olds.end() || link.looks <= old->looks || link.sent < old->sent + kMinBytes) continue;
-            if (link.backlogged < old->backlogged || link.busy_us < old->busy_us) continue;  // the link was made again between the reports
+            if (link.backlogged < old->backlogged || link.busy_us < old->busy_us)
+                continue;  // the link was made again between the reports
             const double busy = static_cast<double>(std::max<std::uint64_t>(link.busy_us - old->busy_us, 1));
-            const auto share = [busy](std::uint64_t a, std::uint64_t b) { return b < a ? std::min(1.0, static_cast<double>(a - b) / busy) : 0.0; };
+            const auto share = [busy](std::uint64_t a, std::uint64_t b) {
+                return b < a ? std::min(1.0, static_cast<double>(a - b) / busy) : 0.0;
+            };
             Pace pace{peer.id, link.other, 0, link.sent - old->sent, link.bytes_per_s, 0, 0, 0, link.round_trip_us};
-            pace.backlogged = static_cast<double>(link.backlogged - old->backlogged) / static_cast<double>(link.looks - old->looks);
+            pace.backlogged =
+                static_cast<double>(link.backlogged - old->backlogged) / static_cast<double>(link.looks - old->looks);
             pace.retransmitted = link.retransmitted > old->retransmitted ? link.retransmitted - old->retransmitted : 0;
             pace.receiver_limited = share(link.receiver_limited_us, old->receiver_limited_us);
             pace.buffer_limited = share(link.buffer_limited_us, old->buffer_limited_us);
@@ -216,12 +229,13 @@ void Diagnosis::find_slow_links(Time now, const Snapshot &snapshot, std::vector<
             if (slow[between] < kMinReports) continue;
             const char *cause = link.receiver_limited > kLimitedShare ? "; its receiver reads too slowly"
                                 : link.buffer_limited > kLimitedShare ? "; its sender's socket buffer is too small for this path"
-                                                            : "; the path itself is slow";
+                                                                      : "; the path itself is slow";
             found.push_back({Finding::Kind::slow_link, link.from, link.to, std::chrono::seconds(slow[between]),
                              "the link from " + member(snapshot, link.from)->name + " to " + to_string(link.to) + " is slow",
-                             mbit(link.bytes_per_s) + " while the other links of its group carry " + mbit(usual) + "; it had more to send than it could " +
-                                 percent(link.backlogged) + " of the time" + cause + " (receiver's window closed " + percent(link.receiver_limited) +
-                                 ", send buffer full " + percent(link.buffer_limited) + " of the time; " + std::to_string(link.retransmitted) +
+                             mbit(link.bytes_per_s) + " while the other links of its group carry " + mbit(usual) +
+                                 "; it had more to send than it could " + percent(link.backlogged) + " of the time" + cause +
+                                 " (receiver's window closed " + percent(link.receiver_limited) + ", send buffer full " +
+                                 percent(link.buffer_limited) + " of the time; " + std::to_string(link.retransmitted) +
                                  " segments retransmitted; round trip " + to_string(Duration(link.round_trip_us)) + ")"});
         }
     }
@@ -239,11 +253,17 @@ void Diagnosis::find_idle(Time now, const Snapshot &snapshot, const Thresholds &
                 if (op.op != id || !op.awaited) continue;
                 idle = std::min(idle, ms(op.idle_ms));
                 if (chain.empty()) first = peer.id;
-                chain.append(chain.empty() ? "" : "; ").append(to_string(peer.id)).append(" waits for ").append(join(op.waits_for));
+                chain.append(chain.empty() ? "" : "; ")
+                    .append(to_string(peer.id))
+                    .append(" waits for ")
+                    .append(join(op.waits_for));
             }
         }
         if (chain.empty() || idle < limits.no_progress) continue;
-        found.push_back({Finding::Kind::no_progress, first, {}, idle,
+        found.push_back({Finding::Kind::no_progress,
+                         first,
+                         {},
+                         idle,
                          "the all-reduce with tag " + std::to_string(id.tag.value) + " makes no progress",
                          "all members have called it, and no byte has moved for " + seconds(idle) + ": " + chain});
     }
@@ -271,7 +291,8 @@ std::vector<Alarms::Line> Alarms::update(Time now, const std::vector<Finding> &f
         const auto current = it++;
         Alarm &alarm = current->second;
         if (active.contains(current->first)) continue;
-        if (alarm.logged) lines.push_back({std::get<1>(current->first), "over after " + seconds(now - alarm.since) + ": " + alarm.what});
+        if (alarm.logged)
+            lines.push_back({std::get<1>(current->first), "over after " + seconds(now - alarm.since) + ": " + alarm.what});
         alarm.active = alarm.logged = false;
         if (now - alarm.next > alarm.interval) alarms_.erase(current);  // a new occurrence is logged at once
     }

@@ -1,5 +1,5 @@
-// Finds the member or path that delays others, from the members' reports: follows the chain of waiting members to one that waits for no other,
-// and names it with evidence.
+// Finds the member or path that delays others, from the members' reports: follows the chain of waiting members to one that waits
+// for no other, and names it with evidence.
 //
 //   hung         a peer that others wait for and that does not answer the master
 //   dead path    bytes from one peer to another are not acknowledged, while both answer the master
@@ -7,8 +7,8 @@
 //   slow link    the one link that always has more to send than it can, while the other links of its group wait for data
 //   no progress  all members are in the operation, no byte moves, and none of the above explains it
 //
-// Follows the distinctions of Dong et al., "Boosting large-scale parallel training efficiency with C4" (2024): hang or slowness, in
-// communication or outside it, at the sender, the path or the receiver. Pure; it never removes a peer.
+// Follows the distinctions of Dong et al., "Boosting large-scale parallel training efficiency with C4" (2024): hang or slowness,
+// in communication or outside it, at the sender, the path or the receiver. Pure; it never removes a peer.
 #pragma once
 
 #include <map>
@@ -36,11 +36,11 @@ struct Snapshot {
         std::string call;
         std::vector<std::pair<PeerId, Duration>> waiting;  ///< members in the call, with the time they have waited
         std::vector<PeerId> missing;
-        std::size_t members = 0;                           ///< members that must make it
+        std::size_t members = 0;  ///< members that must make it
     };
     std::vector<Member> members;  ///< by id
     std::vector<Wait> waits;
-    std::vector<OpId> entered;    ///< operations that every member of the group has called and some member has not finished
+    std::vector<OpId> entered;  ///< operations that every member of the group has called and some member has not finished
 };
 
 struct Thresholds {
@@ -52,7 +52,7 @@ struct Finding {
     PeerId who;
     PeerId other;  ///< the other end of a path
     Duration lasting{};
-    std::string what;      ///< the condition that begins and ends: "peer 3 holds the others up"
+    std::string what;  ///< the condition that begins and ends: "peer 3 holds the others up"
     std::string evidence;
 };
 

@@ -121,8 +121,8 @@ void check_revisions(std::uint64_t expected, const SyncHistory &history, const s
     }
 }
 
-/// The expected revision, or if no peer can send that, the highest that a member of the last synchronization can send: its program does not
-/// count, or every other holder was lost. A newcomer that is behind has no influence.
+/// The expected revision, or if no peer can send that, the highest that a member of the last synchronization can send: its
+/// program does not count, or every other holder was lost. A newcomer that is behind has no influence.
 std::uint64_t elected_revision(std::uint64_t expected, const std::vector<Ballot> &ballots, bool continuing) {
     const auto offers_it = [&](const Ballot &b) { return b.can_send() && b.offer->revision == expected; };
     const auto voters = electorate(ballots, continuing);
@@ -165,8 +165,8 @@ std::vector<PeerId> sources_of(std::size_t tensor, const Ballot &winner, const s
     return sources;
 }
 
-/// Only content that no peer can need is overwritten before the commit. A member's content can be needed, however old it is: if the holders of
-/// newer content are lost, nothing else is left.
+/// Only content that no peer can need is overwritten before the commit. A member's content can be needed, however old it is: if
+/// the holders of newer content are lost, nothing else is left.
 Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<Ballot> &ballots, bool continuing) {
     Receiver receiver{ballot.peer, false, {}};
     const bool behind = ballot.offer->revision != winner.offer->revision || ballot.tainted;

@@ -50,14 +50,15 @@ struct Election {
 
 /// `ballots` in order of peer id, not empty.
 ///
-/// All offers must have one schema. The expected revision is the last synchronized one plus 1, or a higher one that all members of the
-/// last synchronization offer; in a group's first synchronization it is the highest one offered. A higher revision than the expected one
-/// breaks the rule. RECEIVE_ONLY offers are exempt from the rule and are never elected.
+/// All offers must have one schema. The expected revision is the last synchronized one plus 1, or a higher one that all members
+/// of the last synchronization offer; in a group's first synchronization it is the highest one offered. A higher revision than
+/// the expected one breaks the rule. RECEIVE_ONLY offers are exempt from the rule and are never elected.
 ///
-/// The elected revision is the expected one, or if no peer offers that (the program does not count, or every holder was lost), the highest
-/// one that a member of the last synchronization offers. A SEND_ONLY offer must be at that revision. Among the offers at that revision
-/// SEND_ONLY ones win (and must agree), else the most common content wins, and among equally common contents the one of the lowest peer id. Every other peer receives what
-/// differs. A peer that is behind receives all that differs and the elected revision, whether it is a newcomer or a member.
+/// The elected revision is the expected one, or if no peer offers that (the program does not count, or every holder was lost),
+/// the highest one that a member of the last synchronization offers. A SEND_ONLY offer must be at that revision. Among the offers
+/// at that revision SEND_ONLY ones win (and must agree), else the most common content wins, and among equally common contents the
+/// one of the lowest peer id. Every other peer receives what differs. A peer that is behind receives all that differs and the
+/// elected revision, whether it is a newcomer or a member.
 Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots);
 
 }  // namespace pccl::protocol

@@ -11,7 +11,8 @@ namespace pccl::protocol {
 std::string Islands::reason_to_refuse(const wire::Hello &hello) const {
     if (hello.island == 0) return "";
     if (hello.island_peers == 0 || hello.island_peers > wire::kMaxPeers) {
-        return "invalid island: it has " + std::to_string(hello.island_peers) + " peers; give a number from 1 to " + std::to_string(wire::kMaxPeers);
+        return "invalid island: it has " + std::to_string(hello.island_peers) + " peers; give a number from 1 to " +
+               std::to_string(wire::kMaxPeers);
     }
     for (const auto &[id, resident] : residents_) {
         if (resident.island != hello.island || resident.member) continue;
@@ -20,8 +21,9 @@ std::string Islands::reason_to_refuse(const wire::Hello &hello) const {
                    ", too; give each peer of an island a group of its own";
         }
         if (resident.island_peers != hello.island_peers) {
-            return "invalid island: its " + to_string(id) + " gives it " + std::to_string(resident.island_peers) + " peers and this peer gives it " +
-                   std::to_string(hello.island_peers) + "; give the same number at all of them";
+            return "invalid island: its " + to_string(id) + " gives it " + std::to_string(resident.island_peers) +
+                   " peers and this peer gives it " + std::to_string(hello.island_peers) +
+                   "; give the same number at all of them";
         }
     }
     return "";
@@ -63,8 +65,10 @@ std::set<PeerId> Islands::blocked(const std::set<PeerId> &ready) const {
     std::map<std::uint64_t, std::uint32_t> ready_peers;
     std::set<std::uint64_t> in_run;
     for (const auto &[id, resident] : residents_) {
-        if (resident.member) in_run.insert(resident.island);
-        else if (ready.contains(id)) ++ready_peers[resident.island];
+        if (resident.member)
+            in_run.insert(resident.island);
+        else if (ready.contains(id))
+            ++ready_peers[resident.island];
     }
     std::set<PeerId> found;
     for (const auto &[id, resident] : residents_) {
@@ -84,7 +88,8 @@ void Islands::check_invariants() const {
         PCCL_ASSERT(sizes.try_emplace(key, resident.island_peers).first->second == resident.island_peers);
     }
     // The newcomers of an island can still arrive. Its members are all there, or it would have left.
-    for (const auto &[key, peers] : sizes) PCCL_ASSERT(!key.second || groups[key].size() == peers);
+    for (const auto &[key, peers] : sizes)
+        PCCL_ASSERT(!key.second || groups[key].size() == peers);
 }
 
 pcclResult_t island_removal_code(bool member, pcclResult_t code) {

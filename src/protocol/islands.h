@@ -1,7 +1,8 @@
 // Islands: peers that hold one copy of a model together, each in a group of its own. They join and leave the run together.
 //
-// Guarantee: between any two inputs of the master either all peers of an island are members or none is, and one View admits them all. So if
-// every member of a run belongs to an island and all islands have the same groups, these groups contain the same islands in every view.
+// Guarantee: between any two inputs of the master either all peers of an island are members or none is, and one View admits them
+// all. So if every member of a run belongs to an island and all islands have the same groups, these groups contain the same
+// islands in every view.
 //
 // Invariants: peers of one island with the same membership are in different groups and give the same number of peers.
 // Newcomers can have the number of an island that is in the run: an island that restarted before the master noticed its end.
@@ -29,13 +30,15 @@ public:
     void admit(PeerId id);
     void remove(PeerId id);
 
-    /// The peers of its island that are connected and are members as it is, in order of id, itself among them. {id} for a peer on its own.
+    /// The peers of its island that are connected and are members as it is, in order of id, itself among them. {id} for a peer on
+    /// its own.
     std::vector<PeerId> peers_with(PeerId id) const;
     /// All peers of its island have come.
     bool is_whole(PeerId id) const;
     /// Its island, or another with the same number, has members.
     bool in_run(PeerId id) const;
-    /// Newcomers that cannot be admitted because their island cannot: fewer than all of it are in `ready`, or its number is in the run.
+    /// Newcomers that cannot be admitted because their island cannot: fewer than all of it are in `ready`, or its number is in
+    /// the run.
     std::set<PeerId> blocked(const std::set<PeerId> &ready) const;
 
     void check_invariants() const;
@@ -50,7 +53,8 @@ private:
     std::map<PeerId, Resident> residents_;
 };
 
-/// The code that the other peers of an island get when one of it leaves or is removed with `code`. What a member did wrong, they did not.
+/// The code that the other peers of an island get when one of it leaves or is removed with `code`. What a member did wrong, they
+/// did not.
 pcclResult_t island_removal_code(bool member, pcclResult_t code);
 
 }  // namespace pccl::protocol

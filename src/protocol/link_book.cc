@@ -12,8 +12,8 @@ namespace {
 /// One try from each side.
 constexpr int kMaxTries = 2;
 constexpr int kMaxBreaks = 8;
-/// A link with this many recent breaks is not steady. A path can let connections be made and drop the data sent over them; every such
-/// break costs an operation its timeout.
+/// A link with this many recent breaks is not steady. A path can let connections be made and drop the data sent over them; every
+/// such break costs an operation its timeout.
 constexpr int kUnsteadyBreaks = 2;
 constexpr Duration kRetryAfter = std::chrono::minutes(1);
 /// After this long without a break, earlier breaks no longer count.
@@ -56,8 +56,8 @@ LinkBook::Change LinkBook::report(Time now, PeerId from, const wire::LinkReport 
     }
     Change change{Change::Kind::failed, was_up, {}};
     if (entry.tries < kMaxTries && entry.breaks < kMaxBreaks) {
-        // A link that had been up can be dialled from this side. One that never was is dialled from the other side: a firewall may
-        // reject only one direction.
+        // A link that had been up can be dialled from this side. One that never was is dialled from the other side: a firewall
+        // may reject only one direction.
         const PeerId other_side = entry.dialler == from ? report.other : from;
         change.retry = open(from, report.other, was_up ? entry.dialler : other_side);
     } else {
@@ -181,7 +181,8 @@ std::optional<std::vector<PeerId>> LinkBook::best_ring(const std::vector<PeerId>
     if (!order) order = topology::best_ring(matrix(ids, Trust::any, now));
     if (!order) return std::nullopt;
     std::vector<PeerId> ring;
-    for (const std::size_t i : *order) ring.push_back(ids[i]);
+    for (const std::size_t i : *order)
+        ring.push_back(ids[i]);
     return ring;
 }
 
@@ -189,7 +190,8 @@ wire::PathFacts LinkBook::path_facts(const std::vector<PeerId> &ring) const {
     wire::PathFacts facts;
     for (std::size_t i = 0; i < ring.size(); ++i) {
         for (std::size_t j = i + 1; j < ring.size(); ++j) {
-            if (is_up(ring[i], ring[j])) facts.round_trip_us = std::max(facts.round_trip_us, find(ring[i], ring[j])->round_trip_us);
+            if (is_up(ring[i], ring[j]))
+                facts.round_trip_us = std::max(facts.round_trip_us, find(ring[i], ring[j])->round_trip_us);
         }
     }
     double slowest = 0;

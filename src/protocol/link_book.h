@@ -1,11 +1,12 @@
-// The master's record of the link between every two peers of a group: its current attempt, its dialler, its failures and its bandwidth.
+// The master's record of the link between every two peers of a group: its current attempt, its dialler, its failures and its
+// bandwidth.
 //
-// Guarantee: a pair that could not be linked is dialled from the other side, and then left down, so that a ring around it is found.
-// A link that is down is tried again after a minute. A link that broke repeatedly of late is part of a ring only if no ring exists without it.
+// Guarantee: a pair that could not be linked is dialled from the other side, and then left down, so that a ring around it is
+// found. A link that is down is tried again after a minute. A link that broke repeatedly of late is part of a ring only if no
+// ring exists without it.
 //
-// Invariants, for every link: `tries` <= kMaxTries and `breaks` <= kMaxBreaks; an `up` link was reported up by both ends, has no failed
-// tries and no reason to be down; a `dialing` link was not reported up by both ends.
-// Pure. The master's thread runs it.
+// Invariants, for every link: `tries` <= kMaxTries and `breaks` <= kMaxBreaks; an `up` link was reported up by both ends, has no
+// failed tries and no reason to be down; a `dialing` link was not reported up by both ends. Pure. The master's thread runs it.
 #pragma once
 
 #include <map>

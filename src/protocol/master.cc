@@ -30,7 +30,7 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
     if (recovery_ && !recovery_->started()) {
         recovery_->start(now + options_.recovery_window);
         log(LogLevel::warn, "the journal has a run with " + std::to_string(peers_.size()) + " members: waiting " +
-                                 pccl::to_string(options_.recovery_window) + " for them to come back");
+                                pccl::to_string(options_.recovery_window) + " for them to come back");
     }
     // If this process was stopped, it could not receive: its peers were not silent.
     if (now_ != Time{} && now - now_ > options_.heartbeat_timeout / 2) {
@@ -54,7 +54,8 @@ void Master::step(Time now, const MasterInput &input, MasterEffects &effects) {
     }
     drop_stale_deadlines();
     // Before the effects of this step: a member must not know a decision that a restarted master does not.
-    if (std::exchange(changed_, false) && options_.journal) effects.insert(effects.begin() + first, Persist{std::make_shared<const Record>(record())});
+    if (std::exchange(changed_, false) && options_.journal)
+        effects.insert(effects.begin() + first, Persist{std::make_shared<const Record>(record())});
     effects_ = nullptr;
     if (aborts_on_broken_invariants()) check_invariants();
 }
@@ -94,8 +95,8 @@ namespace {
 
 /// Messages that a newcomer may send, too. A newcomer that sends any other breaks the protocol.
 template <class M>
-constexpr bool kMemberOnly = !(std::is_same_v<M, wire::Heartbeat> || std::is_same_v<M, wire::LinkReport> || std::is_same_v<M, wire::Leave> ||
-                               std::is_same_v<M, wire::Abort>);
+constexpr bool kMemberOnly = !(std::is_same_v<M, wire::Heartbeat> || std::is_same_v<M, wire::LinkReport> ||
+                               std::is_same_v<M, wire::Leave> || std::is_same_v<M, wire::Abort>);
 
 }  // namespace
 
@@ -118,11 +119,16 @@ void Master::on_message(const Received &input) {
 void Master::on_peer_message(Peer &peer, const wire::ToMaster &message) {
     std::visit(
         [&]<class M>(const M &m) {
-            if constexpr (std::is_same_v<M, wire::Hello>) break_protocol(peer.id, "a second Hello");
-            else if constexpr (std::is_same_v<M, wire::Resume>) break_protocol(peer.id, "Resume after Hello");
-            else if constexpr (std::is_same_v<M, wire::RecoveryReport>) break_protocol(peer.id, "RecoveryReport to a master that did not restart");
-            else if (kMemberOnly<M> && !peer.member) break_protocol(peer.id, "a member's message from a newcomer");
-            else on(peer, m);
+            if constexpr (std::is_same_v<M, wire::Hello>)
+                break_protocol(peer.id, "a second Hello");
+            else if constexpr (std::is_same_v<M, wire::Resume>)
+                break_protocol(peer.id, "Resume after Hello");
+            else if constexpr (std::is_same_v<M, wire::RecoveryReport>)
+                break_protocol(peer.id, "RecoveryReport to a master that did not restart");
+            else if (kMemberOnly<M> && !peer.member)
+                break_protocol(peer.id, "a member's message from a newcomer");
+            else
+                on(peer, m);
         },
         message);
 }
@@ -136,9 +142,10 @@ void Master::on(Peer &peer, const wire::Leave &) { remove(peer.id, pcclSuccess, 
 bool Master::compatible(ConnId conn, const wire::Hello &hello) {
     if (hello.magic == wire::kMagic && hello.version == wire::kVersion) return true;
     refuse(conn, pcclInvalidUsage,
-           hello.magic != wire::kMagic ? "not a PCCL peer"
-                                       : "the master uses protocol version " + std::to_string(wire::kVersion) +
-                                             " and the peer version " + std::to_string(hello.version) + "; use one release everywhere");
+           hello.magic != wire::kMagic
+               ? "not a PCCL peer"
+               : "the master uses protocol version " + std::to_string(wire::kVersion) + " and the peer version " +
+                     std::to_string(hello.version) + "; use one release everywhere");
     return false;
 }
 
@@ -184,7 +191,7 @@ void Master::on_hello(ConnId conn, const wire::Hello &hello) {
     const Peer &newcomer = peers_.at(id);
     welcome(newcomer);
     log(LogLevel::info, to_string(id) + " (group " + std::to_string(newcomer.group.value) + ", " +
-                             pccl::to_string(newcomer.address) + ") wants to join");
+                            pccl::to_string(newcomer.address) + ") wants to join");
     for (auto &[other, theirs] : peers_) {
         if (other != id && theirs.group == newcomer.group) open_link(links_.open(other, id, id));
     }
@@ -230,7 +237,8 @@ void Master::on_tick() {
     remove_silent();
     refuse_unreachable();
     refuse_incomplete_islands();
-    for (const auto &attempt : links_.retry_down(now_)) open_link(attempt);
+    for (const auto &attempt : links_.retry_down(now_))
+        open_link(attempt);
     if (probing_.expire(now_)) log(LogLevel::warn, "bandwidth probes did not end in time; the ring is chosen without them");
 }
 
@@ -238,14 +246,17 @@ void Master::remove_silent() {
     std::vector<PeerId> silent;
     next_silence_ = next_heartbeat_ + options_.heartbeat_timeout;
     for (const auto &[id, peer] : peers_) {
-        if (now_ - peer.last_heard >= options_.heartbeat_timeout) silent.push_back(id);
-        else next_silence_ = std::min(next_silence_, peer.last_heard + options_.heartbeat_timeout);
+        if (now_ - peer.last_heard >= options_.heartbeat_timeout)
+            silent.push_back(id);
+        else
+            next_silence_ = std::min(next_silence_, peer.last_heard + options_.heartbeat_timeout);
     }
     for (const PeerId id : silent) {
         const auto found = peers_.find(id);
         if (found == peers_.end()) continue;  // removed with a peer of its island
         std::string why = to_string(id) + " at " + pccl::to_string(found->second.address) + " was removed: silent for " +
-                          pccl::to_string(now_ - found->second.last_heard) + " (limit " + pccl::to_string(options_.heartbeat_timeout) + ")";
+                          pccl::to_string(now_ - found->second.last_heard) + " (limit " +
+                          pccl::to_string(options_.heartbeat_timeout) + ")";
         if (const auto evidence = diagnosis_.evidence_on(now_, id); !evidence.empty()) why.append("; ").append(evidence);
         remove(id, pcclMasterConnectionFailed, why);
     }
@@ -283,13 +294,14 @@ void Master::refuse(ConnId conn, pcclResult_t code, const std::string &why) {
 void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
     const auto found = peers_.find(id);
     if (found == peers_.end()) return;
-    // Its island leaves with it: the part of the copy that this peer held is nowhere else. All of them are forgotten before any view without
-    // one of them is published.
+    // Its island leaves with it: the part of the copy that this peer held is nowhere else. All of them are forgotten before any
+    // view without one of them is published.
     const auto island = islands_.peers_with(id);
     std::vector<Peer> gone{forget(id, code, why)};
     for (const PeerId other : island) {
         if (other == id) continue;
-        gone.push_back(forget(other, island_removal_code(gone.front().member, code), to_string(other) + " was removed with its island: " + why));
+        gone.push_back(forget(other, island_removal_code(gone.front().member, code),
+                              to_string(other) + " was removed with its island: " + why));
     }
     for (const Peer &peer : gone) {
         if (peer.member) member_lost(peer.group, peer.id, why);
@@ -311,7 +323,8 @@ Master::Peer Master::forget(PeerId id, pcclResult_t code, const std::string &why
     diagnosis_.forget(id);
     calls_.remove(id);
     islands_.remove(id);
-    for (const PeerId other : links_.remove(id)) send(peers_.at(other), wire::CloseLink{id});
+    for (const PeerId other : links_.remove(id))
+        send(peers_.at(other), wire::CloseLink{id});
     changed_ = changed_ || peer.member;
     return peer;
 }
@@ -342,12 +355,16 @@ void Master::admit_first() {
         set_ring(groups_[peer.group], {id});
     }
     new_generation();
-    publish_view(groups, {}, to_string(first.front()) + (first.size() == 1 ? " is the first of the run" : " and its island are the first of the run"));
-    for (const PeerId id : first) call_done(peers_.at(id), pcclSuccess, "", run_outcome_.decision);
+    publish_view(groups, {},
+                 to_string(first.front()) +
+                     (first.size() == 1 ? " is the first of the run" : " and its island are the first of the run"));
+    for (const PeerId id : first)
+        call_done(peers_.at(id), pcclSuccess, "", run_outcome_.decision);
     refresh_ready();
 }
 
-/// Carries out everything that the state allows now. Runs after every input, so that no handler needs to know what it makes possible.
+/// Carries out everything that the state allows now. Runs after every input, so that no handler needs to know what it makes
+/// possible.
 void Master::settle() {
     if (recovery_) {
         if (!recovered()) return;
@@ -362,7 +379,8 @@ void Master::settle() {
         }
         changed = changed || try_update() || try_optimize();
     }
-    for (auto &[id, group] : groups_) ask_tags(id, group);
+    for (auto &[id, group] : groups_)
+        ask_tags(id, group);
     check_conflicts();
 }
 
@@ -404,15 +422,19 @@ void Master::check_invariants() const {
     for (const auto &[id, peer] : peers_) {
         PCCL_ASSERT(peer.id == id && id.value < next_peer_);
         // Only a member of the last process can be without a connection, until the recovery window ends.
-        if (peer.conn == ConnId{}) PCCL_ASSERT(peer.member && recovery_);
-        else PCCL_ASSERT(by_conn_.contains(peer.conn) && by_conn_.at(peer.conn) == id && !new_connections_.contains(peer.conn));
+        if (peer.conn == ConnId{})
+            PCCL_ASSERT(peer.member && recovery_);
+        else
+            PCCL_ASSERT(by_conn_.contains(peer.conn) && by_conn_.at(peer.conn) == id && !new_connections_.contains(peer.conn));
         PCCL_ASSERT(!(peer.member && peer.ready));
         // A newcomer waits in pcclConnect until it is admitted, a member never does.
         PCCL_ASSERT((calls_.of(id).call == Call::connect) == !peer.member);
         if (peer.member) members[peer.group].insert(id);
     }
-    for (const auto &[conn, id] : by_conn_) PCCL_ASSERT(peers_.contains(id) && peers_.at(id).conn == conn);
-    for (const auto &[ids, link] : links_.all()) PCCL_ASSERT(peers_.contains(ids.first) && peers_.contains(ids.second));
+    for (const auto &[conn, id] : by_conn_)
+        PCCL_ASSERT(peers_.contains(id) && peers_.at(id).conn == conn);
+    for (const auto &[ids, link] : links_.all())
+        PCCL_ASSERT(peers_.contains(ids.first) && peers_.contains(ids.second));
     PCCL_ASSERT(members.size() == groups_.size());
     for (const auto &[id, group] : groups_) {
         PCCL_ASSERT(members.contains(id));
@@ -422,16 +444,19 @@ void Master::check_invariants() const {
         PCCL_ASSERT(!group.freeze || !group.sync.pulling);
         const std::set<PeerId> ring(group.ring.begin(), group.ring.end());
         PCCL_ASSERT(ring.size() == group.ring.size() && std::ranges::includes(ring, members[id]));
-        // A ring with a lost member is in effect until the freeze ends. A restarted master begins the freeze when it has recovered.
+        // A ring with a lost member is in effect until the freeze ends. A restarted master begins the freeze when it has
+        // recovered.
         if (!group.freeze && !recovery_) PCCL_ASSERT(ring == members[id]);
         for (const auto &[op, holders] : group.done) {
             PCCL_ASSERT(op.epoch == group.epoch && !group.failed.contains(op));
             PCCL_ASSERT(!holders.empty() && std::ranges::includes(members[id], holders));
             // An operation that every member holds is committed at once.
             PCCL_ASSERT(group.freeze || holders.size() < members[id].size());
-            for (const PeerId holder : holders) ++open_done[holder];
+            for (const PeerId holder : holders)
+                ++open_done[holder];
         }
-        for (const OpId &op : group.failed) PCCL_ASSERT(op.epoch == group.epoch);
+        for (const OpId &op : group.failed)
+            PCCL_ASSERT(op.epoch == group.epoch);
         if (group.freeze) PCCL_ASSERT(std::ranges::includes(members[id], group.freeze->awaiting));
         if (group.sync.pulling) PCCL_ASSERT(std::ranges::includes(members[id], group.sync.awaiting));
     }

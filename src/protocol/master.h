@@ -1,12 +1,12 @@
 // The master's side of the protocol as a pure state machine: membership, ring order, and agreement on every call's outcome.
 //
-// Guarantee: the members of a group receive the same sequence of views, commits and failures, because one machine decides them in one order
-// and every control connection keeps that order. The master never touches tensor data. It holds no socket, thread or clock: a shell (or a
-// simulator) gives it inputs with their time and carries out the effects.
+// Guarantee: the members of a group receive the same sequence of views, commits and failures, because one machine decides them in
+// one order and every control connection keeps that order. The master never touches tensor data. It holds no socket, thread or
+// clock: a shell (or a simulator) gives it inputs with their time and carries out the effects.
 //
-// The master consists of components with interfaces of their own: LinkBook, Islands, Probing, CallBoard, Questions, Recovery, TagRound,
-// Diagnosis and the functions elect() and end_calls(). This class owns the peers and the groups and applies what the components decide.
-// check_invariants() states what must hold after every step.
+// The master consists of components with interfaces of their own: LinkBook, Islands, Probing, CallBoard, Questions, Recovery,
+// TagRound, Diagnosis and the functions elect() and end_calls(). This class owns the peers and the groups and applies what the
+// components decide. check_invariants() states what must hold after every step.
 #pragma once
 
 #include <functional>
@@ -91,7 +91,8 @@ struct CloseConnection {
     ConnId conn;
     std::string why;
 };
-/// The record must be safe on disk before any later effect is carried out: a restarted master must know everything that members were sent.
+/// The record must be safe on disk before any later effect is carried out: a restarted master must know everything that members
+/// were sent.
 struct Persist {
     std::shared_ptr<const Record> record;
 };
@@ -100,8 +101,8 @@ using MasterEffects = std::vector<MasterEffect>;
 
 class Master {
 public:
-    /// `random` returns unguessable secrets (repeatable ones in a simulation). `record`: of the last master of this run. The new master waits
-    /// for its members before it decides anything.
+    /// `random` returns unguessable secrets (repeatable ones in a simulation). `record`: of the last master of this run. The new
+    /// master waits for its members before it decides anything.
     Master(const MasterOptions &options, std::function<Secret()> random, const std::optional<Record> &record = {});
 
     void step(Time now, const MasterInput &input, MasterEffects &effects);
@@ -127,8 +128,8 @@ private:
         SocketAddress address;
         std::uint32_t lanes = 0;
         bool member = false;
-        bool fits = false;   ///< newcomers: some ring includes it
-        bool ready = false;  ///< newcomers: it can be admitted now, with its island
+        bool fits = false;         ///< newcomers: some ring includes it
+        bool ready = false;        ///< newcomers: it can be admitted now, with its island
         std::uint64_t island = 0;  ///< as in wire::Hello
         std::uint32_t island_peers = 0;
         Time last_heard;                     ///< when bytes last arrived from it
@@ -322,14 +323,15 @@ private:
     MasterEffects *effects_ = nullptr;  ///< of the step in progress
 
     std::map<ConnId, NewConnection> new_connections_;
-    std::set<std::pair<Time, ConnId>> hello_deadlines_;  ///< the first is current; later ones can be of connections that are no longer new
-    LogQuota refusals_;                                  ///< limits how many refusals are logged
-    std::map<ConnId, PeerId> by_conn_;                   ///< by_conn_[c] == p only if peers_[p].conn == c
+    std::set<std::pair<Time, ConnId>>
+        hello_deadlines_;               ///< the first is current; later ones can be of connections that are no longer new
+    LogQuota refusals_;                 ///< limits how many refusals are logged
+    std::map<ConnId, PeerId> by_conn_;  ///< by_conn_[c] == p only if peers_[p].conn == c
     std::map<PeerId, Peer> peers_;
-    LinkBook links_;      ///< only of pairs in peers_
-    Islands islands_;     ///< of all in peers_ that have an island
-    CallBoard calls_;     ///< of all in peers_
-    Questions questions_; ///< of this generation
+    LinkBook links_;       ///< only of pairs in peers_
+    Islands islands_;      ///< of all in peers_ that have an island
+    CallBoard calls_;      ///< of all in peers_
+    Questions questions_;  ///< of this generation
     Probing probing_;
     std::map<GroupId, Group> groups_;  ///< every group has a member; `epoch` <= view_
     ViewNumber view_{0};
@@ -348,8 +350,8 @@ private:
 
     wire::CallOutcome run_outcome_;  ///< of the last call of the whole run
     std::uint64_t starts_ = 0;
-    bool changed_ = false;  ///< the journal is out of date
-    std::optional<Recovery> recovery_;                          ///< until the members of the last process are back
+    bool changed_ = false;                                        ///< the journal is out of date
+    std::optional<Recovery> recovery_;                            ///< until the members of the last process are back
     std::vector<std::pair<ConnId, wire::Hello>> waiting_hellos_;  ///< newcomers that arrived during recovery
 };
 

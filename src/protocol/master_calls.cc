@@ -14,13 +14,16 @@ void Master::on_vote(Peer &peer, Call call, std::uint32_t number) {
 void Master::on(Peer &peer, const wire::OfferState &offer) {
     peer.offer = offer;
     auto &tainted = groups_.at(peer.group).sync.tainted;
-    if (offer.tainted) tainted.insert(peer.id);
-    else tainted.erase(peer.id);
+    if (offer.tainted)
+        tainted.insert(peer.id);
+    else
+        tainted.erase(peer.id);
     on_vote(peer, Call::sync_shared_state, offer.call);
 }
 
 bool Master::all_members_in(Call call) const {
-    return std::ranges::all_of(peers_, [&](const auto &entry) { return !entry.second.member || calls_.of(entry.first).call == call; });
+    return std::ranges::all_of(peers_,
+                               [&](const auto &entry) { return !entry.second.member || calls_.of(entry.first).call == call; });
 }
 
 void Master::new_generation() {
@@ -77,8 +80,8 @@ void Master::on(Peer &peer, const wire::Abort &) {
     const std::string why = to_string(peer.id) + " aborted its calls";
     if (!peer.member) return remove(peer.id, pcclRankConnectionLost, why);
     log(LogLevel::info, why);
-    // The other members' calls of all members continue to wait, for this one to call again or to leave. If they failed here, members that
-    // had not made the call yet would be in it alone.
+    // The other members' calls of all members continue to wait, for this one to call again or to leave. If they failed here,
+    // members that had not made the call yet would be in it alone.
     if (calls_.of(peer.id).call == Call::optimize_topology) probing_.stop();
     calls_.abort(peer.id);
     freeze_for_abort(peer.group, why);
@@ -88,7 +91,8 @@ void Master::on(Peer &peer, const wire::Abort &) {
 void Master::check_conflicts() {
     if (!calls_.check_due(now_)) return;
     std::vector<CallBoard::GroupState> states;
-    for (const auto &[id, group] : groups_) states.push_back({members_of(id), group.freeze.has_value(), &group.done});
+    for (const auto &[id, group] : groups_)
+        states.push_back({members_of(id), group.freeze.has_value(), &group.done});
     const auto conflict = calls_.check(now_, states, options_.misuse_grace);
     if (!conflict) return;
 
@@ -105,7 +109,8 @@ void Master::check_conflicts() {
     for (auto &[id, peer] : peers_) {
         if (!peer.member) continue;
         const Call call = calls_.of(id).call;
-        const bool concerned = CallBoard::needs_whole_run(call) || (call == Call::sync_shared_state && groups.contains(peer.group));
+        const bool concerned =
+            CallBoard::needs_whole_run(call) || (call == Call::sync_shared_state && groups.contains(peer.group));
         if (concerned) call_done(peer, pcclInvalidUsage, why, 0);
     }
     for (const GroupId id : groups) {
@@ -118,7 +123,8 @@ void Master::check_conflicts() {
         for (const OpId &op : stuck) {
             if (op.epoch == group.epoch && !group.failed.contains(op)) fail_op(id, group, {op, pcclInvalidUsage, true, why, {}});
         }
-        for (const PeerId m : members_of(id)) calls_.clear_waiting(m);
+        for (const PeerId m : members_of(id))
+            calls_.clear_waiting(m);
     }
 }
 

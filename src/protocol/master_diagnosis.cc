@@ -1,4 +1,5 @@
-// Members that delay others (diagnosis.h): the master logs them, sends a Notice to their group and, if so configured, removes them.
+// Members that delay others (diagnosis.h): the master logs them, sends a Notice to their group and, if so configured, removes
+// them.
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -14,8 +15,10 @@ void Master::add_call(Snapshot &snapshot, Call call, const std::vector<PeerId> &
     Snapshot::Wait wait{wire::name_of(call), {}, {}, members.size()};
     for (const PeerId id : members) {
         const CallBoard::Calls &calls = calls_.of(id);
-        if (calls.call == call) wait.waiting.emplace_back(id, now_ - calls.since);
-        else wait.missing.push_back(id);
+        if (calls.call == call)
+            wait.waiting.emplace_back(id, now_ - calls.since);
+        else
+            wait.missing.push_back(id);
     }
     if (!wait.waiting.empty() && !wait.missing.empty()) snapshot.waits.push_back(std::move(wait));
 }
@@ -29,14 +32,17 @@ void Master::add_operations(Snapshot &snapshot, const Group &group, const std::v
         }
     }
     for (const auto &[op, waiting] : awaited) {
-        Snapshot::Wait wait{"pcclAllReduce with tag " + std::to_string(op.tag.value), {waiting.begin(), waiting.end()}, {}, members.size()};
+        Snapshot::Wait wait{
+            "pcclAllReduce with tag " + std::to_string(op.tag.value), {waiting.begin(), waiting.end()}, {}, members.size()};
         const auto done = group.done.find(op);
         for (const PeerId id : members) {
             const bool entered = calls_.of(id).waiting.contains(op) || (done != group.done.end() && done->second.contains(id));
             if (!entered) wait.missing.push_back(id);
         }
-        if (wait.missing.empty()) snapshot.entered.push_back(op);
-        else snapshot.waits.push_back(std::move(wait));
+        if (wait.missing.empty())
+            snapshot.entered.push_back(op);
+        else
+            snapshot.waits.push_back(std::move(wait));
     }
 }
 
@@ -49,7 +55,8 @@ Snapshot Master::snapshot() const {
         members[peer.group].push_back(id);
         all.push_back(id);
         const bool waits = calls_.of(id).call != Call::none || calls_.of(id).blocked == wire::Blocked::all;
-        snapshot.members.push_back({id, peer.group, to_string(id) + " at " + pccl::to_string(peer.address), now_ - peer.last_heard, waits});
+        snapshot.members.push_back(
+            {id, peer.group, to_string(id) + " at " + pccl::to_string(peer.address), now_ - peer.last_heard, waits});
     }
     for (const Call call : {Call::update_topology, Call::optimize_topology})
         add_call(snapshot, call, all);
@@ -78,8 +85,8 @@ void Master::diagnose() {
     for (const Finding &finding : findings) {
         if (finding.kind != Finding::Kind::straggler || finding.lasting < options_.remove_stragglers_after) continue;
         remove(finding.who, pcclMasterConnectionFailed,
-               finding.what + " and was removed: this master is configured to do so after " + pccl::to_string(options_.remove_stragglers_after) +
-                   ": " + finding.evidence);
+               finding.what + " and was removed: this master is configured to do so after " +
+                   pccl::to_string(options_.remove_stragglers_after) + ": " + finding.evidence);
     }
 }
 

@@ -23,7 +23,8 @@ void Master::on(Peer &peer, const wire::LinkReport &report) {
     if (change.retry)
         open_link(*change.retry);
     else
-        log(LogLevel::warn, to_string(peer.id) + " and " + to_string(report.other) + " cannot reach each other: they will not be neighbours");
+        log(LogLevel::warn,
+            to_string(peer.id) + " and " + to_string(report.other) + " cannot reach each other: they will not be neighbours");
     const Peer *other = member(report.other);
     if (change.was_up && peer.member && other) begin_freeze(peer.group, why);
     refresh_ready();
@@ -42,16 +43,18 @@ bool Master::make_ready(std::vector<PeerId> &joined, const std::vector<PeerId> &
     std::ranges::set_union(joined, newcomers, std::back_inserter(all));
     if (!std::ranges::all_of(newcomers, [&](PeerId id) { return links_.all_settled(id, all); })) return false;
     if (!links_.full_mesh(all) && !links_.best_ring(all, now_)) return false;
-    for (const PeerId id : newcomers) peers_.at(id).ready = true;
+    for (const PeerId id : newcomers)
+        peers_.at(id).ready = true;
     joined = std::move(all);
     return true;
 }
 
 void Master::refresh_ready() {
     fit_newcomers({});
-    for (auto &[id, peer] : peers_) peer.fits = peer.ready;
-    // An island is admitted whole. If one of its peers is missing or fits into no ring, the others count as absent, too. That can in turn
-    // leave other newcomers without a ring, so this repeats until no more are absent.
+    for (auto &[id, peer] : peers_)
+        peer.fits = peer.ready;
+    // An island is admitted whole. If one of its peers is missing or fits into no ring, the others count as absent, too. That can
+    // in turn leave other newcomers without a ring, so this repeats until no more are absent.
     std::set<PeerId> absent;
     for (;;) {
         std::set<PeerId> ready;
@@ -73,8 +76,10 @@ void Master::fit_newcomers(const std::set<PeerId> &absent) {
         peer.ready = false;
         if (!absent.contains(id)) (peer.member ? joined : waiting)[peer.group].push_back(id);
     }
-    for (const auto &[group, newcomers] : waiting) make_ready(joined[group], newcomers);
-    // If not all fit together, try each one. One newcomer can make a ring with another possible, so this repeats until nothing changes.
+    for (const auto &[group, newcomers] : waiting)
+        make_ready(joined[group], newcomers);
+    // If not all fit together, try each one. One newcomer can make a ring with another possible, so this repeats until nothing
+    // changes.
     for (bool changed = true; changed;) {
         changed = false;
         for (auto &[id, peer] : peers_) {
@@ -104,7 +109,8 @@ void Master::refuse_unreachable() {
         std::string down;
         for (const PeerId other : members_of(peers_.at(id).group)) {
             const LinkBook::Link *link = links_.find(id, other);
-            if (link && link->state == LinkBook::State::down) down += (down.empty() ? "" : ", ") + to_string(other) + " (" + link->why + ")";
+            if (link && link->state == LinkBook::State::down)
+                down += (down.empty() ? "" : ", ") + to_string(other) + " (" + link->why + ")";
         }
         remove(id, pcclRankConnectionFailed,
                to_string(id) + " cannot join: no ring includes it; no link to " + down +
@@ -124,12 +130,16 @@ void Master::refuse_incomplete_islands() {
         const auto found = peers_.find(id);
         if (found == peers_.end()) continue;  // removed with another peer of its island
         if (islands_.in_run(id)) {
-            remove(id, pcclInvalidUsage, to_string(id) + " cannot join: another island with the same number is in the run; give this island another number");
+            remove(id, pcclInvalidUsage,
+                   to_string(id) +
+                       " cannot join: another island with the same number is in the run; give this island another number");
             continue;
         }
-        const std::string came = std::to_string(islands_.peers_with(id).size()) + " of the " + std::to_string(found->second.island_peers);
+        const std::string came =
+            std::to_string(islands_.peers_with(id).size()) + " of the " + std::to_string(found->second.island_peers);
         remove(id, pcclRankConnectionFailed,
-               to_string(id) + " cannot join: " + came + " peers of its island came within " + pccl::to_string(limit) + "; start all of them together");
+               to_string(id) + " cannot join: " + came + " peers of its island came within " + pccl::to_string(limit) +
+                   "; start all of them together");
     }
 }
 

@@ -55,8 +55,10 @@ void Master::on(Peer &peer, const wire::OpFault &fault) {
     if (group.failed.size() > wire::kMaxOpenOps) {
         return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many failed operations");
     }
-    log(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn, fault.why);  // a changed membership is no mistake of a program
-    const wire::OpFailed failed{fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why, fault.own ? peer.id : PeerId{}};
+    log(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn,
+        fault.why);  // a changed membership is no mistake of a program
+    const wire::OpFailed failed{fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why,
+                                fault.own ? peer.id : PeerId{}};
     fail_op(peer.group, group, failed);
 }
 

@@ -25,14 +25,16 @@ bool Master::try_optimize() {
 
 void Master::start_probing() {
     if (member_count() == 1) {
-        decide_run(Call::optimize_topology, pcclTooFewPeers, "alone in the run: there is nothing to measure. Wait for other peers to join");
+        decide_run(Call::optimize_topology, pcclTooFewPeers,
+                   "alone in the run: there is nothing to measure. Wait for other peers to join");
         for (auto &[id, peer] : peers_) {
             if (peer.member) call_done(peer, run_outcome_.code, run_outcome_.why, run_outcome_.decision);
         }
         return;
     }
     std::vector<std::vector<PeerId>> groups;
-    for (const auto &[id, group] : groups_) groups.push_back(members_of(id));
+    for (const auto &[id, group] : groups_)
+        groups.push_back(members_of(id));
     probing_.start(groups, [&](const Probing::Probe &probe) {
         return links_.is_up(probe.from, probe.to) && !(links_.bandwidth(probe.from, probe.to) > 0);
     });
@@ -41,7 +43,8 @@ void Master::start_probing() {
 void Master::next_probe_round() {
     const auto both_members = [&](const Probing::Probe &probe) { return member(probe.from) && member(probe.to); };
     for (const auto &probe : probing_.next_round(now_ + options_.probe_duration + options_.probe_timeout, both_members)) {
-        send(peers_.at(probe.from), wire::Probe{probing_.round(), probe.to, static_cast<std::uint32_t>(options_.probe_duration.count() / 1000)});
+        send(peers_.at(probe.from),
+             wire::Probe{probing_.round(), probe.to, static_cast<std::uint32_t>(options_.probe_duration.count() / 1000)});
     }
 }
 
@@ -61,7 +64,8 @@ void Master::finish_probing() {
         changed.insert(id);
         const auto matrix = links_.matrix(ids, LinkBook::Trust::any, now_);
         std::vector<std::size_t> order;
-        for (const PeerId p : *ring) order.push_back(static_cast<std::size_t>(std::ranges::find(ids, p) - ids.begin()));
+        for (const PeerId p : *ring)
+            order.push_back(static_cast<std::size_t>(std::ranges::find(ids, p) - ids.begin()));
         const auto [slowest, sum] = topology::quality(matrix, order);
         why += " group " + std::to_string(id.value) + " (slowest link " + std::to_string(static_cast<long>(slowest)) + " Mbit/s)";
     }

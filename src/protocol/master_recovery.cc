@@ -1,21 +1,24 @@
-// Taking the place of a master that ended: its members come back, report what they know (recovery.h), and are made to agree again.
+// Taking the place of a master that ended: its members come back, report what they know (recovery.h), and are made to agree
+// again.
 //
-// The journal's record gives the members and their view. Nothing is decided before all of them are back or the recovery window is over, so
-// the rest of the machine never sees a run of which only a part is known.
+// The journal's record gives the members and their view. Nothing is decided before all of them are back or the recovery window is
+// over, so the rest of the machine never sees a run of which only a part is known.
 #include "protocol/master.h"
 
 #include <algorithm>
 
 namespace pccl::protocol {
 
-using wire::RecoveryReport;
 using wire::Call;
+using wire::RecoveryReport;
 
-// ------------------------------------------------------------------------------------------------------------------ the record --
+// ------------------------------------------------------------------------------------------------------------------ the record
+// --
 
 GraphRecord Master::graph_record(const Group &group) {
     GraphRecord record{group.graph.spec(), group.graph_epoch, group.graph.changes(), group.graph.members(), {}};
-    for (const auto &[a, b] : group.graph.edges()) record.edges.push_back({a, b});
+    for (const auto &[a, b] : group.graph.edges())
+        record.edges.push_back({a, b});
     return record;
 }
 
@@ -30,7 +33,8 @@ Record Master::record() const {
     record.generation = generation_;
     record.answer = run_outcome_;
     for (const auto &[id, peer] : peers_) {
-        if (peer.member) record.members.push_back({id, peer.group, peer.secret, peer.address, peer.lanes, peer.island, peer.island_peers});
+        if (peer.member)
+            record.members.push_back({id, peer.group, peer.secret, peer.address, peer.lanes, peer.island, peer.island_peers});
     }
     for (const auto &[id, group] : groups_) {
         const SyncState &sync = group.sync;
@@ -38,8 +42,13 @@ Record Master::record() const {
         view.number = {};  // so that this part of the record changes only with its group
         view.groups.clear();
         view.generation = 0;
-        record.groups.push_back({id, std::move(view), group.outcome, sync.history.synced, sync.history.revision,
-                                 {sync.last_members.begin(), sync.last_members.end()}, sync.history.schema,
+        record.groups.push_back({id,
+                                 std::move(view),
+                                 group.outcome,
+                                 sync.history.synced,
+                                 sync.history.revision,
+                                 {sync.last_members.begin(), sync.last_members.end()},
+                                 sync.history.schema,
                                  graph_record(group)});
     }
     for (const auto &[ids, link] : links_.all()) {
@@ -87,7 +96,8 @@ void Master::restore(const Record &record) {
         group.sync.history = {known.synced, known.revision, known.schema};
         group.sync.last_members = {known.last_members.begin(), known.last_members.end()};
         std::vector<topology::Graph::Edge> edges;
-        for (const auto &edge : known.graph.edges) edges.emplace_back(edge.first, edge.second);
+        for (const auto &edge : known.graph.edges)
+            edges.emplace_back(edge.first, edge.second);
         group.graph = topology::Graph(known.graph.spec, known.graph.changes, known.graph.members, edges);
         group.graph_epoch = known.graph.epoch;
     }
@@ -98,7 +108,8 @@ void Master::restore(const Record &record) {
     if (!peers_.empty()) recovery_.emplace();
 }
 
-// -------------------------------------------------------------------------------------------------------------------- coming back --
+// -------------------------------------------------------------------------------------------------------------------- coming
+// back --
 
 void Master::on_resume(ConnId conn, const wire::Resume &resume) {
     if (!compatible(conn, resume.hello)) return;
@@ -112,12 +123,14 @@ void Master::on_resume(ConnId conn, const wire::Resume &resume) {
     }
     if (!known || !recovery_) {
         return refuse(conn, pcclMasterConnectionFailed,
-                      to_string(resume.peer) + " is not a member of this run any more: it was away for too long, or was removed" + again);
+                      to_string(resume.peer) + " is not a member of this run any more: it was away for too long, or was removed" +
+                          again);
     }
     if (resume.view > view_) {
         return refuse(conn, pcclMasterConnectionFailed,
-                      to_string(resume.peer) + " has view " + std::to_string(resume.view.value) + ", and the journal ends at view " + std::to_string(view_.value) +
-                          ": the journal is out of date" + again);
+                      to_string(resume.peer) + " has view " + std::to_string(resume.view.value) +
+                          ", and the journal ends at view " + std::to_string(view_.value) + ": the journal is out of date" +
+                          again);
     }
     Peer &peer = found->second;
     if (peer.conn != ConnId{}) {  // the end of its last connection has not been noticed yet
@@ -154,7 +167,8 @@ void Master::disconnect_again(Peer &peer) {
 }
 
 bool Master::recovered() const {
-    return now_ >= recovery_->deadline() || std::ranges::all_of(peers_, [&](const auto &entry) { return recovery_->is_settled(entry.first); });
+    return now_ >= recovery_->deadline() ||
+           std::ranges::all_of(peers_, [&](const auto &entry) { return recovery_->is_settled(entry.first); });
 }
 
 RecoveryReports Master::reports_of(GroupId group, const RecoveryReports &reports) const {
@@ -174,9 +188,12 @@ void Master::finish_recovery() {
     next_silence_ = now_;
     apply_run_knowledge(reports);
     std::map<GroupId, GroupKnowledge> known;
-    for (auto &[id, group] : groups_) known[id] = apply_group_knowledge(group, reports_of(id, reports));
-    // Every member first receives what others know, so that it can end the calls of this epoch, and only then a freeze or a lost link.
-    for (const auto &[id, report] : reports) catch_up(peers_.at(id), report, known.at(peers_.at(id).group));
+    for (auto &[id, group] : groups_)
+        known[id] = apply_group_knowledge(group, reports_of(id, reports));
+    // Every member first receives what others know, so that it can end the calls of this epoch, and only then a freeze or a lost
+    // link.
+    for (const auto &[id, report] : reports)
+        catch_up(peers_.at(id), report, known.at(peers_.at(id).group));
     for (const auto &[id, group_knowledge] : known) {
         if (!groups_.contains(id)) continue;  // removed with a member of another group, of the same island
         resume_freeze(id, groups_.at(id), reports_of(id, reports));
@@ -204,7 +221,8 @@ void Master::finish_recovery() {
     refresh_ready();
 }
 
-/// Runs before anything ends the epoch: an operation whose result all present members hold can have been committed at an absent one.
+/// Runs before anything ends the epoch: an operation whose result all present members hold can have been committed at an absent
+/// one.
 void Master::commit_held_by_all_present(GroupId id, Group &group, const RecoveryReports &reports) {
     auto present = members_of(id);
     std::erase_if(present, [&](PeerId m) { return !reports.contains(m); });
@@ -224,13 +242,15 @@ void Master::remove_missing(const Recovery &recovery, const RecoveryReports &rep
     for (const PeerId id : missing) {
         const bool left = recovery.has_left(id);
         remove(id, left ? pcclSuccess : pcclMasterConnectionFailed,
-               to_string(id) + (left ? " left" : " was lost: it did not come back to the restarted master within " +
-                                                     pccl::to_string(options_.recovery_window)));
+               to_string(id) + (left ? " left"
+                                     : " was lost: it did not come back to the restarted master within " +
+                                           pccl::to_string(options_.recovery_window)));
     }
     for (auto &[id, group] : groups_) {
         const auto members = members_of(id);
         const std::set<PeerId> ring(group.ring.begin(), group.ring.end());
-        if (ring != std::set<PeerId>(members.begin(), members.end())) begin_freeze(id, "a member was lost before the master ended");
+        if (ring != std::set<PeerId>(members.begin(), members.end()))
+            begin_freeze(id, "a member was lost before the master ended");
     }
 }
 
@@ -253,10 +273,12 @@ GroupKnowledge Master::apply_group_knowledge(Group &group, const RecoveryReports
     group.outcome = known.outcome;
     group.commits = std::max(group.commits, known.commit_count);
     restore_tags(group, known.forgotten);
-    for (const auto &[op, failed] : known.failures) group.failed.insert(op);
+    for (const auto &[op, failed] : known.failures)
+        group.failed.insert(op);
     group.done = known.done;
     for (const auto &[op, holders] : known.done) {
-        for (const PeerId holder : holders) ++peers_.at(holder).open_done;
+        for (const PeerId holder : holders)
+            ++peers_.at(holder).open_done;
     }
     for (const auto &[id, report] : reports) {
         if (report.epoch == group.epoch) peers_.at(id).commits_received = group.commits;  // true after catch_up()
@@ -273,7 +295,8 @@ void Master::resume_freeze(GroupId id, Group &group, const RecoveryReports &repo
     }
     if (freeze == 0) return;
     group.freeze = FreezeState{freeze, now_, {}, {}, "a member was lost before the master ended", {}, {}, false, {}, 0};
-    for (const PeerId m : members_of(id)) group.freeze->awaiting.insert(m);
+    for (const PeerId m : members_of(id))
+        group.freeze->awaiting.insert(m);
     for (const auto &[from, report] : reports) {
         Peer *peer = member(from);
         if (!peer) continue;  // removed for its answer, or with a peer of its island
@@ -290,7 +313,8 @@ void Master::catch_up(const Peer &peer, const RecoveryReport &report, const Grou
         const Peer *other = member(link.other);
         if (!other || other->group != peer.group) send(peer, wire::CloseLink{link.other});
     }
-    for (auto &message : missed_decisions(report, group.epoch, known)) send(peer, std::move(message));
+    for (auto &message : missed_decisions(report, group.epoch, known))
+        send(peer, std::move(message));
     if (report.view < view_) {
         wire::View view = view_of(group);
         if (report.epoch == group.epoch) {
@@ -302,7 +326,8 @@ void Master::catch_up(const Peer &peer, const RecoveryReport &report, const Grou
     if (auto outcome = missed_outcome(report, generation_, run_outcome_, group.outcome)) send(peer, std::move(*outcome));
 }
 
-/// Keeps the links that both ends report as up and opens the others again. If an operation may have used one of those, its epoch ends.
+/// Keeps the links that both ends report as up and opens the others again. If an operation may have used one of those, its epoch
+/// ends.
 void Master::resume_links(GroupId id, const RecoveryReports &reports) {
     const Group &group = groups_.at(id);
     std::set<LinkBook::Pair> neighbours;
@@ -312,7 +337,8 @@ void Master::resume_links(GroupId id, const RecoveryReports &reports) {
     std::map<std::pair<PeerId, PeerId>, wire::KnownLink> links;  // as the first of the two reports it
     for (const auto &[from, report] : reports) {
         present.push_back(from);
-        for (const auto &link : report.links) links.try_emplace({from, link.other}, link);
+        for (const auto &link : report.links)
+            links.try_emplace({from, link.other}, link);
     }
     const auto link_of = [&](PeerId from, PeerId to) {
         const auto found = links.find({from, to});
@@ -329,7 +355,8 @@ void Master::resume_links(GroupId id, const RecoveryReports &reports) {
             // A link that is up in an attempt of this epoch can have broken in this epoch before, and frames were lost then.
             const bool whole = up && forth.epoch != group.epoch && back.epoch != group.epoch;
             const bool used = group.full_mesh || neighbours.contains({a, b});
-            if (!whole && used) broken = "the link between " + to_string(a) + " and " + to_string(b) + " broke while the master was away";
+            if (!whole && used)
+                broken = "the link between " + to_string(a) + " and " + to_string(b) + " broke while the master was away";
         }
     }
     if (!broken.empty()) begin_freeze(id, broken);

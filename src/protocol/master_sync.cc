@@ -1,4 +1,5 @@
-// Shared state: once all members of a group have made an offer, elect the content; members that lack some of it pull; commit when all have it.
+// Shared state: once all members of a group have made an offer, elect the content; members that lack some of it pull; commit when
+// all have it.
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -47,7 +48,7 @@ bool Master::try_sync(GroupId id, Group &group) {
         if (!sync.unplanned.contains(m)) send(peers_.at(m), wire::SyncPlan{sync.id, calls_.of(m).number, false, {}});
     }
     log(LogLevel::info, "group " + std::to_string(id.value) + " synchronizes revision " + std::to_string(sync.revision) + ": " +
-                             std::to_string(election.receivers.size()) + " of " + std::to_string(members.size()) + " receive");
+                            std::to_string(election.receivers.size()) + " of " + std::to_string(members.size()) + " receive");
     plan_wave(id, group);
     return true;
 }
@@ -71,8 +72,8 @@ void Master::plan_pulls(SyncState &sync, LinkBook::Trust trust) {
     }
 }
 
-/// Receivers without a steady link to a holder wait for the next wave: a receiver that is done is a holder for them. Links that are not
-/// steady are used only if no receiver has a steady one.
+/// Receivers without a steady link to a holder wait for the next wave: a receiver that is done is a holder for them. Links that
+/// are not steady are used only if no receiver has a steady one.
 void Master::plan_wave(GroupId id, Group &group) {
     SyncState &sync = group.sync;
     plan_pulls(sync, LinkBook::Trust::steady);
@@ -80,7 +81,8 @@ void Master::plan_wave(GroupId id, Group &group) {
     if (!sync.awaiting.empty() || sync.unplanned.empty()) return;
     const PeerId unreached = sync.unplanned.begin()->first;
     fail_sync(id, group, pcclNoSharedStateAvailable,
-              to_string(unreached) + " has no link to any peer that holds the shared state; the log says why links could not be made");
+              to_string(unreached) +
+                  " has no link to any peer that holds the shared state; the log says why links could not be made");
 }
 
 void Master::on(Peer &peer, const wire::SyncDone &done) {
@@ -102,7 +104,8 @@ void Master::on(Peer &peer, const wire::SyncDone &done) {
     if (sync.pulling && sync.awaiting.empty()) commit_sync(peer.group, group);
 }
 
-/// A holder's program changed content that others pull. Its call fails as a mistake, and no member can be sure of the elected content.
+/// A holder's program changed content that others pull. Its call fails as a mistake, and no member can be sure of the elected
+/// content.
 void Master::on(Peer &peer, const wire::StateFault &fault) {
     Group &group = groups_.at(peer.group);
     if (!group.sync.pulling || group.sync.id != fault.sync || calls_.of(peer.id).call != Call::sync_shared_state) return;
@@ -135,12 +138,14 @@ void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::s
     decide_sync(group, code, why);
     for (const PeerId m : members_of(id)) {
         Peer &peer = peers_.at(m);
-        if (calls_.of(m).call == Call::sync_shared_state) call_done(peer, m == culprit ? pcclInvalidUsage : code, why, group.outcome.decision);
+        if (calls_.of(m).call == Call::sync_shared_state)
+            call_done(peer, m == culprit ? pcclInvalidUsage : code, why, group.outcome.decision);
     }
 }
 
 void Master::decide_sync(Group &group, pcclResult_t code, const std::string &why) {
-    group.outcome = {group.outcome.decision + 1, group.epoch, Call::sync_shared_state, code, group.sync.id, group.sync.revision, why};
+    group.outcome = {group.outcome.decision + 1, group.epoch, Call::sync_shared_state, code, group.sync.id,
+                     group.sync.revision,        why};
     changed_ = true;
 }
 

@@ -1,9 +1,9 @@
 // The end of a view and the start of the next.
 //
-// A loss ends a group's view in two steps. Freeze: the members stop and report which calls they had begun. View: it names every call that any
-// survivor had begun, so that such a call fails at every survivor, including those that had not made it yet. So the members always agree on
-// the outcome of their n-th call with a tag, whatever each of them was doing when the peer was lost. Calls with pcclLossPolicyRepair continue
-// in the next epoch instead (carry.h).
+// A loss ends a group's view in two steps. Freeze: the members stop and report which calls they had begun. View: it names every
+// call that any survivor had begun, so that such a call fails at every survivor, including those that had not made it yet. So the
+// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer was lost.
+// Calls with pcclLossPolicyRepair continue in the next epoch instead (carry.h).
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -30,7 +30,8 @@ void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
     group.sync.last_members.erase(id);
     group.sync.pulling = false;  // the remaining members elect again
     group.sync.awaiting.clear();
-    if (!group.freeze) commit_complete(group, members_of(group_id));  // the lost member can have been the last one without the result
+    if (!group.freeze)
+        commit_complete(group, members_of(group_id));  // the lost member can have been the last one without the result
     if (group.freeze) {
         group.freeze->awaiting.erase(id);
         if (group.freeze->why.size() < wire::kMaxText) group.freeze->why.append("; ").append(why);
@@ -65,10 +66,13 @@ void Master::on(Peer &peer, const wire::Frozen &frozen) {
     }
     FreezeState &freeze = *group.freeze;
     std::set<Tag> tags = freeze.tags;
-    for (const auto &count : frozen.opened) tags.insert(count.tag);
-    for (const auto &op : frozen.carried) tags.insert(op.tag);
+    for (const auto &count : frozen.opened)
+        tags.insert(count.tag);
+    for (const auto &op : frozen.carried)
+        tags.insert(op.tag);
     if (tags.size() > wire::kMaxOpsInMessage) {  // no View could name them all
-        return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: it began too many operations that others have not");
+        return remove(peer.id, pcclInvalidUsage,
+                      to_string(peer.id) + " was removed: it began too many operations that others have not");
     }
     freeze.tags = std::move(tags);
     for (const auto &count : frozen.opened) {
@@ -81,7 +85,8 @@ void Master::on(Peer &peer, const wire::Frozen &frozen) {
 /// If the members would together carry over more than a View can contain, nothing is carried over, and only the tags are kept.
 void Master::keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire::CarriedOp> &carried) {
     freeze.carried[id] = carried;
-    for (const auto &op : carried) freeze.carried_parts += 1 + op.final.size();
+    for (const auto &op : carried)
+        freeze.carried_parts += 1 + op.final.size();
     if (freeze.carried_parts <= wire::kMaxViewRanges + wire::kMaxOpsInMessage) return;
     for (const auto &[member, ops] : freeze.carried) {
         for (const auto &op : ops) {
@@ -94,7 +99,8 @@ void Master::keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire
     freeze.aborted = true;
 }
 
-/// The outcome of the calls for the members of the next ring. Elements that only a member lost since its answer held are final nowhere.
+/// The outcome of the calls for the members of the next ring. Elements that only a member lost since its answer held are final
+/// nowhere.
 EpochOutcome Master::end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring) {
     std::map<PeerId, std::vector<wire::CarriedOp>> carried;
     auto begun = freeze.begun;
@@ -136,8 +142,8 @@ bool Master::try_install(GroupId id, Group &group) {
     return true;
 }
 
-/// Before a member is removed for lack of links, every link that is down gets one more attempt: the cause can be gone. Links that broke
-/// repeatedly get none.
+/// Before a member is removed for lack of links, every link that is down gets one more attempt: the cause can be gone. Links that
+/// broke repeatedly get none.
 bool Master::retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze) {
     bool any = false;
     for (std::size_t i = 0; i < ids.size(); ++i) {
@@ -151,7 +157,8 @@ bool Master::retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze)
     return any;
 }
 
-void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, EpochOutcome> &ended, const std::string &why) {
+void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, EpochOutcome> &ended,
+                          const std::string &why) {
     ++view_.value;
     calls_.request_check();
     changed_ = true;
@@ -183,7 +190,8 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
         view.why = why;
         send(peer, std::move(view));
     }
-    for (const GroupId id : changed) update_graph(id);
+    for (const GroupId id : changed)
+        update_graph(id);
     log(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
 }
 

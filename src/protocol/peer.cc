@@ -28,13 +28,6 @@ void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
     if (aborts_on_broken_invariants()) check_invariants();
 }
 
-/// This state machine is wrong about something, so nothing of it is trusted any more: the membership ends, and the process lives.
-void Peer::fail(const std::string &why) {
-    effects_->push_back(Log{LogLevel::error, why});
-    effects_->push_back(HangUp{});
-    end_everything(pcclInternalError, why);
-}
-
 std::optional<Time> Peer::next_timeout() const {
     if (state_ == State::greeting) return master_heard_ + wire::kHelloTimeout;
     if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
@@ -206,7 +199,9 @@ void Peer::on(const FromMaster &in) {
                           std::holds_alternative<wire::Removed>(in.message) ||
                           std::holds_alternative<wire::Heartbeat>(in.message);
     if (state_ == State::idle || state_ == State::dialing || (state_ == State::greeting && !greeting)) return;
-    if (master_link_ == MasterLink::down || master_link_ == MasterLink::dialing || (master_link_ == MasterLink::resuming && !greeting)) return;
+    if (master_link_ == MasterLink::down || master_link_ == MasterLink::dialing ||
+        (master_link_ == MasterLink::resuming && !greeting))
+        return;
     std::visit([&](const auto &m) { on(m); }, in.message);
 }
 
@@ -260,7 +255,8 @@ void Peer::on(const PeerTick &in) {
     if (now_ >= next_progress_) request_progress();
 }
 
-/// Requests a progress report about operations that have been open for long. The master uses it to find the member that delays others.
+/// Requests a progress report about operations that have been open for long. The master uses it to find the member that delays
+/// others.
 void Peer::request_progress() {
     ReportProgress look;
     for (const auto &[id, op] : ops_) {
@@ -276,7 +272,8 @@ void Peer::on(const ProgressReported &in) {
     wire::ProgressReport progress = in.progress;
     std::erase_if(progress.ops, [&](const auto &op) { return !ops_.contains(op.op); });
     for (auto &op : progress.ops)
-        op.open_ms = static_cast<std::uint32_t>(std::min<Duration::rep>((now_ - ops_.at(op.op).since).count() / 1000, UINT32_MAX));
+        op.open_ms =
+            static_cast<std::uint32_t>(std::min<Duration::rep>((now_ - ops_.at(op.op).since).count() / 1000, UINT32_MAX));
     if (!progress.ops.empty()) send(std::move(progress));
 }
 
@@ -362,8 +359,8 @@ void Peer::on(const OpsCarried &in) {
     if (freeze_ && news) answer_freeze();
 }
 
-/// Answers once the data plane has reported which elements are final. Calls whose ranges do not fit into the message are not carried:
-/// they fail as others do.
+/// Answers once the data plane has reported which elements are final. Calls whose ranges do not fit into the message are not
+/// carried: they fail as others do.
 void Peer::answer_freeze() {
     if (std::ranges::any_of(carried_, [](const auto &entry) { return !entry.second.final; })) return;
     wire::Frozen frozen{*freeze_, {}, {}};
@@ -394,7 +391,8 @@ void Peer::on(const wire::View &m) {
         view_ = m;
 }
 
-/// The calls below number `next_seq` that were not made here will fail when they are made, each with its failure at the other members.
+/// The calls below number `next_seq` that were not made here will fail when they are made, each with its failure at the other
+/// members.
 void Peer::add_pending_failures(TagState &state, std::uint32_t next_seq, const std::string &why) {
     for (auto seq = state.next_seq; seq < next_seq;) {
         const auto failed = state.failed_seqs.lower_bound(seq);
@@ -405,36 +403,43 @@ void Peer::add_pending_failures(TagState &state, std::uint32_t next_seq, const s
     }
 }
 
-/// Ends the old epoch and starts the new one. Members can be in different calls when the old epoch ends: one has made call n with a tag and
-/// failed, another will make it only in the new epoch. Every member must give its n-th call the same outcome, so this function computes from
-/// the view alone how many calls with each tag are over, and leaves a pending failure for each one that this member has not made.
+/// Ends the old epoch and starts the new one. Members can be in different calls when the old epoch ends: one has made call n with
+/// a tag and failed, another will make it only in the new epoch. Every member must give its n-th call the same outcome, so this
+/// function computes how many calls with each tag are over, from what all members have received in the same order, and leaves a
+/// pending failure for each of them that this member has not made.
 void Peer::start_epoch(const wire::View &view) {
-    // 1. `reached`: the number of the first call with a tag that is not over. All members compute the same value, although they had made
-    // different numbers of calls: `begun` and `repaired` are maxima over all members, and OpFailed came to all of them.
+    // 1. `reached`: the number of the first call with a tag that is not over. It is the same at every member, although members
+    // made different numbers of calls: `begun` and `repaired` are maxima over all members, and all received each OpFailed.
     std::map<Tag, std::uint32_t> reached;
-    for (const auto &begun : view.begun) reached[begun.tag] = begun.next_seq;
+    for (const auto &begun : view.begun)
+        reached[begun.tag] = begun.next_seq;
     std::map<Tag, std::uint32_t> continued;
     for (const auto &op : view.repaired) {
-        // Call op.seq continues as the first of the new epoch. So only the calls before it are over, and a member that has not made
-        // call op.seq yet gets no failure for it: it will join the repaired operation.
+        // Call op.seq continues as the first of the new epoch. So only the calls before it are over, and a member that has not
+        // made call op.seq yet gets no failure for it: it will join the repaired operation.
         continued[op.tag] = op.seq;
         reached[op.tag] = std::max(reached[op.tag], op.seq);
     }
     for (const auto &[tag, state] : tags_) {
-        // A call that failed by OpFailed before it was made here is over although no View names it: a member that made it has no open call.
+        // The view does not name a call that failed by OpFailed before any survivor made it. Every member has it in failed_seqs.
         if (!state.failed_seqs.empty()) reached[tag] = std::max(reached[tag], state.failed_seqs.rbegin()->first + 1);
     }
 
-    // 2. Calls from state.next_seq to reached - 1 failed at the members that made them. They become pending failures: the next calls here
-    // fail at once, in whatever epoch they are made. Failures still pending from earlier epochs come first, because those calls do.
-    for (const auto &[tag, next_seq] : reached) add_pending_failures(tag_state(tag), next_seq, view.why);
+    // 2. Calls from state.next_seq to reached - 1 failed at the members that made them. They become pending failures: the next
+    // calls here fail at once, in whatever epoch they are made. Failures still pending from earlier epochs come first, because
+    // those calls do.
+    for (const auto &[tag, next_seq] : reached)
+        add_pending_failures(tag_state(tag), next_seq, view.why);
 
-    // 3. Numbers restart from 0 in the new epoch. A tag without pending failures needs no state: an unknown tag starts from 0 as well.
+    // 3. Numbers restart from 0 in the new epoch. A tag without pending failures needs no state: an unknown tag starts from 0 as
+    // well.
     std::erase_if(tags_, [](const auto &entry) { return entry.second.pending_failures.empty(); });
-    for (auto &[tag, state] : tags_) state = {0, true, {}, std::move(state.pending_failures)};
+    for (auto &[tag, state] : tags_)
+        state = {0, true, {}, std::move(state.pending_failures)};
 
-    // 4. A freeze has ended all operations before. A view without a freeze (newcomers joined, or a new ring order) has ended none, but comes
-    // only while all members are in a call of all members, so this loop ends something only if the master is faulty.
+    // 4. A freeze has ended all operations before. A view without a freeze (newcomers joined, or a new ring order) has ended
+    // none, but comes only while all members are in a call of all members, so this loop ends something only if the master is
+    // faulty.
     for (const auto &[op, state] : ops_) {
         end_op(op, state, false);
         lost_.push_back({state.call, view.why});
@@ -445,8 +450,8 @@ void Peer::start_epoch(const wire::View &view) {
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
     effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path, view.repaired});
 
-    // 5. Carried calls continue if the view names them with the same number. Otherwise a member aborted, or began a later call with the tag.
-    // This comes before step 6: a held call with the same tag must get number 1, after the repaired operation's 0.
+    // 5. Carried calls continue if the view names them with the same number. Otherwise a member aborted, or began a later call
+    // with the tag. Step 6 completes those.
     for (const auto &[tag, carried] : std::exchange(carried_, {})) {
         const auto found = continued.find(tag);
         if (found != continued.end() && found->second == carried.seq)
@@ -455,11 +460,13 @@ void Peer::start_epoch(const wire::View &view) {
             lost_.push_back({carried.call, view.why});
     }
 
-    // 6. Callers return only now, so that a caller that retries at once starts its operation in the new epoch. The calls that were held
-    // during the freeze start last: they were made after all others, and they can hit the pending failures of step 2.
+    // 6. Callers return only now, so that a caller that retries at once starts its operation in the new epoch. The calls that
+    // were held during the freeze start last: they were made after all others, and they can hit the pending failures of step 2.
+    // The view's reason names every loss since the freeze began, so it replaces the reason of the freeze.
     for (const auto &[call, why] : std::exchange(lost_, {}))
-        complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);  // the view's reason names every loss since the freeze
-    for (const auto &held : std::exchange(held_, {})) open_op(held);
+        complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);
+    for (const auto &held : std::exchange(held_, {}))
+        open_op(held);
 }
 
 void Peer::on(const wire::PendingAnswer &m) {
@@ -485,7 +492,8 @@ void Peer::on(const wire::Commit &m) {
         if (found == ops_.end()) continue;  // aborted here
         if (!found->second.finished) {
             effects_->push_back(HangUp{});
-            return end_everything(pcclInternalError, "the master committed an operation whose result this peer does not hold: the master is faulty");
+            return end_everything(pcclInternalError,
+                                  "the master committed an operation whose result this peer does not hold: the master is faulty");
         }
         const CallId call = found->second.call;
         end_op(op, found->second, true);
@@ -653,30 +661,5 @@ void Peer::send(wire::ToMaster message) {
 }
 
 void Peer::send_now(wire::ToMaster message) { effects_->push_back(SendToMaster{std::move(message)}); }
-
-/// These hold whatever the master sends. A faulty master can break promises of the protocol, but not these.
-void Peer::check_invariants() const {
-    const bool in_connect = exclusive_ && exclusive_->kind == Call::connect;
-    PCCL_ASSERT(in_connect == (state_ == State::dialing || state_ == State::greeting || state_ == State::newcomer));
-    // Only a member has calls besides pcclConnect.
-    const bool idle = ops_.empty() && carried_.empty() && held_.empty() && lost_.empty();
-    if (state_ != State::member) PCCL_ASSERT(idle && questions_.empty() && graph_calls_.empty());
-    if (state_ == State::idle) PCCL_ASSERT(!exclusive_ && tags_.empty() && links_.empty() && view_.number == ViewNumber{});
-    // A call of all members excludes operations.
-    if (exclusive_) PCCL_ASSERT(idle);
-    // A peer waits only for a master that keeps a journal.
-    if (away()) PCCL_ASSERT(resumable_ && (state_ == State::newcomer || state_ == State::member));
-    // A freeze ends or carries all operations; their calls and new ones wait for its view.
-    if (freeze_) PCCL_ASSERT(ops_.empty());
-    else PCCL_ASSERT(carried_.empty() && lost_.empty() && !frozen_ && (tag_round_ || held_.empty()));
-    for (const auto &[op, state] : ops_) PCCL_ASSERT(op.epoch == view_.epoch);
-    if (state_ == State::member && !view_.ring.empty()) PCCL_ASSERT(std::ranges::find(view_.ring, id_) != view_.ring.end());
-    PCCL_ASSERT(recent_.size() <= commits_ && recent_.size() <= wire::kMaxRecentCommits && recent_ops_ <= wire::kMaxRecentOps);
-    for (const auto &[tag, state] : tags_) {
-        PCCL_ASSERT(state.failed_seqs.empty() || state.failed_seqs.begin()->first >= state.next_seq);
-        PCCL_ASSERT(state.failed_seqs.size() <= wire::kMaxOpenOps);
-        for (const auto &[calls, failure] : state.pending_failures) PCCL_ASSERT(calls > 0);
-    }
-}
 
 }  // namespace pccl::protocol

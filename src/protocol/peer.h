@@ -1,8 +1,8 @@
 // A peer's side of the protocol as a pure state machine: what each call waits for, and its outcome.
 //
-// Guarantee: every call completes exactly once. The n-th call with a tag has the same outcome at every member, unless a caller aborts its own
-// calls. View numbers only grow. The data plane receives EndOp for an operation before its call completes, so no buffer is touched after
-// its call has returned. It holds no socket, thread or clock.
+// Guarantee: every call completes exactly once. The n-th call with a tag has the same outcome at every member, unless a caller
+// aborts its own calls. View numbers only grow. The data plane receives EndOp for an operation before its call completes, so no
+// buffer is touched after its call has returned. It holds no socket, thread or clock.
 //
 // A broken invariant (base/assert.h) ends the membership: every call fails with pcclInternalError.
 #pragma once
@@ -103,7 +103,7 @@ struct OpBroken {
     pcclResult_t code;
     std::string why;
     bool own = false;  ///< only this peer's program made a mistake
-};  ///< its callers disagree, or the operation cannot be done
+};                     ///< its callers disagree, or the operation cannot be done
 /// The answer to CarryOps.
 struct OpsCarried {
     std::vector<wire::CarriedOp> ops;
@@ -133,8 +133,8 @@ struct PeerTick {
 
 using PeerInput =
     std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, PostReduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, ProgressReported, PeerTick,
-                 MasterBytesReceived, SetGraph, OfferSpoiled>;
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, ProgressReported,
+                 PeerTick, MasterBytesReceived, SetGraph, OfferSpoiled>;
 
 // Effects. The shell carries them out in order.
 struct DialMaster {};
@@ -182,13 +182,13 @@ struct EndOp {
     CallId call;
     bool committed = false;
 };
-/// Do not touch the buffers of these operations, but keep which elements are final in them, and report those: OpsCarried. Each of their
-/// calls then either gets a StartOp or completes.
+/// Do not touch the buffers of these operations, but keep which elements are final in them, and report those: OpsCarried. Each of
+/// their calls then either gets a StartOp or completes.
 struct CarryOps {
     std::vector<OpId> ops;
 };
-/// Every operation with a number below `floor` whose tag is not in `keep` has ended. With a tag in `keep`, those below the previous floor
-/// have ended. Calls that were held start after this effect.
+/// Every operation with a number below `floor` whose tag is not in `keep` has ended. With a tag in `keep`, those below the
+/// previous floor have ended. Calls that were held start after this effect.
 struct DropTags {
     std::vector<Tag> keep;
     std::uint32_t floor = 0;  ///< unchanged if no tag is dropped
@@ -207,8 +207,8 @@ struct EndSync {
 struct ReportProgress {
     std::vector<OpId> ops;
 };
-using PeerEffect = std::variant<DialMaster, HangUp, SendToMaster, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
-                                CarryOps, DropTags, StartProbe, StartPull, EndSync, ReportProgress, Log>;
+using PeerEffect = std::variant<DialMaster, HangUp, SendToMaster, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp,
+                                EndOp, CarryOps, DropTags, StartProbe, StartPull, EndSync, ReportProgress, Log>;
 using PeerEffects = std::vector<PeerEffect>;
 
 /// The timeout in a Welcome, within limits: invalid values must not make a peer spin or wait forever.
@@ -236,7 +236,7 @@ private:
     /// The control connection of a newcomer or member. The master can end and come back.
     enum class MasterLink {
         up,
-        down,        ///< next dial at redial_at_
+        down,  ///< next dial at redial_at_
         dialing,
         resuming,    ///< Resume was sent; Welcome is next
         recovering,  ///< RecoveryReport was sent; missed decisions arrive until Resumed
@@ -245,8 +245,8 @@ private:
     struct OpState {
         CallId call;
         Time since;
-        bool reported = false;  ///< in a Waiting message
-        bool finished = false;  ///< Done was sent; only Commit is missing
+        bool reported = false;               ///< in a Waiting message
+        bool finished = false;               ///< Done was sent; only Commit is missing
         std::optional<wire::OpFault> fault;  ///< sent to the master
         bool repairs = false;                ///< continues when members are lost
     };
@@ -259,8 +259,8 @@ private:
         bool committed = true;  ///< the last call with this tag was committed
         /// Operations of this epoch that failed before they were called here, by number; every number >= next_seq.
         std::map<std::uint32_t, Failure> failed_seqs;
-        /// Failures of the next calls in whatever epoch they are made, each with the number of calls it applies to (> 0). The calls failed at
-        /// other members already.
+        /// Failures of the next calls in whatever epoch they are made, each with the number of calls it applies to (> 0). The
+        /// calls failed at other members already.
         std::vector<std::pair<std::uint32_t, Failure>> pending_failures;
         bool over = true;  ///< the master ended the last call with this tag: Commit or OpFailed
     };
@@ -403,7 +403,7 @@ private:
     std::optional<std::uint64_t> freeze_;  ///< the freeze in effect: new operations wait for the next view
     std::uint64_t generation_ = 0;
     std::uint64_t asked_ = 0;
-    std::uint64_t answered_ = 0;                       ///< questions answered in this generation; <= asked_
+    std::uint64_t answered_ = 0;                             ///< questions answered in this generation; <= asked_
     std::uint64_t yes_from_ = wire::RecoveryReport::kNever;  ///< the first question answered "yes"; < answered_, or kNever
     std::uint32_t next_call_number_ = 1;
 
@@ -415,13 +415,13 @@ private:
     std::map<Tag, TagState> tags_;
     std::map<OpId, OpState> ops_;
     wire::Blocked blocked_ = wire::Blocked::none;  ///< as in the last tick
-    bool waiting_stale_ = false;               ///< the last Waiting message is out of date
-    std::vector<LostCall> lost_;               ///< calls ended by the freeze; they complete with the next view
-    std::map<Tag, CarriedCall> carried_;       ///< calls that may continue in the next epoch; only during a freeze
-    std::deque<HeldCall> held_;                ///< calls made during a freeze or a tag round; they start after it
-    std::uint32_t floor_ = 0;                     ///< number of the first operation with a tag that is not in `tags_`
-    std::optional<std::uint64_t> tag_round_;      ///< a round in progress: no operation starts before its ForgetTags
-    std::optional<wire::ForgetTags> forgotten_;  ///< the last one of this epoch
+    bool waiting_stale_ = false;                   ///< the last Waiting message is out of date
+    std::vector<LostCall> lost_;                   ///< calls ended by the freeze; they complete with the next view
+    std::map<Tag, CarriedCall> carried_;           ///< calls that may continue in the next epoch; only during a freeze
+    std::deque<HeldCall> held_;                    ///< calls made during a freeze or a tag round; they start after it
+    std::uint32_t floor_ = 0;                      ///< number of the first operation with a tag that is not in `tags_`
+    std::optional<std::uint64_t> tag_round_;       ///< a round in progress: no operation starts before its ForgetTags
+    std::optional<wire::ForgetTags> forgotten_;    ///< the last one of this epoch
 
     // State that a RecoveryReport contains.
     wire::CallOutcome run_outcome_, group_outcome_;  ///< the last ones received

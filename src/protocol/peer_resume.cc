@@ -1,9 +1,10 @@
 // A master that is lost and comes back.
 //
-// A peer waits for a master that keeps a journal. Nothing ends meanwhile: operations continue between the peers, and calls that need the master
-// take longer by the time it is away. Messages to the master are not queued. When it is back it is sent the current state instead: first who
-// this peer is (Resume), then every decision that it has received (RecoveryReport). The master answers with the decisions that others have
-// received and this peer has not, and with Resumed. Then the peer sends again whatever it still waits for.
+// A peer waits for a master that keeps a journal. Nothing ends meanwhile: operations continue between the peers, and calls that
+// need the master take longer by the time it is away. Messages to the master are not queued. When it is back it is sent the
+// current state instead: first who this peer is (Resume), then every decision that it has received (RecoveryReport). The master
+// answers with the decisions that others have received and this peer has not, and with Resumed. Then the peer sends again
+// whatever it still waits for.
 #include "protocol/peer.h"
 
 #include <algorithm>
@@ -22,7 +23,8 @@ constexpr Duration kLastRedial = std::chrono::milliseconds(250);
 }  // namespace
 
 void Peer::on_master_lost(const std::string &why) {
-    if (!resumable_) return end_everything(pcclMasterConnectionFailed, why + "; it keeps no journal: call pcclConnect to join its next run");
+    if (!resumable_)
+        return end_everything(pcclMasterConnectionFailed, why + "; it keeps no journal: call pcclConnect to join its next run");
     if (master_link_ == MasterLink::up) {
         down_since_ = now_;
         redial_after_ = kFirstRedial;
@@ -66,7 +68,8 @@ void Peer::on_welcome_back(const wire::Welcome &m) {
     }
     if (state_ == State::newcomer) return rejoin(m);
     effects_->push_back(HangUp{});
-    end_everything(pcclMasterConnectionFailed, "another master uses the address of this peer's master; call pcclConnect to join its run");
+    end_everything(pcclMasterConnectionFailed,
+                   "another master uses the address of this peer's master; call pcclConnect to join its run");
 }
 
 /// A newcomer that the last master had not admitted and the new one does not know.
@@ -78,7 +81,8 @@ void Peer::rejoin(const wire::Welcome &m) {
 }
 
 wire::Hello Peer::hello() const {
-    return {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes, options_.island, options_.island_peers};
+    return {wire::kMagic,   wire::kVersion,  options_.group,       options_.advertised,
+            options_.lanes, options_.island, options_.island_peers};
 }
 
 void Peer::take_identity(const wire::Welcome &m) {

@@ -5,7 +5,8 @@
 
 namespace pccl::protocol {
 
-/// The state of a tag. A tag without one was forgotten at every member or is new at every member, so they agree on its first number.
+/// The state of a tag. A tag without one was forgotten at every member or is new at every member, so they agree on its first
+/// number.
 Peer::TagState &Peer::tag_state(Tag tag) {
     const auto [at, unknown] = tags_.try_emplace(tag);
     if (unknown) at->second.next_seq = floor_;
@@ -34,7 +35,8 @@ void Peer::on(const wire::ForgetTags &m) {
     if (forgotten_ && forgotten_->round >= m.round) return;
     if (m.floor > floor_) {
         const std::set<Tag> keep(m.keep.begin(), m.keep.end());
-        for (const Tag tag : keep) tag_state(tag);  // keeps its number, which is not the new floor
+        for (const Tag tag : keep)
+            tag_state(tag);  // keeps its number, which is not the new floor
         for (auto it = tags_.begin(); it != tags_.end();) {
             auto &[tag, state] = *it;
             if (!keep.contains(tag)) {
@@ -57,7 +59,8 @@ void Peer::on(const wire::ForgetTags &m) {
 /// Starts the calls that were made meanwhile.
 void Peer::end_tag_round() {
     if (!std::exchange(tag_round_, std::nullopt) || freeze_) return;
-    for (const auto &held : std::exchange(held_, {})) open_op(held);
+    for (const auto &held : std::exchange(held_, {}))
+        open_op(held);
 }
 
 }  // namespace pccl::protocol

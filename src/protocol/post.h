@@ -1,12 +1,13 @@
 // Messages from one peer to another, one at a time, each delivered exactly once or not at all; both sides know which.
 //
-// The sender numbers its messages from 1. It offers one, sends it when the receiver has room, and offers the next when the receiver has
-// reported how it ended. When the link breaks, the end of the message in flight is unknown. Over the next link the sender offers the same
-// number again, and the receiver, which remembers how its last message ended, repeats that end instead of accepting the message twice. A
-// sender that gives a message up withdraws it, and the answer says whether that was in time. It can decide on its own only while the link is
-// down and the last byte has not been handed to it: then the receiver does not have all of it and has dropped the rest. A receiver that left
-// the run cannot be asked; a message that it may have counts as delivered, since it may have passed on its content. Numbers never decrease,
-// so a number larger than the last one tells the receiver that the messages before it are over.
+// The sender numbers its messages from 1. It offers one, sends it when the receiver has room, and offers the next when the
+// receiver has reported how it ended. When the link breaks, the end of the message in flight is unknown. Over the next link the
+// sender offers the same number again, and the receiver, which remembers how its last message ended, repeats that end instead of
+// accepting the message twice. A sender that gives a message up withdraws it, and the answer says whether that was in time. It
+// can decide on its own only while the link is down and the last byte has not been handed to it: then the receiver does not have
+// all of it and has dropped the rest. A receiver that left the run cannot be asked; a message that it may have counts as
+// delivered, since it may have passed on its content. Numbers never decrease, so a number larger than the last one tells the
+// receiver that the messages before it are over.
 //
 // Frames can overtake each other on a link, but none outlives it.
 #pragma once
@@ -94,7 +95,7 @@ private:
     std::uint64_t last_ = 0;  ///< last message that ended here
     PostEnd last_end_ = PostEnd::delivered;
     std::uint64_t current_ = 0;
-    bool open_ = false;     ///< offered on this link and not ended
+    bool open_ = false;  ///< offered on this link and not ended
     bool granted_ = false;
 };
 

@@ -21,7 +21,8 @@ void Probing::start(const std::vector<std::vector<PeerId>> &groups, const Predic
             }
         }
     }
-    for (auto &[distance, probes] : by_distance) rounds_.push_back(std::move(probes));
+    for (auto &[distance, probes] : by_distance)
+        rounds_.push_back(std::move(probes));
     std::ranges::reverse(rounds_);
 }
 
@@ -35,7 +36,9 @@ std::vector<Probing::Probe> Probing::next_round(Time deadline, const Predicate &
     return probes;
 }
 
-bool Probing::report(std::uint64_t round, const Probe &probe) { return running_ && round == this->round() && outstanding_.erase(probe) > 0; }
+bool Probing::report(std::uint64_t round, const Probe &probe) {
+    return running_ && round == this->round() && outstanding_.erase(probe) > 0;
+}
 
 void Probing::drop_impossible(const Predicate &possible) {
     std::erase_if(outstanding_, [&](const Probe &probe) { return !possible(probe); });

@@ -117,11 +117,13 @@ Status check_islands(const Record &record) {
     std::map<std::uint64_t, std::set<GroupId>> groups;
     for (const auto &member : record.members) {
         const std::string name = "island " + std::to_string(member.island);
-        if (member.island != 0 && !groups[member.island].insert(member.group).second) return Error{pcclInvalidArgument, name + " has two members in one group"};
+        if (member.island != 0 && !groups[member.island].insert(member.group).second)
+            return Error{pcclInvalidArgument, name + " has two members in one group"};
     }
     for (const auto &member : record.members) {
         const std::string name = "island " + std::to_string(member.island);
-        if (member.island != 0 && groups[member.island].size() != member.island_peers) return Error{pcclInvalidArgument, name + " is not whole"};
+        if (member.island != 0 && groups[member.island].size() != member.island_peers)
+            return Error{pcclInvalidArgument, name + " is not whole"};
     }
     return {};
 }
@@ -131,7 +133,8 @@ Status check(const Record &record) {
     std::map<GroupId, std::set<PeerId>> by_group;
     PeerId last;
     for (const auto &member : record.members) {
-        if (member.id <= last || member.id.value >= record.next_peer) return Error{pcclInvalidArgument, "member ids are not in order"};
+        if (member.id <= last || member.id.value >= record.next_peer)
+            return Error{pcclInvalidArgument, "member ids are not in order"};
         last = member.id;
         by_group[member.group].insert(member.id);
     }
@@ -190,7 +193,8 @@ Result<Record> decode_record(const NamedValues &values) {
         source.read(group_key(id, "view"), group.view);
         source.read(group_key(id, "sync"), SyncPart{group});
         source.read(group_key(id, "schema"), schema_part(group));
-        if (values.contains(group_key(id, "graph"))) source.read(group_key(id, "graph"), GraphPart{group.graph});  // older journals have none
+        if (values.contains(group_key(id, "graph")))
+            source.read(group_key(id, "graph"), GraphPart{group.graph});  // older journals have none
     }
     if (!source.status()) return source.status().error();
     if (const Status good = check(record); !good) return good.error();

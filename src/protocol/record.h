@@ -1,7 +1,7 @@
 // The state that a master must not lose when its process ends: enough for a new process to continue the run.
 //
-// A record changes with the membership or a synchronization of shared state, never with an operation: members report operations to the new
-// process (wire::RecoveryReport). It is stored as named values, so that a journal writes only those that changed.
+// A record changes with the membership or a synchronization of shared state, never with an operation: members report operations
+// to the new process (wire::RecoveryReport). It is stored as named values, so that a journal writes only those that changed.
 #pragma once
 
 #include <cstdint>
@@ -42,11 +42,11 @@ struct GraphRecord {
 
 struct GroupRecord {
     GroupId id;
-    wire::View view;      ///< the one that began its epoch; `number`, `groups` and `generation` are not used
+    wire::View view;           ///< the one that began its epoch; `number`, `groups` and `generation` are not used
     wire::CallOutcome answer;  ///< outcome of its last synchronization
     bool synced = false;
     std::uint64_t revision = 0;
-    std::vector<PeerId> last_members;        ///< members that took part in it
+    std::vector<PeerId> last_members;       ///< members that took part in it
     std::vector<wire::TensorOffer> schema;  ///< its hashes have no meaning
     GraphRecord graph;
 };
@@ -64,9 +64,9 @@ struct Record {
     ViewNumber view;
     std::vector<wire::GroupSize> view_groups;  ///< as sent with `view`
     std::uint64_t view_generation = 0;         ///< as sent with `view`
-    std::uint64_t next_peer = 1;  ///< this id and larger ones were never given
+    std::uint64_t next_peer = 1;               ///< this id and larger ones were never given
     std::uint64_t generation = 1;
-    wire::CallOutcome answer;  ///< outcome of the last call of the whole run
+    wire::CallOutcome answer;           ///< outcome of the last call of the whole run
     std::vector<MemberRecord> members;  ///< in order of id
     std::vector<GroupRecord> groups;    ///< in order of id; each has members
     std::vector<PathRecord> paths;

@@ -13,7 +13,8 @@ using wire::RecoveryReport;
 
 RecoveryReports Recovery::present() const {
     RecoveryReports present = reports_;
-    for (const PeerId id : left_) present.erase(id);
+    for (const PeerId id : left_)
+        present.erase(id);
     return present;
 }
 
@@ -57,9 +58,11 @@ std::vector<wire::ToPeer> missed_decisions(const RecoveryReport &report, ViewNum
     if (report.epoch != epoch) return missed;
     const std::uint64_t received_round = report.forgotten.empty() ? 0 : report.forgotten.front().round;
     if (known.forgotten && received_round < known.forgotten->round) missed.emplace_back(*known.forgotten);
-    for (auto it = known.commits.lower_bound(report.commits); it != known.commits.end(); ++it) missed.emplace_back(it->second);
+    for (auto it = known.commits.lower_bound(report.commits); it != known.commits.end(); ++it)
+        missed.emplace_back(it->second);
     std::set<OpId> received;
-    for (const auto &failed : report.failures) received.insert(failed.op);
+    for (const auto &failed : report.failures)
+        received.insert(failed.op);
     for (const auto &[op, failed] : known.failures) {
         if (!received.contains(op)) missed.emplace_back(failed);
     }

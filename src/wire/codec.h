@@ -1,7 +1,8 @@
-// Values to bytes and back. Little-endian, no padding, and a u32 length before every string and list. A Reader never reads past its end, never
-// allocates more than its bytes could fill, and after its first error returns only zeros.
+// Values to bytes and back. Little-endian, no padding, and a u32 length before every string and list. A Reader never reads past
+// its end, never allocates more than its bytes could fill, and after its first error returns only zeros.
 //
-// A message has one function visit(v, m) that names its fields in wire order: `v(m.call, m.graph);`. Writer and Reader both call it.
+// A message has one function visit(v, m) that names its fields in wire order: `v(m.call, m.graph);`. Writer and Reader both call
+// it.
 #pragma once
 
 #include <algorithm>
@@ -50,8 +51,7 @@ public:
 
     /// Several fields, in this order.
     template <class... Fields>
-    requires(sizeof...(Fields) > 1)
-    void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
 
     template <class T>
     requires std::is_arithmetic_v<T>
@@ -104,8 +104,7 @@ public:
 
     /// Several fields, in this order.
     template <class... Fields>
-    requires(sizeof...(Fields) > 1)
-    void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
 
     template <class T>
     requires std::is_arithmetic_v<T>
@@ -175,14 +174,8 @@ private:
     bool ok_ = true;
 };
 
-template <class V> void visit(V &v, IpAddress &ip) {
-    v(ip.v6, ip.octets);
-}
-template <class V> void visit(V &v, SocketAddress &a) {
-    v(a.ip, a.port);
-}
-template <class V> void visit(V &v, OpId &op) {
-    v(op.epoch, op.tag, op.seq);
-}
+template <class V> void visit(V &v, IpAddress &ip) { v(ip.v6, ip.octets); }
+template <class V> void visit(V &v, SocketAddress &a) { v(a.ip, a.port); }
+template <class V> void visit(V &v, OpId &op) { v(op.epoch, op.tag, op.seq); }
 
 }  // namespace pccl::wire

@@ -1,7 +1,7 @@
 // The frames of data lanes: a header of 64 bytes, then the payload. Little-endian.
 //
-// `checksum` is XXH3-64 of the payload, `header_checksum` that of the 56 header bytes before it. The shell that does the I/O computes both:
-// the 16-bit checksum of TCP is too weak for the traffic of a training run.
+// `checksum` is XXH3-64 of the payload, `header_checksum` that of the 56 header bytes before it. The shell that does the I/O
+// computes both: the 16-bit checksum of TCP is too weak for the traffic of a training run.
 //
 // The fields `epoch`, `index`, `aux` and `offset` have a meaning per kind; callers use the accessor named for it.
 #pragma once
@@ -47,15 +47,15 @@ inline constexpr int kFrameKinds = 21;
 struct FrameHeader {
     std::uint32_t magic = kFrameMagic;
     FrameKind kind{};
-    std::uint8_t planes = 0;        ///< 0: the payload is not compressed. Otherwise the size of its elements: 1, 2, 4 or 8
-    std::uint16_t hop = 0;          ///< chunk: number of members that it passed before the sender; one-hop: the sender's rank
-    std::uint64_t epoch = 0;        ///< see op(), sync(), round() and message()
+    std::uint8_t planes = 0;  ///< 0: the payload is not compressed. Otherwise the size of its elements: 1, 2, 4 or 8
+    std::uint16_t hop = 0;    ///< chunk: number of members that it passed before the sender; one-hop: the sender's rank
+    std::uint64_t epoch = 0;  ///< see op(), sync(), round() and message()
     std::uint64_t tag = 0;
     std::uint32_t seq = 0;
-    std::uint32_t index = 0;        ///< the block of a chunk; see tensor()
-    std::uint32_t aux = 0;          ///< see chunk() and elapsed_us()
-    std::uint32_t bytes = 0;        ///< bytes of payload on the wire
-    std::uint64_t offset = 0;       ///< see spec_hash(), bytes_measured() and message_bytes()
+    std::uint32_t index = 0;   ///< the block of a chunk; see tensor()
+    std::uint32_t aux = 0;     ///< see chunk() and elapsed_us()
+    std::uint32_t bytes = 0;   ///< bytes of payload on the wire
+    std::uint64_t offset = 0;  ///< see spec_hash(), bytes_measured() and message_bytes()
     std::uint64_t checksum = 0;
     std::uint64_t header_checksum = 0;
 
@@ -82,13 +82,14 @@ inline constexpr std::size_t kHeaderChecked = offsetof(FrameHeader, header_check
 inline constexpr std::size_t kPlainLengthBytes = 4;
 /// Chunks can be compressed; small frames and frames with a meaning of their own cannot.
 constexpr bool may_be_compressed(FrameKind kind) {
-    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::state_chunk ||
-           kind == FrameKind::post_chunk;
+    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk ||
+           kind == FrameKind::state_chunk || kind == FrameKind::post_chunk;
 }
 
 /// The receiver requests such a frame again if its payload has a wrong checksum. The sender can check whether its source changed.
 constexpr bool may_be_asked_again(FrameKind kind) {
-    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk || kind == FrameKind::post_chunk;
+    return kind == FrameKind::reduce_chunk || kind == FrameKind::gather_chunk || kind == FrameKind::direct_chunk ||
+           kind == FrameKind::post_chunk;
 }
 
 /// The dialler, the peer it dials, and the proof that the master asked for this link.

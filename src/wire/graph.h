@@ -11,15 +11,13 @@ namespace pccl::wire {
 /// Values equal those of the C API.
 enum class GraphKind : std::uint8_t {
     none = 0,
-    ring,           ///< in the order of joining
-    random_regular, ///< every two members are neighbours with equal probability
-    exponential,    ///< directed: to the members at distances 1, 2, 4, 8 ..., one per phase (push-sum)
-    preferential    ///< each member chose `degree` earlier members with probability proportional to their degrees (Barabasi-Albert)
+    ring,            ///< in the order of joining
+    random_regular,  ///< every two members are neighbours with equal probability
+    exponential,     ///< directed: to the members at distances 1, 2, 4, 8 ..., one per phase (push-sum)
+    preferential  ///< each member chose `degree` earlier members with probability proportional to their degrees (Barabasi-Albert)
 };
 inline constexpr unsigned kGraphKinds = 5;
-template <> struct EnumLimit<GraphKind> {
-    static constexpr unsigned value = kGraphKinds;
-};
+template <> struct EnumLimit<GraphKind> { static constexpr unsigned value = kGraphKinds; };
 
 struct GraphSpec {
     GraphKind kind = GraphKind::none;

@@ -46,15 +46,16 @@ struct Hello {
     std::uint32_t magic = kMagic;
     std::uint16_t version = kVersion;
     GroupId group;
-    SocketAddress advertised;  ///< unspecified ip: the address that the master sees
-    std::uint32_t lanes = 0;   ///< connections wanted per link; 0: no preference
-    std::uint64_t island = 0;  ///< peers with the same number join and leave together; 0: none
+    SocketAddress advertised;        ///< unspecified ip: the address that the master sees
+    std::uint32_t lanes = 0;         ///< connections wanted per link; 0: no preference
+    std::uint64_t island = 0;        ///< peers with the same number join and leave together; 0: none
     std::uint32_t island_peers = 0;  ///< number of peers of the island
 };
 template <class V> void visit(V &v, Hello &m) { v(m.magic, m.version, m.group, m.advertised, m.lanes, m.island, m.island_peers); }
 
-/// Proves that the sender is alive, in both directions, and reports commits. To the master: the number of Commit messages of `epoch` received
-/// here. To a peer: the number that every member of its group has received; a peer keeps only later ones for a master that restarts.
+/// Proves that the sender is alive, in both directions, and reports commits. To the master: the number of Commit messages of
+/// `epoch` received here. To a peer: the number that every member of its group has received; a peer keeps only later ones for a
+/// master that restarts.
 struct Heartbeat {
     ViewNumber epoch;  ///< 0: the sender is in no group yet
     std::uint64_t commits = 0;
@@ -187,14 +188,15 @@ struct Commit {
 };
 template <class V> void visit(V &v, Commit &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
 
-/// The operation fails at every member. A member that has not called it yet fails its call when it makes it. With `skip` it never makes this
-/// call: its next call with the tag gets the number after it.
+/// The operation fails at every member. A member that has not called it yet fails its call when it makes it. With `skip` it never
+/// makes this call: its next call with the tag gets the number after it.
 struct OpFailed {
     OpId op;
     pcclResult_t code = pcclInvalidUsage;
     bool skip = false;
     std::string why;
-    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all fail with `code`
+    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all
+                          ///< fail with `code`
 };
 template <class V> void visit(V &v, OpFailed &m) { v(m.op, m.code, m.skip, bounded(m.why, kMaxText), m.culprit); }
 
@@ -220,8 +222,8 @@ struct KnownLink {
 };
 template <class V> void visit(V &v, KnownLink &m) { v(m.other, m.attempt, m.epoch, m.up, m.round_trip_us); }
 
-/// The first message to a master that has restarted: the identity of this peer. The master answers Welcome with the same id, or Removed. A
-/// newcomer that the journal does not know gets a Welcome with a new id.
+/// The first message to a master that has restarted: the identity of this peer. The master answers Welcome with the same id, or
+/// Removed. A newcomer that the journal does not know gets a Welcome with a new id.
 struct Resume {
     Hello hello;  ///< as sent to the last master
     Secret run{};
@@ -236,19 +238,19 @@ template <class V> void visit(V &v, Resume &m) { v(m.hello, m.run, m.peer, m.sec
 struct RecoveryReport {
     ViewNumber view, epoch;
     std::uint64_t generation = 0;
-    std::uint64_t answered = 0;           ///< questions answered in this generation
-    std::uint64_t yes_from = kNever;      ///< the first of these that was answered "yes"
-    CallOutcome run_outcome, group_outcome;      ///< the last ones received
-    Call open = Call::none;               ///< the call of all members that the caller waits in
+    std::uint64_t answered = 0;              ///< questions answered in this generation
+    std::uint64_t yes_from = kNever;         ///< the first of these that was answered "yes"
+    CallOutcome run_outcome, group_outcome;  ///< the last ones received
+    Call open = Call::none;                  ///< the call of all members that the caller waits in
     std::uint32_t open_number = 0;
-    bool aborted = false;                 ///< the caller aborted its calls in this epoch
-    std::vector<Frozen> frozen;           ///< one or none: the answer to a Freeze whose View has not arrived
+    bool aborted = false;        ///< the caller aborted its calls in this epoch
+    std::vector<Frozen> frozen;  ///< one or none: the answer to a Freeze whose View has not arrived
     std::vector<KnownLink> links;
-    std::uint64_t commits = 0;            ///< Commit messages received in this epoch
-    std::vector<Commit> recent;           ///< the last of these, oldest first
-    std::vector<OpFailed> failures;       ///< received in this epoch
-    std::vector<OpId> done;               ///< operations whose result it holds and that are not committed
-    std::vector<ForgetTags> forgotten;    ///< one or none: the last one of this epoch
+    std::uint64_t commits = 0;          ///< Commit messages received in this epoch
+    std::vector<Commit> recent;         ///< the last of these, oldest first
+    std::vector<OpFailed> failures;     ///< received in this epoch
+    std::vector<OpId> done;             ///< operations whose result it holds and that are not committed
+    std::vector<ForgetTags> forgotten;  ///< one or none: the last one of this epoch
 
     static constexpr std::uint64_t kNever = UINT64_MAX;
 };
@@ -261,23 +263,23 @@ template <class V> void visit(V &v, RecoveryReport &m) {
 /// The progress of an operation that has been open for a while.
 struct OpProgress {
     OpId op;
-    bool awaited = false;                 ///< a thread of the caller only waits for it
-    std::uint32_t open_ms = 0;            ///< time since it was called
-    std::uint32_t idle_ms = 0;            ///< time since its bytes last arrived or were sent
+    bool awaited = false;       ///< a thread of the caller only waits for it
+    std::uint32_t open_ms = 0;  ///< time since it was called
+    std::uint32_t idle_ms = 0;  ///< time since its bytes last arrived or were sent
     std::uint64_t sent = 0, received = 0;
-    std::vector<PeerId> waits_for;        ///< members whose bytes are missing
+    std::vector<PeerId> waits_for;  ///< members whose bytes are missing
 };
 template <class V> void visit(V &v, OpProgress &m) {
     v(m.op, m.awaited, m.open_ms, m.idle_ms, m.sent, m.received, bounded(m.waits_for, kMaxReported));
 }
 
-/// The link to `other` as its sender measures it: counters are sums over its connections since it was made, times and rates those of the
-/// worst connection.
+/// The link to `other` as its sender measures it: counters are sums over its connections since it was made, times and rates those
+/// of the worst connection.
 struct LinkProgress {
     PeerId other;
     std::uint64_t sent = 0, received = 0, outstanding = 0;  ///< outstanding: sent and not acknowledged
-    std::uint32_t stalled_ms = 0;     ///< time since any of `outstanding` was acknowledged
-    std::uint32_t unanswered_ms = 0;  ///< time since the other end last answered at all; 0: it answers
+    std::uint32_t stalled_ms = 0;                           ///< time since any of `outstanding` was acknowledged
+    std::uint32_t unanswered_ms = 0;                        ///< time since the other end last answered at all; 0: it answers
     std::uint32_t round_trip_us = 0;
     std::uint64_t retransmitted = 0;
     std::uint32_t looks = 0, backlogged = 0;  ///< samples, and samples in which it had more to send than it could
@@ -289,7 +291,8 @@ template <class V> void visit(V &v, LinkProgress &m) {
       m.backlogged, m.busy_us, m.receiver_limited_us, m.buffer_limited_us, m.bytes_per_s);
 }
 
-/// Sent once a second while an operation has been open for a second or more. The master uses it to find the member that delays others.
+/// Sent once a second while an operation has been open for a second or more. The master uses it to find the member that delays
+/// others.
 struct ProgressReport {
     std::vector<OpProgress> ops;
     std::vector<LinkProgress> links;
@@ -311,8 +314,8 @@ struct StateFault {
 template <class V> void visit(V &v, StateFault &m) { v(m.sync, bounded(m.why, kMaxText)); }
 
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, RecoveryReport, ProgressReport, SetGraph, TagsInUse,
-                              StateFault>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, RecoveryReport, ProgressReport,
+                              SetGraph, TagsInUse, StateFault>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
@@ -378,15 +381,15 @@ template <class V> void visit(V &v, PathFacts &m) { v(m.round_trip_us, m.mbit_pe
 /// A membership: the sizes of all groups of the run, and the members of the receiver's group.
 struct View {
     ViewNumber number;
-    ViewNumber epoch;               ///< the view that began this group's current ring; part of the names of operations
-    std::vector<PeerId> ring;       ///< the group's members in ring order; block 0 belongs to the first
-    std::vector<GroupSize> groups;  ///< sizes of all groups of the run
-    bool full_mesh = false;         ///< every two members of the group have a link
-    PathFacts path;                 ///< as measured when the ring was made
-    std::uint64_t generation = 0;   ///< generation of AskPending
-    std::vector<TagCount> begun;    ///< calls of the last epoch that failed at some member: they fail at every member
+    ViewNumber epoch;                  ///< the view that began this group's current ring; part of the names of operations
+    std::vector<PeerId> ring;          ///< the group's members in ring order; block 0 belongs to the first
+    std::vector<GroupSize> groups;     ///< sizes of all groups of the run
+    bool full_mesh = false;            ///< every two members of the group have a link
+    PathFacts path;                    ///< as measured when the ring was made
+    std::uint64_t generation = 0;      ///< generation of AskPending
+    std::vector<TagCount> begun;       ///< calls of the last epoch that failed at some member: they fail at every member
     std::vector<RepairedOp> repaired;  ///< calls of the last epoch that continue
-    std::string why;                ///< the reason for the change
+    std::string why;                   ///< the reason for the change
 };
 template <class V> void visit(V &v, View &m) {
     v(m.number, m.epoch, bounded(m.ring, kMaxPeers), bounded(m.groups, kMaxPeers), m.full_mesh, m.path, m.generation,
@@ -415,8 +418,8 @@ struct CallDone {
     pcclResult_t code = pcclSuccess;
     std::uint64_t generation = 0;
     std::string why;
-    /// Number of decided calls of the whole run, or of the group if it was a call of the group. Members with the same number have received
-    /// the same outcomes. 0: decided for the receiver only.
+    /// Number of decided calls of the whole run, or of the group if it was a call of the group. Members with the same number have
+    /// received the same outcomes. 0: decided for the receiver only.
     std::uint64_t decision = 0;
 };
 template <class V> void visit(V &v, CallDone &m) {
@@ -448,7 +451,8 @@ struct SyncCommit {
 };
 template <class V> void visit(V &v, SyncCommit &m) { v(m.call, m.sync, m.revision, m.decision); }
 
-/// The restarted master knows this peer again and has sent it every decision that it had missed. The peer sends again whatever it waits for.
+/// The restarted master knows this peer again and has sent it every decision that it had missed. The peer sends again whatever it
+/// waits for.
 struct Resumed {
     std::uint64_t generation = 0;
     std::uint64_t decision = 0;  ///< of the last call of the whole run
@@ -467,7 +471,7 @@ struct Neighbours {
     pcclResult_t code = pcclSuccess;
     std::string why;
     GraphSpec graph;
-    std::uint64_t epoch = 0;  ///< increases with every change of the group's graph
+    std::uint64_t epoch = 0;         ///< increases with every change of the group's graph
     std::vector<PeerId> neighbours;  ///< exponential graph: in the order of its phases; other graphs: ascending
 };
 template <class V> void visit(V &v, Neighbours &m) {
@@ -501,7 +505,8 @@ public:
     void append(std::span<const std::byte> bytes);
 
     enum class Next { frame, need_more, bad };
-    /// `frame`: the next whole frame, valid until the next call. `bad`: a length of zero or beyond the limit; close the connection.
+    /// `frame`: the next whole frame, valid until the next call. `bad`: a length of zero or beyond the limit; close the
+    /// connection.
     Next next(std::span<const std::byte> &frame);
 
 private:

@@ -1,5 +1,5 @@
-// Data about an all-reduce that continues after a loss (pcclLossPolicyRepair): the elements that are final at each member. Lists of ranges are
-// in ascending order and disjoint.
+// Data about an all-reduce that continues after a loss (pcclLossPolicyRepair): the elements that are final at each member. Lists
+// of ranges are in ascending order and disjoint.
 #pragma once
 
 #include <cstdint>

@@ -12,7 +12,8 @@ using wire::Call;
 class CallBoardTest : public testing::Test {
 protected:
     CallBoardTest() {
-        for (const PeerId id : {a_, b_}) board_.add(id, GroupId{0}, Call::none, now_);
+        for (const PeerId id : {a_, b_})
+            board_.add(id, GroupId{0}, Call::none, now_);
     }
     std::optional<CallBoard::Conflict> check() {
         board_.check_invariants();

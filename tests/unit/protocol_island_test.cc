@@ -20,14 +20,16 @@ protected:
     std::vector<ConnId> islands(std::size_t n) {
         std::vector<ConnId> all;
         for (std::size_t i = 0; i < n; ++i)
-            for (std::uint32_t group = 0; group < 2; ++group) all.push_back(land(i + 1, group));
+            for (std::uint32_t group = 0; group < 2; ++group)
+                all.push_back(land(i + 1, group));
         link_all();
         update({all[0], all[1]});
         EXPECT_EQ(member_count(), 2 * n);
         return all;
     }
     void update(const std::vector<ConnId> &members) {
-        for (const ConnId conn : members) say(conn, wire::VoteUpdate{++calls_});
+        for (const ConnId conn : members)
+            say(conn, wire::VoteUpdate{++calls_});
         asked_.clear();
     }
     std::string removal(ConnId conn) {
@@ -70,7 +72,8 @@ TEST_F(IslandTest, IsAdmittedWholeOrNotAtAll) {
     update(all);
     EXPECT_EQ(member_count(), 2U);
     const ConnId d = land(9, 1);
-    for (const ConnId conn : all) EXPECT_FALSE(pending(conn)) << "its links are being made";
+    for (const ConnId conn : all)
+        EXPECT_FALSE(pending(conn)) << "its links are being made";
     link_all();
     EXPECT_TRUE(pending(all[0]));
     EXPECT_TRUE(pending(all[1]));
@@ -185,7 +188,8 @@ TEST_F(IslandTest, SurvivesTheMaster) {
         GroupRecord known;
         known.id = GroupId{group};
         known.view.epoch = ViewNumber{2};
-        for (std::uint64_t island = 1; island <= 2; ++island) known.view.ring.push_back(PeerId{2 * island - 1 + group});
+        for (std::uint64_t island = 1; island <= 2; ++island)
+            known.view.ring.push_back(PeerId{2 * island - 1 + group});
         record.groups.push_back(known);
     }
     for (std::uint64_t id = 1; id <= 4; ++id) {
@@ -201,7 +205,8 @@ TEST_F(IslandTest, SurvivesTheMaster) {
     MasterOptions options;
     options.journal = true;
     options.recovery_window = 3s;
-    master_ = Master(options, [] { return Secret{}; }, *read);
+    master_ = Master(
+        options, [] { return Secret{}; }, *read);
     step(MasterTick{});
     for (const std::uint64_t id : {1, 2, 3}) {  // not 4
         const ConnId conn = connect();

@@ -101,10 +101,12 @@ TEST_F(LinkBookTest, LinkThatBrokeEightTimesStaysDown) {
 
 TEST_F(LinkBookTest, RingAvoidsAMissingLink) {
     const PeerId d{4};
-    for (const auto &[x, y] : {std::pair{a_, b_}, std::pair{b_, c_}, std::pair{c_, d}, std::pair{a_, d}}) bring_up(x, y);
+    for (const auto &[x, y] : {std::pair{a_, b_}, std::pair{b_, c_}, std::pair{c_, d}, std::pair{a_, d}})
+        bring_up(x, y);
     const auto ring = book_.best_ring({a_, b_, c_, d}, now_);
     ASSERT_TRUE(ring);
-    for (std::size_t i = 0; i < ring->size(); ++i) EXPECT_TRUE(book_.is_up((*ring)[i], (*ring)[(i + 1) % 4]));
+    for (std::size_t i = 0; i < ring->size(); ++i)
+        EXPECT_TRUE(book_.is_up((*ring)[i], (*ring)[(i + 1) % 4]));
     EXPECT_FALSE(book_.full_mesh({a_, b_, c_, d}));
     EXPECT_FALSE(book_.best_ring({a_, b_, d, c_, PeerId{5}}, now_));
 }

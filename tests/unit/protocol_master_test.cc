@@ -120,7 +120,8 @@ TEST_F(MasterTest, MembersThatNameMoreCallsThanAViewCanAreNotAllKept) {
     const auto all = members(3);
     const auto carries = [&](ConnId conn, std::uint64_t first, std::uint64_t count) {
         wire::Frozen frozen{heard<wire::Freeze>(conn).back().freeze, {}, {}};
-        for (std::uint64_t tag = first; tag < first + count; ++tag) frozen.carried.push_back({Tag{tag}, 0, {}});
+        for (std::uint64_t tag = first; tag < first + count; ++tag)
+            frozen.carried.push_back({Tag{tag}, 0, {}});
         say(conn, frozen);
     };
     down(all[0], 2, 1);
@@ -143,7 +144,8 @@ TEST_F(MasterTest, NothingIsRepairedThatTakesMoreRangesThanAreKept) {
     const auto all = members(6);
     down(all[0], 2, 1);
     op::FinalRanges scattered;
-    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) scattered.push_back({2 * i, 1, 6});
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i)
+        scattered.push_back({2 * i, 1, 6});
     for (const ConnId conn : all)
         say(conn, wire::Frozen{heard<wire::Freeze>(conn).back().freeze, {}, {{Tag{1}, 3, scattered}}});
     EXPECT_TRUE(closed_.empty());
@@ -367,7 +369,9 @@ TEST_F(MasterTest, ConflictingReducesEndAfterTheGracePeriod) {
     for (const ConnId conn : all) {
         const auto failed = heard<wire::OpFailed>(conn);
         ASSERT_EQ(failed.size(), 2u);
-        EXPECT_NE(failed[0].why.find("peer 1 is in pcclAllReduce with tag 1, peer 2 is in pcclAllReduce with tag 2"), std::string::npos) << failed[0].why;
+        EXPECT_NE(failed[0].why.find("peer 1 is in pcclAllReduce with tag 1, peer 2 is in pcclAllReduce with tag 2"),
+                  std::string::npos)
+            << failed[0].why;
     }
 }
 
@@ -552,7 +556,8 @@ TEST_F(MasterTest, StateFaultFailsTheSynchronizationAndRemovesNobody) {
     const auto all = members(3);
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);
-        state.tensors.push_back({.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+        state.tensors.push_back(
+            {.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
         return state;
     };
     say(all[0], holding(2, 7));

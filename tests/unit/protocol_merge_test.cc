@@ -18,7 +18,8 @@ wire::RecoveryReport report(std::uint64_t commits, std::vector<std::uint64_t> re
     wire::RecoveryReport report;
     report.view = report.epoch = kEpoch;
     report.commits = commits;
-    for (const auto tag : recent_tags) report.recent.push_back({{op(tag)}});
+    for (const auto tag : recent_tags)
+        report.recent.push_back({{op(tag)}});
     return report;
 }
 

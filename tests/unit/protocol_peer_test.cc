@@ -12,7 +12,6 @@ struct PeerTestAccess {
 
 namespace {
 
-
 TEST_F(PeerTest, BrokenInvariantFailsTheCommunicator) {
     join(true);
     const CallId first = reduce(5), second = reduce(6);

@@ -16,9 +16,11 @@ TEST(Probing, EveryDirectionIsProbedOnce) {
     probing.start({kPeers}, kAll);
     std::set<Probe> seen;
     for (int round = 0; probing.rounds_left(); ++round) {
-        for (const Probe &probe : probing.next_round(Time{1s}, kAll)) EXPECT_TRUE(seen.insert(probe).second);
+        for (const Probe &probe : probing.next_round(Time{1s}, kAll))
+            EXPECT_TRUE(seen.insert(probe).second);
         probing.check_invariants();
-        for (const Probe &probe : std::set(seen)) probing.report(probing.round(), probe);
+        for (const Probe &probe : std::set(seen))
+            probing.report(probing.round(), probe);
         EXPECT_FALSE(probing.outstanding());
     }
     EXPECT_EQ(seen.size(), 6U);
@@ -32,7 +34,8 @@ TEST(Probing, MeasuredPairsAreLeftOut) {
     while (probing.rounds_left()) {
         const auto round = probing.next_round(Time{1s}, kAll);
         probes += round.size();
-        for (const Probe &probe : round) EXPECT_TRUE(probing.report(probing.round(), probe));
+        for (const Probe &probe : round)
+            EXPECT_TRUE(probing.report(probing.round(), probe));
     }
     EXPECT_EQ(probes, 2U);
 }

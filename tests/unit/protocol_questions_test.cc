@@ -26,7 +26,8 @@ TEST(Questions, YesIsFinalForTheGeneration) {
 
 TEST(Questions, GroupAheadOfAnotherFixesItsOwnAnswers) {
     Questions questions;
-    for (std::uint64_t k = 0; k < 5; ++k) EXPECT_FALSE(questions.ask(kA, k, false));
+    for (std::uint64_t k = 0; k < 5; ++k)
+        EXPECT_FALSE(questions.ask(kA, k, false));
     EXPECT_TRUE(questions.ask(kB, 0, true)) << "the run's answer to question 0 was no";
     EXPECT_TRUE(questions.ask(kA, 5, false));
 }

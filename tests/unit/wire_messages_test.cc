@@ -15,8 +15,7 @@ public:
     explicit Filler(std::size_t items) : items_(items) {}
 
     template <class... Fields>
-    requires(sizeof...(Fields) > 1)
-    void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
 
     template <class T>
     requires std::is_arithmetic_v<T>
