@@ -7,6 +7,9 @@ target_compile_options(pccl_options INTERFACE -ffunction-sections -fdata-section
 if(PCCL_WERROR)
   target_compile_options(pccl_options INTERFACE -Werror)
 endif()
+if(PCCL_ASSERTIONS)
+  target_compile_definitions(pccl_options INTERFACE PCCL_ASSERTIONS)
+endif()
 if(PCCL_SANITIZE)
   target_compile_options(pccl_options INTERFACE -fsanitize=${PCCL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   # The instrumentation confuses GCC's analysis: it finds the standard library's own code uninitialized.

@@ -143,7 +143,7 @@ void Server::Service::after_poll() {
     const auto paused = listener_.paused_until();
     if (paused && wakeup_->due(*paused)) listener_.resume();
     if (unsaved_ && wakeup_->due(retry_journal_)) persist(unsaved_);
-    if (wakeup_->due(master_.next_timeout())) feed(protocol::Tick{});
+    if (wakeup_->due(master_.next_timeout())) feed(protocol::MasterTick{});
     if (const auto more = complaints_.take_unlogged(monotonic_now()))
         PCCL_LOG_WARN("%llu more connections were refused or closed in the last minutes", static_cast<unsigned long long>(more));
     flush();
@@ -211,7 +211,7 @@ void Server::Service::on_ready(Connection &connection, bool broken) {
         take_frames(connection);
         if (connection.state() == Connection::State::closed) return;
     }
-    if (connection.state() == Connection::State::introduced && connection.partial_bytes() > 0) feed(protocol::Heard{connection.id()});
+    if (connection.state() == Connection::State::introduced && connection.partial_bytes() > 0) feed(protocol::BytesReceived{connection.id()});
     if (input == Connection::Input::ended)
         lose(connection, connection.partial_bytes() > 0 ? "its connection ended within a message" : "its connection ended");
     else if (input == Connection::Input::failed)
@@ -264,14 +264,14 @@ void Server::Service::feed(protocol::MasterInput input) {
 }
 
 void Server::Service::carry_out(protocol::MasterEffect &effect) {
-    if (const auto *out = std::get_if<protocol::Send>(&effect)) {
+    if (const auto *out = std::get_if<protocol::SendToPeer>(&effect)) {
         send(out->conn, out->message);
-    } else if (const auto *end = std::get_if<protocol::Close>(&effect)) {
+    } else if (const auto *end = std::get_if<protocol::CloseConnection>(&effect)) {
         Connection *connection = callers_.find(end->conn);
         if (!connection || connection->state() == Connection::State::draining) return;
         connection->flush();
         callers_.drain(*connection, monotonic_now() + kDrainTime);
-    } else if (const auto *note = std::get_if<protocol::Note>(&effect)) {
+    } else if (const auto *note = std::get_if<protocol::Log>(&effect)) {
         if (log_enabled(note->level)) log(note->level, "%s", note->text.c_str());
     } else if (const auto *record = std::get_if<protocol::Persist>(&effect)) {
         persist(record->record);

@@ -4,8 +4,8 @@
 
 namespace pccl::peer {
 
-wire::Progress Examiner::examine(Time now, const std::vector<OpId> &ops) {
-    wire::Progress progress;
+wire::ProgressReport Examiner::examine(Time now, const std::vector<OpId> &ops) {
+    wire::ProgressReport progress;
     std::map<OpId, Seen> seen;
     for (const OpId &id : ops) {
         const Operation *op = engine_.find(id);

@@ -12,7 +12,7 @@ public:
     Examiner(Engine &engine, LinkTable &links) : engine_(engine), links_(links) {}
 
     /// Of operations that the protocol believes to be in flight.
-    wire::Progress examine(Time now, const std::vector<OpId> &ops);
+    wire::ProgressReport examine(Time now, const std::vector<OpId> &ops);
 
 private:
     /// As it was when bytes of it were last seen to have moved.

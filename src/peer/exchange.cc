@@ -10,7 +10,7 @@
 
 namespace pccl::peer {
 
-using protocol::PostHeard;
+using protocol::PostVerdict;
 using protocol::PostEnd;
 using protocol::PostSender;
 using wire::FrameHeader;
@@ -67,9 +67,9 @@ void Exchange::speak(PeerId to, Destination &destination) {
     Link *link = links_.up(to);
     if (!link) return;
     switch (destination.state.next()) {
-    case PostSender::Say::nothing: return;
-    case PostSender::Say::offer: return offer(*link, destination);
-    case PostSender::Say::withdraw:
+    case PostSender::Action::nothing: return;
+    case PostSender::Action::offer: return offer(*link, destination);
+    case PostSender::Action::withdraw:
         stop_sending(to, destination);
         return say(*link, header_of(FrameKind::post_withdraw, destination.state.head()));
     }
@@ -171,9 +171,9 @@ void Exchange::receiver_gone(PeerId to) {
 
 Intake Exchange::heard_grant(PeerId from, const FrameHeader &header) {
     const auto found = destinations_.find(from);
-    const PostHeard heard = found == destinations_.end() ? PostHeard::lie : found->second->state.granted(header.epoch);
-    if (heard == PostHeard::lie) return Intake::reject("room for a message that was not offered");
-    if (heard != PostHeard::news) return {};
+    const PostVerdict heard = found == destinations_.end() ? PostVerdict::invalid : found->second->state.granted(header.epoch);
+    if (heard == PostVerdict::invalid) return Intake::reject("room for a message that was not offered");
+    if (heard != PostVerdict::fresh) return {};
     Destination &destination = *found->second;
     destination.sending = destination.posts.front()->bytes > 0;
     destination.next_chunk = 0;
@@ -189,9 +189,9 @@ Intake Exchange::heard_end(PeerId from, const FrameHeader &header) {
     if (header.aux >= protocol::kPostEnds || found == destinations_.end()) return Intake::reject("an end of no message");
     const auto how = static_cast<PostEnd>(header.aux);
     Destination &destination = *found->second;
-    const PostHeard heard = destination.state.ended(header.epoch, how);
-    if (heard == PostHeard::lie) return Intake::reject("an end that a message cannot have had");
-    if (heard != PostHeard::news) return {};
+    const PostVerdict heard = destination.state.ended(header.epoch, how);
+    if (heard == PostVerdict::invalid) return Intake::reject("an end that a message cannot have had");
+    if (heard != PostVerdict::fresh) return {};
     const std::string to = to_string(from);
     switch (how) {
     case PostEnd::delivered: settle(from, destination, header.epoch, pcclSuccess, ""); break;
@@ -217,10 +217,10 @@ Intake Exchange::take_offer(Link &link, const FrameHeader &header) {
     }
     Source &source = sources_[link.other()];
     switch (source.state.offered(header.epoch)) {
-    case PostHeard::lie: return Intake::reject("an offer of a message before the last one was over");
-    case PostHeard::history: return {};
-    case PostHeard::repeat: say_end(link, header.epoch, source.state.last_end()); return {};
-    case PostHeard::news: break;
+    case PostVerdict::invalid: return Intake::reject("an offer of a message before the last one was over");
+    case PostVerdict::stale: return {};
+    case PostVerdict::repeat: say_end(link, header.epoch, source.state.last_end()); return {};
+    case PostVerdict::fresh: break;
     }
     source.message = {link.other(), Tag{header.tag}, header.epoch, nullptr, header.offset};
     source.chunk_bytes = header.aux;
@@ -272,8 +272,8 @@ void Exchange::grant_waiting() {
 Intake Exchange::take_chunk(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
     switch (source.state.part(header.epoch)) {
-    case PostHeard::news: break;
-    case PostHeard::lie: return Intake::reject("a part of a message that there was no room for");
+    case PostVerdict::fresh: break;
+    case PostVerdict::invalid: return Intake::reject("a part of a message that there was no room for");
     default: return {};
     }
     if (header.aux >= source.arrived.size()) return Intake::reject("a part of a message that does not exist");
@@ -287,10 +287,10 @@ Intake Exchange::take_chunk(Link &link, const FrameHeader &header) {
 Intake Exchange::take_withdrawal(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
     switch (source.state.withdrawn(header.epoch)) {
-    case PostHeard::lie: return Intake::reject("a withdrawal of a message that was not offered");
-    case PostHeard::history: return {};
-    case PostHeard::news: forget_message(source); [[fallthrough]];
-    case PostHeard::repeat: say_end(link, header.epoch, source.state.last_end());
+    case PostVerdict::invalid: return Intake::reject("a withdrawal of a message that was not offered");
+    case PostVerdict::stale: return {};
+    case PostVerdict::fresh: forget_message(source); [[fallthrough]];
+    case PostVerdict::repeat: say_end(link, header.epoch, source.state.last_end());
     }
     grant_waiting();
     return {};

@@ -176,7 +176,7 @@ CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
                           static_cast<unsigned long long>(tag.value));
         }
     }
-    return submit(call, [tag, fault = request.what.on_peer_loss](CallId id) { return Reduce{id, tag, fault}; });
+    return submit(call, [tag, fault = request.what.on_peer_loss](CallId id) { return PostReduce{id, tag, fault}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
     note_caller();
@@ -341,7 +341,7 @@ wire::Blocked Runtime::blocked() {
 }
 
 void Runtime::examine(const std::vector<OpId> &ops) {
-    Examined examined{examiner_.examine(monotonic_now(), ops)};
+    ProgressReported examined{examiner_.examine(monotonic_now(), ops)};
     for (auto &op : examined.progress.ops) {
         const Operation *operation = engine_.find(op.op);
         op.awaited = std::ranges::any_of(calls_, [&](const auto &entry) {
@@ -446,7 +446,7 @@ void Runtime::carry_out(PeerEffect &effect) {
         void operator()(HangUp &) {
             if (self.control_) self.control_->hang_up();
         }
-        void operator()(Tell &e) {
+        void operator()(SendToMaster &e) {
             if (self.control_) self.control_->send(e.message);
         }
         void operator()(Complete &e) { self.finish(e.call, e); }
@@ -478,8 +478,8 @@ void Runtime::carry_out(PeerEffect &effect) {
         void operator()(StartProbe &e) { self.prober_.start(e.probe); }
         void operator()(StartPull &e) { self.transfer_.pull(e.plan); }
         void operator()(EndSync &e) { self.transfer_.end(e.sync); }
-        void operator()(Examine &e) { self.examine(e.ops); }
-        void operator()(Say &e) {
+        void operator()(ReportProgress &e) { self.examine(e.ops); }
+        void operator()(Log &e) {
             if (log_enabled(e.level)) log(e.level, "%s: %s", to_string(self.peer_.id()).c_str(), e.text.c_str());
         }
     };
@@ -617,7 +617,7 @@ void Runtime::control_message(wire::ToPeer message) {
     feed(FromMaster{std::move(message)});
 }
 
-void Runtime::control_heard() { feed(MasterHeard{}); }
+void Runtime::control_heard() { feed(MasterBytesReceived{}); }
 
 void Runtime::control_down(const std::string &why) {
     master_since_.reset();

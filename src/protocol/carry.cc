@@ -1,3 +1,4 @@
+// See carry.h.
 #include "protocol/carry.h"
 
 #include <algorithm>
@@ -5,7 +6,7 @@
 
 namespace pccl::protocol {
 
-Ended end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried) {
+EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried) {
     std::map<Tag, std::uint32_t> reached = begun;
     std::set<Tag> tags;
     std::map<Tag, wire::RepairedOp> repaired;
@@ -28,13 +29,14 @@ Ended end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId
             found->second.holdings.push_back({member, op.final});
         }
     }
-    // Too much to tell everybody: rare enough that all begin anew.
+    // A View cannot contain it all. This is rare, so all these calls fail and start again.
     if (ranges > wire::kMaxViewRanges || repaired.size() > wire::kMaxOpsInMessage) repaired.clear();
-    Ended ended;
+    EpochOutcome ended;
     for (const auto &[tag, next_seq] : reached) {
         if (!repaired.contains(tag)) ended.begun.push_back({tag, next_seq});
     }
-    for (auto &[tag, op] : repaired) ended.repaired.push_back(std::move(op));
+    for (auto &[tag, op] : repaired)
+        ended.repaired.push_back(std::move(op));
     return ended;
 }
 

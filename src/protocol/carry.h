@@ -1,4 +1,4 @@
-// Which calls of an epoch that ended go on in the next one (pcclLossPolicyRepair), and which fail. Pure.
+// Decides which calls of an epoch that ended continue in the next one (pcclLossPolicyRepair) and which fail. Pure.
 #pragma once
 
 #include <map>
@@ -9,20 +9,22 @@
 
 namespace pccl::protocol {
 
-/// What becomes of the calls that were not committed.
-struct Ended {
-    std::vector<wire::TagCount> begun;      ///< failed at all, up to these numbers
+/// The outcome of the calls that were not committed.
+struct EpochOutcome {
+    std::vector<wire::TagCount> begun;  ///< calls that fail at every member: those below these numbers
     std::vector<wire::RepairedOp> repaired;
 };
 
-/// `begun`: calls that some member had begun and that do not go on there. `carried`: what each member of the next ring would go on with.
+/// `begun`: calls that some member had begun and does not carry over. `carried`: the calls that each member of the next ring
+/// carries over.
 ///
-/// A call goes on if it is the last that anybody has begun with its tag and all who have begun it want it to: its callers may disagree,
-/// or one may have given it up. Members that have not made it yet will meet it in the new epoch. Calls before it failed where they
-/// were not made, as they did elsewhere; that follows from its number.
-Ended end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried);
+/// A call continues if it is the last one that any member has begun with its tag, and every member that began it carries it over.
+/// Callers can disagree about the policy, and one can have aborted. Members that have not made the call yet join it in the new
+/// epoch. Earlier calls with the tag fail at members that have not made them, as they failed elsewhere. That follows from the
+/// call's number.
+EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried);
 
-/// Whether a member may say this of itself.
+/// True if a member can have sent these calls.
 bool well_formed(const std::vector<wire::CarriedOp> &carried);
 
 }  // namespace pccl::protocol

@@ -1,13 +1,14 @@
-// Who holds whom up, from what members report: follows who waits for whom to the one that waits for nobody, and names it with evidence.
+// Finds the member or path that delays others, from the members' reports: follows the chain of waiting members to one that waits
+// for no other, and names it with evidence.
 //
-//   hung        a peer that others wait for and that does not answer the master
-//   dead path   bytes from one peer to another that are not acknowledged, while both answer the master
-//   straggler   a peer that does not make the call in which half of the members wait, and waits for nobody itself
-//   slow link   the one link that always has more to send than it can, while those beside it are waiting for data
-//   no progress all are in the operation, nothing moves, and none of the above explains it
+//   hung         a peer that others wait for and that does not answer the master
+//   dead path    bytes from one peer to another are not acknowledged, while both answer the master
+//   straggler    a peer that has not made the call in which half of the members wait, and that waits for no other itself
+//   slow link    the one link that always has more to send than it can, while the other links of its group wait for data
+//   no progress  all members are in the operation, no byte moves, and none of the above explains it
 //
-// Follows the distinction of Dong et al., "Boosting large-scale parallel training efficiency with C4" (2024): hang or slowness, in
-// communication or outside it, at the sender, the path or the receiver. Pure; it never removes anybody.
+// Follows the distinctions of Dong et al., "Boosting large-scale parallel training efficiency with C4" (2024): hang or slowness,
+// in communication or outside it, at the sender, the path or the receiver. Pure; it never removes a peer.
 #pragma once
 
 #include <map>
@@ -21,83 +22,83 @@
 
 namespace pccl::protocol {
 
-/// What the master knows at one moment.
-struct Situation {
+/// The state of the run at one moment.
+struct Snapshot {
     struct Member {
         PeerId id;
         GroupId group;
-        std::string name;  ///< with its address
+        std::string name;  ///< with the peer's address
         Duration silent{};
-        bool waits = false;  ///< all its callers do, for something
+        bool waits = false;  ///< all its callers' threads wait
     };
-    /// A call that some make and others do not.
+    /// A call that some members have made and others have not.
     struct Wait {
         std::string call;
-        std::vector<std::pair<PeerId, Duration>> waiting;  ///< and for how long
+        std::vector<std::pair<PeerId, Duration>> waiting;  ///< members in the call, with the time they have waited
         std::vector<PeerId> missing;
-        std::size_t members = 0;                           ///< that are to make it
+        std::size_t members = 0;  ///< members that must make it
     };
     std::vector<Member> members;  ///< by id
     std::vector<Wait> waits;
-    std::vector<OpId> entered;    ///< operations that every member of its group has called and some have not finished
+    std::vector<OpId> entered;  ///< operations that every member of the group has called and some member has not finished
 };
 
-struct Suspicion {
-    Duration hung, dead_path, straggler, no_progress;  ///< after which it is spoken of
+struct Thresholds {
+    Duration hung, dead_path, straggler, no_progress;  ///< a finding is reported after this time
 };
 
 struct Finding {
     enum class Kind { hung, dead_path, straggler, slow_link, no_progress } kind;
     PeerId who;
-    PeerId other;  ///< of a path
+    PeerId other;  ///< the other end of a path
     Duration lasting{};
-    std::string what;      ///< "peer 3 holds the others up": what begins and ends
+    std::string what;  ///< the condition that begins and ends: "peer 3 holds the others up"
     std::string evidence;
 };
 
 class Diagnosis {
 public:
-    void report(Time now, PeerId from, const wire::Progress &progress);
+    void report(Time now, PeerId from, const wire::ProgressReport &progress);
     void forget(PeerId id);
-    /// To be asked about once a second: a slow link is one that is so for several times in a row.
-    std::vector<Finding> findings(Time now, const Situation &situation, const Suspicion &limits);
-    /// Whether the host of a silent peer still acknowledges what others send it; "" if nobody knows.
+    /// Call it about once a second: a link is slow if it is found slow several times in a row.
+    std::vector<Finding> findings(Time now, const Snapshot &snapshot, const Thresholds &limits);
+    /// Evidence about the host of a silent peer: whether it acknowledges data that others send it. "" if no report says.
     std::string evidence_on(Time now, PeerId silent) const;
 
-    /// Of operations in the peer's last report, if it is fresh.
+    /// The operations in the peer's last report. Empty if that is not fresh.
     const std::vector<wire::OpProgress> &ops_of(Time now, PeerId id) const;
 
 private:
     struct Report {
         Time at;
-        wire::Progress progress;
+        wire::ProgressReport progress;
     };
-    /// Between two reports.
+    /// The rates of a link between two reports.
     struct Pace {
         PeerId from, to;
-        double backlogged = 0;  ///< share of the time
+        double backlogged = 0;  ///< share of the time in which it had more to send than it could
         std::uint64_t bytes = 0, bytes_per_s = 0, retransmitted = 0;
         double receiver_limited = 0, buffer_limited = 0;  ///< shares of the time in which there was something to send
         std::uint32_t round_trip_us = 0;
     };
 
     bool fresh(Time now, const Report &report) const { return now - report.at < kFresh; }
-    void find_hung(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    void find_dead_paths(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    void find_slow_links(Time now, const Situation &situation, std::vector<Finding> &found);
-    void find_idle(Time now, const Situation &situation, const Suspicion &limits, std::vector<Finding> &found) const;
-    std::vector<Pace> paces(Time now, const Situation &situation, GroupId group) const;
+    void find_hung(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    void find_dead_paths(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    void find_slow_links(Time now, const Snapshot &snapshot, std::vector<Finding> &found);
+    void find_idle(Time now, const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found) const;
+    std::vector<Pace> paces(Time now, const Snapshot &snapshot, GroupId group) const;
 
     static constexpr Duration kFresh = std::chrono::milliseconds(2500);
 
     std::map<PeerId, Report> last_, before_;
-    std::map<std::pair<PeerId, PeerId>, int> slow_;  ///< how often in a row
+    std::map<std::pair<PeerId, PeerId>, int> slow_;  ///< findings in a row
 };
 
-/// Stragglers: exposed for what removes them.
-void find_stragglers(const Situation &situation, const Suspicion &limits, std::vector<Finding> &found);
+/// Finds stragglers only. Exposed for tests.
+void find_stragglers(const Snapshot &snapshot, const Thresholds &limits, std::vector<Finding> &found);
 
-/// Turns findings into lines of a log: one when it begins, then ever more rarely, one when it has ended.
+/// Turns findings into log lines: one when a finding begins, more at growing intervals, and one when it ends.
 class Alarms {
 public:
     struct Line {
@@ -110,7 +111,7 @@ private:
     struct Alarm {
         Time since, next;
         Duration interval{};
-        bool standing = false, said = false;
+        bool active = false, logged = false;
         std::string what;
     };
     std::map<std::tuple<Finding::Kind, PeerId, PeerId>, Alarm> alarms_;

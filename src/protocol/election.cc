@@ -1,3 +1,4 @@
+// See election.h.
 #include "protocol/election.h"
 
 #include <algorithm>
@@ -48,7 +49,7 @@ template <class Same> const Ballot *most_common(const std::vector<const Ballot *
     return best;
 }
 
-/// Those of the last synchronization speak for the group; where none is left, all do.
+/// The voters: members of the last synchronization, or all peers if none of those is left.
 std::vector<const Ballot *> electorate(const std::vector<Ballot> &ballots, bool continuing) {
     std::vector<const Ballot *> voters;
     for (const auto &b : ballots) {
@@ -61,7 +62,7 @@ void check_schema(const SyncHistory &history, const std::vector<Ballot> &ballots
     const auto voters = electorate(ballots, continuing);
     const auto by_schema = [](const OfferState &a, const OfferState &b) { return same_schema(a.tensors, b.tensors); };
     const Ballot *winner = nullptr;
-    if (continuing) {  // the schema stands while anybody of the last synchronization still offers it
+    if (continuing) {  // the schema stays while any member of the last synchronization offers it
         const auto keeps =
             std::ranges::find_if(voters, [&](const Ballot *b) { return same_schema(b->offer->tensors, history.schema); });
         if (keeps != voters.end()) winner = *keeps;
@@ -80,7 +81,7 @@ std::uint64_t highest_revision(const std::vector<const Ballot *> &voters) {
     std::uint64_t highest = 0;
     bool send_only = false;
     for (const Ballot *b : voters) {
-        if (!b->gives()) continue;
+        if (!b->can_send()) continue;
         const bool sends = b->offer->strategy == Strategy::send_only;
         if (sends && !send_only) {
             send_only = true;
@@ -96,14 +97,14 @@ std::uint64_t expected_revision(const SyncHistory &history, const std::vector<Ba
     if (!continuing) return highest_revision(electorate(ballots, continuing));
     const std::uint64_t next = history.revision + 1;
     std::uint64_t jump = 0;
-    bool alike = true, any = false;
+    bool equal = true, any = false;
     for (const auto &b : ballots) {
         if (!b.in_last_sync || b.offer->strategy == Strategy::receive_only) continue;
-        if (any && b.offer->revision != jump) alike = false;
+        if (any && b.offer->revision != jump) equal = false;
         jump = b.offer->revision;
         any = true;
     }
-    return any && alike && jump > next ? jump : next;
+    return any && equal && jump > next ? jump : next;
 }
 
 /// A peer must not be ahead of its group. One that is behind receives.
@@ -120,12 +121,12 @@ void check_revisions(std::uint64_t expected, const SyncHistory &history, const s
     }
 }
 
-/// The expected revision, or if nobody can give that, the newest that the members of the last synchronization can give: their program does
-/// not count, or they are all that is left. A newcomer that is behind decides nothing.
+/// The expected revision, or if no peer can send that, the highest that a member of the last synchronization can send: its
+/// program does not count, or every other holder was lost. A newcomer that is behind has no influence.
 std::uint64_t elected_revision(std::uint64_t expected, const std::vector<Ballot> &ballots, bool continuing) {
-    const auto offers_it = [&](const Ballot &b) { return b.gives() && b.offer->revision == expected; };
+    const auto offers_it = [&](const Ballot &b) { return b.can_send() && b.offer->revision == expected; };
     const auto voters = electorate(ballots, continuing);
-    if (std::ranges::any_of(ballots, offers_it) || std::ranges::none_of(voters, &Ballot::gives)) return expected;
+    if (std::ranges::any_of(ballots, offers_it) || std::ranges::none_of(voters, &Ballot::can_send)) return expected;
     return highest_revision(voters);
 }
 
@@ -138,7 +139,7 @@ std::vector<const Ballot *> candidates(std::uint64_t elected, const std::vector<
                 {b.peer, "peer " + std::to_string(b.peer.value) + " was removed: it is SEND_ONLY at revision " +
                              std::to_string(b.offer->revision) + " where " + std::to_string(elected) + " is expected"});
         }
-        if (!b.gives() || b.offer->revision != elected) continue;
+        if (!b.can_send() || b.offer->revision != elected) continue;
         all.push_back(&b);
         if (b.offer->strategy == Strategy::send_only) send_only.push_back(&b);
     }
@@ -153,23 +154,23 @@ std::vector<const Ballot *> candidates(std::uint64_t elected, const std::vector<
     return send_only.empty() ? all : send_only;
 }
 
-/// Everybody who holds the elected content of a tensor, whatever else it holds.
+/// The peers that hold the elected content of a tensor, whatever other content they hold.
 std::vector<PeerId> sources_of(std::size_t tensor, const Ballot &winner, const std::vector<Ballot> &ballots) {
     const auto &elected = winner.offer->tensors[tensor];
     if (elected.allow_content_inequality) return {winner.peer};  // exists once
     std::vector<PeerId> sources;
     for (const auto &b : ballots) {
-        if (b.gives() && b.offer->tensors[tensor].hash == elected.hash) sources.push_back(b.peer);
+        if (b.can_send() && b.offer->tensors[tensor].hash == elected.hash) sources.push_back(b.peer);
     }
     return sources;
 }
 
-/// Only content that is worth nothing is overwritten before the commit. A member's is not worthless, however old: if the holders of newer
-/// content are lost, it is all that is left.
+/// Only content that no peer can need is overwritten before the commit. A member's content can be needed, however old it is: if
+/// the holders of newer content are lost, nothing else is left.
 Receiver plan_receiver(const Ballot &ballot, const Ballot &winner, const std::vector<Ballot> &ballots, bool continuing) {
     Receiver receiver{ballot.peer, false, {}};
     const bool behind = ballot.offer->revision != winner.offer->revision || ballot.tainted;
-    const bool may_be_needed = ballot.in_last_sync && ballot.gives();
+    const bool may_be_needed = ballot.in_last_sync && ballot.can_send();
     receiver.in_place = behind && continuing && !may_be_needed;
     for (std::size_t i = 0; i < winner.offer->tensors.size(); ++i) {
         const auto &mine = ballot.offer->tensors[i];

@@ -1,37 +1,33 @@
-// Agreement on operations: committed when every member holds its result, failed when a member finds that it cannot be done.
+// Agreement on operations: committed when every member holds the result, failed when a member reports that it cannot be done.
 #include "protocol/master.h"
 
 namespace pccl::protocol {
 
-void Master::on_done(Peer &peer, const wire::Done &done) {
+void Master::on(Peer &peer, const wire::Done &done) {
     Group &group = groups_.at(peer.group);
-    if (group.freeze) return;  // it ends with the view, at every member
+    if (group.freeze) return;  // the operation ends with the view, at every member
     for (const OpId &op : done.ops) {
         if (op.epoch != group.epoch || group.failed.contains(op)) continue;
-        peer.waiting.erase(op);
+        calls_.op_ended(peer.id, op);
         if (!group.done[op].insert(peer.id).second) continue;
         if (++peer.open_done > wire::kMaxOpenOps) {
             return remove(peer.id, pcclInvalidUsage,
-                          to_string(peer.id) + " was removed: too many operations done that nobody else has");
+                          to_string(peer.id) + " was removed: it finished too many operations that no other member has finished");
         }
     }
     commit_complete(group, members_of(peer.group));
 }
 
-void Master::on_waiting(Peer &peer, const wire::Waiting &waiting) {
+void Master::on(Peer &peer, const wire::Waiting &waiting) {
     const Group &group = groups_.at(peer.group);
     std::set<OpId> current;
     for (const OpId &op : waiting.ops) {
         if (op.epoch == group.epoch && !group.failed.contains(op)) current.insert(op);
     }
-    const bool changed = current != peer.waiting || waiting.blocked != peer.blocked;
-    if (peer.waiting.empty() || changed) peer.waiting_since = now_;
-    misuse_stale_ = misuse_stale_ || changed;
-    peer.waiting = std::move(current);
-    peer.blocked = waiting.blocked;
+    calls_.report_waiting(now_, peer.id, std::move(current), waiting.blocked);
 }
 
-/// Commits what all of `members` hold.
+/// Commits the operations whose results all of `members` hold.
 void Master::commit_complete(Group &group, const std::vector<PeerId> &members) {
     wire::Commit commit;
     for (auto it = group.done.begin(); it != group.done.end();) {
@@ -42,7 +38,7 @@ void Master::commit_complete(Group &group, const std::vector<PeerId> &members) {
         commit.ops.push_back(it->first);
         for (const PeerId m : members) {
             --peers_.at(m).open_done;
-            peers_.at(m).waiting.erase(it->first);
+            calls_.op_ended(m, it->first);
         }
         it = group.done.erase(it);
     }
@@ -53,14 +49,16 @@ void Master::commit_complete(Group &group, const std::vector<PeerId> &members) {
         send(peers_.at(m), commit);
 }
 
-void Master::on_op_fault(Peer &peer, const wire::OpFault &fault) {
+void Master::on(Peer &peer, const wire::OpFault &fault) {
     Group &group = groups_.at(peer.group);
     if (group.freeze || fault.op.epoch != group.epoch || group.failed.contains(fault.op)) return;
     if (group.failed.size() > wire::kMaxOpenOps) {
         return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many failed operations");
     }
-    note(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn, fault.why);  // members that changed are nobody's mistake
-    const wire::OpFailed failed{fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why, fault.own ? peer.id : PeerId{}};
+    log(fault.code == pcclRankConnectionLost ? LogLevel::info : LogLevel::warn,
+        fault.why);  // a changed membership is no mistake of a program
+    const wire::OpFailed failed{fault.op, fault.code == pcclSuccess ? pcclInternalError : fault.code, false, fault.why,
+                                fault.own ? peer.id : PeerId{}};
     fail_op(peer.group, group, failed);
 }
 
@@ -74,7 +72,7 @@ void Master::fail_op(GroupId id, Group &group, const wire::OpFailed &failed) {
         group.done.erase(found);
     }
     for (const PeerId m : members_of(id)) {
-        peers_.at(m).waiting.erase(op);
+        calls_.op_ended(m, op);
         send(peers_.at(m), failed);
     }
 }

@@ -1,4 +1,5 @@
-// Shared state: elect once all members of a group have offered, let those that lack something pull, commit when all have it.
+// Shared state: once all members of a group have made an offer, elect the content; members that lack some of it pull; commit when
+// all have it.
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -11,7 +12,7 @@ bool Master::try_sync(GroupId id, Group &group) {
     SyncState &sync = group.sync;
     if (group.freeze || sync.pulling) return false;
     const auto members = members_of(id);
-    const bool all_in = std::ranges::all_of(members, [&](PeerId m) { return peers_.at(m).call == Call::sync_shared_state; });
+    const bool all_in = std::ranges::all_of(members, [&](PeerId m) { return calls_.of(m).call == Call::sync_shared_state; });
     if (members.empty() || !all_in) return false;
 
     std::vector<Ballot> ballots;
@@ -44,23 +45,20 @@ bool Master::try_sync(GroupId id, Group &group) {
         sync.unplanned[peer] = std::move(receiver);
     }
     for (const PeerId m : members) {
-        if (!sync.unplanned.contains(m)) send(peers_.at(m), wire::SyncPlan{sync.id, peers_.at(m).call_number, false, {}});
+        if (!sync.unplanned.contains(m)) send(peers_.at(m), wire::SyncPlan{sync.id, calls_.of(m).number, false, {}});
     }
-    note(LogLevel::info, "group " + std::to_string(id.value) + " synchronizes revision " + std::to_string(sync.revision) + ": " +
-                             std::to_string(election.receivers.size()) + " of " + std::to_string(members.size()) + " receive");
+    log(LogLevel::info, "group " + std::to_string(id.value) + " synchronizes revision " + std::to_string(sync.revision) + ": " +
+                            std::to_string(election.receivers.size()) + " of " + std::to_string(members.size()) + " receive");
     plan_wave(id, group);
     return true;
 }
 
-/// Plans for the receivers that have such a link to a holder of each tensor they lack.
-void Master::plan_pulls(SyncState &sync, Trust trust) {
+/// Sends a plan to every receiver that has a link of this trust to a holder of each tensor that it lacks.
+void Master::plan_pulls(SyncState &sync, LinkBook::Trust trust) {
     for (auto it = sync.unplanned.begin(); it != sync.unplanned.end();) {
         auto plan = it->second.pull;
         for (auto &tensor : plan) {
-            std::erase_if(tensor.sources, [&](PeerId source) {
-                const Pair *link = find_pair(it->first, source);
-                return !link || !usable(*link, trust);
-            });
+            std::erase_if(tensor.sources, [&](PeerId source) { return !links_.usable(it->first, source, trust, now_); });
         }
         if (std::ranges::any_of(plan, [](const auto &tensor) { return tensor.sources.empty(); })) {
             ++it;
@@ -68,25 +66,26 @@ void Master::plan_pulls(SyncState &sync, Trust trust) {
         }
         for (const auto &tensor : plan)
             sync.planned[it->first].insert(tensor.index);
-        send(peers_.at(it->first), wire::SyncPlan{sync.id, peers_.at(it->first).call_number, it->second.in_place, std::move(plan)});
+        send(peers_.at(it->first), wire::SyncPlan{sync.id, calls_.of(it->first).number, it->second.in_place, std::move(plan)});
         sync.awaiting.insert(it->first);
         it = sync.unplanned.erase(it);
     }
 }
 
-/// The receivers without a good link to a holder wait: one that has received is a holder for them. A link that is not to be relied on is
-/// taken if that does not help.
+/// Receivers without a steady link to a holder wait for the next wave: a receiver that is done is a holder for them. Links that
+/// are not steady are used only if no receiver has a steady one.
 void Master::plan_wave(GroupId id, Group &group) {
     SyncState &sync = group.sync;
-    plan_pulls(sync, Trust::steady);
-    if (sync.awaiting.empty()) plan_pulls(sync, Trust::any);
+    plan_pulls(sync, LinkBook::Trust::steady);
+    if (sync.awaiting.empty()) plan_pulls(sync, LinkBook::Trust::any);
     if (!sync.awaiting.empty() || sync.unplanned.empty()) return;
-    const PeerId left = sync.unplanned.begin()->first;
+    const PeerId unreached = sync.unplanned.begin()->first;
     fail_sync(id, group, pcclNoSharedStateAvailable,
-              to_string(left) + " has no link to any peer that holds the shared state; see the log for why links could not be made");
+              to_string(unreached) +
+                  " has no link to any peer that holds the shared state; the log says why links could not be made");
 }
 
-void Master::on_sync_done(Peer &peer, const wire::SyncDone &done) {
+void Master::on(Peer &peer, const wire::SyncDone &done) {
     Group &group = groups_.at(peer.group);
     if (!group.sync.pulling || group.sync.id != done.sync || !group.sync.awaiting.contains(peer.id)) return;
     if (!done.ok) {
@@ -95,21 +94,22 @@ void Master::on_sync_done(Peer &peer, const wire::SyncDone &done) {
     }
     SyncState &sync = group.sync;
     sync.awaiting.erase(peer.id);
-    const bool gives = peer.offer.strategy != wire::Strategy::receive_only;
+    const bool can_send = peer.offer.strategy != wire::Strategy::receive_only;
     for (auto &[waiting, receiver] : sync.unplanned) {
         for (auto &tensor : receiver.pull) {
-            if (gives && sync.planned[peer.id].contains(tensor.index)) tensor.sources.push_back(peer.id);
+            if (can_send && sync.planned[peer.id].contains(tensor.index)) tensor.sources.push_back(peer.id);
         }
     }
     if (!sync.unplanned.empty()) plan_wave(peer.group, group);
     if (sync.pulling && sync.awaiting.empty()) commit_sync(peer.group, group);
 }
 
-/// A holder's program changed what others pull: its call is a mistake, and nobody can have the elected content for sure.
-void Master::on_state_fault(Peer &peer, const wire::StateFault &fault) {
+/// A holder's program changed content that others pull. Its call fails as a mistake, and no member can be sure of the elected
+/// content.
+void Master::on(Peer &peer, const wire::StateFault &fault) {
     Group &group = groups_.at(peer.group);
-    if (!group.sync.pulling || group.sync.id != fault.sync || peer.call != Call::sync_shared_state) return;
-    note(LogLevel::warn, fault.why);
+    if (!group.sync.pulling || group.sync.id != fault.sync || calls_.of(peer.id).call != Call::sync_shared_state) return;
+    log(LogLevel::warn, fault.why);
     fail_sync(peer.group, group, pcclNoSharedStateAvailable, fault.why, peer.id);
 }
 
@@ -125,25 +125,27 @@ void Master::commit_sync(GroupId id, Group &group) {
     decide_sync(group, pcclSuccess, "");
     for (const PeerId m : members) {
         Peer &peer = peers_.at(m);
-        send(peer, wire::SyncCommit{peer.call_number, sync.id, sync.revision, group.answer.decision});
-        peer.call = Call::none;
+        send(peer, wire::SyncCommit{calls_.of(m).number, sync.id, sync.revision, group.outcome.decision});
+        calls_.end_call(m);
         peer.offer = {};
     }
 }
 
-/// With pcclInvalidUsage at the `culprit`, if there is one.
+/// The call fails with pcclInvalidUsage at the `culprit`, if there is one, and with `code` at the other members.
 void Master::fail_sync(GroupId id, Group &group, pcclResult_t code, const std::string &why, PeerId culprit) {
     group.sync.pulling = false;
     group.sync.awaiting.clear();
     decide_sync(group, code, why);
     for (const PeerId m : members_of(id)) {
         Peer &peer = peers_.at(m);
-        if (peer.call == Call::sync_shared_state) call_done(peer, m == culprit ? pcclInvalidUsage : code, why, group.answer.decision);
+        if (calls_.of(m).call == Call::sync_shared_state)
+            call_done(peer, m == culprit ? pcclInvalidUsage : code, why, group.outcome.decision);
     }
 }
 
 void Master::decide_sync(Group &group, pcclResult_t code, const std::string &why) {
-    group.answer = {group.answer.decision + 1, group.epoch, Call::sync_shared_state, code, group.sync.id, group.sync.revision, why};
+    group.outcome = {group.outcome.decision + 1, group.epoch, Call::sync_shared_state, code, group.sync.id,
+                     group.sync.revision,        why};
     changed_ = true;
 }
 

@@ -1,9 +1,9 @@
 // The end of a view and the start of the next.
 //
-// A loss ends a group's view in two steps. Freeze: members stop, and say which calls they had begun. Then the View: it names
-// every call that any survivor had begun, so that such a call fails at every survivor, also at those that had not made it yet. So
-// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer died. Calls that
-// their callers chose to have repaired go on instead (carry.h).
+// A loss ends a group's view in two steps. Freeze: the members stop and report which calls they had begun. View: it names every
+// call that any survivor had begun, so that such a call fails at every survivor, including those that had not made it yet. So the
+// members always agree on the outcome of their n-th call with a tag, whatever each of them was doing when the peer was lost.
+// Calls with pcclLossPolicyRepair continue in the next epoch instead (carry.h).
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -17,9 +17,10 @@ bool Master::any_frozen() const {
 void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
     const auto found = groups_.find(group_id);
     Group &group = found->second;
-    drop_dead_probes();
+    probing_.drop_impossible([&](const Probing::Probe &probe) { return member(probe.from) && member(probe.to); });
     if (members_of(group_id).empty()) {
         groups_.erase(found);
+        questions_.remove_group(group_id);
         if (member_count() > 0) publish_view({}, {}, why);
         return;
     }
@@ -27,9 +28,10 @@ void Master::member_lost(GroupId group_id, PeerId id, const std::string &why) {
         holders.erase(id);
     std::erase_if(group.done, [](const auto &entry) { return entry.second.empty(); });
     group.sync.last_members.erase(id);
-    group.sync.pulling = false;  // elect again among those who are left
+    group.sync.pulling = false;  // the remaining members elect again
     group.sync.awaiting.clear();
-    if (!group.freeze) commit_complete(group, members_of(group_id));  // the dead one may have been the last to be waited for
+    if (!group.freeze)
+        commit_complete(group, members_of(group_id));  // the lost member can have been the last one without the result
     if (group.freeze) {
         group.freeze->awaiting.erase(id);
         if (group.freeze->why.size() < wire::kMaxText) group.freeze->why.append("; ").append(why);
@@ -50,25 +52,27 @@ void Master::begin_freeze(GroupId group_id, const std::string &why) {
         send(peers_.at(id), wire::Freeze{group.freeze->id, why});
 }
 
-/// Nothing goes on that a member has given up, also where the freeze had begun for another reason.
-void Master::end_for_abort(GroupId group_id, const std::string &why) {
+/// No call is carried over that a member has given up, even if the freeze began for another reason.
+void Master::freeze_for_abort(GroupId group_id, const std::string &why) {
     if (auto &freeze = groups_.at(group_id).freeze) freeze->aborted = true;
     begin_freeze(group_id, why);
 }
 
-void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
+void Master::on(Peer &peer, const wire::Frozen &frozen) {
     Group &group = groups_.at(peer.group);
     if (!group.freeze || group.freeze->id != frozen.freeze || group.freeze->awaiting.erase(peer.id) == 0) return;
     if (!well_formed(frozen.carried)) {
-        return remove(peer.id, pcclInvalidUsage,
-                      to_string(peer.id) + " was removed: it broke the protocol (a list of final elements that cannot be)");
+        return break_protocol(peer.id, "an invalid list of final elements");
     }
     FreezeState &freeze = *group.freeze;
     std::set<Tag> tags = freeze.tags;
-    for (const auto &count : frozen.opened) tags.insert(count.tag);
-    for (const auto &op : frozen.carried) tags.insert(op.tag);
+    for (const auto &count : frozen.opened)
+        tags.insert(count.tag);
+    for (const auto &op : frozen.carried)
+        tags.insert(op.tag);
     if (tags.size() > wire::kMaxOpsInMessage) {  // no View could name them all
-        return remove(peer.id, pcclInvalidUsage, to_string(peer.id) + " was removed: too many operations begun that others have not");
+        return remove(peer.id, pcclInvalidUsage,
+                      to_string(peer.id) + " was removed: it began too many operations that others have not");
     }
     freeze.tags = std::move(tags);
     for (const auto &count : frozen.opened) {
@@ -78,10 +82,11 @@ void Master::on_frozen(Peer &peer, const wire::Frozen &frozen) {
     keep_carried(freeze, peer.id, frozen.carried);
 }
 
-/// Where all members together would go on with more than a View can tell, nothing goes on, and no more is kept than the tags.
+/// If the members would together carry over more than a View can contain, nothing is carried over, and only the tags are kept.
 void Master::keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire::CarriedOp> &carried) {
     freeze.carried[id] = carried;
-    for (const auto &op : carried) freeze.carried_parts += 1 + op.final.size();
+    for (const auto &op : carried)
+        freeze.carried_parts += 1 + op.final.size();
     if (freeze.carried_parts <= wire::kMaxViewRanges + wire::kMaxOpsInMessage) return;
     for (const auto &[member, ops] : freeze.carried) {
         for (const auto &op : ops) {
@@ -94,8 +99,9 @@ void Master::keep_carried(FreezeState &freeze, PeerId id, const std::vector<wire
     freeze.aborted = true;
 }
 
-/// Of those who are left. One that was lost since it answered counts no more: what it alone held final is final nowhere.
-Ended Master::end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring) {
+/// The outcome of the calls for the members of the next ring. Elements that only a member lost since its answer held are final
+/// nowhere.
+EpochOutcome Master::end_calls_of(const FreezeState &freeze, const std::vector<PeerId> &ring) {
     std::map<PeerId, std::vector<wire::CarriedOp>> carried;
     auto begun = freeze.begun;
     for (const auto &[member, ops] : freeze.carried) {
@@ -111,18 +117,15 @@ Ended Master::end_calls_of(const FreezeState &freeze, const std::vector<PeerId> 
 bool Master::try_install(GroupId id, Group &group) {
     if (!group.freeze->awaiting.empty()) return false;
     const auto ids = members_of(id);
-    const auto ring = ring_of(ids);
+    const auto ring = links_.best_ring(ids, now_);
     if (!ring) {
         for (const PeerId a : ids) {
-            if (!all_settled(a, ids)) return false;  // a link is being made again; it will be reported
+            if (!links_.all_settled(a, ids)) return false;  // a link is being made; its report will come
         }
         if (retry_given_up(ids, *group.freeze)) return false;
-        // No ring: give up the member with the fewest links, the youngest among equals.
+        // No ring exists: remove the member with the fewest links, the newest among equals.
         const auto links = [&](PeerId a) {
-            return std::ranges::count_if(ids, [&](PeerId b) {
-                const Pair *link = a == b ? nullptr : find_pair(a, b);
-                return link && link->state == Pair::State::up;
-            });
+            return std::ranges::count_if(ids, [&](PeerId b) { return a != b && links_.is_up(a, b); });
         };
         const PeerId worst =
             *std::ranges::min_element(ids, [&](PeerId a, PeerId b) { return std::pair(links(a), b) < std::pair(links(b), a); });
@@ -131,7 +134,7 @@ bool Master::try_install(GroupId id, Group &group) {
         return true;
     }
     set_ring(group, *ring);
-    Ended ended = end_calls_of(*group.freeze, *ring);
+    EpochOutcome ended = end_calls_of(*group.freeze, *ring);
     const std::string why = group.freeze->why;
     group.freeze.reset();
     publish_view({id}, {{id, std::move(ended)}}, why);
@@ -139,21 +142,25 @@ bool Master::try_install(GroupId id, Group &group) {
     return true;
 }
 
-/// Before a member is given up for want of links, every link that was given up has one more chance: what kept two peers apart may have
-/// passed. Not those that broke again and again.
+/// Before a member is removed for lack of links, every link that is down gets one more attempt: the cause can be gone. Links that
+/// broke repeatedly get none.
 bool Master::retry_given_up(const std::vector<PeerId> &ids, FreezeState &freeze) {
     bool any = false;
     for (std::size_t i = 0; i < ids.size(); ++i) {
         for (std::size_t j = i + 1; j < ids.size(); ++j) {
-            any = reopen_pair(ids[i], ids[j], freeze) || any;
+            const auto attempt = links_.reopen(ids[i], ids[j], freeze.since, freeze.retried);
+            if (!attempt) continue;
+            open_link(*attempt);
+            any = true;
         }
     }
     return any;
 }
 
-void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, Ended> &ended, const std::string &why) {
+void Master::publish_view(const std::set<GroupId> &changed, const std::map<GroupId, EpochOutcome> &ended,
+                          const std::string &why) {
     ++view_.value;
-    misuse_stale_ = true;
+    calls_.request_check();
     changed_ = true;
     for (const GroupId id : changed) {
         Group &group = groups_.at(id);
@@ -171,9 +178,9 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
     for (auto &[id, peer] : peers_) {
         if (!peer.member) continue;
         if (changed.contains(peer.group)) {
-            peer.waiting.clear();
+            calls_.clear_waiting(id);
             peer.open_done = 0;
-            peer.commits_heard = 0;
+            peer.commits_received = 0;
         }
         wire::View view = view_of(groups_.at(peer.group));
         if (!changed.contains(peer.group)) {
@@ -183,8 +190,9 @@ void Master::publish_view(const std::set<GroupId> &changed, const std::map<Group
         view.why = why;
         send(peer, std::move(view));
     }
-    for (const GroupId id : changed) update_graph(id);
-    note(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
+    for (const GroupId id : changed)
+        update_graph(id);
+    log(LogLevel::info, "view " + std::to_string(view_.value) + ": " + std::to_string(member_count()) + " members; " + why);
 }
 
 std::vector<wire::GroupSize> Master::group_sizes() const {
@@ -200,7 +208,7 @@ std::vector<wire::GroupSize> Master::group_sizes() const {
     return sizes;
 }
 
-/// The current view as members of a group are told it.
+/// The current view as it is sent to the members of a group.
 wire::View Master::view_of(const Group &group) const {
     wire::View view;
     view.number = view_;

@@ -1,6 +1,9 @@
+// See peer.h. peer_resume.cc: a master that comes back; peer_tags.cc: tag rounds.
 #include "protocol/peer.h"
 
 #include <algorithm>
+
+#include "base/assert.h"
 
 namespace pccl::protocol {
 
@@ -12,24 +15,29 @@ Duration heartbeat_timeout(const wire::Welcome &welcome) {
 
 void Peer::step(Time now, const PeerInput &input, PeerEffects &effects) {
     effects_ = &effects;
-    // If this process was stopped, the master was not silent: this peer was deaf.
+    // If this process was stopped, it could not receive: the master was not silent.
     if (now_ != Time{} && now - now_ > master_timeout_ / 2) master_heard_ = master_heard_ + (now - now_);
     now_ = now;
-    std::visit([&](const auto &in) { on(in); }, input);
-    if (!away() && std::exchange(waiting_stale_, false) && state_ == State::member) tell(waiting());
+    try {
+        std::visit([&](const auto &in) { on(in); }, input);
+        if (!away() && std::exchange(waiting_stale_, false) && state_ == State::member) send(waiting());
+    } catch (const BrokenInvariant &broken) {
+        fail(broken.what());
+    }
     effects_ = nullptr;
+    if (aborts_on_broken_invariants()) check_invariants();
 }
 
 std::optional<Time> Peer::next_timeout() const {
     if (state_ == State::greeting) return master_heard_ + wire::kHelloTimeout;
     if (state_ != State::newcomer && state_ != State::member) return std::nullopt;
     Time next = next_heartbeat_;
-    if (away()) next = std::min(next, gone_since_ + options_.master_limit);
-    if (contact_ == Contact::gone) next = std::min(next, redial_at_);
+    if (away()) next = std::min(next, down_since_ + options_.master_limit);
+    if (master_link_ == MasterLink::down) next = std::min(next, redial_at_);
     for (const auto &[id, op] : ops_) {
         if (op.finished) continue;
         if (!op.reported) next = std::min(next, op.since + options_.report_after);
-        next = std::min(next, std::max(op.since + options_.examine_after, next_examination_));
+        next = std::min(next, std::max(op.since + options_.progress_after, next_progress_));
     }
     return next;
 }
@@ -70,30 +78,30 @@ bool Peer::start_exclusive(Call kind, CallId call) {
 }
 
 void Peer::on(const UpdateTopology &in) {
-    if (start_exclusive(Call::update_topology, in.call)) tell(wire::VoteUpdate{exclusive_->number});
+    if (start_exclusive(Call::update_topology, in.call)) send(wire::VoteUpdate{exclusive_->number});
 }
 
 void Peer::on(const OptimizeTopology &in) {
-    if (start_exclusive(Call::optimize_topology, in.call)) tell(wire::VoteOptimize{exclusive_->number});
+    if (start_exclusive(Call::optimize_topology, in.call)) send(wire::VoteOptimize{exclusive_->number});
 }
 
 void Peer::on(const Synchronize &in) {
     if (!start_exclusive(Call::sync_shared_state, in.call)) return;
     exclusive_->offer = in.offer;
     exclusive_->offer.call = exclusive_->number;
-    tell(exclusive_->offer);
+    send(exclusive_->offer);
 }
 
 void Peer::on(const ArePending &in) {
     if (state_ != State::member) return refuse_unconnected(in.call);
     questions_.push_back({in.call, generation_, asked_});
-    tell(wire::AskPending{generation_, asked_++});
+    send(wire::AskPending{generation_, asked_++});
 }
 
 void Peer::on(const SetGraph &in) {
     if (state_ != State::member) return refuse_unconnected(in.call);
     graph_calls_.push_back({in.call, {next_graph_call_++, in.graph}});
-    tell(graph_calls_.back().asked);
+    send(graph_calls_.back().message);
 }
 
 bool Peer::in_flight(Tag tag) const {
@@ -102,12 +110,12 @@ bool Peer::in_flight(Tag tag) const {
            std::ranges::any_of(held_, [&](const auto &h) { return h.tag == tag; });
 }
 
-void Peer::on(const Reduce &in) {
+void Peer::on(const PostReduce &in) {
     if (state_ != State::member) return refuse_unconnected(in.call);
     if (exclusive_) {
         return complete(in.call, pcclInvalidUsage,
                         std::string(name_of(exclusive_->kind)) +
-                            " is in progress on another thread: no all-reduce can run beside it");
+                            " is in progress on another thread: no all-reduce can run at the same time");
     }
     if (in_flight(in.tag)) {
         return complete(in.call, pcclInvalidUsage,
@@ -122,24 +130,25 @@ void Peer::on(const Reduce &in) {
 
 void Peer::open_op(const HeldCall &held) {
     const auto &[call, tag, fault] = held;
-    if (const auto found = tags_.find(tag); found != tags_.end() && !found->second.owed.empty()) {
-        auto &owes = found->second.owed;
-        const Failure owed = owes.front().second;
-        if (--owes.front().first == 0) owes.erase(owes.begin());
-        return complete(call, owed.code, owed.why);
+    if (const auto found = tags_.find(tag); found != tags_.end() && !found->second.pending_failures.empty()) {
+        auto &pending = found->second.pending_failures;
+        const Failure failure = pending.front().second;
+        if (--pending.front().first == 0) pending.erase(pending.begin());
+        return complete(call, failure.code, failure.why);
     }
     if (view_.ring.size() < 2) return complete(call, pcclTooFewPeers, "alone in the peer group: wait for others to join");
     TagState &state = tag_state(tag);
-    if (const auto dead = state.dead.extract(state.next_seq); !dead.empty()) {
+    if (const auto failed = state.failed_seqs.extract(state.next_seq); !failed.empty()) {
         ++state.next_seq;
         state.committed = false;
         state.over = true;
-        return complete(call, dead.mapped().code, dead.mapped().why);
+        return complete(call, failed.mapped().code, failed.mapped().why);
     }
     start_op({view_.epoch, tag, state.next_seq}, call, fault);
 }
 
 void Peer::start_op(const OpId &op, CallId call, op::LossPolicy fault) {
+    PCCL_ASSERT(!freeze_ && !tag_round_ && op.epoch == view_.epoch && !ops_.contains(op));
     TagState &state = tag_state(op.tag);
     state.next_seq = op.seq + 1;
     state.committed = state.over = false;
@@ -151,20 +160,20 @@ void Peer::on(const AbortCalls &) {
     const std::string why = "pcclAbort was called";
     if (state_ == State::idle) return;
     if (state_ != State::member) {
-        if (state_ != State::dialing) tell(wire::Leave{});
+        if (state_ != State::dialing) send(wire::Leave{});
         effects_->push_back(HangUp{});
         return end_everything(pcclRankConnectionLost, why);
     }
     aborted_ = true;
-    for (const CallId call : let_go_of_calls())
+    for (const CallId call : take_calls())
         complete(call, pcclRankConnectionLost, why);
-    tell(wire::Abort{});
-    if (freeze_ && (!frozen_ || frozen_->freeze != *freeze_)) answer_freeze();  // there is nothing left to wait for
+    send(wire::Abort{});
+    if (freeze_ && (!frozen_ || frozen_->freeze != *freeze_)) answer_freeze();  // no OpsCarried will follow
 }
 
 void Peer::on(const LeaveRun &) {
     if (state_ == State::idle) return;
-    if (state_ != State::dialing && connected()) say(wire::Leave{});
+    if (state_ != State::dialing && connected()) send_now(wire::Leave{});
     effects_->push_back(HangUp{});
     end_everything(pcclRankConnectionLost, "this peer left the run");
 }
@@ -172,15 +181,15 @@ void Peer::on(const LeaveRun &) {
 // -------------------------------------------------------------------------------------------------------------------- shell --
 
 void Peer::on(const MasterUp &) {
-    if (contact_ == Contact::dialing) return introduce();
+    if (master_link_ == MasterLink::dialing) return send_resume();
     if (state_ != State::dialing) return;
     state_ = State::greeting;
     master_heard_ = now_;
-    tell(hello());
+    send(hello());
 }
 
 void Peer::on(const MasterDown &in) {
-    if (state_ == State::newcomer || state_ == State::member) return master_gone(in.why);
+    if (state_ == State::newcomer || state_ == State::member) return on_master_lost(in.why);
     if (state_ != State::idle) end_everything(pcclMasterConnectionFailed, in.why);
 }
 
@@ -190,78 +199,82 @@ void Peer::on(const FromMaster &in) {
                           std::holds_alternative<wire::Removed>(in.message) ||
                           std::holds_alternative<wire::Heartbeat>(in.message);
     if (state_ == State::idle || state_ == State::dialing || (state_ == State::greeting && !greeting)) return;
-    if (contact_ == Contact::gone || contact_ == Contact::dialing || (contact_ == Contact::introduced && !greeting)) return;
-    std::visit([&](const auto &m) { hear(m); }, in.message);
+    if (master_link_ == MasterLink::down || master_link_ == MasterLink::dialing ||
+        (master_link_ == MasterLink::resuming && !greeting))
+        return;
+    std::visit([&](const auto &m) { on(m); }, in.message);
 }
 
 void Peer::on(const LinkEvent &in) {
-    if (state_ == State::newcomer || state_ == State::member) note_link(in);
+    if (state_ == State::newcomer || state_ == State::member) on_link_event(in);
 }
 
 void Peer::on(const OpFinished &in) {
     const auto found = ops_.find(in.op);
     if (found == ops_.end() || found->second.finished) return;
     found->second.finished = true;
-    tell(wire::Done{{in.op}});
+    send(wire::Done{{in.op}});
 }
 
 void Peer::on(const OpBroken &in) {
     const auto found = ops_.find(in.op);
     if (found == ops_.end()) return;
     found->second.fault = wire::OpFault{in.op, in.code, in.why, in.own};
-    tell(*found->second.fault);
+    send(*found->second.fault);
 }
 
 void Peer::on(const ProbeFinished &in) {
-    if (state_ == State::member) tell(wire::ProbeReport{in.round, in.to, in.mbit_per_s});
+    if (state_ == State::member) send(wire::ProbeReport{in.round, in.to, in.mbit_per_s});
 }
 
 void Peer::on(const SyncPulled &in) {
-    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::SyncDone{in.sync, in.ok, in.why});
+    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) send(wire::SyncDone{in.sync, in.ok, in.why});
 }
 
 void Peer::on(const OfferSpoiled &in) {
-    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) tell(wire::StateFault{in.sync, in.why});
+    if (exclusive_ && exclusive_->kind == Call::sync_shared_state) send(wire::StateFault{in.sync, in.why});
 }
 
 void Peer::on(const PeerTick &in) {
     if (state_ == State::greeting && now_ - master_heard_ >= wire::kHelloTimeout) {
         effects_->push_back(HangUp{});
-        return end_everything(pcclMasterConnectionFailed, "whoever listens at the master's address does not answer as a PCCL master");
+        return end_everything(pcclMasterConnectionFailed, "no PCCL master answers at the master's address");
     }
     if (state_ != State::newcomer && state_ != State::member) return;
     if (connected() && now_ - master_heard_ > master_timeout_) {
         effects_->push_back(HangUp{});
-        return master_gone("the master has been silent for " + to_string(now_ - master_heard_));
+        return on_master_lost("the master has been silent for " + to_string(now_ - master_heard_));
     }
-    if (connected() && now_ >= next_heartbeat_) say(wire::Heartbeat{view_.epoch, commits_});
+    if (connected() && now_ >= next_heartbeat_) send_now(wire::Heartbeat{view_.epoch, commits_});
     if (now_ >= next_heartbeat_) next_heartbeat_ = now_ + heartbeat_interval_;
     if (away()) wait_for_master();
     if (std::exchange(blocked_, in.blocked) != in.blocked) {
         waiting_stale_ = std::ranges::any_of(ops_, [](const auto &entry) { return entry.second.reported; });
     }
     report_waiting();
-    if (now_ >= next_examination_) examine();
+    if (now_ >= next_progress_) request_progress();
 }
 
-/// What has been open for long is looked at: the answer goes to the master, which tells who holds whom up.
-void Peer::examine() {
-    Examine look;
+/// Requests a progress report about operations that have been open for long. The master uses it to find the member that delays
+/// others.
+void Peer::request_progress() {
+    ReportProgress look;
     for (const auto &[id, op] : ops_) {
-        if (examinable(op) && look.ops.size() < wire::kMaxReported) look.ops.push_back(id);
+        if (reports_progress(op) && look.ops.size() < wire::kMaxReported) look.ops.push_back(id);
     }
     if (look.ops.empty()) return;
-    next_examination_ = now_ + options_.examine_after;
+    next_progress_ = now_ + options_.progress_after;
     effects_->push_back(std::move(look));
 }
 
-void Peer::on(const Examined &in) {
+void Peer::on(const ProgressReported &in) {
     if (state_ != State::member) return;
-    wire::Progress progress = in.progress;
+    wire::ProgressReport progress = in.progress;
     std::erase_if(progress.ops, [&](const auto &op) { return !ops_.contains(op.op); });
     for (auto &op : progress.ops)
-        op.open_ms = static_cast<std::uint32_t>(std::min<Duration::rep>((now_ - ops_.at(op.op).since).count() / 1000, UINT32_MAX));
-    if (!progress.ops.empty()) tell(std::move(progress));
+        op.open_ms =
+            static_cast<std::uint32_t>(std::min<Duration::rep>((now_ - ops_.at(op.op).since).count() / 1000, UINT32_MAX));
+    if (!progress.ops.empty()) send(std::move(progress));
 }
 
 void Peer::report_waiting() {
@@ -281,7 +294,7 @@ wire::Waiting Peer::waiting() const {
     return report;
 }
 
-/// The data plane lets go of an operation; what the master believes this peer waits for is set right.
+/// The data plane ends the operation. If the master believes that this peer waits for it, the next Waiting corrects that.
 void Peer::end_op(const OpId &op, const OpState &state, bool committed) {
     effects_->push_back(EndOp{op, state.call, committed});
     waiting_stale_ = waiting_stale_ || state.reported;
@@ -289,39 +302,39 @@ void Peer::end_op(const OpId &op, const OpState &state, bool committed) {
 
 // ------------------------------------------------------------------------------------------------------------------- master --
 
-void Peer::hear(const wire::Welcome &m) {
-    if (contact_ == Contact::introduced) return recognized(m);
+void Peer::on(const wire::Welcome &m) {
+    if (master_link_ == MasterLink::resuming) return on_welcome_back(m);
     if (state_ != State::greeting) return;
     state_ = State::newcomer;
-    take_name(m);
+    take_identity(m);
     heartbeat_interval_ = std::chrono::milliseconds(std::clamp<std::uint32_t>(m.heartbeat_interval_ms, 10, 60'000));
     master_timeout_ = 3 * heartbeat_timeout(m);
     next_heartbeat_ = now_ + heartbeat_interval_;
-    effects_->push_back(Say{LogLevel::info, "welcomed as peer " + std::to_string(id_.value)});
+    effects_->push_back(Log{LogLevel::info, "welcomed as peer " + std::to_string(id_.value)});
 }
 
-void Peer::hear(const wire::Removed &m) {
+void Peer::on(const wire::Removed &m) {
     effects_->push_back(HangUp{});
-    if (m.code != pcclSuccess) effects_->push_back(Say{LogLevel::warn, "removed by the master: " + m.why});
+    if (m.code != pcclSuccess) effects_->push_back(Log{LogLevel::warn, "removed by the master: " + m.why});
     end_everything(m.code == pcclSuccess ? pcclMasterConnectionFailed : m.code, m.why + "; call pcclConnect to join again");
 }
 
-void Peer::hear(const wire::OpenLink &m) {
+void Peer::on(const wire::OpenLink &m) {
     links_[m.other] = {m.other, m.attempt, view_.epoch, false, 0};
     effects_->push_back(MakeLink{m});
 }
 
-void Peer::hear(const wire::CloseLink &m) {
+void Peer::on(const wire::CloseLink &m) {
     links_.erase(m.other);
     effects_->push_back(DropLink{m.other});
 }
 
-void Peer::hear(const wire::Freeze &m) {
+void Peer::on(const wire::Freeze &m) {
     if (state_ != State::member) return;
     freeze_ = m.freeze;
     CarryOps carry;
     for (const auto &[op, state] : ops_) {
-        if (state.repairs && !state.fault) {  // a member of which it is known that it fails must not carry it on
+        if (state.repairs && !state.fault) {  // a member that reported a fault must not continue it
             carried_[op.tag] = {state.call, op.seq};
             carry.ops.push_back(op);
             waiting_stale_ = waiting_stale_ || state.reported;
@@ -339,73 +352,95 @@ void Peer::on(const OpsCarried &in) {
     bool news = false;
     for (const auto &op : in.ops) {
         const auto call = carried_.find(op.tag);
-        if (call == carried_.end() || call->second.seq != op.seq || call->second.final) continue;  // given up meanwhile
+        if (call == carried_.end() || call->second.seq != op.seq || call->second.final) continue;  // aborted meanwhile
         call->second.final = op.final;
         news = true;
     }
     if (freeze_ && news) answer_freeze();
 }
 
-/// Once the data plane has told what is final. What is too finely divided to be told is not carried: its calls end as others do.
+/// Answers once the data plane has reported which elements are final. Calls whose ranges do not fit into the message are not
+/// carried: they fail as others do.
 void Peer::answer_freeze() {
     if (std::ranges::any_of(carried_, [](const auto &entry) { return !entry.second.final; })) return;
     wire::Frozen frozen{*freeze_, {}, {}};
-    std::set<Tag> go_on;
+    std::set<Tag> continued;
     std::size_t ranges = 0;
     for (const auto &[tag, call] : carried_) {
         if (ranges + call.final->size() > wire::kMaxFinalRanges || frozen.carried.size() >= wire::kMaxOpsInMessage) continue;
         ranges += call.final->size();
-        go_on.insert(tag);
+        continued.insert(tag);
         frozen.carried.push_back({tag, call.seq, *call.final});
     }
     for (const auto &[tag, state] : tags_) {
-        if (state.committed || go_on.contains(tag)) continue;
+        if (state.committed || continued.contains(tag)) continue;
         if (frozen.opened.size() < wire::kMaxOpsInMessage) frozen.opened.push_back({tag, state.next_seq});
     }
     frozen_ = frozen;
-    tell(std::move(frozen));
+    send(std::move(frozen));
 }
 
-void Peer::hear(const wire::View &m) {
+void Peer::on(const wire::View &m) {
     if (m.number <= view_.number) return;
     if (std::ranges::find(m.ring, id_) == m.ring.end()) return;
     const bool new_epoch = m.epoch != view_.epoch;
-    effects_->push_back(Say{LogLevel::debug, "view " + std::to_string(m.number.value) + ": " + m.why});
+    effects_->push_back(Log{LogLevel::debug, "view " + std::to_string(m.number.value) + ": " + m.why});
     if (new_epoch)
         start_epoch(m);
     else
         view_ = m;
 }
 
-/// The calls up to number `next_seq` that were not made here fail when they are made, each as it failed elsewhere.
-void Peer::owe(TagState &state, std::uint32_t next_seq, const std::string &why) {
+/// The calls below number `next_seq` that were not made here will fail when they are made, each with its failure at the other
+/// members.
+void Peer::add_pending_failures(TagState &state, std::uint32_t next_seq, const std::string &why) {
     for (auto seq = state.next_seq; seq < next_seq;) {
-        const auto dead = state.dead.lower_bound(seq);
-        const auto end = dead == state.dead.end() ? next_seq : std::min(dead->first, next_seq);
-        if (seq < end) state.owed.push_back({end - seq, Failure{pcclRankConnectionLost, why}});
-        if (end < next_seq) state.owed.push_back({1, dead->second});
+        const auto failed = state.failed_seqs.lower_bound(seq);
+        const auto end = failed == state.failed_seqs.end() ? next_seq : std::min(failed->first, next_seq);
+        if (seq < end) state.pending_failures.push_back({end - seq, Failure{pcclRankConnectionLost, why}});
+        if (end < next_seq) state.pending_failures.push_back({1, failed->second});
         seq = end < next_seq ? end + 1 : next_seq;
     }
 }
 
+/// Ends the old epoch and starts the new one. Members can be in different calls when the old epoch ends: one has made call n with
+/// a tag and failed, another will make it only in the new epoch. Every member must give its n-th call the same outcome, so this
+/// function computes how many calls with each tag are over, from what all members have received in the same order, and leaves a
+/// pending failure for each of them that this member has not made.
 void Peer::start_epoch(const wire::View &view) {
+    // 1. `reached`: the number of the first call with a tag that is not over. It is the same at every member, although members
+    // made different numbers of calls: `begun` and `repaired` are maxima over all members, and all received each OpFailed.
     std::map<Tag, std::uint32_t> reached;
     for (const auto &begun : view.begun)
         reached[begun.tag] = begun.next_seq;
-    std::map<Tag, std::uint32_t> go_on;
+    std::map<Tag, std::uint32_t> continued;
     for (const auto &op : view.repaired) {
-        go_on[op.tag] = op.seq;
-        reached[op.tag] = std::max(reached[op.tag], op.seq);  // those before it failed where they were not made
+        // Call op.seq continues as the first of the new epoch. So only the calls before it are over, and a member that has not
+        // made call op.seq yet gets no failure for it: it will join the repaired operation.
+        continued[op.tag] = op.seq;
+        reached[op.tag] = std::max(reached[op.tag], op.seq);
     }
     for (const auto &[tag, state] : tags_) {
-        if (!state.dead.empty()) reached[tag] = std::max(reached[tag], state.dead.rbegin()->first + 1);
+        // The view does not name a call that failed by OpFailed before any survivor made it. Every member has it in failed_seqs.
+        if (!state.failed_seqs.empty()) reached[tag] = std::max(reached[tag], state.failed_seqs.rbegin()->first + 1);
     }
+
+    // 2. Calls from state.next_seq to reached - 1 failed at the members that made them. They become pending failures: the next
+    // calls here fail at once, in whatever epoch they are made. Failures still pending from earlier epochs come first, because
+    // those calls do.
     for (const auto &[tag, next_seq] : reached)
-        owe(tag_state(tag), next_seq, view.why);
-    std::erase_if(tags_, [](const auto &entry) { return entry.second.owed.empty(); });
+        add_pending_failures(tag_state(tag), next_seq, view.why);
+
+    // 3. Numbers restart from 0 in the new epoch. A tag without pending failures needs no state: an unknown tag starts from 0 as
+    // well.
+    std::erase_if(tags_, [](const auto &entry) { return entry.second.pending_failures.empty(); });
     for (auto &[tag, state] : tags_)
-        state = {0, true, {}, std::move(state.owed)};
-    for (const auto &[op, state] : ops_) {  // none after a freeze
+        state = {0, true, {}, std::move(state.pending_failures)};
+
+    // 4. A freeze has ended all operations before. A view without a freeze (newcomers joined, or a new ring order) has ended
+    // none, but comes only while all members are in a call of all members, so this loop ends something only if the master is
+    // faulty.
+    for (const auto &[op, state] : ops_) {
         end_op(op, state, false);
         lost_.push_back({state.call, view.why});
     }
@@ -414,20 +449,27 @@ void Peer::start_epoch(const wire::View &view) {
     forget_epoch();
     const auto rank = static_cast<std::size_t>(std::ranges::find(view.ring, id_) - view.ring.begin());
     effects_->push_back(StartEpoch{view.epoch, view.ring, rank, view.full_mesh, view.path, view.repaired});
+
+    // 5. Carried calls continue if the view names them with the same number. Otherwise a member aborted, or began a later call
+    // with the tag. Step 6 completes those.
     for (const auto &[tag, carried] : std::exchange(carried_, {})) {
-        const auto found = go_on.find(tag);
-        if (found != go_on.end() && found->second == carried.seq)
+        const auto found = continued.find(tag);
+        if (found != continued.end() && found->second == carried.seq)
             start_op({view.epoch, tag, 0}, carried.call, op::LossPolicy::repair);
         else
             lost_.push_back({carried.call, view.why});
     }
+
+    // 6. Callers return only now, so that a caller that retries at once starts its operation in the new epoch. The calls that
+    // were held during the freeze start last: they were made after all others, and they can hit the pending failures of step 2.
+    // The view's reason names every loss since the freeze began, so it replaces the reason of the freeze.
     for (const auto &[call, why] : std::exchange(lost_, {}))
-        complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);  // whatever else happened meanwhile
+        complete(call, pcclRankConnectionLost, view.why.empty() ? why : view.why);
     for (const auto &held : std::exchange(held_, {}))
         open_op(held);
 }
 
-void Peer::hear(const wire::PendingAnswer &m) {
+void Peer::on(const wire::PendingAnswer &m) {
     if (questions_.empty() || questions_.front().generation != m.generation || questions_.front().k != m.k) return;
     Complete done{questions_.front().call, pcclSuccess, "", world()};
     done.pending = m.pending;
@@ -439,18 +481,19 @@ void Peer::hear(const wire::PendingAnswer &m) {
     effects_->push_back(std::move(done));
 }
 
-void Peer::hear(const wire::Commit &m) {
-    remember(m);
+void Peer::on(const wire::Commit &m) {
+    keep_commit(m);
     for (const OpId &op : m.ops) {
         if (op.epoch != view_.epoch) continue;
         if (const auto state = tags_.find(op.tag); state != tags_.end() && state->second.next_seq == op.seq + 1) {
             state->second.committed = state->second.over = true;
         }
         const auto found = ops_.find(op);
-        if (found == ops_.end()) continue;  // given up here
+        if (found == ops_.end()) continue;  // aborted here
         if (!found->second.finished) {
             effects_->push_back(HangUp{});
-            return end_everything(pcclInternalError, "the master committed an operation whose result is not here: it is not to be trusted");
+            return end_everything(pcclInternalError,
+                                  "the master committed an operation whose result this peer does not hold: the master is faulty");
         }
         const CallId call = found->second.call;
         end_op(op, found->second, true);
@@ -459,15 +502,15 @@ void Peer::hear(const wire::Commit &m) {
     }
 }
 
-void Peer::hear(const wire::OpFailed &m) {
+void Peer::on(const wire::OpFailed &m) {
     if (m.op.epoch != view_.epoch || freeze_) return;
     if (failures_.size() < wire::kMaxOpenOps) failures_.push_back(m);
-    const bool of_another = m.culprit != PeerId{} && m.culprit != id_;
-    const Failure failure{of_another ? pcclRankConnectionLost : m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
+    const bool other_culprit = m.culprit != PeerId{} && m.culprit != id_;
+    const Failure failure{other_culprit ? pcclRankConnectionLost : m.code == pcclSuccess ? pcclInternalError : m.code, m.why};
     const auto known = tags_.find(m.op.tag);
     if (const auto found = ops_.find(m.op); found != ops_.end()) {
         const CallId call = found->second.call;
-        known->second.over = true;
+        if (known != tags_.end()) known->second.over = true;  // a faulty master can have dropped the tag of an open operation
         end_op(m.op, found->second, false);
         ops_.erase(found);
         return complete(call, failure.code, failure.why);
@@ -478,34 +521,34 @@ void Peer::hear(const wire::OpFailed &m) {
         state.next_seq = m.op.seq + 1;
         state.committed = false;
         state.over = true;
-        std::erase_if(state.dead, [&](const auto &entry) { return entry.first < state.next_seq; });
-    } else if (state.dead.size() < wire::kMaxOpenOps) {
-        state.dead[m.op.seq] = failure;
+        std::erase_if(state.failed_seqs, [&](const auto &entry) { return entry.first < state.next_seq; });
+    } else if (state.failed_seqs.size() < wire::kMaxOpenOps) {
+        state.failed_seqs[m.op.seq] = failure;
     }
 }
 
-void Peer::hear(const wire::Probe &m) {
+void Peer::on(const wire::Probe &m) {
     if (exclusive_ && exclusive_->kind == Call::optimize_topology)
         effects_->push_back(StartProbe{m});
     else
-        tell(wire::ProbeReport{m.round, m.to, 0});
+        send(wire::ProbeReport{m.round, m.to, 0});
 }
 
-void Peer::hear(const wire::CallDone &m) {
-    // Also if the call was aborted here meanwhile.
+void Peer::on(const wire::CallDone &m) {
+    // Applies even if the call was aborted here meanwhile: the generation is the same at all members.
     if (m.kind == Call::connect || m.kind == Call::update_topology) new_generation(m.generation);
     if (m.kind == Call::sync_shared_state && m.decision > 0)
-        group_answer_ = {m.decision, view_.epoch, m.kind, m.code, 0, 0, m.why};
+        group_outcome_ = {m.decision, view_.epoch, m.kind, m.code, 0, 0, m.why};
     else if (m.decision > 0)
-        run_answer_ = {m.decision, {}, m.kind, m.code, 0, 0, m.why};
+        run_outcome_ = {m.decision, {}, m.kind, m.code, 0, 0, m.why};
     if (!exclusive_ || exclusive_->kind != m.kind || exclusive_->number != m.call) return;
     if (m.kind == Call::connect) state_ = State::member;
     if (m.kind == Call::update_topology && m.code == pcclSuccess) {
-        // All members are in this call together: whatever they had not agreed on is behind them.
+        // All members are in this call together, so all of them have made, or will never make, the calls that failed before it.
         for (auto &[tag, state] : tags_) {
-            state.owed.clear();
-            if (!state.dead.empty()) state.next_seq = state.dead.rbegin()->first + 1;
-            state.dead.clear();
+            state.pending_failures.clear();
+            if (!state.failed_seqs.empty()) state.next_seq = state.failed_seqs.rbegin()->first + 1;
+            state.failed_seqs.clear();
         }
     }
     const CallId call = exclusive_->call;
@@ -514,14 +557,14 @@ void Peer::hear(const wire::CallDone &m) {
     complete(call, m.code, m.why);
 }
 
-void Peer::hear(const wire::SyncPlan &m) {
+void Peer::on(const wire::SyncPlan &m) {
     if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
     if (m.in_place && !m.pull.empty()) exclusive_->offer.tainted = true;
     effects_->push_back(StartPull{m});
 }
 
-void Peer::hear(const wire::SyncCommit &m) {
-    if (m.decision > 0) group_answer_ = {m.decision, view_.epoch, Call::sync_shared_state, pcclSuccess, m.sync, m.revision, ""};
+void Peer::on(const wire::SyncCommit &m) {
+    if (m.decision > 0) group_outcome_ = {m.decision, view_.epoch, Call::sync_shared_state, pcclSuccess, m.sync, m.revision, ""};
     if (!exclusive_ || exclusive_->kind != Call::sync_shared_state || exclusive_->number != m.call) return;
     const CallId call = exclusive_->call;
     exclusive_.reset();
@@ -531,10 +574,10 @@ void Peer::hear(const wire::SyncCommit &m) {
     effects_->push_back(std::move(done));
 }
 
-void Peer::hear(const wire::Notice &m) { effects_->push_back(Say{LogLevel::debug, "the master notices: " + m.why}); }
+void Peer::on(const wire::Notice &m) { effects_->push_back(Log{LogLevel::debug, "notice of the master: " + m.why}); }
 
-void Peer::hear(const wire::Neighbours &m) {
-    const auto found = std::ranges::find_if(graph_calls_, [&](const auto &made) { return made.asked.call == m.call; });
+void Peer::on(const wire::Neighbours &m) {
+    const auto found = std::ranges::find_if(graph_calls_, [&](const auto &made) { return made.message.call == m.call; });
     if (found == graph_calls_.end()) return;
     const CallId call = found->call;
     graph_calls_.erase(found);
@@ -546,22 +589,22 @@ void Peer::hear(const wire::Neighbours &m) {
 void Peer::end_everything(pcclResult_t code, const std::string &why) {
     effects_->push_back(DropAllLinks{code, why});
     if (state_ == State::member) ended_ = Failure{code, why};
-    const auto calls = let_go_of_calls();
+    const auto calls = take_calls();
     state_ = State::idle;
-    contact_ = Contact::there;
+    master_link_ = MasterLink::up;
     tags_.clear();
     forget_epoch();
     view_ = {};
     new_generation(0);
-    run_answer_ = group_answer_ = {};
+    run_outcome_ = group_outcome_ = {};
     links_.clear();
     lost_links_.clear();
     for (const CallId call : calls)
         complete(call, code, why);
 }
 
-/// All that the caller waits for, in the order in which it is told.
-std::vector<CallId> Peer::let_go_of_calls() {
+/// Removes all calls that wait. Returns them in the order in which they complete.
+std::vector<CallId> Peer::take_calls() {
     std::vector<CallId> calls;
     for (const auto &[op, state] : ops_) {
         end_op(op, state, false);
@@ -591,7 +634,7 @@ std::vector<CallId> Peer::let_go_of_calls() {
     return calls;
 }
 
-/// What is of one epoch and no other.
+/// Resets the state that belongs to one epoch.
 void Peer::forget_epoch() {
     freeze_.reset();
     frozen_.reset();
@@ -599,7 +642,7 @@ void Peer::forget_epoch() {
     floor_ = 0;
     tag_round_.reset();
     forgotten_.reset();
-    failures_ = std::vector<wire::OpFailed>();  // and its memory: a master may have named thousands
+    failures_ = std::vector<wire::OpFailed>();  // frees its memory: a master can have named thousands
     commits_ = recent_ops_ = 0;
     aborted_ = false;
 }
@@ -613,10 +656,10 @@ void Peer::complete(CallId call, pcclResult_t code, const std::string &why) {
     effects_->push_back(Complete{call, code, why, world()});
 }
 
-void Peer::tell(wire::ToMaster message) {
-    if (!away()) say(std::move(message));
+void Peer::send(wire::ToMaster message) {
+    if (!away()) send_now(std::move(message));
 }
 
-void Peer::say(wire::ToMaster message) { effects_->push_back(Tell{std::move(message)}); }
+void Peer::send_now(wire::ToMaster message) { effects_->push_back(SendToMaster{std::move(message)}); }
 
 }  // namespace pccl::protocol

@@ -1,8 +1,10 @@
-// A peer's side of the protocol as a pure state machine: which call waits for what, and what each one's outcome is.
+// A peer's side of the protocol as a pure state machine: what each call waits for, and its outcome.
 //
-// Guarantee: calls complete exactly once; the outcomes of the n-th call with a tag are the same at every member (unless a caller
-// aborts its own); view numbers only grow; an operation that ended is named to the data plane by EndOp before its call completes,
-// so that no buffer is touched after its call has returned. It holds no socket, thread or clock.
+// Guarantee: every call completes exactly once. The n-th call with a tag has the same outcome at every member, unless a caller
+// aborts its own calls. View numbers only grow. The data plane receives EndOp for an operation before its call completes, so no
+// buffer is touched after its call has returned. It holds no socket, thread or clock.
+//
+// A broken invariant (base/assert.h) ends the membership: every call fails with pcclInternalError.
 #pragma once
 
 #include <deque>
@@ -14,31 +16,31 @@
 #include <vector>
 
 #include "base/ids.h"
-#include "base/log.h"
 #include "base/time.h"
+#include "protocol/effects.h"
 #include "wire/frame.h"
 #include "wire/messages.h"
 
 namespace pccl::protocol {
 
-/// A caller's request, named by the shell. Never used again.
+/// One call of the program. The shell chooses the number and never reuses it.
 using CallId = Id<struct CallTag, std::uint64_t>;
 
 struct PeerOptions {
     GroupId group;
-    SocketAddress advertised;  ///< port of the listener; unspecified ip: as the master sees it
+    SocketAddress advertised;  ///< with the listener's port; unspecified ip: the address from which the master sees this peer
     std::uint32_t lanes = 0;
-    std::uint64_t island = 0;  ///< of wire::Hello
+    std::uint64_t island = 0;  ///< as in wire::Hello
     std::uint32_t island_peers = 0;
-    /// An operation open for longer is reported to the master, so that it can tell who waits for whom.
+    /// An operation open for longer than this is reported to the master, which finds out which members wait for each other.
     Duration report_after = std::chrono::milliseconds(100);
-    /// A master that keeps a journal is waited for when it goes. After this the membership is over.
+    /// How long this peer waits for a lost master that keeps a journal. Then the membership ends.
     Duration master_limit = std::chrono::minutes(10);
-    /// One open for longer is examined, and so once every so long.
-    Duration examine_after = std::chrono::seconds(1);
+    /// An operation open for longer than this is included in a ProgressReport, and again at this interval.
+    Duration progress_after = std::chrono::seconds(1);
 };
 
-/// The sizes of the run as a call saw them.
+/// The sizes of the run at one moment.
 struct World {
     std::uint32_t global = 0;
     std::uint32_t group = 0;
@@ -47,7 +49,7 @@ struct World {
     friend bool operator==(const World &, const World &) = default;
 };
 
-// What callers ask.
+// Inputs: calls of the program.
 struct Connect {
     CallId call;
 };
@@ -60,7 +62,7 @@ struct ArePending {
 struct OptimizeTopology {
     CallId call;
 };
-struct Reduce {
+struct PostReduce {
     CallId call;
     Tag tag;
     op::LossPolicy fault = op::LossPolicy::retry;
@@ -76,7 +78,7 @@ struct SetGraph {
 struct AbortCalls {};
 struct LeaveRun {};
 
-// What the shell reports.
+// Inputs: events that the shell reports.
 struct MasterUp {};
 struct MasterDown {
     std::string why;
@@ -84,8 +86,8 @@ struct MasterDown {
 struct FromMaster {
     wire::ToPeer message;
 };
-/// Bytes came that are no whole message yet: the master lives.
-struct MasterHeard {};
+/// Bytes of an incomplete message arrived: the master is alive.
+struct MasterBytesReceived {};
 struct LinkEvent {
     PeerId other;
     std::uint32_t attempt = 0;
@@ -95,13 +97,13 @@ struct LinkEvent {
 };
 struct OpFinished {
     OpId op;
-};  ///< the whole result is held
+};  ///< this peer holds the whole result
 struct OpBroken {
     OpId op;
     pcclResult_t code;
     std::string why;
-    bool own = false;  ///< a mistake of this peer's program alone
-};  ///< its callers disagree, or it cannot be done
+    bool own = false;  ///< only this peer's program made a mistake
+};                     ///< its callers disagree, or the operation cannot be done
 /// The answer to CarryOps.
 struct OpsCarried {
     std::vector<wire::CarriedOp> ops;
@@ -116,28 +118,28 @@ struct SyncPulled {
     bool ok = false;
     std::string why;
 };
-/// The program changed content that was offered for this synchronization.
+/// The program changed content that it offered for this synchronization.
 struct OfferSpoiled {
     std::uint64_t sync = 0;
     std::string why;
 };
-/// The answer to Examine.
-struct Examined {
-    wire::Progress progress;
+/// The answer to ReportProgress.
+struct ProgressReported {
+    wire::ProgressReport progress;
 };
 struct PeerTick {
-    wire::Blocked blocked = wire::Blocked::none;  ///< whether the caller's threads wait for operations
+    wire::Blocked blocked = wire::Blocked::none;  ///< whether the caller's threads only wait for operations
 };
 
 using PeerInput =
-    std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, Reduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
-                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, Examined, PeerTick,
-                 MasterHeard, SetGraph, OfferSpoiled>;
+    std::variant<Connect, UpdateTopology, ArePending, OptimizeTopology, PostReduce, Synchronize, AbortCalls, LeaveRun, MasterUp,
+                 MasterDown, FromMaster, LinkEvent, OpFinished, OpBroken, OpsCarried, ProbeFinished, SyncPulled, ProgressReported,
+                 PeerTick, MasterBytesReceived, SetGraph, OfferSpoiled>;
 
-// Effects, to be carried out in order.
+// Effects. The shell carries them out in order.
 struct DialMaster {};
-struct HangUp {};  ///< close the control connection once what was sent has left
-struct Tell {
+struct HangUp {};  ///< close the control connection after everything sent has left
+struct SendToMaster {
     wire::ToMaster message;
 };
 /// The call ended.
@@ -145,7 +147,7 @@ struct Complete {
     CallId call;
     pcclResult_t code = pcclSuccess;
     std::string why;
-    World world;                 ///< as of now
+    World world;                 ///< its sizes now
     bool pending = false;        ///< the answer to ArePending
     std::uint64_t revision = 0;  ///< of Synchronize
 };
@@ -160,60 +162,56 @@ struct DropAllLinks {
     pcclResult_t code = pcclSuccess;
     std::string why;
 };
-/// Frames of this epoch are current from now on; older ones are stale, newer ones wait.
+/// Frames of this epoch are current from now on. Older frames are dropped, and newer ones must wait for their StartEpoch.
 struct StartEpoch {
     ViewNumber epoch;
     std::vector<PeerId> ring;
     std::size_t rank = 0;
     bool full_mesh = false;
     wire::PathFacts path;
-    std::vector<wire::RepairedOp> repaired;  ///< what the first operations with these tags go on from
+    std::vector<wire::RepairedOp> repaired;  ///< results that the first operations with these tags start from
 };
-/// Of a call that CarryOps named before, its continuation.
+/// Start an operation. If CarryOps named its call, the operation continues what that call began.
 struct StartOp {
     CallId call;
     OpId op;
 };
-/// Do not touch its buffers any more.
+/// Do not touch the buffers of the operation any more.
 struct EndOp {
     OpId op;
     CallId call;
     bool committed = false;
 };
-/// Do not touch the buffers of these any more, but know what is final in them, and say so: OpsCarried. StartOp follows, or the calls end.
+/// Do not touch the buffers of these operations, but keep which elements are final in them, and report those: OpsCarried. Each of
+/// their calls then either gets a StartOp or completes.
 struct CarryOps {
     std::vector<OpId> ops;
 };
-/// Every operation with another tag than these that is numbered below `floor` has ended; and those with these tags that were numbered below
-/// the floor before have, too. Calls that were held begin after it.
+/// Every operation with a number below `floor` whose tag is not in `keep` has ended. With a tag in `keep`, those below the
+/// previous floor have ended. Calls that were held start after this effect.
 struct DropTags {
     std::vector<Tag> keep;
-    std::uint32_t floor = 0;  ///< as before, if no tag is dropped
+    std::uint32_t floor = 0;  ///< unchanged if no tag is dropped
 };
 struct StartProbe {
     wire::Probe probe;
 };
 struct StartPull {
     wire::SyncPlan plan;
-};  ///< serve what was offered, and pull what the plan lists; replaces an earlier plan
+};  ///< send offered content to others and pull what the plan lists; replaces an earlier plan
 struct EndSync {
     bool committed = false;
-    std::uint64_t sync = 0;  ///< committed: the plan that stands, if there was one for this peer
+    std::uint64_t sync = 0;  ///< committed: the plan that takes effect, if this peer had one
 };
-/// Say how far these operations are, and what is known of the links (Examined).
-struct Examine {
+/// Report the progress of these operations and of the links: ProgressReported.
+struct ReportProgress {
     std::vector<OpId> ops;
 };
-struct Say {
-    LogLevel level;
-    std::string text;
-};
-
-using PeerEffect = std::variant<DialMaster, HangUp, Tell, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp, EndOp,
-                                CarryOps, DropTags, StartProbe, StartPull, EndSync, Examine, Say>;
+using PeerEffect = std::variant<DialMaster, HangUp, SendToMaster, Complete, MakeLink, DropLink, DropAllLinks, StartEpoch, StartOp,
+                                EndOp, CarryOps, DropTags, StartProbe, StartPull, EndSync, ReportProgress, Log>;
 using PeerEffects = std::vector<PeerEffect>;
 
-/// What Welcome says, within reason: hostile or mistaken values must not make a peer spin or fall silent.
+/// The timeout in a Welcome, within limits: invalid values must not make a peer spin or wait forever.
 Duration heartbeat_timeout(const wire::Welcome &welcome);
 
 class Peer {
@@ -223,34 +221,34 @@ public:
     void step(Time now, const PeerInput &input, PeerEffects &effects);
     std::optional<Time> next_timeout() const;
 
-    /// Where the listener ended up. Before Connect.
+    /// Sets the address of the listener. Call it before Connect.
     void set_advertised(const SocketAddress &address) { options_.advertised = address; }
 
     PeerId id() const { return id_; }
     ViewNumber view() const { return view_.number; }
     const wire::View &current_view() const { return view_; }
     World world() const;
-    /// Tags that something is remembered of.
+    /// Number of tags in memory.
     std::size_t tags_known() const { return tags_.size(); }
 
 private:
     enum class State { idle, dialing, greeting, newcomer, member };
-    /// Of a newcomer or member with its master, which may end and come back.
-    enum class Contact {
-        there,
-        gone,       ///< to be dialled at redial_at_
+    /// The control connection of a newcomer or member. The master can end and come back.
+    enum class MasterLink {
+        up,
+        down,  ///< next dial at redial_at_
         dialing,
-        introduced,  ///< Resume was sent: Welcome is awaited
-        accounted,   ///< Account was sent: told what it has missed, until Resumed comes
+        resuming,    ///< Resume was sent; Welcome is next
+        recovering,  ///< RecoveryReport was sent; missed decisions arrive until Resumed
     };
 
     struct OpState {
         CallId call;
         Time since;
-        bool reported = false;  ///< in a Waiting message
-        bool finished = false;  ///< Done was sent: only the master is waited for
-        std::optional<wire::OpFault> fault;  ///< told to the master
-        bool repairs = false;                ///< goes on when members are lost
+        bool reported = false;               ///< in a Waiting message
+        bool finished = false;               ///< Done was sent; only Commit is missing
+        std::optional<wire::OpFault> fault;  ///< sent to the master
+        bool repairs = false;                ///< continues when members are lost
     };
     struct Failure {
         pcclResult_t code;
@@ -258,18 +256,19 @@ private:
     };
     struct TagState {
         std::uint32_t next_seq = 0;
-        bool committed = true;  ///< the last call with this tag was
-        /// Operations of this epoch, by number, that failed before they were called here.
-        std::map<std::uint32_t, Failure> dead;
-        /// The next calls, whatever epoch they are made in, fail like this, so many each: at other members they have.
-        std::vector<std::pair<std::uint32_t, Failure>> owed;
-        bool over = true;  ///< the last call with this tag has ended by the master's word: Commit or OpFailed
+        bool committed = true;  ///< the last call with this tag was committed
+        /// Operations of this epoch that failed before they were called here, by number; every number >= next_seq.
+        std::map<std::uint32_t, Failure> failed_seqs;
+        /// Failures of the next calls in whatever epoch they are made, each with the number of calls it applies to (> 0). The
+        /// calls failed at other members already.
+        std::vector<std::pair<std::uint32_t, Failure>> pending_failures;
+        bool over = true;  ///< the master ended the last call with this tag: Commit or OpFailed
     };
     struct Exclusive {
         wire::Call kind;
         CallId call;
         std::uint32_t number;
-        wire::OfferState offer;  ///< of a synchronization
+        wire::OfferState offer;  ///< if `kind` is sync_shared_state
     };
     struct Question {
         CallId call;
@@ -277,17 +276,17 @@ private:
     };
     struct GraphCall {
         CallId call;
-        wire::SetGraph asked;
+        wire::SetGraph message;
     };
     struct LostCall {
         CallId call;
         std::string why;
     };
-    /// A call that goes on in the next epoch, unless the view says otherwise.
+    /// A call that continues in the next epoch if the view names it.
     struct CarriedCall {
         CallId call;
         std::uint32_t seq;
-        std::optional<op::FinalRanges> final = {};  ///< once the data plane has told
+        std::optional<op::FinalRanges> final = {};  ///< set by OpsCarried
     };
     struct HeldCall {
         CallId call;
@@ -299,7 +298,7 @@ private:
     void on(const UpdateTopology &in);
     void on(const ArePending &in);
     void on(const OptimizeTopology &in);
-    void on(const Reduce &in);
+    void on(const PostReduce &in);
     void on(const Synchronize &in);
     void on(const SetGraph &in);
     void on(const AbortCalls &in);
@@ -314,47 +313,47 @@ private:
     void on(const ProbeFinished &in);
     void on(const SyncPulled &in);
     void on(const OfferSpoiled &in);
-    void on(const Examined &in);
+    void on(const ProgressReported &in);
     void on(const PeerTick &in);
-    void on(const MasterHeard &) { master_heard_ = now_; }
+    void on(const MasterBytesReceived &) { master_heard_ = now_; }
 
-    void hear(const wire::Welcome &m);
-    void hear(const wire::Removed &m);
-    void hear(const wire::Heartbeat &m);
-    void hear(const wire::OpenLink &m);
-    void hear(const wire::CloseLink &m);
-    void hear(const wire::Freeze &m);
-    void hear(const wire::View &m);
-    void hear(const wire::PendingAnswer &m);
-    void hear(const wire::Commit &m);
-    void hear(const wire::OpFailed &m);
-    void hear(const wire::Probe &m);
-    void hear(const wire::CallDone &m);
-    void hear(const wire::SyncPlan &m);
-    void hear(const wire::SyncCommit &m);
-    void hear(const wire::Resumed &m);
+    void on(const wire::Welcome &m);
+    void on(const wire::Removed &m);
+    void on(const wire::Heartbeat &m);
+    void on(const wire::OpenLink &m);
+    void on(const wire::CloseLink &m);
+    void on(const wire::Freeze &m);
+    void on(const wire::View &m);
+    void on(const wire::PendingAnswer &m);
+    void on(const wire::Commit &m);
+    void on(const wire::OpFailed &m);
+    void on(const wire::Probe &m);
+    void on(const wire::CallDone &m);
+    void on(const wire::SyncPlan &m);
+    void on(const wire::SyncCommit &m);
+    void on(const wire::Resumed &m);
 
-    // peer_resume.cc: when the master goes, and comes back
-    void master_gone(const std::string &why);
-    void introduce();
-    void recognized(const wire::Welcome &m);
-    void begin_again(const wire::Welcome &m);
-    wire::Account account() const;
+    // peer_resume.cc: a master that is lost and comes back
+    void on_master_lost(const std::string &why);
+    void send_resume();
+    void on_welcome_back(const wire::Welcome &m);
+    void rejoin(const wire::Welcome &m);
+    wire::RecoveryReport recovery_report() const;
     void wait_for_master();
-    void say_again();
-    void note_link(const LinkEvent &in);
-    void remember(const wire::Commit &m);
+    void resend();
+    void on_link_event(const LinkEvent &in);
+    void keep_commit(const wire::Commit &m);
     void new_generation(std::uint64_t generation);
     wire::Hello hello() const;
-    void take_name(const wire::Welcome &m);
-    bool away() const { return contact_ != Contact::there; }
-    bool connected() const { return contact_ != Contact::gone && contact_ != Contact::dialing; }
-    void hear(const wire::Notice &m);
-    void hear(const wire::Neighbours &m);
+    void take_identity(const wire::Welcome &m);
+    bool away() const { return master_link_ != MasterLink::up; }
+    bool connected() const { return master_link_ != MasterLink::down && master_link_ != MasterLink::dialing; }
+    void on(const wire::Notice &m);
+    void on(const wire::Neighbours &m);
 
-    // peer_tags.cc: tags that nobody uses any more
-    void hear(const wire::AskTags &m);
-    void hear(const wire::ForgetTags &m);
+    // peer_tags.cc: tags that no operation uses
+    void on(const wire::AskTags &m);
+    void on(const wire::ForgetTags &m);
     TagState &tag_state(Tag tag);
     void end_tag_round();
 
@@ -363,20 +362,24 @@ private:
     void start_op(const OpId &op, CallId call, op::LossPolicy fault);
     void start_epoch(const wire::View &view);
     void answer_freeze();
-    static void owe(TagState &state, std::uint32_t next_seq, const std::string &why);
+    static void add_pending_failures(TagState &state, std::uint32_t next_seq, const std::string &why);
     void report_waiting();
-    void examine();
-    bool examinable(const OpState &op) const { return !op.finished && now_ - op.since >= options_.examine_after; }
+    void request_progress();
+    bool reports_progress(const OpState &op) const { return !op.finished && now_ - op.since >= options_.progress_after; }
     wire::Waiting waiting() const;
     void end_op(const OpId &op, const OpState &state, bool committed);
     void end_everything(pcclResult_t code, const std::string &why);
-    std::vector<CallId> let_go_of_calls();
+    std::vector<CallId> take_calls();
     void forget_epoch();
     void complete(CallId call, pcclResult_t code, const std::string &why);
     void refuse_unconnected(CallId call);
-    /// Not while the master is away: what matters then is said again when it is back.
-    void tell(wire::ToMaster message);
-    void say(wire::ToMaster message);
+    /// Drops the message while the master is away: resend() sends the current state when it is back.
+    void send(wire::ToMaster message);
+    /// Sends although the master does not know this peer again yet.
+    void send_now(wire::ToMaster message);
+    void check_invariants() const;
+    void fail(const std::string &why);
+    friend struct PeerTestAccess;
     bool in_flight(Tag tag) const;
 
     PeerOptions options_;
@@ -387,21 +390,21 @@ private:
     PeerId id_;
     Secret run_{}, secret_{};
     bool resumable_ = false;  ///< the master keeps a journal
-    Contact contact_ = Contact::there;
-    Time gone_since_, redial_at_;
+    MasterLink master_link_ = MasterLink::up;
+    Time down_since_, redial_at_;
     Duration redial_after_{};
     Duration heartbeat_interval_ = std::chrono::seconds(1);
     Duration master_timeout_ = std::chrono::seconds(30);
     Time next_heartbeat_;
-    Time next_examination_;
+    Time next_progress_;
     Time master_heard_;
 
     wire::View view_;
-    std::optional<std::uint64_t> freeze_;  ///< of the view: operations wait for the next
+    std::optional<std::uint64_t> freeze_;  ///< the freeze in effect: new operations wait for the next view
     std::uint64_t generation_ = 0;
     std::uint64_t asked_ = 0;
-    std::uint64_t answered_ = 0;                       ///< of this generation
-    std::uint64_t yes_from_ = wire::Account::kNever;  ///< the same
+    std::uint64_t answered_ = 0;                             ///< questions answered in this generation; <= asked_
+    std::uint64_t yes_from_ = wire::RecoveryReport::kNever;  ///< the first question answered "yes"; < answered_, or kNever
     std::uint32_t next_call_number_ = 1;
 
     std::optional<Failure> ended_;  ///< how the last membership ended
@@ -411,25 +414,25 @@ private:
     std::uint32_t next_graph_call_ = 1;
     std::map<Tag, TagState> tags_;
     std::map<OpId, OpState> ops_;
-    wire::Blocked blocked_ = wire::Blocked::none;  ///< as the last tick said
-    bool waiting_stale_ = false;               ///< the last Waiting message is no longer true
-    std::vector<LostCall> lost_;               ///< by the freeze; they complete with the next view
-    std::map<Tag, CarriedCall> carried_;       ///< over the freeze
-    std::deque<HeldCall> held_;                ///< made during the freeze, or a round of tags
-    std::uint32_t floor_ = 0;                     ///< number of the first operation with a tag that is not in `tags_`
-    std::optional<std::uint64_t> tag_round_;      ///< its end is awaited: no operation begins
-    std::optional<wire::ForgetTags> forgotten_;  ///< the last of this epoch
+    wire::Blocked blocked_ = wire::Blocked::none;  ///< as in the last tick
+    bool waiting_stale_ = false;                   ///< the last Waiting message is out of date
+    std::vector<LostCall> lost_;                   ///< calls ended by the freeze; they complete with the next view
+    std::map<Tag, CarriedCall> carried_;           ///< calls that may continue in the next epoch; only during a freeze
+    std::deque<HeldCall> held_;                    ///< calls made during a freeze or a tag round; they start after it
+    std::uint32_t floor_ = 0;                      ///< number of the first operation with a tag that is not in `tags_`
+    std::optional<std::uint64_t> tag_round_;       ///< a round in progress: no operation starts before its ForgetTags
+    std::optional<wire::ForgetTags> forgotten_;    ///< the last one of this epoch
 
-    // What a restarted master will have to be told.
-    wire::Answer run_answer_, group_answer_;  ///< the last ones heard
+    // State that a RecoveryReport contains.
+    wire::CallOutcome run_outcome_, group_outcome_;  ///< the last ones received
     std::map<PeerId, wire::KnownLink> links_;
-    std::vector<wire::LinkReport> lost_links_;  ///< while it was away
+    std::vector<wire::LinkReport> lost_links_;  ///< reports made while the master was away
     std::uint64_t commits_ = 0;                 ///< Commit messages of this epoch
-    std::deque<wire::Commit> recent_;           ///< the last of them
-    std::size_t recent_ops_ = 0;                ///< in those
+    std::deque<wire::Commit> recent_;           ///< the last of these; at most `commits_` of them
+    std::size_t recent_ops_ = 0;                ///< operations in recent_
     std::vector<wire::OpFailed> failures_;      ///< of this epoch
-    std::optional<wire::Frozen> frozen_;        ///< as told
-    bool aborted_ = false;                      ///< in this epoch
+    std::optional<wire::Frozen> frozen_;        ///< the answer to freeze_, as sent
+    bool aborted_ = false;                      ///< the caller aborted its calls in this epoch
 };
 
 }  // namespace pccl::protocol

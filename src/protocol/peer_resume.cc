@@ -1,12 +1,15 @@
-// When the master goes, and comes back.
+// A master that is lost and comes back.
 //
-// A master that keeps a journal is waited for: nothing here ends, operations run on between the peers, and calls that need the master
-// take longer by the time that it is away. What would have been told to it meanwhile is not queued: once it is back it is told what
-// is so then. First, who this peer was; then all that it has heard of what was agreed (Account). The master answers with what others
-// have heard and this peer has not, and with Resumed; then what is still waited for is said again.
+// A peer waits for a master that keeps a journal. Nothing ends meanwhile: operations continue between the peers, and calls that
+// need the master take longer by the time it is away. Messages to the master are not queued. When it is back it is sent the
+// current state instead: first who this peer is (Resume), then every decision that it has received (RecoveryReport). The master
+// answers with the decisions that others have received and this peer has not, and with Resumed. Then the peer sends again
+// whatever it still waits for.
 #include "protocol/peer.h"
 
 #include <algorithm>
+
+#include "base/assert.h"
 
 namespace pccl::protocol {
 
@@ -19,32 +22,33 @@ constexpr Duration kLastRedial = std::chrono::milliseconds(250);
 
 }  // namespace
 
-void Peer::master_gone(const std::string &why) {
-    if (!resumable_) return end_everything(pcclMasterConnectionFailed, why + "; it keeps no journal: call pcclConnect to join its next run");
-    if (contact_ == Contact::there) {
-        gone_since_ = now_;
+void Peer::on_master_lost(const std::string &why) {
+    if (!resumable_)
+        return end_everything(pcclMasterConnectionFailed, why + "; it keeps no journal: call pcclConnect to join its next run");
+    if (master_link_ == MasterLink::up) {
+        down_since_ = now_;
         redial_after_ = kFirstRedial;
-        effects_->push_back(Say{LogLevel::warn, why + "; waiting for it to come back, for " + to_string(options_.master_limit)});
+        effects_->push_back(Log{LogLevel::warn, why + "; waiting for it to come back, for " + to_string(options_.master_limit)});
     }
-    contact_ = Contact::gone;
+    master_link_ = MasterLink::down;
     redial_at_ = now_ + redial_after_;
     redial_after_ = std::min(2 * redial_after_, kLastRedial);
 }
 
-/// A tick while it is away.
+/// A tick while the master is away.
 void Peer::wait_for_master() {
-    if (now_ - gone_since_ >= options_.master_limit) {
+    if (now_ - down_since_ >= options_.master_limit) {
         effects_->push_back(HangUp{});
-        return end_everything(pcclMasterConnectionFailed, "the master has been gone for " + to_string(now_ - gone_since_) +
-                                                              ", which is this peer's limit; call pcclConnect to join again");
+        return end_everything(pcclMasterConnectionFailed, "the master has been away for " + to_string(now_ - down_since_) +
+                                                              ", the limit of this peer; call pcclConnect to join again");
     }
-    if (contact_ != Contact::gone || now_ < redial_at_) return;
-    contact_ = Contact::dialing;
+    if (master_link_ != MasterLink::down || now_ < redial_at_) return;
+    master_link_ = MasterLink::dialing;
     effects_->push_back(DialMaster{});
 }
 
-void Peer::introduce() {
-    contact_ = Contact::introduced;
+void Peer::send_resume() {
+    master_link_ = MasterLink::resuming;
     master_heard_ = now_;
     wire::Resume resume;
     resume.hello = hello();
@@ -53,104 +57,106 @@ void Peer::introduce() {
     resume.secret = secret_;
     resume.member = state_ == State::member;
     resume.view = view_.number;
-    say(std::move(resume));
+    send_now(std::move(resume));
 }
 
-void Peer::recognized(const wire::Welcome &m) {
+void Peer::on_welcome_back(const wire::Welcome &m) {
     if (m.you == id_ && m.run == run_) {
-        contact_ = Contact::accounted;
-        lost_links_.clear();  // the account says how links are now
-        return say(account());
+        master_link_ = MasterLink::recovering;
+        lost_links_.clear();  // the report contains the current state of the links
+        return send_now(recovery_report());
     }
-    if (state_ == State::newcomer) return begin_again(m);
+    if (state_ == State::newcomer) return rejoin(m);
     effects_->push_back(HangUp{});
-    end_everything(pcclMasterConnectionFailed, "another master serves where this peer's was; call pcclConnect to join its run");
+    end_everything(pcclMasterConnectionFailed,
+                   "another master uses the address of this peer's master; call pcclConnect to join its run");
 }
 
-/// A newcomer that the last master had not admitted, and the new one does not know.
-void Peer::begin_again(const wire::Welcome &m) {
+/// A newcomer that the last master had not admitted and the new one does not know.
+void Peer::rejoin(const wire::Welcome &m) {
     for (const auto &[other, link] : std::exchange(links_, {}))
         effects_->push_back(DropLink{other});
     lost_links_.clear();
-    take_name(m);
+    take_identity(m);
 }
 
 wire::Hello Peer::hello() const {
-    return {wire::kMagic, wire::kVersion, options_.group, options_.advertised, options_.lanes, options_.island, options_.island_peers};
+    return {wire::kMagic,   wire::kVersion,  options_.group,       options_.advertised,
+            options_.lanes, options_.island, options_.island_peers};
 }
 
-void Peer::take_name(const wire::Welcome &m) {
-    contact_ = Contact::there;
+void Peer::take_identity(const wire::Welcome &m) {
+    master_link_ = MasterLink::up;
     id_ = m.you;
     run_ = m.run;
     secret_ = m.secret;
     resumable_ = m.resumable;
 }
 
-wire::Account Peer::account() const {
-    wire::Account account;
-    account.view = view_.number;
-    account.epoch = view_.epoch;
-    account.generation = generation_;
-    account.answered = answered_;
-    account.yes_from = yes_from_;
-    account.run_answer = run_answer_;
-    account.group_answer = group_answer_;
+wire::RecoveryReport Peer::recovery_report() const {
+    wire::RecoveryReport report;
+    report.view = view_.number;
+    report.epoch = view_.epoch;
+    report.generation = generation_;
+    report.answered = answered_;
+    report.yes_from = yes_from_;
+    report.run_outcome = run_outcome_;
+    report.group_outcome = group_outcome_;
     if (exclusive_) {
-        account.open = exclusive_->kind;
-        account.open_number = exclusive_->number;
+        report.open = exclusive_->kind;
+        report.open_number = exclusive_->number;
     }
-    account.aborted = aborted_;
-    if (frozen_) account.frozen.push_back(*frozen_);
+    report.aborted = aborted_;
+    if (frozen_) report.frozen.push_back(*frozen_);
     for (const auto &[other, link] : links_)
-        account.links.push_back(link);
-    account.commits = commits_;
-    account.recent.assign(recent_.begin(), recent_.end());
-    account.failures = failures_;
+        report.links.push_back(link);
+    report.commits = commits_;
+    report.recent.assign(recent_.begin(), recent_.end());
+    report.failures = failures_;
     for (const auto &[op, state] : ops_) {
-        if (state.finished && account.done.size() < wire::kMaxOpsInMessage) account.done.push_back(op);
+        if (state.finished && report.done.size() < wire::kMaxOpsInMessage) report.done.push_back(op);
     }
-    if (forgotten_) account.forgotten.push_back(*forgotten_);
-    return account;
+    if (forgotten_) report.forgotten.push_back(*forgotten_);
+    return report;
 }
 
-void Peer::hear(const wire::Resumed &m) {
+void Peer::on(const wire::Resumed &m) {
     new_generation(m.generation);
-    run_answer_.decision = std::max(run_answer_.decision, m.decision);
-    if (contact_ != Contact::accounted) return;
-    contact_ = Contact::there;
-    effects_->push_back(Say{LogLevel::warn, "the master is back after " + to_string(now_ - gone_since_)});
-    end_tag_round();  // a round whose end had come to any member was caught up with; another had no outcome
-    say_again();
+    run_outcome_.decision = std::max(run_outcome_.decision, m.decision);
+    if (master_link_ != MasterLink::recovering) return;
+    master_link_ = MasterLink::up;
+    effects_->push_back(Log{LogLevel::warn, "the master is back after " + to_string(now_ - down_since_)});
+    end_tag_round();  // if any member received its ForgetTags, this one has it now; otherwise it had no outcome
+    resend();
 }
 
-void Peer::say_again() {
+void Peer::resend() {
     for (auto &report : std::exchange(lost_links_, {}))
-        tell(std::move(report));
-    if (aborted_ && !freeze_) tell(wire::Abort{});
+        send(std::move(report));
+    if (aborted_ && !freeze_) send(wire::Abort{});
     if (exclusive_) {
         switch (exclusive_->kind) {
-        case Call::update_topology: tell(wire::VoteUpdate{exclusive_->number}); break;
-        case Call::optimize_topology: tell(wire::VoteOptimize{exclusive_->number}); break;
-        case Call::sync_shared_state: tell(exclusive_->offer); break;
-        default: break;  // connect: the master knows who waits to be admitted
+        case Call::update_topology: send(wire::VoteUpdate{exclusive_->number}); break;
+        case Call::optimize_topology: send(wire::VoteOptimize{exclusive_->number}); break;
+        case Call::sync_shared_state: send(exclusive_->offer); break;
+        default: break;  // connect: the master knows its newcomers
         }
     }
     for (const auto &question : questions_)
-        tell(wire::AskPending{question.generation, question.k});
+        send(wire::AskPending{question.generation, question.k});
     for (const auto &made : graph_calls_)
-        tell(made.asked);
+        send(made.message);
     wire::Done done;
     for (const auto &[op, state] : ops_) {
         if (state.finished && done.ops.size() < wire::kMaxOpsInMessage) done.ops.push_back(op);
-        if (state.fault) tell(*state.fault);
+        if (state.fault) send(*state.fault);
     }
-    if (!done.ops.empty()) tell(std::move(done));
-    if (frozen_) tell(*frozen_);
+    if (!done.ops.empty()) send(std::move(done));
+    if (frozen_) send(*frozen_);
     waiting_stale_ = true;
 }
 
-void Peer::note_link(const LinkEvent &in) {
+void Peer::on_link_event(const LinkEvent &in) {
     const wire::LinkReport report{in.other, in.attempt, in.up, in.round_trip_us, in.why};
     const auto link = links_.find(in.other);
     if (link != links_.end() && link->second.attempt == in.attempt) {
@@ -160,11 +166,11 @@ void Peer::note_link(const LinkEvent &in) {
     if (away())
         lost_links_.push_back(report);
     else
-        tell(report);
+        send(report);
 }
 
-/// Kept until every member is known to have heard of it (Heartbeat).
-void Peer::remember(const wire::Commit &m) {
+/// Keeps the commit until a Heartbeat shows that every member has received it.
+void Peer::keep_commit(const wire::Commit &m) {
     if (!resumable_ || m.ops.empty() || m.ops.front().epoch != view_.epoch) return;
     ++commits_;
     recent_.push_back(m);
@@ -175,8 +181,9 @@ void Peer::remember(const wire::Commit &m) {
     }
 }
 
-void Peer::hear(const wire::Heartbeat &m) {
+void Peer::on(const wire::Heartbeat &m) {
     if (m.epoch != view_.epoch) return;
+    PCCL_ASSERT(commits_ >= recent_.size());
     while (!recent_.empty() && commits_ - recent_.size() < m.commits) {
         recent_ops_ -= recent_.front().ops.size();
         recent_.pop_front();
@@ -187,7 +194,7 @@ void Peer::new_generation(std::uint64_t generation) {
     if (generation == generation_) return;
     generation_ = generation;
     asked_ = answered_ = 0;
-    yes_from_ = wire::Account::kNever;
+    yes_from_ = wire::RecoveryReport::kNever;
 }
 
 }  // namespace pccl::protocol

@@ -1,24 +1,25 @@
-// A peer's part in forgetting tags (tag_round.h).
+// The peer's side of a tag round (tag_round.h).
 #include <set>
 
 #include "protocol/peer.h"
 
 namespace pccl::protocol {
 
-/// What is known of a tag. One that is not known was forgotten at every member or is new at every member: they agree on its first number.
+/// The state of a tag. A tag without one was forgotten at every member or is new at every member, so they agree on its first
+/// number.
 Peer::TagState &Peer::tag_state(Tag tag) {
     const auto [at, unknown] = tags_.try_emplace(tag);
     if (unknown) at->second.next_seq = floor_;
     return at->second;
 }
 
-void Peer::hear(const wire::AskTags &m) {
+void Peer::on(const wire::AskTags &m) {
     if (state_ != State::member || freeze_) return;
     tag_round_ = m.round;
     wire::TagsInUse answer;
     answer.round = m.round;
     for (const auto &[tag, state] : tags_) {
-        if (state.over && state.dead.empty()) {
+        if (state.over && state.failed_seqs.empty()) {
             answer.next_seq = std::max(answer.next_seq, state.next_seq);
         } else if (answer.tags.size() < wire::kMaxOpsInMessage) {
             answer.tags.push_back(tag);
@@ -26,20 +27,21 @@ void Peer::hear(const wire::AskTags &m) {
             answer.too_many = true;
         }
     }
-    tell(std::move(answer));
+    send(std::move(answer));
 }
 
-void Peer::hear(const wire::ForgetTags &m) {
+void Peer::on(const wire::ForgetTags &m) {
     if (state_ != State::member || freeze_) return;
     if (forgotten_ && forgotten_->round >= m.round) return;
     if (m.floor > floor_) {
         const std::set<Tag> keep(m.keep.begin(), m.keep.end());
-        for (const Tag tag : keep) tag_state(tag);  // its number stays as it is, and is not the new floor
+        for (const Tag tag : keep)
+            tag_state(tag);  // keeps its number, which is not the new floor
         for (auto it = tags_.begin(); it != tags_.end();) {
             auto &[tag, state] = *it;
             if (!keep.contains(tag)) {
-                state = {m.floor, true, {}, std::move(state.owed)};
-                if (state.owed.empty()) {
+                state = {m.floor, true, {}, std::move(state.pending_failures)};
+                if (state.pending_failures.empty()) {
                     it = tags_.erase(it);
                     continue;
                 }
@@ -54,10 +56,11 @@ void Peer::hear(const wire::ForgetTags &m) {
     end_tag_round();
 }
 
-/// Calls that were made meanwhile begin.
+/// Starts the calls that were made meanwhile.
 void Peer::end_tag_round() {
     if (!std::exchange(tag_round_, std::nullopt) || freeze_) return;
-    for (const auto &held : std::exchange(held_, {})) open_op(held);
+    for (const auto &held : std::exchange(held_, {}))
+        open_op(held);
 }
 
 }  // namespace pccl::protocol

@@ -1,3 +1,4 @@
+// See post.h.
 #include "protocol/post.h"
 
 #include <algorithm>
@@ -12,43 +13,43 @@ std::uint64_t PostSender::add() {
 
 void PostSender::pop() {
     queue_.pop_front();
-    offered_ = withdrawal_said_ = granted_ = false;
+    offered_ = withdrawal_sent_ = granted_ = false;
 }
 
 std::optional<std::uint64_t> PostSender::link_down() {
-    link_ = offered_ = withdrawal_said_ = granted_ = false;
+    link_ = offered_ = withdrawal_sent_ = granted_ = false;
     if (queue_.empty() || !queue_.front().withdrawn || queue_.front().handed_over) return std::nullopt;
     const std::uint64_t number = head();
     pop();
     return number;
 }
 
-PostSender::Say PostSender::next() {
-    if (!link_ || queue_.empty() || withdrawal_said_) return Say::nothing;
+PostSender::Action PostSender::next() {
+    if (!link_ || queue_.empty() || withdrawal_sent_) return Action::nothing;
     if (queue_.front().withdrawn) {
-        withdrawal_said_ = true;
-        return Say::withdraw;
+        withdrawal_sent_ = true;
+        return Action::withdraw;
     }
-    return std::exchange(offered_, true) ? Say::nothing : Say::offer;
+    return std::exchange(offered_, true) ? Action::nothing : Action::offer;
 }
 
-PostHeard PostSender::granted(std::uint64_t number) {
-    if (number > last_ || number == 0) return PostHeard::lie;
-    if (queue_.empty() || number < head()) return PostHeard::history;
-    if (number > head() || !offered_ || granted_) return PostHeard::lie;
+PostVerdict PostSender::granted(std::uint64_t number) {
+    if (number > last_ || number == 0) return PostVerdict::invalid;
+    if (queue_.empty() || number < head()) return PostVerdict::stale;
+    if (number > head() || !offered_ || granted_) return PostVerdict::invalid;
     granted_ = true;
-    return queue_.front().withdrawn ? PostHeard::history : PostHeard::news;
+    return queue_.front().withdrawn ? PostVerdict::stale : PostVerdict::fresh;
 }
 
-PostHeard PostSender::ended(std::uint64_t number, PostEnd how) {
-    if (number > last_ || number == 0) return PostHeard::lie;
-    if (queue_.empty() || number < head()) return PostHeard::history;
+PostVerdict PostSender::ended(std::uint64_t number, PostEnd how) {
+    if (number > last_ || number == 0) return PostVerdict::invalid;
+    if (queue_.empty() || number < head()) return PostVerdict::stale;
     const Message &message = queue_.front();
-    if (number > message.number || !(offered_ || withdrawal_said_)) return PostHeard::lie;
-    if (how == PostEnd::delivered && !message.handed_over) return PostHeard::lie;
-    if (how == PostEnd::withdrawn && !message.withdrawn) return PostHeard::lie;
+    if (number > message.number || !(offered_ || withdrawal_sent_)) return PostVerdict::invalid;
+    if (how == PostEnd::delivered && !message.handed_over) return PostVerdict::invalid;
+    if (how == PostEnd::withdrawn && !message.withdrawn) return PostVerdict::invalid;
     pop();
-    return PostHeard::news;
+    return PostVerdict::fresh;
 }
 
 bool PostSender::withdraw(std::uint64_t number) {
@@ -66,29 +67,29 @@ bool PostSender::withdraw(std::uint64_t number) {
     return false;
 }
 
-PostHeard PostReceiver::offered(std::uint64_t number) {
-    if (number == 0) return PostHeard::lie;
-    if (number == last_) return PostHeard::repeat;
-    if (number < std::max(last_, current_)) return PostHeard::history;
-    if (open_) return PostHeard::lie;
+PostVerdict PostReceiver::offered(std::uint64_t number) {
+    if (number == 0) return PostVerdict::invalid;
+    if (number == last_) return PostVerdict::repeat;
+    if (number < std::max(last_, current_)) return PostVerdict::stale;
+    if (open_) return PostVerdict::invalid;
     current_ = number;
     open_ = true;
-    return PostHeard::news;
+    return PostVerdict::fresh;
 }
 
-PostHeard PostReceiver::withdrawn(std::uint64_t number) {
-    if (number == 0) return PostHeard::lie;
-    if (number == last_) return PostHeard::repeat;
-    if (number < std::max(last_, current_)) return PostHeard::history;
-    if (open_ && number != current_) return PostHeard::lie;
+PostVerdict PostReceiver::withdrawn(std::uint64_t number) {
+    if (number == 0) return PostVerdict::invalid;
+    if (number == last_) return PostVerdict::repeat;
+    if (number < std::max(last_, current_)) return PostVerdict::stale;
+    if (open_ && number != current_) return PostVerdict::invalid;
     current_ = number;
     end(PostEnd::withdrawn);
-    return PostHeard::news;
+    return PostVerdict::fresh;
 }
 
-PostHeard PostReceiver::part(std::uint64_t number) const {
-    if (number <= last_ || number < current_) return PostHeard::history;
-    return open_ && granted_ && number == current_ ? PostHeard::news : PostHeard::lie;
+PostVerdict PostReceiver::part(std::uint64_t number) const {
+    if (number <= last_ || number < current_) return PostVerdict::stale;
+    return open_ && granted_ && number == current_ ? PostVerdict::fresh : PostVerdict::invalid;
 }
 
 void PostReceiver::end(PostEnd how) {

@@ -1,3 +1,4 @@
+// See record.h.
 #include "protocol/record.h"
 
 #include <algorithm>
@@ -11,21 +12,15 @@ constexpr const char *kRun = "run", *kMembers = "members", *kPaths = "paths", *k
 
 std::string group_key(GroupId group, const char *what) { return "group/" + std::to_string(group.value) + "/" + what; }
 
-/// The parts of a record, as they are written: each a value of its own.
+/// The parts of a record. Each is stored as one value.
 struct RunPart {
     Record &record;
     std::vector<GroupId> groups;
 };
 template <class V> void visit(V &v, RunPart &m) {
-    v(m.record.run);
-    v(m.record.starts);
-    v(m.record.view);
-    v(wire::bounded(m.record.view_groups, wire::kMaxPeers));
-    v(m.record.view_generation);
-    v(m.record.next_peer);
-    v(m.record.generation);
-    v(m.record.answer);
-    v(wire::bounded(m.groups, wire::kMaxPeers));
+    v(m.record.run, m.record.starts, m.record.view, wire::bounded(m.record.view_groups, wire::kMaxPeers),
+      m.record.view_generation, m.record.next_peer, m.record.generation, m.record.answer,
+      wire::bounded(m.groups, wire::kMaxPeers));
 }
 
 template <class T> struct ListPart {
@@ -38,39 +33,29 @@ struct SyncPart {
     GroupRecord &group;
 };
 template <class V> void visit(V &v, SyncPart &m) {
-    v(m.group.answer);
-    v(m.group.synced);
-    v(m.group.revision);
-    v(wire::bounded(m.group.last_members, wire::kMaxPeers));
+    v(m.group.answer, m.group.synced, m.group.revision, wire::bounded(m.group.last_members, wire::kMaxPeers));
 }
 
-/// More than any graph has, but of one that has grown denser than any should.
+/// More edges than a graph of kMaxPeers members has.
 constexpr std::size_t kMaxEdges = wire::kMaxPeers * wire::kMaxDegree;
 
 struct GraphPart {
     GraphRecord &graph;
 };
 template <class V> void visit(V &v, GraphPart &m) {
-    v(m.graph.spec);
-    v(m.graph.epoch);
-    v(m.graph.changes);
-    v(wire::bounded(m.graph.members, wire::kMaxPeers));
-    v(wire::bounded(m.graph.edges, kMaxEdges));
+    v(m.graph.spec, m.graph.epoch, m.graph.changes, wire::bounded(m.graph.members, wire::kMaxPeers),
+      wire::bounded(m.graph.edges, kMaxEdges));
 }
 
-/// What island a member is of.
+/// The island of a member.
 struct IslandRecord {
     PeerId peer;
     std::uint64_t island = 0;
     std::uint32_t peers = 0;
 };
-template <class V> void visit(V &v, IslandRecord &m) {
-    v(m.peer);
-    v(m.island);
-    v(m.peers);
-}
+template <class V> void visit(V &v, IslandRecord &m) { v(m.peer, m.island, m.peers); }
 
-/// Every two of the peers that a run may have.
+/// Every pair of peers.
 constexpr std::size_t kMaxPaths = wire::kMaxPeers * (wire::kMaxPeers - 1) / 2;
 
 ListPart<MemberRecord> members_part(Record &record) { return {record.members, wire::kMaxPeers}; }
@@ -84,7 +69,7 @@ template <class Part> wire::Bytes bytes_of(Part part) {
     return bytes;
 }
 
-/// Reads values into parts until one fails; what did is the status.
+/// Reads values into parts until one fails. status() is the first error.
 class Source {
 public:
     explicit Source(const NamedValues &values) : values_(values) {}
@@ -122,8 +107,24 @@ Status check_group(const Record &record, const GroupRecord &group, const std::se
     const std::set<PeerId> ring(group.view.ring.begin(), group.view.ring.end());
     if (ring.size() != group.view.ring.size()) return Error{pcclInvalidArgument, "the ring of " + name + " has a member twice"};
     if (!std::ranges::includes(ring, members)) return Error{pcclInvalidArgument, "the ring of " + name + " lacks a member"};
-    if (!group.graph.spec.well_formed()) return Error{pcclInvalidArgument, "the graph of " + name + " cannot be"};
-    if (group.view.epoch > record.view) return Error{pcclInvalidArgument, name + " is ahead of the run"};
+    if (!group.graph.spec.well_formed()) return Error{pcclInvalidArgument, "the graph of " + name + " is invalid"};
+    if (group.view.epoch > record.view) return Error{pcclInvalidArgument, name + " has a later epoch than the run's view"};
+    return {};
+}
+
+/// A master starts with whole islands only (islands.h): it removes the members of an island together.
+Status check_islands(const Record &record) {
+    std::map<std::uint64_t, std::set<GroupId>> groups;
+    for (const auto &member : record.members) {
+        const std::string name = "island " + std::to_string(member.island);
+        if (member.island != 0 && !groups[member.island].insert(member.group).second)
+            return Error{pcclInvalidArgument, name + " has two members in one group"};
+    }
+    for (const auto &member : record.members) {
+        const std::string name = "island " + std::to_string(member.island);
+        if (member.island != 0 && groups[member.island].size() != member.island_peers)
+            return Error{pcclInvalidArgument, name + " is not whole"};
+    }
     return {};
 }
 
@@ -132,13 +133,15 @@ Status check(const Record &record) {
     std::map<GroupId, std::set<PeerId>> by_group;
     PeerId last;
     for (const auto &member : record.members) {
-        if (member.id <= last || member.id.value >= record.next_peer) return Error{pcclInvalidArgument, "member ids are not in order"};
+        if (member.id <= last || member.id.value >= record.next_peer)
+            return Error{pcclInvalidArgument, "member ids are not in order"};
         last = member.id;
         by_group[member.group].insert(member.id);
     }
+    if (const Status good = check_islands(record); !good) return good;
     std::set<GroupId> known;
     for (const auto &group : record.groups) {
-        if (!known.insert(group.id).second) return Error{pcclInvalidArgument, "a group is there twice"};
+        if (!known.insert(group.id).second) return Error{pcclInvalidArgument, "a group is listed twice"};
         if (const Status good = check_group(record, group, by_group[group.id]); !good) return good;
     }
     for (const auto &[group, members] : by_group) {
@@ -178,7 +181,7 @@ Result<Record> decode_record(const NamedValues &values) {
     source.read(kRun, run);
     source.read(kMembers, members_part(record));
     source.read(kPaths, paths_part(record));
-    if (values.contains(kIslands)) {  // journals had none once
+    if (values.contains(kIslands)) {  // older journals have none
         std::vector<IslandRecord> islands;
         source.read(kIslands, ListPart<IslandRecord>{islands, wire::kMaxPeers});
         take_islands(islands, record);
@@ -190,7 +193,8 @@ Result<Record> decode_record(const NamedValues &values) {
         source.read(group_key(id, "view"), group.view);
         source.read(group_key(id, "sync"), SyncPart{group});
         source.read(group_key(id, "schema"), schema_part(group));
-        if (values.contains(group_key(id, "graph"))) source.read(group_key(id, "graph"), GraphPart{group.graph});  // journals had none once
+        if (values.contains(group_key(id, "graph")))
+            source.read(group_key(id, "graph"), GraphPart{group.graph});  // older journals have none
     }
     if (!source.status()) return source.status().error();
     if (const Status good = check(record); !good) return good.error();

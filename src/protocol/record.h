@@ -1,7 +1,7 @@
-// What a master must not forget when its process ends: enough to find its run again when a new process takes its place.
+// The state that a master must not lose when its process ends: enough for a new process to continue the run.
 //
-// A record changes when the membership does or shared state was synchronized, never with an operation: what became of those the
-// members tell the new process (wire::Account). It travels as named values, so that a journal writes only those that changed.
+// A record changes with the membership or a synchronization of shared state, never with an operation: members report operations
+// to the new process (wire::RecoveryReport). It is stored as named values, so that a journal writes only those that changed.
 #pragma once
 
 #include <cstdint>
@@ -22,65 +22,51 @@ struct MemberRecord {
     Secret secret{};
     SocketAddress address;
     std::uint32_t lanes = 0;
-    std::uint64_t island = 0;  ///< written apart, and only where there are islands
+    std::uint64_t island = 0;  ///< stored separately, and only if there are islands
     std::uint32_t island_peers = 0;
 };
-template <class V> void visit(V &v, MemberRecord &m) {
-    v(m.id);
-    v(m.group);
-    v(m.secret);
-    v(m.address);
-    v(m.lanes);
-}
+template <class V> void visit(V &v, MemberRecord &m) { v(m.id, m.group, m.secret, m.address, m.lanes); }
 
 struct EdgeRecord {
     PeerId first, second;
 };
-template <class V> void visit(V &v, EdgeRecord &m) {
-    v(m.first);
-    v(m.second);
-}
+template <class V> void visit(V &v, EdgeRecord &m) { v(m.first, m.second); }
 
 /// A group's graph of neighbours.
 struct GraphRecord {
     wire::GraphSpec spec;
     std::uint64_t epoch = 0, changes = 0;
     std::vector<PeerId> members;
-    std::vector<EdgeRecord> edges;  ///< that were chosen
+    std::vector<EdgeRecord> edges;  ///< edges of a preferential or random graph
 };
 
 struct GroupRecord {
     GroupId id;
-    wire::View view;      ///< the one that began its epoch; `number`, `groups` and `generation` mean nothing
-    wire::Answer answer;  ///< of its last synchronization
+    wire::View view;           ///< the one that began its epoch; `number`, `groups` and `generation` are not used
+    wire::CallOutcome answer;  ///< outcome of its last synchronization
     bool synced = false;
     std::uint64_t revision = 0;
-    std::vector<PeerId> last_members;        ///< that took part in it
-    std::vector<wire::TensorOffer> schema;  ///< hashes of no meaning
+    std::vector<PeerId> last_members;       ///< members that took part in it
+    std::vector<wire::TensorOffer> schema;  ///< its hashes have no meaning
     GraphRecord graph;
 };
 
-/// What was measured between two peers, the smaller id first.
+/// The bandwidth measured between two peers, the smaller id first.
 struct PathRecord {
     PeerId first, second;
     double mbit_forth = 0, mbit_back = 0;
 };
-template <class V> void visit(V &v, PathRecord &m) {
-    v(m.first);
-    v(m.second);
-    v(m.mbit_forth);
-    v(m.mbit_back);
-}
+template <class V> void visit(V &v, PathRecord &m) { v(m.first, m.second, m.mbit_forth, m.mbit_back); }
 
 struct Record {
     Secret run{};
-    std::uint64_t starts = 0;  ///< processes that have served this run
+    std::uint64_t starts = 0;  ///< master processes of this run so far
     ViewNumber view;
-    std::vector<wire::GroupSize> view_groups;  ///< as it told them
-    std::uint64_t view_generation = 0;         ///< the same
-    std::uint64_t next_peer = 1;  ///< ids from here on were never given
+    std::vector<wire::GroupSize> view_groups;  ///< as sent with `view`
+    std::uint64_t view_generation = 0;         ///< as sent with `view`
+    std::uint64_t next_peer = 1;               ///< this id and larger ones were never given
     std::uint64_t generation = 1;
-    wire::Answer answer;  ///< of the last call of the whole run
+    wire::CallOutcome answer;           ///< outcome of the last call of the whole run
     std::vector<MemberRecord> members;  ///< in order of id
     std::vector<GroupRecord> groups;    ///< in order of id; each has members
     std::vector<PathRecord> paths;
@@ -89,7 +75,7 @@ struct Record {
 using NamedValues = std::map<std::string, wire::Bytes>;
 
 NamedValues encode(const Record &record);
-/// Error: what is missing, unreadable or contradicts itself. Whatever it accepts, a Master can start from.
+/// Error: a value is missing, unreadable or contradicts another. A Master can start from every record that it accepts.
 Result<Record> decode_record(const NamedValues &values);
 
 }  // namespace pccl::protocol

@@ -1,21 +1,22 @@
-// How a group forgets the tags that no operation uses, so that a program that takes a new tag for every step does not grow. Pure.
+// How a group forgets the tags that no operation uses, so that a program that uses a new tag for every step does not grow. Pure.
 //
-// An operation is named by its tag and by how many operations with that tag came before it in the epoch, so every member has to know that
-// number for every tag. Members cannot forget a tag on their own: the next operation with it would have two names. So once the master
-// has ended `idle_tags` operations with tags that were new, it holds a round of three messages:
+// An operation is named by its tag and by the number of operations with that tag before it in the epoch. So every member must
+// know that number for every tag. Members cannot forget a tag on their own: the next operation with it would have two names. So
+// once `idle_tags` operations with new tags have ended, the master holds a round of three messages:
 //
-//   AskTags     each member stops beginning operations, and answers at once
-//   TagsInUse   which tags have an operation that has not ended at this member, and the largest number of any other tag
-//   ForgetTags  all members forget every tag that none of them uses, and begin again
+//   AskTags     each member stops starting operations, and answers at once
+//   TagsInUse   the tags that have an operation that has not ended at this member, and the largest number of any other tag
+//   ForgetTags  all members forget every tag that none of them uses, and start operations again
 //
-// Guarantee: when the last answer has come, every operation with a tag that no member named has ended at every member, and no other has
-// begun. Commit, OpFailed and AskTags come to all members in one order, so an operation that fails before AskTags is named by the members
-// that have not called it, and one that fails later is named by those that have. So all members count a forgotten tag from the same number.
-// That number, the floor, is larger than any that a forgotten tag has had, so no name is given twice, and a late frame of an old operation
-// is recognized.
+// Guarantee: when the last answer has arrived, every operation with a tag that no member named has ended at every member, and no
+// other has started. Commit, OpFailed and AskTags arrive at all members in one order. So an operation that fails before AskTags
+// is named by the members that have not called it, and one that fails later is named by those that have. So all members count a
+// forgotten tag from the same number. That number, the floor, is larger than any that a forgotten tag has had. So no name is
+// given twice, and a late frame of an old operation is recognized.
 //
-// A freeze ends a round without an outcome: in the next epoch every tag is new. A master that restarts finds in the members' accounts
-// the last round that any of them has heard the end of. A round that nobody has heard the end of had no outcome.
+// A freeze ends a round without an outcome: in the next epoch every tag is new. A master that restarts finds in the recovery
+// reports the last round of which any member has received the ForgetTags. A round of which no member has received it had no
+// outcome.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,8 @@ namespace pccl::protocol {
 
 class TagRound {
 public:
-    TagRound(std::uint64_t number, const std::vector<PeerId> &members) : number_(number), awaiting_(members.begin(), members.end()) {}
+    TagRound(std::uint64_t number, const std::vector<PeerId> &members)
+        : number_(number), awaiting_(members.begin(), members.end()) {}
 
     void answer(PeerId member, const wire::TagsInUse &answer) {
         if (answer.round != number_ || awaiting_.erase(member) == 0) return;
@@ -44,7 +46,7 @@ public:
     }
     bool answered() const { return awaiting_.empty(); }
 
-    /// `floor`: as it was in this round.
+    /// `floor`: the floor before this round.
     wire::ForgetTags outcome(std::uint32_t floor) const {
         if (too_many_) return {number_, floor, {}};
         return {number_, std::max(floor, next_seq_), {keep_.begin(), keep_.end()}};
@@ -58,11 +60,11 @@ private:
     std::set<Tag> keep_;
 };
 
-/// What the master knows of the tags of a group's epoch.
+/// The master's record of the tags of a group's epoch.
 struct TagCounts {
-    std::uint32_t floor = 0;      ///< number of the first operation with a tag that is not known
-    std::uint64_t rounds = 0;     ///< that had an outcome
-    std::uint64_t fresh = 0;      ///< operations with the number `floor` that have ended, about as many as tags are known
+    std::uint32_t floor = 0;   ///< number of the first operation with an unknown tag
+    std::uint64_t rounds = 0;  ///< rounds that had an outcome
+    std::uint64_t fresh = 0;   ///< operations with the number `floor` that have ended: about the number of known tags
     std::optional<TagRound> round = {};
 };
 

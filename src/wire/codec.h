@@ -1,5 +1,8 @@
-// Values to bytes and back. Little-endian, no padding, lengths as u32 before what they count. A Reader never reads past its end,
-// never allocates more than the bytes it was given could fill, and after its first error returns nothing but zeros.
+// Values to bytes and back. Little-endian, no padding, and a u32 length before every string and list. A Reader never reads past
+// its end, never allocates more than its bytes could fill, and after its first error returns only zeros.
+//
+// A message has one function visit(v, m) that names its fields in wire order: `v(m.call, m.graph);`. Writer and Reader both call
+// it.
 #pragma once
 
 #include <algorithm>
@@ -12,6 +15,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/address.h"
@@ -45,6 +49,10 @@ class Writer {
 public:
     explicit Writer(Bytes &out) : out_(out) {}
 
+    /// Several fields, in this order.
+    template <class... Fields>
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
+
     template <class T>
     requires std::is_arithmetic_v<T>
     void operator()(T value) {
@@ -60,7 +68,7 @@ public:
     template <std::size_t N> void operator()(const std::array<std::uint8_t, N> &bytes) { append(bytes.data(), N); }
     template <class C> void operator()(Bounded<C> b) {
         if constexpr (std::is_same_v<std::remove_const_t<C>, std::string>) {
-            // Reasons in words quote each other; one that has grown too long is cut, for the receiver would reject the message.
+            // Texts quote each other. One that exceeds its limit is cut: the receiver would reject the message.
             const std::size_t size = std::min(b.container.size(), b.limit);
             (*this)(static_cast<std::uint32_t>(size));
             append(b.container.data(), size);
@@ -89,10 +97,14 @@ class Reader {
 public:
     explicit Reader(std::span<const std::byte> in) : in_(in) {}
 
-    /// True if everything read so far was there and within its limits.
+    /// True if everything read so far was present and within its limits.
     bool ok() const { return ok_; }
-    /// True if, besides, nothing is left over.
+    /// True if, in addition, no bytes are left over.
     bool finished() const { return ok_ && in_.empty(); }
+
+    /// Several fields, in this order.
+    template <class... Fields>
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
 
     template <class T>
     requires std::is_arithmetic_v<T>
@@ -130,7 +142,7 @@ public:
         std::uint32_t size = 0;
         (*this)(size);
         b.container.clear();
-        // Every item takes at least one byte, so a count beyond the bytes at hand is a lie.
+        // Every item takes at least one byte, so a count larger than the remaining bytes is invalid.
         if (size > b.limit || size > in_.size()) return fail();
         if constexpr (std::is_same_v<C, std::string>) {
             b.container.resize(size);
@@ -162,18 +174,8 @@ private:
     bool ok_ = true;
 };
 
-template <class V> void visit(V &v, IpAddress &ip) {
-    v(ip.v6);
-    v(ip.octets);
-}
-template <class V> void visit(V &v, SocketAddress &a) {
-    v(a.ip);
-    v(a.port);
-}
-template <class V> void visit(V &v, OpId &op) {
-    v(op.epoch);
-    v(op.tag);
-    v(op.seq);
-}
+template <class V> void visit(V &v, IpAddress &ip) { v(ip.v6, ip.octets); }
+template <class V> void visit(V &v, SocketAddress &a) { v(a.ip, a.port); }
+template <class V> void visit(V &v, OpId &op) { v(op.epoch, op.tag, op.seq); }
 
 }  // namespace pccl::wire

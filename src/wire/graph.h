@@ -1,4 +1,4 @@
-// What a group's members ask their graph of neighbours to be.
+// The graph of neighbours that a group's members request.
 #pragma once
 
 #include <cstdint>
@@ -11,19 +11,17 @@ namespace pccl::wire {
 /// Values equal those of the C API.
 enum class GraphKind : std::uint8_t {
     none = 0,
-    ring,           ///< in the order of joining
-    random_regular, ///< any two members as likely neighbours as any other two
-    exponential,    ///< directed: to the members 1, 2, 4, 8 ... places further on, in turn (push-sum)
-    preferential    ///< each member chose `degree` of those before it, the more likely the more neighbours they had (Barabasi-Albert)
+    ring,            ///< in the order of joining
+    random_regular,  ///< every two members are neighbours with equal probability
+    exponential,     ///< directed: to the members at distances 1, 2, 4, 8 ..., one per phase (push-sum)
+    preferential  ///< each member chose `degree` earlier members with probability proportional to their degrees (Barabasi-Albert)
 };
 inline constexpr unsigned kGraphKinds = 5;
-template <> struct EnumLimit<GraphKind> {
-    static constexpr unsigned value = kGraphKinds;
-};
+template <> struct EnumLimit<GraphKind> { static constexpr unsigned value = kGraphKinds; };
 
 struct GraphSpec {
     GraphKind kind = GraphKind::none;
-    std::uint32_t degree = 0;  ///< 2 to kMaxDegree of a random regular one, 1 to that of a preferential one, else 0
+    std::uint32_t degree = 0;  ///< random_regular: 2 to kMaxDegree; preferential: 1 to kMaxDegree; otherwise 0
     std::uint64_t seed = 0;
     friend bool operator==(const GraphSpec &, const GraphSpec &) = default;
 
@@ -35,10 +33,6 @@ struct GraphSpec {
         }
     }
 };
-template <class V> void visit(V &v, GraphSpec &m) {
-    v(m.kind);
-    v(m.degree);
-    v(m.seed);
-}
+template <class V> void visit(V &v, GraphSpec &m) { v(m.kind, m.degree, m.seed); }
 
 }  // namespace pccl::wire

@@ -38,20 +38,19 @@ bool decode(std::span<const std::byte> frame, ToMaster &out) { return decode_fra
 bool decode(std::span<const std::byte> frame, ToPeer &out) { return decode_frame(frame, out); }
 
 const char *name_of(const ToMaster &message) {
-    static constexpr const char *kNames[] = {"Hello",        "Heartbeat",   "LinkReport", "VoteUpdate", "AskPending",
-                                             "VoteOptimize", "ProbeReport", "Done",       "OpFault",    "Frozen",
-                                             "OfferState",   "SyncDone",    "Abort",      "Waiting",    "Leave",
-                                             "Resume",       "Account",     "Progress",    "SetGraph",
-                                             "TagsInUse",    "StateFault"};
+    static constexpr const char *kNames[] = {
+        "Hello", "Heartbeat", "LinkReport",     "VoteUpdate",     "AskPending", "VoteOptimize", "ProbeReport",
+        "Done",  "OpFault",   "Frozen",         "OfferState",     "SyncDone",   "Abort",        "Waiting",
+        "Leave", "Resume",    "RecoveryReport", "ProgressReport", "SetGraph",   "TagsInUse",    "StateFault"};
     static_assert(std::size(kNames) == std::variant_size_v<ToMaster>);
     return kNames[message.index()];
 }
 
 const char *name_of(const ToPeer &message) {
-    static constexpr const char *kNames[] = {"Welcome", "Removed",  "Heartbeat",     "OpenLink",  "CloseLink",
-                                             "Freeze",  "View",     "PendingAnswer", "Commit",    "OpFailed",
-                                             "Probe",   "CallDone", "SyncPlan",      "SyncCommit", "Resumed",
-                                             "Notice",  "Neighbours", "AskTags",      "ForgetTags"};
+    static constexpr const char *kNames[] = {"Welcome", "Removed",    "Heartbeat",     "OpenLink",   "CloseLink",
+                                             "Freeze",  "View",       "PendingAnswer", "Commit",     "OpFailed",
+                                             "Probe",   "CallDone",   "SyncPlan",      "SyncCommit", "Resumed",
+                                             "Notice",  "Neighbours", "AskTags",       "ForgetTags"};
     static_assert(std::size(kNames) == std::variant_size_v<ToPeer>);
     return kNames[message.index()];
 }

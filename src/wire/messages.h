@@ -1,5 +1,5 @@
 // The messages between peers and master. Each is a plain struct whose visit() lists its fields in wire order; its type code is
-// its place in ToMaster or ToPeer. docs/protocol.md describes each with its meaning.
+// its index in ToMaster or ToPeer. docs/protocol.md describes each with its meaning.
 #pragma once
 
 #include <array>
@@ -26,9 +26,9 @@ inline constexpr std::uint16_t kVersion = 7;
 
 /// The calls that need every member of the run or the group, one at a time per peer.
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
-const char *name_of(Call call);  ///< as the C API spells it
+const char *name_of(Call call);  ///< the name of its function in the C API
 
-/// Whether the threads of a peer's program that make its calls do nothing but wait for all-reduces.
+/// How many of the threads of a peer's program that make calls only wait for operations.
 enum class Blocked : std::uint8_t { none = 0, some, all };
 
 enum class Strategy : std::uint8_t { enforce_popular = 0, receive_only, send_only };
@@ -46,49 +46,33 @@ struct Hello {
     std::uint32_t magic = kMagic;
     std::uint16_t version = kVersion;
     GroupId group;
-    SocketAddress advertised;  ///< unspecified ip: as the master sees it
-    std::uint32_t lanes = 0;   ///< connections wanted per link; 0: no wish
-    std::uint64_t island = 0;  ///< those with the same join and leave together; 0: on its own
-    std::uint32_t island_peers = 0;  ///< how many they are
+    SocketAddress advertised;        ///< unspecified ip: the address that the master sees
+    std::uint32_t lanes = 0;         ///< connections wanted per link; 0: no preference
+    std::uint64_t island = 0;        ///< peers with the same number join and leave together; 0: none
+    std::uint32_t island_peers = 0;  ///< number of peers of the island
 };
-template <class V> void visit(V &v, Hello &m) {
-    v(m.magic);
-    v(m.version);
-    v(m.group);
-    v(m.advertised);
-    v(m.lanes);
-    v(m.island);
-    v(m.island_peers);
-}
+template <class V> void visit(V &v, Hello &m) { v(m.magic, m.version, m.group, m.advertised, m.lanes, m.island, m.island_peers); }
 
-/// "I live." Both ways, with how far commits are known: to the master, how many Commit messages of `epoch` came here; to a peer, how
-/// many of them have come to every member of its group, so that none of those need be kept for a master that restarts.
+/// Proves that the sender is alive, in both directions, and reports commits. To the master: the number of Commit messages of
+/// `epoch` received here. To a peer: the number that every member of its group has received; a peer keeps only later ones for a
+/// master that restarts.
 struct Heartbeat {
-    ViewNumber epoch;  ///< 0: of no group yet
+    ViewNumber epoch;  ///< 0: the sender is in no group yet
     std::uint64_t commits = 0;
 };
-template <class V> void visit(V &v, Heartbeat &m) {
-    v(m.epoch);
-    v(m.commits);
-}
+template <class V> void visit(V &v, Heartbeat &m) { v(m.epoch, m.commits); }
 
 /// The link to `other` is up, could not be made, or broke.
 struct LinkReport {
     PeerId other;
-    std::uint32_t attempt = 0;  ///< of the OpenLink it answers
+    std::uint32_t attempt = 0;  ///< number of the OpenLink that this answers
     bool up = false;
-    std::uint32_t round_trip_us = 0;  ///< as the first connection's handshake saw it; 0: not known
+    std::uint32_t round_trip_us = 0;  ///< measured by the first connection's handshake; 0: not known
     std::string why;
 };
-template <class V> void visit(V &v, LinkReport &m) {
-    v(m.other);
-    v(m.attempt);
-    v(m.up);
-    v(m.round_trip_us);
-    v(bounded(m.why, kMaxText));
-}
+template <class V> void visit(V &v, LinkReport &m) { v(m.other, m.attempt, m.up, m.round_trip_us, bounded(m.why, kMaxText)); }
 
-/// The vote to admit newcomers. `call` counts this peer's calls, so that a late answer is not taken for the next call's.
+/// The vote to admit newcomers. `call` numbers this peer's calls, so that a late answer is not taken for that of the next call.
 struct VoteUpdate {
     std::uint32_t call = 0;
 };
@@ -99,10 +83,7 @@ struct AskPending {
     std::uint64_t generation = 0;
     std::uint64_t k = 0;
 };
-template <class V> void visit(V &v, AskPending &m) {
-    v(m.generation);
-    v(m.k);
-}
+template <class V> void visit(V &v, AskPending &m) { v(m.generation, m.k); }
 
 /// The vote to measure and reorder.
 struct VoteOptimize {
@@ -110,58 +91,44 @@ struct VoteOptimize {
 };
 template <class V> void visit(V &v, VoteOptimize &m) { v(m.call); }
 
-/// What a probe from this peer to `to` measured; 0 if it failed.
+/// The bandwidth that a probe from this peer to `to` measured; 0 if it failed.
 struct ProbeReport {
     std::uint64_t round = 0;
     PeerId to;
     double mbit_per_s = 0;
 };
-template <class V> void visit(V &v, ProbeReport &m) {
-    v(m.round);
-    v(m.to);
-    v(m.mbit_per_s);
-}
+template <class V> void visit(V &v, ProbeReport &m) { v(m.round, m.to, m.mbit_per_s); }
 
-/// This peer holds its whole result of these operations.
+/// This peer holds the whole result of these operations.
 struct Done {
     std::vector<OpId> ops;
 };
 template <class V> void visit(V &v, Done &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
 
-/// The operation cannot be done as its callers ask; it is to fail everywhere.
+/// The operation cannot be done as its callers request. It must fail at every member.
 struct OpFault {
     OpId op;
     pcclResult_t code = pcclInvalidUsage;
     std::string why;
-    bool own = false;  ///< a mistake of the sender's program alone: the other members' calls fail with pcclRankConnectionLost
+    bool own = false;  ///< only the sender's program made a mistake: the other members' calls fail with pcclRankConnectionLost
 };
-template <class V> void visit(V &v, OpFault &m) {
-    v(m.op);
-    v(m.code);
-    v(bounded(m.why, kMaxText));
-    v(m.own);
-}
+template <class V> void visit(V &v, OpFault &m) { v(m.op, m.code, bounded(m.why, kMaxText), m.own); }
 
-/// How far a member's calls with one tag have come in the epoch that ends.
+/// The number of a member's next call with one tag in the epoch that ends.
 struct TagCount {
     Tag tag;
     std::uint32_t next_seq = 0;
 };
-template <class V> void visit(V &v, TagCount &m) {
-    v(m.tag);
-    v(m.next_seq);
-}
+template <class V> void visit(V &v, TagCount &m) { v(m.tag, m.next_seq); }
 
-/// The answer to Freeze: nothing of the old epoch runs here any more; these tags had calls that were not committed.
+/// The answer to Freeze: no operation of the old epoch runs here any more. Lists the tags with calls that were not committed.
 struct Frozen {
     std::uint64_t freeze = 0;
     std::vector<TagCount> opened;
-    std::vector<CarriedOp> carried = {};  ///< calls that are to go on; their tags are not in `opened`
+    std::vector<CarriedOp> carried = {};  ///< calls that can continue; their tags are not in `opened`
 };
 template <class V> void visit(V &v, Frozen &m) {
-    v(m.freeze);
-    v(bounded(m.opened, kMaxOpsInMessage));
-    v(bounded(m.carried, kMaxOpsInMessage));
+    v(m.freeze, bounded(m.opened, kMaxOpsInMessage), bounded(m.carried, kMaxOpsInMessage));
 }
 
 struct TensorOffer {
@@ -177,277 +144,193 @@ struct TensorOffer {
     }
 };
 template <class V> void visit(V &v, TensorOffer &m) {
-    v(bounded(m.name, kMaxTensorName));
-    v(below(m.type, op::kTypes));
-    v(m.count);
-    v(m.allow_content_inequality);
-    v(m.hash);
+    v(bounded(m.name, kMaxTensorName), below(m.type, op::kTypes), m.count, m.allow_content_inequality, m.hash);
 }
 
-/// The vote to synchronize shared state, with what this peer holds.
+/// The vote to synchronize shared state, with the content that this peer offers.
 struct OfferState {
     std::uint32_t call = 0;
     std::uint64_t revision = 0;
     Strategy strategy = Strategy::enforce_popular;
-    bool tainted = false;  ///< said again to a restarted master, and partly overwritten since the hashes were taken
+    bool tainted = false;  ///< sent again to a restarted master after the content was partly overwritten
     std::vector<TensorOffer> tensors;
 };
 template <class V> void visit(V &v, OfferState &m) {
-    v(m.call);
-    v(m.revision);
-    v(m.strategy);
-    v(m.tainted);
-    v(bounded(m.tensors, kMaxTensors));
+    v(m.call, m.revision, m.strategy, m.tainted, bounded(m.tensors, kMaxTensors));
 }
 
-/// This receiver of a SyncPlan holds everything (`ok`), or cannot get it.
+/// The sender has pulled everything in its SyncPlan (`ok`), or cannot.
 struct SyncDone {
     std::uint64_t sync = 0;
     bool ok = false;
     std::string why;
 };
-template <class V> void visit(V &v, SyncDone &m) {
-    v(m.sync);
-    v(m.ok);
-    v(bounded(m.why, kMaxText));
-}
+template <class V> void visit(V &v, SyncDone &m) { v(m.sync, m.ok, bounded(m.why, kMaxText)); }
 
-/// The caller gave up everything it waited for.
+/// The caller aborted all its calls.
 struct Abort {};
 template <class V> void visit(V &, Abort &) {}
 
-/// The operations that have been open here for a while: all of them, replacing the last report.
+/// All operations that have been open here for a while. Replaces the last report.
 struct Waiting {
-    Blocked blocked = Blocked::none;  ///< of the threads that make calls
+    Blocked blocked = Blocked::none;  ///< the threads that make calls
     std::vector<OpId> ops;
 };
-template <class V> void visit(V &v, Waiting &m) {
-    v(m.blocked);
-    v(bounded(m.ops, kMaxOpsInMessage));
-}
+template <class V> void visit(V &v, Waiting &m) { v(m.blocked, bounded(m.ops, kMaxOpsInMessage)); }
 
-/// A clean good-bye.
+/// The sender leaves the run.
 struct Leave {};
 template <class V> void visit(V &, Leave &) {}
 
-/// All members are done with these operations: they succeeded.
+/// Every member holds the result of these operations: they succeeded.
 struct Commit {
     std::vector<OpId> ops;
 };
 template <class V> void visit(V &v, Commit &m) { v(bounded(m.ops, kMaxOpsInMessage)); }
 
-/// The operation fails at every member. One that has not called it yet fails its call when it makes it, or, with `skip`, never
-/// makes this call: its next one with the tag is the one after.
+/// The operation fails at every member. A member that has not called it yet fails its call when it makes it. With `skip` it never
+/// makes this call: its next call with the tag gets the number after it.
 struct OpFailed {
     OpId op;
     pcclResult_t code = pcclInvalidUsage;
     bool skip = false;
     std::string why;
-    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all fail with `code`
+    PeerId culprit = {};  ///< the only member whose call fails with `code`; the others' fail with pcclRankConnectionLost. 0: all
+                          ///< fail with `code`
 };
-template <class V> void visit(V &v, OpFailed &m) {
-    v(m.op);
-    v(m.code);
-    v(m.skip);
-    v(bounded(m.why, kMaxText));
-    v(m.culprit);
-}
+template <class V> void visit(V &v, OpFailed &m) { v(m.op, m.code, m.skip, bounded(m.why, kMaxText), m.culprit); }
 
-/// How a call of all members ended, as one who heard it tells it.
-struct Answer {
+/// How a call of all members ended, as a member that received it reports it.
+struct CallOutcome {
     std::uint64_t decision = 0;
-    ViewNumber epoch;  ///< of the group, where the call was the group's
+    ViewNumber epoch;  ///< of the group, if it was a call of a group
     Call kind = Call::none;
     pcclResult_t code = pcclSuccess;
-    std::uint64_t sync = 0, revision = 0;  ///< of a synchronization that succeeded
+    std::uint64_t sync = 0, revision = 0;  ///< if a synchronization succeeded
     std::string why;
 };
-template <class V> void visit(V &v, Answer &m) {
-    v(m.decision);
-    v(m.epoch);
-    v(m.kind);
-    v(m.code);
-    v(m.sync);
-    v(m.revision);
-    v(bounded(m.why, kMaxText));
+template <class V> void visit(V &v, CallOutcome &m) {
+    v(m.decision, m.epoch, m.kind, m.code, m.sync, m.revision, bounded(m.why, kMaxText));
 }
 
 struct KnownLink {
     PeerId other;
     std::uint32_t attempt = 0;
-    ViewNumber epoch;  ///< in which the attempt began
+    ViewNumber epoch;  ///< the epoch in which the attempt began
     bool up = false;
     std::uint32_t round_trip_us = 0;
 };
-template <class V> void visit(V &v, KnownLink &m) {
-    v(m.other);
-    v(m.attempt);
-    v(m.epoch);
-    v(m.up);
-    v(m.round_trip_us);
-}
+template <class V> void visit(V &v, KnownLink &m) { v(m.other, m.attempt, m.epoch, m.up, m.round_trip_us); }
 
-/// The first message to a master that has restarted: who this peer was. The master answers Welcome, with the same name, or Removed; a
-/// newcomer that the journal does not know is welcomed with a new name.
+/// The first message to a master that has restarted: the identity of this peer. The master answers Welcome with the same id, or
+/// Removed. A newcomer that the journal does not know gets a Welcome with a new id.
 struct Resume {
-    Hello hello;  ///< as it was
+    Hello hello;  ///< as sent to the last master
     Secret run{};
     PeerId peer;
     Secret secret{};
     bool member = false;
     ViewNumber view;
 };
-template <class V> void visit(V &v, Resume &m) {
-    v(m.hello);
-    v(m.run);
-    v(m.peer);
-    v(m.secret);
-    v(m.member);
-    v(m.view);
-}
+template <class V> void visit(V &v, Resume &m) { v(m.hello, m.run, m.peer, m.secret, m.member, m.view); }
 
-/// The answer to the Welcome of a master that has restarted: all that this member knows of what was agreed.
-struct Account {
+/// The answer to the Welcome of a master that has restarted: every decision that this member has received.
+struct RecoveryReport {
     ViewNumber view, epoch;
     std::uint64_t generation = 0;
-    std::uint64_t answered = 0;           ///< questions of this generation
-    std::uint64_t yes_from = kNever;      ///< the first of them that was answered "yes"
-    Answer run_answer, group_answer;      ///< the last ones heard
-    Call open = Call::none;               ///< the call of all members that the caller is in
+    std::uint64_t answered = 0;              ///< questions answered in this generation
+    std::uint64_t yes_from = kNever;         ///< the first of these that was answered "yes"
+    CallOutcome run_outcome, group_outcome;  ///< the last ones received
+    Call open = Call::none;                  ///< the call of all members that the caller waits in
     std::uint32_t open_number = 0;
-    bool aborted = false;                 ///< the caller gave up its calls in this epoch
-    std::vector<Frozen> frozen;           ///< one or none: the answer to a Freeze whose View has not come
+    bool aborted = false;        ///< the caller aborted its calls in this epoch
+    std::vector<Frozen> frozen;  ///< one or none: the answer to a Freeze whose View has not arrived
     std::vector<KnownLink> links;
-    std::uint64_t commits = 0;            ///< Commit messages heard in this epoch
-    std::vector<Commit> recent;           ///< the last of them, oldest first
-    std::vector<OpFailed> failures;       ///< heard in this epoch
-    std::vector<OpId> done;               ///< results held and not committed
-    std::vector<ForgetTags> forgotten;    ///< one or none: the last of this epoch
+    std::uint64_t commits = 0;          ///< Commit messages received in this epoch
+    std::vector<Commit> recent;         ///< the last of these, oldest first
+    std::vector<OpFailed> failures;     ///< received in this epoch
+    std::vector<OpId> done;             ///< operations whose result it holds and that are not committed
+    std::vector<ForgetTags> forgotten;  ///< one or none: the last one of this epoch
 
     static constexpr std::uint64_t kNever = UINT64_MAX;
 };
-template <class V> void visit(V &v, Account &m) {
-    v(m.view);
-    v(m.epoch);
-    v(m.generation);
-    v(m.answered);
-    v(m.yes_from);
-    v(m.run_answer);
-    v(m.group_answer);
-    v(m.open);
-    v(m.open_number);
-    v(m.aborted);
-    v(bounded(m.frozen, 1));
-    v(bounded(m.links, kMaxPeers));
-    v(m.commits);
-    v(bounded(m.recent, kMaxRecentCommits));
-    v(bounded(m.failures, kMaxOpenOps));
-    v(bounded(m.done, kMaxOpsInMessage));
-    v(bounded(m.forgotten, 1));
+template <class V> void visit(V &v, RecoveryReport &m) {
+    v(m.view, m.epoch, m.generation, m.answered, m.yes_from, m.run_outcome, m.group_outcome, m.open, m.open_number, m.aborted,
+      bounded(m.frozen, 1), bounded(m.links, kMaxPeers), m.commits, bounded(m.recent, kMaxRecentCommits),
+      bounded(m.failures, kMaxOpenOps), bounded(m.done, kMaxOpsInMessage), bounded(m.forgotten, 1));
 }
 
-/// How far an operation is that has been open for a while.
+/// The progress of an operation that has been open for a while.
 struct OpProgress {
     OpId op;
-    bool awaited = false;                 ///< a thread of the caller does nothing but wait for it
-    std::uint32_t open_ms = 0;            ///< since it was called
-    std::uint32_t idle_ms = 0;            ///< since bytes of it last came or went
+    bool awaited = false;       ///< a thread of the caller only waits for it
+    std::uint32_t open_ms = 0;  ///< time since it was called
+    std::uint32_t idle_ms = 0;  ///< time since its bytes last arrived or were sent
     std::uint64_t sent = 0, received = 0;
-    std::vector<PeerId> waits_for;        ///< whose bytes are missing
+    std::vector<PeerId> waits_for;  ///< members whose bytes are missing
 };
 template <class V> void visit(V &v, OpProgress &m) {
-    v(m.op);
-    v(m.awaited);
-    v(m.open_ms);
-    v(m.idle_ms);
-    v(m.sent);
-    v(m.received);
-    v(bounded(m.waits_for, kMaxReported));
+    v(m.op, m.awaited, m.open_ms, m.idle_ms, m.sent, m.received, bounded(m.waits_for, kMaxReported));
 }
 
-/// The link to `other` as its sender sees it; sums over its connections since it was made, the worst of them for what is a time or a path.
+/// The link to `other` as its sender measures it: counters are sums over its connections since it was made, times and rates those
+/// of the worst connection.
 struct LinkProgress {
     PeerId other;
-    std::uint64_t sent = 0, received = 0, outstanding = 0;  ///< outstanding: not acknowledged
-    std::uint32_t stalled_ms = 0;     ///< nothing of that was acknowledged for so long
-    std::uint32_t unanswered_ms = 0;  ///< and the other end does not answer at all; 0: it does
+    std::uint64_t sent = 0, received = 0, outstanding = 0;  ///< outstanding: sent and not acknowledged
+    std::uint32_t stalled_ms = 0;                           ///< time since any of `outstanding` was acknowledged
+    std::uint32_t unanswered_ms = 0;                        ///< time since the other end last answered at all; 0: it answers
     std::uint32_t round_trip_us = 0;
     std::uint64_t retransmitted = 0;
-    std::uint32_t looks = 0, backlogged = 0;  ///< how often it was looked at, and had more to send than it could
+    std::uint32_t looks = 0, backlogged = 0;  ///< samples, and samples in which it had more to send than it could
     std::uint64_t busy_us = 0, receiver_limited_us = 0, buffer_limited_us = 0;
     std::uint64_t bytes_per_s = 0;
 };
 template <class V> void visit(V &v, LinkProgress &m) {
-    v(m.other);
-    v(m.sent);
-    v(m.received);
-    v(m.outstanding);
-    v(m.stalled_ms);
-    v(m.unanswered_ms);
-    v(m.round_trip_us);
-    v(m.retransmitted);
-    v(m.looks);
-    v(m.backlogged);
-    v(m.busy_us);
-    v(m.receiver_limited_us);
-    v(m.buffer_limited_us);
-    v(m.bytes_per_s);
+    v(m.other, m.sent, m.received, m.outstanding, m.stalled_ms, m.unanswered_ms, m.round_trip_us, m.retransmitted, m.looks,
+      m.backlogged, m.busy_us, m.receiver_limited_us, m.buffer_limited_us, m.bytes_per_s);
 }
 
-/// Once a second while an operation has been open for a second and more: what the master needs to tell who holds it up.
-struct Progress {
+/// Sent once a second while an operation has been open for a second or more. The master uses it to find the member that delays
+/// others.
+struct ProgressReport {
     std::vector<OpProgress> ops;
     std::vector<LinkProgress> links;
 };
-template <class V> void visit(V &v, Progress &m) {
-    v(bounded(m.ops, kMaxReported));
-    v(bounded(m.links, kMaxReported));
-}
+template <class V> void visit(V &v, ProgressReport &m) { v(bounded(m.ops, kMaxReported), bounded(m.links, kMaxReported)); }
 
-/// The group's graph of neighbours is to be this one.
+/// A request for the group's graph of neighbours.
 struct SetGraph {
-    std::uint32_t call = 0;  ///< counts this peer's, from 1
+    std::uint32_t call = 0;  ///< number of this peer's request, from 1
     GraphSpec graph;
 };
-template <class V> void visit(V &v, SetGraph &m) {
-    v(m.call);
-    v(m.graph);
-}
+template <class V> void visit(V &v, SetGraph &m) { v(m.call, m.graph); }
 
-/// The program changed content that this peer offered while others read it: the synchronization fails.
+/// The program changed content that this peer offered while other members pulled it: the synchronization fails.
 struct StateFault {
     std::uint64_t sync = 0;
     std::string why;
 };
-template <class V> void visit(V &v, StateFault &m) {
-    v(m.sync);
-    v(bounded(m.why, kMaxText));
-}
+template <class V> void visit(V &v, StateFault &m) { v(m.sync, bounded(m.why, kMaxText)); }
 
 using ToMaster = std::variant<Hello, Heartbeat, LinkReport, VoteUpdate, AskPending, VoteOptimize, ProbeReport, Done, OpFault,
-                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, Account, Progress, SetGraph, TagsInUse,
-                              StateFault>;
+                              Frozen, OfferState, SyncDone, Abort, Waiting, Leave, Resume, RecoveryReport, ProgressReport,
+                              SetGraph, TagsInUse, StateFault>;
 
 // ------------------------------------------------------------------------------------------------------------ master to peer --
 
-/// The newcomer has a name. It is not a member before its first View.
+/// The newcomer gets its id. It is not a member before its first View.
 struct Welcome {
     std::uint16_t version = kVersion;
     Secret run{};
     PeerId you;
-    Secret secret{};  ///< the peer's own: proves to a restarted master that it is the one who was here
+    Secret secret{};  ///< of this peer: proves its identity to a restarted master
     std::uint32_t heartbeat_interval_ms = 1000;
     std::uint32_t heartbeat_timeout_ms = 10000;
-    bool resumable = false;  ///< the master keeps a journal: if it goes, it can come back
+    bool resumable = false;  ///< the master keeps a journal: if it ends, it can come back
 };
 template <class V> void visit(V &v, Welcome &m) {
-    v(m.version);
-    v(m.run);
-    v(m.you);
-    v(m.secret);
-    v(m.heartbeat_interval_ms);
-    v(m.heartbeat_timeout_ms);
-    v(m.resumable);
+    v(m.version, m.run, m.you, m.secret, m.heartbeat_interval_ms, m.heartbeat_timeout_ms, m.resumable);
 }
 
 /// Not admitted, or no longer a member. The connection closes after it.
@@ -455,89 +338,62 @@ struct Removed {
     pcclResult_t code = pcclMasterConnectionFailed;
     std::string why;
 };
-template <class V> void visit(V &v, Removed &m) {
-    v(m.code);
-    v(bounded(m.why, kMaxText));
-}
+template <class V> void visit(V &v, Removed &m) { v(m.code, bounded(m.why, kMaxText)); }
 
-/// Make a link to `other`: dial it, or expect its call. Replaces an older link to it.
+/// Make a link to `other`: dial it, or expect it to dial. Replaces an older link to it.
 struct OpenLink {
     PeerId other;
     std::uint32_t attempt = 0;
     bool dial = false;
     SocketAddress address;    ///< where to dial
     std::uint32_t lanes = 0;  ///< connections of the link; 0: the dialler chooses
-    Secret token{};           ///< proves to each that the other is meant
+    Secret token{};           ///< proves to each end that the master meant the other
 };
-template <class V> void visit(V &v, OpenLink &m) {
-    v(m.other);
-    v(m.attempt);
-    v(m.dial);
-    v(m.address);
-    v(m.lanes);
-    v(m.token);
-}
+template <class V> void visit(V &v, OpenLink &m) { v(m.other, m.attempt, m.dial, m.address, m.lanes, m.token); }
 
-/// `other` is gone for good.
+/// `other` has left the run for good.
 struct CloseLink {
     PeerId other;
 };
 template <class V> void visit(V &v, CloseLink &m) { v(m.other); }
 
-/// A view ends for this group: stop its operations, start none, answer Frozen.
+/// A view of this group ends: stop its operations, start none, answer Frozen.
 struct Freeze {
     std::uint64_t freeze = 0;
     std::string why;
 };
-template <class V> void visit(V &v, Freeze &m) {
-    v(m.freeze);
-    v(bounded(m.why, kMaxText));
-}
+template <class V> void visit(V &v, Freeze &m) { v(m.freeze, bounded(m.why, kMaxText)); }
 
 struct GroupSize {
     GroupId group;
     std::uint32_t size = 0;
 };
-template <class V> void visit(V &v, GroupSize &m) {
-    v(m.group);
-    v(m.size);
-}
+template <class V> void visit(V &v, GroupSize &m) { v(m.group, m.size); }
 
-/// A membership: of the run in numbers, of the receiver's group in full.
-/// What the members of a group share about the paths between them. 0: not known.
+/// Facts about the paths between the members of a group, equal at all of them. 0: not known.
 struct PathFacts {
-    std::uint32_t round_trip_us = 0;  ///< the longest between two members
-    std::uint32_t mbit_per_s = 0;     ///< of the slowest link of the ring, where bandwidth was measured
+    std::uint32_t round_trip_us = 0;  ///< the longest between any two members
+    std::uint32_t mbit_per_s = 0;     ///< of the slowest link of the ring, if all were measured
     friend bool operator==(const PathFacts &, const PathFacts &) = default;
 };
-template <class V> void visit(V &v, PathFacts &m) {
-    v(m.round_trip_us);
-    v(m.mbit_per_s);
-}
+template <class V> void visit(V &v, PathFacts &m) { v(m.round_trip_us, m.mbit_per_s); }
 
+/// A membership: the sizes of all groups of the run, and the members of the receiver's group.
 struct View {
     ViewNumber number;
-    ViewNumber epoch;               ///< the view since which this group's ring stands; operations are named by it
-    std::vector<PeerId> ring;       ///< the group's members in ring order; the first is where numbering of blocks starts
-    std::vector<GroupSize> groups;  ///< sizes of all groups of the run
-    bool full_mesh = false;         ///< every two members of the group have a link
-    PathFacts path;                 ///< when the ring was made
-    std::uint64_t generation = 0;   ///< of AskPending
-    std::vector<TagCount> begun;    ///< calls of the epoch that ended which failed at some member: they fail at all
-    std::vector<RepairedOp> repaired;  ///< calls of the epoch that ended which go on
-    std::string why;                ///< what changed
+    ViewNumber epoch;                  ///< the view that began this group's current ring; part of the names of operations
+    std::vector<PeerId> ring;          ///< the group's members in ring order; block 0 belongs to the first
+    std::vector<GroupSize> groups;     ///< sizes of all groups of the run
+    bool full_mesh = false;            ///< every two members of the group have a link
+    PathFacts path;                    ///< as measured when the ring was made
+    std::uint64_t generation = 0;      ///< generation of AskPending
+    std::vector<TagCount> begun;       ///< calls of the last epoch that failed at some member: they fail at every member
+    std::vector<RepairedOp> repaired;  ///< calls of the last epoch that continue
+    std::string why;                   ///< the reason for the change
 };
 template <class V> void visit(V &v, View &m) {
-    v(m.number);
-    v(m.epoch);
-    v(bounded(m.ring, kMaxPeers));
-    v(bounded(m.groups, kMaxPeers));
-    v(m.full_mesh);
-    v(m.path);
-    v(m.generation);
-    v(bounded(m.begun, kMaxOpsInMessage));
-    v(bounded(m.repaired, kMaxOpsInMessage));
-    v(bounded(m.why, kMaxText));
+    v(m.number, m.epoch, bounded(m.ring, kMaxPeers), bounded(m.groups, kMaxPeers), m.full_mesh, m.path, m.generation,
+      bounded(m.begun, kMaxOpsInMessage), bounded(m.repaired, kMaxOpsInMessage), bounded(m.why, kMaxText));
 }
 
 struct PendingAnswer {
@@ -545,115 +401,81 @@ struct PendingAnswer {
     std::uint64_t k = 0;
     bool pending = false;
 };
-template <class V> void visit(V &v, PendingAnswer &m) {
-    v(m.generation);
-    v(m.k);
-    v(m.pending);
-}
+template <class V> void visit(V &v, PendingAnswer &m) { v(m.generation, m.k, m.pending); }
 
-/// Send to `to` at full speed for a while and report.
+/// Send to `to` at full speed for `duration_ms` and report.
 struct Probe {
     std::uint64_t round = 0;
     PeerId to;
     std::uint32_t duration_ms = 0;
 };
-template <class V> void visit(V &v, Probe &m) {
-    v(m.round);
-    v(m.to);
-    v(m.duration_ms);
-}
+template <class V> void visit(V &v, Probe &m) { v(m.round, m.to, m.duration_ms); }
 
-/// The receiver's call ended. After update_topology the questions of a new `generation` count from 0.
+/// The receiver's call ended. After update_topology a new `generation` begins, and its questions are numbered from 0.
 struct CallDone {
     Call kind = Call::none;
-    std::uint32_t call = 0;  ///< as in the vote; 0 for connect
+    std::uint32_t call = 0;  ///< its number in the vote; 0 for connect
     pcclResult_t code = pcclSuccess;
     std::uint64_t generation = 0;
     std::string why;
-    /// Counts the calls of the whole run that were decided, or those of the group where the call is its own. Members of one count have
-    /// heard the same answers. 0: decided for the receiver alone.
+    /// Number of decided calls of the whole run, or of the group if it was a call of the group. Members with the same number have
+    /// received the same outcomes. 0: decided for the receiver only.
     std::uint64_t decision = 0;
 };
 template <class V> void visit(V &v, CallDone &m) {
-    v(m.kind);
-    v(m.call);
-    v(m.code);
-    v(m.generation);
-    v(bounded(m.why, kMaxText));
-    v(m.decision);
+    v(m.kind, m.call, m.code, m.generation, bounded(m.why, kMaxText), m.decision);
 }
 
 struct PullTensor {
-    std::uint32_t index = 0;  ///< in the offer
+    std::uint32_t index = 0;  ///< its index in the offer
     std::array<std::uint8_t, 16> hash{};
     std::vector<PeerId> sources;
 };
-template <class V> void visit(V &v, PullTensor &m) {
-    v(m.index);
-    v(m.hash);
-    v(bounded(m.sources, kMaxPeers));
-}
+template <class V> void visit(V &v, PullTensor &m) { v(m.index, m.hash, bounded(m.sources, kMaxPeers)); }
 
-/// The election's outcome: what the receiver of this message is to pull (nothing, at a source), and from whom.
+/// The outcome of the election: the tensors that the receiver of this message must pull (none at a source), and from which peers.
 struct SyncPlan {
     std::uint64_t sync = 0;
     std::uint32_t call = 0;
-    bool in_place = false;  ///< pull straight over the old content, which is worth nothing
+    bool in_place = false;  ///< pull directly over the old content: no peer can need it
     std::vector<PullTensor> pull;
 };
-template <class V> void visit(V &v, SyncPlan &m) {
-    v(m.sync);
-    v(m.call);
-    v(m.in_place);
-    v(bounded(m.pull, kMaxTensors));
-}
+template <class V> void visit(V &v, SyncPlan &m) { v(m.sync, m.call, m.in_place, bounded(m.pull, kMaxTensors)); }
 
 /// Every member holds the content of `revision`.
 struct SyncCommit {
     std::uint32_t call = 0;
-    std::uint64_t sync = 0;  ///< the election it ends; what was pulled for an earlier one is void
+    std::uint64_t sync = 0;  ///< the election that it ends; content pulled for an earlier one is invalid
     std::uint64_t revision = 0;
     std::uint64_t decision = 0;  ///< as in CallDone
 };
-template <class V> void visit(V &v, SyncCommit &m) {
-    v(m.call);
-    v(m.sync);
-    v(m.revision);
-    v(m.decision);
-}
+template <class V> void visit(V &v, SyncCommit &m) { v(m.call, m.sync, m.revision, m.decision); }
 
-/// The restarted master knows this peer again, and has told it all that it had missed: what it still waits for is to be said again.
+/// The restarted master knows this peer again and has sent it every decision that it had missed. The peer sends again whatever it
+/// waits for.
 struct Resumed {
     std::uint64_t generation = 0;
-    std::uint64_t decision = 0;  ///< the last of the whole run's
+    std::uint64_t decision = 0;  ///< of the last call of the whole run
 };
-template <class V> void visit(V &v, Resumed &m) {
-    v(m.generation);
-    v(m.decision);
-}
+template <class V> void visit(V &v, Resumed &m) { v(m.generation, m.decision); }
 
-/// What the master finds wrong, in words, for the log.
+/// A finding of the master as text, for the log.
 struct Notice {
     std::string why;
 };
 template <class V> void visit(V &v, Notice &m) { v(bounded(m.why, kMaxText)); }
 
-/// Whom the receiver has for neighbours from now on; or, with a code, why the graph that it asked for is not to be had.
+/// The new neighbours of the receiver. With a code: the reason why the requested graph was refused.
 struct Neighbours {
-    std::uint32_t call = 0;  ///< the receiver's, that this answers; 0: none
+    std::uint32_t call = 0;  ///< the receiver's request that this answers; 0: none
     pcclResult_t code = pcclSuccess;
     std::string why;
     GraphSpec graph;
-    std::uint64_t epoch = 0;  ///< grows whenever the group's graph changes
-    std::vector<PeerId> neighbours;  ///< of an exponential graph in the order of its phases, else ascending
+    std::uint64_t epoch = 0;         ///< increases with every change of the group's graph
+    std::vector<PeerId> neighbours;  ///< exponential graph: in the order of its phases; other graphs: ascending
 };
 template <class V> void visit(V &v, Neighbours &m) {
-    v(m.call);
-    v(m.code);
-    v(bounded(m.why, kMaxText));
-    v(m.graph);
-    v(m.epoch);
-    v(bounded(m.neighbours, kMaxPeers));
+    v(m.call, m.code, bounded(m.why, kMaxText), m.graph, m.epoch, bounded(m.neighbours, kMaxPeers));
 }
 
 using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Freeze, View, PendingAnswer, Commit, OpFailed,
@@ -661,11 +483,11 @@ using ToPeer = std::variant<Welcome, Removed, Heartbeat, OpenLink, CloseLink, Fr
 
 // ------------------------------------------------------------------------------------------------------------------- framing --
 
-/// A control frame: u32 length of what follows, u8 type code, body.
+/// A control frame: u32 length of the rest, u8 type code, body.
 Bytes encode(const ToMaster &message);
 Bytes encode(const ToPeer &message);
 
-/// Decodes what follows the length. False: not a message of ours (unknown type, bad field, bytes left over).
+/// Decodes a frame after its length. False: not a valid message (unknown type, invalid field, bytes left over).
 bool decode(std::span<const std::byte> frame, ToMaster &out);
 bool decode(std::span<const std::byte> frame, ToPeer &out);
 
@@ -673,7 +495,7 @@ bool decode(std::span<const std::byte> frame, ToPeer &out);
 const char *name_of(const ToMaster &message);
 const char *name_of(const ToPeer &message);
 
-/// Cuts a byte stream into control frames. Holds at most one frame's limit, and only bytes that have really arrived.
+/// Splits a byte stream into control frames. Holds at most `limit` bytes, and allocates only for bytes that have arrived.
 class FrameBuffer {
 public:
     /// `limit`: bytes of a frame after its length word.
@@ -683,8 +505,8 @@ public:
     void append(std::span<const std::byte> bytes);
 
     enum class Next { frame, need_more, bad };
-    /// `frame`: the next whole frame, valid until the next call. `bad`: a length of zero or beyond the limit; give the connection
-    /// up.
+    /// `frame`: the next whole frame, valid until the next call. `bad`: a length of zero or beyond the limit; close the
+    /// connection.
     Next next(std::span<const std::byte> &frame);
 
 private:

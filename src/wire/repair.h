@@ -1,5 +1,5 @@
-// What members and master tell each other of an all-reduce that goes on after a loss (pcclLossPolicyRepair): which elements are final
-// where. Lists of ranges in ascending order, apart from one another.
+// Data about an all-reduce that continues after a loss (pcclLossPolicyRepair): the elements that are final at each member. Lists
+// of ranges are in ascending order and disjoint.
 #pragma once
 
 #include <cstdint>
@@ -12,49 +12,34 @@
 
 namespace pccl::wire {
 
-template <class V> void visit(V &v, op::FinalRange &m) {
-    v(m.begin);
-    v(m.count);
-    v(m.members);
-}
+template <class V> void visit(V &v, op::FinalRange &m) { v(m.begin, m.count, m.members); }
 using op::FinalRanges;
 
-/// A member's call that a freeze interrupted and that is to go on.
+/// A member's call that a freeze interrupted and that can continue.
 struct CarriedOp {
     Tag tag;
-    std::uint32_t seq = 0;  ///< in the epoch that ends
-    FinalRanges final;      ///< here
+    std::uint32_t seq = 0;  ///< its number in the epoch that ends
+    FinalRanges final;      ///< elements that are final at this member
 };
-template <class V> void visit(V &v, CarriedOp &m) {
-    v(m.tag);
-    v(m.seq);
-    v(bounded(m.final, kMaxFinalRanges));
-}
+template <class V> void visit(V &v, CarriedOp &m) { v(m.tag, m.seq, bounded(m.final, kMaxFinalRanges)); }
 
 struct Holding {
     PeerId member;
     FinalRanges final;
     friend bool operator==(const Holding &, const Holding &) = default;
 };
-template <class V> void visit(V &v, Holding &m) {
-    v(m.member);
-    v(bounded(m.final, kMaxFinalRanges));
-}
+template <class V> void visit(V &v, Holding &m) { v(m.member, bounded(m.final, kMaxFinalRanges)); }
 
-/// A call that goes on in the new epoch, as its first with the tag.
+/// A call that continues in the new epoch, as the first one with its tag.
 struct RepairedOp {
     Tag tag;
-    std::uint32_t seq = 0;          ///< in the epoch that ended
-    std::vector<Holding> holdings;  ///< of the members that hold something final
+    std::uint32_t seq = 0;          ///< its number in the epoch that ended
+    std::vector<Holding> holdings;  ///< the members that hold final elements
     friend bool operator==(const RepairedOp &, const RepairedOp &) = default;
 };
-template <class V> void visit(V &v, RepairedOp &m) {
-    v(m.tag);
-    v(m.seq);
-    v(bounded(m.holdings, kMaxPeers));
-}
+template <class V> void visit(V &v, RepairedOp &m) { v(m.tag, m.seq, bounded(m.holdings, kMaxPeers)); }
 
-/// Ascending, apart, none empty, none beyond what can be counted, each with somebody who took part.
+/// True for ranges that are ascending, disjoint and not empty, do not overflow, and name at least one contributing member each.
 inline bool well_formed(const FinalRanges &ranges) {
     std::uint64_t end = 0;
     for (const auto &range : ranges) {

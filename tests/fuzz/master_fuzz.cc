@@ -121,7 +121,7 @@ private:
         }
         if (open.empty()) return come();
         Conn &conn = *input_.any_of(open);
-        if (input_.one_in(32)) return feed(Heard{conn.id});
+        if (input_.one_in(32)) return feed(BytesReceived{conn.id});
         say(conn, arbitrary(conn));
     }
 
@@ -150,7 +150,7 @@ private:
         now_ = now_ + step;
         for (Conn &conn : honest_)
             say(conn, wire::Heartbeat{});
-        if (master_.next_timeout() <= now_) feed(Tick{});
+        if (master_.next_timeout() <= now_) feed(MasterTick{});
         FUZZ_CHECK(master_.next_timeout() > now_);
     }
 
@@ -258,12 +258,12 @@ private:
         master_.step(now_, input, effects);
         std::vector<std::pair<ConnId, wire::LinkReport>> reports;
         for (auto &effect : effects) {
-            if (const auto *close = std::get_if<Close>(&effect)) {
+            if (const auto *close = std::get_if<CloseConnection>(&effect)) {
                 Conn *conn = find(close->conn);
                 FUZZ_CHECK(conn && conn->open && conn >= crowd_.data() && conn < crowd_.data() + crowd_.size());
                 conn->open = false;
             }
-            auto *send = std::get_if<Send>(&effect);
+            auto *send = std::get_if<SendToPeer>(&effect);
             if (!send) continue;
             Conn *conn = find(send->conn);
             FUZZ_CHECK(conn && conn->open);

@@ -42,13 +42,13 @@ private:
         case 2: return feed(ArePending{new_call()});
         case 3: return feed(OptimizeTopology{new_call()});
         case 4:
-        case 5: return feed(Reduce{new_call(), Tag{input_.below(3)}});
+        case 5: return feed(PostReduce{new_call(), Tag{input_.below(3)}});
         case 6: return feed(Synchronize{new_call(), {}});
         case 7: return data_plane();
         case 8: return rarely();
         case 9:
             now_ = now_ + std::chrono::milliseconds(input_.below(3) == 0 ? 20000 : 110);
-            if (input_.one_in(8)) return feed(MasterHeard{});
+            if (input_.one_in(8)) return feed(MasterBytesReceived{});
             return feed(PeerTick{static_cast<wire::Blocked>(input_.below(3))});
         default: return hear(arbitrary());
         }
@@ -139,7 +139,7 @@ private:
     }
 
     template <class E> void observe(const E &) {}
-    void observe(const Tell &e) {
+    void observe(const SendToMaster &e) {
         const wire::Bytes bytes = wire::encode(e.message);
         wire::ToMaster read;
         FUZZ_CHECK(wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read));

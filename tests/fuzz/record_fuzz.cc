@@ -46,7 +46,7 @@ void start_from(const Record &record) {
     for (int i = 0; i < 40; ++i) {
         effects.clear();
         for (int again = 0; again < 2; ++again)  // work that a tick makes due at once is done in the next one
-            master.step(now, Tick{}, effects);
+            master.step(now, MasterTick{}, effects);
         FUZZ_CHECK(master.next_timeout() > now);
         now = now + std::chrono::seconds(2);
     }

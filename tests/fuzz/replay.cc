@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/assert.h"
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size);
 extern "C" int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 
@@ -47,6 +49,7 @@ long run_pack(const Bytes &pack) {
 }  // namespace
 
 int main(int argc, char **argv) {
+    pccl::abort_on_broken_invariants(true);
     if (LLVMFuzzerInitialize) LLVMFuzzerInitialize(&argc, &argv);
     long count = 0;
     for (int i = 1; i < argc; ++i) {

@@ -73,7 +73,7 @@ TEST(Restart, MembershipEndsIfTheMasterStaysAway) {
     const Json answer = world[0].finish(blocked);
     EXPECT_TRUE(has_code(answer, pcclMasterConnectionFailed));
     EXPECT_TRUE(answer.value("send_intact", true)) << answer.dump();
-    EXPECT_THAT(answer.at("error").get<std::string>(), testing::HasSubstr("the master has been gone for"));
+    EXPECT_THAT(answer.at("error").get<std::string>(), testing::HasSubstr("the master has been away for"));
     const Json after = world[1].call("update", {});
     EXPECT_TRUE(has_code(after, pcclMasterConnectionFailed));
 

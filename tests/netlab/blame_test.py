@@ -185,7 +185,7 @@ def slow_link(limit_s):
         lab.command("set 2 3 rate 10mbit")
         begin = time.monotonic()
         answers = reduce_all(run.peers, algorithm="ring")
-        at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", "where the others of its group carry")
+        at, line = run.log.wait_for("the link from peer 2", "to peer 3 is slow", "while the other links of its group carry")
         took = at - begin
         for answer in answers():
             expect(answer["code"] == OK, f"{answer}")

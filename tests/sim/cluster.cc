@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "base/assert.h"
 #include "data_plane.h"
 
 namespace pccl::sim {
@@ -43,6 +44,7 @@ wire::OfferState offer_of(const State &state, wire::Strategy strategy) {
 
 Cluster::Cluster(std::uint64_t seed, const NetworkOptions &network, const protocol::MasterOptions &master)
     : seed_(seed), rng_(seed), network_(network), master_options_(master), data_(std::make_unique<DataPlane>(*this)) {
+    abort_on_broken_invariants(true);
     start_master();
 }
 
@@ -91,7 +93,7 @@ CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_
     case CallKind::optimize: step(node, protocol::OptimizeTopology{id}); break;
     case CallKind::reduce:
         data_->announce(id, fingerprint, mix(node.peer->id().value, id.value), fault);
-        step(node, protocol::Reduce{id, tag, fault});
+        step(node, protocol::PostReduce{id, tag, fault});
         break;
     case CallKind::sync:
         data_->offer(node);
@@ -186,7 +188,7 @@ void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
         Node &node;
         void operator()(protocol::DialMaster &) { cluster.dial_master(node); }
         void operator()(protocol::HangUp &) { cluster.hang_up(node); }
-        void operator()(protocol::Tell &e) { cluster.send_up(node, e.message); }
+        void operator()(protocol::SendToMaster &e) { cluster.send_up(node, e.message); }
         void operator()(protocol::Complete &e) { cluster.complete(node, e); }
         void operator()(protocol::MakeLink &e) { cluster.data_->make_link(node, e.link); }
         void operator()(protocol::DropLink &e) { cluster.data_->drop_link(node, e.other); }
@@ -199,8 +201,8 @@ void Cluster::carry_out(Node &node, protocol::PeerEffect &effect) {
         void operator()(protocol::StartProbe &e) { cluster.data_->start_probe(node, e.probe); }
         void operator()(protocol::StartPull &e) { cluster.data_->start_pull(node, e.plan); }
         void operator()(protocol::EndSync &e) { cluster.data_->end_sync(node, e); }
-        void operator()(protocol::Examine &e) { cluster.data_->examine(node, e); }
-        void operator()(protocol::Say &) {}
+        void operator()(protocol::ReportProgress &e) { cluster.data_->examine(node, e); }
+        void operator()(protocol::Log &) {}
     };
     std::visit(Shell{*this, node}, effect);
 }
@@ -391,10 +393,10 @@ void Cluster::step_master(const protocol::MasterInput &input) {
     for (auto &effect : effects) {
         if (dies_within_ && carried_out++ >= dies_within_->first) return crash_master(dies_within_->second);
         if (auto *persist = std::get_if<protocol::Persist>(&effect)) journal_ = protocol::encode(*persist->record);
-        if (auto *send = std::get_if<protocol::Send>(&effect))
+        if (auto *send = std::get_if<protocol::SendToPeer>(&effect))
             send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
-        if (auto *close = std::get_if<protocol::Close>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
-        if (auto *note = std::get_if<protocol::Note>(&effect))
+        if (auto *close = std::get_if<protocol::CloseConnection>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
+        if (auto *note = std::get_if<protocol::Log>(&effect))
             observe([&](Observer &o) { o.on_master_note(note->level, note->text); });
     }
     plan_master_tick();
@@ -408,7 +410,7 @@ void Cluster::plan_master_tick() {
     queue_.at(due, [this, due] {
         if (master_tick_at_ != due) return;
         master_tick_at_.reset();
-        step_master(protocol::Tick{});
+        step_master(protocol::MasterTick{});
     });
 }
 

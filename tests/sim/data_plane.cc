@@ -288,9 +288,9 @@ void DataPlane::drop_tags(Node &node, const protocol::DropTags &drop) {
     data.floor = drop.floor;
 }
 
-void DataPlane::examine(Node &node, const protocol::Examine &look) {
+void DataPlane::examine(Node &node, const protocol::ReportProgress &look) {
     auto &data = of(node);
-    protocol::Examined examined;
+    protocol::ProgressReported examined;
     for (const OpId &id : look.ops) {
         const auto op = data.ops.find(id);
         if (op == data.ops.end()) continue;

@@ -48,7 +48,7 @@ public:
     void start_epoch(Node &node, const protocol::StartEpoch &epoch);
     void start_op(Node &node, const protocol::StartOp &start);
     void end_op(Node &node, const OpId &op);
-    void examine(Node &node, const protocol::Examine &look);
+    void examine(Node &node, const protocol::ReportProgress &look);
     void carry_ops(Node &node, const protocol::CarryOps &carry);
     void drop_tags(Node &node, const protocol::DropTags &drop);
     void start_probe(Node &node, const wire::Probe &probe);

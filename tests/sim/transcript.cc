@@ -93,12 +93,12 @@ struct Describe {
     std::string operator()(const wire::Resume &m) {
         return " " + text(m.peer) + (m.member ? " member" : " newcomer") + " view=" + text(m.view.value);
     }
-    std::string operator()(const wire::Account &m) {
+    std::string operator()(const wire::RecoveryReport &m) {
         std::string out = " view=" + text(m.view.value) + " epoch=" + text(m.epoch.value) + " generation=" + text(m.generation);
         if (m.open != wire::Call::none) out += std::string(" in ") + wire::name_of(m.open) + " call=" + text(std::uint64_t{m.open_number});
         if (m.aborted) out += " aborted";
         if (!m.frozen.empty()) out += " frozen" + (*this)(m.frozen.front());
-        out += " answers=" + text(m.run_answer.decision) + "," + text(m.group_answer.decision) + " links=[";
+        out += " answers=" + text(m.run_outcome.decision) + "," + text(m.group_outcome.decision) + " links=[";
         for (const auto &link : m.links)
             out += (out.back() == '[' ? "" : " ") + text(link.other) + (link.up ? " up" : " down");
         out += "] commits=" + text(m.commits) + " recent=[";
@@ -107,7 +107,7 @@ struct Describe {
         for (const auto &forgotten : m.forgotten) out += "] forgotten [" + (*this)(forgotten).substr(1);
         return out + "] failures=" + text(std::uint64_t{m.failures.size()}) + " done=" + text(m.done);
     }
-    std::string operator()(const wire::Progress &m) {
+    std::string operator()(const wire::ProgressReport &m) {
         std::string words;
         for (const auto &op : m.ops) words += " " + text(op.op) + " waits for " + text(op.waits_for);
         return words;
@@ -203,7 +203,7 @@ void Transcript::on_told_peer(const Node &node, const wire::ToPeer &message) {
 }
 
 void Transcript::on_told_master(const Node &node, const wire::ToMaster &message) {
-    const bool routine = std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::Progress>(message);
+    const bool routine = std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::ProgressReport>(message);
     if (!routine) line("  " + node.name + " -> master  " + describe(message));
 }
 

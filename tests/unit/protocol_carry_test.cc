@@ -17,14 +17,14 @@ using Begun = std::map<Tag, std::uint32_t>;
 const op::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
 
 TEST(EndCalls, ACallThatAllWhoBegunItWantRepairedGoesOn) {
-    const Ended ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
+    const EpochOutcome ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
     EXPECT_TRUE(ended.begun.empty());
     ASSERT_EQ(ended.repaired.size(), 1u);
     EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 2, {{PeerId{1}, kSome}}}));
 }
 
 TEST(EndCalls, OneWhoGaveItUpOrWantsItOtherwiseEndsItForAll) {
-    const Ended ended = end_calls(Begun{{Tag{5}, 3}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
+    const EpochOutcome ended = end_calls(Begun{{Tag{5}, 3}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
     EXPECT_TRUE(ended.repaired.empty());
     ASSERT_EQ(ended.begun.size(), 1u);
     EXPECT_EQ(ended.begun[0].next_seq, 3u);
@@ -32,15 +32,15 @@ TEST(EndCalls, OneWhoGaveItUpOrWantsItOtherwiseEndsItForAll) {
 
 TEST(EndCalls, OnlyTheLastCallWithATagCanGoOn) {
     // Peer 2 gave up number 2 and has begun number 3.
-    const Ended ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 3, {}}}}});
+    const EpochOutcome ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 3, {}}}}});
     ASSERT_EQ(ended.repaired.size(), 1u);
     EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 3, {}}));
-    const Ended earlier = end_calls(Begun{{Tag{5}, 2}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
+    const EpochOutcome earlier = end_calls(Begun{{Tag{5}, 2}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
     EXPECT_EQ(earlier.repaired.size(), 1u) << "who has not begun it meets it later";
 }
 
 TEST(EndCalls, TagsHaveNothingToDoWithEachOther) {
-    const Ended ended = end_calls(Begun{{Tag{6}, 1}}, Carried{{PeerId{1}, {{Tag{5}, 0, kSome}, {Tag{7}, 0, {}}}}});
+    const EpochOutcome ended = end_calls(Begun{{Tag{6}, 1}}, Carried{{PeerId{1}, {{Tag{5}, 0, kSome}, {Tag{7}, 0, {}}}}});
     ASSERT_EQ(ended.begun.size(), 1u);
     EXPECT_EQ(ended.begun[0].tag, Tag{6});
     EXPECT_EQ(ended.repaired.size(), 2u);
@@ -163,7 +163,7 @@ TEST_F(CarryingPeer, IsLeftAloneWithItsCall) {
     EXPECT_EQ(outcome(reduce(5)), pcclTooFewPeers);
 }
 
-TEST_F(CarryingPeer, WhatIsTooFinelyDividedToBeToldIsNotCarried) {
+TEST_F(CarryingPeer, TooManyRangesAreNotCarried) {
     const CallId small = reduce(5), large = reduce(6);
     hear(wire::Freeze{7, "lost"});
     op::FinalRanges many;

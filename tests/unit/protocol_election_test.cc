@@ -88,7 +88,7 @@ TEST_F(Elections, AmongEquallyCommonContentsTheLowestIdDecides) {
     EXPECT_EQ(who(held().receivers), Ids{2});
 }
 
-TEST_F(Elections, WhoDiffersInAnotherTensorIsASourceOfThisOne) {
+TEST_F(Elections, PeerDifferingInAnotherTensorIsASource) {
     offer(0, {1, 2});
     offer(0, {1, 2});
     offer(0, {1, 7});
@@ -272,7 +272,7 @@ TEST_F(Elections, JumpIsRefusedWhileAMemberOffersAnOlderRevision) {
     EXPECT_EQ(who(held().violations), Ids{1});
 }
 
-TEST_F(Elections, AMemberThatJumpsAloneIsRemovedButAllMayJumpTogether) {
+TEST_F(Elections, MembersMayJumpTogetherButNotAlone) {
     offer(9, {1});
     offer(4, {1});
     synced(3, {1, 2});
@@ -306,7 +306,7 @@ TEST_F(Elections, ANewcomerThatIsSendOnlyAndBehindIsRemoved) {
     EXPECT_EQ(who(held().violations), Ids{2});
 }
 
-TEST_F(Elections, WhenNobodyOfTheLastSynchronizationIsLeftItBeginsAnew) {
+TEST_F(Elections, LosingAllLastMembersRestartsTheHistory) {
     offer(0, {1});
     offer(2, {1});
     synced(50, {});
@@ -328,7 +328,7 @@ TEST_F(Elections, AnotherSchemaIsRemoved) {
     EXPECT_EQ(who(held().violations), Ids{3});
 }
 
-TEST_F(Elections, TheSchemaOfTheLastSynchronizationStandsAgainstAMajorityOfNewcomers) {
+TEST_F(Elections, LastSchemaWinsAgainstAMajorityOfNewcomers) {
     offer(4, {1});
     offer(0, {1, 2});
     offer(0, {1, 2});

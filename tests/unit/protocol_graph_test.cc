@@ -45,7 +45,7 @@ TEST_F(MasterGraphTest, AGraphThatCannotBeIsRefusedAndSoIsItFromANewcomer) {
     EXPECT_TRUE(closed_.contains(newcomer));
 }
 
-TEST_F(MasterGraphTest, TheGraphIsMendedAfterTheViewThatSaysWhoIsThere) {
+TEST_F(MasterGraphTest, GraphIsRepairedAfterTheView) {
     auto all = members(6);
     for (const ConnId conn : all) say(conn, wire::VoteUpdate{2});
     say(all[0], wire::SetGraph{1, {wire::GraphKind::random_regular, 3, 7}});

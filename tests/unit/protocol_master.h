@@ -1,6 +1,7 @@
-// The master alone, and what tests say to it as peers.
+// The master alone. Tests send it inputs as its peers.
 #pragma once
 
+#include "base/assert.h"
 #include "protocol/master.h"
 
 #include <algorithm>
@@ -14,9 +15,9 @@ using wire::ToPeer;
 
 class MasterTest : public testing::Test {
 protected:
-    MasterTest() : master_({}, [n = std::uint8_t{0}]() mutable { return Secret{++n}; }) {}
+    MasterTest() : master_({}, [n = std::uint8_t{0}]() mutable { return Secret{++n}; }) { abort_on_broken_invariants(true); }
 
-    /// A peer that introduced itself; its id is its place, from 1.
+    /// Connects a peer that sends Hello. Ids are given in this order, from 1.
     ConnId join(std::uint32_t group = 0) {
         const ConnId conn = connect();
         say(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{group}, {}, 0});
@@ -33,18 +34,18 @@ protected:
         MasterEffects effects;
         master_.step(now_, input, effects);
         for (auto &effect : effects) {
-            if (auto *send = std::get_if<Send>(&effect)) inbox_[send->conn].push_back(send->message);
-            if (auto *close = std::get_if<Close>(&effect)) closed_.insert(close->conn);
+            if (auto *send = std::get_if<SendToPeer>(&effect)) inbox_[send->conn].push_back(send->message);
+            if (auto *close = std::get_if<CloseConnection>(&effect)) closed_.insert(close->conn);
         }
     }
-    /// Lets time pass, everybody but `silent` being alive.
+    /// Lets time pass. All connections but `silent` send heartbeats.
     void pass(Duration time, std::set<ConnId> silent = {}) {
         for (const Time end = now_ + time; now_ < end;) {
             now_ = now_ + 500ms;
             for (const auto &[conn, messages] : inbox_) {
                 if (!closed_.contains(conn) && !silent.contains(conn)) say(conn, wire::Heartbeat{});
             }
-            step(Tick{});
+            step(MasterTick{});
         }
     }
     template <class M> std::vector<M> heard(ConnId conn) {
@@ -54,7 +55,7 @@ protected:
         }
         return all;
     }
-    /// Both ends report every link that was asked for.
+    /// Both ends of every requested link report it as up.
     void link_all() {
         for (auto &[conn, messages] : inbox_) {
             std::map<PeerId, std::uint32_t> latest;
@@ -67,7 +68,7 @@ protected:
     void down(ConnId conn, std::uint64_t other, std::uint32_t attempt) {
         say(conn, wire::LinkReport{PeerId{other}, attempt, false, 0, "test"});
     }
-    /// `n` members of one group; each vote counts the calls.
+    /// `n` members of one group.
     std::vector<ConnId> members(std::size_t n) {
         std::vector<ConnId> all;
         for (std::size_t i = 0; i < n; ++i)

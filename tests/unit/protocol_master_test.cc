@@ -27,11 +27,11 @@ TEST_F(MasterTest, WrongMagicOrVersionIsRefused) {
     }
 }
 
-TEST_F(MasterTest, WhoNeverSaysHelloIsClosedInTime) {
+TEST_F(MasterTest, ConnectionWithoutHelloIsClosedInTime) {
     const ConnId conn = connect();
     EXPECT_LE(master_.next_timeout() - now_, Duration(wire::kHelloTimeout));
     now_ = now_ + wire::kHelloTimeout;
-    step(Tick{});
+    step(MasterTick{});
     EXPECT_TRUE(closed_.contains(conn));
 }
 
@@ -57,7 +57,7 @@ TEST_F(MasterTest, AMembersMessageFromANewcomerCostsTheConnection) {
     EXPECT_EQ(member_count(), 1u);
 }
 
-TEST_F(MasterTest, BogusOperationsEpochsRoundsAndStrangersAreIgnored) {
+TEST_F(MasterTest, UnknownOperationsEpochsRoundsAndPeersAreIgnored) {
     const auto all = members(2);
     const OpId old{ViewNumber{0}, Tag{1}, 0}, future{ViewNumber{99}, Tag{1}, 0};
     for (const OpId &bogus : {old, future}) {
@@ -104,7 +104,7 @@ TEST_F(MasterTest, DoneTwiceCountsOnce) {
     EXPECT_TRUE(heard<wire::Commit>(all[0]).empty());
 }
 
-TEST_F(MasterTest, AMemberThatIsDoneWithEverythingThatNobodyElseHasIsRemoved) {
+TEST_F(MasterTest, MemberWithTooManyUnsharedResultsIsRemoved) {
     const auto all = members(2);
     wire::Done done;
     for (std::uint64_t tag = 0; tag < wire::kMaxOpsInMessage; ++tag)
@@ -120,7 +120,8 @@ TEST_F(MasterTest, MembersThatNameMoreCallsThanAViewCanAreNotAllKept) {
     const auto all = members(3);
     const auto carries = [&](ConnId conn, std::uint64_t first, std::uint64_t count) {
         wire::Frozen frozen{heard<wire::Freeze>(conn).back().freeze, {}, {}};
-        for (std::uint64_t tag = first; tag < first + count; ++tag) frozen.carried.push_back({Tag{tag}, 0, {}});
+        for (std::uint64_t tag = first; tag < first + count; ++tag)
+            frozen.carried.push_back({Tag{tag}, 0, {}});
         say(conn, frozen);
     };
     down(all[0], 2, 1);
@@ -143,7 +144,8 @@ TEST_F(MasterTest, NothingIsRepairedThatTakesMoreRangesThanAreKept) {
     const auto all = members(6);
     down(all[0], 2, 1);
     op::FinalRanges scattered;
-    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) scattered.push_back({2 * i, 1, 6});
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i)
+        scattered.push_back({2 * i, 1, 6});
     for (const ConnId conn : all)
         say(conn, wire::Frozen{heard<wire::Freeze>(conn).back().freeze, {}, {{Tag{1}, 3, scattered}}});
     EXPECT_TRUE(closed_.empty());
@@ -172,7 +174,7 @@ TEST_F(MasterTest, ConnectionsThatAreUnknownOrClosedAreIgnored) {
     EXPECT_EQ(master_.members().size(), 0u);
 }
 
-TEST_F(MasterTest, AReasonAsLongAsAllowedStaysWithinLimitsWhenItIsQuoted) {
+TEST_F(MasterTest, QuotedReasonStaysWithinTheTextLimit) {
     const auto all = members(2);
     say(all[0], wire::LinkReport{PeerId{2}, 1, false, 0, std::string(wire::kMaxText, 'x')});
     for (const auto &message : inbox_[all[1]]) {
@@ -202,7 +204,7 @@ TEST_F(MasterTest, AWholeRunThatDiesLeavesItToANewcomer) {
     EXPECT_EQ(heard<wire::CallDone>(newcomer).back().code, pcclSuccess);
 }
 
-TEST_F(MasterTest, ANewcomerIsNotTurnedAwayForAMembersLinkThatIsMadeAgain) {
+TEST_F(MasterTest, NewcomerWaitsWhileAMembersLinkIsMadeAgain) {
     const auto all = members(2);
     const ConnId newcomer = join();
     link_all();
@@ -232,7 +234,7 @@ TEST_F(MasterTest, TwoNewcomersMayLoseTheirLastHopeAtOnce) {
     EXPECT_EQ(member_count(), 2u);
 }
 
-TEST_F(MasterTest, AMemberWithoutLinksIsPutOutAndNotToldToCallAgain) {
+TEST_F(MasterTest, MemberWithoutLinksIsRemovedForGood) {
     const auto all = members(2);
     for (std::uint32_t attempt = 1; attempt <= 3; ++attempt)
         down(all[0], 2, attempt);
@@ -245,7 +247,7 @@ TEST_F(MasterTest, AMemberWithoutLinksIsPutOutAndNotToldToCallAgain) {
 // ------------------------------------------------------------------------------------------------------------------- questions
 // --
 
-TEST_F(MasterTest, AGroupThatAsksSeldomLearnsOfANewcomerThatAnotherAskedForLong) {
+TEST_F(MasterTest, GroupThatAsksRarelyLearnsOfANewcomer) {
     const ConnId fast = join(1), slow = join(2);
     say(fast, wire::VoteUpdate{1});
     const auto generation = heard<wire::CallDone>(fast).back().generation;
@@ -275,7 +277,7 @@ TEST_F(MasterTest, InStepTheAnswerIsThatOfTheFirstWhoAsked) {
     EXPECT_TRUE(heard<wire::PendingAnswer>(two).back().pending);
 }
 
-TEST_F(MasterTest, OnceSomebodyWasToldYesAllAreThoughTheNewcomerIsGone) {
+TEST_F(MasterTest, YesIsFinalAlthoughTheNewcomerLeft) {
     const ConnId one = join(1), two = join(2);
     say(one, wire::VoteUpdate{1});
     const auto generation = heard<wire::CallDone>(one).back().generation;
@@ -333,7 +335,7 @@ TEST_F(MasterTest, AProbeThatNeverEndsDoesNotMakeTheMasterSpin) {
         say(conn, wire::VoteOptimize{2});
     down(all[0], 2, 1);  // a freeze that nobody answers
     now_ = now_ + 11s;
-    step(Tick{});
+    step(MasterTick{});
     EXPECT_GT(master_.next_timeout(), now_);
 }
 
@@ -357,7 +359,7 @@ TEST_F(MasterTest, CallsThatCanNeverMeetAreEndedAndNamed) {
     EXPECT_TRUE(closed_.empty());
 }
 
-TEST_F(MasterTest, ReducesThatNeverMeetAreEndedWithinTheGraceWhereNoThreadIsLeftToHelp) {
+TEST_F(MasterTest, ConflictingReducesEndAfterTheGracePeriod) {
     const auto all = members(2);
     say(all[0], wire::Waiting{wire::Blocked::all, {op(all[0], 1)}});
     say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
@@ -367,11 +369,13 @@ TEST_F(MasterTest, ReducesThatNeverMeetAreEndedWithinTheGraceWhereNoThreadIsLeft
     for (const ConnId conn : all) {
         const auto failed = heard<wire::OpFailed>(conn);
         ASSERT_EQ(failed.size(), 2u);
-        EXPECT_NE(failed[0].why.find("peer 1 is in pcclAllReduce with tag 1, peer 2 is in pcclAllReduce with tag 2"), std::string::npos) << failed[0].why;
+        EXPECT_NE(failed[0].why.find("peer 1 is in pcclAllReduce with tag 1, peer 2 is in pcclAllReduce with tag 2"),
+                  std::string::npos)
+            << failed[0].why;
     }
 }
 
-TEST_F(MasterTest, ReducesThatAnotherThreadMayStillMakeAreBorneThreeTimesAsLong) {
+TEST_F(MasterTest, GracePeriodTriplesWhileAThreadIsFree) {
     const auto all = members(2);
     say(all[0], wire::Waiting{wire::Blocked::some, {op(all[0], 1)}});
     say(all[1], wire::Waiting{wire::Blocked::all, {op(all[1], 2)}});
@@ -395,7 +399,7 @@ TEST_F(MasterTest, AConflictThatBeginsWhileAnotherOneEndsIsFound) {
     EXPECT_EQ(heard<wire::CallDone>(all[2]).back().code, pcclInvalidUsage);
 }
 
-TEST_F(MasterTest, ALinkThatWasGivenUpHasAnotherChanceBeforeAMemberIsRemovedForIt) {
+TEST_F(MasterTest, DownLinkIsRetriedBeforeAMemberIsRemoved) {
     const auto all = members(4);  // a ring without the link between 1 and 2 is left: 1 3 2 4
     down(all[0], 2, 1);
     down(all[0], 2, 2);
@@ -432,14 +436,14 @@ TEST_F(MasterTest, BreaksOfALinkThatStoodForLongAreForgiven) {
     }
 }
 
-TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
+TEST_F(MasterTest, SilentMemberIsRemovedAndItsAddressLogged) {
     const auto all = members(3);
     const Time last = now_;
     while (!closed_.contains(all[2]) && now_ - last < 20s) {
         now_ = std::min(now_ + Duration(500ms), std::max(master_.next_timeout(), now_ + Duration(1ms)));
         for (const ConnId conn : {all[0], all[1]})
             say(conn, wire::Heartbeat{});
-        step(Tick{});
+        step(MasterTick{});
     }
     EXPECT_GE(now_ - last, 10s);
     EXPECT_LE(now_ - last, 10s + 100ms);
@@ -447,7 +451,7 @@ TEST_F(MasterTest, ASilentMemberIsRemovedAtItsLimitAndNamedWithItsAddress) {
         << heard<wire::Freeze>(all[0]).back().why;
 }
 
-TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
+TEST_F(MasterTest, StragglerIsReportedToItsGroupAndStays) {
     const auto all = members(3);
     const auto waits = [&](std::uint32_t open_ms) {
         for (const ConnId conn : {all[0], all[1]}) {
@@ -456,7 +460,7 @@ TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
             progress.op = op(conn, 7);
             progress.awaited = true;
             progress.open_ms = open_ms;
-            say(conn, wire::Progress{{progress}, {}});
+            say(conn, wire::ProgressReport{{progress}, {}});
         }
     };
     waits(9000);
@@ -475,7 +479,7 @@ TEST_F(MasterTest, AStragglerIsToldToItsGroupAndStays) {
     EXPECT_EQ(member_count(), 3u);
 }
 
-TEST_F(MasterTest, AMemberThatKeepsAllOthersWaitingInACallIsAStraggler) {
+TEST_F(MasterTest, MemberThatDelaysACallIsAStraggler) {
     const auto all = members(2);
     say(all[0], wire::VoteUpdate{2});
     pass(12s);
@@ -504,7 +508,7 @@ TEST_F(MasterTest, AMemberThatIsNowhereIsWaitedFor) {
     EXPECT_EQ(heard<wire::CallDone>(all[0]).back().code, pcclSuccess);
 }
 
-TEST_F(MasterTest, WhoHoldsItsResultDoesNotCountAsWaitingForOthers) {
+TEST_F(MasterTest, MemberWithItsResultDoesNotWait) {
     const auto all = members(2);
     say(all[1], wire::Waiting{wire::Blocked::none, {op(all[1], 9)}});
     say(all[1], wire::Done{{op(all[1], 9)}});
@@ -529,7 +533,7 @@ TEST_F(MasterTest, AnAbortFailsNobodyElsesSynchronization) {
         EXPECT_EQ(heard<wire::SyncCommit>(conn).size(), 1u);
 }
 
-TEST_F(MasterTest, AnElectionWithoutReceiversVoidsThePlanOfTheOneBefore) {
+TEST_F(MasterTest, ElectionWithoutReceiversInvalidatesTheLastPlan) {
     const auto all = members(3);
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);
@@ -552,7 +556,8 @@ TEST_F(MasterTest, StateFaultFailsTheSynchronizationAndRemovesNobody) {
     const auto all = members(3);
     const auto holding = [](std::uint32_t call, std::uint8_t content) {
         wire::OfferState state = offer(call);
-        state.tensors.push_back({.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
+        state.tensors.push_back(
+            {.name = "t", .type = op::Type::u8, .count = 1, .allow_content_inequality = false, .hash = {content}});
         return state;
     };
     say(all[0], holding(2, 7));

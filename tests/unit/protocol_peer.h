@@ -1,6 +1,7 @@
-// A peer alone, and what tests say to it as its master and its engine.
+// A peer alone. Tests send it inputs as its master and its engine.
 #pragma once
 
+#include "base/assert.h"
 #include "protocol/peer.h"
 
 #include <optional>
@@ -15,7 +16,7 @@ using namespace std::chrono_literals;
 
 class PeerTest : public testing::Test {
 protected:
-    PeerTest() : peer_(PeerOptions{}) {}
+    PeerTest() : peer_(PeerOptions{}) { abort_on_broken_invariants(true); }
 
     void step(const PeerInput &input) {
         PeerEffects effects;
@@ -33,17 +34,17 @@ protected:
     }
     template <class M> std::vector<M> told() {
         std::vector<M> found;
-        for (const auto &tell : effects<Tell>()) {
+        for (const auto &tell : effects<SendToMaster>()) {
             if (const auto *m = std::get_if<M>(&tell.message)) found.push_back(*m);
         }
         return found;
     }
     CallId reduce(std::uint64_t tag, op::LossPolicy fault = op::LossPolicy::retry) {
         const CallId call{next_call_++};
-        step(Reduce{call, Tag{tag}, fault});
+        step(PostReduce{call, Tag{tag}, fault});
         return call;
     }
-    /// How a call ended; nullopt: it has not.
+    /// The code with which a call ended; nullopt: it has not ended.
     std::optional<pcclResult_t> outcome(CallId call) {
         std::optional<pcclResult_t> code;
         for (const auto &done : effects<Complete>()) {
@@ -66,11 +67,12 @@ protected:
         hear(v);
     }
     /// Peer 1 of two.
-    void join() {
+    void join(bool resumable = false) {
         step(Connect{CallId{next_call_++}});
         step(MasterUp{});
         wire::Welcome welcome;
         welcome.you = PeerId{1};
+        welcome.resumable = resumable;
         hear(welcome);
         view(1);
         hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});

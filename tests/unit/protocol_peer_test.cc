@@ -4,7 +4,46 @@
 #include <algorithm>
 
 namespace pccl::protocol {
+
+/// Breaks what no input can break.
+struct PeerTestAccess {
+    static void lose_commit_count(Peer &peer) { peer.commits_ = 0; }
+};
+
 namespace {
+
+TEST_F(PeerTest, BrokenInvariantFailsTheCommunicator) {
+    join(true);
+    const CallId first = reduce(5), second = reduce(6);
+    step(OpFinished{op(1, 5, 0)});
+    hear(wire::Commit{{op(1, 5, 0)}});
+    PeerTestAccess::lose_commit_count(peer_);
+    abort_on_broken_invariants(false);  // as in a trainer's process
+    hear(wire::Heartbeat{ViewNumber{1}, 0});
+    abort_on_broken_invariants(true);
+    EXPECT_EQ(outcome(first), pcclSuccess);
+    EXPECT_EQ(outcome(second), pcclInternalError);
+    EXPECT_NE(effects<Complete>().back().why.find("broken invariant: commits_ >= recent_.size()"), std::string::npos);
+    EXPECT_EQ(effects<HangUp>().size(), 1U);
+    EXPECT_EQ(effects<DropAllLinks>().size(), 1U);
+}
+
+TEST_F(PeerTest, BrokenInvariantAbortsACheckedProcess) {
+    join(true);
+    reduce(5);
+    step(OpFinished{op(1, 5, 0)});
+    hear(wire::Commit{{op(1, 5, 0)}});
+    PeerTestAccess::lose_commit_count(peer_);
+    EXPECT_DEATH(hear(wire::Heartbeat{}), "broken invariant: recent_.size\\(\\) <= commits_");
+}
+
+TEST_F(PeerTest, SurvivesAMasterThatDropsTheTagOfAnOpenOperation) {
+    join();
+    const CallId call = reduce(5);
+    hear(wire::ForgetTags{1, 9, {}});
+    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "test", {}});
+    EXPECT_EQ(outcome(call), pcclInvalidUsage);
+}
 
 TEST_F(PeerTest, ACommitEndsTheOperationAndThenTheCall) {
     join();
@@ -50,7 +89,7 @@ TEST_F(PeerTest, ACallThatOthersHadBegunFailsOnceWhenItIsMade) {
     EXPECT_EQ(effects<StartOp>().back().op, op(2, 5, 0));
 }
 
-TEST_F(PeerTest, WhatIsOwedOutlastsTheNextView) {
+TEST_F(PeerTest, PendingFailuresOutlastTheNextView) {
     join();
     hear(wire::Freeze{7, "lost"});
     view(2, {{Tag{5}, 1}});
@@ -74,7 +113,7 @@ TEST_F(PeerTest, ACommittedCallIsNotOwedByThoseWhoMadeIt) {
     EXPECT_FALSE(outcome(reduce(5)));
 }
 
-TEST_F(PeerTest, SeveralOperationsThatFailedBeforeTheyWereCalledAllFail) {
+TEST_F(PeerTest, AllOperationsThatFailedBeforeTheirCallFail) {
     join();
     hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "mismatch"});
     hear(wire::OpFailed{op(1, 5, 1), pcclInvalidUsage, false, "mismatch"});
@@ -108,7 +147,7 @@ TEST_F(PeerTest, SpoiledOfferIsReportedDuringASynchronizationOnly) {
     EXPECT_EQ(told<wire::StateFault>()[0].sync, 3U);
 }
 
-TEST_F(PeerTest, AnOperationThatFailedBeforeItWasCalledFailsAlikeAfterAChangeOfView) {
+TEST_F(PeerTest, FailureBeforeTheCallOutlastsAView) {
     join();
     hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "mismatch"});
     hear(wire::Freeze{7, "lost"});
@@ -178,7 +217,7 @@ TEST_F(PeerTest, OnlyOperationsThatWaitForOthersAreReported) {
     EXPECT_TRUE(told<wire::Waiting>().back().ops.empty());
 }
 
-TEST_F(PeerTest, AnAbortReturnsEveryCallAndLateAnswersAreNotTakenForNewOnes) {
+TEST_F(PeerTest, AbortReturnsEveryCallAndLateAnswersAreIgnored) {
     join();
     const CallId call = reduce(5);
     step(ArePending{CallId{60}});
@@ -196,7 +235,7 @@ TEST_F(PeerTest, AnAbortReturnsEveryCallAndLateAnswersAreNotTakenForNewOnes) {
     hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, ""});
 }
 
-TEST_F(PeerTest, AnUpdateThatEndedWhileItWasAbortedStillBeginsAGeneration) {
+TEST_F(PeerTest, AbortedUpdateStillStartsAGeneration) {
     join();
     step(UpdateTopology{CallId{50}});
     const auto number = told<wire::VoteUpdate>().back().call;

@@ -95,11 +95,11 @@ private:
     void speak() {
         if (!sender_up_) return;
         switch (sender_.next()) {
-        case PostSender::Say::nothing: return;
-        case PostSender::Say::offer:
+        case PostSender::Action::nothing: return;
+        case PostSender::Action::offer:
             if (parts_[sender_.head()] == 0) sender_.handed_over();
             return put({Kind::offer, sender_.head()});
-        case PostSender::Say::withdraw: sending_ = false; return put({Kind::withdraw, sender_.head()});
+        case PostSender::Action::withdraw: sending_ = false; return put({Kind::withdraw, sender_.head()});
         }
     }
     void settle(std::uint64_t number, PostEnd how) {
@@ -117,18 +117,18 @@ private:
     void hear(const Frame &frame) {
         if (!sender_up_) return;
         if (frame.kind == Kind::grant) {
-            const PostHeard heard = sender_.granted(frame.number);
-            lies += heard == PostHeard::lie;
-            if (heard == PostHeard::news) {
+            const PostVerdict heard = sender_.granted(frame.number);
+            lies += heard == PostVerdict::invalid;
+            if (heard == PostVerdict::fresh) {
                 sent_ = 0;
                 sending_ = parts_[frame.number] > 0;
                 EXPECT_TRUE(sending_);
             }
             return;
         }
-        const PostHeard heard = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
-        lies += heard == PostHeard::lie;
-        if (heard == PostHeard::news) {
+        const PostVerdict heard = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
+        lies += heard == PostVerdict::invalid;
+        if (heard == PostVerdict::fresh) {
             settle(frame.number, static_cast<PostEnd>(frame.detail));
             sending_ = false;
         }
@@ -150,26 +150,26 @@ private:
     }
     void receive(const Frame &frame) {
         if (!receiver_up_) return;
-        PostHeard heard{};
+        PostVerdict heard{};
         if (frame.kind == Kind::offer) {
             heard = receiver_.offered(frame.number);
-            if (heard == PostHeard::news) waits_ = true;
+            if (heard == PostVerdict::fresh) waits_ = true;
         } else if (frame.kind == Kind::withdraw) {
             heard = receiver_.withdrawn(frame.number);
-            if (heard == PostHeard::news) {
+            if (heard == PostVerdict::fresh) {
                 waits_ = false;
                 arrived_.clear();
                 say_end(frame.number);
             }
         } else {
             heard = receiver_.part(frame.number);
-            if (heard == PostHeard::news && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
+            if (heard == PostVerdict::fresh && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
                 arrived_.clear();
                 finish(PostEnd::delivered);
             }
         }
-        lies += heard == PostHeard::lie;
-        if (heard == PostHeard::repeat) say_end(frame.number);
+        lies += heard == PostVerdict::invalid;
+        if (heard == PostVerdict::repeat) say_end(frame.number);
         consider();
     }
 
@@ -185,7 +185,7 @@ private:
     std::set<unsigned> arrived_;
 };
 
-TEST(Post, WhatIsSentAroundIsConserved) {
+TEST(Post, TotalIsConservedOverRandomMessages) {
     int withdrawn = 0, delivered = 0;
     for (unsigned seed = 0; seed < 3000; ++seed) {
         SCOPED_TRACE(::testing::Message() << "seed " << seed);
@@ -225,65 +225,65 @@ TEST(Post, AWithdrawalThatComesTooLateIsADelivery) {
     PostReceiver receiver;
     const auto number = sender.add();
     sender.link_up();
-    ASSERT_EQ(sender.next(), PostSender::Say::offer);
-    ASSERT_EQ(receiver.offered(number), PostHeard::news);
+    ASSERT_EQ(sender.next(), PostSender::Action::offer);
+    ASSERT_EQ(receiver.offered(number), PostVerdict::fresh);
     receiver.granted();
-    ASSERT_EQ(sender.granted(number), PostHeard::news);
+    ASSERT_EQ(sender.granted(number), PostVerdict::fresh);
     sender.handed_over();
     receiver.end(PostEnd::delivered);
     EXPECT_FALSE(sender.withdraw(number));
-    ASSERT_EQ(sender.next(), PostSender::Say::withdraw);
-    ASSERT_EQ(receiver.withdrawn(number), PostHeard::repeat);
-    EXPECT_EQ(sender.ended(number, receiver.last_end()), PostHeard::news);
+    ASSERT_EQ(sender.next(), PostSender::Action::withdraw);
+    ASSERT_EQ(receiver.withdrawn(number), PostVerdict::repeat);
+    EXPECT_EQ(sender.ended(number, receiver.last_end()), PostVerdict::fresh);
     EXPECT_TRUE(sender.empty());
 }
 
-TEST(Post, WhatMayHaveArrivedIsOpenUntilTheReceiverIsAsked) {
+TEST(Post, PossiblyDeliveredMessageWaitsForTheReceiver) {
     PostSender sender;
     const auto number = sender.add();
     sender.link_up();
-    ASSERT_EQ(sender.next(), PostSender::Say::offer);
+    ASSERT_EQ(sender.next(), PostSender::Action::offer);
     sender.handed_over();
     ASSERT_FALSE(sender.link_down());
     EXPECT_FALSE(sender.withdraw(number));
-    EXPECT_EQ(sender.next(), PostSender::Say::nothing);
+    EXPECT_EQ(sender.next(), PostSender::Action::nothing);
     sender.link_up();
-    EXPECT_EQ(sender.next(), PostSender::Say::withdraw);
-    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostHeard::news);
+    EXPECT_EQ(sender.next(), PostSender::Action::withdraw);
+    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostVerdict::fresh);
 }
 
-TEST(Post, WhatCannotHaveArrivedIsWithdrawnAlone) {
+TEST(Post, IncompleteMessageIsWithdrawnWithoutTheReceiver) {
     PostSender sender;
     const auto first = sender.add(), second = sender.add();
     sender.link_up();
-    ASSERT_EQ(sender.next(), PostSender::Say::offer);
+    ASSERT_EQ(sender.next(), PostSender::Action::offer);
     EXPECT_TRUE(sender.withdraw(second)) << "it waits behind the first";
     EXPECT_FALSE(sender.withdraw(first)) << "the receiver knows of it";
     EXPECT_EQ(sender.link_down(), first);
     EXPECT_TRUE(sender.empty());
 }
 
-TEST(Post, LiesAreKnown) {
+TEST(Post, InvalidFramesAreRecognized) {
     PostSender sender;
-    EXPECT_EQ(sender.granted(1), PostHeard::lie);
-    EXPECT_EQ(sender.ended(1, PostEnd::delivered), PostHeard::lie);
+    EXPECT_EQ(sender.granted(1), PostVerdict::invalid);
+    EXPECT_EQ(sender.ended(1, PostEnd::delivered), PostVerdict::invalid);
     const auto number = sender.add();
-    EXPECT_EQ(sender.ended(number, PostEnd::too_large), PostHeard::lie) << "it was not offered";
+    EXPECT_EQ(sender.ended(number, PostEnd::too_large), PostVerdict::invalid) << "it was not offered";
     sender.link_up();
-    ASSERT_EQ(sender.next(), PostSender::Say::offer);
-    EXPECT_EQ(sender.ended(number, PostEnd::delivered), PostHeard::lie) << "it was not sent";
-    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostHeard::lie) << "it was not withdrawn";
-    EXPECT_EQ(sender.granted(number), PostHeard::news);
-    EXPECT_EQ(sender.granted(number), PostHeard::lie);
+    ASSERT_EQ(sender.next(), PostSender::Action::offer);
+    EXPECT_EQ(sender.ended(number, PostEnd::delivered), PostVerdict::invalid) << "it was not sent";
+    EXPECT_EQ(sender.ended(number, PostEnd::withdrawn), PostVerdict::invalid) << "it was not withdrawn";
+    EXPECT_EQ(sender.granted(number), PostVerdict::fresh);
+    EXPECT_EQ(sender.granted(number), PostVerdict::invalid);
 
     PostReceiver receiver;
-    EXPECT_EQ(receiver.offered(0), PostHeard::lie);
-    EXPECT_EQ(receiver.part(1), PostHeard::lie);
-    EXPECT_EQ(receiver.offered(1), PostHeard::news);
-    EXPECT_EQ(receiver.part(1), PostHeard::lie) << "there was no room yet";
-    EXPECT_EQ(receiver.offered(1), PostHeard::lie);
-    EXPECT_EQ(receiver.offered(2), PostHeard::lie) << "the first is not over";
-    EXPECT_EQ(receiver.withdrawn(2), PostHeard::lie);
+    EXPECT_EQ(receiver.offered(0), PostVerdict::invalid);
+    EXPECT_EQ(receiver.part(1), PostVerdict::invalid);
+    EXPECT_EQ(receiver.offered(1), PostVerdict::fresh);
+    EXPECT_EQ(receiver.part(1), PostVerdict::invalid) << "there was no room yet";
+    EXPECT_EQ(receiver.offered(1), PostVerdict::invalid);
+    EXPECT_EQ(receiver.offered(2), PostVerdict::invalid) << "the first is not over";
+    EXPECT_EQ(receiver.withdrawn(2), PostVerdict::invalid);
 }
 
 }  // namespace

@@ -39,13 +39,13 @@ protected:
         options.journal = true;
         options.recovery_window = 5s;
         master_.emplace(options, [] { return Secret{}; }, record_);
-        step(Tick{});
+        step(MasterTick{});
     }
     void step(const MasterInput &input) {
         MasterEffects effects;
         master_->step(now_, input, effects);
         for (auto &effect : effects) {
-            if (auto *send = std::get_if<Send>(&effect)) sent_[send->conn].push_back(std::move(send->message));
+            if (auto *send = std::get_if<SendToPeer>(&effect)) sent_[send->conn].push_back(std::move(send->message));
             if (auto *persist = std::get_if<Persist>(&effect)) persisted_ = persist->record;
         }
     }
@@ -70,14 +70,14 @@ protected:
         return conn;
     }
     /// What both members of an undisturbed run say.
-    wire::Account account_of(std::uint64_t id) const {
-        wire::Account account;
+    wire::RecoveryReport account_of(std::uint64_t id) const {
+        wire::RecoveryReport account;
         account.view = account.epoch = record_.view;
         account.generation = record_.generation;
         account.links = {{PeerId{3 - id}, 1, ViewNumber{4}, true, 50}};
         return account;
     }
-    ConnId recover(std::uint64_t id, const wire::Account &account) {
+    ConnId recover(std::uint64_t id, const wire::RecoveryReport &account) {
         const ConnId conn = come_back(resume_of(id));
         say(conn, account);
         return conn;
@@ -99,7 +99,7 @@ protected:
     std::map<ConnId, std::vector<wire::ToPeer>> sent_;
 };
 
-TEST_F(RecoveryTest, MembersThatComeBackAreWelcomedByTheirOldNamesAndGoOn) {
+TEST_F(RecoveryTest, ReturningMembersKeepTheirIdsAndContinue) {
     start();
     const ConnId a = recover(1, account_of(1)), b = recover(2, account_of(2));
     for (const auto &[conn, id] : {std::pair{a, 1}, std::pair{b, 2}}) {
@@ -114,7 +114,7 @@ TEST_F(RecoveryTest, MembersThatComeBackAreWelcomedByTheirOldNamesAndGoOn) {
     EXPECT_EQ(heard<wire::Commit>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, AStrangerDoesNotTakeAMembersPlace) {
+TEST_F(RecoveryTest, WrongSecretDoesNotResumeAMember) {
     start();
     wire::Resume forged = resume_of(1);
     forged.secret.fill(1);
@@ -124,22 +124,22 @@ TEST_F(RecoveryTest, AStrangerDoesNotTakeAMembersPlace) {
     EXPECT_EQ(heard<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
 }
 
-TEST_F(RecoveryTest, WhoComesTooLateIsRefusedWithWords) {
+TEST_F(RecoveryTest, LateMemberIsRefusedWithAReason) {
     start();
     recover(1, account_of(1));
     now_ = now_ + 6s;
-    step(Tick{});
+    step(MasterTick{});
     const ConnId late = come_back(resume_of(2));
     ASSERT_EQ(heard<wire::Removed>(late).size(), 1U);
     EXPECT_THAT(heard<wire::Removed>(late)[0].why, HasSubstr("call pcclConnect to join again"));
 }
 
-TEST_F(RecoveryTest, AMemberThatDoesNotComeBackIsLostWithAFreezeAndAView) {
+TEST_F(RecoveryTest, MissingMemberIsLostWithAFreezeAndAView) {
     start();
     const ConnId a = recover(1, account_of(1));
     EXPECT_TRUE(heard<wire::Resumed>(a).empty());
     now_ = now_ + 6s;
-    step(Tick{});
+    step(MasterTick{});
     EXPECT_EQ(heard<wire::Resumed>(a).size(), 1U);
     ASSERT_EQ(heard<wire::Freeze>(a).size(), 1U);
     say(a, wire::Frozen{heard<wire::Freeze>(a)[0].freeze, {}});
@@ -154,12 +154,12 @@ TEST_F(RecoveryTest, AJournalOlderThanItsMembersIsNotResumedFrom) {
     resume.view = ViewNumber{6};
     const ConnId conn = come_back(resume);
     ASSERT_EQ(heard<wire::Removed>(conn).size(), 1U);
-    EXPECT_THAT(heard<wire::Removed>(conn)[0].why, HasSubstr("older than the run"));
+    EXPECT_THAT(heard<wire::Removed>(conn)[0].why, HasSubstr("the journal is out of date"));
 }
 
-TEST_F(RecoveryTest, ACommitThatOneHasHeardIsToldToTheOther) {
+TEST_F(RecoveryTest, CommitOfOneMemberIsSentToTheOther) {
     start();
-    wire::Account first = account_of(1), second = account_of(2);
+    wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.commits = 3;
     first.recent = {{{op(7)}}, {{op(8)}}};
     second.commits = 2;
@@ -171,20 +171,20 @@ TEST_F(RecoveryTest, ACommitThatOneHasHeardIsToldToTheOther) {
     EXPECT_EQ(heard<wire::Commit>(b)[0].ops, std::vector<OpId>{op(8)});
 }
 
-TEST_F(RecoveryTest, WhatAllWhoCameBackHoldIsCommittedBeforeTheLostOneEndsTheEpoch) {
+TEST_F(RecoveryTest, ResultOfAllPresentIsCommittedBeforeTheFreeze) {
     start();
-    wire::Account account = account_of(1);
+    wire::RecoveryReport account = account_of(1);
     account.done = {op(7)};
     const ConnId a = recover(1, account);
     now_ = now_ + 6s;
-    step(Tick{});
+    step(MasterTick{});
     ASSERT_EQ(heard<wire::Commit>(a).size(), 1U);
     EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
+TEST_F(RecoveryTest, FailureOfOneMemberIsSentToTheOther) {
     start();
-    wire::Account first = account_of(1), second = account_of(2);
+    wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.failures = {{op(7), pcclInvalidUsage, false, "counts differ", PeerId{1}}};
     second.done = {op(7)};
     recover(1, first);
@@ -194,9 +194,9 @@ TEST_F(RecoveryTest, AFailureThatOneHasHeardIsToldToTheOther) {
     EXPECT_EQ(heard<wire::OpFailed>(b)[0].culprit, PeerId{1});
 }
 
-TEST_F(RecoveryTest, RoundOfTagsThatOneHasHeardIsSentToTheOther) {
+TEST_F(RecoveryTest, TagRoundOfOneMemberIsSentToTheOther) {
     start();
-    wire::Account first = account_of(1), second = account_of(2);
+    wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.forgotten = {{2, 7, {Tag{3}}}};
     second.forgotten = {{1, 5, {}}};
     const ConnId a = recover(1, first), b = recover(2, second);
@@ -209,9 +209,9 @@ TEST_F(RecoveryTest, RoundOfTagsThatOneHasHeardIsSentToTheOther) {
 
 TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
     start();
-    wire::Account first = account_of(1), second = account_of(2);
+    wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.generation = 4;
-    first.run_answer = {7, {}, wire::Call::update_topology, pcclSuccess, 0, 0, ""};
+    first.run_outcome = {7, {}, wire::Call::update_topology, pcclSuccess, 0, 0, ""};
     second.open = wire::Call::update_topology;
     second.open_number = 12;
     recover(1, first);
@@ -221,9 +221,9 @@ TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
     EXPECT_EQ(heard<wire::CallDone>(b)[0].generation, 4U);
 }
 
-TEST_F(RecoveryTest, ACallThatEndedAtNobodyIsDecidedAnew) {
+TEST_F(RecoveryTest, CallWithoutAnOutcomeIsDecidedAgain) {
     start();
-    wire::Account first = account_of(1), second = account_of(2);
+    wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.open = second.open = wire::Call::update_topology;
     first.open_number = 4;
     second.open_number = 12;
@@ -237,7 +237,7 @@ TEST_F(RecoveryTest, ACallThatEndedAtNobodyIsDecidedAnew) {
 
 TEST_F(RecoveryTest, ALinkThatOnlyOneSideStillHasEndsTheEpoch) {
     start();
-    wire::Account second = account_of(2);
+    wire::RecoveryReport second = account_of(2);
     second.links[0].up = false;
     const ConnId a = recover(1, account_of(1)), b = recover(2, second);
     EXPECT_EQ(heard<wire::OpenLink>(a).size(), 1U);
@@ -258,13 +258,13 @@ TEST_F(RecoveryTest, ANewcomerWaitsUntilTheMembersAreBack) {
 
 TEST_F(RecoveryTest, AnAccountFromTheFutureEndsThatConnection) {
     start();
-    wire::Account lie = account_of(1);
+    wire::RecoveryReport lie = account_of(1);
     lie.epoch = ViewNumber{99};
     const ConnId a = recover(1, lie);
     EXPECT_EQ(heard<wire::Removed>(a).size(), 1U);
 }
 
-TEST_F(RecoveryTest, TheGraphOfNeighboursIsAsItWasAndToldAgain) {
+TEST_F(RecoveryTest, GraphIsRestoredAndSentAgain) {
     auto &graph = record_.groups[0].graph;
     graph.spec = {wire::GraphKind::preferential, 2, 11};
     graph.epoch = 4;

@@ -151,7 +151,7 @@ TEST_F(PeerTags, ViewCountsWhatFailedFromTheFloor) {
     EXPECT_FALSE(outcome(reduce(5))) << "one call was begun elsewhere, not five";
 }
 
-TEST_F(PeerTags, SameRoundIsHeardTwiceAfterARestart) {
+TEST_F(PeerTags, RoundIsReceivedTwiceAfterARestart) {
     join();
     succeed(10, 0);
     hear(wire::AskTags{1});

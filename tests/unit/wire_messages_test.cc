@@ -14,6 +14,9 @@ class Filler {
 public:
     explicit Filler(std::size_t items) : items_(items) {}
 
+    template <class... Fields>
+    requires(sizeof...(Fields) > 1) void operator()(Fields &&...fields) { ((*this)(std::forward<Fields>(fields)), ...); }
+
     template <class T>
     requires std::is_arithmetic_v<T>
     void operator()(T &value) {
@@ -133,7 +136,7 @@ TYPED_TEST(Codec, RandomBytesAndFlippedBitsDoNoHarm) {
     }
 }
 
-TEST(CodecLimits, ACountBeyondTheBytesAtHandIsRejectedBeforeAnythingIsAllocated) {
+TEST(CodecLimits, CountBeyondTheBytesIsRejectedWithoutAllocating) {
     for (const std::uint32_t count : {5u, 65536u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
         Bytes frame{std::byte{7}};  // Done
         ASSERT_EQ(ToMaster(Done{}).index(), 7u);
@@ -152,7 +155,7 @@ TEST(CodecLimits, AListLongerThanItsLimitIsRejected) {
     EXPECT_FALSE(decode(body(encode(waiting)), back));
 }
 
-TEST(CodecLimits, ATextLongerThanItsLimitIsCutSoThatTheReceiverTakesIt) {
+TEST(CodecLimits, TextOverItsLimitIsCut) {
     const ToPeer removed = Removed{pcclInternalError, std::string(3 * kMaxText, 'x')};
     ToPeer back;
     ASSERT_TRUE(decode(body(encode(removed)), back));

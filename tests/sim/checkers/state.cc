@@ -11,7 +11,7 @@ public:
     explicit SharedState(Verdict &verdict) : Checker("shared state", verdict) {}
 
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override {
-        const auto *tell = std::get_if<protocol::Tell>(&effect);
+        const auto *tell = std::get_if<protocol::SendToMaster>(&effect);
         const auto *offer = tell ? std::get_if<wire::OfferState>(&tell->message) : nullptr;
         if (!offer) return;
         offered_[node.index] = offer->strategy == wire::Strategy::receive_only ? 0 : offer->revision;  // its offer does not take part in the election

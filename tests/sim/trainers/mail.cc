@@ -10,7 +10,7 @@
 namespace pccl::sim {
 
 using protocol::PostEnd;
-using protocol::PostHeard;
+using protocol::PostVerdict;
 using protocol::PostSender;
 
 namespace {
@@ -18,9 +18,9 @@ namespace {
 constexpr std::size_t kParts = 3;  // of a message that does not go with its offer
 
 /// Whether a peer says what it can have said. None lies here.
-bool is_news(PostHeard heard) {
-    if (heard == PostHeard::lie) throw std::logic_error("a frame about a message that cannot be");
-    return heard == PostHeard::news;
+bool is_news(PostVerdict heard) {
+    if (heard == PostVerdict::invalid) throw std::logic_error("a frame about a message that cannot be");
+    return heard == PostVerdict::fresh;
 }
 
 }  // namespace
@@ -74,8 +74,8 @@ void Mail::speak(PeerId to) {
     if (found == destinations_.end() || !cluster_.data().up(node_, to)) return;
     Destination &destination = found->second;
     switch (destination.state.next()) {
-    case PostSender::Say::nothing: return;
-    case PostSender::Say::offer: {
+    case PostSender::Action::nothing: return;
+    case PostSender::Action::offer: {
         const auto &[post, content] = destination.posts.front();
         const bool small = post->bytes <= inline_bytes;
         if (small) destination.state.handed_over();
@@ -85,7 +85,7 @@ void Mail::speak(PeerId to) {
                         .bytes = post->bytes,
                         .content = small ? content : nullptr});
     }
-    case PostSender::Say::withdraw:
+    case PostSender::Action::withdraw:
         destination.transfer = 0;
         return say(to, {.kind = Kind::withdrawal, .number = destination.state.head()});
     }
@@ -166,8 +166,8 @@ void Mail::hear(PeerId from, const Frame &frame) {
 
 void Mail::take_offer(PeerId from, const Frame &frame) {
     Source &source = sources_[from];
-    const PostHeard heard = source.state.offered(frame.number);
-    if (heard == PostHeard::repeat) return say(from, {.kind = Kind::end, .number = frame.number, .how = source.state.last_end()});
+    const PostVerdict heard = source.state.offered(frame.number);
+    if (heard == PostVerdict::repeat) return say(from, {.kind = Kind::end, .number = frame.number, .how = source.state.last_end()});
     if (!is_news(heard)) return;
     source.offer = frame;
     if (frame.content && waiting_.empty() && make_room(from, source)) return deliver(from, source, frame.content);
@@ -213,9 +213,9 @@ void Mail::take_part(PeerId from, const Frame &frame) {
 
 void Mail::take_withdrawal(PeerId from, const Frame &frame) {
     Source &source = sources_[from];
-    const PostHeard heard = source.state.withdrawn(frame.number);
-    if (heard != PostHeard::repeat && !is_news(heard)) return;
-    if (heard == PostHeard::news) forget_message(from, source);
+    const PostVerdict heard = source.state.withdrawn(frame.number);
+    if (heard != PostVerdict::repeat && !is_news(heard)) return;
+    if (heard == PostVerdict::fresh) forget_message(from, source);
     say(from, {.kind = Kind::end, .number = frame.number, .how = source.state.last_end()});
     grant_waiting();
 }
