@@ -1,7 +1,6 @@
 // The C interface of a master inside this process: a server and the thread that runs it. None of it needs pcclInit: version 1's master
 // programs do not call it.
 #include <condition_variable>
-#include <csignal>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "api/structures.h"
 #include "base/descriptors.h"
 #include "base/float_mode.h"
+#include "base/threads.h"
 #include "master/server.h"
 
 using namespace pccl;
@@ -53,14 +53,7 @@ pcclResult_t fail_forked(const char *call) {
 
 /// A thread that takes no signal of the process.
 std::thread start_thread(pcclMasterInstanceState_t &instance) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-        sigset_t &mask;
-        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } const restore{before};
-    return std::thread([&instance] {
+    return start_without_signals([&instance] {
         const FloatMode mode;  // the thread has inherited its creator's
         instance.server->run();
         const std::lock_guard lock(instance.mutex);

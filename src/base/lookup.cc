@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -16,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "base/descriptors.h"
+#include "base/threads.h"
 
 namespace pccl {
 namespace {
@@ -62,18 +62,6 @@ Result<Lookup::Addresses> ask_system(const std::string &host) {
     return found;
 }
 
-/// Signals belong to the program's threads.
-void start_without_signals(const std::function<void()> &body) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-        sigset_t &mask;
-        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } const restore{before};
-    std::thread(body).detach();
-}
-
 }  // namespace
 
 struct Lookup::Waiter {
@@ -115,7 +103,7 @@ Lookup::Lookup(const std::string &host, Done done) : waiter_(std::make_shared<Wa
     waiting.push_back(waiter_);
     if (waiting.size() > 1) return;
     try {
-        start_without_signals([&all, host] { serve(all, host); });
+        start_without_signals([&all, host] { serve(all, host); }).detach();
     } catch (const std::system_error &error) {
         all.waiters.erase(host);
         waiter_->done(Error{pcclInvalidArgument,
