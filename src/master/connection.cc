@@ -1,9 +1,6 @@
 #include "master/connection.h"
 
-#include <cerrno>
 #include <memory>
-
-#include <sys/socket.h>
 
 namespace pccl::master {
 namespace {
@@ -55,14 +52,14 @@ Connection::Input Connection::read(std::span<std::byte> scratch, int &error) {
     // A stranger's single read may not fill its buffer beyond its limit.
     const std::size_t wanted =
         state_ == State::stranger ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
-    const ssize_t got = ::recv(socket_.get(), scratch.data(), wanted, 0);
-    if (got == 0) return Input::ended;
-    if (got < 0) {
-        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return Input::none;
-        error = errno;
-        return Input::failed;
+    const StreamResult result = stream_.read(scratch.first(wanted));
+    switch (result.state) {
+    case StreamResult::State::done: break;
+    case StreamResult::State::would_block: return Input::none;
+    case StreamResult::State::closed: return Input::ended;
+    case StreamResult::State::failed: error = result.error; return Input::failed;
     }
-    const auto bytes = static_cast<std::size_t>(got);
+    const std::size_t bytes = result.bytes;
     if (state_ != State::draining) {
         frames_.append(scratch.first(bytes));
         buffered_ += bytes;
@@ -92,16 +89,15 @@ bool Connection::queue(std::span<const std::byte> bytes) {
 
 void Connection::flush() {
     while (queued() > 0) {
-        const ssize_t sent = ::send(socket_.get(), output_.data() + output_begin_, queued(), MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-        if (sent < 0) {
-            // The other end is gone; what it said before may still be unread, so the reading side decides.
+        const StreamResult result = stream_.write(std::span(output_).subspan(output_begin_));
+        if (result.state == StreamResult::State::would_block) break;
+        if (!result.done()) {
+            // The other end is gone. Messages that it sent before may still be unread, so the reading side decides.
             output_broken_ = true;
             output_begin_ = output_.size();
             break;
         }
-        output_begin_ += static_cast<std::size_t>(sent);
+        output_begin_ += result.bytes;
     }
     if (queued() == 0) {
         output_.clear();
@@ -115,6 +111,6 @@ void Connection::flush() {
     if (queued() == 0 && state_ == State::draining) output_left();
 }
 
-void Connection::output_left() { ::shutdown(socket_.get(), SHUT_WR); }
+void Connection::output_left() { stream_.end_writing(); }
 
 }  // namespace pccl::master

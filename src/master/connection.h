@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "base/address.h"
+#include "base/stream.h"
 #include "master/socket.h"
 #include "protocol/master.h"
 #include "wire/messages.h"
@@ -71,13 +72,14 @@ private:
     static constexpr std::size_t kStrangerOutput = std::size_t{16} << 10;
 
     Connection(ConnectionOwner &owner, protocol::ConnId id, Fd socket, const SocketAddress &from)
-        : owner_(owner), id_(id), socket_(std::move(socket)), from_(from) {}
+        : owner_(owner), id_(id), socket_(std::move(socket)), stream_(socket_.get()), from_(from) {}
     void watch(int events);
     void output_left();
 
     ConnectionOwner &owner_;
     const protocol::ConnId id_;
     Fd socket_;
+    Stream stream_;  ///< over `socket_`
     const SocketAddress from_;
     State state_ = State::stranger;
     uv_poll_t poll_{};

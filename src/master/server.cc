@@ -5,8 +5,6 @@
 #include <deque>
 #include <vector>
 
-#include <sys/socket.h>
-
 #include "base/log.h"
 #include "base/log_quota.h"
 #include "master/callers.h"
@@ -165,7 +163,7 @@ void Server::Service::on_caller(Accepted accepted) {
         const std::string why = "the master is at its limit of " + std::to_string(callers_.limit()) + " connections";
         complain("refusing the connection from", accepted.from, why);
         const wire::Bytes words = wire::encode(wire::Removed{pcclMasterConnectionFailed, why});
-        (void)!::send(accepted.socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
+        (void)Stream(accepted.socket.get()).write(words);
         return;
     }
     const ConnId id{++last_id_.value};

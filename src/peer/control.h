@@ -13,6 +13,7 @@
 
 #include "base/address.h"
 #include "base/lookup.h"
+#include "base/stream.h"
 #include "base/time.h"
 #include "wire/messages.h"
 
@@ -51,7 +52,10 @@ private:
     void find(const std::string &host);
     void dial_next(const std::string &last);
     void dialled(const SocketAddress &target, const asio::error_code &error);
-    void read();
+    void wait_readable();
+    void read_some();
+    bool take_messages();
+    void write_some();
     void fail(const std::string &why);
     void close();
     void finish_sending();
@@ -61,6 +65,7 @@ private:
     std::optional<Lookup> lookup_;
     std::deque<SocketAddress> targets_;  ///< to try, in turn
     asio::ip::tcp::socket socket_;
+    Stream stream_;  ///< over `socket_`, once it is connected
     asio::steady_timer timer_, turn_;
     std::uint64_t attempt_ = 0;  ///< to connect; a timer of an earlier one is ignored
     bool open_ = false;
@@ -69,7 +74,9 @@ private:
     std::function<void()> done_;
     wire::FrameBuffer frames_{wire::kMaxControlBytes};
     std::array<std::byte, 16384> chunk_;
-    wire::Bytes queued_, sending_;
+    wire::Bytes queued_;   ///< waits for flush()
+    wire::Bytes sending_;  ///< is being written
+    std::size_t sent_ = 0;  ///< bytes of `sending_`
 };
 
 }  // namespace pccl::peer
