@@ -22,7 +22,7 @@ using pccl::api::number;
 using pccl::api::within;
 using pccl::peer::Message;
 using pccl::peer::PostPtr;
-using Membership = pccl::peer::Runtime::Membership;
+using Membership = pccl::peer::Runtime::GroupSnapshot;
 
 namespace {
 
@@ -88,7 +88,7 @@ extern "C" {
 pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *rank_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!rank_out) return fail(invalid("rank_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         *rank_out = rank_of(membership.run, membership.self);
         return pcclSuccess;
     });
@@ -97,7 +97,7 @@ pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *rank_ou
 pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         hand_out(membership.members, membership.run, ranks_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.epoch.value;
         return pcclSuccess;
@@ -110,7 +110,7 @@ pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclPeerId_t *to, ui
         if (!to) return fail(invalid("`to` is NULL"));
         if (!data && bytes > 0) return fail(invalid("data is NULL"));
         if (!post_out) return fail(invalid("post_out is NULL"));
-        const auto id = receiver(comm.runtime.membership(), *to);
+        const auto id = receiver(comm.runtime.group(), *to);
         if (!id) return fail(id.error());
         const std::lock_guard lock(comm.mutex);
         auto &entry = comm.posts[++comm.last_post];
@@ -146,7 +146,7 @@ pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeout_ms) {
 pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity, uint32_t timeout_ms, pcclMessageInfo_t *info) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!buffer && capacity > 0) return fail(invalid("buffer is NULL"));
-        const std::uint64_t run = comm.runtime.membership().run;
+        const std::uint64_t run = comm.runtime.group().run;
         Message message;
         const auto taken = comm.runtime.take_message(Tag{tag}, capacity, deadline(timeout_ms), message);
         if (info && message.from != PeerId{}) *info = info_of(message, run);
@@ -178,7 +178,7 @@ pcclResult_t pcclSetNeighbourGraph(const pcclComm_t *communicator, const pcclGra
 pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *ranks_out, size_t capacity, size_t *count_out, uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!ranks_out && capacity > 0) return fail(invalid("ranks_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         hand_out(membership.neighbours, membership.run, ranks_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.graph_epoch;
         return pcclSuccess;

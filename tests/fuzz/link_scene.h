@@ -1,7 +1,8 @@
-// A peer's data plane for its fuzzer, and for tests of what liars send: real links, engine, state transfer and prober, with two remote peers that are the other ends of
-// socket pairs. What the remotes send is the fuzzer's choice; bytes wait in an outbox until they are let through.
+// A peer's data plane for its fuzzer and for tests of invalid frames: real links, engine, state transfer and prober. Remote peers are the
+// other ends of socket pairs. The fuzzer chooses the bytes that they send; these wait in an outbox until deliver() is called.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <map>
@@ -17,8 +18,8 @@
 #include "input.h"
 #include "kernel/hash.h"
 #include "peer/engine.h"
-#include "peer/exchange.h"
 #include "peer/link_table.h"
+#include "peer/message_transfer.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
 
@@ -41,7 +42,10 @@ struct Remote {
 
 class LinkScene : LinkOwner, EngineHost, StateTransferHost, ProberHost {
 public:
-    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), exchange(links, office) {
+    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), messages(links, office) {
+        for (FrameConsumer *consumer : std::initializer_list<FrameConsumer *>{&engine, &transfer, &prober, &messages}) {
+            links.add_consumer(*consumer);
+        }
         links.set_identity(kRun, kSelf, std::chrono::seconds(10));
         office.open();
     }
@@ -50,29 +54,26 @@ public:
             if (remote.fd >= 0) ::close(remote.fd);
     }
 
+    static bool receives(const FrameConsumer &consumer, FrameKind kind) {
+        const auto kinds = consumer.kinds();
+        return std::ranges::find(kinds, kind) != kinds.end();
+    }
     void turn() {
         io.restart();
         while (io.poll() > 0) {
         }
     }
     void expect_link(PeerId other) {
-        links.drop(other);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
         wire::OpenLink how;
         how.other = other;
         how.attempt = ++attempts[other];
         how.token = kToken;
         links.make(how);
     }
-    /// It is out of the run.
+    /// The peer leaves the run.
     void lose(PeerId other) {
         links.drop(other);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
-        exchange.peer_gone(other);
+        messages.peer_gone(other);
     }
     Remote &connect(PeerId other) {
         int pair[2];
@@ -98,7 +99,7 @@ public:
         remote.outbox.append(reinterpret_cast<const char *>(&header), sizeof header);
         remote.outbox += payload;
     }
-    /// Lets up to `most` bytes of the outbox through; a remote that was closed on loses what is left.
+    /// Sends up to `most` bytes of the outbox. If the peer has closed the lane, the rest is discarded.
     void deliver(Remote &remote, std::size_t most) {
         while (most > 0 && !remote.outbox.empty() && remote.fd >= 0) {
             const ssize_t sent = ::send(remote.fd, remote.outbox.data(), std::min(most, remote.outbox.size()), MSG_NOSIGNAL);
@@ -110,11 +111,11 @@ public:
             turn();
             receive(remote);
             if (sent <= 0 && ::send(remote.fd, nullptr, 0, MSG_NOSIGNAL) < 0) remote.outbox.clear();
-            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // its reader holds back
+            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // the peer does not read at present
         }
         turn();
     }
-    /// What the peer sent on this lane. Checked: every frame of ours is one that we would take.
+    /// Reads the frames that the peer sent on this lane.
     void receive(Remote &remote) {
         std::array<char, 65536> buffer;
         for (ssize_t got; remote.fd >= 0 && (got = ::recv(remote.fd, buffer.data(), buffer.size(), 0)) > 0;) {
@@ -146,7 +147,7 @@ public:
     StateTransfer transfer;
     Prober prober;
     PostOffice office;
-    Exchange exchange;
+    MessageTransfer messages;
     std::map<PeerId, std::uint32_t> attempts;
     std::deque<Remote> remotes;
 
@@ -154,41 +155,12 @@ public:
     std::vector<wire::OpFault> own_faults;
     std::vector<std::string> spoiled;                      ///< tensors that the program changed
     std::map<PeerId, std::vector<std::string>> downs;  ///< why links ended
-    std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and how
+    std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and whether it succeeded
 
 private:
-    Intake on_link_header(Link &link, const FrameHeader &header) override {
-        if (StateTransfer::handles(header.kind)) return transfer.intake(link, header);
-        if (Prober::handles(header.kind)) return prober.intake(link, header);
-        if (Exchange::handles(header.kind)) return exchange.intake(link, header);
-        return engine.intake(link, header);
-    }
-    bool on_link_frame(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) override {
-        if (StateTransfer::handles(header.kind)) transfer.receive(link, header, payload, keep);
-        else if (Prober::handles(header.kind)) prober.receive(link, header);
-        else if (Exchange::handles(header.kind)) exchange.receive(link, header);
-        else return engine.receive(link, header, payload, keep);
-        return true;
-    }
-    void on_link_damaged(Link &link, const FrameHeader &header) override {
-        if (Exchange::handles(header.kind)) exchange.damaged(link, header);
-    }
-    void on_link_asked_again(Link &link, const FrameHeader &header) override {
-        if (Exchange::handles(header.kind)) exchange.send_again(link, header);
-        else engine.send_again(link, header);
-    }
-    void on_link_unwritable(Link &, const FrameHeader &header) override {
-        if (StateTransfer::handles(header.kind)) transfer.unwritable(header);
-        else engine.unwritable(header);
-    }
-    void on_link_up(Link &link) override { exchange.link_up(link); }
+    void on_link_up(Link &) override {}
     void on_link_down(Link &link, const std::string &why) override {
-        const PeerId other = link.other();
-        downs[other].push_back(why);
-        links.forget(link);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
+        downs[link.other()].push_back(why);
     }
     void op_finished(const OpId &op) override { finished.push_back(op); }
     void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) override {
