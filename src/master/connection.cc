@@ -1,3 +1,4 @@
+// See connection.h.
 #include "master/connection.h"
 
 #include <memory>
@@ -5,7 +6,7 @@
 namespace pccl::master {
 namespace {
 
-/// A buffer larger than this is given back when it is empty.
+/// Larger buffers are freed when they are empty.
 constexpr std::size_t kKeptBuffer = std::size_t{128} << 10;
 
 }  // namespace
@@ -27,9 +28,9 @@ void Connection::watch(int events) {
     });
 }
 
-void Connection::introduce(std::size_t output_limit) {
-    if (state_ != State::stranger) return;
-    state_ = State::introduced;
+void Connection::welcome(std::size_t output_limit) {
+    if (state_ != State::before_hello) return;
+    state_ = State::welcomed;
     output_limit_ = output_limit;
     frames_.set_limit(wire::kMaxControlBytes);
 }
@@ -38,7 +39,7 @@ void Connection::drain() {
     state_ = State::draining;
     frames_ = wire::FrameBuffer(0);
     buffered_ = 0;
-    if (queued() == 0) output_left();
+    if (queued() == 0) end_output();
 }
 
 void Connection::close() {
@@ -49,9 +50,9 @@ void Connection::close() {
 }
 
 Connection::Input Connection::read(std::span<std::byte> scratch, int &error) {
-    // A stranger's single read may not fill its buffer beyond its limit.
+    // Before Hello, a single read must not exceed the limit of a Hello.
     const std::size_t wanted =
-        state_ == State::stranger ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
+        state_ == State::before_hello ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
     const StreamResult result = stream_.read(scratch.first(wanted));
     switch (result.state) {
     case StreamResult::State::done: break;
@@ -78,7 +79,9 @@ wire::FrameBuffer::Next Connection::next_frame(std::span<const std::byte> &frame
     return next;
 }
 
-std::size_t Connection::frame_limit() const { return state_ == State::stranger ? wire::kMaxHelloBytes : wire::kMaxControlBytes; }
+std::size_t Connection::frame_limit() const {
+    return state_ == State::before_hello ? wire::kMaxHelloBytes : wire::kMaxControlBytes;
+}
 
 bool Connection::queue(std::span<const std::byte> bytes) {
     if (output_broken_) return true;
@@ -108,9 +111,9 @@ void Connection::flush() {
         output_begin_ = 0;
     }
     watch(queued() == 0 ? UV_READABLE : UV_READABLE | UV_WRITABLE);
-    if (queued() == 0 && state_ == State::draining) output_left();
+    if (queued() == 0 && state_ == State::draining) end_output();
 }
 
-void Connection::output_left() { stream_.end_writing(); }
+void Connection::end_output() { stream_.end_writing(); }
 
 }  // namespace pccl::master
