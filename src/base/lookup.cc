@@ -1,3 +1,4 @@
+// See lookup.h.
 #include "base/lookup.h"
 
 #include <algorithm>
@@ -68,14 +69,15 @@ struct Lookup::Waiter {
     Done done;
 };
 
-/// Who waits for which name. The mutex is held while `done` is called, so that none is called after its Lookup is gone.
+/// The look-ups that wait, by name. The mutex is held while `done` is called, so that it is not called after its Lookup was
+/// destroyed.
 struct Lookup::Table {
     std::mutex mutex;
     std::map<std::string, std::vector<std::shared_ptr<Waiter>>> waiters;
 };
 
-/// Never destroyed: a resolver's thread may come back while the process exits. A fork has a table of its own, since the threads
-/// that would answer, or hold the mutex, are its parent's.
+/// Never destroyed, because a resolver's thread may finish while the process exits. A fork has a table of its own, because the
+/// threads that answer, or hold the mutex, exist in its parent only.
 Lookup::Table &Lookup::table() {
     static std::mutex *const mutex = new std::mutex;
     static auto &tables = *new std::map<int, Table *>;
@@ -106,8 +108,8 @@ Lookup::Lookup(const std::string &host, Done done) : waiter_(std::make_shared<Wa
         start_without_signals([&all, host] { serve(all, host); }).detach();
     } catch (const std::system_error &error) {
         all.waiters.erase(host);
-        waiter_->done(Error{pcclInvalidArgument,
-                            "no address for the host name \"" + host + "\": no thread for the resolver: " + error.what()});
+        waiter_->done(Error{pcclInvalidArgument, "no address for the host name \"" + host +
+                                                     "\": cannot start a thread for the resolver: " + error.what()});
         waiter_->done = nullptr;
     }
 }

@@ -1,7 +1,7 @@
 // Bytes over a connected, non-blocking stream socket. The outcome of each call is a value; no call waits.
 //
-// This is the one place where the lanes of a link, a peer's control connection and the master's connections touch their sockets' bytes.
-// Another transport (TLS) goes here. A Stream does not own its socket: the event loop that waits for the socket closes it.
+// This is the one place where the lanes of a link, a peer's control connection and the master's connections touch their sockets'
+// bytes. Another transport (TLS) goes here. A Stream does not own its socket: the event loop that waits for the socket closes it.
 #pragma once
 
 #include <cerrno>
@@ -34,8 +34,8 @@ public:
     Stream() = default;
     explicit Stream(int socket) : socket_(socket) {}
 
-    /// Completes a connection that this side has dialled. Returns 0 or an errno: ECONNREFUSED for a socket that is connected to itself,
-    /// which happens where nothing listens (see outgoing.h). Such a socket ends at once when it is closed.
+    /// Completes a connection that this side has dialled. Returns 0 or an errno: ECONNREFUSED for a socket that is connected to
+    /// itself, which happens where nothing listens (see outgoing.h). Such a socket ends at once when it is closed.
     [[nodiscard]] int handshake();
 
     [[nodiscard]] StreamResult read(std::span<std::byte> into) {
@@ -49,7 +49,8 @@ public:
     /// At most one system call. The parts must not all be empty.
     [[nodiscard]] StreamResult readv(std::span<const iovec> parts) {
         ssize_t got = -1;
-        do got = ::readv(socket_, parts.data(), static_cast<int>(parts.size()));
+        do
+            got = ::readv(socket_, parts.data(), static_cast<int>(parts.size()));
         while (got < 0 && errno == EINTR);
         if (got == 0) return {StreamResult::State::closed, 0, 0};
         return outcome(got);
@@ -59,7 +60,8 @@ public:
         message.msg_iov = const_cast<iovec *>(parts.data());
         message.msg_iovlen = parts.size();
         ssize_t put = -1;
-        do put = ::sendmsg(socket_, &message, MSG_NOSIGNAL);
+        do
+            put = ::sendmsg(socket_, &message, MSG_NOSIGNAL);
         while (put < 0 && errno == EINTR);
         return outcome(put);
     }

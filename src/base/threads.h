@@ -9,8 +9,8 @@
 
 namespace pccl {
 
-/// Starts `body` on a thread that has all signals blocked from its first instruction on. Throws std::system_error if the system gives no
-/// thread; the caller's signal mask is restored in any case.
+/// Starts `body` on a thread that has all signals blocked from its first instruction on. Throws std::system_error if the system
+/// gives no thread; the caller's signal mask is restored in any case.
 template <class Body> std::thread start_without_signals(Body body) {
     sigset_t all, before;
     sigfillset(&all);

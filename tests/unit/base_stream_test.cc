@@ -30,7 +30,8 @@ protected:
     }
     static std::vector<std::byte> pattern(std::size_t bytes) {
         std::vector<std::byte> data(bytes);
-        for (std::size_t i = 0; i < bytes; ++i) data[i] = static_cast<std::byte>(i * 7);
+        for (std::size_t i = 0; i < bytes; ++i)
+            data[i] = static_cast<std::byte>(i * 7);
         return data;
     }
 
@@ -48,7 +49,8 @@ TEST_F(StreamPair, ReadWithoutDataWouldBlock) {
 
 TEST_F(StreamPair, VectorsAreWrittenAndReadInOrder) {
     const auto sent = pattern(24);
-    const std::array<iovec, 3> from{iovec{const_cast<std::byte *>(sent.data()), 8}, iovec{nullptr, 0}, iovec{const_cast<std::byte *>(sent.data()) + 8, 16}};
+    const std::array<iovec, 3> from{iovec{const_cast<std::byte *>(sent.data()), 8}, iovec{nullptr, 0},
+                                    iovec{const_cast<std::byte *>(sent.data()) + 8, 16}};
     const StreamResult written = here.writev(from);
     ASSERT_TRUE(written.done());
     EXPECT_EQ(written.bytes, 24u);
