@@ -1,3 +1,4 @@
+// See control.h.
 #include "peer/control.h"
 
 #include <cerrno>
@@ -146,7 +147,8 @@ bool Control::take_messages() {
         if (next == wire::FrameBuffer::Next::need_more) break;
         wire::ToPeer message;
         if (next == wire::FrameBuffer::Next::bad || !wire::decode(frame, message)) {
-            fail("the master at " + where_ + " sent bytes that are not a PCCL message. Check that pccl-master of this version runs there");
+            fail("the master at " + where_ +
+                 " sent bytes that are not a PCCL message. Check that pccl-master of this version runs there");
             return false;
         }
         host_.control_message(std::move(message));
@@ -177,9 +179,10 @@ void Control::write_some() {
     while (sent_ < sending_.size()) {
         const StreamResult result = stream_.write(std::span(sending_).subspan(sent_));
         if (result.state == StreamResult::State::would_block) {
-            return socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](const asio::error_code &error) {
-                if (!self->closed_ && error != asio::error::operation_aborted) self->write_some();
-            });
+            return socket_.async_wait(asio::ip::tcp::socket::wait_write,
+                                      [self = shared_from_this()](const asio::error_code &error) {
+                                          if (!self->closed_ && error != asio::error::operation_aborted) self->write_some();
+                                      });
         }
         // From the event loop: the caller of flush() still uses this object.
         if (!result.done()) {
@@ -217,8 +220,8 @@ void Control::drop() {
     close();
 }
 
-/// If the socket were closed while bytes from the master are unread, the system would discard what was sent. So only the sending side
-/// ends here, and the socket is closed once the master has closed its side.
+/// If the socket were closed while bytes from the master are unread, the system would discard what was sent. So only the sending
+/// side ends here, and the socket is closed once the master has closed its side.
 void Control::finish_sending() { stream_.end_writing(); }
 
 void Control::close() {

@@ -1,8 +1,8 @@
 // A part of a peer that receives frames of certain kinds, and the table that leads from a kind to its consumer. I/O thread only.
 //
-// A lane reads a frame, its link finds the consumer in the table and calls it twice: with the header, to learn where the payload goes,
-// and with the payload. Nothing else is on the path of a frame. To add a consumer: give it frame kinds in wire/frame.h, derive it from
-// FrameConsumer, and add it to the list in Runtime's constructor.
+// A lane reads a frame, its link finds the consumer in the table and calls it twice: with the header, to learn where the payload
+// goes, and with the payload. Nothing else is on the path of a frame. To add a consumer: give it frame kinds in wire/frame.h,
+// derive it from FrameConsumer, and add it to the list in Runtime's constructor.
 #pragma once
 
 #include <array>
@@ -33,8 +33,8 @@ public:
     /// The payload arrived, as described at LaneHandler::on_frame. False: its checksum is wrong.
     virtual bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
 
-    /// A frame of a kind that may_be_asked_again() arrived with a wrong payload checksum. The link requests it again, and it counts as
-    /// not received.
+    /// A frame of a kind that may_be_asked_again() arrived with a wrong payload checksum. The link requests it again, and it
+    /// counts as not received.
     virtual void damaged(Link & /*link*/, const wire::FrameHeader & /*header*/) {}
     /// The other end received the frame with this header with a wrong payload checksum, and requests it again.
     virtual void send_again(Link & /*link*/, const wire::FrameHeader & /*header*/) {}

@@ -27,7 +27,8 @@ std::byte *drain_buffer(std::size_t size) {
 }  // namespace
 
 Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler)
-    : socket_(std::move(socket)), stream_(socket_.native_handle()), round_trip_(round_trip), handler_(&handler), staging_(new std::byte[kStaging]) {
+    : socket_(std::move(socket)), stream_(socket_.native_handle()), round_trip_(round_trip), handler_(&handler),
+      staging_(new std::byte[kStaging]) {
     asio::error_code ignored;
     socket_.non_blocking(true, ignored);
     const auto endpoint = socket_.remote_endpoint(ignored);
@@ -102,8 +103,8 @@ void Lane::read_some() {
                 parts[used++] = {drain_buffer(kDrain), payload_room};
             }
         }
-        // Staging is empty, or holds less than a header at its front. A bulk frame is most likely followed by another one. Only the header
-        // of that one is staged, so that its payload is not copied.
+        // Staging is empty, or holds less than a header at its front. A bulk frame is most likely followed by another one. Only
+        // the header of that one is staged, so that its payload is not copied.
         const bool drains_part = in_payload_ && received_ + payload_room < header_.bytes;
         const std::size_t next_head = kFrameHeaderBytes + (header_.planes != 0 ? wire::kPlainLengthBytes : 0);
         const std::size_t stage = in_payload_ && header_.bytes >= kBulk ? next_head : kStaging;
@@ -187,7 +188,8 @@ bool Lane::check_header() {
 
 bool Lane::accept_header() {
     if (header_.planes != 0 && (plain_.bytes <= header_.bytes || plain_.bytes > wire::kMaxChunkBytes)) {
-        fail("a frame of " + std::to_string(header_.bytes) + " bytes with an invalid plain length of " + std::to_string(plain_.bytes));
+        fail("a frame of " + std::to_string(header_.bytes) + " bytes with an invalid plain length of " +
+             std::to_string(plain_.bytes));
         return false;
     }
     intake_ = handler_->on_header(*this, plain_);
@@ -319,9 +321,12 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
     }
     const StreamResult result = stream_.writev({parts.data(), used});
     if (!result.done()) {
-        if (result.state == StreamResult::State::would_block) wait_writable();
-        else if (result.error == EFAULT && replace_unreadable()) return write_some(gather_bytes);
-        else fail(std::strerror(result.error));
+        if (result.state == StreamResult::State::would_block)
+            wait_writable();
+        else if (result.error == EFAULT && replace_unreadable())
+            return write_some(gather_bytes);
+        else
+            fail(std::strerror(result.error));
         return 0;
     }
     written_ += result.bytes;
@@ -336,9 +341,9 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
     return result.bytes;
 }
 
-/// The program has freed memory that is being sent. Zeros are sent instead, so that the frames keep their lengths. The receiver finds a
-/// wrong checksum and requests the frame again; then the operation fails with an error that names the buffer. False: all of the memory is
-/// readable.
+/// The program has freed memory that is being sent. Zeros are sent instead, so that the frames keep their lengths. The receiver
+/// finds a wrong checksum and requests the frame again; then the operation fails with an error that names the buffer. False: all
+/// of the memory is readable.
 bool Lane::replace_unreadable() {
     bool found = false;
     for (OutFrame &frame : sending_) {
@@ -370,8 +375,9 @@ void Lane::watch(Time now, Duration limit) {
     if (stall_.stalled() < limit) return;
     const auto state = health();
     if (!state || !state->awaits_ack || state->since_ack < limit) return;
-    fail(std::to_string(outstanding) + " bytes were not acknowledged for " + to_string(std::min(stall_.stalled(), state->since_ack)) +
-         " and retransmitted " + std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
+    fail(std::to_string(outstanding) + " bytes were not acknowledged for " +
+         to_string(std::min(stall_.stalled(), state->since_ack)) + " and retransmitted " +
+         std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
 }
 
 std::uint64_t Lane::delivered_bytes(const std::optional<TcpHealth> &health) {

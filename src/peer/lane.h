@@ -1,8 +1,9 @@
 // One connection of a link, which receives and sends frames. I/O thread only.
 //
-// A lane reads until the stream would block, and only then waits for the socket. While a payload is read, the bytes behind it go to a small
-// staging buffer in the same system call, so that the next header needs no system call of its own. A lane pulls the next frame to send from
-// its handler when the socket has room: a slow lane takes fewer frames, and does not delay the other lanes.
+// A lane reads until the stream would block, and only then waits for the socket. While a payload is read, the bytes behind it go
+// to a small staging buffer in the same system call, so that the next header needs no system call of its own. A lane pulls the
+// next frame to send from its handler when the socket has room: a slow lane takes fewer frames, and does not delay the other
+// lanes.
 #pragma once
 
 #include <array>
@@ -58,16 +59,17 @@ struct Intake {
 class LaneHandler {
 public:
     virtual ~LaneHandler() = default;
-    /// A header with a correct checksum arrived. If the payload travels compressed, `bytes` is its plain length. After `hold`, the lane
-    /// reads nothing until resume(), and then calls this again.
+    /// A header with a correct checksum arrived. If the payload travels compressed, `bytes` is its plain length. After `hold`,
+    /// the lane reads nothing until resume(), and then calls this again.
     virtual Intake on_header(Lane &lane, const wire::FrameHeader &header) = 0;
-    /// A payload was received completely, and decompressed. Its checksum is correct, or it is verified here if Intake::taker_checks is set.
-    /// False: the checksum is wrong; on_damaged() follows.
+    /// A payload was received completely, and decompressed. Its checksum is correct, or it is verified here if
+    /// Intake::taker_checks is set. False: the checksum is wrong; on_damaged() follows.
     virtual bool on_frame(Lane &lane, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
     /// The payload of a frame has a wrong checksum. `header` describes the plain payload.
     /// True: the handler has requested the frame again, and the lane continues. False: the lane fails.
     virtual bool on_damaged(Lane & /*lane*/, const wire::FrameHeader & /*header*/) { return false; }
-    /// The memory that a payload is received into is not writable, because its owner has freed it. The rest of the payload is drained.
+    /// The memory that a payload is received into is not writable, because its owner has freed it. The rest of the payload is
+    /// drained.
     virtual void on_unwritable(Lane & /*lane*/, const wire::FrameHeader & /*header*/) {}
     /// Makes the next frame to send. The lane fills in the checksum of the header. False: there is none.
     virtual bool next_frame(Lane &lane, OutFrame &frame) = 0;
@@ -84,7 +86,8 @@ public:
     void start();
     /// Sends frames until the socket is full or there are no more.
     void kick();
-    /// Sends one frame of at most 64 KiB, or a few tiny ones. After a larger frame, it continues as kick() does. True: more can be sent.
+    /// Sends one frame of at most 64 KiB, or a few tiny ones. After a larger frame, it continues as kick() does. True: more can
+    /// be sent.
     bool kick_once();
     /// Continues after Intake::hold.
     void resume();
@@ -105,15 +108,16 @@ public:
     bool follows_rate() const { return follows_rate_; }
     /// Bytes that were written and are not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
-    /// Bytes that the other end has received, in order or not. If the system does not report a health: bytes that it has acknowledged.
+    /// Bytes that the other end has received, in order or not. If the system does not report a health: bytes that it has
+    /// acknowledged.
     std::uint64_t delivered_bytes(const std::optional<TcpHealth> &health);
     std::uint64_t written_bytes() const { return written_; }
     std::uint64_t read_bytes() const { return read_; }
     std::optional<TcpHealth> health() { return closed_ ? std::nullopt : tcp_health(socket_.native_handle()); }
     Duration stalled() const { return stall_.stalled(); }
 
-    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. The kernel of a stopped process
-    /// still acknowledges, and that of a receiver that does not read answers window probes.
+    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. The kernel of a
+    /// stopped process still acknowledges, and that of a receiver that does not read answers window probes.
     void watch(Time now, Duration limit);
     void give_up_after(Duration limit) {
         if (!closed_) peer::give_up_after(socket_.native_handle(), limit);
@@ -129,9 +133,9 @@ private:
     static constexpr std::size_t kStaging = 16 << 10;
     static constexpr std::size_t kBulk = 32 << 10;
     static constexpr std::size_t kDrain = 64 << 10;
-    static constexpr std::size_t kReadBudget = 4 << 20;   ///< bytes read before other lanes have their turn
-    static constexpr std::size_t kGather = 8;             ///< frames per system call
-    static constexpr std::size_t kGatherBytes = 64 << 10; ///< bytes beyond which no further frame is added to a system call
+    static constexpr std::size_t kReadBudget = 4 << 20;    ///< bytes read before other lanes have their turn
+    static constexpr std::size_t kGather = 8;              ///< frames per system call
+    static constexpr std::size_t kGatherBytes = 64 << 10;  ///< bytes beyond which no further frame is added to a system call
     static constexpr std::size_t kTiny = 1 << 10;
 
     void wait_readable();

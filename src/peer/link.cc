@@ -52,10 +52,11 @@ OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
     return frame;
 }
 
-Link::Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consumers, const wire::OpenLink &how, const wire::LinkHello &hello,
-           const Options &options, Duration dead_after)
-    : io_(io), owner_(owner), consumers_(consumers), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
-      dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io), compressor_(options.compression) {}
+Link::Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consumers, const wire::OpenLink &how,
+           const wire::LinkHello &hello, const Options &options, Duration dead_after)
+    : io_(io), owner_(owner), consumers_(consumers), self_(how.dial ? hello.from : hello.to), hello_(hello),
+      address_(how.address), lanes_asked_(how.lanes), dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io),
+      compressor_(options.compression) {}
 
 void Link::dial() {
     timer_.expires_after(options_.connect_timeout);
@@ -144,7 +145,8 @@ std::uint64_t Link::read_bytes() const {
     return bytes;
 }
 
-/// One connection fills a short path. Over a long path, several connections reach full speed sooner, and a loss slows down only one.
+/// One connection fills a short path. Over a long path, several connections reach full speed sooner, and a loss slows down only
+/// one.
 std::size_t Link::wanted_lanes() const {
     if (lanes_asked_ > 0) return std::min<std::size_t>(lanes_asked_, wire::kMaxLanes);
     if (round_trip_ < std::chrono::milliseconds(1)) return 1;
@@ -164,8 +166,8 @@ void Link::tick(Time now) {
     if (compressor_.measures() && !lanes_.empty()) judge_compression(now);
 }
 
-/// Reports to the compressor what the path delivers, and whether the path limits the link: over a long path, bytes are outstanding; over a
-/// short path, all lanes are backlogged. It does not limit the link while the receiver does not read.
+/// Reports to the compressor what the path delivers, and whether the path limits the link: over a long path, bytes are
+/// outstanding; over a short path, all lanes are backlogged. It does not limit the link while the receiver does not read.
 void Link::judge_compression(Time now) {
     LinkWork work;
     work.busy = !producers_.empty();
@@ -179,13 +181,14 @@ void Link::judge_compression(Time now) {
         work.delivered += lane->delivered_bytes(health);
         if (health) receiver_limited_us += us(health->receiver_limited);
     }
-    const bool reads = receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReceiverStall_us * lanes_.size();
+    const bool reads =
+        receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReceiverStall_us * lanes_.size();
     work.path_limited = reads && (round_trip_ >= kLongPath ? outstanding > 0 : backlogged);
     compressor_.observe(now, work);
 }
 
-/// Detects a path that delivers nothing. The kernel's limit is twice this one, because the kernel cannot distinguish a dead path from a
-/// receiver that was stopped for a while.
+/// Detects a path that delivers nothing. The kernel's limit is twice this one, because the kernel cannot distinguish a dead path
+/// from a receiver that was stopped for a while.
 void Link::watch(Time now) {
     watched_ = now;
     for (const auto &lane : lanes_) lane->watch(now, dead_after_);
@@ -285,7 +288,8 @@ void Link::compare_lanes(Time now) {
     }
 }
 
-/// A resting lane takes no frames. A lagging lane takes no more than it will deliver soon, so that operations do not wait for it at their end.
+/// A resting lane takes no frames. A lagging lane takes no more than it will deliver soon, so that operations do not wait for it
+/// at their end.
 bool Link::holds_back(Lane &lane) {
     const auto pace = paces_.find(&lane);
     if (pace == paces_.end()) return false;
@@ -343,7 +347,8 @@ void Link::kick() {
         for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) lanes_[(first + i) % lanes_.size()]->kick();
         return;
     }
-    // One frame at a time, each on the next lane: a lane that took as much as its buffer holds would need several round trips to send it.
+    // One frame at a time, each on the next lane: a lane that took as much as its buffer holds would need several round trips to
+    // send it.
     bool more = true;
     while (more) {
         more = false;
@@ -395,9 +400,11 @@ Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     FrameConsumer *const consumer = consumers_.of(header.kind);
     if (!consumer) return Intake::reject("a frame of a kind that this peer does not receive");
     Intake intake = consumer->prepare_receive(*this, header);
-    // If the program may have overwritten a payload after it arrived, further payloads of the operation go to the library's own memory.
+    // If the program may have overwritten a payload after it arrived, further payloads of the operation go to the library's own
+    // memory.
     const auto of_operation = [&](const FrameName &name) { return name.op == header.op(); };
-    if (!damaged_.empty() && intake.owner && intake.action == Intake::Action::take && std::ranges::any_of(damaged_, of_operation)) {
+    if (!damaged_.empty() && intake.owner && intake.action == Intake::Action::take &&
+        std::ranges::any_of(damaged_, of_operation)) {
         const bool taker_checks = intake.taker_checks;
         intake = Intake::take(Buffer(new std::byte[header.bytes]));
         intake.taker_checks = taker_checks;
@@ -419,8 +426,8 @@ bool Link::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, c
     return right;
 }
 
-/// The sender can distinguish a path that damages frames from a program that changes its buffers; the receiver cannot. So the receiver
-/// requests the frame again.
+/// The sender can distinguish a path that damages frames from a program that changes its buffers; the receiver cannot. So the
+/// receiver requests the frame again.
 bool Link::on_damaged(Lane &, const FrameHeader &header) {
     if (!wire::may_be_asked_again(header.kind)) return false;
     if (damaged_.size() >= kMaxDamaged) damaged_.clear();  // left by operations that have not ended here; the sender also counts

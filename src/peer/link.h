@@ -1,8 +1,8 @@
 // The link between this peer and one other: its lanes, and the frames that wait to be sent over them. I/O thread only.
 //
-// A lane that can send pulls the next frame: first the few urgent ones (openings, replies), then one frame of each producer (operation,
-// probe, state transfer) in turn, so that they share the link fairly. Any frame may take any lane. When one lane breaks, it is unknown
-// which of its frames arrived, so the whole link breaks, and the master has a new one made.
+// A lane that can send pulls the next frame: first the few urgent ones (openings, replies), then one frame of each producer
+// (operation, probe, state transfer) in turn, so that they share the link fairly. Any frame may take any lane. When one lane
+// breaks, it is unknown which of its frames arrived, so the whole link breaks, and the master has a new one made.
 #pragma once
 
 #include <deque>
@@ -53,8 +53,8 @@ public:
 class Link final : public LaneHandler, public std::enable_shared_from_this<Link> {
 public:
     /// `consumers`: receive the frames that arrive. `dead_after`: the link breaks when nothing is acknowledged for that long.
-    Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consumers, const wire::OpenLink &how, const wire::LinkHello &hello,
-         const Options &options, Duration dead_after);
+    Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consumers, const wire::OpenLink &how,
+         const wire::LinkHello &hello, const Options &options, Duration dead_after);
 
     /// On the dialling side: connects the first lane, and the others after the first was accepted.
     void dial();
@@ -69,7 +69,8 @@ public:
     std::size_t lanes() const { return lanes_.size(); }
     Duration round_trip() const { return round_trip_; }
     std::uint64_t read_bytes() const;
-    /// During FrameConsumer::receive(): the compressed form in which the frame arrived. Null if it arrived plain, and at any other time.
+    /// During FrameConsumer::receive(): the compressed form in which the frame arrived. Null if it arrived plain, and at any
+    /// other time.
     const PackedPtr &arrived_packed() const { return arrived_packed_; }
 
     /// The state of the link, for the master's diagnosis.
@@ -82,8 +83,8 @@ public:
     void check_held(Time now, Time master_up_since);
 
     void send_urgent(OutFrame frame);
-    /// Sends a frame again that arrived with a wrong checksum. Only the library may write to `payload`. After kMaxSentAgain such frames
-    /// the link fails.
+    /// Sends a frame again that arrived with a wrong checksum. Only the library may write to `payload`. After kMaxSentAgain such
+    /// frames the link fails.
     void send_again(const wire::FrameHeader &header, Buffer payload);
     /// The operation has ended: its damaged frames are no longer expected, and the count of frames sent again restarts at 0.
     void forget_damaged(const OpId &op) {
@@ -168,10 +169,10 @@ private:
     struct Pace {
         std::uint64_t delivered = 0, outstanding = 0;  ///< bytes, at the last tick
         std::uint64_t at_last = 0;                     ///< `delivered` when lanes were last compared
-        bool busy = false;                                ///< bytes were outstanding then
-        double bytes_per_s = 0;          ///< measured while bytes were outstanding
-        bool lags = false;               ///< much slower than the mean lane
-        bool rests = false;              ///< not used: the other lanes are enough
+        bool busy = false;                             ///< bytes were outstanding then
+        double bytes_per_s = 0;                        ///< measured while bytes were outstanding
+        bool lags = false;                             ///< much slower than the mean lane
+        bool rests = false;                            ///< not used: the other lanes are enough
     };
     void compare_lanes(Time now);
     void choose_lanes(const LaneChoice::Work &work);
@@ -180,9 +181,9 @@ private:
     std::vector<std::shared_ptr<Lane>> lanes_;                           ///< in use
     std::map<const Lane *, Pace> paces_;
     Time compared_{};
-    bool resting_ = true;  ///< no bytes were outstanding at the last tick
+    bool resting_ = true;                                                ///< no bytes were outstanding at the last tick
     std::vector<std::shared_ptr<Lane>> greeting_;                        ///< dialled, not accepted yet
-    std::vector<const Lane *> greeting_due_;                             ///< lanes whose first frame, a hello or an accept, is not sent yet
+    std::vector<const Lane *> greeting_due_;  ///< lanes whose first frame, a hello or an accept, is not sent yet
     std::deque<OutFrame> urgent_;
     std::size_t urgent_bytes_ = 0;
     std::vector<Producer *> producers_;

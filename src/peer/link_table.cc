@@ -37,7 +37,8 @@ LinkTable::LinkTable(asio::io_context &io, LinkOwner &owner, const Options &opti
 
 LinkTable::~LinkTable() {
     drop_all();
-    for (auto &pending : pending_) pending.lane->close();
+    for (auto &pending : pending_)
+        pending.lane->close();
 }
 
 Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::endpoint &endpoint) {
@@ -89,8 +90,9 @@ Status LinkTable::listen() {
     }
     const std::string holder = port_holder(options_.port_first);
     return Error{pcclRankConnectionFailed,
-                 "cannot listen on any port from " + std::to_string(options_.port_first) + " to " + std::to_string(options_.port_last) + ": " +
-                     last + (holder.empty() ? "" : " (port " + std::to_string(options_.port_first) + ": " + holder + ")")};
+                 "cannot listen on any port from " + std::to_string(options_.port_first) + " to " +
+                     std::to_string(options_.port_last) + ": " + last +
+                     (holder.empty() ? "" : " (port " + std::to_string(options_.port_first) + ": " + holder + ")")};
 }
 
 void LinkTable::accept() {
@@ -151,7 +153,8 @@ void LinkTable::sweep() {
         if (error) return;
         const Time now = monotonic_now();
         while (!pending_.empty() && now - pending_.front().since > wire::kHelloTimeout) {
-            PCCL_LOG_INFO("connection from %s closed: no hello within %s", pending_.front().lane->remote().c_str(), to_string(wire::kHelloTimeout).c_str());
+            PCCL_LOG_INFO("connection from %s closed: no hello within %s", pending_.front().lane->remote().c_str(),
+                          to_string(wire::kHelloTimeout).c_str());
             pending_.front().lane->close();
             pending_.pop_front();
         }
@@ -164,8 +167,10 @@ void LinkTable::sweep() {
 
 /// Warnings are limited, because anyone can open thousands of connections.
 void LinkTable::log_refusal(const Lane &lane, const char *why) {
-    if (refusals_.admit(monotonic_now())) PCCL_LOG_WARN("connection from %s refused: %s", lane.remote().c_str(), why);
-    else PCCL_LOG_DEBUG("connection from %s refused: %s", lane.remote().c_str(), why);
+    if (refusals_.admit(monotonic_now()))
+        PCCL_LOG_WARN("connection from %s refused: %s", lane.remote().c_str(), why);
+    else
+        PCCL_LOG_DEBUG("connection from %s refused: %s", lane.remote().c_str(), why);
 }
 
 void LinkTable::set_identity(const Secret &run, PeerId self, Duration dead_after) {
@@ -180,7 +185,8 @@ void LinkTable::make(const wire::OpenLink &how) {
     const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
     wire::OpenLink local = how;
     if (local.address.ip.link_local()) local.address.ip.zone = listen_zone_ != 0 ? listen_zone_ : zone_;
-    const auto link = std::make_shared<Link>(io_, static_cast<LinkOwner &>(*this), consumers_, local, hello, options_, dead_after_);
+    const auto link =
+        std::make_shared<Link>(io_, static_cast<LinkOwner &>(*this), consumers_, local, hello, options_, dead_after_);
     links_[how.other] = link;
     if (how.dial) return link->dial();
     for (auto it = pending_.begin(); it != pending_.end();) {
@@ -194,7 +200,8 @@ void LinkTable::drop(PeerId other) {
         found->second->close();
         links_.erase(found);
     }
-    for (FrameConsumer *consumer : consumers_) consumer->link_down(other);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_down(other);
 }
 
 void LinkTable::drop_all() {
@@ -208,7 +215,8 @@ Link *LinkTable::up(PeerId other) {
 }
 
 void LinkTable::start_over() {
-    for (auto &pending : pending_) pending.lane->close();
+    for (auto &pending : pending_)
+        pending.lane->close();
     pending_.clear();
     if (!acceptor_.is_open()) return;
     asio::error_code ignored;
@@ -220,7 +228,8 @@ void LinkTable::start_over() {
 
 void LinkTable::clear(const Error &why) {
     drop_all();
-    for (FrameConsumer *consumer : consumers_) consumer->clear(why);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->clear(why);
 }
 
 void LinkTable::tick(Time now, std::optional<Time> master_up_since) {
@@ -228,18 +237,21 @@ void LinkTable::tick(Time now, std::optional<Time> master_up_since) {
         link->tick(now);
         if (master_up_since) link->check_held(now, *master_up_since);
     }
-    for (FrameConsumer *consumer : consumers_) consumer->tick(now);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->tick(now);
 }
 
 void LinkTable::on_link_up(Link &link) {
     owner_.on_link_up(link);
-    for (FrameConsumer *consumer : consumers_) consumer->link_up(link);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_up(link);
 }
 
 void LinkTable::on_link_down(Link &link, const std::string &why) {
     const PeerId other = link.other();
     if (const auto found = links_.find(other); found != links_.end() && found->second.get() == &link) links_.erase(found);
-    for (FrameConsumer *consumer : consumers_) consumer->link_down(other);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_down(other);
     owner_.on_link_down(link, why);
 }
 

@@ -1,8 +1,8 @@
 // All links of a peer, and its one listening port. I/O thread only.
 //
-// An accepted connection is unauthenticated until its first frame, a LinkHello with the token that the master issued for this link. Until
-// then it may send 192 bytes, within a limited time, and the number of such connections is limited. A hello that arrives before the master's
-// OpenLink waits for it.
+// An accepted connection is unauthenticated until its first frame, a LinkHello with the token that the master issued for this
+// link. Until then it may send 192 bytes, within a limited time, and the number of such connections is limited. A hello that
+// arrives before the master's OpenLink waits for it.
 #pragma once
 
 #include <list>
@@ -39,7 +39,8 @@ public:
 
     /// Sets the identity for this membership. `dead_after`: see Link.
     void set_identity(const Secret &run, PeerId self, Duration dead_after);
-    /// Sets the interface through which other peers' link-local addresses are dialled, unless listen_address names one; 0: unknown.
+    /// Sets the interface through which other peers' link-local addresses are dialled, unless listen_address names one; 0:
+    /// unknown.
     void set_zone(std::uint32_t zone) { zone_ = zone; }
     /// Adds an accepted, unauthenticated connection.
     void take(asio::ip::tcp::socket socket);
@@ -51,8 +52,8 @@ public:
     void drop_all();
     /// Closes all links, and clears all consumers. May be repeated from the start if it throws.
     void clear(const Error &why);
-    /// Every 25 milliseconds. `master_up_since`: since when the control connection is up, if it is. Frames that wait for a future view are
-    /// given up only while it is.
+    /// Every 25 milliseconds. `master_up_since`: since when the control connection is up, if it is. Frames that wait for a future
+    /// view are given up only while it is.
     void tick(Time now, std::optional<Time> master_up_since);
     /// After clear(), if this object threw: closes the unauthenticated connections, and restarts accepting and the timer.
     void start_over();

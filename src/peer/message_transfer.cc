@@ -11,8 +11,8 @@
 
 namespace pccl::peer {
 
-using protocol::PostHeard;
 using protocol::PostEnd;
+using protocol::PostHeard;
 using protocol::PostSender;
 using wire::FrameHeader;
 using wire::FrameKind;
@@ -20,7 +20,8 @@ using wire::FrameKind;
 namespace {
 
 constexpr std::size_t kChunkBytes = std::size_t{256} << 10;
-constexpr std::size_t kLongPathChunkBytes = std::size_t{64} << 10;  ///< small, so that all lanes of a link finish at about the same time
+constexpr std::size_t kLongPathChunkBytes = std::size_t{64}
+                                            << 10;  ///< small, so that all lanes of a link finish at about the same time
 
 std::size_t chunks(std::size_t bytes, std::size_t chunk_bytes) { return bytes / chunk_bytes + (bytes % chunk_bytes != 0); }
 
@@ -51,7 +52,9 @@ MessageTransfer::~MessageTransfer() { end(pcclRankConnectionLost, "this peer lef
 void MessageTransfer::post(PostPtr post) {
     const PeerId to = post->to;
     if (!members_.contains(to)) {
-        return office_.complete(*post, pcclRankConnectionLost, "cannot send a message: " + (members_.empty() ? "this peer" : to_string(to)) + " has left the run");
+        return office_.complete(*post, pcclRankConnectionLost,
+                                "cannot send a message: " + (members_.empty() ? "this peer" : to_string(to)) +
+                                    " has left the run");
     }
     auto &entry = destinations_[to];
     if (!entry) {
@@ -80,7 +83,8 @@ void MessageTransfer::offer(Link &link, Destination &destination) {
     const Post &post = *destination.posts.front();
     const std::size_t least = link.round_trip() < kLongPath ? kChunkBytes : kLongPathChunkBytes;
     destination.next_chunk = 0;
-    destination.chunk_bytes = std::min<std::size_t>(wire::kMaxChunkBytes, std::max<std::size_t>(least, post.bytes / wire::kMaxMessageChunks + 1));
+    destination.chunk_bytes =
+        std::min<std::size_t>(wire::kMaxChunkBytes, std::max<std::size_t>(least, post.bytes / wire::kMaxMessageChunks + 1));
     FrameHeader header = header_of(FrameKind::post_offer, post.number);
     header.tag = post.tag.value;
     header.offset = post.bytes;
@@ -129,7 +133,8 @@ void MessageTransfer::send_again(Link &link, const FrameHeader &sent) {
 
 void MessageTransfer::withdraw_spoiled(PeerId to, Destination &destination, const char *what) {
     Post &post = *destination.posts.front();
-    post.spoiled = "the message to " + to_string(to) + " was " + what + " while it was sent. Do not change its memory until the call has returned";
+    post.spoiled = "the message to " + to_string(to) + " was " + what +
+                   " while it was sent. Do not change its memory until the call has returned";
     if (destination.state.withdraw(post.number)) complete(to, destination, post.number, pcclInvalidUsage, post.spoiled);
     send_next(to, destination);
 }
@@ -143,21 +148,25 @@ void MessageTransfer::stop_sending(PeerId to, Destination &destination) {
     }
 }
 
-void MessageTransfer::complete(PeerId to, Destination &destination, std::uint64_t number, pcclResult_t code, const std::string &why) {
+void MessageTransfer::complete(PeerId to, Destination &destination, std::uint64_t number, pcclResult_t code,
+                               const std::string &why) {
     const auto found = std::ranges::find(destination.posts, number, [](const PostPtr &post) { return post->number; });
     if (found == destination.posts.end()) return;
     if (found == destination.posts.begin()) stop_sending(to, destination);
     const PostPtr post = *found;
     destination.posts.erase(found);
-    if (post->spoiled.empty()) office_.complete(*post, code, why);
-    else office_.complete(*post, pcclInvalidUsage, post->spoiled);
+    if (post->spoiled.empty())
+        office_.complete(*post, code, why);
+    else
+        office_.complete(*post, pcclInvalidUsage, post->spoiled);
 }
 
 void MessageTransfer::complete_all(PeerId to, pcclResult_t code, const std::string &why) {
     const auto found = destinations_.find(to);
     if (found == destinations_.end()) return;
     auto &posts = found->second->posts;
-    while (!posts.empty()) complete(to, *found->second, posts.front()->number, code, why);
+    while (!posts.empty())
+        complete(to, *found->second, posts.front()->number, code, why);
     destinations_.erase(found);
 }
 
@@ -187,7 +196,8 @@ Intake MessageTransfer::on_grant(PeerId from, const FrameHeader &header) {
 
 Intake MessageTransfer::on_end(PeerId from, const FrameHeader &header) {
     const auto found = destinations_.find(from);
-    if (header.aux >= protocol::kPostEnds || found == destinations_.end()) return Intake::reject("an end of a message that does not exist");
+    if (header.aux >= protocol::kPostEnds || found == destinations_.end())
+        return Intake::reject("an end of a message that does not exist");
     const auto how = static_cast<PostEnd>(header.aux);
     Destination &destination = *found->second;
     const PostHeard heard = destination.state.ended(header.epoch, how);
@@ -197,12 +207,16 @@ Intake MessageTransfer::on_end(PeerId from, const FrameHeader &header) {
     switch (how) {
     case PostEnd::delivered: complete(from, destination, header.epoch, pcclSuccess, ""); break;
     case PostEnd::withdrawn:
-        complete(from, destination, header.epoch, pcclRankConnectionFailed, to + " did not accept the message in time: its mailbox is full, or the path to it is slow");
+        complete(from, destination, header.epoch, pcclRankConnectionFailed,
+                 to + " did not accept the message in time: its mailbox is full, or the path to it is slow");
         break;
     case PostEnd::too_large:
-        complete(from, destination, header.epoch, pcclInvalidArgument, "the message is larger than the mailbox of " + to + " (pcclSetMailbox)");
+        complete(from, destination, header.epoch, pcclInvalidArgument,
+                 "the message is larger than the mailbox of " + to + " (pcclSetMailbox)");
         break;
-    case PostEnd::no_memory: complete(from, destination, header.epoch, pcclRankConnectionFailed, to + " is out of memory for the message"); break;
+    case PostEnd::no_memory:
+        complete(from, destination, header.epoch, pcclRankConnectionFailed, to + " is out of memory for the message");
+        break;
     }
     send_next(from, destination);
     return {};
@@ -212,8 +226,10 @@ Intake MessageTransfer::on_end(PeerId from, const FrameHeader &header) {
 
 Intake MessageTransfer::on_offer(Link &link, const FrameHeader &header) {
     const bool whole = header.bytes == header.offset;
-    if ((header.bytes > 0 && !whole) || header.bytes > wire::kMaxInlineMessage) return Intake::reject("an offer with a payload of the wrong length");
-    if (header.aux < wire::kMinMessageChunk || header.aux > wire::kMaxChunkBytes || header.offset / header.aux >= wire::kMaxMessageChunks) {
+    if ((header.bytes > 0 && !whole) || header.bytes > wire::kMaxInlineMessage)
+        return Intake::reject("an offer with a payload of the wrong length");
+    if (header.aux < wire::kMinMessageChunk || header.aux > wire::kMaxChunkBytes ||
+        header.offset / header.aux >= wire::kMaxMessageChunks) {
         return Intake::reject("an offer of a message in too many chunks");
     }
     Source &source = sources_[link.other()];
@@ -265,8 +281,10 @@ void MessageTransfer::grant_waiting() {
         source.arrived.assign(source.missing, false);
         source.state.granted();
         Link &link = *links_.up(from);
-        if (source.missing == 0) deliver(link, source);  // an empty message is complete
-        else send_control(link, header_of(FrameKind::post_grant, source.message.number));
+        if (source.missing == 0)
+            deliver(link, source);  // an empty message is complete
+        else
+            send_control(link, header_of(FrameKind::post_grant, source.message.number));
     }
 }
 
@@ -279,7 +297,8 @@ Intake MessageTransfer::on_chunk(Link &link, const FrameHeader &header) {
     }
     if (header.aux >= source.arrived.size()) return Intake::reject("a message chunk that does not exist");
     const std::size_t begin = header.aux * source.chunk_bytes;
-    if (header.bytes != std::min(source.chunk_bytes, source.message.bytes - begin)) return Intake::reject("a message chunk of the wrong length");
+    if (header.bytes != std::min(source.chunk_bytes, source.message.bytes - begin))
+        return Intake::reject("a message chunk of the wrong length");
     if (source.arrived[header.aux]) return Intake::reject("a message chunk that arrived before");
     source.arrived[header.aux] = true;
     return {Intake::Action::take, source.message.data.get() + begin, source.message.data, nullptr, ""};
@@ -347,7 +366,8 @@ bool MessageTransfer::receive(Link &link, const FrameHeader &header, std::byte *
 
 void MessageTransfer::damaged(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
-    if (source.state.open() && source.state.current() == header.epoch && header.aux < source.arrived.size()) source.arrived[header.aux] = false;
+    if (source.state.open() && source.state.current() == header.epoch && header.aux < source.arrived.size())
+        source.arrived[header.aux] = false;
 }
 
 void MessageTransfer::link_up(Link &link) {
@@ -362,7 +382,8 @@ void MessageTransfer::link_down(PeerId other) {
         Destination &destination = *found->second;
         destination.sending = false;
         if (const auto over = destination.state.link_down())
-            complete(other, destination, *over, pcclRankConnectionFailed, "the message was not delivered to " + to_string(other) + " in time: the connection to it broke");
+            complete(other, destination, *over, pcclRankConnectionFailed,
+                     "the message was not delivered to " + to_string(other) + " in time: the connection to it broke");
     }
     if (const auto found = sources_.find(other); found != sources_.end()) {
         found->second.state.link_down();
@@ -385,7 +406,8 @@ void MessageTransfer::set_members(const std::vector<PeerId> &members) {
     for (const auto &[to, destination] : destinations_) {
         if (!members_.contains(to)) gone.push_back(to);
     }
-    for (const PeerId to : gone) receiver_gone(to);
+    for (const PeerId to : gone)
+        receiver_gone(to);
     // A newcomer may learn of its admission, and send messages, before this peer learns of it.
     std::erase_if(sources_, [&](const auto &entry) { return !members_.contains(entry.first) && !links_.up(entry.first); });
     grant_waiting();  // other members may have learned of this peer's admission earlier
@@ -397,7 +419,8 @@ void MessageTransfer::end(pcclResult_t code, const std::string &why) {
         const PeerId to = destinations_.begin()->first;
         complete_all(to, code == pcclSuccess ? pcclRankConnectionLost : code, why);
     }
-    for (auto &[from, source] : sources_) forget_message(source);
+    for (auto &[from, source] : sources_)
+        forget_message(source);
     sources_.clear();
     waiting_.clear();
     office_.end(code, why);
@@ -410,7 +433,8 @@ void MessageTransfer::tick(Time now) {
             if (!post->deadline || now < *post->deadline) continue;
             post->deadline.reset();
             if (destination->state.withdraw(post->number))
-                complete(to, *destination, post->number, pcclRankConnectionFailed, to_string(to) + " was not reachable in time, or accepted earlier messages too slowly");
+                complete(to, *destination, post->number, pcclRankConnectionFailed,
+                         to_string(to) + " was not reachable in time, or accepted earlier messages too slowly");
         }
         send_next(to, *destination);
     }

@@ -1,8 +1,9 @@
 // Messages between peers. They use the links of the operations, and are independent of operations and views. I/O thread only.
 //
-// protocol/post.h explains why each message is delivered exactly once or not at all; this file sends and receives its frames. A message
-// is sent only after its receiver has reserved room for it, so that a full mailbox delays nothing else on the link. A small message is
-// sent with its offer, and sent again if the receiver had no room. Offers that wait for room get it in the order in which they arrived.
+// protocol/post.h explains why each message is delivered exactly once or not at all; this file sends and receives its frames. A
+// message is sent only after its receiver has reserved room for it, so that a full mailbox delays nothing else on the link. A
+// small message is sent with its offer, and sent again if the receiver had no room. Offers that wait for room get it in the order
+// in which they arrived.
 #pragma once
 
 #include <deque>
@@ -61,11 +62,11 @@ private:
     /// Messages from one peer.
     struct Source {
         protocol::PostReceiver state;
-        Message message;               ///< the one that is offered
+        Message message;  ///< the one that is offered
         std::size_t chunk_bytes = 0;
-        bool reserved = false;         ///< the post office has room for it
-        std::vector<bool> arrived;     ///< chunks that have begun to arrive
-        std::size_t missing = 0;       ///< chunks that have not arrived completely
+        bool reserved = false;      ///< the post office has room for it
+        std::vector<bool> arrived;  ///< chunks that have begun to arrive
+        std::size_t missing = 0;    ///< chunks that have not arrived completely
     };
 
     void withdraw_spoiled(PeerId to, Destination &destination, const char *what);

@@ -93,8 +93,11 @@ Status PostOffice::await(Post &post, std::optional<Time> deadline) {
     std::unique_lock lock(mutex_);
     const std::uint64_t aborts = aborts_;
     while (!post.completed) {
-        if (aborts_ != aborts) return Error{pcclTimeout, "the wait for a message's outcome ended: pcclAbort was called. The message may still be delivered"};
-        if (!wait(lock, deadline)) return Error{pcclTimeout, "timed out: the outcome of the message to " + to_string(post.to) + " is not known yet"};
+        if (aborts_ != aborts)
+            return Error{pcclTimeout,
+                         "the wait for a message's outcome ended: pcclAbort was called. The message may still be delivered"};
+        if (!wait(lock, deadline))
+            return Error{pcclTimeout, "timed out: the outcome of the message to " + to_string(post.to) + " is not known yet"};
     }
     if (post.code == pcclSuccess) return {};
     return Error{post.code, post.why};
@@ -108,7 +111,8 @@ Status PostOffice::take(Tag tag, std::size_t capacity, std::optional<Time> deadl
             const Message &first = found->second.front();
             if (first.bytes > capacity) {
                 out = {first.from, first.tag, first.number, nullptr, first.bytes};
-                return Error{pcclInvalidArgument, "the message has " + std::to_string(first.bytes) + " bytes, but the buffer has " + std::to_string(capacity)};
+                return Error{pcclInvalidArgument, "the message has " + std::to_string(first.bytes) +
+                                                      " bytes, but the buffer has " + std::to_string(capacity)};
             }
             out = std::move(found->second.front());
             found->second.pop_front();
@@ -119,7 +123,8 @@ Status PostOffice::take(Tag tag, std::size_t capacity, std::optional<Time> deadl
         }
         if (over_ || ends_ != ends) return end_;
         if (aborts_ != aborts) return Error{pcclRankConnectionLost, "pcclAbort was called"};
-        if (!wait(lock, deadline)) return Error{pcclTimeout, "timed out: no message with tag " + std::to_string(tag.value) + " has arrived yet"};
+        if (!wait(lock, deadline))
+            return Error{pcclTimeout, "timed out: no message with tag " + std::to_string(tag.value) + " has arrived yet"};
     }
 }
 

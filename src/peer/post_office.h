@@ -73,11 +73,12 @@ public:
     void set_limits(const Limits &limits);
     /// Ends all waits with an error.
     void abort();
-    /// Error: pcclTimeout if the outcome is unknown at the deadline or abort() was called; otherwise the reason why the message failed.
+    /// Error: pcclTimeout if the outcome is unknown at the deadline or abort() was called; otherwise the reason why the message
+    /// failed.
     Status await(Post &post, std::optional<Time> deadline);
     bool completed(const Post &post) const;
-    /// Waits for a message with that tag and takes the oldest one. A message larger than `capacity` stays in the mailbox: the result is
-    /// pcclInvalidArgument, and `out` describes the message without its data.
+    /// Waits for a message with that tag and takes the oldest one. A message larger than `capacity` stays in the mailbox: the
+    /// result is pcclInvalidArgument, and `out` describes the message without its data.
     Status take(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out);
 
 private:

@@ -1,5 +1,5 @@
-// Measures the bandwidth of a link. The sender sends data for a given time; the receiver reports how many bytes arrived in how many
-// microseconds. I/O thread only.
+// Measures the bandwidth of a link. The sender sends data for a given time; the receiver reports how many bytes arrived in how
+// many microseconds. I/O thread only.
 #pragma once
 
 #include <map>

@@ -28,9 +28,9 @@ constexpr Duration kTick = std::chrono::milliseconds(25);
 /// Shortest time without an acknowledgement after which a path is given up. Applies if the heartbeat timeout is shorter.
 constexpr Duration kLeastDeadAfter = std::chrono::seconds(1);
 
-/// The I/O thread yields for this long before it sleeps while a frame is expected soon: sleeping and waking take longer than most waits
-/// for a frame. Other threads can use the core meanwhile. A thread that computes keeps the core for longer than this, so then the I/O
-/// thread sleeps at once.
+/// The I/O thread yields for this long before it sleeps while a frame is expected soon: sleeping and waking take longer than most
+/// waits for a frame. Other threads can use the core meanwhile. A thread that computes keeps the core for longer than this, so
+/// then the I/O thread sleeps at once.
 constexpr Duration kSpinTime = std::chrono::milliseconds(1);
 
 constexpr std::size_t kReserve = std::size_t{1} << 20;
@@ -54,7 +54,8 @@ std::uint64_t next_instance() {
 std::string not_finite(const ReduceRequest &request) {
     const std::size_t count = request.sends().count, first = kernel::first_not_finite(request.what.type, request.send, count);
     if (first == count) return "";
-    return "element " + std::to_string(first) + " of sendbuff is infinite or not a number. Correct it, or let this peer contribute zeros";
+    return "element " + std::to_string(first) +
+           " of sendbuff is infinite or not a number. Correct it, or let this peer contribute zeros";
 }
 
 /// A small operation often ends before a sleeping thread would wake up. std::atomic's wait yields as often.
@@ -169,7 +170,8 @@ CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
         call->reduce.residual = residuals_.of(tag, request.what.count, request.what.type, replaced);
         call->reduce.lost = call->reduce.residual->another();
         if (replaced) {
-            PCCL_LOG_WARN("the operation with tag %llu has another count or type than the last: its error-feedback residual is reset to zero",
+            PCCL_LOG_WARN("the operation with tag %llu has another count or type than the last: its error-feedback residual is "
+                          "reset to zero",
                           static_cast<unsigned long long>(tag.value));
         }
     }
@@ -183,7 +185,8 @@ CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferSt
     asio::post(io_, [this, call, id, session, offer = std::move(offer)] {
         enter(id, call);
         feed(Synchronize{id, offer});
-        if (calls_.contains(id)) transfer_.offer(session);  // the call was not refused; no peer can request the state before the next event
+        if (calls_.contains(id))
+            transfer_.offer(session);  // the call was not refused; no peer can request the state before the next event
     });
     return call;
 }
@@ -281,8 +284,8 @@ void Runtime::serve_some(std::optional<Time> &idle_since) {
     idle_since.reset();
 }
 
-/// An exception was thrown, most likely because memory ran out. The state that it left is unknown, so the membership ends, and every
-/// call fails. The process continues, and the caller can connect again.
+/// An exception was thrown, most likely because memory ran out. The state that it left is unknown, so the membership ends, and
+/// every call fails. The process continues, and the caller can connect again.
 void Runtime::leave_after_exception(const char *what) {
     reserve_.reset();
     try {
@@ -372,8 +375,8 @@ void Runtime::resolve_advertised(CallId id) {
     resolving.timeout.async_wait([this, id, failed](const asio::error_code &error) {
         if (error || resolving_.erase(id) == 0) return;
         fail_call(id, {pcclMasterConnectionFailed, failed + "no answer from the name server within " +
-                                                     to_string(options_.connect_timeout) +
-                                                     ". Give an IP address, or check the name server"});
+                                                       to_string(options_.connect_timeout) +
+                                                       ". Give an IP address, or check the name server"});
     });
     resolving.lookup.emplace(options_.advertise.host, [this, id, failed](const Result<Lookup::Addresses> &result) {
         asio::post(io_, [this, id, failed, result] {
@@ -404,7 +407,8 @@ void Runtime::fail_resolving(const Error &error) {
     }
 }
 
-/// Effects can cause further inputs, for example a link that fails at once. These wait until the effects of the first are executed.
+/// Effects can cause further inputs, for example a link that fails at once. These wait until the effects of the first are
+/// executed.
 void Runtime::feed(PeerInput input) {
     inputs_.push_back(std::move(input));
     if (feeding_) return;
@@ -416,7 +420,8 @@ void Runtime::feed(PeerInput input) {
         peer_.step(monotonic_now(), next, effects_);
         PeerEffects effects;
         effects.swap(effects_);
-        for (auto &effect : effects) execute(effect);
+        for (auto &effect : effects)
+            execute(effect);
         effects.swap(effects_);  // reuses its memory
     }
     feeding_ = false;
@@ -518,16 +523,14 @@ void Runtime::on_link_up(Link &link) {
     feed(LinkEvent{link.other(), link.attempt(), true, "", static_cast<std::uint32_t>(round_trip_us)});
 }
 
-void Runtime::on_link_down(Link &link, const std::string &why) {
-    feed(LinkEvent{link.other(), link.attempt(), false, why, 0});
-}
+void Runtime::on_link_down(Link &link, const std::string &why) { feed(LinkEvent{link.other(), link.attempt(), false, why, 0}); }
 
 void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }
 void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) { feed(OpBroken{op, code, why, own}); }
 void Runtime::state_pulled(std::uint64_t sync, bool ok, const std::string &why) { feed(SyncPulled{sync, ok, why}); }
 void Runtime::offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) {
-    feed(OfferSpoiled{sync, "tensor '" + tensor + "' was " + what + " while pcclSynchronizeSharedState ran, by the program of " + to_string(peer_.id()) +
-                                ". Do not change the tensors until the call has returned"});
+    feed(OfferSpoiled{sync, "tensor '" + tensor + "' was " + what + " while pcclSynchronizeSharedState ran, by the program of " +
+                                to_string(peer_.id()) + ". Do not change the tensors until the call has returned"});
 }
 void Runtime::probe_finished(std::uint64_t round, PeerId to, double mbit) { feed(ProbeFinished{round, to, mbit}); }
 

@@ -1,7 +1,8 @@
-// A communicator: an I/O thread that executes the effects of protocol::Peer, and the interface through which other threads call it.
+// A communicator: an I/O thread that executes the effects of protocol::Peer, and the interface through which other threads call
+// it.
 //
-// Everything except the call interface belongs to the I/O thread. A caller posts its request and waits on its own PendingCall; the I/O
-// thread never waits for a caller. Frames do not pass through here: see frame_consumer.h.
+// Everything except the call interface belongs to the I/O thread. A caller posts its request and waits on its own PendingCall;
+// the I/O thread never waits for a caller. Frames do not pass through here: see frame_consumer.h.
 #pragma once
 
 #include <atomic>
@@ -104,7 +105,7 @@ public:
         PeerId self;
         ViewNumber epoch;  ///< 0: not connected
         std::vector<PeerId> members;  ///< in the order in which they joined
-        std::uint64_t graph_epoch = 0;   ///< of the graph; 0: none is set
+        std::uint64_t graph_epoch = 0;  ///< of the graph; 0: none is set
         std::vector<PeerId> neighbours;
     };
     GroupSnapshot group() const;
@@ -208,7 +209,7 @@ private:
     protocol::World world_;
     GroupSnapshot group_;
     std::optional<Error> ended_;  ///< why the last connection ended; empty if this peer ended it
-    std::thread thread_;  ///< the last member, because it uses all the others
+    std::thread thread_;          ///< the last member, because it uses all the others
 };
 
 }  // namespace pccl::peer

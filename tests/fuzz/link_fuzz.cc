@@ -123,7 +123,8 @@ private:
         case 6: return scene_.messages.tick(Time{});
         case 7:
             if (input_.one_in(4)) scene_.lose(PeerId{2 + input_.below(2)});
-            else scene_.messages.set_members({kSelf, PeerId{2}, PeerId{3}});
+            else
+                scene_.messages.set_members({kSelf, PeerId{2}, PeerId{3}});
             return;
         case 1:
             if (ops_.empty()) return;

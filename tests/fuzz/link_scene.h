@@ -1,5 +1,6 @@
-// A peer's data plane for its fuzzer and for tests of invalid frames: real links, engine, state transfer and prober. Remote peers are the
-// other ends of socket pairs. The fuzzer chooses the bytes that they send; these wait in an outbox until deliver() is called.
+// A peer's data plane for its fuzzer and for tests of invalid frames: real links, engine, state transfer and prober. Remote peers
+// are the other ends of socket pairs. The fuzzer chooses the bytes that they send; these wait in an outbox until deliver() is
+// called.
 #pragma once
 
 #include <algorithm>
@@ -42,7 +43,8 @@ struct Remote {
 
 class LinkScene : LinkOwner, EngineHost, StateTransferHost, ProberHost {
 public:
-    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), messages(links, office) {
+    LinkScene()
+        : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), messages(links, office) {
         for (FrameConsumer *consumer : std::initializer_list<FrameConsumer *>{&engine, &transfer, &prober, &messages}) {
             links.add_consumer(*consumer);
         }
@@ -159,9 +161,7 @@ public:
 
 private:
     void on_link_up(Link &) override {}
-    void on_link_down(Link &link, const std::string &why) override {
-        downs[link.other()].push_back(why);
-    }
+    void on_link_down(Link &link, const std::string &why) override { downs[link.other()].push_back(why); }
     void op_finished(const OpId &op) override { finished.push_back(op); }
     void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) override {
         broken.push_back(op);

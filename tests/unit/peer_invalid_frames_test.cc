@@ -1,5 +1,5 @@
-// An authenticated peer sends invalid frames over its data lanes. Its link ends with an error that gives the reason. The links to other
-// peers, the callers' buffers and the memory of this process are unaffected.
+// An authenticated peer sends invalid frames over its data lanes. Its link ends with an error that gives the reason. The links to
+// other peers, the callers' buffers and the memory of this process are unaffected.
 #include "fuzz/link_scene.h"
 
 #include <gtest/gtest.h>
@@ -43,7 +43,8 @@ protected:
         h.tag = 7;
         return h;
     }
-    void send(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0, std::uint64_t header_damage = 0) {
+    void send(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0,
+              std::uint64_t header_damage = 0) {
         LinkScene::send(from, h, payload, damage, header_damage);
         scene.deliver(from, SIZE_MAX);
     }
@@ -251,7 +252,8 @@ protected:
         return h;
     }
     void send_list(Remote &from, const std::vector<std::uint64_t> &words, std::uint64_t sync = 1) {
-        send(from, state_header(FrameKind::state_list, 0, sync), {reinterpret_cast<const char *>(words.data()), words.size() * 8});
+        send(from, state_header(FrameKind::state_list, 0, sync),
+             {reinterpret_cast<const char *>(words.data()), words.size() * 8});
     }
     void send_chunk(Remote &from, std::uint32_t chunk, char fill, std::uint64_t sync = 1) {
         send(from, state_header(FrameKind::state_chunk, chunk, sync), std::string(kernel::kHashChunkBytes, fill));

@@ -1,5 +1,5 @@
-// Messages between peers over real links: small messages travel with their offer, larger ones wait for room, a full mailbox delays only
-// its own senders, and invalid frames end the link.
+// Messages between peers over real links: small messages travel with their offer, larger ones wait for room, a full mailbox
+// delays only its own senders, and invalid frames end the link.
 #include "fuzz/link_scene.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +17,8 @@ protected:
     static void SetUpTestSuite() { set_log_level(LogLevel::off); }
 
     MessageTransferTest() {
-        for (const PeerId other : {kOther, kThird}) connect(other);
+        for (const PeerId other : {kOther, kThird})
+            connect(other);
         scene.messages.set_members({kSelf, kOther, kThird});
     }
     Remote &connect(PeerId other) {
@@ -45,7 +46,9 @@ protected:
         LinkScene::send(of(from), h, bytes);
         scene.deliver(of(from), SIZE_MAX);
     }
-    void offer(PeerId from, std::uint64_t number, std::uint64_t bytes) { send(from, header(FrameKind::post_offer, number, kChunk, bytes)); }
+    void offer(PeerId from, std::uint64_t number, std::uint64_t bytes) {
+        send(from, header(FrameKind::post_offer, number, kChunk, bytes));
+    }
     /// Returns the next frame that was sent to `at`, which must be of this kind. Its payload is in `payload`.
     FrameHeader expect(PeerId at, FrameKind kind) {
         FrameHeader h;
@@ -115,7 +118,8 @@ TEST_F(MessageTransferTest, MessageChunksAreSentAndReceivedCompressed) {
         if (i % 4 < 3) data[i] = static_cast<char>(i * i % 251);
     const auto sent = post(kFourth, data);
     const auto offered = expect(kFourth, FrameKind::post_offer);
-    send(kOther, header(FrameKind::post_offer, 1, offered.aux, data.size()));  // the chunks that go to kFourth come back unchanged from kOther
+    send(kOther, header(FrameKind::post_offer, 1, offered.aux,
+                        data.size()));  // the chunks that go to kFourth come back unchanged from kOther
     expect(kOther, FrameKind::post_grant);
     send(kFourth, header(FrameKind::post_grant, offered.epoch));
     for (std::size_t i = 0; i * offered.aux < data.size(); ++i) {
@@ -251,7 +255,8 @@ TEST_F(MessageTransferTest, MessageIsWithdrawnAtItsDeadline) {
 }
 
 TEST_F(MessageTransferTest, MessageThatALostPeerMayHaveReceivedCountsAsDelivered) {
-    const auto whole = post(kOther, "a"), second = post(kOther, "b"), offered = post(kThird, std::string(2 * wire::kMaxInlineMessage, 'c'));
+    const auto whole = post(kOther, "a"), second = post(kOther, "b"),
+               offered = post(kThird, std::string(2 * wire::kMaxInlineMessage, 'c'));
     scene.lose(kOther);
     scene.lose(kThird);
     EXPECT_EQ(outcome(*whole), pcclSuccess);
