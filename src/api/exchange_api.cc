@@ -80,7 +80,7 @@ extern "C" {
 pcclResult_t pcclGetPeerId(const pcclComm_t *communicator, pcclPeerId_t *peer_id_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!peer_id_out) return fail(invalid("peer_id_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         *peer_id_out = peer_id_of(membership.run, membership.self);
         return pcclSuccess;
     });
@@ -90,7 +90,7 @@ pcclResult_t pcclGetMembers(const pcclComm_t *communicator, pcclPeerId_t *peer_i
                             uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         copy_out(membership.members, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.epoch.value;
         return pcclSuccess;
@@ -103,7 +103,7 @@ pcclResult_t pcclPost(const pcclComm_t *communicator, const pcclPeerId_t *to, ui
         if (!to) return fail(invalid("`to` is NULL"));
         if (!data && bytes > 0) return fail(invalid("data is NULL"));
         if (!post_out) return fail(invalid("post_out is NULL"));
-        const auto id = receiver(comm.runtime.membership(), *to);
+        const auto id = receiver(comm.runtime.group(), *to);
         if (!id) return fail(id.error());
         const std::lock_guard lock(comm.mutex);
         auto &entry = comm.posts[++comm.last_post];
@@ -142,7 +142,7 @@ pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buf
                          pcclMessageInfo_t *info) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!buffer && capacity > 0) return fail(invalid("buffer is NULL"));
-        const std::uint64_t run = comm.runtime.membership().run;
+        const std::uint64_t run = comm.runtime.group().run;
         peer::Message message;
         const auto taken = comm.runtime.take_message(Tag{tag}, capacity, deadline(timeout_ms), message);
         if (info && message.from != PeerId{}) *info = info_of(message, run);
@@ -178,7 +178,7 @@ pcclResult_t pcclGetNeighbours(const pcclComm_t *communicator, pcclPeerId_t *pee
                                uint64_t *epoch_out) {
     return connected(communicator, [&](pcclComm_t &comm) {
         if (!peer_ids_out && capacity > 0) return fail(invalid("peer_ids_out is NULL"));
-        const auto membership = comm.runtime.membership();
+        const auto membership = comm.runtime.group();
         copy_out(membership.neighbours, membership.run, peer_ids_out, capacity, count_out);
         if (epoch_out) *epoch_out = membership.graph_epoch;
         return pcclSuccess;

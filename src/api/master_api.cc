@@ -1,7 +1,6 @@
 // The C interface of a master in this process: a server and the thread that runs it. None of these calls needs pcclInit, because
 // version 1's master programs do not call it.
 #include <condition_variable>
-#include <csignal>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -13,6 +12,7 @@
 #include "api/structures.h"
 #include "base/descriptors.h"
 #include "base/float_mode.h"
+#include "base/threads.h"
 #include "master/server.h"
 
 using namespace pccl;
@@ -55,14 +55,7 @@ pcclResult_t fail_forked(const char *call) {
 
 /// Starts the server thread with all signals blocked, so that the process's signals go to other threads.
 std::thread start_thread(pcclMasterInstanceState_t &instance) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-        sigset_t &mask;
-        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } const restore{before};
-    return std::thread([&instance] {
+    return start_without_signals([&instance] {
         const FloatMode mode;  // the thread has inherited its creator's mode
         instance.server->run();
         const std::lock_guard lock(instance.mutex);

@@ -1,9 +1,9 @@
+// See lookup.h.
 #include "base/lookup.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include "base/descriptors.h"
+#include "base/threads.h"
 
 namespace pccl {
 namespace {
@@ -62,32 +63,21 @@ Result<Lookup::Addresses> ask_system(const std::string &host) {
     return found;
 }
 
-/// Signals belong to the program's threads.
-void start_without_signals(const std::function<void()> &body) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-        sigset_t &mask;
-        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } const restore{before};
-    std::thread(body).detach();
-}
-
 }  // namespace
 
 struct Lookup::Waiter {
     Done done;
 };
 
-/// Who waits for which name. The mutex is held while `done` is called, so that none is called after its Lookup is gone.
+/// The look-ups that wait, by name. The mutex is held while `done` is called, so that it is not called after its Lookup was
+/// destroyed.
 struct Lookup::Table {
     std::mutex mutex;
     std::map<std::string, std::vector<std::shared_ptr<Waiter>>> waiters;
 };
 
-/// Never destroyed: a resolver's thread may come back while the process exits. A fork has a table of its own, since the threads
-/// that would answer, or hold the mutex, are its parent's.
+/// Never destroyed, because a resolver's thread may finish while the process exits. A fork has a table of its own, because the
+/// threads that answer, or hold the mutex, exist in its parent only.
 Lookup::Table &Lookup::table() {
     static std::mutex *const mutex = new std::mutex;
     static auto &tables = *new std::map<int, Table *>;
@@ -115,11 +105,11 @@ Lookup::Lookup(const std::string &host, Done done) : waiter_(std::make_shared<Wa
     waiting.push_back(waiter_);
     if (waiting.size() > 1) return;
     try {
-        start_without_signals([&all, host] { serve(all, host); });
+        start_without_signals([&all, host] { serve(all, host); }).detach();
     } catch (const std::system_error &error) {
         all.waiters.erase(host);
-        waiter_->done(Error{pcclInvalidArgument,
-                            "no address for the host name \"" + host + "\": no thread for the resolver: " + error.what()});
+        waiter_->done(Error{pcclInvalidArgument, "no address for the host name \"" + host +
+                                                     "\": cannot start a thread for the resolver: " + error.what()});
         waiter_->done = nullptr;
     }
 }

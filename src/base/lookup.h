@@ -1,8 +1,8 @@
-// A name look-up that its caller need not wait for: the system's resolver works on a thread of its own.
+// An asynchronous name look-up: the system's resolver runs on a thread of its own.
 //
-// The resolver takes as long as it takes, and cannot be interrupted. Whoever gives up destroys the Lookup: its thread then ends
-// by itself, with what it found dropped. Look-ups of one name at the same time share a thread, so that a name server that does
-// not answer does not gather threads.
+// The resolver can take arbitrarily long, and cannot be interrupted. To give up, the caller destroys the Lookup; the thread then
+// ends by itself, and its result is discarded. Simultaneous look-ups of one name share a thread, so that threads do not
+// accumulate while a name server does not answer.
 #pragma once
 
 #include <functional>
@@ -18,11 +18,11 @@ namespace pccl {
 class Lookup {
 public:
     using Addresses = std::vector<IpAddress>;
-    /// Called once, on the resolver's thread (on the caller's if no thread can be made). It must not destroy the Lookup, and not
-    /// block.
+    /// Called once, on the resolver's thread, or on the caller's thread if no thread can be started. It must not destroy the
+    /// Lookup, and must not block.
     using Done = std::function<void(const Result<Addresses> &)>;
 
-    /// Begins to look for `host`, a name. The result is its addresses in the system's order, at least one.
+    /// Starts to look up `host`, a name. The result is its addresses in the system's order, at least one.
     /// Error: pcclInvalidArgument with the name and the resolver's reason.
     Lookup(const std::string &host, Done done);
     /// `done` is not called after this. Does not wait for the resolver.

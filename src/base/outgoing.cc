@@ -1,3 +1,4 @@
+// See outgoing.h.
 #include "base/outgoing.h"
 
 #include <cstring>
@@ -12,7 +13,7 @@
 namespace pccl {
 namespace {
 
-/// Whether the kernel gives this port to outgoing connections.
+/// Whether the port is in the kernel's range for outgoing connections.
 bool is_ephemeral(std::uint16_t port) {
     const auto range = numbers_in("/proc/sys/net/ipv4/ip_local_port_range");
     if (range.size() < 2) return true;
@@ -43,7 +44,7 @@ std::uint16_t local_port(int socket) {
     return ::getsockname(socket, reinterpret_cast<sockaddr *>(&address), &size) == 0 ? port_of(address) : 0;
 }
 
-/// Not a failure if it fails: a listener could then wait for the end of TIME_WAIT, no more.
+/// A failure does no harm: a server may then have to wait for the end of TIME_WAIT.
 void share_port(int socket) {
     const int on = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -55,7 +56,7 @@ void keep_off_target_port(Fd &socket, const SocketAddress &target) {
     share_port(socket.get());
     if (!is_ephemeral(target.port) || !is_of_this_host(target.ip)) return;
     if (!bind_any_port(socket.get(), target.ip.v6) || local_port(socket.get()) != target.port) return;
-    // The kernel gave the one port that must not be taken: another socket gets another one while this one holds it.
+    // The kernel chose the target's port. While this socket holds it, another socket gets another port.
     Fd other = open_stream(target.ip.v6);
     if (!other) return;
     share_port(other.get());

@@ -1,7 +1,8 @@
-// Connections that this host makes to itself: the port of a server that is away must stay free for its return.
+// Outgoing connections to this host: the port of an absent server must stay free for its return.
 //
-// Where nothing listens at an address of this host, and its port is one that the kernel gives to outgoing connections, an attempt
-// to connect may be given that very port as its source. It then connects to itself (TCP's simultaneous open), and holds the port.
+// If nothing listens at an address of this host, and its port is in the kernel's range for outgoing connections, the kernel may
+// choose that same port as the source of an attempt to connect. The socket then connects to itself (TCP's simultaneous open), and
+// occupies the port.
 #pragma once
 
 #include "base/address.h"
@@ -9,14 +10,14 @@
 
 namespace pccl {
 
-/// Before connect(): binds the socket to another port than the target's, where the two could be the same, and lets a server
-/// listen on whatever port the connection uses. May replace the socket. Failures are left to connect() to report.
+/// Call before connect(). Binds the socket to another port than the target's if the two could be equal, and allows a server to
+/// listen on the port that the connection uses. May replace the socket. Failures are reported by connect().
 void keep_off_target_port(Fd &socket, const SocketAddress &target);
 
-/// Whether the connected socket is its own other end.
+/// Whether the socket is connected to itself.
 bool is_connected_to_itself(int socket);
 
-/// Makes close() end the connection at once, without TIME_WAIT, by a reset.
+/// Makes close() reset the connection, without TIME_WAIT.
 void reset_on_close(int socket);
 
 }  // namespace pccl

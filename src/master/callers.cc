@@ -1,10 +1,11 @@
+// See callers.h.
 #include "master/callers.h"
 
 namespace pccl::master {
 
 void Callers::add(Connection *connection) {
     all_[connection->id()] = connection;
-    strangers_.insert(connection->id());
+    before_hello_.insert(connection->id());
 }
 
 Connection *Callers::find(protocol::ConnId id) const {
@@ -12,19 +13,19 @@ Connection *Callers::find(protocol::ConnId id) const {
     return found == all_.end() ? nullptr : found->second;
 }
 
-void Callers::introduce(Connection &connection, std::size_t output_limit) {
-    strangers_.erase(connection.id());
-    connection.introduce(output_limit);
+void Callers::welcome(Connection &connection, std::size_t output_limit) {
+    before_hello_.erase(connection.id());
+    connection.welcome(output_limit);
 }
 
 void Callers::drain(Connection &connection, Time deadline) {
-    strangers_.erase(connection.id());
+    before_hello_.erase(connection.id());
     draining_.push_back({deadline, connection.id()});
     connection.drain();
 }
 
 void Callers::close(Connection &connection) {
-    strangers_.erase(connection.id());
+    before_hello_.erase(connection.id());
     all_.erase(connection.id());
     connection.close();
 }
@@ -38,7 +39,7 @@ Connection *Callers::least_needed() const {
     for (const Draining &draining : draining_) {
         if (Connection *connection = find(draining.id)) return connection;
     }
-    return strangers_.empty() ? nullptr : find(*strangers_.begin());
+    return before_hello_.empty() ? nullptr : find(*before_hello_.begin());
 }
 
 std::optional<Time> Callers::next_deadline() const {

@@ -1,7 +1,7 @@
-// The master's table of connections: who is connected, in order of arrival, and whom to close for want of room.
+// The master's table of connections, in order of arrival. It chooses the connection to close when the table is full.
 //
-// Guarantee: room for a new caller is made of connections that are ending anyway, then of the stranger that has been here
-// longest, never of a peer. Runs on the loop's thread.
+// Guarantee: to make room, connections that are ending anyway are closed first, then the oldest one that has not sent Hello, and
+// never a peer. Runs on the loop's thread.
 #pragma once
 
 #include <deque>
@@ -24,19 +24,19 @@ public:
     std::size_t limit() const { return limit_; }
 
     void add(Connection *connection);
-    /// nullptr if it is closed.
+    /// nullptr: it is closed.
     Connection *find(protocol::ConnId id) const;
-    void introduce(Connection &connection, std::size_t output_limit);
-    /// It ends once its output has left, at `deadline` at the latest.
+    void welcome(Connection &connection, std::size_t output_limit);
+    /// The connection ends when its output is sent, at `deadline` at the latest.
     void drain(Connection &connection, Time deadline);
     void close(Connection &connection);
     void close_all();
 
-    /// Whom to close first; nullptr if all are peers.
+    /// The connection to close first; nullptr if all are peers.
     Connection *least_needed() const;
-    /// When the next draining connection's time is up. Deadlines are given in rising order.
+    /// The deadline of the next draining connection. Deadlines must be passed to drain() in ascending order.
     std::optional<Time> next_deadline() const;
-    /// Closes those whose time was up at `now`.
+    /// Closes the draining connections whose deadline has passed.
     void close_overdue(Time now);
 
 private:
@@ -46,9 +46,9 @@ private:
     };
 
     const std::size_t limit_;
-    std::map<protocol::ConnId, Connection *> all_;  ///< each lives until its close()
-    std::set<protocol::ConnId> strangers_;
-    std::deque<Draining> draining_;  ///< may name closed ones
+    std::map<protocol::ConnId, Connection *> all_;  ///< each exists until its close()
+    std::set<protocol::ConnId> before_hello_;
+    std::deque<Draining> draining_;  ///< may name closed connections
 };
 
 }  // namespace pccl::master

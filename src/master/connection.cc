@@ -1,14 +1,12 @@
+// See connection.h.
 #include "master/connection.h"
 
-#include <cerrno>
 #include <memory>
-
-#include <sys/socket.h>
 
 namespace pccl::master {
 namespace {
 
-/// A buffer larger than this is given back when it is empty.
+/// Larger buffers are freed when they are empty.
 constexpr std::size_t kKeptBuffer = std::size_t{128} << 10;
 
 }  // namespace
@@ -30,9 +28,9 @@ void Connection::watch(int events) {
     });
 }
 
-void Connection::introduce(std::size_t output_limit) {
-    if (state_ != State::stranger) return;
-    state_ = State::introduced;
+void Connection::welcome(std::size_t output_limit) {
+    if (state_ != State::before_hello) return;
+    state_ = State::welcomed;
     output_limit_ = output_limit;
     frames_.set_limit(wire::kMaxControlBytes);
 }
@@ -41,7 +39,7 @@ void Connection::drain() {
     state_ = State::draining;
     frames_ = wire::FrameBuffer(0);
     buffered_ = 0;
-    if (queued() == 0) output_left();
+    if (queued() == 0) end_output();
 }
 
 void Connection::close() {
@@ -52,17 +50,17 @@ void Connection::close() {
 }
 
 Connection::Input Connection::read(std::span<std::byte> scratch, int &error) {
-    // A stranger's single read may not fill its buffer beyond its limit.
+    // Before Hello, a single read must not exceed the limit of a Hello.
     const std::size_t wanted =
-        state_ == State::stranger ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
-    const ssize_t got = ::recv(socket_.get(), scratch.data(), wanted, 0);
-    if (got == 0) return Input::ended;
-    if (got < 0) {
-        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return Input::none;
-        error = errno;
-        return Input::failed;
+        state_ == State::before_hello ? std::min(scratch.size(), wire::kMaxHelloBytes + sizeof(std::uint32_t)) : scratch.size();
+    const StreamResult result = stream_.read(scratch.first(wanted));
+    switch (result.state) {
+    case StreamResult::State::done: break;
+    case StreamResult::State::would_block: return Input::none;
+    case StreamResult::State::closed: return Input::ended;
+    case StreamResult::State::failed: error = result.error; return Input::failed;
     }
-    const auto bytes = static_cast<std::size_t>(got);
+    const std::size_t bytes = result.bytes;
     if (state_ != State::draining) {
         frames_.append(scratch.first(bytes));
         buffered_ += bytes;
@@ -81,7 +79,9 @@ wire::FrameBuffer::Next Connection::next_frame(std::span<const std::byte> &frame
     return next;
 }
 
-std::size_t Connection::frame_limit() const { return state_ == State::stranger ? wire::kMaxHelloBytes : wire::kMaxControlBytes; }
+std::size_t Connection::frame_limit() const {
+    return state_ == State::before_hello ? wire::kMaxHelloBytes : wire::kMaxControlBytes;
+}
 
 bool Connection::queue(std::span<const std::byte> bytes) {
     if (output_broken_) return true;
@@ -92,16 +92,15 @@ bool Connection::queue(std::span<const std::byte> bytes) {
 
 void Connection::flush() {
     while (queued() > 0) {
-        const ssize_t sent = ::send(socket_.get(), output_.data() + output_begin_, queued(), MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-        if (sent < 0) {
-            // The other end is gone; what it said before may still be unread, so the reading side decides.
+        const StreamResult result = stream_.write(std::span(output_).subspan(output_begin_));
+        if (result.state == StreamResult::State::would_block) break;
+        if (!result.done()) {
+            // The other end is gone. Messages that it sent before may still be unread, so the reading side decides.
             output_broken_ = true;
             output_begin_ = output_.size();
             break;
         }
-        output_begin_ += static_cast<std::size_t>(sent);
+        output_begin_ += result.bytes;
     }
     if (queued() == 0) {
         output_.clear();
@@ -112,9 +111,9 @@ void Connection::flush() {
         output_begin_ = 0;
     }
     watch(queued() == 0 ? UV_READABLE : UV_READABLE | UV_WRITABLE);
-    if (queued() == 0 && state_ == State::draining) output_left();
+    if (queued() == 0 && state_ == State::draining) end_output();
 }
 
-void Connection::output_left() { ::shutdown(socket_.get(), SHUT_WR); }
+void Connection::end_output() { stream_.end_writing(); }
 
 }  // namespace pccl::master

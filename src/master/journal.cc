@@ -1,3 +1,4 @@
+// See journal.h.
 #include "master/journal.h"
 
 #include <cerrno>
@@ -33,7 +34,7 @@ Statement prepare(sqlite3 *db, const char *sql) {
     return Statement(statement);
 }
 
-/// Of a key with its value, so that neither a flipped bit nor a swapped row passes.
+/// The checksum of a key with its value, so that flipped bits and swapped rows are detected.
 std::int64_t checksum_of(const std::string &key, std::span<const std::byte> value) {
     wire::Bytes both(reinterpret_cast<const std::byte *>(key.data()), reinterpret_cast<const std::byte *>(key.data()) + key.size());
     both.push_back(std::byte{0});
@@ -41,7 +42,7 @@ std::int64_t checksum_of(const std::string &key, std::span<const std::byte> valu
     return static_cast<std::int64_t>(kernel::checksum(both.data(), both.size()));
 }
 
-/// The first number that a statement gives; nullopt: it failed.
+/// The first number that a statement returns; nullopt: it failed.
 std::optional<std::int64_t> number(sqlite3 *db, const char *sql) {
     const Statement statement = prepare(db, sql);
     if (!statement || sqlite3_step(statement.get()) != SQLITE_ROW) return std::nullopt;
@@ -54,9 +55,9 @@ Status set_aside(const std::string &path) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const std::string old = path + ".old-" + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
     fs::rename(path, old, error);
-    if (error) return Error{pcclInvalidArgument, "cannot set the journal " + path + " aside: " + error.message()};
+    if (error) return Error{pcclInvalidArgument, "cannot rename the journal " + path + ": " + error.message()};
     for (const char *suffix : kSideFiles)
-        fs::rename(path + suffix, old + suffix, error);  // there is none, usually
+        fs::rename(path + suffix, old + suffix, error);  // usually there is none
     return {};
 }
 
@@ -71,8 +72,9 @@ JournalName parse_journal_name(const std::string &text) {
 Journal::~Journal() { sqlite3_close_v2(db_); }
 
 Error Journal::damaged(const std::string &what) const {
-    return {pcclInvalidArgument, "the journal " + path_ + " cannot be used: " + what +
-                                     ". Restore it from a copy, or give its run up and begin a new one with --journal new:" + path_};
+    return {pcclInvalidArgument,
+            "the journal " + path_ + " cannot be used: " + what +
+                ". Restore it from a copy, or abandon its run and start a new one with --journal new:" + path_};
 }
 
 Error Journal::failed(const std::string &what) const {
@@ -86,7 +88,7 @@ Status Journal::run(const char *sql) {
     return {};
 }
 
-/// A file made here is complete before it has its name, so that an empty one is always a damaged one.
+/// A new file gets its name when it is complete, so that an empty file is always a damaged one.
 Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     const std::string &path = name.path;
     const auto refuse = [&](pcclResult_t code, const std::string &what) {
@@ -95,12 +97,12 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     if (path.empty()) return Error{pcclInvalidArgument, "a journal needs a file name"};
     std::error_code error;
     if (const auto folder = fs::path(path).parent_path(); !folder.empty()) fs::create_directories(folder, error);
-    if (error) return refuse(pcclInternalError, "cannot make its folder: " + error.message());
+    if (error) return refuse(pcclInternalError, "cannot create its folder: " + error.message());
     if (name.fresh) {
         if (const Status aside = set_aside(path); !aside) return aside.error();
     }
     const bool existed = fs::exists(path, error);
-    if (existed && !fs::is_regular_file(path, error)) return refuse(pcclInvalidArgument, "is no regular file");
+    if (existed && !fs::is_regular_file(path, error)) return refuse(pcclInvalidArgument, "is not a regular file");
     const bool empty = existed && fs::file_size(path, error) == 0;
 
     sqlite3 *db = nullptr;
@@ -121,7 +123,7 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
         fs::permissions(first, fs::perms::owner_read | fs::perms::owner_write, error);
         journal.reset();
         fs::rename(first, path, error);
-        if (error) return refuse(pcclInternalError, "cannot make it: " + error.message());
+        if (error) return refuse(pcclInternalError, "cannot create it: " + error.message());
         return open({path, false});
     }
     if (const Status loaded = journal->load(); !loaded) return loaded.error();
@@ -136,7 +138,7 @@ Status Journal::begin() {
 }
 
 Status Journal::load() {
-    // Held for as long as this process lives; a write that was cut short is rolled back here.
+    // The lock is held while this process lives. An interrupted write is rolled back here.
     if (!run("PRAGMA locking_mode = EXCLUSIVE") || !run("BEGIN EXCLUSIVE") || !run("COMMIT")) {
         const int code = sqlite3_errcode(db_);
         if (code == SQLITE_BUSY) return Error{pcclInvalidArgument, "the journal " + path_ + " is in use by another pccl-master"};
@@ -144,15 +146,16 @@ Status Journal::load() {
         return failed("cannot lock it");
     }
     const auto application = number(db_, "PRAGMA application_id");
-    if (application != kApplicationId) return damaged("it is no journal of a PCCL master");
+    if (application != kApplicationId) return damaged("it is not a journal of a PCCL master");
     const auto format = number(db_, "PRAGMA user_version").value_or(0);
     if (format > kFormat)
-        return damaged("a newer pccl-master wrote it (format " + std::to_string(format) + ", this one knows " + std::to_string(kFormat) + ")");
+        return damaged("a newer pccl-master wrote it (format " + std::to_string(format) + ", this one supports up to " +
+                       std::to_string(kFormat) + ")");
     const Statement check = prepare(db_, "PRAGMA integrity_check(1)");
     if (!check || sqlite3_step(check.get()) != SQLITE_ROW) return damaged(sqlite3_errmsg(db_));
     const std::string verdict = reinterpret_cast<const char *>(sqlite3_column_text(check.get(), 0));
     if (verdict != "ok") return damaged(verdict);
-    // One file that is synced twice a write, and no second one whose loss would go unnoticed.
+    // TRUNCATE keeps one file that is synced twice per write. A second file (WAL) could be lost unnoticed.
     if (const Status set = run("PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL"); !set) return set;
 
     const Statement rows = prepare(db_, "SELECT name, value, checksum FROM facts");
@@ -179,7 +182,7 @@ Status Journal::put(const std::string &key, const wire::Bytes &value) {
     const Statement statement = prepare(db_, "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, checksum = excluded.checksum");
     if (!statement) return failed("cannot write");
     sqlite3_bind_text(statement.get(), 1, key.c_str(), -1, SQLITE_STATIC);
-    // A null pointer would be NULL, not empty.
+    // SQLite stores a null pointer as NULL instead of an empty blob.
     sqlite3_bind_blob64(statement.get(), 2, value.empty() ? static_cast<const void *>("") : value.data(), value.size(), SQLITE_STATIC);
     sqlite3_bind_int64(statement.get(), 3, checksum_of(key, value));
     if (sqlite3_step(statement.get()) != SQLITE_DONE) return failed("cannot write");

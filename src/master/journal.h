@@ -1,8 +1,9 @@
-// The master's record on disk: a small SQLite file that a new process starts from when this one is gone.
+// The master's record on disk: a small SQLite file with which a new process resumes the run of this one.
 //
-// Guarantee: once write() has succeeded, open() finds that record, whatever happened to the process or the machine since; a write that
-// was cut short leaves the one before. Only its owner may read it: it holds what proves who is a member. A file that is damaged, of a newer version or not ours is refused, never guessed at. Written
-// when a membership changes or shared state was synchronized, never for an operation; only the values that changed.
+// Guarantee: after write() has succeeded, open() finds that record, whatever has happened to the process or the machine. An
+// interrupted write leaves the record before it. Only the file's owner can read it, because it holds the members' secrets. A file
+// that is damaged, of a newer version or not a PCCL journal is refused. The journal is written when a membership changes or
+// shared state was synchronized, never for an operation, and only the values that changed are written.
 #pragma once
 
 #include <memory>
@@ -16,7 +17,7 @@ struct sqlite3;
 
 namespace pccl::master {
 
-/// "PATH", or "new:PATH": what is there is set aside (renamed, with the time) and a new run begins.
+/// "PATH", or "new:PATH": an existing file is renamed, with the time, and a new run begins.
 struct JournalName {
     std::string path;
     bool fresh = false;
@@ -25,15 +26,15 @@ JournalName parse_journal_name(const std::string &text);
 
 class Journal {
 public:
-    /// Opens or makes the file, which no other process may use at the same time, and its folder.
-    /// Error: pcclInvalidArgument with the file, what is wrong with it and what to do; pcclInternalError where the system does
-    /// not let this process write there (permissions, a read-only file system, a full disk).
+    /// Opens or creates the file and its folder, and locks the file against other processes.
+    /// Error: pcclInvalidArgument with the file, the problem and the remedy; pcclInternalError if the system does not let this
+    /// process write there (permissions, a read-only file system, a full disk).
     static Result<std::unique_ptr<Journal>> open(const JournalName &name);
     ~Journal();
 
-    /// As it was opened; nullopt: nothing has been written yet.
+    /// The record that the file held when it was opened; nullopt: none.
     const std::optional<protocol::Record> &record() const { return record_; }
-    /// Returns once it is safe on disk. Error: the system's words (disk full, say); the file holds what it held.
+    /// Returns when the record is on disk. Error: the system's text, for example that the disk is full; the file is unchanged.
     Status write(const protocol::Record &record);
     const std::string &path() const { return path_; }
 
@@ -50,7 +51,7 @@ private:
     sqlite3 *db_;
     std::string path_;
     std::optional<protocol::Record> record_;
-    protocol::NamedValues written_;  ///< what the file holds
+    protocol::NamedValues written_;  ///< the content of the file
 };
 
 }  // namespace pccl::master

@@ -1,3 +1,4 @@
+// See listener.h.
 #include "master/listener.h"
 
 #include <cerrno>
@@ -7,7 +8,7 @@
 namespace pccl::master {
 namespace {
 
-constexpr int kCallersAtOnce = 64;
+constexpr int kAcceptsAtOnce = 64;
 constexpr Duration kPause = std::chrono::milliseconds(200);
 
 }  // namespace
@@ -27,10 +28,10 @@ void Listener::resume() {
 }
 
 void Listener::accept_some() {
-    for (int i = 0; i < kCallersAtOnce; ++i) {
+    for (int i = 0; i < kAcceptsAtOnce; ++i) {
         Accepted accepted = accept_on(socket_);
         if (accepted.socket) {
-            callbacks_.on_caller(std::move(accepted));
+            callbacks_.on_accepted(std::move(accepted));
             continue;
         }
         switch (accepted.error) {
@@ -41,13 +42,13 @@ void Listener::accept_some() {
         case ENOMEM:
             if (!callbacks_.on_shortage()) return pause(accepted.error);
             break;
-        default: break;  // this caller has gone again; the next
+        default: break;  // the connection has ended already
         }
     }
 }
 
 void Listener::pause(int error) {
-    PCCL_LOG_WARN("cannot take callers for the moment: %s", error_text(error).c_str());
+    PCCL_LOG_WARN("cannot accept connections at present: %s. Retrying", error_text(error).c_str());
     uv_poll_stop(&poll_);
     paused_until_ = monotonic_now() + kPause;
 }

@@ -1,5 +1,5 @@
-// The listening socket in the loop. Takes a few callers at a time, so that a crowd of them does not keep the loop from its
-// members, and pauses instead of spinning where the system has no file descriptor left. Runs on the loop's thread.
+// The listening socket in the event loop. Accepts a limited number of connections at a time, so that many of them do not delay
+// the members, and pauses instead of spinning when the system has no file descriptors. Runs on the loop's thread.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,8 @@ namespace pccl::master {
 class Listener {
 public:
     struct Callbacks {
-        std::function<void(Accepted)> on_caller;
-        /// The system is out of descriptors: give one back, if there is one to spare.
+        std::function<void(Accepted)> on_accepted;
+        /// The system is out of descriptors. True: a connection was closed to free one.
         std::function<bool()> on_shortage;
     };
 
@@ -26,12 +26,12 @@ public:
 
     SocketAddress address() const { return local_address(socket_); }
 
-    /// Error: the loop does not take the socket.
+    /// Error: the loop does not accept the socket.
     Status start(uv_loop_t &loop);
-    /// When to call resume(); nullopt: not paused.
+    /// The time at which to call resume(); nullopt: not paused.
     std::optional<Time> paused_until() const { return paused_until_; }
     void resume();
-    /// Closes the socket now; the loop must turn once more before this object may go.
+    /// Closes the socket. The loop must run one more iteration before this object is destroyed.
     void close();
 
 private:

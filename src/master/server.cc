@@ -1,11 +1,10 @@
+// See server.h.
 #include "master/server.h"
 
 #include <algorithm>
 #include <array>
 #include <deque>
 #include <vector>
-
-#include <sys/socket.h>
 
 #include "base/log.h"
 #include "base/log_quota.h"
@@ -21,10 +20,10 @@ using protocol::ConnId;
 
 constexpr Duration kDrainTime = std::chrono::seconds(2);
 constexpr std::size_t kReadBytes = std::size_t{64} << 10;
-constexpr int kReadsAtOnce = 4;  ///< of one connection before the others have their turn
-/// Descriptors that the rest of the process may need.
+constexpr int kReadsAtOnce = 4;  ///< reads of one connection before the others have their turn
+/// Descriptors reserved for the rest of the process.
 constexpr std::size_t kSpareFiles = 64;
-/// Between two tries to write what the journal did not take.
+/// Interval between attempts to write a record that the journal could not write.
 constexpr Duration kRetryJournal = std::chrono::seconds(1);
 
 protocol::MasterOptions protocol_options(const ServerOptions &options, bool journal) {
@@ -37,14 +36,14 @@ std::size_t connection_limit(std::size_t wanted) {
     const std::size_t files = raise_file_limit();
     const std::size_t possible = files > 2 * kSpareFiles ? files - kSpareFiles : files / 2;
     if (wanted > possible)
-        PCCL_LOG_INFO("at most %zu connections: this process may open no more than %zu files (see ulimit -n)", possible, files);
+        PCCL_LOG_INFO("at most %zu connections: the limit of open files is %zu. Raise it with ulimit -n", possible, files);
     return std::max<std::size_t>(1, std::min(wanted, possible));
 }
 
 }  // namespace
 
-/// What runs on the loop's thread. The effects of a step are carried out before the next input is looked at; what they queue
-/// leaves in one write per connection at the end of the loop's iteration.
+/// Runs on the loop's thread. The effects of a step are executed before the next input is processed. Their output is sent at the
+/// end of the loop's iteration, in one write per connection.
 class Server::Service final : public ConnectionOwner {
 public:
     Service(Fd socket, std::unique_ptr<Journal> journal, const ServerOptions &options)
@@ -53,7 +52,7 @@ public:
                   journal_ ? journal_->record() : std::optional<protocol::Record>{}),
           callers_(connection_limit(options.max_connections)),
           listener_(std::move(socket),
-                    {[this](Accepted accepted) { on_caller(std::move(accepted)); }, [this] { return make_room(); }}) {}
+                    {[this](Accepted accepted) { on_accepted(std::move(accepted)); }, [this] { return make_room(); }}) {}
     Service(const Service &) = delete;
     Service &operator=(const Service &) = delete;
     ~Service();
@@ -65,16 +64,16 @@ public:
 
 private:
     void on_ready(Connection &connection, bool broken) override;
-    void on_caller(Accepted accepted);
+    void on_accepted(Accepted accepted);
     void after_poll();
 
     void take_frames(Connection &connection);
-    void lose(Connection &connection, const std::string &why);
+    void disconnect(Connection &connection, const std::string &why);
     bool make_room();
-    void complain(const char *what, const SocketAddress &who, const std::string &why);
+    void log_refusal(const char *what, const SocketAddress &who, const std::string &why);
 
     void feed(protocol::MasterInput input);
-    void carry_out(protocol::MasterEffect &effect);
+    void execute(protocol::MasterEffect &effect);
     void send(ConnId to, const wire::ToPeer &message);
     void flush();
     Time next_deadline() const;
@@ -82,7 +81,7 @@ private:
 
     const std::size_t max_output_;
     std::unique_ptr<Journal> journal_;
-    std::shared_ptr<const protocol::Record> unsaved_;  ///< what the journal did not take; the newest
+    std::shared_ptr<const protocol::Record> unsaved_;  ///< the newest record, if the journal could not write it
     Time retry_journal_;
     protocol::Master master_;
     Callers callers_;
@@ -95,10 +94,10 @@ private:
     std::optional<Wakeup> wakeup_;
 
     ConnId last_id_;
-    LogQuota complaints_;
+    LogQuota refusals_;
     std::deque<protocol::MasterInput> inputs_;
     bool stepping_ = false;
-    std::vector<ConnId> dirty_;  ///< have output that this iteration queued
+    std::vector<ConnId> dirty_;  ///< connections with output that this iteration queued
     std::array<std::byte, kReadBytes> scratch_;
 };
 
@@ -107,10 +106,10 @@ private:
 Status Server::Service::start() {
     address_ = listener_.address();
     if (const int error = uv_loop_init(&loop_); error != 0)
-        return Error{pcclInternalError, std::string("cannot make an event loop: ") + uv_strerror(error)};
+        return Error{pcclInternalError, std::string("cannot create an event loop: ") + uv_strerror(error)};
     if (const int error = uv_async_init(&loop_, &async_, [](uv_async_t *async) { uv_stop(async->loop); }); error != 0) {
         uv_loop_close(&loop_);
-        return Error{pcclInternalError, std::string("cannot make an event loop: ") + uv_strerror(error)};
+        return Error{pcclInternalError, std::string("cannot create an event loop: ") + uv_strerror(error)};
     }
     looping_ = true;
     wakeup_.emplace(loop_, [this] { after_poll(); });
@@ -124,7 +123,7 @@ void Server::Service::run() {
     listener_.close();
     callers_.close_all();
     wakeup_->close();
-    uv_run(&loop_, UV_RUN_NOWAIT);  // closing takes one more turn
+    uv_run(&loop_, UV_RUN_NOWAIT);  // the handles are closed in one more iteration
     wakeup_.reset();
 }
 
@@ -144,7 +143,7 @@ void Server::Service::after_poll() {
     if (paused && wakeup_->due(*paused)) listener_.resume();
     if (unsaved_ && wakeup_->due(retry_journal_)) persist(unsaved_);
     if (wakeup_->due(master_.next_timeout())) feed(protocol::MasterTick{});
-    if (const auto more = complaints_.take_unlogged(monotonic_now()))
+    if (const auto more = refusals_.take_unlogged(monotonic_now()))
         PCCL_LOG_WARN("%llu more connections were refused or closed in the last minutes", static_cast<unsigned long long>(more));
     flush();
     wakeup_->arm(monotonic_now(), next_deadline());
@@ -160,27 +159,28 @@ Time Server::Service::next_deadline() const {
 
 // -------------------------------------------------------------------------------------------------------------------- input --
 
-void Server::Service::on_caller(Accepted accepted) {
+void Server::Service::on_accepted(Accepted accepted) {
     if (callers_.full() && !make_room()) {
         const std::string why = "the master is at its limit of " + std::to_string(callers_.limit()) + " connections";
-        complain("refusing the connection from", accepted.from, why);
+        log_refusal("refusing the connection from", accepted.from, why);
         const wire::Bytes words = wire::encode(wire::Removed{pcclMasterConnectionFailed, why});
-        (void)!::send(accepted.socket.get(), words.data(), words.size(), MSG_NOSIGNAL);
+        (void)Stream(accepted.socket.get()).write(words);
         return;
     }
     const ConnId id{++last_id_.value};
     Connection *connection = Connection::open(loop_, *this, id, std::move(accepted.socket), accepted.from);
     if (!connection) {
-        complain("refusing the connection from", accepted.from, "the event loop does not take it");
+        log_refusal("refusing the connection from", accepted.from, "the event loop does not accept it");
         return;
     }
     callers_.add(connection);
     feed(protocol::Connected{id, accepted.from});
 }
 
-/// Strangers may come by the thousand: what they do must not fill the log.
-void Server::Service::complain(const char *what, const SocketAddress &who, const std::string &why) {
-    if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("%s %s: %s", what, to_string(who).c_str(), why.c_str());
+/// Warnings are limited, because anyone can open thousands of connections.
+void Server::Service::log_refusal(const char *what, const SocketAddress &who, const std::string &why) {
+    if (refusals_.admit(monotonic_now()))
+        PCCL_LOG_WARN("%s %s: %s", what, to_string(who).c_str(), why.c_str());
     else PCCL_LOG_DEBUG("%s %s: %s", what, to_string(who).c_str(), why.c_str());
 }
 
@@ -190,8 +190,9 @@ bool Server::Service::make_room() {
     if (least->state() == Connection::State::draining) {
         callers_.close(*least);
     } else {
-        complain("closing the connection from", least->from(), "it has not said Hello, and another needs the room");
-        lose(*least, "closed to make room");
+        log_refusal("closing the connection from", least->from(),
+                    "it has not sent Hello, and another connection needs its place");
+        disconnect(*least, "closed to make room");
     }
     return true;
 }
@@ -200,47 +201,50 @@ void Server::Service::on_ready(Connection &connection, bool broken) {
     connection.flush();
     auto input = Connection::Input::more;
     int error = 0;
-    // A broken connection is read to its end: the loop will not call again for it.
+    // A broken connection is read to its end, because the loop does not call again for it.
     for (int i = 0; input == Connection::Input::more && (broken || i < kReadsAtOnce); ++i) {
         try {
             input = connection.read(scratch_, error);
         } catch (const std::bad_alloc &) {
-            PCCL_LOG_ERROR("no memory for what %s sends", to_string(connection.from()).c_str());
-            return lose(connection, "the master has no memory for its message");
+            PCCL_LOG_ERROR("out of memory for a message of %s", to_string(connection.from()).c_str());
+            return disconnect(connection, "the master is out of memory for its message");
         }
         take_frames(connection);
         if (connection.state() == Connection::State::closed) return;
     }
-    if (connection.state() == Connection::State::introduced && connection.partial_bytes() > 0) feed(protocol::BytesReceived{connection.id()});
+    if (connection.state() == Connection::State::welcomed && connection.partial_bytes() > 0)
+        feed(protocol::BytesReceived{connection.id()});
     if (input == Connection::Input::ended)
-        lose(connection, connection.partial_bytes() > 0 ? "its connection ended within a message" : "its connection ended");
+        disconnect(connection, connection.partial_bytes() > 0 ? "its connection ended within a message" : "its connection ended");
     else if (input == Connection::Input::failed)
-        lose(connection, "its connection broke: " + error_text(error));
+        disconnect(connection, "its connection broke: " + error_text(error));
     else if (broken)
-        lose(connection, "its connection broke");
+        disconnect(connection, "its connection broke");
 }
 
 void Server::Service::take_frames(Connection &connection) {
     std::span<const std::byte> frame;
     wire::ToMaster message;
-    while (connection.state() == Connection::State::stranger || connection.state() == Connection::State::introduced) {
+    while (connection.state() == Connection::State::before_hello || connection.state() == Connection::State::welcomed) {
         const auto next = connection.next_frame(frame);
         if (next == wire::FrameBuffer::Next::need_more) return;
         std::string why;
         if (next == wire::FrameBuffer::Next::bad)
-            why = "it sent no PCCL message (a length of 0 or beyond " + std::to_string(connection.frame_limit()) + " bytes)";
+            why = "it sent bytes that are not a PCCL message (a length of 0 or beyond " +
+                  std::to_string(connection.frame_limit()) + " bytes)";
         else if (!wire::decode(frame, message))
-            why = "it sent no PCCL message (" + std::to_string(frame.size()) + " bytes that cannot be read as one)";
+            why = "it sent bytes that are not a PCCL message (" + std::to_string(frame.size()) + " bytes that cannot be decoded)";
         if (!why.empty()) {
-            complain("closing the connection from", connection.from(), why);
-            return lose(connection, why);
+            log_refusal("closing the connection from", connection.from(), why);
+            return disconnect(connection, why);
         }
         feed(protocol::Received{connection.id(), std::move(message)});
     }
 }
 
-void Server::Service::lose(Connection &connection, const std::string &why) {
-    const bool known = connection.state() != Connection::State::draining;  // else the protocol has done with it
+void Server::Service::disconnect(Connection &connection, const std::string &why) {
+    const bool known =
+        connection.state() != Connection::State::draining;  // the protocol has closed a draining connection already
     const ConnId id = connection.id();
     callers_.close(connection);
     if (known) feed(protocol::Disconnected{id, why});
@@ -258,12 +262,12 @@ void Server::Service::feed(protocol::MasterInput input) {
         master_.step(monotonic_now(), inputs_.front(), effects);
         inputs_.pop_front();
         for (protocol::MasterEffect &effect : effects)
-            carry_out(effect);
+            execute(effect);
     }
     stepping_ = false;
 }
 
-void Server::Service::carry_out(protocol::MasterEffect &effect) {
+void Server::Service::execute(protocol::MasterEffect &effect) {
     if (const auto *out = std::get_if<protocol::SendToPeer>(&effect)) {
         send(out->conn, out->message);
     } else if (const auto *end = std::get_if<protocol::CloseConnection>(&effect)) {
@@ -278,16 +282,16 @@ void Server::Service::carry_out(protocol::MasterEffect &effect) {
     }
 }
 
-/// A journal that cannot be written does not stop a run that is well. Should this process end meanwhile, the peers see that the journal
-/// is older than they are, and no run is resumed from it.
+/// If the journal cannot be written, the run continues. If this process ends meanwhile, the peers detect that the journal is
+/// older than their state, and the run is not resumed.
 void Server::Service::persist(std::shared_ptr<const protocol::Record> record) {
     const Status written = journal_->write(*record);
     if (written) {
-        if (std::exchange(unsaved_, nullptr)) PCCL_LOG_WARN("the journal %s takes what it is given again", journal_->path().c_str());
+        if (std::exchange(unsaved_, nullptr)) PCCL_LOG_WARN("the journal %s can be written again", journal_->path().c_str());
         return;
     }
     if (!unsaved_) {
-        PCCL_LOG_ERROR("%s; the run goes on, but could not be resumed if this master ended now. Trying again every second",
+        PCCL_LOG_ERROR("%s. The run continues, but could not be resumed if this master ended now. Retrying every second",
                        written.error().what.c_str());
     }
     unsaved_ = std::move(record);
@@ -297,19 +301,18 @@ void Server::Service::persist(std::shared_ptr<const protocol::Record> record) {
 void Server::Service::send(ConnId to, const wire::ToPeer &message) {
     Connection *connection = callers_.find(to);
     if (!connection || connection->state() == Connection::State::draining) return;
-    if (std::holds_alternative<wire::Welcome>(message)) callers_.introduce(*connection, max_output_);
+    if (std::holds_alternative<wire::Welcome>(message)) callers_.welcome(*connection, max_output_);
     bool queued = false;
     try {
         queued = connection->queue(wire::encode(message));
     } catch (const std::bad_alloc &) {
-        PCCL_LOG_ERROR("no memory for what waits for %s", to_string(connection->from()).c_str());
-        return lose(*connection, "the master has no memory for what waits for it");
+        PCCL_LOG_ERROR("out of memory for the output to %s", to_string(connection->from()).c_str());
+        return disconnect(*connection, "the master is out of memory for its output");
     }
     if (!queued) {
-        const std::string why =
-            "it does not read what it is sent (" + std::to_string(connection->queued()) + " bytes wait for it)";
+        const std::string why = "it does not read: " + std::to_string(connection->queued()) + " bytes wait for it";
         PCCL_LOG_WARN("closing the connection to %s: %s", to_string(connection->from()).c_str(), why.c_str());
-        return lose(*connection, why);
+        return disconnect(*connection, why);
     }
     if (connection->dirty) return;
     connection->dirty = true;

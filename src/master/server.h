@@ -12,29 +12,29 @@
 namespace pccl::master {
 
 struct ServerOptions {
-    SocketAddress listen;  ///< port 0: any free one. An unspecified IPv6 address takes IPv4 callers, too
+    SocketAddress listen;  ///< port 0: any free one. An unspecified IPv6 address accepts IPv4 connections, too
     protocol::MasterOptions protocol;
-    std::string journal;  ///< as in journal.h: "PATH" or "new:PATH"; "": none, and a run ends with its master
-    std::size_t max_output_bytes = std::size_t{64} << 20;  ///< that wait for one peer; it is lost beyond
-    std::size_t max_connections = 8192;  ///< peers and strangers together; fewer where the limit of open files is lower
+    std::string journal;  ///< "PATH" or "new:PATH", see journal.h; "": none, and the run ends with its master
+    std::size_t max_output_bytes = std::size_t{64} << 20;  ///< output that may wait for one peer; beyond it, the peer is lost
+    std::size_t max_connections = 8192;  ///< with and without Hello together; fewer if the limit of open files is lower
 };
 
-/// Serves on the thread that calls run(). Several in one process do not know of each other.
+/// Serves on the thread that calls run(). Several servers in one process are independent.
 class Server {
 public:
-    /// Binds and listens; callers wait until run(). Raises this process's soft limit of open files to the hard one.
-    /// Error: pcclMasterConnectionFailed with the address, the system's reason and what to do; pcclInvalidArgument with what is wrong
-    /// with the journal.
+    /// Binds and listens; connections wait until run(). Raises this process's soft limit of open files to the hard one.
+    /// Error: pcclMasterConnectionFailed with the address, the system's reason and the remedy; pcclInvalidArgument with the
+    /// problem of the journal.
     static Result<std::unique_ptr<Server>> create(const ServerOptions &options);
-    /// Not while run() is running.
+    /// run() must have returned.
     ~Server();
 
-    /// With the real port.
+    /// With the port that was bound.
     SocketAddress address() const;
 
     /// Serves until interrupted, then closes all sockets and returns. Call it once.
     void run();
-    /// Makes run() return, also a run() that is still to come. Any thread or signal handler, any number of times.
+    /// Makes run() return, or return at once if it is called later. Any thread or signal handler, any number of times.
     void interrupt();
 
 private:

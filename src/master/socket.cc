@@ -1,3 +1,4 @@
+// See socket.h.
 #include "master/socket.h"
 
 #include <algorithm>
@@ -19,7 +20,7 @@
 namespace pccl::master {
 namespace {
 
-constexpr int kBacklog = 4096;  // the kernel takes what it allows
+constexpr int kBacklog = 4096;  // the kernel lowers it to its limit
 
 struct NativeAddress {
     sockaddr_storage storage{};
@@ -47,7 +48,7 @@ NativeAddress to_native(const SocketAddress &address) {
     return out;
 }
 
-/// Through the C form, where an IPv4 address mapped into IPv6 becomes what it stands for. Without the zone, which means something
+/// Converts by way of the C form, which turns an IPv4-mapped IPv6 address into an IPv4 address. Without the zone, which is valid
 /// on this host only.
 SocketAddress from_native(const sockaddr_storage &storage) {
     ccoip_socket_address_t out{};
@@ -68,7 +69,7 @@ SocketAddress from_native(const sockaddr_storage &storage) {
 
 std::string advice(int error, const SocketAddress &address) {
     if (error == EINVAL && address.ip.link_local() && address.ip.zone == 0)
-        return ": a link-local address needs its interface, as in [fe80::1%eth0]:48148";
+        return ". A link-local address needs its interface, for example [fe80::1%eth0]:48148";
     switch (error) {
     case EADDRINUSE: {
         const std::string holder = port_holder(address.port);
@@ -76,7 +77,7 @@ std::string advice(int error, const SocketAddress &address) {
     }
     case EADDRNOTAVAIL: return ": no interface of this machine has this address; 0.0.0.0 listens on all";
     case EACCES: return ": ports below 1024 need privileges; choose a higher one";
-    case EAFNOSUPPORT: return ": this machine does not speak this address family; 0.0.0.0 listens on all IPv4 addresses";
+    case EAFNOSUPPORT: return ": this machine does not support this address family; 0.0.0.0 listens on all IPv4 addresses";
     default: return "";
     }
 }
@@ -122,7 +123,7 @@ Accepted accept_on(const Fd &listener) {
     }
     out.from = from_native(storage);
     const int on = 1;
-    ::setsockopt(out.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // fails only where it does not matter
+    ::setsockopt(out.socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // a failure does no harm
     return out;
 }
 
@@ -140,7 +141,7 @@ std::size_t raise_file_limit() {
 Secret random_secret() {
     Secret secret{};
     while (::getrandom(secret.data(), secret.size(), 0) != static_cast<ssize_t>(secret.size())) {
-        if (errno != EINTR) std::abort();  // a kernel without it: guessable secrets would be worse than none
+        if (errno != EINTR) std::abort();  // the kernel has no getrandom: guessable secrets would be worse than no master
     }
     return secret;
 }

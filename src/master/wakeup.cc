@@ -1,3 +1,4 @@
+// See wakeup.h.
 #include "master/wakeup.h"
 
 #include <algorithm>
@@ -10,7 +11,7 @@ constexpr Duration kLongest = std::chrono::hours(1);
 }  // namespace
 
 Wakeup::Wakeup(uv_loop_t &loop, std::function<void()> after_poll) : after_poll_(std::move(after_poll)) {
-    // None of these can fail: they allocate nothing.
+    // None of these can fail, because they allocate no memory.
     uv_timer_init(&loop, &timer_);
     uv_idle_init(&loop, &idle_);
     uv_check_init(&loop, &check_);

@@ -1,7 +1,7 @@
-// When the loop looks at the clock.
+// Decides when the master's loop acts on deadlines.
 //
-// Guarantee: a time that has come is acted on only after a pass over the sockets that began after it had come. So when this
-// process was stopped or starved, what its peers sent meanwhile is read before anyone is judged silent; a plain timer would fire
+// Guarantee: the loop acts on a deadline only after a pass over the sockets that began after the deadline. So if this process was
+// stopped or starved, the bytes that peers sent meanwhile are read before any peer is removed as silent; a plain timer would fire
 // first. Runs on the loop's thread.
 #pragma once
 
@@ -21,18 +21,18 @@ public:
     Wakeup(const Wakeup &) = delete;
     Wakeup &operator=(const Wakeup &) = delete;
 
-    /// Whether what is due at `deadline` may be done now: it was due at the last arm(), and the sockets have been seen to since.
+    /// Whether to act on `deadline` now: it had passed at the last arm(), and the sockets have been read since.
     bool due(Time deadline) const;
-    /// after_poll ends with it: the next after_poll is to come at `deadline` at the latest.
+    /// Called at the end of after_poll: the next after_poll must run at `deadline` at the latest.
     void arm(Time now, Time deadline);
-    /// Begins to close; the loop must turn once more before this object may go.
+    /// Starts to close. The loop must run one more iteration before this object is destroyed.
     void close();
 
 private:
     std::function<void()> after_poll_;
-    std::optional<Time> noticed_;  ///< when the last pass over the sockets began, if something was due then
+    std::optional<Time> noticed_;  ///< when the last pass over the sockets began, if a deadline had passed then
     uv_timer_t timer_{};           ///< ends the wait for sockets
-    uv_idle_t idle_{};             ///< makes the next pass not wait
+    uv_idle_t idle_{};             ///< makes the next pass return at once
     uv_check_t check_{};           ///< runs after the pass
 };
 

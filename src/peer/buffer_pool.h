@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "peer/lane.h"
+#include "peer/packed.h"
 
 namespace pccl::peer {
 

@@ -1,3 +1,4 @@
+// See compression_gate.h.
 #include "peer/compression_gate.h"
 
 #include <algorithm>
@@ -6,18 +7,19 @@ namespace pccl::peer {
 
 namespace {
 
-/// What the codec saves per second of its work, over what the path delivers: from here on it is used, and below the other no more.
-constexpr double kWorthIt = 2, kNotWorthIt = 1.25;
-/// Rates are measured over no less, and the processor's part over this.
+/// Bytes saved per second of codec time, divided by the path's rate: compression starts at the first value and stops below the
+/// second.
+constexpr double kStartRatio = 2, kStopRatio = 1.25;
+/// Shortest time over which the path's rate is measured, and the time over which the codec's share of the thread is measured.
 constexpr Duration kLeastWindow = std::chrono::milliseconds(50), kProcessorWindow = std::chrono::milliseconds(200);
-/// Of its time that the thread spends in the codec: beyond it, it may be what the link waits for.
+/// If the thread spends more than this share of its time in the codec, the codec may be what limits the link.
 constexpr double kBusyProcessor = 0.7;
-/// A trial takes so many bytes.
+/// Bytes compressed in a trial.
 constexpr std::size_t kTrialBytes = std::size_t{256} << 10;
-/// What is remembered: so many bytes in full, those before them ever less.
+/// After this many bytes, the weight of all earlier measurements is halved.
 constexpr double kMemory = 4e6;
 constexpr Duration kFirstPause = std::chrono::seconds(1), kLongestPause = std::chrono::minutes(1);
-/// What was worth it for so long may be tried again soon.
+/// A kind that was compressed for this long is tried again after the first pause.
 constexpr Duration kProven = std::chrono::seconds(16);
 
 double seconds(Duration d) { return static_cast<double>(d.count()) / 1e6; }
@@ -39,7 +41,7 @@ void CompressionGate::observe(Time now, const LinkWork &work) {
     }
     const Duration passed = now - limited_->begin;
     if (passed < window_) return;
-    // Who did not look for so long was stopped: what happened meanwhile is not known.
+    // After a longer gap, this process was stopped, and the measurement is void.
     if (passed < 4 * window_) {
         const double achieved = static_cast<double>(work.delivered - limited_->at.delivered) / seconds(passed);
         bytes_per_s_ = bytes_per_s_ == 0 ? achieved : (bytes_per_s_ + achieved) / 2;
@@ -49,7 +51,8 @@ void CompressionGate::observe(Time now, const LinkWork &work) {
     limited_ = {now, work};
 }
 
-/// The thread may have become what all its links wait for. If this one then delivers less than its path alone would, it stops.
+/// The codec may use so much of the thread that it limits all links. If this link then delivers less than its path carries, it
+/// stops compressing.
 void CompressionGate::watch_processor(Time now, const LinkWork &work) {
     if (!work.busy || std::ranges::none_of(kinds_, &Kind::open)) return working_.reset();
     if (!working_) {
@@ -90,15 +93,15 @@ void CompressionGate::learn(std::size_t which, std::size_t plain_bytes, std::siz
     if (!kind.open) close(kind, now);
 }
 
-/// By what is known of it and of the path.
+/// Starts or stops compressing a kind, by its measurements and the path's rate.
 void CompressionGate::judge(Kind &kind, Time now) {
-    if (kind.open && kind.saves_per_s() < kNotWorthIt * bytes_per_s_) return close(kind, now);
-    if (kind.open || kind.tried < kTrialBytes || kind.saves_per_s() < kWorthIt * bytes_per_s_) return;
+    if (kind.open && kind.saves_per_s() < kStopRatio * bytes_per_s_) return close(kind, now);
+    if (kind.open || kind.tried < kTrialBytes || kind.saves_per_s() < kStartRatio * bytes_per_s_) return;
     kind.open = true;
     kind.since = now;
 }
 
-/// Until the next trial, which begins from nothing.
+/// Stops compressing a kind until the next trial, which starts with no measurements.
 void CompressionGate::close(Kind &kind, Time now) {
     if (kind.open && now - kind.since >= kProven) kind.pause = kFirstPause;
     kind.next_trial = now + kind.pause;

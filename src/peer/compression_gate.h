@@ -1,9 +1,10 @@
-// When a link's chunks are worth compressing. Pure: fed with numbers and times; the link asks and obeys.
+// Decides when a link's chunks are compressed. Pure: the link passes numbers and times, and applies the decision.
 //
-// What a codec saves per second of its work is set against what the path delivers per second: if it is more than twice that, the bytes
-// saved would have taken longer than saving them and undoing it at the other end does, even if nothing overlaps. The path's rate is
-// measured while it is what holds the sender up, the codec's gain on a few chunks tried then; both go on being measured. What does not
-// pay is tried again ever more rarely. Results do not depend on any of this, so the ends of a link, and members, need not agree.
+// The bytes that a codec saves per second of its work are compared with the bytes per second that the path delivers. If they are
+// more than twice as many, sending the saved bytes would have taken longer than compressing and decompressing, even if nothing
+// overlaps. The path's rate is measured while the path limits the sender, and the codec's gain on a few chunks that are
+// compressed as a trial. Both continue to be measured. Trials that save no time are repeated at growing intervals. Results do not
+// depend on these decisions, so that the ends of a link, and members, need not agree.
 #pragma once
 
 #include <array>
@@ -19,48 +20,48 @@ namespace pccl::peer {
 enum class Compression : std::uint8_t { automatic = 0, off, on };
 inline constexpr int kCompressions = 3;
 
-/// What a link has done since it was made.
+/// The work of a link since it was made.
 struct LinkWork {
-    std::uint64_t delivered = 0;     ///< bytes, as they travelled
-    std::uint64_t saved = 0;         ///< bytes that did not have to travel
-    Duration codec{};                ///< that this thread has compressed and decompressed, for any link
-    bool busy = false;               ///< somebody has something to send over it
-    bool path_limited = false;       ///< and the path is what it waits for
+    std::uint64_t delivered = 0;  ///< bytes as sent, after compression
+    std::uint64_t saved = 0;      ///< bytes saved by compression
+    Duration codec{};             ///< time that this thread has spent in the codec, for all links
+    bool busy = false;            ///< there is data to send over the link
+    bool path_limited = false;    ///< and the path is what limits it
 };
 
 class CompressionGate {
 public:
-    /// Chunks are judged by what they are: bytes or elements of 2, 4 or 8 bytes, of operations or of state, shared or in messages.
+    /// Chunks are judged by kind: element size of 1, 2, 4 or 8 bytes; of operations, or of shared state and messages.
     static constexpr std::size_t kKinds = 8;
     static std::size_t kind_of(unsigned planes, bool state) {
         return (planes == 8 ? 3 : planes / 2) + (state ? 4u : 0u);
     }
 
-    /// `round_trip`: of the path; rates are measured over no less than two.
+    /// `round_trip`: of the path. Rates are measured over at least two round trips.
     explicit CompressionGate(Compression mode, Duration round_trip = {});
 
-    /// Whether it has anything to learn: call observe() every few tens of milliseconds then.
+    /// Whether observe() must be called, every 25 milliseconds.
     bool measures() const { return mode_ == Compression::automatic; }
     void observe(Time now, const LinkWork &work);
 
-    /// Whether chunks of that kind are compressed from now on.
+    /// Whether chunks of that kind are compressed.
     bool open(std::size_t kind) const { return mode_ == Compression::on || (mode_ == Compression::automatic && kinds_[kind].open); }
-    /// Whether the next one is to be compressed: that, or to see what it gives; learn() is told then.
+    /// Whether the next chunk must be compressed, because the kind is open or as a trial. Call learn() with the outcome.
     bool wants(std::size_t kind, Time now) const;
-    /// Without a clock: whether wants() may be true.
+    /// Whether wants() can be true; needs no clock.
     bool may_want(std::size_t kind) const { return open(kind) || (mode_ == Compression::automatic && bytes_per_s_ > 0 && bytes_per_s_ < kFastest); }
     void learn(std::size_t kind, std::size_t plain_bytes, std::size_t packed_bytes, Duration took, Time now);
 
-    /// What the path delivers, in bytes per second; 0: not known.
+    /// Bytes per second that the path delivers; 0: unknown.
     double path_rate() const { return bytes_per_s_; }
 
 private:
-    static constexpr double kFastest = 1.25e9;  ///< no codec of ours keeps up with such a path
+    static constexpr double kFastest = 1.25e9;  ///< bytes per second; the codecs are slower than faster paths
     struct Kind {
         bool open = false;
-        Time since{};                      ///< it is open
-        double plain = 0, saved = 0, seconds = 0;  ///< of the codec's work, lately
-        std::size_t tried = 0;             ///< bytes of this trial
+        Time since{};                              ///< when it was opened
+        double plain = 0, saved = 0, seconds = 0;  ///< of the codec's recent work
+        std::size_t tried = 0;                     ///< bytes compressed in this trial
         Time next_trial{};
         Duration pause{};                  ///< before the trial after that
         double saves_per_s() const { return seconds > 0 ? saved / seconds : saved > 0 ? 1e12 : 0; }
@@ -77,8 +78,8 @@ private:
         Time begin;
         LinkWork at;
     };
-    std::optional<Stretch> limited_;  ///< the path has been what the link waits for since then
-    std::optional<Stretch> working_;  ///< since when the processor's part is measured
+    std::optional<Stretch> limited_;  ///< since when the path limits the link
+    std::optional<Stretch> working_;  ///< since when the codec's share of the thread is measured
 };
 
 }  // namespace pccl::peer

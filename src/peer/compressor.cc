@@ -1,3 +1,4 @@
+// See compressor.h.
 #include "peer/compressor.h"
 
 #include "kernel/hash.h"
@@ -6,7 +7,7 @@ namespace pccl::peer {
 
 namespace {
 
-/// What is shorter travels as it is.
+/// Shorter payloads are not compressed.
 constexpr std::size_t kLeastBytes = 512;
 
 }  // namespace
@@ -29,8 +30,8 @@ std::size_t Compressor::pack(OutFrame &frame) {
     Packed &packed = *frame.packed;
     if (!made) {
         const Duration took = peer::pack(packed, frame.payload, plain, frame.planes);
-        // The checksum that travels is that of the packed bytes. If the program has changed its buffer since the frame was made, the
-        // plain payload must go, whose checksum tells the receiver.
+        // The frame then has the checksum of the packed bytes. If the program has changed its buffer since the frame was made,
+        // the plain payload must be sent, so that the receiver finds the wrong checksum.
         if (packed.bytes && frame.owner && kernel::checksum(frame.payload, plain) != frame.header.checksum) packed.bytes.reset();
         gate_.learn(kind, plain, packed.bytes ? packed.length : plain, took, monotonic_now());
     }

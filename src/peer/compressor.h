@@ -1,4 +1,4 @@
-// What a link does to chunks that it is about to send: makes them smaller where its gate says that this pays. I/O thread only.
+// Compresses the chunks that a link sends, if its gate finds that this saves time. I/O thread only.
 #pragma once
 
 #include "peer/compression_gate.h"
@@ -10,15 +10,15 @@ class Compressor {
 public:
     explicit Compressor(Compression mode) : gate_(mode) {}
 
-    /// The link is there. Inside one machine nothing is won: it stays off unless the user wants it on.
+    /// The link is up. Inside one machine compression saves no time: it stays off unless the user has set it to on.
     void begin(Compression mode, Duration round_trip, bool inside_machine) {
         gate_ = CompressionGate(mode == Compression::automatic && inside_machine ? Compression::off : mode, round_trip);
     }
     bool measures() const { return gate_.measures(); }
-    /// `work.saved` and `work.codec` are filled in here.
+    /// Fills in `work.saved` and `work.codec`.
     void observe(Time now, LinkWork work);
 
-    /// Makes the frame carry its payload compressed, if it may be, and that is worth it. The bytes saved.
+    /// Compresses the payload of the frame, if that is allowed and the gate is open. Returns the bytes saved.
     std::size_t pack(OutFrame &frame);
 
 private:

@@ -1,10 +1,10 @@
+// See control.h.
 #include "peer/control.h"
 
 #include <cerrno>
 #include <cstring>
 
 #include <asio/post.hpp>
-#include <asio/write.hpp>
 
 #include "base/descriptors.h"
 #include "base/interfaces.h"
@@ -15,8 +15,10 @@ namespace pccl::peer {
 
 namespace {
 
-/// A master that takes nothing for this long a queue is of no use.
+/// Bytes that may wait for a master that does not read. Beyond it the connection is given up.
 constexpr std::size_t kMaxQueued = std::size_t{256} << 20;
+/// Reads before other handlers of the event loop run.
+constexpr int kReadsAtOnce = 4;
 
 }  // namespace
 
@@ -30,18 +32,18 @@ void Control::dial(const HostPort &master, Duration timeout) {
         if (error || self->open_) return;
         if (self->lookup_)
             return self->fail("cannot resolve the master's address " + self->where_ + ": no answer from the name server within " +
-                              to_string(timeout));
+                              to_string(timeout) + ". Check the name, or give an IP address");
         self->fail("no answer from the master at " + self->where_ + " within " + to_string(timeout));
     });
     targets_ = {SocketAddress{{}, master.port}};
-    if (const auto ip = parse_ip(master.host)) {  // no look-up for a plain address
+    if (const auto ip = parse_ip(master.host)) {
         targets_.front().ip = *ip;
         return dial_next("");
     }
     find(master.host);
 }
 
-/// The result comes from another thread, which only posts it here.
+/// The resolver calls back on its own thread, so the result is posted to this one.
 void Control::find(const std::string &host) {
     lookup_.emplace(host, [self = shared_from_this()](const Result<Lookup::Addresses> &result) {
         asio::post(self->socket_.get_executor(), [self, result] {
@@ -91,16 +93,16 @@ void Control::dialled(const SocketAddress &target, const asio::error_code &error
         socket_.close(ignored);
         return dial_next(error == asio::error::operation_aborted ? "no answer from " + to_string(target) : error.message());
     }
-    if (is_connected_to_itself(socket_.native_handle())) {  // nothing listens there, and the port must stay free for the master
-        reset_on_close(socket_.native_handle());
+    stream_ = Stream(socket_.native_handle());
+    if (const int failed = stream_.handshake(); failed != 0) {
         socket_.close(ignored);
-        return dial_next(asio::error_code(asio::error::connection_refused).message());
+        return dial_next(std::strerror(failed));
     }
     timer_.cancel();
     open_ = true;
     socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
     host_.control_up();
-    read();
+    if (!closed_) wait_readable();
 }
 
 std::uint32_t Control::zone() const {
@@ -112,25 +114,49 @@ std::uint32_t Control::zone() const {
                                       : interface_of(to_ip(local.address())));
 }
 
-void Control::read() {
-    socket_.async_read_some(asio::buffer(chunk_), [self = shared_from_this()](const asio::error_code &error, std::size_t bytes) {
-        if (self->silent_) return error ? self->close() : self->read();
-        if (error) return self->fail(error == asio::error::eof ? "the master closed the connection" : "the connection to the master failed: " + error.message());
-        self->frames_.append({self->chunk_.data(), bytes});
-        std::span<const std::byte> frame;
-        bool whole = false;
-        for (;; whole = true) {
-            const auto next = self->frames_.next(frame);
-            if (next == wire::FrameBuffer::Next::need_more) break;
-            wire::ToPeer message;
-            if (next == wire::FrameBuffer::Next::bad || !wire::decode(frame, message)) return self->fail("the master sent bytes that are no message");
-            self->host_.control_message(std::move(message));
-            if (self->closed_) return;
-            if (self->silent_) break;
-        }
-        if (!whole) self->host_.control_heard();
-        self->read();
+void Control::wait_readable() {
+    socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const asio::error_code &error) {
+        if (!self->closed_ && error != asio::error::operation_aborted) self->read_some();
     });
+}
+
+void Control::read_some() {
+    for (int i = 0; i < kReadsAtOnce; ++i) {
+        const StreamResult result = stream_.read(chunk_);
+        if (result.state == StreamResult::State::would_block) return wait_readable();
+        if (silent_) {
+            if (!result.done()) return close();
+            continue;
+        }
+        if (result.state == StreamResult::State::closed) return fail("the master closed the connection");
+        if (!result.done()) return fail("the connection to the master failed: " + std::string(std::strerror(result.error)));
+        frames_.append({chunk_.data(), result.bytes});
+        if (!take_messages()) return;
+    }
+    asio::post(socket_.get_executor(), [self = shared_from_this()] {
+        if (!self->closed_) self->read_some();
+    });
+}
+
+/// Passes on the messages that are complete. False: the connection is closed.
+bool Control::take_messages() {
+    std::span<const std::byte> frame;
+    bool whole = false;
+    for (;; whole = true) {
+        const auto next = frames_.next(frame);
+        if (next == wire::FrameBuffer::Next::need_more) break;
+        wire::ToPeer message;
+        if (next == wire::FrameBuffer::Next::bad || !wire::decode(frame, message)) {
+            fail("the master at " + where_ +
+                 " sent bytes that are not a PCCL message. Check that pccl-master of this version runs there");
+            return false;
+        }
+        host_.control_message(std::move(message));
+        if (closed_) return false;
+        if (silent_) break;
+    }
+    if (!whole) host_.control_heard();
+    return !closed_;
 }
 
 void Control::send(const wire::ToMaster &message) {
@@ -141,17 +167,35 @@ void Control::send(const wire::ToMaster &message) {
 
 void Control::flush() {
     if (!open_ || queued_.empty() || !sending_.empty()) return;
-    if (queued_.size() > kMaxQueued) return fail("the master does not take what it is sent");
+    if (queued_.size() > kMaxQueued) {
+        return fail("the master at " + where_ + " reads too slowly: " + std::to_string(queued_.size()) + " bytes wait for it");
+    }
     sending_.swap(queued_);
-    asio::async_write(socket_, asio::buffer(sending_), [self = shared_from_this()](const asio::error_code &error, std::size_t) {
-        self->sending_.clear();
-        if (error) {
-            if (self->silent_) return self->close();
-            return self->fail("the connection to the master failed: " + error.message());
+    sent_ = 0;
+    write_some();
+}
+
+void Control::write_some() {
+    while (sent_ < sending_.size()) {
+        const StreamResult result = stream_.write(std::span(sending_).subspan(sent_));
+        if (result.state == StreamResult::State::would_block) {
+            return socket_.async_wait(asio::ip::tcp::socket::wait_write,
+                                      [self = shared_from_this()](const asio::error_code &error) {
+                                          if (!self->closed_ && error != asio::error::operation_aborted) self->write_some();
+                                      });
         }
-        if (!self->queued_.empty()) return self->flush();
-        if (self->silent_) self->finish_sending();
-    });
+        // From the event loop: the caller of flush() still uses this object.
+        if (!result.done()) {
+            return asio::post(socket_.get_executor(), [self = shared_from_this(), error = result.error] {
+                if (self->silent_) return self->close();
+                self->fail("the connection to the master failed: " + std::string(std::strerror(error)));
+            });
+        }
+        sent_ += result.bytes;
+    }
+    sending_.clear();
+    if (!queued_.empty()) return flush();
+    if (silent_) finish_sending();
 }
 
 void Control::hang_up(std::function<void()> done) {
@@ -176,11 +220,9 @@ void Control::drop() {
     close();
 }
 
-/// What was sent is lost if the socket closes with something unread: say that no more comes, and wait for the other's end.
-void Control::finish_sending() {
-    asio::error_code ignored;
-    socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
-}
+/// If the socket were closed while bytes from the master are unread, the system would discard what was sent. So only the sending
+/// side ends here, and the socket is closed once the master has closed its side.
+void Control::finish_sending() { stream_.end_writing(); }
 
 void Control::close() {
     if (closed_) return;

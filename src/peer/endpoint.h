@@ -1,4 +1,4 @@
-// Our addresses as Asio's and back.
+// Converts between PCCL's and Asio's addresses.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ inline asio::ip::tcp::endpoint to_endpoint(const SocketAddress &address) {
     return {asio::ip::address_v4(bytes), address.port};
 }
 
-/// Without its zone, which means something on this host only.
+/// Without the zone, which is valid on this host only.
 inline IpAddress to_ip(const asio::ip::address &address) {
     IpAddress ip;
     if (address.is_v6() && !address.to_v6().is_v4_mapped()) {

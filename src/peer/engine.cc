@@ -249,7 +249,7 @@ std::vector<wire::CarriedOp> Engine::carry(const std::vector<OpId> &ops) {
     return carried;
 }
 
-void Engine::clear() {
+void Engine::clear(const Error &) {
     ops_.clear();
     early_.clear();
     begun_.clear();
@@ -298,7 +298,11 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
     return Intake::take(large ? pool_.get(header.bytes) : Buffer(new std::byte[header.bytes]));
 }
 
-Intake Engine::intake(Link &link, const FrameHeader &header) {
+std::vector<FrameKind> Engine::kinds() const {
+    return {FrameKind::op_open, FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::reduce_credit};
+}
+
+Intake Engine::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.epoch < epoch_.value || header.epoch == 0) return {};
     if (header.epoch > epoch_.value) return Intake::hold();
     if (std::ranges::find(ring_, link.other()) == ring_.end()) return Intake::reject("a frame of an operation from no member");

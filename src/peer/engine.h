@@ -22,7 +22,7 @@ public:
     virtual void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) = 0;
 };
 
-class Engine {
+class Engine final : public FrameConsumer {
 public:
     Engine(EngineHost &host, LinkTable &links) : host_(host), links_(links) {}
 
@@ -43,21 +43,20 @@ public:
         return found == ops_.end() ? nullptr : found->second.get();
     }
 
-    /// Forgets everything, and touches no buffer after it. The links are gone.
-    void clear();
+    void clear(const Error &why) override;
 
     /// An operation is on its way, and its partners are near: what it waits for takes less than a thread's sleep and waking up.
     bool expects_soon() const { return near_ && !ops_.empty(); }
 
-    Intake intake(Link &link, const wire::FrameHeader &header);
-    /// False: its checksum is wrong.
-    bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
+    std::vector<wire::FrameKind> kinds() const override;
+    Intake prepare_receive(Link &link, const wire::FrameHeader &header) override;
+    bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
 
     /// The other end got the frame with this header damaged. If its source is what it was, it goes out again; else the program changed its
     /// buffer, and the operation fails.
-    void send_again(Link &link, const wire::FrameHeader &sent);
+    void send_again(Link &link, const wire::FrameHeader &sent) override;
     /// The program has freed the receive buffer that this frame went to.
-    void unwritable(const wire::FrameHeader &header);
+    void unwritable(const wire::FrameHeader &header) override;
 
 private:
     /// What came for an operation that is not posted here yet.

@@ -1,7 +1,5 @@
+// See lane.h.
 #include "peer/lane.h"
-
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,12 +24,11 @@ std::byte *drain_buffer(std::size_t size) {
     return buffer.get();
 }
 
-bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
-
 }  // namespace
 
 Lane::Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler)
-    : socket_(std::move(socket)), round_trip_(round_trip), handler_(&handler), staging_(new std::byte[kStaging]) {
+    : socket_(std::move(socket)), stream_(socket_.native_handle()), round_trip_(round_trip), handler_(&handler),
+      staging_(new std::byte[kStaging]) {
     asio::error_code ignored;
     socket_.non_blocking(true, ignored);
     const auto endpoint = socket_.remote_endpoint(ignored);
@@ -57,7 +54,7 @@ void Lane::shut() {
     intake_ = {};
 }
 
-/// The handler hears of it from the event loop, never from within its own call into this lane.
+/// The handler is called from the event loop, never from within its own call to this lane.
 void Lane::fail(const std::string &why) {
     if (closed_) return;
     shut();
@@ -89,13 +86,13 @@ void Lane::resume() {
 }
 
 void Lane::read_some() {
-    const auto keep = shared_from_this();  // a callback may drop the last other reference
+    const auto keep = shared_from_this();  // a callback may release the last other reference
     std::size_t budget = kReadBudget;
     while (!closed_) {
         if (!consume_staging()) return;  // held, closed or failed
         if (budget == 0) return restart_reading();
         iovec parts[2];
-        int used = 0;
+        std::size_t used = 0;
         std::size_t payload_room = 0;
         if (in_payload_) {
             payload_room = header_.bytes - received_;
@@ -106,21 +103,22 @@ void Lane::read_some() {
                 parts[used++] = {drain_buffer(kDrain), payload_room};
             }
         }
-        // Staging is empty or holds less than a header, at its front. Behind bulk comes more bulk, most likely: only its header is
-        // staged, and its payload need not be copied from here.
+        // Staging is empty, or holds less than a header at its front. A bulk frame is most likely followed by another one. Only
+        // the header of that one is staged, so that its payload is not copied.
         const bool drains_part = in_payload_ && received_ + payload_room < header_.bytes;
         const std::size_t next_head = kFrameHeaderBytes + (header_.planes != 0 ? wire::kPlainLengthBytes : 0);
         const std::size_t stage = in_payload_ && header_.bytes >= kBulk ? next_head : kStaging;
         if (!drains_part) parts[used++] = {staging_.get() + staged_end_, stage - staged_end_};
-        const ssize_t got = ::readv(socket_.native_handle(), parts, used);
-        if (got == 0) return fail("connection closed");
-        if (got < 0) {
-            if (errno == EINTR) continue;
-            if (would_block(errno)) return wait_readable();
-            if (errno == EFAULT && drop_unwritable()) continue;
-            return fail(std::strerror(errno));
+        const StreamResult result = stream_.readv({parts, used});
+        switch (result.state) {
+        case StreamResult::State::done: break;
+        case StreamResult::State::would_block: return wait_readable();
+        case StreamResult::State::closed: return fail("the other end closed the connection");
+        case StreamResult::State::failed:
+            if (result.error == EFAULT && drop_unwritable()) continue;
+            return fail(std::strerror(result.error));
         }
-        auto bytes = static_cast<std::size_t>(got);
+        const std::size_t bytes = result.bytes;
         read_ += bytes;
         budget -= std::min(budget, bytes);
         const std::size_t to_payload = std::min(bytes, payload_room);
@@ -131,7 +129,7 @@ void Lane::read_some() {
     }
 }
 
-/// Takes frames out of the staging buffer until it holds less than it needs. False: stop reading for now.
+/// Takes frames out of the staging buffer until it holds less than a header. False: stop reading.
 bool Lane::consume_staging() {
     for (;;) {
         const std::size_t staged = staged_end_ - staged_begin_;
@@ -166,10 +164,10 @@ bool Lane::consume_staging() {
     return true;
 }
 
-/// As far as it speaks for itself.
+/// Checks the header without regard to the state of the link.
 bool Lane::check_header() {
     if (header_.magic != wire::kFrameMagic || static_cast<int>(header_.kind) >= wire::kFrameKinds) {
-        fail("bytes that are no frame of ours");
+        fail("not a PCCL frame: bad magic or kind");
         return false;
     }
     if (header_.header_checksum != kernel::checksum(&header_, wire::kHeaderChecked)) {
@@ -182,7 +180,7 @@ bool Lane::check_header() {
     }
     const bool known = header_.planes == 0 || (kernel::is_plane_count(header_.planes) && wire::may_be_compressed(header_.kind));
     if (!known || (header_.planes != 0 && header_.bytes <= wire::kPlainLengthBytes)) {
-        fail("a frame compressed as none of ours is");
+        fail("a frame with an invalid compression");
         return false;
     }
     return true;
@@ -190,7 +188,8 @@ bool Lane::check_header() {
 
 bool Lane::accept_header() {
     if (header_.planes != 0 && (plain_.bytes <= header_.bytes || plain_.bytes > wire::kMaxChunkBytes)) {
-        fail("a frame of " + std::to_string(header_.bytes) + " bytes that says it was " + std::to_string(plain_.bytes));
+        fail("a frame of " + std::to_string(header_.bytes) + " bytes with an invalid plain length of " +
+             std::to_string(plain_.bytes));
         return false;
     }
     intake_ = handler_->on_header(*this, plain_);
@@ -217,9 +216,9 @@ bool Lane::accept_header() {
     return true;
 }
 
-/// What has just been read is summed while it is in cache, all but the end.
+/// Adds the bytes just read to the checksum while they are in cache, except those at the end.
 void Lane::sum_payload() {
-    constexpr std::size_t kEnd = 64;  // what finish() wants at least
+    constexpr std::size_t kEnd = 64;  // the least that finish() takes
     if (intake_.action != Intake::Action::take || (intake_.taker_checks && !packed_) || received_ < summed_ + kBulk) return;
     const std::size_t sure = std::min<std::size_t>(received_, header_.bytes - kEnd);
     const std::size_t grains = (sure - summed_) / kernel::Checksum::kGrain * kernel::Checksum::kGrain;
@@ -236,7 +235,7 @@ bool Lane::finish_payload() {
     const bool checked_here = header_.bytes > 0 && (packed || !intake.taker_checks);
     bool damaged = checked_here && checksum_.finish(read + summed_, header_.bytes - summed_) != header_.checksum;
     if (!damaged && packed && intake.owner) {
-        // The checksum of what is passed on must not be computed over memory that the program can change.
+        // The checksum that this peer passes on must not be computed over memory that the program can change.
         intake.keep = packed_memory(plain_.bytes);
         intake.into = intake.keep.get();
     }
@@ -250,7 +249,7 @@ bool Lane::finish_payload() {
     return !closed_;
 }
 
-/// From here on the frame is as if it had come plain.
+/// Decompresses the payload. `plain_` then has the checksum of the plain payload.
 bool Lane::unpack_payload(std::byte *into, Buffer packed) {
     if (!unpack(into, plain_.bytes, packed.get(), header_.bytes, header_.planes)) {
         fail("a frame that cannot be decompressed");
@@ -291,8 +290,8 @@ bool Lane::kick_once() {
     return put > 0;
 }
 
-/// One system call: the bytes that went; 0 if no more can be written at once. Frames are gathered for it until they are so long; a large
-/// one is worth a call of its own, and what it carries is still in cache.
+/// Makes one system call and returns the bytes written; 0: the socket is full, or there is no frame. Frames are gathered up to
+/// `gather_bytes`. A large frame has a system call of its own, while its payload is still in cache.
 std::size_t Lane::write_some(std::size_t gather_bytes) {
     std::size_t queued = 0;
     for (const auto &frame : sending_) queued += kFrameHeaderBytes + frame.header.bytes;
@@ -320,21 +319,18 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
         }
         skip = 0;
     }
-    msghdr message{};
-    message.msg_iov = parts.data();
-    message.msg_iovlen = used;
-    ssize_t put = -1;
-    do put = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL);
-    while (put < 0 && errno == EINTR);
-    if (put < 0) {
-        const int error = errno;
-        if (would_block(error)) wait_writable();
-        else if (error == EFAULT && replace_unreadable()) return write_some(gather_bytes);
-        else fail(std::strerror(error));
+    const StreamResult result = stream_.writev({parts.data(), used});
+    if (!result.done()) {
+        if (result.state == StreamResult::State::would_block)
+            wait_writable();
+        else if (result.error == EFAULT && replace_unreadable())
+            return write_some(gather_bytes);
+        else
+            fail(std::strerror(result.error));
         return 0;
     }
-    written_ += static_cast<std::size_t>(put);
-    std::size_t left = static_cast<std::size_t>(put) + sent_of_first_;
+    written_ += result.bytes;
+    std::size_t left = result.bytes + sent_of_first_;
     std::size_t done = 0;
     while (done < sending_.size() && left >= kFrameHeaderBytes + sending_[done].header.bytes) {
         left -= kFrameHeaderBytes + sending_[done].header.bytes;
@@ -342,11 +338,12 @@ std::size_t Lane::write_some(std::size_t gather_bytes) {
     }
     sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(done));
     sent_of_first_ = sending_.empty() ? 0 : left;
-    return static_cast<std::size_t>(put);
+    return result.bytes;
 }
 
-/// The program has freed memory that is being sent. Zeros go in its place, so that the frames stay whole: the receiver finds a wrong
-/// checksum and asks again, and the answer tells the program. False: all of it can be read.
+/// The program has freed memory that is being sent. Zeros are sent instead, so that the frames keep their lengths. The receiver
+/// finds a wrong checksum and requests the frame again; then the operation fails with an error that names the buffer. False: all
+/// of the memory is readable.
 bool Lane::replace_unreadable() {
     bool found = false;
     for (OutFrame &frame : sending_) {
@@ -362,7 +359,7 @@ bool Lane::replace_unreadable() {
     return found;
 }
 
-/// The program has freed the memory that a payload is received into. False: the payload has no such owner.
+/// The program has freed the memory that a payload is received into. False: the memory does not belong to the program.
 bool Lane::drop_unwritable() {
     if (!in_payload_ || intake_.action != Intake::Action::take || !intake_.owner || packed_) return false;
     intake_ = {};
@@ -378,13 +375,14 @@ void Lane::watch(Time now, Duration limit) {
     if (stall_.stalled() < limit) return;
     const auto state = health();
     if (!state || !state->awaits_ack || state->since_ack < limit) return;
-    fail(std::to_string(outstanding) + " bytes not acknowledged for " + to_string(std::min(stall_.stalled(), state->since_ack)) +
-         ", sent again " + std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
+    fail(std::to_string(outstanding) + " bytes were not acknowledged for " +
+         to_string(std::min(stall_.stalled(), state->since_ack)) + " and retransmitted " +
+         std::to_string(state->retransmissions) + " times: the path is dead in at least one direction");
 }
 
 std::uint64_t Lane::delivered_bytes(const std::optional<TcpHealth> &health) {
     const std::uint64_t now = health ? health->delivered : written_ - std::min(written_, outstanding_bytes());
-    return delivered_ = std::max(delivered_, now);  // the other end may forget what it has out of order
+    return delivered_ = std::max(delivered_, now);  // the other end may discard bytes that it has out of order
 }
 
 void Lane::detach(const void *owner) {
@@ -393,7 +391,7 @@ void Lane::detach(const void *owner) {
         if (frame.owner != owner) {
             ++i;
         } else if (i == 0 && sent_of_first_ > 0) {
-            // Its header is out: the receiver counts on the rest.
+            // Its header is sent, so the receiver expects the rest.
             Buffer copy(new std::byte[frame.header.bytes]);
             std::memcpy(copy.get(), frame.payload, frame.header.bytes);
             frame.payload = copy.get();

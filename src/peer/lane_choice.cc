@@ -1,12 +1,13 @@
+// See lane_choice.h.
 #include "peer/lane_choice.h"
 
 namespace pccl::peer {
 
 namespace {
 
-/// So many and fewer are all used.
+/// Up to this number, all lanes are used.
 constexpr std::size_t kFew = 4;
-/// Half of them are judged by so much work, and by the part of it for which they were held up.
+/// Half of the lanes are judged after this much busy time, by the share of it in which a buffer held them up.
 constexpr std::uint64_t kJudgedUs = 2'000'000;
 constexpr double kHeldUp = 0.03;
 

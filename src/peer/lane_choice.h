@@ -1,8 +1,9 @@
-// How many of a link's lanes are used. Pure: fed with numbers; the link obeys.
+// The number of a link's lanes that are used. Pure: the link passes numbers, and applies the decision.
 //
-// Until a path is known all lanes are: many small congestion windows let out more than one. Once it is, and the congestion control
-// follows the path's rate rather than its losses, half of them carry as much, each in segments twice as large, which cost both ends
-// less. Unless buffers at either end, not the path, hold each lane to less than its share: then all are used from then on.
+// Until the path's rate is known, all lanes are used: many small congestion windows together send more than one. Once it is
+// known, and if the congestion control follows the path's rate instead of its losses, half of the lanes carry as much. Each then
+// sends segments twice as large, which cost both ends less. If buffers at either end limit those lanes instead of the path, all
+// lanes are used from then on.
 #pragma once
 
 #include <cstddef>
@@ -12,14 +13,14 @@ namespace pccl::peer {
 
 class LaneChoice {
 public:
-    /// `fixed`: the user has said how many there are to be, or losses alone would slow down the few.
+    /// `fixed`: the user has set the number of lanes, or the congestion control slows down after losses.
     LaneChoice(std::size_t lanes, bool fixed);
 
     struct Work {
-        std::uint64_t busy_us = 0;     ///< of all lanes together, since the link was made, with something to send
-        std::uint64_t held_up_us = 0;  ///< of it, by a full buffer at either end
+        std::uint64_t busy_us = 0;     ///< time with data to send, summed over all lanes, since the link was made
+        std::uint64_t held_up_us = 0;  ///< part of busy_us in which a buffer at either end was full
     };
-    /// True: half of them were not enough. What was learnt of the path from them alone is worth nothing.
+    /// True: half of the lanes were not enough, so measurements of the path with that half must be discarded.
     bool observe(bool path_known, const Work &work);
 
     std::size_t lanes() const { return lanes_; }

@@ -1,3 +1,4 @@
+// See link.h.
 #include "peer/link.h"
 
 #include <algorithm>
@@ -19,20 +20,20 @@ using wire::FrameKind;
 
 namespace {
 
-/// Lanes are compared over a round trip, and no less than this.
+/// Lanes are compared over one round trip, or over this time if it is longer.
 constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
-/// Names of damaged frames that are remembered.
+/// Damaged frames that are remembered.
 constexpr std::size_t kMaxDamaged = 4096;
-/// What waits to be sent at once: openings, and answers to what the other asks. One who asks and does not read is given up.
-constexpr std::size_t kMaxUrgent = std::size_t{64} << 20;
-/// A frame of a newer view waits for that view so long. The master tells all members of a view at once.
+/// Bytes of urgent frames (openings and replies) that may wait. A peer that sends requests and does not read replies is given up.
+constexpr std::size_t kMaxUrgentMiB = 64;
+/// Longest time that a frame waits for its view. The master sends a view to all members at the same time.
 constexpr Duration kMaxHeld = std::chrono::seconds(30);
-/// Of the mean lane's rate: a lane below it lags.
-constexpr double kLags = 0.25;
-/// How often it is asked whether lanes deliver.
-constexpr Duration kWatch = std::chrono::milliseconds(250);
-/// Microseconds that a receiver's window may be full between two ticks, for the mean lane.
-constexpr std::uint64_t kReads = 5000;
+/// A lane is lagging if its rate is below this share of the mean lane's rate.
+constexpr double kLaggingShare = 0.25;
+/// Interval at which lanes are checked for progress.
+constexpr Duration kWatchInterval = std::chrono::milliseconds(250);
+/// Between two ticks, microseconds per lane in which the receiver's window may be full before the receiver counts as not reading.
+constexpr std::uint64_t kReceiverStall_us = 5000;
 
 std::uint64_t us(Duration d) { return static_cast<std::uint64_t>(d.count()); }
 
@@ -51,10 +52,11 @@ OutFrame small_frame(FrameHeader header, const wire::Bytes &payload) {
     return frame;
 }
 
-Link::Link(asio::io_context &io, LinkOwner &owner, const wire::OpenLink &how, const wire::LinkHello &hello, const Options &options,
-           Duration dead_after)
-    : io_(io), owner_(owner), self_(how.dial ? hello.from : hello.to), hello_(hello), address_(how.address), lanes_asked_(how.lanes),
-      dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io), compressor_(options.compression) {}
+Link::Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consumers, const wire::OpenLink &how,
+           const wire::LinkHello &hello, const Options &options, Duration dead_after)
+    : io_(io), owner_(owner), consumers_(consumers), self_(how.dial ? hello.from : hello.to), hello_(hello),
+      address_(how.address), lanes_asked_(how.lanes), dials_(how.dial), options_(options), dead_after_(dead_after), timer_(io),
+      compressor_(options.compression) {}
 
 void Link::dial() {
     timer_.expires_after(options_.connect_timeout);
@@ -68,7 +70,7 @@ void Link::dial_lane() {
     const auto socket = std::make_shared<asio::ip::tcp::socket>(io_);
     const auto endpoint = to_endpoint(address_);
     Fd fd = open_stream(address_.ip.v6);
-    if (fd) {  // else connecting says why not
+    if (fd) {  // otherwise async_connect reports the error
         keep_off_target_port(fd, address_);
         tune_before_connecting(fd.get(), options_.congestion_control);
         asio::error_code failed;
@@ -77,12 +79,9 @@ void Link::dial_lane() {
     }
     socket->async_connect(endpoint, [self = shared_from_this(), socket](asio::error_code error) {
         if (self->closed_) return;
-        if (!error && is_connected_to_itself(socket->native_handle())) {
-            reset_on_close(socket->native_handle());
-            error = asio::error::connection_refused;  // nothing listens there
-        }
+        if (!error) error = asio::error_code(Stream(socket->native_handle()).handshake(), asio::error::get_system_category());
         if (error) {
-            // A further lane is a matter of speed alone; the first one is the link.
+            // Without a further lane the link is only slower. Without the first one there is no link.
             if (!self->up_)
                 self->fail("cannot connect to " + to_string(self->address_) + ": " + error.message() + self->advice());
             return;
@@ -94,7 +93,7 @@ void Link::dial_lane() {
 
 std::string Link::advice() const {
     if (!address_.ip.link_local() || address_.ip.zone != 0) return "";
-    return ". A link-local address needs the interface that leads to it: give this peer a listen_address with a zone, as in "
+    return ". A link-local address needs an interface: give this peer a listen_address with a zone, for example "
            "fe80::1%eth0";
 }
 
@@ -103,7 +102,7 @@ void Link::dialled(std::shared_ptr<Lane> lane) {
     greeting_due_.push_back(lane.get());
     lane->give_up_after(2 * dead_after_);
     lane->start();
-    lane->kick();  // pulls the hello
+    lane->kick();  // sends the hello
 }
 
 void Link::adopt(std::shared_ptr<Lane> lane) {
@@ -146,7 +145,8 @@ std::uint64_t Link::read_bytes() const {
     return bytes;
 }
 
-/// One connection fills a short path; over a long one several ramp up faster and share the loss.
+/// One connection fills a short path. Over a long path, several connections reach full speed sooner, and a loss slows down only
+/// one.
 std::size_t Link::wanted_lanes() const {
     if (lanes_asked_ > 0) return std::min<std::size_t>(lanes_asked_, wire::kMaxLanes);
     if (round_trip_ < std::chrono::milliseconds(1)) return 1;
@@ -161,13 +161,13 @@ void Link::tick(Time now) {
         ++looks_;
         backlogged_ += std::ranges::any_of(lanes_, [](const auto &lane) { return lane->backlogged(); });
     }
-    if (now - watched_ >= kWatch) watch(now);
+    if (now - watched_ >= kWatchInterval) watch(now);
     if (round_trip_ >= kLongPath && !lanes_.empty()) tune(now);
     if (compressor_.measures() && !lanes_.empty()) judge_compression(now);
 }
 
-/// Tells the compressor what the path delivers, as far as the path is what counts: over a long one something is on its way all the time,
-/// over a short one no lane takes more. Not if the other end does not read.
+/// Reports to the compressor what the path delivers, and whether the path limits the link: over a long path, bytes are
+/// outstanding; over a short path, all lanes are backlogged. It does not limit the link while the receiver does not read.
 void Link::judge_compression(Time now) {
     LinkWork work;
     work.busy = !producers_.empty();
@@ -181,13 +181,14 @@ void Link::judge_compression(Time now) {
         work.delivered += lane->delivered_bytes(health);
         if (health) receiver_limited_us += us(health->receiver_limited);
     }
-    const bool reads = receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReads * lanes_.size();
+    const bool reads =
+        receiver_limited_us <= std::exchange(receiver_limited_us_, receiver_limited_us) + kReceiverStall_us * lanes_.size();
     work.path_limited = reads && (round_trip_ >= kLongPath ? outstanding > 0 : backlogged);
     compressor_.observe(now, work);
 }
 
-/// Finds a path that swallows what is sent. The kernel's own limit is twice ours: it does not tell a dead path from a receiver that was
-/// stopped for a while.
+/// Detects a path that delivers nothing. The kernel's limit is twice this one, because the kernel cannot distinguish a dead path
+/// from a receiver that was stopped for a while.
 void Link::watch(Time now) {
     watched_ = now;
     for (const auto &lane : lanes_) lane->watch(now, dead_after_);
@@ -220,7 +221,7 @@ wire::LinkProgress Link::progress() {
 }
 
 void Link::tune(Time now) {
-    // Nothing is asked of the system for a link that rests; the last look is the one that finds nothing on its way.
+    // An idle link makes no system calls. The last check before is the one that finds no outstanding bytes.
     if (producers_.empty() && resting_) return;
     if (!pacer_) pacer_.emplace(round_trip_);
     resting_ = producers_.empty();
@@ -245,7 +246,7 @@ void Link::tune(Time now) {
         const Pace &pace = paces_[lane.get()];
         return lane->backlogged() || pace.lags || pace.rests;
     });
-    if (!producers_.empty()) kick();  // those that held back
+    if (!producers_.empty()) kick();  // lanes that were held back may send now
     if (!pacer_->observe(now, sample)) return;
     const auto limit = pacer_->limit();
     for (const auto &lane : lanes_) {
@@ -253,7 +254,7 @@ void Link::tune(Time now) {
     }
 }
 
-/// Which lanes rest: those that lag are not counted on.
+/// Decides which lanes rest. Lagging lanes do not count as used.
 void Link::choose_lanes(const LaneChoice::Work &work) {
     if (!lane_choice_ || lane_choice_->lanes() != lanes_.size())
         lane_choice_.emplace(lanes_.size(), lanes_asked_ > 0 || !lanes_.front()->follows_rate());
@@ -266,10 +267,10 @@ void Link::choose_lanes(const LaneChoice::Work &work) {
     }
 }
 
-/// Which lanes are much slower than the rest.
+/// Finds the lanes that are much slower than the others.
 void Link::compare_lanes(Time now) {
     const Duration passed = now - compared_, least = std::max(round_trip_, kLeastMeasured);
-    if (passed < least && !resting_) return;  // before a rest at once: what follows it is another stretch
+    if (passed < least && !resting_) return;  // when the link becomes idle, the measurement ends at once
     compared_ = now;
     double sum = 0;
     for (auto &[lane, pace] : paces_) {
@@ -283,11 +284,12 @@ void Link::compare_lanes(Time now) {
         sum += pace.bytes_per_s;
     }
     for (auto &[lane, pace] : paces_) {
-        pace.lags = pace.bytes_per_s > 0 && pace.bytes_per_s < kLags * sum / static_cast<double>(lanes_.size());
+        pace.lags = pace.bytes_per_s > 0 && pace.bytes_per_s < kLaggingShare * sum / static_cast<double>(lanes_.size());
     }
 }
 
-/// A lane that rests takes nothing; one that lags no more than it delivers soon, lest an operation wait at its end for what it has taken.
+/// A resting lane takes no frames. A lagging lane takes no more than it will deliver soon, so that operations do not wait for it
+/// at their end.
 bool Link::holds_back(Lane &lane) {
     const auto pace = paces_.find(&lane);
     if (pace == paces_.end()) return false;
@@ -306,20 +308,24 @@ std::size_t Link::eager_budget() const {
 
 void Link::send_urgent(OutFrame frame) {
     const std::size_t bytes = wire::kFrameHeaderBytes + frame.header.bytes;
-    if (urgent_bytes_ + bytes > kMaxUrgent) return fail_soon("it asks for more than it reads");
+    if (urgent_bytes_ + bytes > kMaxUrgentMiB << 20) {
+        return fail_soon(std::to_string(kMaxUrgentMiB) + " MiB of replies are unread: the peer sends requests and does not read");
+    }
     urgent_bytes_ += bytes;
     urgent_.push_back(std::move(frame));
     kick();
 }
 
-void Link::check_held(Time now, Time master_there_since) {
+void Link::check_held(Time now, Time master_up_since) {
     for (const auto &lane : lanes_) {
         const auto since = lane->held_since();
-        if (since && now - std::max(*since, master_there_since) > kMaxHeld) return fail_soon("it sends frames of a view that does not come");
+        if (since && now - std::max(*since, master_up_since) > kMaxHeld) {
+            return fail_soon("the view of a frame that it sent has not arrived within " + to_string(kMaxHeld));
+        }
     }
 }
 
-/// From the event loop: whoever calls now may hold on to this link.
+/// Fails from the event loop, because the caller may still use this link.
 void Link::fail_soon(std::string why) {
     asio::post(io_, [self = shared_from_this(), why = std::move(why)] {
         self->fail("the connection with " + to_string(self->address_) + " was closed: " + why);
@@ -335,13 +341,14 @@ void Link::remove_producer(Producer *producer) {
 
 void Link::kick() {
     if (!up_ || closed_) return;
-    // The lanes take turns at being first.
+    // Each call begins with another lane.
     const std::size_t first = next_lane_++;
     if (round_trip_ < kLongPath) {
         for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) lanes_[(first + i) % lanes_.size()]->kick();
         return;
     }
-    // Frame by frame, each on another lane: what fits in one lane's buffer would leave it over several round trips.
+    // One frame at a time, each on the next lane: a lane that took as much as its buffer holds would need several round trips to
+    // send it.
     bool more = true;
     while (more) {
         more = false;
@@ -378,7 +385,7 @@ void Link::fail(const std::string &why) {
 
 Intake Link::on_header(Lane &lane, const FrameHeader &header) {
     if (header.kind == FrameKind::link_accept) {
-        if (header.bytes != 0 || !dials_) return Intake::reject("an accept out of place");
+        if (header.bytes != 0 || !dials_) return Intake::reject("an unexpected link_accept");
         on_accept(lane);
         return {};
     }
@@ -387,13 +394,17 @@ Intake Link::on_header(Lane &lane, const FrameHeader &header) {
         return Intake::reject("a frame before the link was accepted");
     }
     if (header.kind == FrameKind::ask_again) {
-        if (header.bytes != wire::kFrameHeaderBytes) return Intake::reject("a request for a frame of the wrong length");
+        if (header.bytes != wire::kFrameHeaderBytes) return Intake::reject("an ask_again with a payload of the wrong length");
         return Intake::take(Buffer(new std::byte[wire::kFrameHeaderBytes]));
     }
-    Intake intake = owner_.on_link_header(*this, header);
-    // The program may have written over a payload after it arrived. From then on, those of the operation go where only the library writes.
-    const auto of_it = [&](const FrameName &name) { return name.op == header.op(); };
-    if (!damaged_.empty() && intake.owner && intake.action == Intake::Action::take && std::ranges::any_of(damaged_, of_it)) {
+    FrameConsumer *const consumer = consumers_.of(header.kind);
+    if (!consumer) return Intake::reject("a frame of a kind that this peer does not receive");
+    Intake intake = consumer->prepare_receive(*this, header);
+    // If the program may have overwritten a payload after it arrived, further payloads of the operation go to the library's own
+    // memory.
+    const auto of_operation = [&](const FrameName &name) { return name.op == header.op(); };
+    if (!damaged_.empty() && intake.owner && intake.action == Intake::Action::take &&
+        std::ranges::any_of(damaged_, of_operation)) {
         const bool taker_checks = intake.taker_checks;
         intake = Intake::take(Buffer(new std::byte[header.bytes]));
         intake.taker_checks = taker_checks;
@@ -406,21 +417,23 @@ bool Link::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, c
         on_asked_again(payload);
         return true;
     }
-    if (!lane.arrived_packed()) return owner_.on_link_frame(*this, header, payload, keep);
+    FrameConsumer &consumer = *consumers_.of(header.kind);
+    if (!lane.arrived_packed()) return consumer.receive(*this, header, payload, keep);
     const auto self = shared_from_this();
     arrived_packed_ = lane.arrived_packed();
-    const bool right = owner_.on_link_frame(*this, header, payload, keep);
+    const bool right = consumer.receive(*this, header, payload, keep);
     arrived_packed_.reset();
     return right;
 }
 
-/// The sender can tell a damaged path from a program that changes its buffers; the receiver cannot. So it asks for the frame again.
+/// The sender can distinguish a path that damages frames from a program that changes its buffers; the receiver cannot. So the
+/// receiver requests the frame again.
 bool Link::on_damaged(Lane &, const FrameHeader &header) {
     if (!wire::may_be_asked_again(header.kind)) return false;
-    if (damaged_.size() >= kMaxDamaged) damaged_.clear();  // of operations that never ended here; the sender counts, too
-    if (!damaged_.insert(name_of(header)).second) return false;  // the path damaged it
-    PCCL_LOG_INFO("a frame from %s has a wrong checksum; it is asked for again", to_string(other()).c_str());
-    owner_.on_link_damaged(*this, header);
+    if (damaged_.size() >= kMaxDamaged) damaged_.clear();  // left by operations that have not ended here; the sender also counts
+    if (!damaged_.insert(name_of(header)).second) return false;  // damaged twice: by the path
+    PCCL_LOG_INFO("a frame from %s has a wrong checksum and is requested again", to_string(other()).c_str());
+    consumers_.of(header.kind)->damaged(*this, header);
     FrameHeader ask;
     ask.kind = FrameKind::ask_again;
     const auto *bytes = reinterpret_cast<const std::byte *>(&header);
@@ -432,8 +445,8 @@ void Link::on_asked_again(const std::byte *payload) {
     FrameHeader header;
     std::memcpy(&header, payload, sizeof header);
     if (header.magic != wire::kFrameMagic || !wire::may_be_asked_again(header.kind) || header.planes != 0 || header.bytes == 0)
-        return fail_soon("it asks again for a frame that cannot have been sent");
-    owner_.on_link_asked_again(*this, header);
+        return fail_soon("it requests a frame again that cannot have been sent");
+    consumers_.of(header.kind)->send_again(*this, header);
 }
 
 void Link::send_again(const FrameHeader &header, Buffer payload) {

@@ -1,3 +1,4 @@
+// See link_table.h.
 #include "peer/link_table.h"
 
 #include <algorithm>
@@ -19,10 +20,10 @@ using wire::FrameKind;
 
 namespace {
 
-constexpr std::size_t kMaxStrangers = 512;
+constexpr std::size_t kMaxPending = 512;
 constexpr int kAcceptsAtOnce = 64;
 
-/// Equal in time that does not depend on where they differ.
+/// Compares in constant time.
 bool same_secret(const Secret &a, const Secret &b) {
     std::uint8_t difference = 0;
     for (std::size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
@@ -36,7 +37,8 @@ LinkTable::LinkTable(asio::io_context &io, LinkOwner &owner, const Options &opti
 
 LinkTable::~LinkTable() {
     drop_all();
-    for (auto &stranger : strangers_) stranger.lane->close();
+    for (auto &pending : pending_)
+        pending.lane->close();
 }
 
 Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::endpoint &endpoint) {
@@ -47,7 +49,7 @@ Status LinkTable::bind(asio::ip::tcp::acceptor &acceptor, const asio::ip::tcp::e
     acceptor.assign(endpoint.protocol(), fd.get(), error);
     if (error) return Error{pcclRankConnectionFailed, error.message()};
     fd.release();
-    // Connections of a process that has ended do not keep its port from the next one.
+    // The port can be used while connections of an earlier process on it are in TIME_WAIT.
     acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (!error && v6) acceptor.set_option(asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
     if (!error) tune_before_connecting(acceptor.native_handle(), options_.congestion_control);
@@ -65,7 +67,7 @@ Status LinkTable::listen() {
     }
     std::vector<asio::ip::address> addresses;
     if (options_.listen_host.empty()) {
-        addresses = {asio::ip::address_v6::any(), asio::ip::address_v4::any()};  // the second where there is no IPv6
+        addresses = {asio::ip::address_v6::any(), asio::ip::address_v4::any()};  // the second one for systems without IPv6
     } else {
         const auto ip = parse_ip(options_.listen_host);
         if (!ip) return Error{pcclInvalidArgument, "listen_address: " + ip.error().what};
@@ -88,8 +90,8 @@ Status LinkTable::listen() {
     }
     const std::string holder = port_holder(options_.port_first);
     return Error{pcclRankConnectionFailed,
-                 "no port from " + std::to_string(options_.port_first) + " to " + std::to_string(options_.port_last) +
-                     " can be listened on: " + last +
+                 "cannot listen on any port from " + std::to_string(options_.port_first) + " to " +
+                     std::to_string(options_.port_last) + ": " + last +
                      (holder.empty() ? "" : " (port " + std::to_string(options_.port_first) + ": " + holder + ")")};
 }
 
@@ -99,14 +101,14 @@ void LinkTable::accept() {
         if (error == asio::error::operation_aborted) return;
         const int failed = error ? error.value() : accept_some();
         if (failed == 0) return accept();
-        // Out of descriptors, most likely. The connections that exist are not affected; the next sweep tries to accept again.
+        // Most likely out of descriptors. Existing connections are not affected. The next sweep() accepts again.
         accepting_ = false;
-        if (complaints_.admit(monotonic_now()))
-            PCCL_LOG_WARN("cannot accept connections for the moment: %s", std::strerror(failed));
+        if (refusals_.admit(monotonic_now()))
+            PCCL_LOG_WARN("cannot accept connections at present: %s. Retrying every second", std::strerror(failed));
     });
 }
 
-/// Takes the connections that wait, a limited number of them. Returns why no more can be taken (an errno), or 0.
+/// Accepts a limited number of connections. Returns 0, or the errno that prevents accepting.
 int LinkTable::accept_some() {
     asio::error_code error;
     const auto protocol = acceptor_.local_endpoint(error).protocol();
@@ -121,7 +123,7 @@ int LinkTable::accept_some() {
             case ENFILE:
             case ENOBUFS:
             case ENOMEM: return errno;
-            default: continue;  // this caller has gone again
+            default: continue;  // the connection has ended already
             }
         }
         asio::ip::tcp::socket socket(io_);
@@ -134,38 +136,41 @@ int LinkTable::accept_some() {
 }
 
 void LinkTable::take(asio::ip::tcp::socket socket) {
-    if (strangers_.size() >= kMaxStrangers) {
-        strangers_.front().lane->close();
-        strangers_.pop_front();
+    if (pending_.size() >= kMaxPending) {
+        pending_.front().lane->close();
+        pending_.pop_front();
     }
     const Duration round_trip = tune_connected(socket.native_handle(), options_.congestion_control);
     auto lane = std::make_shared<Lane>(std::move(socket), round_trip, *this);
-    strangers_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
+    pending_.push_back({lane, monotonic_now(), std::nullopt, nullptr});
     lane->start();
 }
 
-/// Once a second: strangers whose time is up go.
+/// Every second: closes connections that have not sent a hello in time.
 void LinkTable::sweep() {
     sweeper_.expires_after(std::chrono::seconds(1));
     sweeper_.async_wait([this](const asio::error_code &error) {
         if (error) return;
         const Time now = monotonic_now();
-        while (!strangers_.empty() && now - strangers_.front().since > wire::kHelloTimeout) {
-            PCCL_LOG_INFO("connection from %s closed: no hello in time", strangers_.front().lane->remote().c_str());
-            strangers_.front().lane->close();
-            strangers_.pop_front();
+        while (!pending_.empty() && now - pending_.front().since > wire::kHelloTimeout) {
+            PCCL_LOG_INFO("connection from %s closed: no hello within %s", pending_.front().lane->remote().c_str(),
+                          to_string(wire::kHelloTimeout).c_str());
+            pending_.front().lane->close();
+            pending_.pop_front();
         }
-        if (const auto more = complaints_.take_unlogged(now))
+        if (const auto more = refusals_.take_unlogged(now))
             PCCL_LOG_WARN("%llu more connections were refused in the last minutes", static_cast<unsigned long long>(more));
         if (!accepting_) accept();
         sweep();
     });
 }
 
-/// Strangers may come by the thousand: what they do must not fill the log.
-void LinkTable::complain(const Lane &stranger, const char *why) {
-    if (complaints_.admit(monotonic_now())) PCCL_LOG_WARN("connection from %s refused: %s", stranger.remote().c_str(), why);
-    else PCCL_LOG_DEBUG("connection from %s refused: %s", stranger.remote().c_str(), why);
+/// Warnings are limited, because anyone can open thousands of connections.
+void LinkTable::log_refusal(const Lane &lane, const char *why) {
+    if (refusals_.admit(monotonic_now()))
+        PCCL_LOG_WARN("connection from %s refused: %s", lane.remote().c_str(), why);
+    else
+        PCCL_LOG_DEBUG("connection from %s refused: %s", lane.remote().c_str(), why);
 }
 
 void LinkTable::set_identity(const Secret &run, PeerId self, Duration dead_after) {
@@ -180,20 +185,23 @@ void LinkTable::make(const wire::OpenLink &how) {
     const wire::LinkHello hello{run_, from, to, how.attempt, how.token};
     wire::OpenLink local = how;
     if (local.address.ip.link_local()) local.address.ip.zone = listen_zone_ != 0 ? listen_zone_ : zone_;
-    const auto link = std::make_shared<Link>(io_, owner_, local, hello, options_, dead_after_);
+    const auto link =
+        std::make_shared<Link>(io_, static_cast<LinkOwner &>(*this), consumers_, local, hello, options_, dead_after_);
     links_[how.other] = link;
     if (how.dial) return link->dial();
-    for (auto it = strangers_.begin(); it != strangers_.end();) {
+    for (auto it = pending_.begin(); it != pending_.end();) {
         const auto current = it++;
-        if (current->hello) introduce(current);
+        if (current->hello) assign(current);
     }
 }
 
 void LinkTable::drop(PeerId other) {
-    const auto found = links_.find(other);
-    if (found == links_.end()) return;
-    found->second->close();
-    links_.erase(found);
+    if (const auto found = links_.find(other); found != links_.end()) {
+        found->second->close();
+        links_.erase(found);
+    }
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_down(other);
 }
 
 void LinkTable::drop_all() {
@@ -207,8 +215,9 @@ Link *LinkTable::up(PeerId other) {
 }
 
 void LinkTable::start_over() {
-    for (auto &stranger : strangers_) stranger.lane->close();
-    strangers_.clear();
+    for (auto &pending : pending_)
+        pending.lane->close();
+    pending_.clear();
     if (!acceptor_.is_open()) return;
     asio::error_code ignored;
     acceptor_.cancel(ignored);
@@ -217,71 +226,95 @@ void LinkTable::start_over() {
     sweep();
 }
 
-void LinkTable::forget(const Link &link) {
-    const auto found = links_.find(link.other());
-    if (found != links_.end() && found->second.get() == &link) links_.erase(found);
+void LinkTable::clear(const Error &why) {
+    drop_all();
+    for (FrameConsumer *consumer : consumers_)
+        consumer->clear(why);
 }
 
-std::list<LinkTable::Stranger>::iterator LinkTable::find(const Lane &lane) {
-    return std::ranges::find_if(strangers_, [&](const Stranger &s) { return s.lane.get() == &lane; });
+void LinkTable::tick(Time now, std::optional<Time> master_up_since) {
+    for (auto &[id, link] : links_) {
+        link->tick(now);
+        if (master_up_since) link->check_held(now, *master_up_since);
+    }
+    for (FrameConsumer *consumer : consumers_)
+        consumer->tick(now);
+}
+
+void LinkTable::on_link_up(Link &link) {
+    owner_.on_link_up(link);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_up(link);
+}
+
+void LinkTable::on_link_down(Link &link, const std::string &why) {
+    const PeerId other = link.other();
+    if (const auto found = links_.find(other); found != links_.end() && found->second.get() == &link) links_.erase(found);
+    for (FrameConsumer *consumer : consumers_)
+        consumer->link_down(other);
+    owner_.on_link_down(link, why);
+}
+
+std::list<LinkTable::Pending>::iterator LinkTable::find(const Lane &lane) {
+    return std::ranges::find_if(pending_, [&](const Pending &p) { return p.lane.get() == &lane; });
 }
 
 Intake LinkTable::on_header(Lane &lane, const FrameHeader &header) {
-    const auto stranger = find(lane);
-    if (stranger == strangers_.end()) return Intake::reject("unknown");
-    if (stranger->hello) return Intake::hold();
+    const auto pending = find(lane);
+    if (pending == pending_.end()) return Intake::reject("a connection that was closed");
+    if (pending->hello) return Intake::hold();
     if (header.kind != FrameKind::link_hello || header.bytes > wire::kMaxLinkHelloBytes) {
-        return Intake::reject("a first frame that is no hello");
+        return Intake::reject("a first frame that is not a link_hello");
     }
-    stranger->payload = Buffer(new std::byte[header.bytes]);
-    return {Intake::Action::take, stranger->payload.get(), stranger->payload, nullptr, ""};
+    pending->payload = Buffer(new std::byte[header.bytes]);
+    return {Intake::Action::take, pending->payload.get(), pending->payload, nullptr, ""};
 }
 
 bool LinkTable::on_frame(Lane &lane, const FrameHeader &header, std::byte *payload, const Buffer &) {
-    const auto stranger = find(lane);
-    if (stranger == strangers_.end()) return true;
+    const auto pending = find(lane);
+    if (pending == pending_.end()) return true;
     wire::LinkHello hello;
     wire::Reader read(std::span(payload, header.bytes));
     read(hello);
     if (!read.finished()) {
-        complain(lane, "a malformed hello");
+        log_refusal(lane, "a malformed hello");
         lane.close();
-        strangers_.erase(stranger);
+        pending_.erase(pending);
         return true;
     }
-    stranger->hello = hello;
-    introduce(stranger);
+    pending->hello = hello;
+    assign(pending);
     return true;
 }
 
-/// Gives a stranger that has said hello to the link it means. False: it stays, or it was refused.
-bool LinkTable::introduce(std::list<Stranger>::iterator stranger) {
-    const auto &hello = *stranger->hello;
+/// Gives a connection whose hello has arrived to its link. False: it waits for the master's OpenLink, or it was refused.
+bool LinkTable::assign(std::list<Pending>::iterator pending) {
+    const auto &hello = *pending->hello;
     const auto found = links_.find(hello.from);
     if (found == links_.end() || hello.attempt > found->second->attempt()) {
-        if (hello.run == run_ && hello.to == self_) return false;  // the master's word may be on its way
-        complain(*stranger->lane, "it means another peer or another run");
+        if (hello.run == run_ && hello.to == self_) return false;  // the master's OpenLink may still arrive
+        log_refusal(*pending->lane, "its hello names another peer or another run");
     } else if (hello.attempt < found->second->attempt() || found->second->dials()) {
-        complain(*stranger->lane, "it is not the one that the master told to dial");
+        log_refusal(*pending->lane, "the master has not ordered this side to dial");
     } else if (hello.run != run_ || hello.to != self_ || !same_secret(hello.token, found->second->hello().token)) {
-        complain(*stranger->lane, "it does not know the secret of the link it asks for");
+        log_refusal(*pending->lane, "its hello has the wrong token");
     } else {
-        const auto lane = stranger->lane;
+        const auto lane = pending->lane;
         const auto link = found->second;
-        strangers_.erase(stranger);
+        pending_.erase(pending);
         link->adopt(lane);
         return true;
     }
-    stranger->lane->close();
-    strangers_.erase(stranger);
+    pending->lane->close();
+    pending_.erase(pending);
     return false;
 }
 
 void LinkTable::on_lane_down(Lane &lane, const std::string &why) {
-    const auto stranger = find(lane);
-    if (stranger == strangers_.end()) return;
+    const auto pending = find(lane);
+    if (pending == pending_.end()) return;
     PCCL_LOG_INFO("connection from %s closed: %s", lane.remote().c_str(), why.c_str());
-    strangers_.erase(stranger);
+    pending_.erase(pending);
 }
 
 }  // namespace pccl::peer

@@ -1,3 +1,4 @@
+// See post_office.h.
 #include "peer/post_office.h"
 
 #include <algorithm>
@@ -33,11 +34,11 @@ void PostOffice::deliver(Message message) {
     changed_.notify_all();
 }
 
-void PostOffice::settle(Post &post, pcclResult_t code, const std::string &why) {
+void PostOffice::complete(Post &post, pcclResult_t code, const std::string &why) {
     const std::lock_guard lock(mutex_);
     post.why = why;
     post.code = code;
-    post.settled = true;
+    post.completed = true;
     changed_.notify_all();
 }
 
@@ -74,26 +75,29 @@ bool PostOffice::wait(std::unique_lock<std::mutex> &lock, std::optional<Time> de
     }
     const Time now = monotonic_now();
     if (deadline && now >= *deadline) return false;
-    Duration patience = hook.function ? Duration(kWaitHookInterval) : *deadline - now;
-    if (deadline) patience = std::min<Duration>(patience, *deadline - now);
-    if (changed_.wait_for(lock, patience) == std::cv_status::no_timeout || !hook.function) return true;
+    Duration limit = hook.function ? Duration(kWaitHookInterval) : *deadline - now;
+    if (deadline) limit = std::min<Duration>(limit, *deadline - now);
+    if (changed_.wait_for(lock, limit) == std::cv_status::no_timeout || !hook.function) return true;
     lock.unlock();
     hook.function(hook.context);
     lock.lock();
     return true;
 }
 
-bool PostOffice::settled(const Post &post) const {
+bool PostOffice::completed(const Post &post) const {
     const std::lock_guard lock(mutex_);
-    return post.settled;
+    return post.completed;
 }
 
 Status PostOffice::await(Post &post, std::optional<Time> deadline) {
     std::unique_lock lock(mutex_);
     const std::uint64_t aborts = aborts_;
-    while (!post.settled) {
-        if (aborts_ != aborts) return Error{pcclTimeout, "pcclAbort was called: whether the message is delivered is not known yet"};
-        if (!wait(lock, deadline)) return Error{pcclTimeout, "whether the message to " + to_string(post.to) + " is delivered is not known yet"};
+    while (!post.completed) {
+        if (aborts_ != aborts)
+            return Error{pcclTimeout,
+                         "the wait for a message's outcome ended: pcclAbort was called. The message may still be delivered"};
+        if (!wait(lock, deadline))
+            return Error{pcclTimeout, "timed out: the outcome of the message to " + to_string(post.to) + " is not known yet"};
     }
     if (post.code == pcclSuccess) return {};
     return Error{post.code, post.why};
@@ -107,7 +111,8 @@ Status PostOffice::take(Tag tag, std::size_t capacity, std::optional<Time> deadl
             const Message &first = found->second.front();
             if (first.bytes > capacity) {
                 out = {first.from, first.tag, first.number, nullptr, first.bytes};
-                return Error{pcclInvalidArgument, "the message has " + std::to_string(first.bytes) + " bytes, the buffer " + std::to_string(capacity)};
+                return Error{pcclInvalidArgument, "the message has " + std::to_string(first.bytes) +
+                                                      " bytes, but the buffer has " + std::to_string(capacity)};
             }
             out = std::move(found->second.front());
             found->second.pop_front();
@@ -118,7 +123,8 @@ Status PostOffice::take(Tag tag, std::size_t capacity, std::optional<Time> deadl
         }
         if (over_ || ends_ != ends) return end_;
         if (aborts_ != aborts) return Error{pcclRankConnectionLost, "pcclAbort was called"};
-        if (!wait(lock, deadline)) return Error{pcclTimeout, "no message with tag " + std::to_string(tag.value) + " is there yet"};
+        if (!wait(lock, deadline))
+            return Error{pcclTimeout, "timed out: no message with tag " + std::to_string(tag.value) + " has arrived yet"};
     }
 }
 

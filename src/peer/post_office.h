@@ -1,6 +1,6 @@
-// What the callers of the exchange and the I/O thread share: the mailbox, and the outcomes of posts. Any thread.
+// State that the callers that exchange messages share with the I/O thread: the mailbox, and the outcomes of posts. Any thread.
 //
-// Room is reserved before a message may come, so that what is held and what is on its way stay within the bounds together.
+// Room is reserved before a message is received, so that held messages and messages in flight together stay within the limits.
 #pragma once
 
 #include <condition_variable>
@@ -16,29 +16,29 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
-#include "peer/lane.h"
+#include "peer/packed.h"
 
 namespace pccl::peer {
 
-/// A caller's message to another peer. Its bytes belong to the library until it is settled.
+/// A caller's message to another peer. The library reads `data` until the post is completed.
 struct Post {
     PeerId to;
     Tag tag;
     const std::byte *data = nullptr;
     std::size_t bytes = 0;
-    std::optional<Time> deadline;  ///< to be withdrawn then
-    std::uint64_t number = 0;      ///< among those to that peer; the I/O thread's
-    std::string spoiled;           ///< how the program changed its memory meanwhile, if it is known to have; the I/O thread's
+    std::optional<Time> deadline;  ///< when the message is withdrawn
+    std::uint64_t number = 0;      ///< counts the messages to that peer; I/O thread only
+    std::string spoiled;           ///< the error text if the program has changed `data` while it was sent; I/O thread only
 
 private:
     friend class PostOffice;
-    bool settled = false;
+    bool completed = false;
     pcclResult_t code = pcclSuccess;
     std::string why;
 };
 using PostPtr = std::shared_ptr<Post>;
 
-/// A message that has come.
+/// A received message.
 struct Message {
     PeerId from;
     Tag tag;
@@ -54,29 +54,31 @@ public:
         std::uint32_t messages = 4096;
     };
 
-    // ---- the I/O thread
-    /// A membership begins, or goes on.
+    // ---- for the I/O thread
+    /// A membership begins or continues.
     void open();
     enum class Room { yes, later, never };
-    /// Without a membership there is none: who has left has received nothing more.
+    /// `later`: no room at present. Without a membership there is none, because a peer that has left receives no more messages.
+    /// `never`: the message is larger than the mailbox.
     Room reserve(std::uint64_t bytes);
-    /// What was reserved is not needed.
+    /// Gives back room that was reserved.
     void release(std::uint64_t bytes);
-    /// Into the room that was reserved for it.
+    /// Puts a message into the room that was reserved for it.
     void deliver(Message message);
-    void settle(Post &post, pcclResult_t code, const std::string &why);
-    /// The membership is over: the mailbox is emptied, and who waits at it is told.
+    void complete(Post &post, pcclResult_t code, const std::string &why);
+    /// The membership has ended: empties the mailbox, and ends the waits of take() with this error.
     void end(pcclResult_t code, const std::string &why);
 
-    // ---- callers
+    // ---- for callers
     void set_limits(const Limits &limits);
-    /// Wakes all who wait.
+    /// Ends all waits with an error.
     void abort();
-    /// Error: pcclTimeout if the outcome is not known by then, or abort() was called; else how it failed.
+    /// Error: pcclTimeout if the outcome is unknown at the deadline or abort() was called; otherwise the reason why the message
+    /// failed.
     Status await(Post &post, std::optional<Time> deadline);
-    bool settled(const Post &post) const;
-    /// The oldest message with that tag, once there is one. One that is larger than `capacity` stays: pcclInvalidArgument, and `out` is
-    /// what it is, without its data.
+    bool completed(const Post &post) const;
+    /// Waits for a message with that tag and takes the oldest one. A message larger than `capacity` stays in the mailbox: the
+    /// result is pcclInvalidArgument, and `out` describes the message without its data.
     Status take(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out);
 
 private:
@@ -85,10 +87,10 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     Limits limits_;
-    std::uint64_t bytes_ = 0, messages_ = 0;  ///< held and reserved
+    std::uint64_t bytes_ = 0, messages_ = 0;  ///< held or reserved
     std::map<Tag, std::deque<Message>> held_;
     std::uint64_t aborts_ = 0, ends_ = 0;
-    bool over_ = true;  ///< no membership
+    bool over_ = true;  ///< there is no membership
     Error end_{pcclInvalidUsage, "not connected: call pcclConnect first"};
 };
 

@@ -1,3 +1,4 @@
+// See prober.h.
 #include "peer/prober.h"
 
 #include <cstring>
@@ -9,8 +10,8 @@ namespace pccl::peer {
 using wire::FrameHeader;
 using wire::FrameKind;
 
-Prober::Prober(ProberHost &host, LinkTable &links) : host_(host), links_(links), junk_(new std::byte[kProbeBytes]()) {
-    junk_checksum_ = kernel::checksum(junk_.get(), kProbeBytes);
+Prober::Prober(ProberHost &host, LinkTable &links) : host_(host), links_(links), data_(new std::byte[kProbeBytes]()) {
+    data_checksum_ = kernel::checksum(data_.get(), kProbeBytes);
 }
 
 void Prober::start(const wire::Probe &probe) {
@@ -18,10 +19,10 @@ void Prober::start(const wire::Probe &probe) {
     if (!link) return host_.probe_finished(probe.round, probe.to, 0);
     auto sending = std::make_unique<Sending>();
     sending->round = probe.round;
-    // A long path needs some round trips until its windows are open.
+    // The congestion windows of a long path need several round trips to grow.
     sending->until = monotonic_now() + std::chrono::milliseconds(std::min<std::uint32_t>(probe.duration_ms, 10'000)) + 8 * link->round_trip();
-    sending->junk = junk_;
-    sending->checksum = junk_checksum_;
+    sending->data = data_;
+    sending->checksum = data_checksum_;
     Sending *producer = sending.get();
     if (const auto old = sending_.find(probe.to); old != sending_.end()) link->remove_producer(old->second.get());
     sending_[probe.to] = std::move(sending);
@@ -41,14 +42,16 @@ bool Prober::Sending::produce(Link &, OutFrame &frame) {
     frame.header.kind = FrameKind::probe_data;
     frame.header.bytes = kProbeBytes;
     frame.header.checksum = checksum;
-    frame.payload = junk.get();
-    frame.keep = junk;
+    frame.payload = data.get();
+    frame.keep = data;
     return true;
 }
 
-Intake Prober::intake(Link &link, const FrameHeader &header) {
+std::vector<FrameKind> Prober::kinds() const { return {FrameKind::probe_data, FrameKind::probe_end, FrameKind::probe_result}; }
+
+Intake Prober::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.kind != FrameKind::probe_data) {
-        if (header.bytes != 0) return Intake::reject("a probe's end with a payload");
+        if (header.bytes != 0) return Intake::reject("the end or the result of a probe with a payload");
         return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
     }
     Receiving &state = receiving_[link.other()];
@@ -56,10 +59,10 @@ Intake Prober::intake(Link &link, const FrameHeader &header) {
     if (!state.active || state.round != header.epoch) state = {header.epoch, now, now, 0, true};
     else state.bytes += header.bytes;
     state.last = now;
-    return {};  // drained
+    return {};  // the payload is drained
 }
 
-void Prober::receive(Link &link, const FrameHeader &header) {
+bool Prober::receive(Link &link, const FrameHeader &header, std::byte *, const Buffer &) {
     if (header.kind == FrameKind::probe_end) {
         Receiving &state = receiving_[link.other()];
         FrameHeader answer;
@@ -70,11 +73,13 @@ void Prober::receive(Link &link, const FrameHeader &header) {
             answer.aux = static_cast<std::uint32_t>(std::max<std::int64_t>(1, (state.last - state.first).count()));
         }
         state.active = false;
-        return link.send_urgent(small_frame(answer, {}));
+        link.send_urgent(small_frame(answer, {}));
+        return true;
     }
     const auto found = sending_.find(link.other());
-    if (found == sending_.end() || found->second->round != header.epoch) return;
+    if (found == sending_.end() || found->second->round != header.epoch) return true;
     finish(link.other(), header.aux == 0 ? 0 : static_cast<double>(header.offset) * 8 / header.aux);
+    return true;
 }
 
 void Prober::finish(PeerId to, double mbit_per_s) {

@@ -1,10 +1,12 @@
-// Measures the bandwidth of a link: the sender fills it for a while, the receiver tells how much arrived in what time. I/O thread only.
+// Measures the bandwidth of a link. The sender sends data for a given time; the receiver reports how many bytes arrived in how
+// many microseconds. I/O thread only.
 #pragma once
 
 #include <map>
 #include <memory>
 
 #include "base/time.h"
+#include "peer/frame_consumer.h"
 #include "peer/link_table.h"
 #include "wire/messages.h"
 
@@ -13,20 +15,20 @@ namespace pccl::peer {
 class ProberHost {
 public:
     virtual ~ProberHost() = default;
+    /// `mbit_per_s`: 0 if the link broke, or the receiver measured nothing.
     virtual void probe_finished(std::uint64_t round, PeerId to, double mbit_per_s) = 0;
 };
 
-class Prober {
+class Prober final : public FrameConsumer {
 public:
     Prober(ProberHost &host, LinkTable &links);
 
     void start(const wire::Probe &probe);
-    static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::probe_data && kind <= wire::FrameKind::probe_result; }
-    Intake intake(Link &link, const wire::FrameHeader &header);
-    void receive(Link &link, const wire::FrameHeader &header);
-    void link_down(PeerId other);
-    /// Forgets everything. The links are gone.
-    void clear() {
+    std::vector<wire::FrameKind> kinds() const override;
+    Intake prepare_receive(Link &link, const wire::FrameHeader &header) override;
+    bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    void link_down(PeerId other) override;
+    void clear(const Error & /*why*/) override {
         sending_.clear();
         receiving_.clear();
     }
@@ -38,14 +40,14 @@ private:
         bool produce(Link &link, OutFrame &frame) override;
         std::uint64_t round = 0;
         Time until;
-        Buffer junk;
+        Buffer data;
         std::uint64_t checksum = 0;
         bool ended = false;
     };
     struct Receiving {
         std::uint64_t round = 0;
         Time first, last;
-        std::uint64_t bytes = 0;  ///< after the first frame
+        std::uint64_t bytes = 0;  ///< received after the first frame
         bool active = false;
     };
 
@@ -53,8 +55,8 @@ private:
 
     ProberHost &host_;
     LinkTable &links_;
-    Buffer junk_;
-    std::uint64_t junk_checksum_;
+    Buffer data_;  ///< the payload of every frame: zeros
+    std::uint64_t data_checksum_;
     std::map<PeerId, std::unique_ptr<Sending>> sending_;
     std::map<PeerId, Receiving> receiving_;
 };

@@ -1,7 +1,8 @@
-// One communicator at work: an I/O thread that carries out what protocol::Peer decides, and the calls of other threads into it.
+// A communicator: an I/O thread that executes the effects of protocol::Peer, and the interface through which other threads call
+// it.
 //
-// All members but the call interface belong to the I/O thread. A caller posts its request and waits on its own Call; the I/O thread
-// never waits for a caller.
+// Everything except the call interface belongs to the I/O thread. A caller posts its request and waits on its own PendingCall;
+// the I/O thread never waits for a caller. Frames do not pass through here: see frame_consumer.h.
 #pragma once
 
 #include <atomic>
@@ -22,8 +23,8 @@
 #include "peer/control.h"
 #include "peer/engine.h"
 #include "peer/examiner.h"
-#include "peer/exchange.h"
 #include "peer/link_table.h"
+#include "peer/message_transfer.h"
 #include "peer/options.h"
 #include "peer/post_office.h"
 #include "peer/prober.h"
@@ -34,19 +35,19 @@
 
 namespace pccl::peer {
 
-/// A call on its way, shared by the thread that made it and the I/O thread.
-struct Call {
+/// A call in progress, shared by the thread that made it and the I/O thread.
+struct PendingCall {
     std::atomic<bool> done{false};
     // Valid once done:
     pcclResult_t code = pcclSuccess;
     std::string why;
     bool pending = false;
     std::uint64_t revision = 0;
-    bool committed = false;  ///< the operation's result stands; else its undo log is to be applied
+    bool committed = false;  ///< the operation's result is final; otherwise the caller must apply its undo log
 
     ReduceRequest reduce;
-    TagClaims::Claim claim;  ///< of an operation's tag, until it has ended
-    bool refused = false;    ///< it ended where it was made, and nobody else knows of it
+    TagClaims::Claim claim;  ///< held on the operation's tag until the operation has ended
+    bool refused = false;    ///< it failed on the calling thread, and the I/O thread does not know of it
     std::shared_ptr<SyncSession> sync;
 
     std::atomic<bool> awaited{false};  ///< a thread waits for it
@@ -58,7 +59,7 @@ struct Call {
         if (wait_hook().function) wait_with(wait_hook());
         else done.wait(false, std::memory_order_acquire);
     }
-    /// The last that the I/O thread does with it.
+    /// The I/O thread does not use the object after this.
     void end() {
         claim.release();
         {
@@ -72,10 +73,10 @@ struct Call {
 private:
     void wait_with(WaitHook hook);
 
-    std::mutex mutex_;  ///< with `ended_`, for waiting with a hook
+    std::mutex mutex_;  ///< for `ended_`, which is used for waiting with a hook
     std::condition_variable ended_;
 };
-using CallPtr = std::shared_ptr<Call>;
+using CallPtr = std::shared_ptr<PendingCall>;
 
 class Runtime final : LinkOwner, EngineHost, StateTransferHost, ProberHost, ControlHost {
 public:
@@ -83,78 +84,72 @@ public:
     /// Leaves the run. No other thread may be in a call.
     ~Runtime() override;
 
-    // From any thread. Each returns at once; wait on the call.
+    // Thread-safe. Each returns without waiting; the caller waits on the call.
     CallPtr connect();
     CallPtr update_topology();
     CallPtr are_peers_pending();
     CallPtr optimize_topology();
     CallPtr set_graph(const wire::GraphSpec &graph);
-    /// All-reduce, reduce-scatter or all-gather. A call whose tag names an operation that has not ended is refused at once.
+    /// All-reduce, reduce-scatter or all-gather. Refused at once if an operation with this tag is in flight.
     CallPtr reduce(Tag tag, const ReduceRequest &request);
     CallPtr synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer);
-    /// Forgets what quantization took from operations with this tag.
+    /// Discards the error-feedback residual of operations with this tag.
     void drop_residual(Tag tag) { residuals_.drop(tag); }
     void abort();
-    /// How often that was called. Who tries again after losses asks it whether to stop.
+    /// The number of calls of abort(). A caller that retries after losses stops when it changes.
     std::uint64_t aborts() const { return aborts_; }
 
-    /// Who is in the group, as of now.
-    struct Membership {
-        std::uint64_t run = 0;  ///< which one, in short
+    /// The group at one moment.
+    struct GroupSnapshot {
+        std::uint64_t run = 0;  ///< a checksum of the run's id
         PeerId self;
         ViewNumber epoch;  ///< 0: not connected
         std::vector<PeerId> members;  ///< in the order in which they joined
-        std::uint64_t graph_epoch = 0;   ///< 0: no graph was set
+        std::uint64_t graph_epoch = 0;  ///< of the graph; 0: none is set
         std::vector<PeerId> neighbours;
     };
-    Membership membership() const;
-    /// Await it with the office. `deadline`: to be withdrawn then.
+    GroupSnapshot group() const;
+    /// PostOffice::await() waits for its outcome. At `deadline` the message is withdrawn.
     PostPtr post(PeerId to, Tag tag, const std::byte *data, std::size_t bytes, std::optional<Time> deadline);
-    /// As PostOffice::take.
+    /// PostOffice::take(), and lets waiting senders use the room.
     Status take_message(Tag tag, std::size_t capacity, std::optional<Time> deadline, Message &out);
-    /// After it, messages that wait for room are looked at again.
+    /// Messages that wait for room are checked against the new limits.
     void set_mailbox(const PostOffice::Limits &limits);
     PostOffice &office() { return office_; }
 
-    /// An Error in a fork of the process that made it: the threads and connections are not here.
+    /// An Error in a fork of the process that made the communicator: its threads and connections do not exist in the fork.
     Status check_process() const;
     bool forked() const;
-    /// An Error that says why not: never connected, or how the connection ended, or a fork.
+    /// An Error if this peer is not connected: it never was, or the connection ended, or this is a fork.
     Status check_connected() const;
-    /// Connected, and no other peer is in the group, as of now.
+    /// Connected, and the only peer of its group at present.
     bool alone() const { return alone_; }
-    /// As the last call that returned saw it.
+    /// The world as of the last call that returned.
     protocol::World world() const;
 
 private:
-    void note_caller();
+    void record_caller();
     wire::Blocked blocked();
     void examine(const std::vector<OpId> &ops);
     CallPtr submit(CallPtr call, std::function<protocol::PeerInput(protocol::CallId)> make);
     void prepare_to_connect(const CallPtr &call, protocol::CallId id);
-    void find_advertised(protocol::CallId id);
+    void resolve_advertised(protocol::CallId id);
     void advertise(protocol::CallId id, const IpAddress &ip);
-    void give_up(protocol::CallId id, const Error &error);
-    void give_up_finding(const Error &error);
+    void fail_call(protocol::CallId id, const Error &error);
+    void fail_resolving(const Error &error);
     void feed(protocol::PeerInput input);
-    void carry_out(protocol::PeerEffect &effect);
+    void execute(protocol::PeerEffect &effect);
     void finish(protocol::CallId id, const protocol::Complete &complete);
     void dial_master();
-    void drop_link(PeerId other);
     void tick();
     void serve();
     void serve_some(std::optional<Time> &idle_since);
     void enter(protocol::CallId id, const CallPtr &call);
-    void collapse(const char *what);
-    void give_up_everything(const char *why);
-    void ended(pcclResult_t code, const std::string &why);
-    void note_members(const protocol::StartEpoch &epoch);
+    void leave_after_exception(const char *what);
+    void reset(const char *what);
+    void end_membership(pcclResult_t code, const std::string &why);
+    void record_members(const protocol::StartEpoch &epoch);
 
-    Intake on_link_header(Link &link, const wire::FrameHeader &header) override;
-    bool on_link_frame(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
-    void on_link_damaged(Link &link, const wire::FrameHeader &header) override;
-    void on_link_asked_again(Link &link, const wire::FrameHeader &header) override;
-    void on_link_unwritable(Link &link, const wire::FrameHeader &header) override;
     void on_link_up(Link &link) override;
     void on_link_down(Link &link, const std::string &why) override;
     void op_finished(const OpId &op) override;
@@ -179,29 +174,29 @@ private:
     StateTransfer transfer_;
     Prober prober_;
     PostOffice office_;
-    Exchange exchange_;
-    /// A call to connect whose advertised name is being resolved.
-    struct Finding {
-        explicit Finding(asio::io_context &io) : limit(io) {}
-        asio::steady_timer limit;
+    MessageTransfer messages_;
+    /// A call to connect whose advertised host name is being resolved.
+    struct Resolving {
+        explicit Resolving(asio::io_context &io) : timeout(io) {}
+        asio::steady_timer timeout;
         std::optional<Lookup> lookup;
     };
-    std::map<protocol::CallId, Finding> finding_;
+    std::map<protocol::CallId, Resolving> resolving_;
     std::shared_ptr<Control> control_;
-    std::size_t master_ = 0;          ///< which of the addresses is dialled, or was dialled last
-    std::size_t masters_to_try_ = 0;  ///< after the one that is being dialled
-    std::optional<Time> master_since_;  ///< since when the control connection stands
+    std::size_t master_ = 0;               ///< index of the address that is dialled, or was dialled last
+    std::size_t masters_to_try_ = 0;       ///< addresses after the one that is being dialled
+    std::optional<Time> master_up_since_;  ///< since when the control connection is up
     bool listening_ = false;
     bool leaving_ = false;
 
     std::deque<protocol::PeerInput> inputs_;
     protocol::PeerEffects effects_;
     bool feeding_ = false;
-    std::unique_ptr<std::byte[]> reserve_;  ///< memory to end in good order with when there is none
+    std::unique_ptr<std::byte[]> reserve_;  ///< freed when the process is out of memory, so that calls can end with an error
     std::map<protocol::CallId, CallPtr> calls_;
-    const int generation_;  ///< fork_generation() of the process that made it
+    const int generation_;  ///< fork_generation() of the process that made this object
     const pid_t process_;
-    const std::uint64_t instance_;  ///< of all that this process ever made
+    const std::uint64_t instance_;  ///< number of this object among all that the process ever made
     std::mutex callers_mutex_;
     std::set<std::thread::id> callers_;  ///< threads that have made calls
     std::atomic<std::uint64_t> next_call_{1};
@@ -212,9 +207,9 @@ private:
     std::atomic<bool> alone_{false};
     mutable std::mutex world_mutex_;
     protocol::World world_;
-    Membership membership_;
-    std::optional<Error> ended_;  ///< how the last connection ended, unless by this peer's own will
-    std::thread thread_;  ///< last: it uses all of the above
+    GroupSnapshot group_;
+    std::optional<Error> ended_;  ///< why the last connection ended; empty if this peer ended it
+    std::thread thread_;          ///< the last member, because it uses all the others
 };
 
 }  // namespace pccl::peer

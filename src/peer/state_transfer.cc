@@ -412,7 +412,11 @@ void StateTransfer::check_done() {
 
 // ------------------------------------------------------------------------------------------------------------------- frames --
 
-Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
+std::vector<FrameKind> StateTransfer::kinds() const {
+    return {FrameKind::state_ask_list, FrameKind::state_list, FrameKind::state_ask_chunk, FrameKind::state_chunk, FrameKind::state_refuse};
+}
+
+Intake StateTransfer::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.kind == FrameKind::state_chunk) {
         const Piece piece{header.index, header.aux};
         Asked *asked = pulling_ ? asked_of(link.other(), piece) : nullptr;
@@ -436,24 +440,28 @@ Intake StateTransfer::intake(Link &link, const FrameHeader &header) {
     return take;
 }
 
-void StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &) {
+bool StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &) {
     const PeerId from = link.other();
-    if (header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk) return serve(link, header, payload);
+    if (header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk) {
+        serve(link, header, payload);
+        return true;
+    }
     const auto tensor = tensors_.find(header.index);
-    if (!pulling_ || tensor == tensors_.end()) return;
+    if (!pulling_ || tensor == tensors_.end()) return true;
     switch (header.kind) {
     case FrameKind::state_list:
         if (header.epoch == sync_ && !tensor->second.listed && tensor->second.list_from == from) take_list(tensor->second, from, header, payload);
-        return;
-    case FrameKind::state_chunk: return take_chunk(from, header, payload);
+        break;
+    case FrameKind::state_chunk: take_chunk(from, header, payload); break;
     case FrameKind::state_refuse: {
         const Asked *asked = asked_of(from, {header.index, header.aux});
         const bool of_now = header.epoch == sync_ || (asked && asked->sync == header.epoch);
         if (of_now && !tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused");
-        return;
+        break;
     }
-    default: return;
+    default: break;
     }
+    return true;
 }
 
 void StateTransfer::unwritable(const FrameHeader &header) {

@@ -57,7 +57,7 @@ public:
     virtual void offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) = 0;
 };
 
-class StateTransfer {
+class StateTransfer final : public FrameConsumer {
 public:
     StateTransfer(StateTransferHost &host, LinkTable &links) : host_(host), links_(links) {}
 
@@ -66,14 +66,13 @@ public:
     /// Nothing of the session's memory is touched after it. What was staged for another plan than `sync` is dropped.
     void end(std::uint64_t sync);
 
-    static bool handles(wire::FrameKind kind) { return kind >= wire::FrameKind::state_ask_list && kind <= wire::FrameKind::state_refuse; }
-    Intake intake(Link &link, const wire::FrameHeader &header);
-    void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
-    /// The program has freed the tensor that this frame went to.
-    void unwritable(const wire::FrameHeader &header);
-    void link_down(PeerId other);
-    /// Every few tens of milliseconds.
-    void tick(Time now);
+    std::vector<wire::FrameKind> kinds() const override;
+    Intake prepare_receive(Link &link, const wire::FrameHeader &header) override;
+    bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
+    void unwritable(const wire::FrameHeader &header) override;
+    void link_down(PeerId other) override;
+    void tick(Time now) override;
+    void clear(const Error & /*why*/) override { end(0); }
 
 private:
     static constexpr std::size_t kMaxQueued = 4096;   ///< asked of us by one peer

@@ -1,6 +1,7 @@
+// See tcp_health.h.
 #include "peer/tcp_health.h"
 
-#include <linux/tcp.h>  // the C library's tcp_info ends before the times
+#include <linux/tcp.h>  // the C library's tcp_info lacks the times
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -14,7 +15,7 @@ std::optional<TcpHealth> tcp_health(int socket) {
     if (::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) return std::nullopt;
     TcpHealth health;
     health.since_ack = std::chrono::milliseconds(info.tcpi_last_ack_recv);
-    health.awaits_ack = info.tcpi_unacked > 0 || info.tcpi_probes > 1;  // one question may just have been put
+    health.awaits_ack = info.tcpi_unacked > 0 || info.tcpi_probes > 1;  // one probe may just have been sent
     health.round_trip = std::chrono::microseconds(info.tcpi_rtt);
     health.retransmissions = std::max<std::uint32_t>(info.tcpi_retransmits, info.tcpi_backoff);
     health.retransmitted = info.tcpi_total_retrans;

@@ -1,3 +1,4 @@
+// See tcp_tuning.h.
 #include "peer/tcp_tuning.h"
 
 #include <linux/sockios.h>
@@ -18,26 +19,26 @@ namespace pccl::peer {
 
 namespace {
 
-/// Bytes that wait in a connection for its congestion window, at most.
+/// Bytes in a send buffer that may wait for the congestion window (TCP_NOTSENT_LOWAT).
 constexpr int kUnsent = 256 << 10;
 
-/// What a connection inside one machine may hold at each end (the kernel doubles it, for its own needs).
+/// Size of each buffer of a connection inside one machine. The kernel doubles it for its own needs.
 constexpr int kInsideMachine = 1 << 20;
 
 bool set_congestion_control(int socket, const std::string &name) {
     return ::setsockopt(socket, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size())) == 0;
 }
 
-/// The `which`-th number in a file of the kernel's settings; 0 if it cannot be read.
+/// The number with index `which` in a file of kernel settings; 0 if it cannot be read.
 long setting(const char *path, std::size_t which) {
     const auto numbers = numbers_in(path);
     return which < numbers.size() ? numbers[which] : 0;
 }
 
-/// The largest send buffer that can be asked for, if it is more than the kernel's own tuning would come to; else 0.
+/// The largest send buffer that can be set, if it exceeds what the kernel's autotuning reaches; otherwise 0.
 int send_buffer() {
     static const int size = [] {
-        const long asked = setting("/proc/sys/net/core/wmem_max", 0);  // the kernel gives twice as much
+        const long asked = setting("/proc/sys/net/core/wmem_max", 0);  // the kernel doubles it
         const long tuned = setting("/proc/sys/net/ipv4/tcp_wmem", 2);
         return 2 * asked > tuned ? static_cast<int>(std::min(asked, 64L << 20)) : 0;
     }();

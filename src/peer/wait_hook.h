@@ -1,4 +1,4 @@
-// What a thread does from time to time while it waits for a call: see pcclSetWaitHook. Of the calling thread alone.
+// The function that a thread calls regularly while it waits for a call: see pcclSetWaitHook. Each thread has its own.
 #pragma once
 
 #include <chrono>
@@ -10,7 +10,7 @@ struct WaitHook {
     void *context = nullptr;
 };
 
-/// So often; Ctrl-C should feel like at once.
+/// Interval between calls of the hook, short enough that Ctrl-C seems to act at once.
 constexpr std::chrono::milliseconds kWaitHookInterval{50};
 
 inline WaitHook &wait_hook() {

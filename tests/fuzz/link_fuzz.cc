@@ -41,7 +41,7 @@ public:
             scene_.expect_link(other);
             scene_.greet(scene_.connect(other), 1, other);
         }
-        scene_.exchange.set_members({kSelf, PeerId{2}, PeerId{3}});
+        scene_.messages.set_members({kSelf, PeerId{2}, PeerId{3}});
         scene_.office.set_limits({100'000, 4});
         start_epoch();
         for (int steps = 0; !input_.empty() && steps < 400; ++steps) {
@@ -120,10 +120,11 @@ private:
         case 0: return start_epoch();
         case 4: return post();
         case 5: return take_message();
-        case 6: return scene_.exchange.tick(Time{});
+        case 6: return scene_.messages.tick(Time{});
         case 7:
             if (input_.one_in(4)) scene_.lose(PeerId{2 + input_.below(2)});
-            else scene_.exchange.set_members({kSelf, PeerId{2}, PeerId{3}});
+            else
+                scene_.messages.set_members({kSelf, PeerId{2}, PeerId{3}});
             return;
         case 1:
             if (ops_.empty()) return;
@@ -143,14 +144,14 @@ private:
         post->bytes = input_.below(2) ? input_.take<std::uint8_t>() : wire::kMaxInlineMessage + input_.take<std::uint16_t>();
         post->data = kPosted.data();
         if (input_.one_in(4)) post->deadline = Time{};
-        scene_.exchange.post(post);
+        scene_.messages.post(post);
         posts_.push_back(std::move(post));
     }
     void take_message() {
         Message message;
         if (!scene_.office.take(Tag{input_.below(2)}, SIZE_MAX, Time{}, message)) return;
         FUZZ_CHECK(message.bytes <= 100'000);
-        scene_.exchange.room_made();
+        scene_.messages.room_made();
     }
     void sync() {
         if (!session_) {
@@ -214,14 +215,14 @@ private:
         header.kind = static_cast<FrameKind>(input_.below(wire::kFrameKinds + 1));
         std::string payload;
         const auto kind = header.kind;
-        if (StateTransfer::handles(kind)) {
+        if (LinkScene::receives(scene_.transfer, kind)) {
             payload = state_frame(header);
-        } else if (Prober::handles(kind)) {
+        } else if (LinkScene::receives(scene_.prober, kind)) {
             header.epoch = input_.mostly(round_);
             header.offset = input_.take<std::uint8_t>();
             header.aux = input_.take<std::uint8_t>();
             if (kind == FrameKind::probe_data) payload.assign(input_.take<std::uint16_t>(), '\0');
-        } else if (Exchange::handles(kind)) {
+        } else if (LinkScene::receives(scene_.messages, kind)) {
             payload = message_frame(header);
         } else if (kind == FrameKind::ask_again) {
             payload = asked_again();
@@ -292,9 +293,9 @@ private:
         static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::post_chunk};
         FrameHeader asked;
         asked.kind = input_.one_in(8) ? static_cast<FrameKind>(input_.below(wire::kFrameKinds)) : input_.any_of(kKinds);
-        std::string sent = Exchange::handles(asked.kind) ? message_frame(asked) : operation_frame(asked);
+        std::string sent = LinkScene::receives(scene_.messages, asked.kind) ? message_frame(asked) : operation_frame(asked);
         const std::vector<float> ones(sent.size() / sizeof(float), 1.0F);
-        if (!Exchange::handles(asked.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
+        if (!LinkScene::receives(scene_.messages, asked.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
         asked.bytes = static_cast<std::uint32_t>(sent.size());
         asked.checksum = kernel::checksum(sent.data(), sent.size()) + input_.one_in(4);
         return {reinterpret_cast<const char *>(&asked), sizeof asked - (input_.one_in(16) ? 1 : 0)};

@@ -3,6 +3,7 @@
 // outbox until they are delivered.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <map>
@@ -18,8 +19,8 @@
 #include "input.h"
 #include "kernel/hash.h"
 #include "peer/engine.h"
-#include "peer/exchange.h"
 #include "peer/link_table.h"
+#include "peer/message_transfer.h"
 #include "peer/prober.h"
 #include "peer/state_transfer.h"
 
@@ -42,7 +43,11 @@ struct Remote {
 
 class LinkScene : LinkOwner, EngineHost, StateTransferHost, ProberHost {
 public:
-    LinkScene() : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), exchange(links, office) {
+    LinkScene()
+        : links(io, *this, options), engine(*this, links), transfer(*this, links), prober(*this, links), messages(links, office) {
+        for (FrameConsumer *consumer : std::initializer_list<FrameConsumer *>{&engine, &transfer, &prober, &messages}) {
+            links.add_consumer(*consumer);
+        }
         links.set_identity(kRun, kSelf, std::chrono::seconds(10));
         office.open();
     }
@@ -51,16 +56,16 @@ public:
             if (remote.fd >= 0) ::close(remote.fd);
     }
 
+    static bool receives(const FrameConsumer &consumer, FrameKind kind) {
+        const auto kinds = consumer.kinds();
+        return std::ranges::find(kinds, kind) != kinds.end();
+    }
     void turn() {
         io.restart();
         while (io.poll() > 0) {
         }
     }
     void expect_link(PeerId other) {
-        links.drop(other);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
         wire::OpenLink how;
         how.other = other;
         how.attempt = ++attempts[other];
@@ -70,10 +75,7 @@ public:
     /// The peer has left the run.
     void lose(PeerId other) {
         links.drop(other);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
-        exchange.peer_gone(other);
+        messages.peer_gone(other);
     }
     Remote &connect(PeerId other) {
         int pair[2];
@@ -148,7 +150,7 @@ public:
     StateTransfer transfer;
     Prober prober;
     PostOffice office;
-    Exchange exchange;
+    MessageTransfer messages;
     std::map<PeerId, std::uint32_t> attempts;
     std::deque<Remote> remotes;
 
@@ -159,39 +161,8 @@ public:
     std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and whether it succeeded
 
 private:
-    Intake on_link_header(Link &link, const FrameHeader &header) override {
-        if (StateTransfer::handles(header.kind)) return transfer.intake(link, header);
-        if (Prober::handles(header.kind)) return prober.intake(link, header);
-        if (Exchange::handles(header.kind)) return exchange.intake(link, header);
-        return engine.intake(link, header);
-    }
-    bool on_link_frame(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) override {
-        if (StateTransfer::handles(header.kind)) transfer.receive(link, header, payload, keep);
-        else if (Prober::handles(header.kind)) prober.receive(link, header);
-        else if (Exchange::handles(header.kind)) exchange.receive(link, header);
-        else return engine.receive(link, header, payload, keep);
-        return true;
-    }
-    void on_link_damaged(Link &link, const FrameHeader &header) override {
-        if (Exchange::handles(header.kind)) exchange.damaged(link, header);
-    }
-    void on_link_asked_again(Link &link, const FrameHeader &header) override {
-        if (Exchange::handles(header.kind)) exchange.send_again(link, header);
-        else engine.send_again(link, header);
-    }
-    void on_link_unwritable(Link &, const FrameHeader &header) override {
-        if (StateTransfer::handles(header.kind)) transfer.unwritable(header);
-        else engine.unwritable(header);
-    }
-    void on_link_up(Link &link) override { exchange.link_up(link); }
-    void on_link_down(Link &link, const std::string &why) override {
-        const PeerId other = link.other();
-        downs[other].push_back(why);
-        links.forget(link);
-        transfer.link_down(other);
-        prober.link_down(other);
-        exchange.link_down(other);
-    }
+    void on_link_up(Link &) override {}
+    void on_link_down(Link &link, const std::string &why) override { downs[link.other()].push_back(why); }
     void op_finished(const OpId &op) override { finished.push_back(op); }
     void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) override {
         broken.push_back(op);

@@ -167,10 +167,10 @@ TEST(Restart, FullDiskOfTheJournalStopsNobody) {
     world.spawn();
     world.join_all(3);  // the master cannot write this view to its journal
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess));
-    EXPECT_THAT(master.log(), testing::HasSubstr("the run goes on, but could not be resumed"));
+    EXPECT_THAT(master.log(), testing::HasSubstr("The run continues, but could not be resumed"));
     std::filesystem::remove(disk + "/filler");
-    while (master.log().find("takes what it is given again") == std::string::npos)
-        std::this_thread::sleep_for(Millis(20));  // polls the log
+    while (master.log().find("can be written again") == std::string::npos)
+        std::this_thread::sleep_for(Millis(20));
     master.kill();
     master.start();
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();

@@ -51,7 +51,7 @@ TEST(Descriptors, SocketsAreCloseOnExec) {
     }
 }
 
-TEST(Descriptors, AForkHoldsNoSocket) {
+TEST(Descriptors, ForkHoldsNoSocket) {
     const Fd server = listener();
     const Fd client = connected_to(server);
     const Fd accepted = accept_stream(server.get());
@@ -60,7 +60,7 @@ TEST(Descriptors, AForkHoldsNoSocket) {
     EXPECT_TRUE(is_open(accepted.get()));
 }
 
-TEST(Descriptors, TheOtherEndSeesTheEndWhileAForkLives) {
+TEST(Descriptors, OtherEndSeesTheEndWhileAForkLives) {
     const Fd server = listener();
     const Fd client = connected_to(server);
     Fd accepted = accept_stream(server.get());
@@ -85,7 +85,7 @@ TEST(Descriptors, TheOtherEndSeesTheEndWhileAForkLives) {
         ::close(fd);
 }
 
-TEST(Descriptors, AForkKeepsAFileThatTookTheNumberOfASocket) {
+TEST(Descriptors, ForkKeepsAFileWithAReusedSocketNumber) {
     const int number = open_stream(false).get();  // closed again
     ASSERT_FALSE(is_open(number));
     const Fd file(::open("/dev/null", O_RDONLY | O_CLOEXEC));
@@ -95,7 +95,7 @@ TEST(Descriptors, AForkKeepsAFileThatTookTheNumberOfASocket) {
     EXPECT_EQ(in_a_fork([&] { return is_open(number) ? 0 : 1; }), 0);
 }
 
-TEST(Descriptors, AForkHasAnotherGeneration) {
+TEST(Descriptors, ForkHasAnotherGeneration) {
     const int before = fork_generation();
     EXPECT_EQ(in_a_fork([&] { return fork_generation() == before ? 1 : 0; }), 0);
     EXPECT_EQ(fork_generation(), before);

@@ -22,14 +22,14 @@ TEST(Lookup, FindsEveryAddressOfAName) {
         EXPECT_TRUE(ip == *parse_ip("127.0.0.1") || ip == *parse_ip("::1")) << to_string(ip);
 }
 
-TEST(Lookup, AnUnknownNameIsAnErrorThatQuotesIt) {
+TEST(Lookup, UnknownNameIsAnErrorThatQuotesIt) {
     const auto addresses = found("no-such-host.invalid");
     ASSERT_FALSE(addresses);
     EXPECT_EQ(addresses.error().code, pcclInvalidArgument);
     EXPECT_NE(addresses.error().what.find("\"no-such-host.invalid\""), std::string::npos);
 }
 
-TEST(Lookup, NothingIsCalledAfterItsEnd) {
+TEST(Lookup, DestroyedLookupIsNotCalledBack) {
     for (int i = 0; i < 200; ++i) {
         auto alive = std::make_shared<std::atomic<bool>>(true);
         {
@@ -40,7 +40,7 @@ TEST(Lookup, NothingIsCalledAfterItsEnd) {
     EXPECT_TRUE(found("localhost"));
 }
 
-TEST(Lookup, EachOfSeveralWaitersIsAnswered) {
+TEST(Lookup, EachOfSeveralLookupsIsAnswered) {
     std::promise<bool> first, second;
     const Lookup one("localhost", [&](const Result<Lookup::Addresses> &result) { first.set_value(static_cast<bool>(result)); });
     const Lookup two("localhost", [&](const Result<Lookup::Addresses> &result) { second.set_value(static_cast<bool>(result)); });
@@ -48,7 +48,7 @@ TEST(Lookup, EachOfSeveralWaitersIsAnswered) {
     EXPECT_TRUE(second.get_future().get());
 }
 
-TEST(Resolve, EndsWhenItIsToldTo) {
+TEST(Resolve, EndsAtItsDeadline) {
     int asked = 0;
     // No answer comes within no time.
     EXPECT_FALSE(resolve("localhost", Duration(0), [&] { return ++asked > 0; }));

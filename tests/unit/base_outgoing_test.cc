@@ -36,7 +36,7 @@ bool bind_to(const Fd &socket, std::uint16_t port) {
     return ::bind(socket.get(), reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0;
 }
 
-/// Waits for the outcome, as the socket is non-blocking.
+/// Waits for the outcome, because the socket is non-blocking.
 bool connect_to(const Fd &socket, std::uint16_t port) {
     const auto address = loopback(port);
     ::fcntl(socket.get(), F_SETFL, ::fcntl(socket.get(), F_GETFL) & ~O_NONBLOCK);
@@ -77,7 +77,7 @@ template <class F> int with_few_ports(const char *range, F body) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-TEST(Outgoing, AConnectionToItselfIsRecognized) {
+TEST(Outgoing, ConnectionToItselfIsDetected) {
     std::uint16_t port = 0;
     EXPECT_TRUE(is_connected_to_itself(self_connected(port).get()));
     const Fd listener = open_stream(false);
@@ -88,7 +88,7 @@ TEST(Outgoing, AConnectionToItselfIsRecognized) {
     EXPECT_FALSE(is_connected_to_itself(other.get()));
 }
 
-TEST(Outgoing, AResetLeavesNoTimeWait) {
+TEST(Outgoing, ResetLeavesNoTimeWait) {
     std::uint16_t port = 0;
     {
         const Fd socket = self_connected(port);
@@ -98,7 +98,7 @@ TEST(Outgoing, AResetLeavesNoTimeWait) {
     EXPECT_TRUE(bind_to(next, port)) << std::strerror(errno) << "; " << port_holder(port);
 }
 
-TEST(Outgoing, AnAttemptIsNeverGivenThePortOfItsTarget) {
+TEST(Outgoing, AttemptNeverUsesThePortOfItsTarget) {
     const int status = with_few_ports("40000 40003", [] {
         const SocketAddress target{*parse_ip("127.0.0.1"), 40000};
         for (int i = 0; i < 100; ++i) {
@@ -108,11 +108,11 @@ TEST(Outgoing, AnAttemptIsNeverGivenThePortOfItsTarget) {
         }
         return 0;
     });
-    if (status == kSkipped) GTEST_SKIP() << "network namespaces are not permitted here";
+    if (status == kSkipped) GTEST_SKIP() << "network namespaces are not permitted on this system";
     EXPECT_EQ(status, 0);
 }
 
-TEST(Outgoing, AConnectionLeavesItsPortToAListener) {
+TEST(Outgoing, ConnectionLeavesItsPortToAListener) {
     const Fd listener = open_stream(false);
     ASSERT_TRUE(bind_to(listener, 0));
     ASSERT_EQ(::listen(listener.get(), 1), 0);
@@ -126,7 +126,7 @@ TEST(Outgoing, AConnectionLeavesItsPortToAListener) {
     EXPECT_EQ(::listen(server.get(), 1), 0) << std::strerror(errno);
 }
 
-TEST(Interfaces, LoopbackIsOfThisHostAndOthersAreNot) {
+TEST(Interfaces, LoopbackBelongsToThisHostAndOthersDoNot) {
     EXPECT_TRUE(is_of_this_host(*parse_ip("127.0.0.1")));
     EXPECT_TRUE(is_of_this_host(*parse_ip("127.1.2.3")));
     EXPECT_FALSE(is_of_this_host(*parse_ip("192.0.2.1")));

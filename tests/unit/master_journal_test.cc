@@ -1,4 +1,4 @@
-// What the journal gives back after anything that may happen to its file: the record, the one before, or a refusal in words.
+// The journal returns its record, the record before it, or an error, whatever has happened to its file.
 #include "master/journal.h"
 
 #include <filesystem>
@@ -60,7 +60,7 @@ protected:
     std::string folder_;
 };
 
-TEST_F(JournalTest, GivesBackWhatWasWrittenLast) {
+TEST_F(JournalTest, ReturnsTheLastRecord) {
     write(5);
     write(6);
     const auto journal = Journal::open({path(), false});
@@ -69,25 +69,25 @@ TEST_F(JournalTest, GivesBackWhatWasWrittenLast) {
     EXPECT_EQ(protocol::encode(*(*journal)->record()), protocol::encode(record(6)));
 }
 
-TEST_F(JournalTest, ANewOneHasNothing) {
+TEST_F(JournalTest, NewJournalHasNoRecord) {
     const auto journal = Journal::open({path(), false});
     ASSERT_TRUE(journal);
     EXPECT_FALSE((*journal)->record());
 }
 
-TEST_F(JournalTest, IsForItsOwnersEyes) {
+TEST_F(JournalTest, IsReadableByItsOwnerOnly) {
     write(5);
     EXPECT_EQ(fs::status(path()).permissions() & (fs::perms::group_all | fs::perms::others_all), fs::perms::none);
 }
 
-TEST_F(JournalTest, IsMadeWithItsFolder) {
+TEST_F(JournalTest, IsCreatedWithItsFolder) {
     folder_ += "/some/where";
     write(5);
     EXPECT_TRUE(fs::exists(path()));
     folder_ = fs::path(folder_).parent_path().parent_path();
 }
 
-TEST_F(JournalTest, AGroupThatEndedIsForgotten) {
+TEST_F(JournalTest, DropsAGroupThatEnded) {
     auto journal = Journal::open({path(), false});
     ASSERT_TRUE(journal);
     ASSERT_TRUE((*journal)->write(record(5)));
@@ -100,7 +100,7 @@ TEST_F(JournalTest, AGroupThatEndedIsForgotten) {
     EXPECT_TRUE((*journal)->record()->groups.empty());
 }
 
-TEST_F(JournalTest, IsRefusedWhereverItWasCutShort) {
+TEST_F(JournalTest, IsRefusedWhenTruncatedAnywhere) {
     write(5);
     const auto whole = fs::file_size(path());
     for (std::uintmax_t size = 0; size < whole; size += size < 128 ? 8 : 509) {
@@ -111,7 +111,7 @@ TEST_F(JournalTest, IsRefusedWhereverItWasCutShort) {
     }
 }
 
-TEST_F(JournalTest, FlippedBitsAreRefusedOrMeanNothing) {
+TEST_F(JournalTest, FlippedBitsAreRefusedOrHarmless) {
     write(5);
     std::ifstream in(path(), std::ios::binary);
     const std::string whole((std::istreambuf_iterator<char>(in)), {});
@@ -134,7 +134,7 @@ TEST_F(JournalTest, FlippedBitsAreRefusedOrMeanNothing) {
     EXPECT_GT(refused, 0);
 }
 
-TEST_F(JournalTest, AFileOfANewerFormatIsRefused) {
+TEST_F(JournalTest, NewerFormatIsRefused) {
     write(5);
     sqlite3 *db = nullptr;
     ASSERT_EQ(sqlite3_open(path().c_str(), &db), SQLITE_OK);
@@ -143,7 +143,7 @@ TEST_F(JournalTest, AFileOfANewerFormatIsRefused) {
     EXPECT_THAT(refusal(), AllOf(HasSubstr("newer pccl-master"), HasSubstr("--journal new:")));
 }
 
-TEST_F(JournalTest, SomebodyElsesFileIsRefusedAndLeftAlone) {
+TEST_F(JournalTest, ForeignFileIsRefusedAndUnchanged) {
     std::ofstream(path()) << "dear diary, nothing of note happened today, and so on for more than a hundred bytes, which is what it takes";
     EXPECT_THAT(refusal(), HasSubstr("cannot be used"));
     sqlite3 *db = nullptr;
@@ -151,10 +151,10 @@ TEST_F(JournalTest, SomebodyElsesFileIsRefusedAndLeftAlone) {
     ASSERT_EQ(sqlite3_open(path().c_str(), &db), SQLITE_OK);
     ASSERT_EQ(sqlite3_exec(db, "CREATE TABLE t (x)", nullptr, nullptr, nullptr), SQLITE_OK);
     sqlite3_close(db);
-    EXPECT_THAT(refusal(), HasSubstr("no journal of a PCCL master"));
+    EXPECT_THAT(refusal(), HasSubstr("not a journal of a PCCL master"));
 }
 
-TEST_F(JournalTest, OfTwoProcessesOneIsRefused) {
+TEST_F(JournalTest, SecondProcessIsRefused) {
     const auto first = Journal::open({path(), false});
     ASSERT_TRUE(first);
     const pid_t other = ::fork();
@@ -164,7 +164,7 @@ TEST_F(JournalTest, OfTwoProcessesOneIsRefused) {
     EXPECT_EQ(status, 0);
 }
 
-TEST_F(JournalTest, NewSetsTheOldOneAside) {
+TEST_F(JournalTest, NewRenamesTheOldFile) {
     write(5);
     const auto name = parse_journal_name("new:" + path());
     EXPECT_TRUE(name.fresh);
@@ -177,8 +177,8 @@ TEST_F(JournalTest, NewSetsTheOldOneAside) {
     EXPECT_EQ(old, 1);
 }
 
-/// A process that is killed in the middle of writes leaves one of the records that it wrote, whole.
-TEST_F(JournalTest, KillingItsWriterLeavesAWholeRecord) {
+/// A process that is killed while it writes leaves one of its records complete.
+TEST_F(JournalTest, KilledWriterLeavesACompleteRecord) {
     write(1);
     for (int round = 0; round < 20; ++round) {
         const pid_t writer = ::fork();
@@ -198,8 +198,8 @@ TEST_F(JournalTest, KillingItsWriterLeavesAWholeRecord) {
     }
 }
 
-/// As a full disk does: no write beyond the limit succeeds.
-TEST_F(JournalTest, AWriteThatTheDiskDoesNotTakeIsAnErrorAndLosesNothing) {
+/// Models a full disk: writes beyond the limit fail.
+TEST_F(JournalTest, FailedWriteIsAnErrorAndKeepsTheRecord) {
     write(5);
     const pid_t child = ::fork();
     if (child == 0) {

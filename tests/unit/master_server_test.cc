@@ -1,4 +1,4 @@
-// A master's server against raw sockets: what members rely on, and what strangers may not do.
+// A master's server with raw sockets as peers: the guarantees for members, and the limits of connections without Hello.
 #include "master_client.h"
 
 #include <csignal>
@@ -30,7 +30,7 @@ std::size_t open_files() {
     return count;
 }
 
-/// A member, or with others present a newcomer: Welcome has come.
+/// A peer that has received Welcome: a member or, if there are others, a newcomer.
 Client joined(const Running &running) {
     Client client(running.address());
     EXPECT_TRUE(client.hello());
@@ -89,7 +89,7 @@ TEST_F(MasterServer, AcceptsManyFramesInOneWrite) {
     }
 }
 
-TEST_F(MasterServer, ClosesStrangersWithLengthsThatCannotBe) {
+TEST_F(MasterServer, ClosesConnectionsWithInvalidLengths) {
     Running running(on_loopback());
     for (const std::uint32_t length : {0u, 0x80000000u, 0xffffffffu, 1025u, 0x10000000u}) {
         Client client(running.address());
@@ -99,7 +99,7 @@ TEST_F(MasterServer, ClosesStrangersWithLengthsThatCannotBe) {
     joined(running);
 }
 
-TEST_F(MasterServer, ClosesPeersWithLengthsThatCannotBe) {
+TEST_F(MasterServer, ClosesPeersWithInvalidLengths) {
     Running running(on_loopback());
     for (const std::uint32_t length : {0u, 0x80000000u, 0xffffffffu, static_cast<std::uint32_t>(wire::kMaxControlBytes + 1)}) {
         Client client = joined(running);
@@ -133,7 +133,7 @@ TEST_F(MasterServer, SurvivesRandomBytes) {
     joined(running);
 }
 
-TEST_F(MasterServer, RefusesStrangersThatSpeakOutOfTurnAndSaysWhy) {
+TEST_F(MasterServer, RefusesMessagesBeforeHelloWithAReason) {
     Running running(on_loopback());
     Client client(running.address());
     ASSERT_TRUE(client.send(wire::ToMaster(wire::Done{})));
@@ -144,7 +144,7 @@ TEST_F(MasterServer, RefusesStrangersThatSpeakOutOfTurnAndSaysWhy) {
     EXPECT_TRUE(client.await_end());
 }
 
-TEST_F(MasterServer, LosesNoWordsToWhatArrivesAfterARefusal) {
+TEST_F(MasterServer, SendsTheReasonDespiteLaterInput) {
     Running running(on_loopback());
     Client client(running.address());
     wire::Bytes bytes = wire::encode(wire::Done{});
@@ -153,7 +153,7 @@ TEST_F(MasterServer, LosesNoWordsToWhatArrivesAfterARefusal) {
     EXPECT_TRUE(client.await<wire::Removed>());
 }
 
-TEST_F(MasterServer, ClosesHalfAMessageAfterTheHelloTimeout) {
+TEST_F(MasterServer, ClosesPartialMessagesAfterTheHelloTimeout) {
     ServerOptions options = on_loopback();
     options.protocol.hello_timeout = milliseconds(200);
     Running running(options);
@@ -166,7 +166,7 @@ TEST_F(MasterServer, ClosesHalfAMessageAfterTheHelloTimeout) {
     EXPECT_TRUE(half.await_end());
 }
 
-TEST_F(MasterServer, ClosesAStrangerThatSendsAByteAtATime) {
+TEST_F(MasterServer, ClosesAConnectionThatSendsSingleBytes) {
     ServerOptions options = on_loopback();
     options.protocol.hello_timeout = milliseconds(300);
     Running running(options);
@@ -201,7 +201,7 @@ TEST_F(MasterServer, KeepsItsMemberAmongThousandsOfIdleConnections) {
     }
 }
 
-TEST_F(MasterServer, MakesRoomOfItsOldestStrangerNeverOfAMember) {
+TEST_F(MasterServer, MakesRoomByClosingTheOldestWithoutHello) {
     ServerOptions options = on_loopback();
     options.max_connections = 4;
     options.protocol.hello_timeout = seconds(60);
@@ -217,7 +217,7 @@ TEST_F(MasterServer, MakesRoomOfItsOldestStrangerNeverOfAMember) {
     EXPECT_TRUE(member.await<wire::PendingAnswer>());
 }
 
-TEST_F(MasterServer, RefusesNewcomersInWordsWhenAllAreMembers) {
+TEST_F(MasterServer, RefusesNewcomersWithAReasonWhenFull) {
     ServerOptions options = on_loopback();
     options.max_connections = 2;
     Running running(options);
@@ -239,7 +239,7 @@ TEST_F(MasterServer, DropsAMemberThatNeverReads) {
     Running running(options);
     Client deaf(running.address(), 4096);
     ASSERT_TRUE(deaf.hello());
-    // The answer to a question is as long as the question: the master's limit is reached before the sender tires.
+    // Each reply is as long as its request, so the master's limit is reached after a known number of requests.
     wire::Bytes questions;
     std::uint64_t k = 0;
     const auto more = [&] {
@@ -270,7 +270,7 @@ TEST_F(MasterServer, ReportsALostPeerToTheOthers) {
     EXPECT_TRUE(first.await<wire::CloseLink>());
 }
 
-TEST_F(MasterServer, HearsAGoodByeBeforeTheReset) {
+TEST_F(MasterServer, ReadsLeaveBeforeTheReset) {
     Running running(on_loopback());
     Client first = joined(running);
     {
@@ -310,7 +310,7 @@ TEST_F(MasterServer, DoesNotWaitForAPeerThatNeverClosesItsEnd) {
     EXPECT_LT(monotonic_now() - begin, seconds(10));
 }
 
-TEST_F(MasterServer, InterruptEndsAllConnectionsAndGivesEverythingBack) {
+TEST_F(MasterServer, InterruptEndsAllConnectionsAndFreesEverything) {
     { const Running first(on_loopback()); }  // libuv keeps a pipe for the process from its first loop on
     const std::size_t before = open_files();
     {
@@ -357,7 +357,7 @@ TEST_F(MasterServer, StartsAgainOnTheSamePort) {
     }
 }
 
-TEST_F(MasterServer, SaysWhyItCannotListen) {
+TEST_F(MasterServer, ReportsWhyItCannotListen) {
     Running running(on_loopback());
     ServerOptions options;
     options.listen = running.address();
@@ -368,7 +368,7 @@ TEST_F(MasterServer, SaysWhyItCannotListen) {
     EXPECT_NE(second.error().what.find("Address already in use"), std::string::npos) << second.error().what;
 }
 
-TEST_F(MasterServer, SeveralServeSideBySide) {
+TEST_F(MasterServer, SeveralServersAreIndependent) {
     Running first(on_loopback()), second(on_loopback());
     Client a(first.address()), b(second.address());
     ASSERT_TRUE(a.hello());
@@ -384,7 +384,7 @@ TEST_F(MasterServer, SeveralServeSideBySide) {
 
 TEST_F(MasterServer, ServesIpv6AndBothFromTheUnspecifiedAddress) {
     const auto probe = Server::create(on_loopback(true));
-    if (!probe) GTEST_SKIP() << "no IPv6 here: " << probe.error().what;
+    if (!probe) GTEST_SKIP() << "no IPv6 on this system: " << probe.error().what;
     {
         Running running(on_loopback(true));
         EXPECT_EQ(to_string(running.address()), "[::1]:" + std::to_string(running.address().port));
@@ -398,7 +398,7 @@ TEST_F(MasterServer, ServesIpv6AndBothFromTheUnspecifiedAddress) {
     ASSERT_TRUE(v6.await<wire::Welcome>());
     ASSERT_TRUE(v4.hello());
     ASSERT_TRUE(v4.await<wire::Welcome>());
-    // The member is told where to find the newcomer: at its IPv4 address, not at one mapped into IPv6.
+    // The member receives the newcomer's IPv4 address, not one mapped into IPv6.
     const auto link = v6.await<wire::OpenLink>();
     ASSERT_TRUE(link);
     const auto other = v4.await<wire::OpenLink>();
@@ -441,7 +441,7 @@ TEST_F(MasterServer, PausesInsteadOfSpinningWithoutFileDescriptors) {
     };
     EXPECT_LT(us(end) - us(begin), 300000) << "microseconds of processor time in 600 ms of waiting";
 
-    // With descriptors again, the caller that waited is served.
+    // When descriptors are available again, the waiting connection is served.
     const wire::Bytes hello = wire::encode(wire::Hello{});
     EXPECT_EQ(::send(socket, hello.data(), hello.size(), MSG_NOSIGNAL), static_cast<ssize_t>(hello.size()));
     pollfd wait{socket, POLLIN, 0};
@@ -485,7 +485,7 @@ private:
     pid_t pid_ = -1;
 };
 
-TEST_F(MasterServer, RemovesNobodyForTheTimeItWasStopped) {
+TEST_F(MasterServer, RemovesNoPeerForTheTimeItWasStopped) {
     ServerOptions options = on_loopback();
     options.protocol.heartbeat_interval = milliseconds(50);
     options.protocol.heartbeat_timeout = milliseconds(1200);

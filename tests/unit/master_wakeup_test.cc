@@ -11,7 +11,7 @@
 namespace pccl::master {
 namespace {
 
-TEST(Wakeup, SeesToTheSocketsBeforeATimeThatHasComeMeanwhile) {
+TEST(Wakeup, ReadsSocketsBeforeAPassedDeadline) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     uv_loop_t loop;
@@ -40,7 +40,7 @@ TEST(Wakeup, SeesToTheSocketsBeforeATimeThatHasComeMeanwhile) {
             if (++times == 2) return uv_stop(&loop);
             deadline = monotonic_now() + std::chrono::milliseconds(20);
             self->arm(monotonic_now(), deadline);
-            // As if the process were stopped now: the time comes, and then something arrives.
+            // Models a stopped process: the deadline passes, and then bytes arrive.
             std::this_thread::sleep_for(std::chrono::milliseconds(50));
             ASSERT_EQ(::write(ends[1], "b", 1), 1);
             return;
@@ -62,7 +62,7 @@ TEST(Wakeup, SeesToTheSocketsBeforeATimeThatHasComeMeanwhile) {
     ::close(ends[1]);
 }
 
-TEST(Wakeup, ComesAtItsDeadlineWithoutSockets) {
+TEST(Wakeup, FiresAtItsDeadlineWithoutSockets) {
     uv_loop_t loop;
     ASSERT_EQ(uv_loop_init(&loop), 0);
     const Time begin = monotonic_now();

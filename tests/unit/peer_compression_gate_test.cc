@@ -1,4 +1,4 @@
-// When a link compresses: where the path is slower than what the codec saves, and not before that is measured.
+// A link compresses if its path is slower than the rate at which the codec saves bytes, once both are measured.
 #include "peer/compression_gate.h"
 
 #include <gtest/gtest.h>
@@ -44,7 +44,7 @@ protected:
     }
 };
 
-TEST_F(Gate, StaysShutWhileThePathIsNotKnown) {
+TEST_F(Gate, StaysShutWhileThePathIsUnknown) {
     send(1e9, 0.5);
     EXPECT_EQ(tried, 0);
     deliver(1e7, 1s, false);  // slow, but not because of the path
@@ -63,20 +63,20 @@ TEST_F(Gate, OpensOnASlowPathAfterAFewChunks) {
     EXPECT_FALSE(gate.open(CompressionGate::kind_of(1, false)));
 }
 
-TEST_F(Gate, StaysShutWhereThePathIsFasterThanTheCodecSaves) {
+TEST_F(Gate, StaysShutOnAPathFasterThanTheCodec) {
     deliver(1.2e8, 200ms);  // 0.15 GB/s saved: less than twice that
     send(1e9, 0.85);
     EXPECT_FALSE(gate.open(kind));
     EXPECT_EQ(tried, 4);
 }
 
-TEST_F(Gate, DoesNotEvenTryOnAVeryFastPath) {
+TEST_F(Gate, MakesNoTrialOnAVeryFastPath) {
     deliver(3e9, 200ms);
     send(1e9, 0.1);
     EXPECT_EQ(tried, 0);
 }
 
-TEST_F(Gate, TriesEverMoreRarelyWhatDoesNotShrink) {
+TEST_F(Gate, TriesIncompressibleDataAtGrowingIntervals) {
     deliver(1.2e7, 200ms);
     for (int second = 0; second < 120; ++second) {
         send(1e9, 1.0);
@@ -87,7 +87,7 @@ TEST_F(Gate, TriesEverMoreRarelyWhatDoesNotShrink) {
     EXPECT_LE(tried / 4, 8);
 }
 
-TEST_F(Gate, OpensWhenDataBeginToShrink) {
+TEST_F(Gate, OpensWhenDataBecomeCompressible) {
     deliver(1.2e7, 200ms);
     send(1e9, 1.0);
     EXPECT_FALSE(gate.open(kind));
@@ -96,7 +96,7 @@ TEST_F(Gate, OpensWhenDataBeginToShrink) {
     EXPECT_TRUE(gate.open(kind));
 }
 
-TEST_F(Gate, ShutsWhenDataNoLongerShrink) {
+TEST_F(Gate, ShutsWhenDataBecomeIncompressible) {
     deliver(1.2e7, 200ms);
     send(1e9, 0.7);
     ASSERT_TRUE(gate.open(kind));
@@ -115,7 +115,7 @@ TEST_F(Gate, ShutsWhenThePathBecomesFastAndOpensWhenItIsSlowAgain) {
     EXPECT_TRUE(gate.open(kind));
 }
 
-TEST_F(Gate, DoesNotFlutterBetweenItsTwoThresholds) {
+TEST_F(Gate, DoesNotToggleBetweenItsThresholds) {
     deliver(1.4e8, 200ms);  // the codec saves 0.3 GB/s: 2.1 times that
     send(1e9, 0.7);
     ASSERT_TRUE(gate.open(kind));
@@ -126,7 +126,7 @@ TEST_F(Gate, DoesNotFlutterBetweenItsTwoThresholds) {
     EXPECT_FALSE(gate.open(kind));
 }
 
-TEST_F(Gate, ShutsWhereTheProcessorHasBecomeTheSlowerOne) {
+TEST_F(Gate, ShutsWhenTheProcessorIsTheLimit) {
     deliver(5e7, 200ms);
     send(1e9, 0.7);
     ASSERT_TRUE(gate.open(kind));
@@ -136,7 +136,7 @@ TEST_F(Gate, ShutsWhereTheProcessorHasBecomeTheSlowerOne) {
     EXPECT_FALSE(gate.open(kind));
 }
 
-TEST_F(Gate, StaysOpenWhereTheProcessorIsBusyAndFasterThanThePathAlone) {
+TEST_F(Gate, StaysOpenWhenABusyProcessorBeatsThePath) {
     deliver(5e7, 200ms);
     send(1e9, 0.1);
     ASSERT_TRUE(gate.open(kind));
@@ -144,7 +144,7 @@ TEST_F(Gate, StaysOpenWhereTheProcessorIsBusyAndFasterThanThePathAlone) {
     EXPECT_TRUE(gate.open(kind));
 }
 
-TEST_F(Gate, DoesNotMeasureOverARestOrAStop) {
+TEST_F(Gate, DoesNotMeasureOverIdleOrStoppedTime) {
     deliver(1.2e7, 200ms);
     const double rate = gate.path_rate();
     rest(10s);
@@ -156,7 +156,7 @@ TEST_F(Gate, DoesNotMeasureOverARestOrAStop) {
     EXPECT_NEAR(gate.path_rate(), rate, rate / 20);
 }
 
-TEST_F(Gate, DoesAsItIsTold) {
+TEST_F(Gate, ObeysTheModesOnAndOff) {
     CompressionGate off{Compression::off, 20ms}, on{Compression::on, 20ms};
     EXPECT_FALSE(off.measures() || on.measures());
     for (std::size_t k = 0; k < CompressionGate::kKinds; ++k) {

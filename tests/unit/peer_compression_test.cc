@@ -1,5 +1,5 @@
-// Compressed chunks on their way through a peer: taken as if they had come plain, handed on as they came, sent where a link may; and
-// those that lie end their link, with no buffer touched that was not theirs.
+// Compressed chunks: a peer receives them like plain ones, relays them as received, and sends them if the link may compress. Invalid ones
+// end their link and change no buffer.
 #include "fuzz/link_scene.h"
 
 #include <gtest/gtest.h>
@@ -57,7 +57,7 @@ protected:
         h.offset = kernel::checksum(encoded.data(), encoded.size());
         return h;
     }
-    /// The successor has posted the operation, too.
+    /// The successor has also posted the operation.
     void tell_opening() {
         const auto encoded = fingerprint();
         FrameHeader h = header(FrameKind::op_open, 0, 0);
@@ -71,7 +71,7 @@ protected:
     static std::string saying(std::uint32_t plain_bytes, const std::string &rest) {
         return std::string(reinterpret_cast<const char *>(&plain_bytes), sizeof plain_bytes) + rest;
     }
-    /// As none of ours does it: bytes as they are, at another level. So what we make of the same is not the same.
+    /// Compresses in another way than PCCL does (no planes, another level), so that the result differs from PCCL's.
     static std::string packed(const std::vector<float> &values) {
         std::string out(ZSTD_compressBound(values.size() * 4), '\0');
         out.resize(ZSTD_compress(out.data(), out.size(), values.data(), values.size() * 4, 5));
@@ -113,7 +113,7 @@ protected:
     LinkScene scene;
 };
 
-TEST_F(CompressionTest, AChunkIsTakenAsIfItHadComePlain) {
+TEST_F(CompressionTest, ChunkIsReceivedLikeAPlainOne) {
     begin(Compression::off);
     FrameHeader h;
     std::string payload;
@@ -128,7 +128,7 @@ TEST_F(CompressionTest, AChunkIsTakenAsIfItHadComePlain) {
     EXPECT_EQ(request.tx_saved, 0u);
 }
 
-TEST_F(CompressionTest, ChunksAreSentCompressedWhereTheLinkMay) {
+TEST_F(CompressionTest, ChunksAreSentCompressedIfTheLinkMay) {
     begin(Compression::on);
     FrameHeader h;
     std::string payload;
@@ -140,7 +140,7 @@ TEST_F(CompressionTest, ChunksAreSentCompressedWhereTheLinkMay) {
     EXPECT_EQ(request.tx_saved, kCount / 3 * 4 - payload.size());
 }
 
-TEST_F(CompressionTest, AFinalChunkIsHandedOnAsItCame) {
+TEST_F(CompressionTest, FinalChunkIsRelayedAsReceived) {
     begin(Compression::on);
     FrameHeader h;
     std::string payload;
@@ -153,7 +153,7 @@ TEST_F(CompressionTest, AFinalChunkIsHandedOnAsItCame) {
     EXPECT_EQ(h.planes, 1);
 }
 
-TEST_F(CompressionTest, AFinalChunkThatCameCompressedGoesPlainOverALinkThatDoesNot) {
+TEST_F(CompressionTest, FinalChunkIsRelayedPlainIfTheLinkMayNotCompress) {
     begin(Compression::off);
     FrameHeader h;
     std::string payload;
@@ -166,20 +166,20 @@ TEST_F(CompressionTest, AFinalChunkThatCameCompressedGoesPlainOverALinkThatDoesN
     EXPECT_EQ(plain(h, payload), threes);
 }
 
-TEST_F(CompressionTest, BytesThatAreNoneOfZstdEndTheLink) {
+TEST_F(CompressionTest, PayloadThatIsNotZstdEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(500, 'x')));
     expect_closed("cannot be decompressed");
 }
 
-TEST_F(CompressionTest, AChunkThatUnfoldsToLessThanItSaysEndsTheLink) {
+TEST_F(CompressionTest, ChunkShorterThanItsPlainLengthEndsTheLink) {
     begin(Compression::off);
     const std::string less = packed(std::vector<float>(kCount / 3 - 1));
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, less.substr(4)));
     expect_closed("cannot be decompressed");
 }
 
-TEST_F(CompressionTest, AChunkThatUnfoldsToMoreThanItSaysEndsTheLink) {
+TEST_F(CompressionTest, ChunkLongerThanItsPlainLengthEndsTheLink) {
     begin(Compression::off);
     const std::string bomb = packed(std::vector<float>(std::size_t{8} << 20));
     ASSERT_LT(bomb.size(), kCount / 3 * 4);
@@ -187,43 +187,43 @@ TEST_F(CompressionTest, AChunkThatUnfoldsToMoreThanItSaysEndsTheLink) {
     expect_closed("cannot be decompressed");
 }
 
-TEST_F(CompressionTest, AChunkThatSaysAnotherLengthThanTheOperationsEndsTheLink) {
+TEST_F(CompressionTest, PlainLengthOfAnotherOperationEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3 + 1)));
     expect_closed("wrong length");
 }
 
-TEST_F(CompressionTest, AChunkThatSaysMoreThanAnyFrameMayHoldEndsTheLink) {
+TEST_F(CompressionTest, PlainLengthBeyondTheLimitEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
-    expect_closed("that says it was");
+    expect_closed("an invalid plain length");
 }
 
-TEST_F(CompressionTest, AChunkThatIsNoShorterThanPlainEndsTheLink) {
+TEST_F(CompressionTest, PlainLengthBelowThePackedLengthEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
-    expect_closed("that says it was");
+    expect_closed("an invalid plain length");
 }
 
-TEST_F(CompressionTest, AnElementSizeThatDoesNotExistEndsTheLink) {
+TEST_F(CompressionTest, InvalidElementSizeEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0), 3), packed(std::vector<float>(kCount / 3)));
-    expect_closed("compressed as none of ours is");
+    expect_closed("an invalid compression");
 }
 
-TEST_F(CompressionTest, AnOpeningThatIsCompressedEndsTheLink) {
+TEST_F(CompressionTest, CompressedOpeningEndsTheLink) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::op_open, 0, 0)), packed(std::vector<float>(30)));
-    expect_closed("compressed as none of ours is");
+    expect_closed("an invalid compression");
 }
 
-TEST_F(CompressionTest, DamageOnTheWayIsFoundBeforeAnythingIsDecompressed) {
+TEST_F(CompressionTest, DamageIsDetectedBeforeDecompression) {
     begin(Compression::off);
     tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3)), 1);
     expect_closed("wrong checksum");
 }
 
-TEST_F(CompressionTest, WhatArrivesInSmallPiecesIsTheSame) {
+TEST_F(CompressionTest, ChunkMayArriveInSmallPieces) {
     begin(Compression::off);
     FrameHeader h;
     std::string payload;
@@ -235,7 +235,7 @@ TEST_F(CompressionTest, WhatArrivesInSmallPiecesIsTheSame) {
     EXPECT_EQ(plain(h, payload), std::vector<float>(kCount / 3, 3.0F));
 }
 
-TEST_F(CompressionTest, AnOperationThatEndsWhileAChunkArrivesIsNotTouched) {
+TEST_F(CompressionTest, EndedOperationIsUntouchedByAnArrivingChunk) {
     begin(Compression::off);
     LinkScene::send(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), packed(std::vector<float>(kCount / 3, 2.0F)));
     scene.deliver(before(), sizeof(FrameHeader) + 20);

@@ -11,7 +11,7 @@ protected:
     LaneChoice choice{8, false};
     LaneChoice::Work work;
 
-    /// So many seconds of all that are in use, `part` of them held up. Whether too few were in use.
+    /// The lanes in use work for `seconds`, and a buffer holds them up for `part` of that. True: too few were in use.
     bool pass(double seconds, double part, bool path_known = true) {
         bool too_few = false;
         for (int i = 0; i < static_cast<int>(seconds * 40); ++i) {
@@ -28,31 +28,31 @@ TEST_F(EightLanes, AreAllUsedUntilThePathIsKnown) {
     EXPECT_EQ(choice.in_use(), 8u);
 }
 
-TEST_F(EightLanes, RestByHalfOnceItIs) {
+TEST_F(EightLanes, HalfRestOnceThePathIsKnown) {
     EXPECT_FALSE(pass(100, 0.005));
     EXPECT_EQ(choice.in_use(), 4u);
 }
 
-TEST_F(EightLanes, AreAllUsedFromThenOnIfBuffersHoldUpTheFew) {
+TEST_F(EightLanes, AreAllUsedAfterBuffersHeldUpHalf) {
     EXPECT_TRUE(pass(2, 0.1));
     EXPECT_EQ(choice.in_use(), 8u);
     EXPECT_FALSE(pass(100, 0));
     EXPECT_EQ(choice.in_use(), 8u);
 }
 
-TEST_F(EightLanes, AreJudgedByWhatHappensWhileHalfOfThemRest) {
+TEST_F(EightLanes, AreJudgedWhileHalfOfThemRest) {
     EXPECT_FALSE(pass(10, 0.5, false));  // windows grow
     EXPECT_FALSE(pass(10, 0));
     EXPECT_EQ(choice.in_use(), 4u);
 }
 
-TEST(LaneChoice, LeavesToTheUserHowManyThereAre) {
+TEST(LaneChoice, KeepsTheNumberThatTheUserSet) {
     LaneChoice fixed(16, true);
     EXPECT_FALSE(fixed.observe(true, {10'000'000, 0}));
     EXPECT_EQ(fixed.in_use(), 16u);
 }
 
-TEST(LaneChoice, LeavesAFewLanesAlone) {
+TEST(LaneChoice, UsesAllOfAFewLanes) {
     LaneChoice few(4, false);
     EXPECT_FALSE(few.observe(true, {10'000'000, 0}));
     EXPECT_EQ(few.in_use(), 4u);

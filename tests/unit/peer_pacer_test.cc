@@ -1,4 +1,4 @@
-// How the limit of a link follows what its path delivers.
+// The limit of a link follows the delivery rate of its path.
 #include "peer/pacer.h"
 
 #include <gtest/gtest.h>
@@ -13,11 +13,11 @@ protected:
     Pacer pacer{50ms};
     Time now{1s};
     std::uint64_t delivered = 0, resent = 0;
-    Duration round_trip{80ms};  ///< a queue stands
+    Duration round_trip{80ms};  ///< the path has a queue
 
     void SetUp() override { (void)pacer.observe(now, {0, 50ms, true}); }
 
-    /// The path delivers so much for that long, asked for its state every 25 ms.
+    /// The path delivers at a rate for a time; the pacer observes it every 25 ms.
     void deliver(double bytes_per_s, Duration time, bool backlogged = true, double lost = 0) {
         for (Duration passed{}; passed < time; passed += 25ms) {
             (void)pacer.observe(now, {delivered, round_trip, backlogged, resent});
@@ -28,13 +28,13 @@ protected:
     }
 };
 
-TEST_F(Path50ms, IsNotLimitedBeforeItsBandwidthIsKnown) {
+TEST_F(Path50ms, HasNoLimitBeforeItsBandwidthIsKnown) {
     EXPECT_EQ(pacer.limit(), std::nullopt);
     for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);  // slow start
     EXPECT_EQ(pacer.limit(), std::nullopt);
 }
 
-TEST_F(Path50ms, IsLimitedToWhatItDeliversOnceThatGrowsNoMore) {
+TEST_F(Path50ms, IsLimitedToItsRateOnceThatStopsGrowing) {
     for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);
     deliver(1.2e8, 500ms);
     int probes = 0, drains = 0, cruises = 0;
@@ -50,7 +50,7 @@ TEST_F(Path50ms, IsLimitedToWhatItDeliversOnceThatGrowsNoMore) {
     EXPECT_EQ(cruises, 52);
 }
 
-TEST_F(Path50ms, IsGivenMoreThanItDeliversWhileNoQueueStands) {
+TEST_F(Path50ms, MayExceedItsRateWithoutAQueue) {
     deliver(1.2e8, 500ms);
     round_trip = 51ms;
     for (int i = 0; i < 64; ++i) {
@@ -59,15 +59,15 @@ TEST_F(Path50ms, IsGivenMoreThanItDeliversWhileNoQueueStands) {
     }
 }
 
-/// Without it, as on a system that does not tell, no queue is seen.
-TEST_F(Path50ms, IsNotGivenMoreForARoundTripThatIsNotKnown) {
+/// On a system that does not report a round trip, no queue is detected.
+TEST_F(Path50ms, MayNotExceedItsRateIfTheRoundTripIsUnknown) {
     round_trip = 0ms;
     deliver(1.2e8, 1600ms);
     EXPECT_LE(*pacer.limit(), 120'000'000u);
 }
 
-/// Where something was lost, or a machine on the way was stopped, answers come all at once.
-TEST_F(Path50ms, IsNotMisledByAMomentInWhichAllArrives) {
+/// After a loss or a stopped router, acknowledgements arrive all at once.
+TEST_F(Path50ms, IgnoresABurstOfDelayedAcknowledgements) {
     deliver(1.2e8, 500ms);
     for (int i = 0; i < 40; ++i) {
         deliver(1.2e8, 250ms);
@@ -78,15 +78,15 @@ TEST_F(Path50ms, IsNotMisledByAMomentInWhichAllArrives) {
     }
 }
 
-TEST_F(Path50ms, LearnsNothingWhileThereIsLittleToSend) {
+TEST_F(Path50ms, LearnsNothingWithoutABacklog) {
     deliver(1.2e8, 500ms);
     const auto before = pacer.limit();
     deliver(1e6, 10s, false);
     EXPECT_EQ(pacer.limit(), before);
 }
 
-/// Each connection loses at another time, and those that lost nothing have nothing to send.
-TEST_F(Path50ms, LearnsFromWhatOverflowsThoughNotAllConnectionsAreBusy) {
+/// Connections lose at different times, and those without a loss have nothing to send.
+TEST_F(Path50ms, LearnsFromLossesWithoutAFullBacklog) {
     round_trip = 50ms;
     deliver(1e6, 75ms);  // the start
     round_trip = 80ms;
@@ -97,13 +97,13 @@ TEST_F(Path50ms, LearnsFromWhatOverflowsThoughNotAllConnectionsAreBusy) {
     EXPECT_LE(*pacer.limit(), 121'000'000u);
 }
 
-TEST_F(Path50ms, FollowsAPathThatCarriesMore) {
+TEST_F(Path50ms, FollowsAPathThatBecomesFaster) {
     deliver(1e8, 500ms);
     for (int i = 0; i < 100; ++i) deliver(std::min(2e8, static_cast<double>(pacer.limit().value_or(200'000'000))), 50ms);
     EXPECT_GE(*pacer.limit(), 1.6e8);
 }
 
-TEST_F(Path50ms, ForgetsWhatItCarriedLongAgo) {
+TEST_F(Path50ms, DropsOldMeasurements) {
     deliver(1e8, 500ms);
     deliver(2e7, 15s);
     EXPECT_LE(*pacer.limit(), 2.6e7);

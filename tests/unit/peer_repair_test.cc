@@ -17,8 +17,6 @@ namespace pccl::peer {
 namespace {
 
 class NobodyListens final : public LinkOwner {
-    Intake on_link_header(Link &, const wire::FrameHeader &) override { return {}; }
-    bool on_link_frame(Link &, const wire::FrameHeader &, std::byte *, const Buffer &) override { return true; }
     void on_link_up(Link &) override {}
     void on_link_down(Link &, const std::string &) override {}
 };
@@ -78,7 +76,7 @@ public:
     void start(const std::vector<PeerId> &ring, std::size_t rank, const collective::RepairPlan &what) {
         const collective::RingPlan plan(what.open, op::size_of(kind_.type), ring.size(), rank, collective::RingPlan::kMinChunk);
         op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, 0, what.lacking);
-        successor.emplace(io_, owner_, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
+        successor.emplace(io_, owner_, consumers_, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
                           wire::LinkHello{{}, id, ring[(rank + 1) % ring.size()], 0, {}}, options_, Duration{});
         op->posted_at(*successor);
     }
@@ -92,6 +90,7 @@ private:  // what the members below use, and so outlives them
     Buffer burden_;
     asio::io_context io_;
     NobodyListens owner_;
+    FrameConsumers consumers_;
     Options options_;
 
 public:

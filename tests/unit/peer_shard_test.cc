@@ -22,8 +22,6 @@ using wire::FrameHeader;
 using wire::FrameKind;
 
 class NobodyListens final : public LinkOwner {
-    Intake on_link_header(Link &, const FrameHeader &) override { return {}; }
-    bool on_link_frame(Link &, const FrameHeader &, std::byte *, const Buffer &) override { return true; }
     void on_link_up(Link &) override {}
     void on_link_down(Link &, const std::string &) override {}
 };

@@ -47,7 +47,7 @@ protected:
             EXPECT_TRUE(scene.next_frame(remote, accepted, payload));
         }
         scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kNext, kBefore}, 0, true, {}, {}}, kSelf);
-        scene.exchange.set_members({kSelf, kNext, kBefore});
+        scene.messages.set_members({kSelf, kNext, kBefore});
         std::fill_n(send.floats(), kCount, 1.0F);
     }
 
@@ -120,7 +120,7 @@ protected:
         post->tag = Tag{1};
         post->data = memory.data();
         post->bytes = bytes;
-        scene.exchange.post(post);
+        scene.messages.post(post);
         FrameHeader h;
         EXPECT_TRUE(next_of(next(), FrameKind::post_offer, h));
         FrameHeader grant;

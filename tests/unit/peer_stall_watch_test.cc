@@ -1,4 +1,4 @@
-// Since when a connection has delivered nothing although it had something to deliver.
+// The time for which a connection has had bytes outstanding without an acknowledgement.
 #include "peer/stall_watch.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ protected:
     }
 };
 
-TEST_F(Watched, RestingIsNotStalled) {
+TEST_F(Watched, IdleIsNotStalled) {
     pass(60s);
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
@@ -34,7 +34,7 @@ TEST_F(Watched, DeliveringSlowlyIsNotStalled) {
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
 
-TEST_F(Watched, NothingDeliveredCountsFromWhenItWasFirstOutstanding) {
+TEST_F(Watched, StallBeginsWithTheFirstOutstandingByte) {
     pass(60s);
     outstanding = 100;
     pass(5s);
@@ -42,14 +42,14 @@ TEST_F(Watched, NothingDeliveredCountsFromWhenItWasFirstOutstanding) {
     EXPECT_EQ(watch.outstanding_bytes(), 100u);
 }
 
-TEST_F(Watched, AnyDeliveryBeginsAnew) {
+TEST_F(Watched, AnyDeliveryRestartsTheStall) {
     outstanding = 100;
     pass(8s);
     pass(250ms, 4);
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
 
-TEST_F(Watched, TimeInWhichNobodyLookedDoesNotCount) {
+TEST_F(Watched, UnobservedTimeDoesNotCount) {
     outstanding = 100;
     pass(3s);
     now = now + Duration(60s);  // this process was stopped

@@ -5,9 +5,10 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <memory>
 #include <mutex>
+
+#include "base/threads.h"
 
 namespace pccl_python {
 
@@ -55,24 +56,12 @@ struct Making {
     }
 };
 
-/// Blocks all signals in the new thread: the interpreter's threads handle them.
-template <class F> std::thread start_thread(F body) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    struct Restore {
-        sigset_t &mask;
-        ~Restore() { pthread_sigmask(SIG_SETMASK, &mask, nullptr); }
-    } const restore{before};
-    return std::thread(body);
-}
-
 }  // namespace
 
 /// Signal handlers run meanwhile. If one raises, the thread that creates the master frees it and ends by itself.
 Master::Master(const pcclMasterConfig_t &config) {
     const auto making = std::make_shared<Making>(config);
-    start_thread([making] { making->make(); }).detach();
+    pccl::start_without_signals([making] { making->make(); }).detach();
     for (bool done = false; !done;) {
         {
             const nb::gil_scoped_release release;
@@ -92,7 +81,7 @@ Master::~Master() { close(); }
 void Master::run() {
     check_usable("pcclRunMaster");
     check(pcclRunMaster(master_), "pcclRunMaster");
-    watcher_ = new std::thread(start_thread([this] {
+    watcher_ = new std::thread(pccl::start_without_signals([this] {
         (void)pcclMasterAwaitTermination(master_);
         ended_ = true;
     }));

@@ -44,7 +44,7 @@ peer::PostPtr Mail::post(PeerId to, Tag tag, const std::byte *data, std::size_t 
 void Mail::begin(const Outgoing &message) {
     const PeerId to = message.post->to;
     if (!members_.contains(to)) {
-        office_.settle(*message.post, pcclRankConnectionLost, to_string(to) + " is out of the run");
+        office_.complete(*message.post, pcclRankConnectionLost, to_string(to) + " is out of the run");
         return witness_.on_news(node_);
     }
     const auto [entry, is_new] = destinations_.try_emplace(to);
@@ -55,7 +55,7 @@ void Mail::begin(const Outgoing &message) {
 }
 
 void Mail::withdraw(const peer::PostPtr &post) {
-    if (office_.settled(*post)) return;
+    if (office_.completed(*post)) return;
     if (destinations_.at(post->to).state.withdraw(post->number))
         settle(post->to, post->number, pcclRankConnectionFailed, to_string(post->to) + " could not be reached in time");
     speak(post->to);
@@ -113,7 +113,7 @@ void Mail::settle(PeerId to, std::uint64_t number, pcclResult_t code, const std:
     const Outgoing message = *found;
     destination.posts.erase(found);
     if (!std::equal(message.content->begin(), message.content->end(), message.post->data)) witness_.on_changed_post(node_);
-    office_.settle(*message.post, code, why);
+    office_.complete(*message.post, code, why);
     witness_.on_news(node_);
 }
 
