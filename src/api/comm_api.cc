@@ -76,9 +76,8 @@ pcclResult_t synchronize(pcclComm_t &comm, pcclSharedState_t &state, wire::Strat
         const auto &t = state.infos[i];
         const auto type = static_cast<op::Type>(t.datatype);
         pccl::peer::SharedTensor tensor;
-        tensor.data = static_cast<std::byte *>(t.data);
-        tensor.bytes = t.count * op::size_of(type);
-        tensor.checksums = kernel::chunk_checksums(tensor.data, tensor.bytes);  // here, so that the I/O thread stays free
+        tensor.data = {t.data, t.count * op::size_of(type)};
+        tensor.checksums = kernel::chunk_checksums(tensor.data.read(0), tensor.data.bytes());  // here, so that the I/O thread stays free
         tensor.hash = kernel::content_hash(tensor.checksums);
         tensor.element_bytes = static_cast<std::uint8_t>(op::size_of(type));
         tensor.name = t.name;

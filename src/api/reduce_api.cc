@@ -12,7 +12,6 @@
 #include "api/state.h"
 
 using pccl::Result;
-using pccl::api::Asked;
 using pccl::api::await_reduce;
 using pccl::api::check;
 using pccl::api::fail;
@@ -21,21 +20,22 @@ using pccl::api::guarded_initialized;
 using pccl::api::invalid;
 using pccl::api::launch;
 using pccl::api::mutable_of;
+using pccl::api::parse_reduce;
+using pccl::api::ParsedReduce;
 using pccl::api::perform;
-using pccl::api::to_asked;
 using pccl::peer::CallPtr;
 using pccl::peer::ReduceRequest;
 
 namespace {
 
-Result<Asked> all_reduce(const void *send, void *recv, const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
+Result<ParsedReduce> all_reduce(const void *send, void *recv, const pcclReduceDescriptor_t *descriptor,
+                                const pcclReduceOptions_t *options) {
     if (!send) return invalid("sendbuff is NULL");
     if (!recv) return invalid("recvbuff is NULL");
-    auto asked = to_asked(descriptor, options);
-    if (!asked) return asked;
-    asked->request.send = static_cast<const std::byte *>(send);
-    asked->request.recv = static_cast<std::byte *>(recv);
-    return asked;
+    auto parsed = parse_reduce(descriptor, options);
+    if (!parsed) return parsed;
+    parsed->request.set_buffers(send, recv);
+    return parsed;
 }
 
 template <class Out> pcclResult_t await_launched(const pcclAsyncReduceOp_t *handle, Out *out) {
@@ -68,11 +68,13 @@ extern "C" {
 
 pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                            const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out) {
-    return guarded_initialized([&] { return perform(all_reduce(sendbuff, recvbuff, descriptor, nullptr), communicator, reduce_info_out); });
+    return guarded_initialized(
+        [&] { return perform(all_reduce(sendbuff, recvbuff, descriptor, nullptr), communicator, reduce_info_out); });
 }
 
 pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
-                                      const pcclReduceOptions_t *options, const pcclComm_t *communicator, pcclReduceReport_t *report) {
+                                      const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                                      pcclReduceReport_t *report) {
     return guarded_initialized([&] {
         if (const auto status = check(report); !status) return fail(status.error());
         return perform(all_reduce(sendbuff, recvbuff, descriptor, options), communicator, report);
@@ -89,13 +91,15 @@ pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag)
 
 pcclResult_t pcclAllReduceAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                 const pcclComm_t *communicator, pcclAsyncReduceOp_t *reduce_handle_out) {
-    return guarded_initialized([&] { return launch(all_reduce(sendbuff, recvbuff, descriptor, nullptr), communicator, reduce_handle_out); });
+    return guarded_initialized(
+        [&] { return launch(all_reduce(sendbuff, recvbuff, descriptor, nullptr), communicator, reduce_handle_out); });
 }
 
 pcclResult_t pcclAllReduceAsyncWithOptions(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                            const pcclReduceOptions_t *options, const pcclComm_t *communicator,
                                            pcclAsyncReduceOp_t *reduce_handle_out) {
-    return guarded_initialized([&] { return launch(all_reduce(sendbuff, recvbuff, descriptor, options), communicator, reduce_handle_out); });
+    return guarded_initialized(
+        [&] { return launch(all_reduce(sendbuff, recvbuff, descriptor, options), communicator, reduce_handle_out); });
 }
 
 pcclResult_t pcclAwaitAsyncReduce(const pcclAsyncReduceOp_t *reduce_handle, pcclReduceInfo_t *reduce_info_out) {
@@ -109,15 +113,16 @@ pcclResult_t pcclAwaitAsyncReduceWithReport(const pcclAsyncReduceOp_t *reduce_ha
     });
 }
 
-pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *descriptors, size_t count, const pcclComm_t *communicator,
-                                            pcclReduceInfo_t *reduce_info_out, int max_in_flight) {
+pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *descriptors, size_t count,
+                                            const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out,
+                                            int max_in_flight) {
     return guarded_initialized([&] {
         if (!descriptors) return fail(invalid("descriptors is NULL"));
         if (count == 0) return fail(invalid("count is 0"));
         if (max_in_flight < 1) return fail(invalid("max_in_flight is below 1"));
         if (!communicator) return fail(invalid("communicator is NULL"));
         std::vector<std::uint64_t> tags;
-        std::vector<Asked> requests;
+        std::vector<ParsedReduce> requests;
         for (std::size_t i = 0; i < count; ++i) {
             const auto &d = descriptors[i];
             auto request = all_reduce(d.sendbuf, d.recvbuf, &d.descriptor, nullptr);
@@ -135,7 +140,8 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
 
         pcclReduceInfo_t total{};
         std::deque<std::size_t> todo;
-        for (std::size_t i = 0; i < count; ++i) todo.push_back(i);
+        for (std::size_t i = 0; i < count; ++i)
+            todo.push_back(i);
         std::deque<std::pair<std::size_t, CallPtr>> flying;
         pcclResult_t failed = pcclSuccess;
         std::string why;
@@ -153,7 +159,8 @@ pcclResult_t pcclAllReduceMultipleWithRetry(const pcclReduceOpDescriptor_t *desc
             total.tx_bytes += reduce.tx_bytes;
             total.rx_bytes += reduce.rx_bytes;
             if (result == pcclSuccess) {
-                total.local_world_size = total.local_world_size == 0 ? reduce.world : std::min(total.local_world_size, reduce.world);
+                total.local_world_size =
+                    total.local_world_size == 0 ? reduce.world : std::min(total.local_world_size, reduce.world);
             } else if (result == pcclRankConnectionLost && runtime.check_connected() && runtime.aborts() == aborts) {
                 // Before what was never begun: all members have this operation ahead of those.
                 todo.insert(std::ranges::upper_bound(todo, i), i);

@@ -44,7 +44,8 @@ Status check(const pcclReduceDescriptor_t &d) {
     if (d.count == 0) return invalid("descriptor->count is 0");
     if (!within(d.op, op::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
     if (!within(d.src_descriptor.datatype, op::kTypes)) {
-        return invalid("descriptor->src_descriptor.datatype is no element type: " + std::to_string(number(d.src_descriptor.datatype)));
+        return invalid("descriptor->src_descriptor.datatype is no element type: " +
+                       std::to_string(number(d.src_descriptor.datatype)));
     }
     const auto type = static_cast<op::Type>(d.src_descriptor.datatype);
     if (d.count > (std::size_t{1} << 62) / op::size_of(type)) return invalid("descriptor->count is beyond any memory");
@@ -64,11 +65,13 @@ Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
     set_fresh(whole);
     if (!options) return whole;
     if (const auto status = complete(*options, whole); !status) return status.error();
-    if (!within(whole.algorithm, op::kAlgorithms)) return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
+    if (!within(whole.algorithm, op::kAlgorithms))
+        return invalid("options->algorithm is unknown: " + std::to_string(number(whole.algorithm)));
     if (!within(whole.quantization_scale, op::kScales)) {
         return invalid("options->quantization_scale is unknown: " + std::to_string(number(whole.quantization_scale)));
     }
-    if (!within(whole.on_peer_loss, op::kLossPolicies)) return invalid("options->on_peer_loss is unknown: " + std::to_string(number(whole.on_peer_loss)));
+    if (!within(whole.on_peer_loss, op::kLossPolicies))
+        return invalid("options->on_peer_loss is unknown: " + std::to_string(number(whole.on_peer_loss)));
     return whole;
 }
 
@@ -103,34 +106,36 @@ bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
 
 }  // namespace
 
-Result<Asked> to_asked(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
+Result<ParsedReduce> parse_reduce(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
     if (!descriptor) return invalid("descriptor is NULL");
     const auto &d = *descriptor;
     if (const auto status = check(d); !status) return status.error();
     const auto how = read(options);
     if (!how) return how.error();
-    Asked asked{{d.tag}, {}};
-    ReduceRequest &request = asked.request;
-    request.what.count = d.count;
-    request.what.type = static_cast<op::Type>(d.src_descriptor.datatype);
-    request.what.op = static_cast<op::Op>(d.op);
-    request.what.algorithm = static_cast<op::Algorithm>(how->algorithm);
+    ParsedReduce parsed{{d.tag}, {}};
+    ReduceRequest &request = parsed.request;
+    request.spec.count = d.count;
+    request.spec.type = static_cast<op::Type>(d.src_descriptor.datatype);
+    request.spec.op = static_cast<op::Op>(d.op);
+    request.spec.algorithm = static_cast<op::Algorithm>(how->algorithm);
     if (how->error_feedback) {
         const bool adds = d.op == pcclSum || d.op == pcclAvg;
-        if (d.quantization_options.algorithm == pcclQuantNone) return invalid("options->error_feedback is set, but nothing is quantized");
+        if (d.quantization_options.algorithm == pcclQuantNone)
+            return invalid("options->error_feedback is set, but nothing is quantized");
         if (!adds) return invalid("options->error_feedback is for sums and averages");
-        request.what.error_feedback = true;
+        request.spec.error_feedback = true;
     }
-    request.what.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
+    request.spec.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
     request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
-        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use pcclAvg, or pcclLossPolicyRetry. (Of a sum in which not "
+        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use pcclAvg, or "
+                       "pcclLossPolicyRetry. (Of a sum in which not "
                        "everybody took part nobody could tell what is missing)");
     }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
-    request.what.quantization = *quantization;
-    return asked;
+    request.spec.quantization = *quantization;
+    return parsed;
 }
 
 pcclResult_t await_reduce(const CallPtr &call) {
@@ -148,9 +153,7 @@ Status check(const pcclComm_t *communicator) {
     return mutable_of(communicator)->runtime.check_connected();
 }
 
-Status check(const pcclReduceReport_t *report) {
-    return report ? check_size(*report) : Status{};
-}
+Status check(const pcclReduceReport_t *report) { return report ? check_size(*report) : Status{}; }
 
 void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     if (!report) return;
@@ -160,9 +163,9 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.lanes = static_cast<std::uint32_t>(reduce.lanes);
     whole.tx_bytes = reduce.tx_bytes;
     whole.rx_bytes = reduce.rx_bytes;
-    whole.chunk_bytes = reduce.chunk_elements * op::size_of(reduce.what.type);
+    whole.chunk_bytes = reduce.chunk_elements * op::size_of(reduce.spec.type);
     whole.algorithm = static_cast<pcclReduceAlgorithm_t>(reduce.algorithm);
-    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.what.count}
+    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.spec.count}
                                                  : collective::participation(reduce.finals);
     whole.repairs = reduce.repairs_made;
     whole.fewest_took_part = took_part.fewest;
@@ -172,22 +175,24 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     hand_out(whole, report);
 }
 
-pcclResult_t launch(const Result<Asked> &asked, const pcclComm_t *communicator, pcclAsyncReduceOp_t *handle) {
-    if (!asked) return fail(asked.error());
+pcclResult_t launch(const Result<ParsedReduce> &parsed, const pcclComm_t *communicator, pcclAsyncReduceOp_t *handle) {
+    if (!parsed) return fail(parsed.error());
     if (!communicator) return fail(invalid("communicator is NULL"));
     if (!handle) return fail(invalid("reduce_handle_out is NULL"));
     if (const auto status = check(communicator); !status) return fail(status.error());
     auto &comm = *mutable_of(communicator);
     if (comm.runtime.alone()) return fail(pcclTooFewPeers, "alone in the peer group: wait for others to join");
-    const std::uint64_t tag = asked->tag.value;
+    const std::uint64_t tag = parsed->tag.value;
     CallPtr refused;
     {
         // One lock for all: handles of a tag are awaited in order of launch.
         const std::lock_guard lock(comm.mutex);
-        const bool conflict = overlaps_outstanding(comm, asked->request);
-        const CallPtr call = comm.runtime.reduce(asked->tag, asked->request);
-        if (conflict || call->refused) refused = call;
-        else comm.outstanding[tag].push_back(call);
+        const bool conflict = overlaps_outstanding(comm, parsed->request);
+        const CallPtr call = comm.runtime.reduce(parsed->tag, parsed->request);
+        if (conflict || call->refused)
+            refused = call;
+        else
+            comm.outstanding[tag].push_back(call);
     }
     // Overlapping buffers make it fail at every member, so that none waits for it, and here at its launch.
     if (refused) return await_reduce(refused);

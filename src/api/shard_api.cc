@@ -13,18 +13,19 @@
 
 using pccl::Result;
 using pccl::Status;
-using pccl::api::Asked;
 using pccl::api::check;
 using pccl::api::fail;
 using pccl::api::guarded_initialized;
 using pccl::api::invalid;
 using pccl::api::launch;
 using pccl::api::mutable_of;
+using pccl::api::parse_reduce;
+using pccl::api::ParsedReduce;
 using pccl::api::perform;
-using pccl::api::to_asked;
 using pccl::collective::Blocks;
 using pccl::collective::Span;
 using pccl::op::Collective;
+using pccl::op::Extent;
 
 namespace {
 
@@ -35,30 +36,36 @@ Status check(const pcclShard_t *shard, std::size_t count) {
     }
     const Span span = Blocks(count, shard->world_size, pccl::collective::kShardUnit).of(shard->rank);
     if (shard->first != span.begin || shard->elements != span.count) {
-        return invalid("shard is not one of descriptor->count = " + std::to_string(count) + " elements: call pcclGetShard with this count");
+        return invalid("shard is not one of descriptor->count = " + std::to_string(count) +
+                       " elements: call pcclGetShard with this count");
     }
     return {};
 }
 
-Result<Asked> sharded(Collective collective, const void *send, void *recv, const pcclReduceDescriptor_t *descriptor, const pcclShard_t *shard,
-                      const pcclReduceOptions_t *options) {
-    auto asked = to_asked(descriptor, options);
-    if (!asked) return asked;
-    auto &request = asked->request;
-    if (const auto status = check(shard, request.what.count); !status) return status.error();
-    if (request.repairs()) return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for all-reduces: use pcclLossPolicyRetry");
-    const bool gathers = collective == Collective::all_gather;
-    if (gathers && request.what.error_feedback) return invalid("options->error_feedback is for sums and averages, not for an all-gather");
+Result<ParsedReduce> sharded(Collective collective, const void *send, void *recv, const pcclReduceDescriptor_t *descriptor,
+                             const pcclShard_t *shard, const pcclReduceOptions_t *options) {
+    auto parsed = parse_reduce(descriptor, options);
+    if (!parsed) return parsed;
+    auto &request = parsed->request;
+    if (const auto status = check(shard, request.spec.count); !status) return status.error();
+    const auto &row = pccl::op::row_of(collective);
+    request.spec.collective = collective;
+    if (request.repairs() && !row.repairs) {
+        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for all-reduces: use pcclLossPolicyRetry");
+    }
+    if (!request.spec.combines()) {
+        if (request.spec.error_feedback)
+            return invalid("options->error_feedback is for sums and averages, not for an " + std::string(row.name));
+        request.spec.op = {};
+    }
+    // An argument that covers an empty shard can be NULL.
     const bool empty = shard->elements == 0;
-    if (!send && !(gathers && empty)) return invalid("sendbuff is NULL");
-    if (!recv && !(!gathers && empty)) return invalid("recvbuff is NULL");
-    if (gathers) request.what.op = {};
-    request.what.collective = collective;
-    request.send = static_cast<const std::byte *>(send);
-    request.recv = static_cast<std::byte *>(recv);
+    if (!send && !(row.input == Extent::shard && empty)) return invalid("sendbuff is NULL");
+    if (!recv && !(row.output == Extent::shard && empty)) return invalid("recvbuff is NULL");
     request.shard = {static_cast<std::size_t>(shard->first), static_cast<std::size_t>(shard->elements)};
     request.membership = shard->membership;
-    return asked;
+    request.set_buffers(send, recv);
+    return parsed;
 }
 
 }  // namespace
@@ -78,34 +85,39 @@ pcclResult_t pcclGetShard(const pcclComm_t *communicator, size_t count, pcclShar
     });
 }
 
-pcclResult_t pcclReduceScatter(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor, const pcclShard_t *shard,
-                               const pcclReduceOptions_t *options, const pcclComm_t *communicator, pcclReduceReport_t *report) {
+pcclResult_t pcclReduceScatter(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                               const pcclShard_t *shard, const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                               pcclReduceReport_t *report) {
     return guarded_initialized([&] {
         if (const auto status = check(report); !status) return fail(status.error());
         return perform(sharded(Collective::reduce_scatter, sendbuff, recvbuff, descriptor, shard, options), communicator, report);
     });
 }
 
-pcclResult_t pcclReduceScatterAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor, const pcclShard_t *shard,
-                                    const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+pcclResult_t pcclReduceScatterAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                    const pcclShard_t *shard, const pcclReduceOptions_t *options, const pcclComm_t *communicator,
                                     pcclAsyncReduceOp_t *reduce_handle_out) {
     return guarded_initialized([&] {
-        return launch(sharded(Collective::reduce_scatter, sendbuff, recvbuff, descriptor, shard, options), communicator, reduce_handle_out);
+        return launch(sharded(Collective::reduce_scatter, sendbuff, recvbuff, descriptor, shard, options), communicator,
+                      reduce_handle_out);
     });
 }
 
-pcclResult_t pcclAllGather(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor, const pcclShard_t *shard,
-                           const pcclReduceOptions_t *options, const pcclComm_t *communicator, pcclReduceReport_t *report) {
+pcclResult_t pcclAllGather(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                           const pcclShard_t *shard, const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                           pcclReduceReport_t *report) {
     return guarded_initialized([&] {
         if (const auto status = check(report); !status) return fail(status.error());
         return perform(sharded(Collective::all_gather, sendbuff, recvbuff, descriptor, shard, options), communicator, report);
     });
 }
 
-pcclResult_t pcclAllGatherAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor, const pcclShard_t *shard,
-                                const pcclReduceOptions_t *options, const pcclComm_t *communicator, pcclAsyncReduceOp_t *reduce_handle_out) {
+pcclResult_t pcclAllGatherAsync(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
+                                const pcclShard_t *shard, const pcclReduceOptions_t *options, const pcclComm_t *communicator,
+                                pcclAsyncReduceOp_t *reduce_handle_out) {
     return guarded_initialized([&] {
-        return launch(sharded(Collective::all_gather, sendbuff, recvbuff, descriptor, shard, options), communicator, reduce_handle_out);
+        return launch(sharded(Collective::all_gather, sendbuff, recvbuff, descriptor, shard, options), communicator,
+                      reduce_handle_out);
     });
 }
 

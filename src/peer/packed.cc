@@ -39,7 +39,8 @@ Duration pack(Packed &packed, const std::byte *plain, std::size_t bytes, unsigne
     const Time begin = monotonic_now();
     const Duration worked = processor_time();
     Buffer memory = packed_memory(room);
-    const std::size_t length = codec::compress(memory.get() + wire::kPlainLengthBytes, room - wire::kPlainLengthBytes, plain, bytes, planes);
+    const std::size_t length =
+        codec::compress(memory.get() + wire::kPlainLengthBytes, room - wire::kPlainLengthBytes, plain, bytes, planes);
     const Duration took = processor_time() - worked;
     spent() += monotonic_now() - begin;
     if (length == 0 || length + wire::kPlainLengthBytes >= bytes) return took;
@@ -61,7 +62,8 @@ std::uint32_t plain_length(const std::byte *packed) {
 bool unpack(std::byte *plain, std::size_t bytes, const std::byte *packed, std::size_t length, unsigned planes) {
     if (length < wire::kPlainLengthBytes || plain_length(packed) != bytes) return false;
     const Time begin = monotonic_now();
-    const bool right = codec::decompress(plain, bytes, packed + wire::kPlainLengthBytes, length - wire::kPlainLengthBytes, planes);
+    const bool right =
+        codec::decompress(plain, bytes, packed + wire::kPlainLengthBytes, length - wire::kPlainLengthBytes, planes);
     spent() += monotonic_now() - begin;
     return right;
 }

@@ -17,14 +17,15 @@ struct Packed {
     std::uint32_t length = 0;    ///< of these
     std::uint64_t checksum = 0;  ///< of these
     std::uint8_t planes = 0;
-    bool tried = false;          ///< to make it
+    bool tried = false;  ///< to make it
 };
 using PackedPtr = std::shared_ptr<Packed>;
 
 /// At least `bytes` of this thread's memory for payloads that travel compressed.
 Buffer packed_memory(std::size_t bytes);
 
-/// Tries to. It is worth sending if it is a thirty-second shorter. What it took of the processor, however much of that others have.
+/// Tries to. It is worth sending if it is a thirty-second shorter. What it took of the processor, however much of that others
+/// have.
 Duration pack(Packed &packed, const std::byte *plain, std::size_t bytes, unsigned planes);
 
 /// The plain length that such a payload says it has.

@@ -22,7 +22,8 @@ inline Shard shard_of(std::size_t count, const std::vector<PeerId> &ring, PeerId
     const auto rank = static_cast<std::size_t>(std::ranges::find(ring, self) - ring.begin());
     const auto places = collective::places_by_id(ring);
     std::vector<std::uint64_t> ids(ring.size());
-    for (std::size_t r = 0; r < ring.size(); ++r) ids[places[r]] = ring[r].value;
+    for (std::size_t r = 0; r < ring.size(); ++r)
+        ids[places[r]] = ring[r].value;
     const std::uint64_t membership = kernel::checksum(ids.data(), ids.size() * sizeof ids[0]);
     return {collective::Blocks(count, ring.size(), collective::kShardUnit, places).of(rank), membership != 0 ? membership : 1,
             static_cast<std::uint32_t>(ring.size()), static_cast<std::uint32_t>(places[rank])};

@@ -1,5 +1,5 @@
-// Which tags name an operation that has not ended. A tag names one operation at a time, so a second one is refused where it is launched.
-// Thread-safe.
+// Which tags name an operation that has not ended. A tag names one operation at a time, so a second one is refused where it is
+// launched. Thread-safe.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// A peer that is who it says, and lies: over its data lanes it sends what cannot be. That connection ends with words that say why, and
-// the links to others, the callers' buffers and the memory of this process are unaffected.
+// A peer that is who it says, and lies: over its data lanes it sends what cannot be. That connection ends with words that say
+// why, and the links to others, the callers' buffers and the memory of this process are unaffected.
 #include "fuzz/link_scene.h"
 
 #include <gtest/gtest.h>
@@ -43,7 +43,8 @@ protected:
         h.tag = 7;
         return h;
     }
-    void tell(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0, std::uint64_t header_damage = 0) {
+    void tell(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0,
+              std::uint64_t header_damage = 0) {
         LinkScene::send(from, h, payload, damage, header_damage);
         scene.deliver(from, SIZE_MAX);
     }
@@ -58,11 +59,11 @@ protected:
     }
     /// An operation in a ring of three: chunks come from the honest one, who is the predecessor.
     ReduceRequest &post() {
-        request_.what.count = buffer_.size();
-        request_.what.type = op::Type::f32;
-        request_.what.algorithm = op::Algorithm::ring;
-        request_.send = request_.recv = reinterpret_cast<std::byte *>(buffer_.data());
-        request_.undo.begin(request_.recv, request_.bytes());
+        request_.spec.count = buffer_.size();
+        request_.spec.type = op::Type::f32;
+        request_.spec.algorithm = op::Algorithm::ring;
+        request_.set_buffers(buffer_.data(), buffer_.data());
+        request_.begin_undo();
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request_);
         return request_;
     }
@@ -70,7 +71,7 @@ protected:
         FrameHeader h = header(kind);
         wire::Bytes encoded;
         wire::Writer write(encoded);
-        write(request_.what);
+        write(request_.spec);
         h.offset = kernel::checksum(encoded.data(), encoded.size());
         return h;
     }
@@ -102,13 +103,13 @@ TEST_F(Lies, ALengthBeyondTheLimit) {
 TEST_F(Lies, AChunkFromWhoIsNotThePredecessor) {
     post();
     tell(liar(), chunk_header(FrameKind::reduce_chunk), std::string(4096, '\0'));
-    expect_closed("from no neighbour");
+    expect_closed("not the predecessor");
 }
 
 TEST_F(Lies, AnOpeningOrAChunkFromWhoIsNoMember) {
     scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kHonest}, 0, true, {}, {}}, kSelf);
     tell(liar(), header(FrameKind::op_open), "abc");
-    expect_closed("from no member");
+    expect_closed("not a member");
 }
 
 TEST_F(Lies, AChunkThatDoesNotExist) {
@@ -185,21 +186,21 @@ TEST_F(Lies, OpeningsThatCameEarlyAreForgottenWithTheirOperations) {
     wire::Bytes encoded;
     wire::Writer write(encoded);
     ReduceRequest &request = post();
-    write(request.what);
+    write(request.spec);
     FrameHeader h = header(FrameKind::op_open);
     for (std::uint64_t tag = 100; tag < 110; ++tag) {
         h.tag = tag;
         tell(liar(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
         tell(liar(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
     }
-    EXPECT_EQ(scene.links.up(kLiar)->eager_frames_held, 10u);
+    EXPECT_EQ(scene.links.up(kLiar)->eager_credit().frames_held(), 10u);
     scene.engine.end({ViewNumber{kEpoch}, Tag{7}, 0}, true);
     for (std::uint64_t tag = 100; tag < 110; ++tag) {
         const OpId id{ViewNumber{kEpoch}, Tag{tag}, 0};
         scene.engine.start(id, request);
         scene.engine.end(id, true);
     }
-    EXPECT_EQ(scene.links.up(kLiar)->eager_frames_held, 0u);
+    EXPECT_EQ(scene.links.up(kLiar)->eager_credit().frames_held(), 0u);
 }
 
 TEST_F(Lies, WhoAsksAndNeverReadsIsGivenUp) {
@@ -231,7 +232,7 @@ protected:
     void offer() {
         auto sums = kernel::chunk_checksums(mine.data(), kBytes);
         const auto hash = kernel::content_hash(sums);
-        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash});
+        session->tensors.push_back({{mine.data(), kBytes}, std::move(sums), hash});
         scene.transfer.offer(session);
     }
     void pull(std::uint64_t sync, const std::vector<std::uint64_t> &wanted) {
@@ -251,7 +252,8 @@ protected:
         return h;
     }
     void give_list(Remote &from, const std::vector<std::uint64_t> &words, std::uint64_t sync = 1) {
-        tell(from, state_header(FrameKind::state_list, 0, sync), {reinterpret_cast<const char *>(words.data()), words.size() * 8});
+        tell(from, state_header(FrameKind::state_list, 0, sync),
+             {reinterpret_cast<const char *>(words.data()), words.size() * 8});
     }
     void give_chunk(Remote &from, std::uint32_t chunk, char fill, std::uint64_t sync = 1) {
         tell(from, state_header(FrameKind::state_chunk, chunk, sync), std::string(kernel::kHashChunkBytes, fill));

@@ -54,10 +54,10 @@ TEST(WorkedFrame, Contribution) {
     ASSERT_EQ(plan.first_block(), 1u);
     ASSERT_EQ(plan.chunks(1), 1u);
     const std::vector<float> ones(plan.chunk(1, 0).count, 1.0F);
-    const auto fingerprint = average_of_a_thousand_floats();
+    const auto spec = average_of_a_thousand_floats();
     FrameHeader header = second_call_with_tag_9(FrameKind::reduce_chunk);
     header.index = 1;
-    header.offset = kernel::checksum(fingerprint.data(), fingerprint.size());
+    header.offset = kernel::checksum(spec.data(), spec.size());
     header.bytes = static_cast<std::uint32_t>(ones.size() * sizeof(float));
     header.checksum = kernel::checksum(ones.data(), header.bytes);
     EXPECT_EQ(sent(header, {}), in_hex(worked_example("reduce_chunk")));

@@ -1,10 +1,11 @@
-#include "peer/examiner.h"
+// See progress_reporter.h.
+#include "peer/progress_reporter.h"
 
 #include <algorithm>
 
 namespace pccl::peer {
 
-wire::Progress Examiner::examine(Time now, const std::vector<OpId> &ops) {
+wire::Progress ProgressReporter::report(Time now, const std::vector<OpId> &ops) {
     wire::Progress progress;
     std::map<OpId, Seen> seen;
     for (const OpId &id : ops) {
