@@ -1,3 +1,4 @@
+// See reduce_call.h.
 #include "api/reduce_call.h"
 
 #include <string>
@@ -42,13 +43,13 @@ Status check_quantization(op::Quant algorithm, op::Type from, op::Type to) {
 
 Status check(const pcclReduceDescriptor_t &d) {
     if (d.count == 0) return invalid("descriptor->count is 0");
-    if (!within(d.op, op::kOps)) return invalid("descriptor->op is no operator: " + std::to_string(number(d.op)));
+    if (!within(d.op, op::kOps)) return invalid("descriptor->op is unknown: " + std::to_string(number(d.op)));
     if (!within(d.src_descriptor.datatype, op::kTypes)) {
-        return invalid("descriptor->src_descriptor.datatype is no element type: " +
-                       std::to_string(number(d.src_descriptor.datatype)));
+        return invalid("descriptor->src_descriptor.datatype is unknown: " + std::to_string(number(d.src_descriptor.datatype)));
     }
     const auto type = static_cast<op::Type>(d.src_descriptor.datatype);
-    if (d.count > (std::size_t{1} << 62) / op::size_of(type)) return invalid("descriptor->count is beyond any memory");
+    if (d.count > (std::size_t{1} << 62) / op::size_of(type))
+        return invalid("descriptor->count is too large: more bytes than an address space has");
     if (!within(d.src_descriptor.distribution_hint, 3)) return invalid("descriptor->src_descriptor.distribution_hint is unknown");
     const auto &q = d.quantization_options;
     if (!within(q.algorithm, op::kQuants)) return invalid("descriptor->quantization_options.algorithm is unknown");
@@ -75,11 +76,11 @@ Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
     return whole;
 }
 
-/// Defaults are filled in here, so that a member that asks for them by name agrees with one that does not.
+/// Replaces defaults by their values, so that a member that sets a value explicitly agrees with one that uses the default.
 Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
     const bool in_blocks = q.algorithm == pcclQuantBlockScale;
     const std::size_t block = options.quantization_block;
-    if (!in_blocks && block != 0) return invalid("options->quantization_block is set: it belongs to pcclQuantBlockScale");
+    if (!in_blocks && block != 0) return invalid("options->quantization_block is set, which requires pcclQuantBlockScale");
     if (block != 0 && !op::is_scale_block(block)) {
         return invalid("options->quantization_block is " + std::to_string(block) + ", not 32, 64, 128, 256 or 512");
     }
@@ -93,7 +94,7 @@ Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, con
     return how;
 }
 
-/// Whether the operation would race with one launched before, or with itself.
+/// Returns true if the operation would race with one launched before, or with itself.
 bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
     if (request.overlaps_itself()) return true;
     for (const auto &[tag, calls] : comm.outstanding) {
@@ -121,16 +122,15 @@ Result<ParsedReduce> parse_reduce(const pcclReduceDescriptor_t *descriptor, cons
     if (how->error_feedback) {
         const bool adds = d.op == pcclSum || d.op == pcclAvg;
         if (d.quantization_options.algorithm == pcclQuantNone)
-            return invalid("options->error_feedback is set, but nothing is quantized");
+            return invalid("options->error_feedback is set, which requires quantization: set descriptor->quantization_options");
         if (!adds) return invalid("options->error_feedback is for sums and averages");
         request.spec.error_feedback = true;
     }
     request.spec.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
     request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
-        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use pcclAvg, or "
-                       "pcclLossPolicyRetry. (Of a sum in which not "
-                       "everybody took part nobody could tell what is missing)");
+        return invalid("options->on_peer_loss is pcclLossPolicyRepair, which is for averages: use "
+                       "pcclAvg, or pcclLossPolicyRetry (a sum of some of the contributions would be wrong)");
     }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
@@ -185,7 +185,7 @@ pcclResult_t launch(const Result<ParsedReduce> &parsed, const pcclComm_t *commun
     const std::uint64_t tag = parsed->tag.value;
     CallPtr refused;
     {
-        // One lock for all: handles of a tag are awaited in order of launch.
+        // One lock for the launch and its entry: handles of a tag are awaited in the order of launch.
         const std::lock_guard lock(comm.mutex);
         const bool conflict = overlaps_outstanding(comm, parsed->request);
         const CallPtr call = comm.runtime.reduce(parsed->tag, parsed->request);
@@ -194,7 +194,7 @@ pcclResult_t launch(const Result<ParsedReduce> &parsed, const pcclComm_t *commun
         else
             comm.outstanding[tag].push_back(call);
     }
-    // Overlapping buffers make it fail at every member, so that none waits for it, and here at its launch.
+    // An operation with overlapping buffers fails at every member, so that none waits for it, and here at its launch.
     if (refused) return await_reduce(refused);
     *handle = {&comm, tag};
     return pcclSuccess;

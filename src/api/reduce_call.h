@@ -1,4 +1,4 @@
-// What calls of all-reduces, reduce-scatters and all-gathers have in common: their arguments, made, launched and awaited.
+// The common part of the calls of all collectives: parses their arguments, performs or launches them, and reports their outcome.
 #pragma once
 
 #include <cstdint>
@@ -11,23 +11,22 @@
 
 namespace pccl::api {
 
-/// What a caller asks for.
+/// The parsed arguments of a call.
 struct ParsedReduce {
     Tag tag;
     peer::ReduceRequest request;
 };
 
-/// An operation on a whole buffer, without buffers. `descriptor` and `options` may be NULL: the one is an error, the other the
-/// defaults.
+/// Parses the arguments of an all-reduce without its buffers. `descriptor` must not be NULL. `options` NULL means the defaults.
 Result<ParsedReduce> parse_reduce(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options);
-/// Whether a report can be filled in. It may be NULL.
+/// Returns an error if the report cannot be filled in. It may be NULL.
 Status check(const pcclReduceReport_t *report);
-/// An error, or null if there is none: `communicator` is connected.
+/// Returns an error unless `communicator` is connected.
 Status check(const pcclComm_t *communicator);
 
-/// Waits for an operation, and puts back what one that failed has overwritten.
+/// Waits for an operation. If it failed in place, restores the buffer.
 pcclResult_t await_reduce(const peer::CallPtr &call);
-/// As many fields as the caller's header had. NULL: nothing.
+/// Fills in the fields that the caller's version of the header has. `info` and `report` may be NULL.
 void fill(pcclReduceInfo_t *info, const peer::ReduceRequest &reduce);
 void fill(pcclReduceReport_t *report, const peer::ReduceRequest &reduce);
 

@@ -14,7 +14,7 @@ enum class Algorithm : std::uint8_t { automatic = 0, ring, direct, one_hop };
 inline constexpr int kAlgorithms = 4;
 inline constexpr const char *kAlgorithmNames[kAlgorithms] = {"auto", "ring", "direct", "one-hop"};
 
-/// What an operation does when it loses a member. Values equal those of the C API.
+/// The action of an operation that loses a member. Values equal those of the C API.
 enum class LossPolicy : std::uint8_t { retry = 0, repair };
 inline constexpr int kLossPolicies = 2;
 

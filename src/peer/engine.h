@@ -59,7 +59,7 @@ public:
     /// The other side received the frame with this header damaged. If the memory that it was sent from is unchanged, it is sent
     /// again. Otherwise the program changed its buffer, and the operation fails.
     void send_again(Link &link, const wire::FrameHeader &sent);
-    /// The program has freed the receive buffer that this frame was to be written to.
+    /// The program has freed the receive buffer that this frame writes to.
     void unwritable(const wire::FrameHeader &header);
 
 private:

@@ -74,7 +74,7 @@ public:
     }
     Intake intake(Link &link, const wire::FrameHeader &header);
     void receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep);
-    /// The program has freed the tensor that this frame was to be written to.
+    /// The program has freed the tensor that this frame writes to.
     void unwritable(const wire::FrameHeader &header);
     void link_down(PeerId other);
     /// Call this every few tens of milliseconds.
