@@ -1,9 +1,10 @@
-// What comes over data lanes: greetings, headers, spec_hashs, chunks, probes, shared state and messages, from remotes that lie as they
+// What comes over data lanes: greetings, headers, fingerprints, chunks, probes, shared state and messages, from remotes that lie as they
 // like, on several lanes at once, cut anywhere. Nothing outside the posted buffers is written, none of it after its operation or session has
 // ended, and shared state that counts as pulled is the elected content, byte for byte, whoever lied on the way.
 #include <cstdint>
 
 #include "base/log.h"
+#include "collective/ring_plan.h"
 #include "link_scene.h"
 
 namespace {
