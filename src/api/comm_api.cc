@@ -74,10 +74,9 @@ pcclResult_t synchronize(pcclComm_t &comm, pcclSharedState_t &state, wire::Strat
         const auto &t = state.infos[i];
         const auto type = static_cast<op::Type>(t.datatype);
         peer::SharedTensor tensor;
-        tensor.data = static_cast<std::byte *>(t.data);
-        tensor.bytes = t.count * op::size_of(type);
-        tensor.checksums =
-            kernel::chunk_checksums(tensor.data, tensor.bytes);  // in the caller's thread, so that the I/O thread stays free
+        tensor.data = {t.data, t.count * op::size_of(type)};
+        // Computed in the caller's thread, so that the I/O thread stays free.
+        tensor.checksums = kernel::chunk_checksums(tensor.data.read(0), tensor.data.bytes());
         tensor.hash = kernel::content_hash(tensor.checksums);
         tensor.element_bytes = static_cast<std::uint8_t>(op::size_of(type));
         tensor.name = t.name;

@@ -18,10 +18,9 @@ Result<ParsedReduce> all_reduce(const void *send, void *recv, const pcclReduceDe
                                 const pcclReduceOptions_t *options) {
     if (!send) return invalid("sendbuff is NULL");
     if (!recv) return invalid("recvbuff is NULL");
-    auto parsed = parse(descriptor, options);
+    auto parsed = parse_reduce(descriptor, options);
     if (!parsed) return parsed;
-    parsed->request.send = static_cast<const std::byte *>(send);
-    parsed->request.recv = static_cast<std::byte *>(recv);
+    parsed->request.set_buffers(send, recv);
     return parsed;
 }
 

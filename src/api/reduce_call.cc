@@ -1,3 +1,4 @@
+// See reduce_call.h.
 #include "api/reduce_call.h"
 
 #include <string>
@@ -90,7 +91,7 @@ Result<pcclReduceOptions_t> read(const pcclReduceOptions_t *options) {
 Result<op::Quantization> to_quantization(const pcclQuantizationOptions_t &q, const pcclReduceOptions_t &options) {
     const bool in_blocks = q.algorithm == pcclQuantBlockScale;
     const std::size_t block = options.quantization_block;
-    if (!in_blocks && block != 0) return invalid("options->quantization_block is set: it belongs to pcclQuantBlockScale");
+    if (!in_blocks && block != 0) return invalid("options->quantization_block is set, which requires pcclQuantBlockScale");
     if (block != 0 && !op::is_scale_block(block)) {
         return invalid("options->quantization_block is " + std::to_string(block) + ", not 32, 64, 128, 256 or 512");
     }
@@ -117,7 +118,7 @@ bool overlaps_outstanding(pcclComm_t &comm, const ReduceRequest &request) {
 
 }  // namespace
 
-Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
+Result<ParsedReduce> parse_reduce(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options) {
     if (!descriptor) return invalid("descriptor is NULL");
     const auto &d = *descriptor;
     if (const auto status = check(d); !status) return status.error();
@@ -125,10 +126,10 @@ Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclR
     if (!how) return how.error();
     ParsedReduce parsed{{d.tag}, {}};
     ReduceRequest &request = parsed.request;
-    request.what.count = d.count;
-    request.what.type = static_cast<op::Type>(d.src_descriptor.datatype);
-    request.what.op = static_cast<op::Op>(d.op);
-    request.what.algorithm = static_cast<op::Algorithm>(how->algorithm);
+    request.spec.count = d.count;
+    request.spec.type = static_cast<op::Type>(d.src_descriptor.datatype);
+    request.spec.op = static_cast<op::Op>(d.op);
+    request.spec.algorithm = static_cast<op::Algorithm>(how->algorithm);
     if (how->error_feedback) {
         const bool adds = d.op == pcclSum || d.op == pcclAvg;
         if (d.quantization_options.algorithm == pcclQuantNone)
@@ -137,9 +138,9 @@ Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclR
         if (!adds)
             return invalid(
                 "options->error_feedback is set, which only sums and averages support. Clear it, or use pcclSum or pcclAvg");
-        request.what.error_feedback = true;
+        request.spec.error_feedback = true;
     }
-    request.what.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
+    request.spec.on_peer_loss = static_cast<op::LossPolicy>(how->on_peer_loss);
     request.check_finite = how->check_finite;
     if (request.repairs() && d.op != pcclAvg) {
         return invalid("options->on_peer_loss is pcclLossPolicyRepair, which only averages support: a repaired sum does not show "
@@ -148,7 +149,7 @@ Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclR
     }
     const auto quantization = to_quantization(d.quantization_options, *how);
     if (!quantization) return quantization.error();
-    request.what.quantization = *quantization;
+    request.spec.quantization = *quantization;
     return parsed;
 }
 
@@ -177,9 +178,9 @@ void fill(pcclReduceReport_t *report, const ReduceRequest &reduce) {
     whole.lanes = static_cast<std::uint32_t>(reduce.lanes);
     whole.tx_bytes = reduce.tx_bytes;
     whole.rx_bytes = reduce.rx_bytes;
-    whole.chunk_bytes = reduce.chunk_elements * op::size_of(reduce.what.type);
+    whole.chunk_bytes = reduce.chunk_elements * op::size_of(reduce.spec.type);
     whole.algorithm = static_cast<pcclReduceAlgorithm_t>(reduce.algorithm);
-    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.what.count}
+    const auto took_part = reduce.finals.empty() ? collective::Participation{reduce.world, reduce.spec.count}
                                                  : collective::participation(reduce.finals);
     whole.repairs = reduce.repairs_made;
     whole.fewest_took_part = took_part.fewest;

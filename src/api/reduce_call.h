@@ -19,7 +19,7 @@ struct ParsedReduce {
 
 /// Parses an operation on a whole buffer and leaves its buffers unset. A `descriptor` of NULL is an error; `options` of NULL are
 /// the defaults.
-Result<ParsedReduce> parse(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options);
+Result<ParsedReduce> parse_reduce(const pcclReduceDescriptor_t *descriptor, const pcclReduceOptions_t *options);
 /// Returns an error if `struct_size` of the report is not set. A report of NULL is valid.
 Status check(const pcclReduceReport_t *report);
 /// Returns an error if `communicator` is NULL or not connected.

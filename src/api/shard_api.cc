@@ -29,24 +29,26 @@ Status check(const pcclShard_t *shard, std::size_t count) {
 
 Result<ParsedReduce> sharded(op::Collective collective, const void *send, void *recv, const pcclReduceDescriptor_t *descriptor,
                              const pcclShard_t *shard, const pcclReduceOptions_t *options) {
-    auto parsed = parse(descriptor, options);
+    auto parsed = parse_reduce(descriptor, options);
     if (!parsed) return parsed;
     auto &request = parsed->request;
-    if (const auto status = check(shard, request.what.count); !status) return status.error();
-    if (request.repairs())
+    if (const auto status = check(shard, request.spec.count); !status) return status.error();
+    const auto &row = op::row_of(collective);
+    request.spec.collective = collective;
+    if (request.repairs() && !row.repairs)
         return invalid("options->on_peer_loss is pcclLossPolicyRepair, which only all-reduces support. Use pcclLossPolicyRetry");
-    const bool gathers = collective == op::Collective::all_gather;
-    if (gathers && request.what.error_feedback)
-        return invalid("options->error_feedback is set, but an all-gather has no error feedback. Clear it");
+    if (!request.spec.combines()) {
+        if (request.spec.error_feedback)
+            return invalid("options->error_feedback is set, but an " + std::string(row.name) + " has no error feedback. Clear it");
+        request.spec.op = {};
+    }
+    // An argument that covers an empty shard can be NULL.
     const bool empty = shard->elements == 0;
-    if (!send && !(gathers && empty)) return invalid("sendbuff is NULL");
-    if (!recv && !(!gathers && empty)) return invalid("recvbuff is NULL");
-    if (gathers) request.what.op = {};
-    request.what.collective = collective;
-    request.send = static_cast<const std::byte *>(send);
-    request.recv = static_cast<std::byte *>(recv);
+    if (!send && !(row.input == op::Extent::shard && empty)) return invalid("sendbuff is NULL");
+    if (!recv && !(row.output == op::Extent::shard && empty)) return invalid("recvbuff is NULL");
     request.shard = {static_cast<std::size_t>(shard->first), static_cast<std::size_t>(shard->elements)};
     request.membership = shard->membership;
+    request.set_buffers(send, recv);
     return parsed;
 }
 

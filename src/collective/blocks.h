@@ -1,8 +1,9 @@
 // Divides a buffer into one block per member. Block boundaries are multiples of a unit of elements. Pure arithmetic: every member
 // computes the same division.
 //
-// The blocks of an all-reduce are in the order of the ring. A member that keeps its block between operations calls it its *shard*;
-// shards are in the order of the members' ids, so that a shard moves only when the members change, and not when the ring changes.
+// The blocks of an all-reduce are in the order of the ring. A member that keeps its block between operations calls it its
+// *shard*; shards are in the order of the members' ids, so that a shard moves only when the members change, and not when the ring
+// changes.
 #pragma once
 
 #include <algorithm>
@@ -57,9 +58,9 @@ inline std::vector<std::size_t> places_by_id(const std::vector<PeerId> &ring) {
     return places;
 }
 
-/// Divides `count` elements for `collective`. `unit` is the unit of an all-reduce's blocks.
+/// Divides `count` elements for `collective`. `unit` is the unit of the blocks if no argument of the collective is a shard.
 inline Blocks blocks_of(op::Collective collective, std::size_t count, const std::vector<PeerId> &ring, std::size_t unit) {
-    if (collective == op::Collective::all_reduce) return {count, ring.size(), unit};
+    if (!op::is_sharded(collective)) return {count, ring.size(), unit};
     return {count, ring.size(), kShardUnit, places_by_id(ring)};
 }
 

@@ -1,8 +1,8 @@
 // Cuts a member's contribution to a direct exchange into pieces. Pure arithmetic: every member computes the same pieces.
 //
-// On a short path a contribution is one piece. On a long path, a connection that has carried little data starts slowly: it sends a small
-// number of packets per round trip and more only as those are acknowledged. So a contribution is cut into pieces that the lanes of a
-// link carry in parallel.
+// On a short path a contribution is one piece. On a long path, a connection that has carried little data starts slowly: it sends
+// a small number of packets per round trip and more only as those are acknowledged. So a contribution is cut into pieces that the
+// lanes of a link carry in parallel.
 #pragma once
 
 #include <algorithm>

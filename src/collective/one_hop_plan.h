@@ -1,13 +1,14 @@
-// The plan of the two-hop algorithm: which chunk is sent to which member, and how many bytes a member may hold. Pure arithmetic: every
-// member computes the same plan.
+// The plan of the two-hop algorithm: which chunk is sent to which member, and how many bytes a member may hold. Pure arithmetic:
+// every member computes the same plan.
 //
-// The buffer is cut into one block per member (collective/blocks.h) and each block into chunks. Every member sends its contribution to a
-// chunk to the owner of the block. The owner combines the contributions and sends the final chunk to every member. It combines them in
-// the order of the ring, starting behind the owner and ending with the owner. The view fixes this order, and the ring algorithm uses the
-// same one.
+// The buffer is cut into one block per member (collective/blocks.h) and each block into chunks. Every member sends its
+// contribution to a chunk to the owner of the block. The owner combines the contributions and sends the final chunk to every
+// member. It combines them in the order of the ring, starting behind the owner and ending with the owner. The view fixes this
+// order, and the ring algorithm uses the same one.
 //
-// An owner holds contributions until the last one has arrived. So it grants the other members a window of chunks, which begins with the
-// first chunk that it still holds. The window bounds the memory of an owner whatever the distance between fast and slow members.
+// An owner holds contributions until the last one has arrived. So it grants the other members a window of chunks, which begins
+// with the first chunk that it still holds. The window bounds the memory of an owner whatever the distance between fast and slow
+// members.
 //
 // A reduce-scatter ends when the owners have combined. An all-gather begins there.
 #pragma once
@@ -32,7 +33,7 @@ public:
     static constexpr std::size_t kPipeline = 8;
 
     OneHopPlan(op::Collective collective, Blocks blocks, std::size_t element_bytes)
-        : collective_(collective), blocks_(std::move(blocks)), members_(blocks_.members()) {
+        : phases_(op::row_of(collective).phases), blocks_(std::move(blocks)), members_(blocks_.members()) {
         const std::size_t block_bytes = units(blocks_.count()) * kUnit / members_ * element_bytes;
         const std::size_t most = std::min(RingPlan::kMaxChunk, kMaxHeld / (kWindow * members_));
         const std::size_t wanted = std::clamp(block_bytes / kPipeline, std::min(RingPlan::kMinChunk, most), most);
@@ -43,13 +44,14 @@ public:
     OneHopPlan(std::size_t count, std::size_t element_bytes, std::size_t members)
         : OneHopPlan(op::Collective::all_reduce, {count, members, kUnit}, element_bytes) {}
 
-    bool reduces() const { return collective_ != op::Collective::all_gather; }
-    bool gathers() const { return collective_ != op::Collective::reduce_scatter; }
+    op::Phases phases() const { return phases_; }
+    bool has(op::Phase phase) const { return phases_.contains(phase); }
 
     /// Returns the elements of block `b`. They can be empty.
     Span block(std::size_t b) const { return blocks_.of(b); }
     std::size_t chunks(std::size_t b) const { return (units(block(b).count) + chunk_units_ - 1) / chunk_units_; }
-    /// Returns chunk `i` of block `b`; `i` must be less than chunks(b). It begins a multiple of kUnit behind the beginning of the block.
+    /// Returns chunk `i` of block `b`; `i` must be less than chunks(b). It begins a multiple of kUnit behind the beginning of the
+    /// block.
     Span chunk(std::size_t b, std::size_t i) const {
         const Span whole = block(b);
         const std::size_t begin = i * chunk_units_ * kUnit;
@@ -66,7 +68,7 @@ public:
 private:
     static std::size_t units(std::size_t elements) { return elements / kUnit + (elements % kUnit != 0); }
 
-    op::Collective collective_;
+    op::Phases phases_;
     Blocks blocks_;
     std::size_t members_;
     std::size_t chunk_units_ = 1;

@@ -13,7 +13,8 @@ public:
 
     /// The range that holds `element`; null if none does. `until`: lowered to where that changes. Elements only grow.
     const op::FinalRange *at(std::uint64_t element, std::uint64_t &until) {
-        while (next_ < ranges_->size() && (*ranges_)[next_].begin + (*ranges_)[next_].count <= element) ++next_;
+        while (next_ < ranges_->size() && (*ranges_)[next_].begin + (*ranges_)[next_].count <= element)
+            ++next_;
         if (next_ == ranges_->size()) return nullptr;
         const auto &range = (*ranges_)[next_];
         until = std::min(until, element < range.begin ? range.begin : range.begin + range.count);
@@ -33,7 +34,7 @@ RepairPlan plan_repair(std::size_t count, const std::vector<op::FinalRanges> &he
     RepairPlan plan;
     for (std::size_t begin = 0; begin < count;) {
         std::uint64_t end = count;
-        Lacking piece;
+        MissingChunk piece;
         piece.held.resize(held.size());
         std::size_t holders = 0;
         for (std::size_t rank = 0; rank < held.size(); ++rank) {
@@ -43,12 +44,14 @@ RepairPlan plan_repair(std::size_t count, const std::vector<op::FinalRanges> &he
             if (holders++ == 0) piece.members = range->members;
         }
         if (holders == 0) {
-            if (!plan.open.empty() && plan.open.back().begin + plan.open.back().count == begin) plan.open.back().count += end - begin;
-            else plan.open.push_back({begin, end - begin});
+            if (!plan.open.empty() && plan.open.back().begin + plan.open.back().count == begin)
+                plan.open.back().count += end - begin;
+            else
+                plan.open.push_back({begin, end - begin});
         }
         for (std::size_t at = begin; holders > 0 && holders < held.size() && at < end; at += piece.span.count) {
             piece.span = {at, std::min<std::size_t>(most, end - at)};
-            plan.lacking.push_back(piece);
+            plan.missing.push_back(piece);
         }
         begin = end;
     }

@@ -1,8 +1,10 @@
-// How many chunks of shared state to have asked of one holder at a time. Pure: fed with times; the transfer asks and obeys.
+// Limits the chunks of shared state that are requested from one holder at once. Pure: times are arguments, and the transfer keeps
+// to size().
 //
-// Too few, and a long path runs dry while answers and requests are under way; too many, and a slow holder is left with most of what is
-// missing when the others are done. So the window is twice what the holder delivers in the shortest time that a chunk has taken from its
-// request to its end: while the path is not full it doubles with every round trip, and it stops growing when the path is full.
+// With too few requests, a long path is idle for a part of each round trip. With too many, a slow holder still has most of the
+// missing chunks to send when the others have finished. So the window is twice the number of chunks that the holder delivers in
+// the shortest time from a request to the end of its chunk. While the path is not full, the window doubles with every round trip.
+// It stops growing when the path is full.
 #pragma once
 
 #include <algorithm>
@@ -15,9 +17,9 @@ namespace pccl::peer {
 
 class AskWindow {
 public:
-    static constexpr std::size_t kFirst = 8, kLeast = 2, kMost = 256;  ///< chunks
+    static constexpr std::size_t kInitial = 8, kMin = 2, kMax = 256;  ///< chunks
 
-    /// Of one request: kept until its chunk has arrived.
+    /// Belongs to one request, and is kept until its chunk has arrived.
     struct Ticket {
         Time asked;
         std::uint64_t arrived_before = 0;
@@ -29,17 +31,17 @@ public:
         const Duration took = std::max(now - ticket.asked, Duration(1));
         shortest_ = shortest_ == Duration{} ? took : std::min(shortest_, took);
         const double rate = static_cast<double>(arrived_ - ticket.arrived_before) / static_cast<double>(took.count());
-        rate_ = std::max(rate, rate_ * kForget);
+        rate_ = std::max(rate, rate_ * kRateDecay);
     }
 
     std::size_t size() const {
-        if (arrived_ < kFirst) return kFirst;
-        return std::clamp(static_cast<std::size_t>(2 * rate_ * static_cast<double>(shortest_.count())), kLeast, kMost);
+        if (arrived_ < kInitial) return kInitial;
+        return std::clamp(static_cast<std::size_t>(2 * rate_ * static_cast<double>(shortest_.count())), kMin, kMax);
     }
 
 private:
-    /// The best rate counts for less with every chunk, so that a path that has become slower is found out.
-    static constexpr double kForget = 0.98;
+    /// The highest measured rate decays with every chunk, so that the window follows a path that becomes slower.
+    static constexpr double kRateDecay = 0.98;
 
     std::uint64_t arrived_ = 0;
     Duration shortest_{};

@@ -1,4 +1,4 @@
-// Chunk-sized scratch memory, used again while it is still in cache. I/O thread only; the buffers keep the pool alive.
+// Chunk-sized scratch memory, reused while it is still in cache. I/O thread only. The buffers keep the pool alive.
 #pragma once
 
 #include <cstddef>
@@ -11,18 +11,18 @@ namespace pccl::peer {
 
 class BufferPool {
 public:
-    /// Memory handed out beyond this is taken as a sign to use other memory where there is some (see RingOp).
-    static constexpr std::size_t kComfortable = std::size_t{24} << 20;
-    static constexpr std::size_t kStep = std::size_t{16} << 10;  ///< buffers are multiples of it
-    static constexpr std::size_t kKept = std::size_t{8} << 20;  ///< free buffers kept for the next user
+    /// With more bytes in use, an operation that can use other memory does so (see RingOp).
+    static constexpr std::size_t kCrowded = std::size_t{24} << 20;
+    static constexpr std::size_t kGranularity = std::size_t{16} << 10;  ///< the size of a buffer is a multiple of this
+    static constexpr std::size_t kMaxFree = std::size_t{8} << 20;       ///< bytes of free buffers that are kept for reuse
 
     BufferPool() : state_(std::make_shared<State>()) {}
 
-    bool crowded() const { return state_->in_use > kComfortable; }
+    bool crowded() const { return state_->in_use > kCrowded; }
 
-    /// At least `bytes`, aligned to 64.
+    /// Returns at least `bytes` bytes, aligned to 64.
     Buffer get(std::size_t bytes) {
-        bytes = (bytes + kStep - 1) / kStep * kStep;
+        bytes = (bytes + kGranularity - 1) / kGranularity * kGranularity;
         std::byte *memory = nullptr;
         for (auto it = state_->free.rbegin(); it != state_->free.rend(); ++it) {
             if (it->second != bytes) continue;
@@ -31,24 +31,25 @@ public:
             state_->free.erase(std::next(it).base());
             break;
         }
-        if (!memory) memory = static_cast<std::byte *>(::operator new(bytes, std::align_val_t{64}));
+        if (!memory) memory = static_cast<std::byte *>(::operator new (bytes, std::align_val_t{64}));
         state_->in_use += bytes;
         return Buffer(memory, [state = state_, bytes](std::byte *p) { state->put(p, bytes); });
     }
 
 private:
     struct State {
-        std::vector<std::pair<std::byte *, std::size_t>> free;  ///< the last is the warmest
+        std::vector<std::pair<std::byte *, std::size_t>> free;  ///< the last one was freed last and is most likely in cache
         std::size_t in_use = 0, kept = 0;
 
         void put(std::byte *memory, std::size_t bytes) {
             in_use -= bytes;
-            if (kept + bytes > kKept) return ::operator delete(memory, std::align_val_t{64});
+            if (kept + bytes > kMaxFree) return ::operator delete (memory, std::align_val_t{64});
             kept += bytes;
             free.emplace_back(memory, bytes);
         }
         ~State() {
-            for (auto &[memory, bytes] : free) ::operator delete(memory, std::align_val_t{64});
+            for (auto &[memory, bytes] : free)
+                ::operator delete (memory, std::align_val_t{64});
         }
     };
     std::shared_ptr<State> state_;

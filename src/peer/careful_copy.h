@@ -5,8 +5,8 @@
 
 namespace pccl::peer {
 
-/// False: the bytes cannot be read. Where the system does not let a process ask (a seccomp filter can forbid it), they are read as any
-/// memory is, and a fault ends the process.
+/// Returns false if the bytes cannot be read. On a system that forbids process_vm_readv (a seccomp filter can), the bytes are
+/// read directly, and freed memory ends the process.
 [[nodiscard]] bool copy_carefully(std::byte *to, const std::byte *from, std::size_t bytes);
 
 }  // namespace pccl::peer

@@ -1,3 +1,4 @@
+// See engine.h.
 #include "peer/engine.h"
 
 #include <algorithm>
@@ -20,27 +21,31 @@ using wire::FrameKind;
 
 namespace {
 
-wire::Bytes encode(const OperationSpec &what) {
+/// The limit of an encoded OperationSpec.
+constexpr std::size_t kMaxOpeningBytes = 64;
+
+wire::Bytes encode(const OperationSpec &spec) {
     wire::Bytes bytes;
     wire::Writer write(bytes);
-    write(what);
+    write(spec);
     return bytes;
 }
 
-std::string described(const OpId &id, const OperationSpec &what) {
-    return std::string(op::name_of(what.collective)) + " with tag " + std::to_string(id.tag.value);
+std::string described(const OpId &id, const OperationSpec &spec) {
+    return std::string(op::name_of(spec.collective)) + " with tag " + std::to_string(id.tag.value);
 }
 
-std::string describe(const OperationSpec &f) {
-    std::string text = "count " + std::to_string(f.count) + ", type " + op::name_of(f.type) + ", operator " +
-                       op::name_of(f.op) + ", quantization " + op::name_of(f.quantization.algorithm);
-    if (f.quantization.algorithm != op::Quant::none) text += std::string(" to ") + op::name_of(f.quantization.type);
-    if (f.quantization.algorithm == op::Quant::block_scale) {
-        text += " in blocks of " + std::to_string(f.quantization.block) + " with " +
-                (f.quantization.scale == op::Scale::floating ? "float scales" : "powers of two");
+std::string describe(const OperationSpec &spec) {
+    std::string text = "count " + std::to_string(spec.count) + ", type " + op::name_of(spec.type) + ", operator " +
+                       op::name_of(spec.op) + ", quantization " + op::name_of(spec.quantization.algorithm);
+    if (spec.quantized()) text += std::string(" to ") + op::name_of(spec.quantization.type);
+    if (spec.quantization.algorithm == op::Quant::block_scale) {
+        text += " in blocks of " + std::to_string(spec.quantization.block) + " with " +
+                (spec.quantization.scale == op::Scale::floating ? "float scales" : "powers of two");
     }
-    if (f.on_peer_loss == op::LossPolicy::repair) text += ", repair after a loss";
-    return text + (f.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " + op::name_of(f.algorithm);
+    if (spec.on_peer_loss == op::LossPolicy::repair) text += ", repair after a loss";
+    return text + (spec.error_feedback ? ", error feedback on" : ", error feedback off") + ", algorithm " +
+           op::name_of(spec.algorithm);
 }
 
 }  // namespace
@@ -56,62 +61,64 @@ void Engine::start_epoch(const protocol::StartEpoch &epoch, PeerId self) {
     floor_ = 0;
     early_.clear();
     repaired_.clear();
-    for (const auto &op : epoch.repaired) repaired_[op.tag] = op;
-    links_.for_each([](Link &link) { link.eager_sent = link.eager_held = link.eager_frames_held = 0; });
+    for (const auto &op : epoch.repaired)
+        repaired_[op.tag] = op;
+    links_.for_each([](Link &link) { link.eager_credit().reset(); });
     links_.for_each([](Link &link) { link.resume(); });
 }
 
 std::string Engine::overlap(const ReduceRequest &request) const {
-    if (request.overlaps_itself()) return "its send and receive buffers overlap without being the same";
+    if (request.overlaps_itself()) return "sendbuff and recvbuff overlap without being equal; pass equal or separate buffers";
     for (const auto &[id, op] : ops_) {
         if (request.overlaps(op->request())) {
-            return "its buffers overlap those of the operation with tag " + std::to_string(id.tag.value) + ", which is in flight";
+            return "its buffers overlap those of the operation with tag " + std::to_string(id.tag.value) +
+                   ", which is in flight; await that operation first";
         }
     }
     return "";
 }
 
-/// Its shard is that of other members than there are now.
-bool Engine::divided_otherwise(const ReduceRequest &request) const {
-    if (request.what.collective == op::Collective::all_reduce) return false;
-    const Shard now = shard_of(request.what.count, ring_, self_);
+/// Returns true if the caller's shard was computed for other members than the current ones.
+bool Engine::has_stale_shard(const ReduceRequest &request) const {
+    if (!request.spec.sharded()) return false;
+    const Shard now = shard_of(request.spec.count, ring_, self_);
     return request.membership != now.membership || request.shard != now.span;
 }
 
-/// What the members hold of the operation that this one continues; null if it is a new one.
+/// Returns the final elements, at each member, of the operation that this one continues. Null: it is a new operation.
 const wire::RepairedOp *Engine::repaired(const OpId &id, const ReduceRequest &request) const {
     const auto found = repaired_.find(id.tag);
     return id.seq == 0 && request.repairs() && found != repaired_.end() ? &found->second : nullptr;
 }
 
-/// Why it cannot go on as the view says, in words; empty if it can.
-std::string Engine::unfit(const OpId &id, const ReduceRequest &request) const {
+/// Returns why the operation cannot continue from the final elements that the view lists. Empty: it can.
+std::string Engine::repair_mismatch(const OpId &id, const ReduceRequest &request) const {
     const auto *how = repaired(id, request);
     op::FinalRanges mine;
     for (const auto &holding : how ? how->holdings : std::vector<wire::Holding>{}) {
         if (holding.member == self_) mine = holding.final;
-        if (holding.final.empty() || !wire::well_formed(holding.final)) return "what is final of it is told wrongly";
+        if (holding.final.empty() || !wire::well_formed(holding.final))
+            return "the view lists its final elements in an invalid form";
         const auto &last = holding.final.back();
-        if (last.begin + last.count > request.what.count) return "another member calls it with a larger count";
+        if (last.begin + last.count > request.spec.count) return "another member calls it with a larger count";
     }
-    return mine == request.finals ? "" : "what is final of it here is told wrongly";
+    return mine == request.finals ? "" : "the view lists other final elements for this member than it has";
 }
 
-template <class F>
-void Engine::for_each_link(const std::vector<PeerId> &peers, F &&f) {
+template <class F> void Engine::for_each_link(const std::vector<PeerId> &peers, F &&f) {
     for (const PeerId peer : peers) {
         if (Link *link = links_.up(peer)) f(*link);
     }
 }
 
-/// Tells others that it is posted here, and as what.
+/// Sends the specification of an operation posted here to its partners.
 void Engine::announce(const Operation &op, const std::vector<PeerId> &to) {
     FrameHeader header;
     header.kind = FrameKind::op_open;
     header.epoch = op.id().epoch.value;
     header.tag = op.id().tag.value;
     header.seq = op.id().seq;
-    const auto payload = encode(op.what());
+    const auto payload = encode(op.spec());
     for_each_link(to, [&](Link &link) { link.send_urgent(small_frame(header, payload)); });
 }
 
@@ -121,17 +128,19 @@ void Engine::neighbours(std::vector<PeerId> &to) const {
     if (n > 2) to.push_back(ring_[(rank_ + n - 1) % n]);
 }
 
-/// Round the ring with what is final nowhere, and with what is final somewhere to those that lack it.
-std::unique_ptr<Operation> Engine::make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
-                                             const std::vector<op::FinalRanges> &held) {
-    const std::size_t element_bytes = op::size_of(request.what.type), most = collective::max_chunk_bytes(request.what, path_);
-    auto what = collective::plan_repair(request.what.count, held, most / element_bytes);
-    const collective::RingPlan plan(what.open, element_bytes, ring_.size(), rank_, most);
-    return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_), std::move(what.lacking));
+/// Continues an operation after a loss, always with the ring (collective/repair_plan.h). `held` lists the final elements by rank.
+std::unique_ptr<Operation> Engine::make_repair(const OpId &id, ReduceRequest &request, std::uint64_t spec_hash,
+                                               const std::vector<op::FinalRanges> &held) {
+    const std::size_t element_bytes = op::size_of(request.spec.type), most = collective::max_chunk_bytes(request.spec, path_);
+    auto repair = collective::plan_repair(request.spec.count, held, most / element_bytes);
+    const collective::RingPlan plan(repair.open, element_bytes, ring_.size(), rank_, most);
+    return std::make_unique<RingOp>(id, request, spec_hash, ring_, plan, pool_, collective::bytes_in_flight(path_),
+                                    std::move(repair.missing));
 }
 
-/// `to`: whom the operation exchanges frames with.
-std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to) {
+/// Appends the members with which the operation exchanges frames to `to`.
+std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest &request, std::uint64_t spec_hash,
+                                                  std::vector<PeerId> &to) {
     const std::size_t n = ring_.size();
     if (const auto *how = repaired(id, request); how && (n == 1 || !how->holdings.empty())) {
         std::vector<op::FinalRanges> held(n);
@@ -140,38 +149,40 @@ std::unique_ptr<Operation> Engine::make_operation(const OpId &id, ReduceRequest 
             if (rank < n) held[rank] = holding.final;
         }
         neighbours(to);
-        return make_ring(id, request, fingerprint, held);
+        return make_repair(id, request, spec_hash, held);
     }
-    const auto algorithm = collective::choose_algorithm(request.what, n, full_mesh_, path_);
+    const auto algorithm = collective::choose_algorithm(request.spec, n, full_mesh_, path_);
     if (algorithm != op::Algorithm::ring) {
-        for (std::size_t i = 1; i < n; ++i) to.push_back(ring_[(rank_ + i) % n]);
+        for (std::size_t i = 1; i < n; ++i)
+            to.push_back(ring_[(rank_ + i) % n]);
         if (algorithm == op::Algorithm::direct) {
-            const collective::DirectPlan plan(request.what.count, op::size_of(request.what.type), collective::is_long(path_));
-            return std::make_unique<DirectOp>(id, request, fingerprint, ring_, rank_, plan, pool_);
+            const collective::DirectPlan plan(request.spec.count, op::size_of(request.spec.type), collective::is_long(path_));
+            return std::make_unique<DirectOp>(id, request, spec_hash, ring_, rank_, plan, pool_);
         }
-        return std::make_unique<OneHopOp>(id, request, fingerprint, ring_, rank_, pool_, links_);
+        return std::make_unique<OneHopOp>(id, request, spec_hash, ring_, rank_, pool_, links_);
     }
     neighbours(to);
-    const auto blocks = collective::blocks_of(request.what.collective, request.what.count, ring_, op::kQuantBlock);
-    const collective::RingPlan plan(request.what.collective, blocks, op::size_of(request.what.type), rank_, collective::max_chunk_bytes(request.what, path_));
-    return std::make_unique<RingOp>(id, request, fingerprint, ring_, plan, pool_, collective::bytes_under_way(path_));
+    const auto blocks = collective::blocks_of(request.spec.collective, request.spec.count, ring_, op::kQuantBlock);
+    const collective::RingPlan plan(request.spec.collective, blocks, op::size_of(request.spec.type), rank_,
+                                    collective::max_chunk_bytes(request.spec, path_));
+    return std::make_unique<RingOp>(id, request, spec_hash, ring_, plan, pool_, collective::bytes_in_flight(path_));
 }
 
 void Engine::start(const OpId &id, ReduceRequest &request) {
     begun_[id.tag] = id.seq + 1;
-    std::string conflict = unfit(id, request);
+    std::string conflict = repair_mismatch(id, request);
     if (conflict.empty()) {
         conflict = overlap(request);
     } else {
         request.finals.clear();
         repaired_.erase(id.tag);
     }
-    const auto encoded = encode(request.what);
-    const std::uint64_t fingerprint = kernel::checksum(encoded.data(), encoded.size());
+    const auto encoded = encode(request.spec);
+    const std::uint64_t spec_hash = kernel::checksum(encoded.data(), encoded.size());
     pcclResult_t failure = pcclInvalidUsage;
-    if (conflict.empty() && divided_otherwise(request)) {
+    if (conflict.empty() && has_stale_shard(request)) {
         failure = pcclRankConnectionLost;
-        conflict = "the members have changed since pcclGetShard: ask it again";
+        conflict = "the members have changed since pcclGetShard: call it again";
     }
     if (conflict.empty() && !request.refusal.empty()) {
         failure = pcclInvalidArgument;
@@ -179,34 +190,36 @@ void Engine::start(const OpId &id, ReduceRequest &request) {
     }
     if (const Link *link = links_.up(ring_[(rank_ + 1) % ring_.size()])) request.lanes = link->lanes();
     std::vector<PeerId> partners;
-    auto &op = *(ops_[id] = make_operation(id, request, fingerprint, partners));
+    auto &op = *(ops_[id] = make_operation(id, request, spec_hash, partners));
     if (!conflict.empty()) {
         op.reported = true;
-        return host_.op_broken(id, failure, described(id, request.what) + " at " + to_string(self_) + ": " + conflict, false);
+        return host_.op_broken(id, failure, described(id, request.spec) + " at " + to_string(self_) + ": " + conflict, false);
     }
     near_ = true;
     for_each_link(partners, [&](Link &link) {
         near_ = near_ && link.round_trip() < kLongPath;
         link.add_producer(&op);
     });
-    announce(op, partners);  // and the first data with it, in one system call
-    take_early(op);
-    if (op.finished() && !op.reported) {  // nothing was missing here
+    announce(op, partners);  // the links send the first chunks with it, in one system call
+    replay_early_frames(op);
+    if (op.finished() && !op.reported) {  // this member already holds every element
         op.reported = true;
         host_.op_finished(id);
     }
 }
 
-/// What came before it was posted.
-void Engine::take_early(Operation &op) {
+/// Gives a newly posted operation the frames that arrived before.
+void Engine::replay_early_frames(Operation &op) {
     const auto found = early_.find(op.id());
     if (found == early_.end()) return;
     const Early early = std::move(found->second);
     early_.erase(found);
-    let_go(early, links_);
-    for (const auto &[other, theirs] : early.openings) compare(op, other, theirs);
+    release_early(early, links_);
+    for (const auto &[other, theirs] : early.openings)
+        compare(op, other, theirs);
     for (const auto &chunk : early.chunks) {
-        (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload, chunk.saved, nullptr);  // checked when it came
+        (void)receive_chunk(*chunk.link, chunk.header, chunk.payload.get(), chunk.payload, chunk.saved,
+                            nullptr);  // its checksum was verified on arrival
     }
 }
 
@@ -214,11 +227,12 @@ void Engine::end(const OpId &id, bool committed) {
     const auto found = ops_.find(id);
     if (found == ops_.end()) return;
     Operation *op = found->second.get();
-    if (committed) links_.for_each([&](Link &link) { op->posted_at(link); });  // it was, at every member
+    if (committed) links_.for_each([&](Link &link) { op->posted_at(link); });  // a committed operation was posted by every member
     detach(*op);
-    if (committed) op->settle();
+    if (committed) op->finish_local();
     if (committed && op->request().repairs()) op->record_finals();
-    if (const auto &residual = op->request().residual; residual && committed) residual->replace(std::move(op->request().lost));
+    if (const auto &residual = op->request().residual; residual && committed)
+        residual->replace(std::move(op->request().next_residual));
     ops_.erase(found);
 }
 
@@ -240,7 +254,7 @@ std::vector<wire::CarriedOp> Engine::carry(const std::vector<OpId> &ops) {
         }
         Operation &op = *found->second;
         detach(op);
-        op.carry();
+        op.suspend_for_repair();
         auto &request = op.request();
         if (request.repairs_made++ == 0) request.tx_before_loss = request.tx_bytes;
         carried.push_back({id.tag, id.seq, request.finals});
@@ -267,34 +281,32 @@ Engine::Known Engine::known(const OpId &id) const {
 void Engine::drop_tags(const protocol::DropTags &drop) {
     if (drop.floor <= floor_) return;
     const std::set<Tag> keep(drop.keep.begin(), drop.keep.end());
-    for (const Tag tag : keep) begun_.try_emplace(tag, floor_);
+    for (const Tag tag : keep)
+        begun_.try_emplace(tag, floor_);
     std::erase_if(begun_, [&](const auto &entry) { return !keep.contains(entry.first); });
     floor_ = drop.floor;
     // An operation that failed before it was called here was never started, and now never will be.
     std::erase_if(early_, [&](const auto &entry) {
         const bool ended = known(entry.first) == Known::ended;
-        if (ended) let_go(entry.second, links_);
+        if (ended) release_early(entry.second, links_);
         return ended;
     });
 }
 
-/// Its frames count no more against what their senders may have here for operations that are not posted.
-void Engine::let_go(const Early &early, LinkTable &links) {
+/// Returns the credit of stored frames.
+void Engine::release_early(const Early &early, LinkTable &links) {
     for (const auto &[other, theirs] : early.openings) {
-        if (Link *link = links.up(other)) link->eager_frames_held -= link->eager_frames_held > 0;
+        if (Link *link = links.up(other)) link->eager_credit().release(0);
     }
-    for (const auto &chunk : early.chunks) {
-        chunk.link->eager_held -= std::min<std::size_t>(chunk.link->eager_held, chunk.header.bytes);
-        chunk.link->eager_frames_held -= chunk.link->eager_frames_held > 0;
-    }
+    for (const auto &chunk : early.chunks)
+        chunk.link->eager_credit().release(chunk.header.bytes);
 }
 
 Intake Engine::intake_early(Link &link, const FrameHeader &header) {
-    if (link.eager_held + header.bytes > wire::kMaxEagerHeld || link.eager_frames_held >= wire::kMaxEagerFrames) {
-        return Intake::reject("too much for operations that are not posted here");
-    }
-    // The pool's memory stays where it is from one operation to the next; the heap would give large pieces back to the system each time.
-    const bool large = header.bytes >= BufferPool::kStep;
+    if (!link.eager_credit().can_hold(header.bytes))
+        return Intake::reject("too many frames of operations that are not posted here");
+    // The pool keeps its memory between operations. The heap would return large blocks to the system each time.
+    const bool large = header.bytes >= BufferPool::kGranularity;
     return Intake::take(large ? pool_.get(header.bytes) : Buffer(new std::byte[header.bytes]));
 }
 
@@ -305,9 +317,10 @@ std::vector<FrameKind> Engine::kinds() const {
 Intake Engine::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.epoch < epoch_.value || header.epoch == 0) return {};
     if (header.epoch > epoch_.value) return Intake::hold();
-    if (std::ranges::find(ring_, link.other()) == ring_.end()) return Intake::reject("a frame of an operation from no member");
+    if (std::ranges::find(ring_, link.other()) == ring_.end())
+        return Intake::reject("a frame of an operation, and it is not a member of it");
     if (header.kind == FrameKind::op_open) {
-        if (header.bytes > 64) return Intake::reject("an opening that is too long");
+        if (header.bytes > kMaxOpeningBytes) return Intake::reject("an operation spec that is too long");
         return intake_early(link, header);
     }
     const OpId id = header.op();
@@ -318,9 +331,9 @@ Intake Engine::prepare_receive(Link &link, const FrameHeader &header) {
     }
     Operation &op = *ops_.at(id);
     if (op.reported && !op.finished()) return {};
-    if (header.offset != op.fingerprint()) return {};  // of a caller who disagrees: its opening says so
-    if (const char *why = op.objection(link.other(), header)) return Intake::reject(why);
-    return op.intake(header);
+    if (header.offset != op.spec_hash()) return {};  // from a member with another spec: its op_open reports that
+    if (const char *why = op.reject_reason(link.other(), header)) return Intake::reject(why);
+    return op.prepare_receive(header);
 }
 
 bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep) {
@@ -336,8 +349,7 @@ bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, 
     case Known::running: return receive_chunk(link, header, payload, keep, saved, packed);
     case Known::early: break;
     }
-    link.eager_held += header.bytes;
-    ++link.eager_frames_held;
+    link.eager_credit().hold(header.bytes);
     early_[header.op()].chunks.push_back({link.shared_from_this(), header, keep, saved});
     return true;
 }
@@ -345,18 +357,18 @@ bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, 
 bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
                            const PackedPtr &packed) {
     Operation &op = *ops_.at(header.op());
-    if ((op.reported && !op.finished()) || header.offset != op.fingerprint()) return true;
-    if (const char *why = op.objection(link.other(), header)) {  // possible only for what came early, and for duplicates
+    if ((op.reported && !op.finished()) || header.offset != op.spec_hash()) return true;
+    if (const char *why = op.reject_reason(link.other(), header)) {  // only early frames and duplicates get here
         PCCL_LOG_WARN("%s sent %s", to_string(link.other()).c_str(), why);
         return true;
     }
-    op.posted_at(link);  // it sends chunks, whether or not its opening has come
+    op.posted_at(link);  // its chunks show that it has posted the operation, even if its op_open has not arrived
     op.arrived_packed = packed;
     const Received received = op.receive(header, payload, keep);
     op.arrived_packed.reset();
     op.request().rx_bytes -= saved;
     if (received == Received::damaged) return false;
-    if (!op.stir(link)) {
+    if (!op.wake_senders(link)) {
         if (Link *successor = links_.up(ring_[(rank_ + 1) % ring_.size()])) successor->kick();
     }
     if (received == Received::last && !op.reported) {
@@ -368,10 +380,10 @@ bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *pay
 
 void Engine::send_again(Link &link, const FrameHeader &sent) {
     const auto found = ops_.find(sent.op());
-    if (found == ops_.end() || found->second->spoiled) return;  // nobody waits for it
+    if (found == ops_.end() || found->second->spoiled) return;  // the operation has failed or ended
     Operation &op = *found->second;
-    const Source source = sent.offset == op.fingerprint() ? op.source(link.other(), sent) : Source{};
-    if (source.memory == Source::Memory::none) return link.give_up("it asks again for a frame that it was not sent");
+    const Source source = sent.offset == op.spec_hash() ? op.source(link.other(), sent) : Source{};
+    if (source.memory == Source::Memory::none) return link.give_up("it requested a frame again that was not sent to it");
     if (source.memory == Source::Memory::gone) return link.give_up("the path damages frames: one arrived with a wrong checksum");
     const bool callers = source.memory != Source::Memory::library;
     const char *const buffer = source.memory == Source::Memory::recvbuff ? "recvbuff" : "sendbuff";
@@ -390,8 +402,9 @@ void Engine::unwritable(const FrameHeader &header) {
 void Engine::spoil(Operation &op, const char *buffer, const char *what) {
     op.spoiled = op.reported = true;
     host_.op_broken(op.id(), pcclInvalidUsage,
-                    std::string(buffer) + " of the " + described(op.id(), op.what()) + " " + what + " while it ran, by the program of " + to_string(self_) +
-                        ". Leave the buffers of an operation alone until its call or await has returned",
+                    std::string(buffer) + " of the " + described(op.id(), op.spec()) + " " + what +
+                        " while it ran, by the program of " + to_string(self_) +
+                        ". Do not change or free the buffers of an operation before its call or await has returned",
                     true);
 }
 
@@ -400,7 +413,7 @@ void Engine::receive_opening(Link &link, const FrameHeader &header, const std::b
     wire::Reader read(std::span(payload, header.bytes));
     read(theirs);
     if (!read.finished()) {
-        PCCL_LOG_WARN("%s sent a malformed opening", to_string(link.other()).c_str());
+        PCCL_LOG_WARN("%s sent a malformed operation spec", to_string(link.other()).c_str());
         return;
     }
     const OpId id = header.op();
@@ -410,12 +423,12 @@ void Engine::receive_opening(Link &link, const FrameHeader &header, const std::b
     case Known::early: break;
     }
     const bool first = early_[id].openings.insert_or_assign(link.other(), theirs).second;
-    link.eager_frames_held += first;
+    if (first) link.eager_credit().hold(0);
 }
 
-/// The other has posted the operation: it takes bulk from now on, if it means the same operation.
+/// The other member has posted the operation. With an equal spec, chunks to it need no credit from now on.
 void Engine::compare(Operation &op, PeerId other, const OperationSpec &theirs) {
-    if (theirs == op.what()) {
+    if (theirs == op.spec()) {
         Link *link = links_.up(other);
         if (!link) return;
         op.posted_at(*link);
@@ -424,9 +437,10 @@ void Engine::compare(Operation &op, PeerId other, const OperationSpec &theirs) {
     if (op.reported) return;
     op.reported = true;
     host_.op_broken(op.id(), pcclInvalidUsage,
-                    described(op.id(), op.what()) + ": " + to_string(self_) + " calls it with " + describe(op.what()) + "; " +
-                        to_string(other) + " calls " + (theirs.collective == op.what().collective ? "it" : name_of(theirs.collective)) +
-                        " with " + describe(theirs),
+                    described(op.id(), op.spec()) + ": " + to_string(self_) + " calls it with " + describe(op.spec()) + "; " +
+                        to_string(other) + " calls " +
+                        (theirs.collective == op.spec().collective ? "it" : name_of(theirs.collective)) + " with " +
+                        describe(theirs),
                     false);
 }
 

@@ -1,4 +1,5 @@
-// The operations of one peer: which frames belong to which, what came too early, and who disagrees. I/O thread only.
+// The operations of one peer: assigns frames to operations, stores frames that arrive before their operation is posted, and
+// compares the specifications of the members. I/O thread only.
 #pragma once
 
 #include <map>
@@ -18,7 +19,7 @@ class EngineHost {
 public:
     virtual ~EngineHost() = default;
     virtual void op_finished(const OpId &op) = 0;
-    /// `own`: by a mistake of this peer's program alone.
+    /// `own`: the cause is a mistake of this peer's program, and no other member is involved.
     virtual void op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) = 0;
 };
 
@@ -28,44 +29,47 @@ public:
 
     void start_epoch(const protocol::StartEpoch &epoch, PeerId self);
     void start(const OpId &id, ReduceRequest &request);
-    /// After it nothing of the operation's buffers is touched.
+    /// Ends an operation. Its buffers are not accessed afterwards.
     void end(const OpId &id, bool committed);
-    /// Likewise; their requests know what is final, and may be started again in the next epoch.
+    /// Ends operations that will continue in the next epoch. Their buffers are not accessed until then. Returns what is final in
+    /// each.
     std::vector<wire::CarriedOp> carry(const std::vector<OpId> &ops);
 
-    /// Operations with another tag than these that are numbered below `floor` have ended; so have those with these tags that were numbered
-    /// below the floor before.
+    /// All operations below `drop.floor` have ended, except those with a tag in `drop.keep`. With these tags, the operations
+    /// below the previous floor have ended.
     void drop_tags(const protocol::DropTags &drop);
 
-    /// Null: not in flight.
+    /// Returns null if the operation is not in flight.
     Operation *find(const OpId &id) {
         const auto found = ops_.find(id);
         return found == ops_.end() ? nullptr : found->second.get();
     }
 
+    /// Forgets all operations. No buffer is accessed afterwards. The links no longer exist.
     void clear(const Error &why) override;
 
-    /// An operation is on its way, and its partners are near: what it waits for takes less than a thread's sleep and waking up.
-    bool expects_soon() const { return near_ && !ops_.empty(); }
+    /// True if an operation is in flight and its partners are near: its next frame arrives sooner than a thread can sleep and
+    /// wake up.
+    bool should_spin() const { return near_ && !ops_.empty(); }
 
     std::vector<wire::FrameKind> kinds() const override;
     Intake prepare_receive(Link &link, const wire::FrameHeader &header) override;
     bool receive(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) override;
 
-    /// The other end got the frame with this header damaged. If its source is what it was, it goes out again; else the program changed its
-    /// buffer, and the operation fails.
+    /// The other side received the frame with this header damaged. If the memory that it was sent from is unchanged, it is sent
+    /// again. Otherwise the program changed its buffer, and the operation fails.
     void send_again(Link &link, const wire::FrameHeader &sent) override;
-    /// The program has freed the receive buffer that this frame went to.
+    /// The program has freed the receive buffer that this frame writes to.
     void unwritable(const wire::FrameHeader &header) override;
 
 private:
-    /// What came for an operation that is not posted here yet.
+    /// Frames of an operation that is not posted here yet.
     struct Early {
         struct Chunk {
             std::shared_ptr<Link> link;
             wire::FrameHeader header;
             Buffer payload;
-            std::size_t saved;  ///< of its bytes, by compression
+            std::size_t saved;  ///< bytes that compression saved
         };
         std::vector<Chunk> chunks;
         std::map<PeerId, op::OperationSpec> openings;
@@ -73,26 +77,26 @@ private:
 
     enum class Known { running, ended, early };
     Known known(const OpId &id) const;
-    void take_early(Operation &op);
-    static void let_go(const Early &early, LinkTable &links);
+    void replay_early_frames(Operation &op);
+    static void release_early(const Early &early, LinkTable &links);
     Intake intake_early(Link &link, const wire::FrameHeader &header);
     bool receive_chunk(Link &link, const wire::FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
                        const PackedPtr &packed);
     void receive_opening(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void compare(Operation &op, PeerId other, const op::OperationSpec &theirs);
     std::string overlap(const ReduceRequest &request) const;
-    bool divided_otherwise(const ReduceRequest &request) const;
+    bool has_stale_shard(const ReduceRequest &request) const;
     void announce(const Operation &op, const std::vector<PeerId> &to);
-    std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint, std::vector<PeerId> &to);
+    std::unique_ptr<Operation> make_operation(const OpId &id, ReduceRequest &request, std::uint64_t spec_hash,
+                                              std::vector<PeerId> &to);
     void neighbours(std::vector<PeerId> &to) const;
-    std::unique_ptr<Operation> make_ring(const OpId &id, ReduceRequest &request, std::uint64_t fingerprint,
-                                         const std::vector<op::FinalRanges> &held);
+    std::unique_ptr<Operation> make_repair(const OpId &id, ReduceRequest &request, std::uint64_t spec_hash,
+                                           const std::vector<op::FinalRanges> &held);
     const wire::RepairedOp *repaired(const OpId &id, const ReduceRequest &request) const;
-    std::string unfit(const OpId &id, const ReduceRequest &request) const;
+    std::string repair_mismatch(const OpId &id, const ReduceRequest &request) const;
     void spoil(Operation &op, const char *buffer, const char *what);
     void detach(Operation &op);
-    template <class F>
-    void for_each_link(const std::vector<PeerId> &peers, F &&f);
+    template <class F> void for_each_link(const std::vector<PeerId> &peers, F &&f);
 
     EngineHost &host_;
     LinkTable &links_;
@@ -103,12 +107,12 @@ private:
     std::size_t rank_ = 0;
     bool full_mesh_ = false;
     collective::Path path_;
-    bool near_ = false;  ///< the partners of the last operation
-    std::map<Tag, wire::RepairedOp> repaired_;  ///< what the first operations of this epoch go on from
+    bool near_ = false;                         ///< the partners of the operation started last are near
+    std::map<Tag, wire::RepairedOp> repaired_;  ///< operations that the first operations of this epoch continue
     std::map<OpId, std::unique_ptr<Operation>> ops_;
     std::map<OpId, Early> early_;
     std::unordered_map<Tag, std::uint32_t> begun_;  ///< one past the last operation started with a tag in this epoch
-    std::uint32_t floor_ = 0;  ///< likewise, of a tag that is not in `begun_`
+    std::uint32_t floor_ = 0;                       ///< the same number for tags that are not in `begun_`
 };
 
 }  // namespace pccl::peer

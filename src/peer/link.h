@@ -21,6 +21,7 @@
 #include "base/ids.h"
 #include "base/time.h"
 #include "peer/compressor.h"
+#include "peer/eager_credit.h"
 #include "peer/frame_consumer.h"
 #include "peer/lane.h"
 #include "peer/lane_choice.h"
@@ -102,12 +103,10 @@ public:
     /// There are no callbacks after this.
     void close();
 
-    /// Bytes that may be sent for operations that the other side has not posted yet (see wire::kEagerBytes).
+    /// The credit for frames of operations that the other side has not posted yet, and the bytes that may be sent so (see
+    /// wire::kEagerBytes).
+    EagerCredit &eager_credit() { return eager_credit_; }
     std::size_t eager_budget() const;
-    /// Bytes so sent, and those held for it here.
-    std::size_t eager_sent = 0;
-    std::size_t eager_held = 0;
-    std::size_t eager_frames_held = 0;
 
 private:
     Intake on_header(Lane &lane, const wire::FrameHeader &header) override;
@@ -163,6 +162,7 @@ private:
     std::set<FrameName> damaged_;  ///< frames that arrived with a wrong checksum and were requested again
     std::size_t sent_again_ = 0;
 
+    EagerCredit eager_credit_;
     bool up_ = false;
     bool closed_ = false;
     /// The throughput of one lane of a long path.

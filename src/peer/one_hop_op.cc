@@ -1,3 +1,10 @@
+// See one_hop_op.h.
+//
+// The life of a chunk of block b: every other member sends its input to member b (contribute), which stores it
+// (take_contribution). With the last contribution, member b combines them all and its own (complete) and sends the final chunk to
+// everyone (publish). Each receiver stores it (take_final). When a chunk has been sent to all, its memory is released and the
+// senders are granted further chunks (release). Without a reduction, a chunk begins at its owner instead (prepare_next,
+// distribute).
 #include "peer/one_hop_op.h"
 
 #include <algorithm>
@@ -14,26 +21,26 @@ using wire::FrameKind;
 
 namespace {
 
-/// Elements that are combined at a time, so that sums stay in the first-level cache.
+/// The elements that are combined at a time. Their sums stay in the first-level cache.
 constexpr std::size_t kPiece = kernel::kMaxFinish;
 static_assert(kPiece % collective::OneHopPlan::kUnit == 0);
 
 }  // namespace
 
-OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, const std::vector<PeerId> &ring, std::size_t rank,
+OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t spec_hash, const std::vector<PeerId> &ring, std::size_t rank,
                    BufferPool &pool, LinkTable &links)
-    : Operation(id, request, fingerprint), ring_(ring), rank_(rank),
-      plan_(request.what.collective, collective::blocks_of(request.what.collective, request.what.count, ring, collective::OneHopPlan::kUnit),
-            op::size_of(request.what.type)),
-      pool_(pool), links_(links),
-      accumulator_(op::accumulator(request.what.type, request.what.op)), element_bytes_(op::size_of(request.what.type)),
-      members_(ring.size()) {
+    : Operation(id, request, spec_hash, ring), rank_(rank),
+      plan_(request.spec.collective,
+            collective::blocks_of(request.spec.collective, request.spec.count, ring, collective::OneHopPlan::kUnit),
+            op::size_of(request.spec.type)),
+      pool_(pool), links_(links), accumulator_(op::accumulator(request.spec.type, request.spec.op)),
+      element_bytes_(op::size_of(request.spec.type)), members_(ring.size()) {
     window_ = plan_.window(payload_bytes(plan_.max_chunk_elements()));
     for (std::size_t r = 0; r < ring.size(); ++r) {
         const std::size_t chunks = plan_.chunks(r);
         members_[r].granted = std::min(window_, chunks);
         members_[r].marks.resize(chunks);
-        if (r == rank ? plan_.reduces() : plan_.gathers()) finals_due_ += chunks;
+        if (r == rank ? reduces() : gathers()) finals_due_ += chunks;
     }
     granted_ = members_[rank].granted;
     request_.world = static_cast<std::uint32_t>(ring.size());
@@ -41,17 +48,15 @@ OneHopOp::OneHopOp(OpId id, ReduceRequest &request, std::uint64_t fingerprint, c
     request_.chunk_elements = plan_.max_chunk_elements();
 }
 
-std::size_t OneHopOp::rank_of(PeerId peer) const { return static_cast<std::size_t>(std::ranges::find(ring_, peer) - ring_.begin()); }
-
-/// Of contributions and final chunks alike.
+/// Contributions and final chunks have equal lengths.
 std::size_t OneHopOp::payload_bytes(std::size_t elements) const {
-    if (quantized()) return kernel::packed_bytes(request_.what.quantization, request_.what.type, elements);
+    if (quantized()) return kernel::packed_bytes(spec().quantization, spec().type, elements);
     return elements * element_bytes_;
 }
 
-/// This member's contribution to a chunk of its own block, which has been saved where it is about to be overwritten.
+/// Returns this member's input to a chunk of its own block. In place, save() has copied it to the undo log.
 const std::byte *OneHopOp::own(Span span) const {
-    return request_.overwrites(span) ? request_.saved(span.begin) : request_.sent(span.begin);
+    return request_.overwrites(span) ? request_.saved(span.begin) : request_.input(span.begin);
 }
 
 void OneHopOp::save(std::size_t block, std::size_t chunk) {
@@ -64,14 +69,15 @@ void OneHopOp::save(std::size_t block, std::size_t chunk) {
 
 // ------------------------------------------------------------------------------------------------------------------ receiving --
 
-const char *OneHopOp::objection(PeerId from, const FrameHeader &header) const {
-    if (header.hop >= ring_.size() || ring_[header.hop] != from || header.hop == rank_) return "a chunk under another's name";
-    if (header.kind == FrameKind::gather_chunk ? !plan_.gathers() : !plan_.reduces()) return "a frame that this collective does not have";
+const char *OneHopOp::reject_reason(PeerId from, const FrameHeader &header) const {
+    if (header.hop >= ring_.size() || ring_[header.hop] != from || header.hop == rank_)
+        return "a chunk under another member's rank";
+    if (!plan_.has(phase_of(header.kind))) return "a frame that this collective does not have";
     switch (header.kind) {
-    case FrameKind::reduce_chunk: return objection_to_contribution(header);
-    case FrameKind::gather_chunk: return objection_to_final(header);
+    case FrameKind::reduce_chunk: return contribution_reject_reason(header);
+    case FrameKind::gather_chunk: return final_reject_reason(header);
     case FrameKind::reduce_credit:
-        if (header.index != header.hop) return "a credit for another's block";
+        if (header.index != header.hop) return "a credit for another member's block";
         if (header.aux > plan_.chunks(header.index)) return "a credit for chunks that do not exist";
         if (header.bytes != 0) return "a credit with a payload";
         return nullptr;
@@ -79,34 +85,35 @@ const char *OneHopOp::objection(PeerId from, const FrameHeader &header) const {
     }
 }
 
-const char *OneHopOp::objection_to_contribution(const FrameHeader &header) const {
-    if (header.index != rank_) return "a contribution to another's block";
+const char *OneHopOp::contribution_reject_reason(const FrameHeader &header) const {
+    if (header.index != rank_) return "a contribution to another member's block";
     if (header.aux >= plan_.chunks(rank_)) return "a chunk that does not exist";
     if (header.aux >= granted_) return "a contribution beyond its credit";
     if (header.bytes != payload_bytes(plan_.chunk(rank_, header.aux).count)) return "a chunk of the wrong length";
-    if (header.aux < released_) return "a contribution that came before";
+    if (header.aux < released_) return "a contribution that it sent before";
     const std::size_t at = header.aux - released_;
-    if (at < own_chunks_.size() && (own_chunks_[at].complete || (own_chunks_[at].arrived > 0 && own_chunks_[at].contributions[header.hop]))) {
-        return "a contribution that came before";
+    if (at < own_chunks_.size() &&
+        (own_chunks_[at].complete || (own_chunks_[at].arrived > 0 && own_chunks_[at].contributions[header.hop]))) {
+        return "a contribution that it sent before";
     }
     return nullptr;
 }
 
-const char *OneHopOp::objection_to_final(const FrameHeader &header) const {
-    if (header.index != header.hop) return "a final chunk from another than its owner";
+const char *OneHopOp::final_reject_reason(const FrameHeader &header) const {
+    if (header.index != header.hop) return "a final chunk of a block that it does not own";
     if (header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
     const Member &owner = members_[header.index];
-    if (plan_.reduces() && header.aux >= owner.sent) return "a final chunk before this member's contribution";
-    if (owner.marks[header.aux] & kFinalIn) return "a final chunk that came before";
+    if (reduces() && header.aux >= owner.sent) return "a final chunk that lacks this member's contribution";
+    if (owner.marks[header.aux] & kFinalIn) return "a final chunk that it sent before";
     if (header.bytes != payload_bytes(plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
     return nullptr;
 }
 
-Intake OneHopOp::intake(const FrameHeader &header) {
+Intake OneHopOp::prepare_receive(const FrameHeader &header) {
     if (header.kind == FrameKind::gather_chunk && !quantized()) {
         const Span span = plan_.chunk(header.index, header.aux);
         save(header.index, header.aux);
-        return {Intake::Action::take, place(span), nullptr, this, ""};
+        return {Intake::Action::take, output(span), nullptr, this, ""};
     }
     if (header.kind == FrameKind::reduce_credit) return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
     return Intake::take(pool_.get(header.bytes));
@@ -116,43 +123,47 @@ Received OneHopOp::receive(const FrameHeader &header, std::byte *payload, const 
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
     if (header.kind == FrameKind::reduce_credit) {
         Member &owner = members_[header.index];
-        owner.granted = std::max<std::size_t>(owner.granted, header.aux);  // credits may come out of order
+        owner.granted = std::max<std::size_t>(owner.granted, header.aux);  // credits can arrive out of order
         return Received::part;
     }
-    if (header.kind == FrameKind::gather_chunk) take_final(header, payload);
-    else take_contribution(header, keep);
+    if (header.kind == FrameKind::gather_chunk)
+        take_final(header, payload);
+    else
+        take_contribution(header, keep);
     return finished() ? Received::last : Received::part;
 }
 
-/// Owners whose final chunks are not all here, and those who have not sent what this member's next chunk needs.
+/// Returns the owners of missing final chunks, and the members whose contributions to this member's next chunk are missing.
 std::vector<PeerId> OneHopOp::waits_for() const {
     std::vector<PeerId> missing;
     const auto next = std::ranges::find_if(own_chunks_, [](const OwnChunk &chunk) { return !chunk.complete; });
-    const bool none_came = next == own_chunks_.end() || next->contributions.empty();
-    const bool open = plan_.reduces() && (released_ + own_chunks_.size() < plan_.chunks(rank_) || next != own_chunks_.end());
+    const bool none_arrived = next == own_chunks_.end() || next->contributions.empty();
+    const bool open = reduces() && (released_ + own_chunks_.size() < plan_.chunks(rank_) || next != own_chunks_.end());
     for (std::size_t r = 0; r < ring_.size(); ++r) {
         if (r == rank_) continue;
-        const bool final_missing = plan_.gathers() && std::ranges::any_of(members_[r].marks, [](std::uint8_t mark) { return !(mark & kFinalIn); });
-        if (final_missing || (open && (none_came || !next->contributions[r]))) missing.push_back(ring_[r]);
+        const bool final_missing =
+            gathers() && std::ranges::any_of(members_[r].marks, [](std::uint8_t mark) { return !(mark & kFinalIn); });
+        if (final_missing || (open && (none_arrived || !next->contributions[r]))) missing.push_back(ring_[r]);
     }
     return missing;
 }
 
 void OneHopOp::take_final(const FrameHeader &header, std::byte *payload) {
     const Span span = plan_.chunk(header.index, header.aux);
-    std::byte *final = place(span);
+    std::byte *final = output(span);
     save(header.index, header.aux);
     if (quantized()) {
-        kernel::dequantize_output(request_.what.quantization, request_.what.type, final, payload, span.count);
+        kernel::dequantize_output(spec().quantization, spec().type, final, payload, span.count);
     } else if (payload != final) {
-        std::memcpy(final, payload, header.bytes);
+        request_.store(span, payload);
     }
     members_[header.index].marks[header.aux] |= kFinalIn;
     ++finals_;
 }
 
 void OneHopOp::take_contribution(const FrameHeader &header, const Buffer &keep) {
-    while (own_chunks_.size() <= header.aux - released_) own_chunks_.emplace_back();
+    while (own_chunks_.size() <= header.aux - released_)
+        own_chunks_.emplace_back();
     OwnChunk &chunk = own_chunks_[header.aux - released_];
     if (chunk.contributions.empty()) chunk.contributions.resize(ring_.size());
     chunk.contributions[header.hop] = keep;
@@ -161,7 +172,7 @@ void OneHopOp::take_contribution(const FrameHeader &header, const Buffer &keep) 
 
 // ------------------------------------------------------------------------------------------------------------------ combining --
 
-/// All contributions to a chunk of this member's block are there.
+/// All contributions to a chunk of this member's block have arrived.
 void OneHopOp::complete(std::size_t index) {
     OwnChunk &chunk = own_chunks_[index - released_];
     const Span span = plan_.chunk(rank_, index);
@@ -171,7 +182,7 @@ void OneHopOp::complete(std::size_t index) {
     chunk.complete = true;
     members_[rank_].marks[index] |= kFinalIn;
     ++finals_;
-    if (!plan_.gathers()) return release();
+    if (!gathers()) return release();
     chunk.unsent = ring_.size() - 1;
     publish(index, std::move(packed));
 }
@@ -184,47 +195,47 @@ FrameHeader OneHopOp::own_header(FrameKind kind, std::size_t block, std::size_t 
     return header;
 }
 
-/// A final chunk goes to all others, packed or from its place.
+/// Queues a final chunk for all other members. It is sent from `packed`, or from the receive buffer if that is null.
 void OneHopOp::publish(std::size_t index, Buffer packed) {
     const Span span = plan_.chunk(rank_, index);
     OutFrame frame;
     frame.header = own_header(FrameKind::gather_chunk, rank_, index);
     frame.header.bytes = static_cast<std::uint32_t>(payload_bytes(span.count));
-    frame.payload = packed ? packed.get() : place(span);
+    frame.payload = packed ? packed.get() : request_.result(span.begin);
     frame.owner = packed ? nullptr : this;
     frame.keep = std::move(packed);
     frame.header.checksum = kernel::checksum(frame.payload, frame.header.bytes);
-    frame.planes = planes(request_.what.type);
-    frame.packed = std::make_shared<Packed>();  // once for all
-    for (std::size_t i = 1; i < ring_.size(); ++i) members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
-    stirred_ = true;
+    frame.planes = planes(spec().type);
+    frame.packed = std::make_shared<Packed>();  // compressed once for all receivers
+    for (std::size_t i = 1; i < ring_.size(); ++i)
+        members_[(rank_ + i) % ring_.size()].outbox.push_back(frame);
+    news_for_all_ = true;
 }
 
-/// Writes the final chunk to its place. No buffer: it is sent from there.
+/// Writes the final chunk to the receive buffer. Returns null: it is sent from there.
 Buffer OneHopOp::combine(const OwnChunk &chunk, Span span) {
-    const auto &what = request_.what;
-    const bool same = accumulator_ == what.type;
+    const bool same = accumulator_ == spec().type;
     const std::size_t others = ring_.size() - 1;
     alignas(64) std::byte wide[kPiece * sizeof(double)];
     for (std::size_t i = 0; i < span.count; i += kPiece) {
         const std::size_t n = std::min(kPiece, span.count - i), offset = i * element_bytes_;
-        std::byte *final = place(span) + offset;
+        std::byte *final = output(span) + offset;
         std::byte *sum = same ? final : wide;
         const auto contribution = [&](std::size_t k) {
             return k == others ? own(span) + offset : chunk.contributions[plan_.contributor(rank_, k)].get() + offset;
         };
-        kernel::combine({what.type, what.op, true, true}, sum, contribution(0), contribution(1), n);
-        for (std::size_t k = 2; k <= others; ++k) kernel::combine({what.type, what.op, false, true}, sum, sum, contribution(k), n);
-        kernel::finish(what.type, what.op, final, sum, n, static_cast<std::uint32_t>(ring_.size()));
+        kernel::combine({spec().type, spec().op, true, true}, sum, contribution(0), contribution(1), n);
+        for (std::size_t k = 2; k <= others; ++k)
+            kernel::combine({spec().type, spec().op, false, true}, sum, sum, contribution(k), n);
+        kernel::finish(spec().type, spec().op, final, sum, n, static_cast<std::uint32_t>(ring_.size()));
     }
     return nullptr;
 }
 
-/// Writes the final chunk to its place, as others will unpack it, and returns it packed.
+/// Writes the final chunk to the receive buffer, with the values that the others will unpack, and returns it quantized.
 Buffer OneHopOp::combine_quantized(const OwnChunk &chunk, Span span) {
-    const auto &what = request_.what;
-    const auto how = what.quantization;
-    const op::Type compute = kernel::compute_type(what.type);
+    const auto how = spec().quantization;
+    const op::Type compute = kernel::compute_type(spec().type);
     const std::size_t others = ring_.size() - 1;
     const std::size_t piece_bytes = payload_bytes(kPiece);
     const Buffer packed = pool_.get(payload_bytes(span.count));
@@ -232,20 +243,23 @@ Buffer OneHopOp::combine_quantized(const OwnChunk &chunk, Span span) {
     for (std::size_t i = 0; i < span.count; i += kPiece) {
         const std::size_t n = std::min(kPiece, span.count - i), at = i / kPiece * piece_bytes;
         std::byte *const out = packed.get() + at;
-        kernel::dequantize(how, what.type, sum, chunk.contributions[plan_.contributor(rank_, 0)].get() + at, n);
+        kernel::dequantize(how, spec().type, sum, chunk.contributions[plan_.contributor(rank_, 0)].get() + at, n);
         for (std::size_t k = 1; k < others; ++k) {
-            kernel::dequantize_combine(how, compute, what.op, sum, chunk.contributions[plan_.contributor(rank_, k)].get() + at, sum, n);
+            kernel::dequantize_combine(how, compute, spec().op, sum, chunk.contributions[plan_.contributor(rank_, k)].get() + at,
+                                       sum, n);
         }
-        // The owner's counts as the others', rounded once: so the error is the same whoever owns an element, and however many they are.
-        kernel::finish_one_hop(how, what.type, what.op, out, sum, own(span) + i * element_bytes_, place(span) + i * element_bytes_, n,
-                               static_cast<std::uint32_t>(ring_.size()), request_.feedback(span.begin + i));
+        // The owner's input is rounded once, as the others' are. So the error does not depend on which member owns an element.
+        kernel::finish_one_hop(how, spec().type, spec().op, out, sum, own(span) + i * element_bytes_,
+                               output(span) + i * element_bytes_, n, static_cast<std::uint32_t>(ring_.size()),
+                               request_.feedback(span.begin + i));
     }
     return packed;
 }
 
 // -------------------------------------------------------------------------------------------------------------------- sending --
 
-/// Lets go of chunks that have gone out to all, and grants the others as many more.
+/// Releases the memory of chunks that have been sent to all, and grants the other members equally many further chunks. A credit
+/// is sent when a quarter of the window is free, so that there are few of them.
 void OneHopOp::release() {
     while (!own_chunks_.empty() && own_chunks_.front().complete && own_chunks_.front().unsent == 0) {
         own_chunks_.pop_front();
@@ -267,72 +281,75 @@ void OneHopOp::release() {
 
 void OneHopOp::posted_at(Link &link) {
     const std::size_t rank = rank_of(link.other());
-    if (rank >= members_.size() || members_[rank].posted) return;
-    members_[rank].posted = true;
-    link.eager_sent -= std::min(link.eager_sent, std::exchange(members_[rank].eager_bytes, 0));
+    if (rank < members_.size()) members_[rank].partner.posted(link);
 }
 
-bool OneHopOp::stir(Link &from) {
-    from.kick();  // it may have posted the operation just now, or granted more
-    if (!std::exchange(stirred_, false)) return true;
+bool OneHopOp::wake_senders(Link &from) {
+    from.kick();  // the member may have posted the operation with this frame, or granted further chunks
+    if (!std::exchange(news_for_all_, false)) return true;
     for (std::size_t i = 1; i < ring_.size(); ++i) {
         if (Link *link = links_.up(ring_[(rank_ + i) % ring_.size()])) link->kick();
     }
     return true;
 }
 
-/// This member's contribution to the next chunk of another's block.
+/// Makes this member's contribution to the next chunk of another member's block.
 void OneHopOp::contribute(std::size_t to, OutFrame &frame) {
     Member &owner = members_[to];
     const std::size_t index = owner.sent++;
     const Span span = plan_.chunk(to, index);
     frame.header = own_header(FrameKind::reduce_chunk, to, index);
-    carry_own(frame, span, payload_bytes(span.count), pool_);
+    fill_from_own(frame, span, payload_bytes(span.count), pool_);
 }
 
-/// Of an all-gather: this member's next chunk, as all will get it.
+/// Without a reduction: makes this member's next chunk, as all members will receive it.
 void OneHopOp::prepare_next() {
     const std::size_t index = prepared_.size();
     const Span span = plan_.chunk(rank_, index);
     OutFrame &frame = prepared_.emplace_back();
     frame.header = own_header(FrameKind::gather_chunk, rank_, index);
-    carry_own(frame, span, payload_bytes(span.count), pool_);
-    keep_own(frame, span);
+    fill_from_own(frame, span, payload_bytes(span.count), pool_);
+    store_own_chunk(frame, span);
 }
 
-/// The next of this member's chunks that this one lacks.
-void OneHopOp::hand_out(std::size_t to, OutFrame &frame) {
+/// Makes the next of this member's own chunks that has not been sent to `to`.
+void OneHopOp::distribute(std::size_t to, OutFrame &frame) {
     if (members_[to].sent == prepared_.size()) prepare_next();
     frame = prepared_[members_[to].sent++];
     std::size_t least = SIZE_MAX;
-    for (std::size_t r = 0; r < ring_.size(); ++r) least = r == rank_ ? least : std::min(least, members_[r].sent);
-    while (handed_out_ < least) prepared_[handed_out_++].keep.reset();
+    for (std::size_t r = 0; r < ring_.size(); ++r)
+        least = r == rank_ ? least : std::min(least, members_[r].sent);
+    while (distributed_ < least)
+        prepared_[distributed_++].keep.reset();
 }
 
-void OneHopOp::settle() {
-    while (!plan_.reduces() && prepared_.size() < plan_.chunks(rank_)) prepare_next();
+void OneHopOp::finish_local() {
+    while (!reduces() && prepared_.size() < plan_.chunks(rank_))
+        prepare_next();
 }
 
-/// Chunks, of the member's block or of this one's, up to which frames may go to it.
-std::size_t OneHopOp::may_send(std::size_t to) const {
+/// Returns how many chunks may be sent to a member in all: of its block or, without a reduction, of this member's block.
+std::size_t OneHopOp::chunks_sendable(std::size_t to) const {
     const std::size_t all = plan_.chunks(block_for(to));
-    return plan_.reduces() ? std::min(members_[to].granted, all) : all;
+    return reduces() ? std::min(members_[to].granted, all) : all;
 }
 
 Source OneHopOp::source(PeerId to, const FrameHeader &sent) const {
     const std::size_t other = rank_of(to);
     if (other >= members_.size() || sent.hop != rank_) return {};
     const bool final = sent.kind == FrameKind::gather_chunk;
-    if (final ? !plan_.gathers() : sent.kind != FrameKind::reduce_chunk || !plan_.reduces()) return {};
+    if (final ? !gathers() : sent.kind != FrameKind::reduce_chunk || !reduces()) return {};
     const std::size_t block = final ? rank_ : other;
     if (sent.index != block || sent.aux >= plan_.chunks(block)) return {};
     const Span span = plan_.chunk(block, sent.aux);
-    const bool combined = final && plan_.reduces();
+    const bool combined = final && reduces();
     const bool was_sent = combined ? (members_[rank_].marks[sent.aux] & kFinalIn) != 0 : sent.aux < members_[other].sent;
     if (!was_sent || sent.bytes != payload_bytes(span.count)) return {};
-    if (!final && members_[other].marks[sent.aux] & kFinalIn) return {};  // then the owner has what it asks for
+    if (!final && members_[other].marks[sent.aux] & kFinalIn)
+        return {};  // the final chunk shows that the owner has received this one
     if (quantized()) return {Source::Memory::gone};
-    return combined ? Source{Source::Memory::recvbuff, place(span)} : Source{Source::Memory::sendbuff, request_.sent(span.begin)};
+    return combined ? Source{Source::Memory::recvbuff, request_.result(span.begin)}
+                    : Source{Source::Memory::sendbuff, request_.input(span.begin)};
 }
 
 bool OneHopOp::produce(Link &link, OutFrame &frame) {
@@ -340,25 +357,22 @@ bool OneHopOp::produce(Link &link, OutFrame &frame) {
     if (rank >= members_.size()) return false;
     Member &member = members_[rank];
     const bool final = !member.outbox.empty();
-    if (!final && member.sent >= may_send(rank)) return false;
-    if (!member.posted) {
-        const std::size_t bytes = final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(block_for(rank), member.sent).count);
-        if (link.eager_sent + bytes > link.eager_budget()) return false;
-        link.eager_sent += bytes;
-        member.eager_bytes += bytes;
-    }
-    if (final) {  // what others wait for goes before what only begins
+    if (!final && member.sent >= chunks_sendable(rank)) return false;
+    const std::size_t bytes =
+        final ? member.outbox.front().header.bytes : payload_bytes(plan_.chunk(block_for(rank), member.sent).count);
+    if (!member.partner.admit(link, bytes)) return false;
+    if (final) {  // final chunks first: other members wait for them
         frame = std::move(member.outbox.front());
         member.outbox.pop_front();
-    } else if (plan_.reduces()) {
+    } else if (reduces()) {
         contribute(rank, frame);
     } else {
-        hand_out(rank, frame);
+        distribute(rank, frame);
     }
     request_.tx_bytes += wire::kFrameHeaderBytes + frame.header.bytes;
     if (final) {
         --own_chunks_[frame.header.aux - released_].unsent;
-        release();  // last: it may make other links ask for more
+        release();  // last, because it can make other links call produce()
     }
     return true;
 }

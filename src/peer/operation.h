@@ -1,8 +1,14 @@
-// One operation (all-reduce, reduce-scatter, all-gather) at one member, whatever its algorithm: takes frames in, combines, hands frames out. I/O thread only.
+// One collective operation at one member, with any algorithm: takes received frames, combines them and produces the frames to
+// send. I/O thread only.
+//
+// The engine creates an operation when its call is posted, feeds it the frames of its partners and ends it when the group has
+// committed or failed it. The links pull frames from it (Producer).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "peer/buffer_pool.h"
 #include "peer/link.h"
@@ -10,72 +16,105 @@
 
 namespace pccl::peer {
 
-/// What a chunk brought.
+/// The result of receiving a chunk.
 enum class Received {
     part,
-    last,     ///< the whole result is held
-    damaged,  ///< its checksum is wrong; found by an operation whose intake said that it checks. It counts as not received
+    last,     ///< this member now holds the whole result
+    damaged,  ///< the checksum is wrong. Only for chunks whose Intake has `taker_checks`. The chunk counts as not received
 };
 
 /// The memory that the payload of a sent frame came from.
 struct Source {
     enum class Memory {
-        none,      ///< no such frame was sent
-        gone,      ///< the library's, which has been used for something else since
-        library,   ///< the library's: only it writes there
-        sendbuff,  ///< the caller's
-        recvbuff,  ///< likewise
+        none,      ///< this frame was not sent
+        gone,      ///< memory of the library that has been reused
+        library,   ///< memory of the library: the program does not write to it
+        sendbuff,  ///< the caller's send buffer
+        recvbuff,  ///< the caller's receive buffer
     } memory = Memory::none;
     const std::byte *bytes = nullptr;
 };
 
+/// The phase that a chunk of this kind belongs to. Kinds other than gather_chunk belong to the reduction.
+constexpr op::Phase phase_of(wire::FrameKind kind) {
+    return kind == wire::FrameKind::gather_chunk ? op::Phase::gather_from_owner : op::Phase::reduce_to_owner;
+}
+constexpr wire::FrameKind chunk_kind(op::Phase phase) {
+    return phase == op::Phase::gather_from_owner ? wire::FrameKind::gather_chunk : wire::FrameKind::reduce_chunk;
+}
+
+/// A member that an operation sends frames to. Until it has posted the operation, frames to it need the link's eager credit.
+class Partner {
+public:
+    /// Returns true if a frame of this size may be sent now, and takes the credit that it needs.
+    [[nodiscard]] bool admit(Link &link, std::size_t bytes) {
+        if (posted_) return true;
+        if (!link.eager_credit().take(bytes, link.eager_budget())) return false;
+        eager_bytes_ += bytes;
+        return true;
+    }
+    /// The partner has posted the operation: its credit returns to the link.
+    void posted(Link &link) {
+        if (std::exchange(posted_, true)) return;
+        link.eager_credit().give_back(std::exchange(eager_bytes_, 0));
+    }
+
+private:
+    bool posted_ = false;
+    std::size_t eager_bytes_ = 0;
+};
+
 class Operation : public Producer {
 public:
-    /// `request` outlives the operation. `fingerprint` goes with every chunk, so that chunks of callers who disagree never meet.
-    Operation(OpId id, ReduceRequest &request, std::uint64_t fingerprint) : id_(id), request_(request), fingerprint_(fingerprint) {}
+    /// `request` outlives the operation. `spec_hash` goes with every chunk, so chunks of members whose specs differ are never
+    /// combined.
+    Operation(OpId id, ReduceRequest &request, std::uint64_t spec_hash, std::vector<PeerId> ring)
+        : id_(id), request_(request), spec_hash_(spec_hash), ring_(std::move(ring)) {}
 
     OpId id() const { return id_; }
-    const op::OperationSpec &what() const { return request_.what; }
+    const op::OperationSpec &spec() const { return request_.spec; }
     ReduceRequest &request() { return request_; }
     const ReduceRequest &request() const { return request_; }
-    std::uint64_t fingerprint() const { return fingerprint_; }
+    std::uint64_t spec_hash() const { return spec_hash_; }
 
-    /// Why this chunk cannot come now from `from`; null if it can.
-    virtual const char *objection(PeerId from, const wire::FrameHeader &header) const = 0;
-    /// Where the payload of a chunk goes to which there is no objection.
-    virtual Intake intake(const wire::FrameHeader &header) = 0;
-    /// The payload of such a chunk is here.
+    /// Returns why this chunk from `from` is invalid now, or null if it is valid.
+    virtual const char *reject_reason(PeerId from, const wire::FrameHeader &header) const = 0;
+    /// Returns where the payload of a valid chunk goes.
+    virtual Intake prepare_receive(const wire::FrameHeader &header) = 0;
+    /// The payload of a valid chunk has arrived.
     virtual Received receive(const wire::FrameHeader &header, std::byte *payload, const Buffer &keep) = 0;
-    /// Where the payload of a chunk came from that was sent to `to` with this header.
+    /// Returns the memory that the payload of the chunk with this header came from when it was sent to `to`.
     virtual Source source(PeerId to, const wire::FrameHeader &sent) const = 0;
     virtual bool finished() const = 0;
-    /// Whose bytes are missing here; empty once finished.
+    /// The members whose frames are missing here. Empty once finished.
     virtual std::vector<PeerId> waits_for() const = 0;
-    /// Tells the request what is final in its receive buffer, and how many took part.
+    /// Writes the final ranges of the receive buffer, and the number of contributors to each, to the request.
     virtual void record_finals() {
-        if (finished()) request_.finals = {{0, request_.what.count, request_.world}};
+        if (finished()) request_.finals = {{0, spec().count, request_.world}};
     }
-    /// The operation is to go on in another epoch, and has been detached from all links. What is not final in the receive buffer becomes
-    /// what it was where that is the send buffer, too. This one keeps nothing: it begins anew.
-    virtual void carry() {
+    /// The operation will continue in another epoch and has been detached from all links. In place, elements that are not final
+    /// get their input back. This default keeps no final element: the operation restarts.
+    virtual void suspend_for_repair() {
         if (request_.in_place()) request_.undo.put_back();
         request_.finals.clear();
     }
-    /// It is committed, and nothing more goes out: what this member owes its own receive buffer is put there.
-    virtual void settle() {}
-    /// The other side of the link has posted the operation: bulk may flow to it.
+    /// The operation is committed and sends nothing more. Writes the elements of the receive buffer that depend on no other
+    /// member.
+    virtual void finish_local() {}
+    /// The other side of the link has posted the operation, so frames to it need no credit.
     virtual void posted_at(Link &link) = 0;
-    /// After a chunk from `from`: makes links ask for what there is to send since. False: that can only be the successor's.
-    virtual bool stir(Link & /*from*/) { return false; }
+    /// After a chunk from `from`: wakes the links that have new frames to send. False: only the link to the successor can have
+    /// some.
+    virtual bool wake_senders(Link & /*from*/) { return false; }
 
     void sent_smaller(std::size_t bytes) override {
         request_.tx_bytes -= bytes;
         request_.tx_saved += bytes;
     }
 
-    bool reported = false;  ///< as finished, or as broken
-    bool spoiled = false;   ///< the program changed or freed a buffer of it; reported as broken
-    PackedPtr arrived_packed;  ///< what the chunk that receive() is given travelled as; null if as it is
+    bool reported = false;     ///< the host knows that it has finished or failed
+    bool spoiled = false;      ///< it failed because the program changed or freed one of its buffers
+    PackedPtr arrived_packed;  ///< the compressed form of the chunk given to receive(); null if it was sent plain
 
 protected:
     wire::FrameHeader header(wire::FrameKind kind) const {
@@ -84,24 +123,28 @@ protected:
         header.epoch = id_.epoch.value;
         header.tag = id_.tag.value;
         header.seq = id_.seq;
-        header.offset = fingerprint_;
+        header.offset = spec_hash_;
         return header;
     }
 
-    /// Of what this member's values travel as: the size of an element, 1 where they are packed.
+    /// The rank of a member, or the number of members if `peer` is none.
+    std::size_t rank_of(PeerId peer) const { return static_cast<std::size_t>(std::ranges::find(ring_, peer) - ring_.begin()); }
+
+    /// The byte planes that compression splits a payload of this type into: the size of an element, or 1 for quantized payloads.
     std::uint8_t planes(op::Type type) const { return static_cast<std::uint8_t>(quantized() ? 1 : op::size_of(type)); }
 
-    bool quantized() const { return request_.what.quantization.algorithm != op::Quant::none; }
+    bool quantized() const { return spec().quantized(); }
 
-    /// Makes the payload of a frame this member's values of the span, as they are or quantized; `bytes` long.
-    void carry_own(OutFrame &frame, op::Span span, std::size_t bytes, BufferPool &pool) const;
-    /// Of an all-gather: this member's values of the span, as carry_own made them, go to their place in the receive buffer as the others
-    /// will hold them.
-    void keep_own(const OutFrame &frame, op::Span span);
+    /// Sets the payload of a frame to this member's input of the span, plain or quantized. It has `bytes` bytes.
+    void fill_from_own(OutFrame &frame, op::Span span, std::size_t bytes, BufferPool &pool) const;
+    /// In a collective that only gathers: writes this member's own chunk to the receive buffer, with the values that the others
+    /// receive. `frame` comes from fill_from_own().
+    void store_own_chunk(const OutFrame &frame, op::Span span);
 
     OpId id_;
     ReduceRequest &request_;
-    std::uint64_t fingerprint_;
+    std::uint64_t spec_hash_;
+    const std::vector<PeerId> ring_;  ///< the members by rank
 };
 
 }  // namespace pccl::peer

@@ -1,3 +1,4 @@
+// See packed.h.
 #include "peer/packed.h"
 
 #include <time.h>
@@ -17,7 +18,7 @@ Duration &spent() {
     return of_this_thread;
 }
 
-/// Of this thread.
+/// Returns the CPU time of this thread.
 Duration processor_time() {
     timespec time{};
     if (::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0) return monotonic_now().since_origin;
@@ -39,12 +40,13 @@ Duration pack(Packed &packed, const std::byte *plain, std::size_t bytes, unsigne
     const Time begin = monotonic_now();
     const Duration worked = processor_time();
     Buffer memory = packed_memory(room);
-    const std::size_t length = codec::compress(memory.get() + wire::kPlainLengthBytes, room - wire::kPlainLengthBytes, plain, bytes, planes);
+    const std::size_t length =
+        codec::compress(memory.get() + wire::kPlainLengthBytes, room - wire::kPlainLengthBytes, plain, bytes, planes);
     const Duration took = processor_time() - worked;
     spent() += monotonic_now() - begin;
     if (length == 0 || length + wire::kPlainLengthBytes >= bytes) return took;
-    const auto said = static_cast<std::uint32_t>(bytes);
-    std::memcpy(memory.get(), &said, sizeof said);
+    const auto plain_bytes = static_cast<std::uint32_t>(bytes);
+    std::memcpy(memory.get(), &plain_bytes, sizeof plain_bytes);
     packed.length = static_cast<std::uint32_t>(length + wire::kPlainLengthBytes);
     packed.checksum = kernel::checksum(memory.get(), packed.length);
     packed.planes = static_cast<std::uint8_t>(planes);
@@ -61,9 +63,10 @@ std::uint32_t plain_length(const std::byte *packed) {
 bool unpack(std::byte *plain, std::size_t bytes, const std::byte *packed, std::size_t length, unsigned planes) {
     if (length < wire::kPlainLengthBytes || plain_length(packed) != bytes) return false;
     const Time begin = monotonic_now();
-    const bool right = codec::decompress(plain, bytes, packed + wire::kPlainLengthBytes, length - wire::kPlainLengthBytes, planes);
+    const bool valid =
+        codec::decompress(plain, bytes, packed + wire::kPlainLengthBytes, length - wire::kPlainLengthBytes, planes);
     spent() += monotonic_now() - begin;
-    return right;
+    return valid;
 }
 
 Duration time_in_codec() { return spent(); }

@@ -1,4 +1,4 @@
-// A payload as it travels compressed, shared by the frames that carry the same bytes. I/O thread only.
+// The compressed form of a payload, shared by the frames with that payload. I/O thread only.
 #pragma once
 
 #include <cstdint>
@@ -9,31 +9,31 @@
 
 namespace pccl::peer {
 
-/// Memory that a frame's payload lies in while it is on its way, returned to where it came from at the end.
+/// The memory of a frame's payload. The deleter returns it to its pool.
 using Buffer = std::shared_ptr<std::byte[]>;
 
 struct Packed {
-    Buffer bytes;                ///< the plain length, then what codec made of it. Null: none was made, or it would be no shorter
-    std::uint32_t length = 0;    ///< of these
-    std::uint64_t checksum = 0;  ///< of these
+    Buffer bytes;                ///< the plain length and the compressed bytes. Null: not compressed, or not shorter
+    std::uint32_t length = 0;    ///< of `bytes`
+    std::uint64_t checksum = 0;  ///< of `bytes`
     std::uint8_t planes = 0;
-    bool tried = false;          ///< to make it
+    bool tried = false;  ///< pack() has been called
 };
 using PackedPtr = std::shared_ptr<Packed>;
 
-/// At least `bytes` of this thread's memory for payloads that travel compressed.
+/// Returns at least `bytes` bytes of this thread's pool for compressed payloads.
 Buffer packed_memory(std::size_t bytes);
 
-/// Tries to. It is worth sending if it is a thirty-second shorter. What it took of the processor, however much of that others have.
+/// Compresses `plain` into `packed`, and keeps the result only if it is at least 1/32 shorter. Returns the CPU time that it took.
 Duration pack(Packed &packed, const std::byte *plain, std::size_t bytes, unsigned planes);
 
-/// The plain length that such a payload says it has.
+/// Returns the plain length that a compressed payload begins with.
 std::uint32_t plain_length(const std::byte *packed);
 
-/// False: it is not what pack() makes of exactly `bytes` bytes.
+/// Returns false if the payload is not the compressed form of exactly `bytes` bytes.
 [[nodiscard]] bool unpack(std::byte *plain, std::size_t bytes, const std::byte *packed, std::size_t length, unsigned planes);
 
-/// What this thread has spent on both, by the clock.
+/// Returns the wall-clock time that this thread has spent in pack() and unpack().
 Duration time_in_codec();
 
 }  // namespace pccl::peer

@@ -1,8 +1,9 @@
-// What quantization has taken from one member's contributions to the all-reduces with one tag, to be added to the next (error feedback).
+// Error feedback: the quantization errors of one member's contributions to the operations with one tag, to add to the next
+// contribution.
 //
-// In units of the sum, so that it holds whatever the number of members. An operation reads the residual and writes a new one beside it,
-// which takes its place when the operation is committed: one that fails leaves the residual as it was. Operations with one tag follow
-// one another, so no two work on a residual at the same time.
+// A residual is in units of the sum, so it stays valid when the number of members changes. An operation reads the residual and
+// writes the next one into separate memory, which replaces it when the operation is committed. An operation that fails leaves the
+// residual as it was. Operations with one tag run one after another, so no two use a residual at the same time.
 #pragma once
 
 #include <memory>
@@ -11,13 +12,13 @@
 
 #include "base/ids.h"
 #include "kernel/quantize.h"
-#include "peer/undo.h"
+#include "peer/mapped_buffer.h"
 
 namespace pccl::peer {
 
 class Residual {
 public:
-    Residual(std::size_t count, op::Type operand) : count_(count), operand_(operand), now_(another()) {}
+    Residual(std::size_t count, op::Type operand) : count_(count), operand_(operand), now_(allocate()) {}
 
     std::size_t bytes() const { return count_ * element_bytes(); }
     std::size_t element_bytes() const { return op::size_of(kernel::compute_type(operand_)); }
@@ -25,21 +26,24 @@ public:
         return count == count_ && kernel::compute_type(operand) == kernel::compute_type(operand_);
     }
     const std::byte *now() const { return now_.get(); }
-    UndoMemory another() const {
-        return UndoMemory(bytes(), "what error feedback holds back", "free some and call again, or do without options->error_feedback");
+    /// Memory for the next residual.
+    MappedBuffer allocate() const {
+        return MappedBuffer(bytes(), "the residual of error feedback",
+                            "free memory and call again, or clear options->error_feedback");
     }
-    void replace(UndoMemory next) { now_ = std::move(next); }
+    void replace(MappedBuffer next) { now_ = std::move(next); }
 
 private:
     std::size_t count_;
     op::Type operand_;
-    UndoMemory now_;  ///< zeros at first
+    MappedBuffer now_;  ///< zeros at first
 };
 
 /// The residuals of a communicator. Any thread.
 class Residuals {
 public:
-    /// That of the tag; a new one of zeros if there is none, or (`replaced`) it is of another count or type.
+    /// Returns the residual of the tag: a new one of zeros if the tag has none, or if it is for another count or type
+    /// (`replaced`).
     std::shared_ptr<Residual> of(Tag tag, std::size_t count, op::Type operand, bool &replaced) {
         const std::lock_guard lock(mutex_);
         auto &residual = residuals_[tag];

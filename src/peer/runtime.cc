@@ -52,7 +52,8 @@ std::uint64_t next_instance() {
 
 /// Why an operation that requires finite elements must fail; empty if all are finite.
 std::string not_finite(const ReduceRequest &request) {
-    const std::size_t count = request.sends().count, first = kernel::first_not_finite(request.what.type, request.send, count);
+    const auto inputs = request.inputs();
+    const std::size_t count = inputs.count, first = kernel::first_not_finite(request.spec.type, request.input(inputs.begin), count);
     if (first == count) return "";
     return "element " + std::to_string(first) +
            " of sendbuff is infinite or not a number. Correct it, or let this peer contribute zeros";
@@ -78,7 +79,7 @@ void PendingCall::wait_with(WaitHook hook) {
 
 Runtime::Runtime(const Options &options)
     : options_(options), work_(io_.get_executor()), ticker_(io_), peer_(peer_options(options)), links_(io_, *this, options_),
-      engine_(*this, links_), examiner_(engine_, links_), transfer_(*this, links_), prober_(*this, links_),
+      engine_(*this, links_), progress_reporter_(engine_, links_), transfer_(*this, links_), prober_(*this, links_),
       messages_(links_, office_), generation_(fork_generation()), process_(::getpid()), instance_(next_instance()) {
     for (FrameConsumer *consumer : std::initializer_list<FrameConsumer *>{&engine_, &transfer_, &prober_, &messages_}) {
         links_.add_consumer(*consumer);
@@ -159,23 +160,23 @@ CallPtr Runtime::reduce(Tag tag, const ReduceRequest &request) {
     }
     call->reduce.send = request.send;
     call->reduce.recv = request.recv;
-    call->reduce.what = request.what;
+    call->reduce.spec = request.spec;
     call->reduce.shard = request.shard;
     call->reduce.membership = request.membership;
     if (request.check_finite) call->reduce.refusal = not_finite(request);
     // Allocated on the calling thread, where a lack of memory fails this call only.
     call->reduce.begin_undo();
-    if (request.what.error_feedback) {
+    if (request.spec.error_feedback) {
         bool replaced = false;
-        call->reduce.residual = residuals_.of(tag, request.what.count, request.what.type, replaced);
-        call->reduce.lost = call->reduce.residual->another();
+        call->reduce.residual = residuals_.of(tag, request.spec.count, request.spec.type, replaced);
+        call->reduce.next_residual = call->reduce.residual->allocate();
         if (replaced) {
             PCCL_LOG_WARN("the operation with tag %llu has another count or type than the last: its error-feedback residual is "
                           "reset to zero",
                           static_cast<unsigned long long>(tag.value));
         }
     }
-    return submit(call, [tag, fault = request.what.on_peer_loss](CallId id) { return PostReduce{id, tag, fault}; });
+    return submit(call, [tag, policy = request.spec.on_peer_loss](CallId id) { return PostReduce{id, tag, policy}; });
 }
 CallPtr Runtime::synchronize(std::shared_ptr<SyncSession> session, wire::OfferState offer) {
     record_caller();
@@ -275,7 +276,7 @@ void Runtime::serve() {
 
 void Runtime::serve_some(std::optional<Time> &idle_since) {
     if (io_.poll() > 0) return idle_since.reset();
-    if (engine_.expects_soon()) {
+    if (engine_.should_spin()) {
         const Time now = monotonic_now();
         if (!idle_since) idle_since = now;
         if (now - *idle_since < kSpinTime) return std::this_thread::yield();
@@ -329,7 +330,7 @@ void Runtime::reset(const char *what) {
 wire::Blocked Runtime::blocked() {
     std::set<std::thread::id> waiting;
     for (const auto &[id, call] : calls_) {
-        if (call->reduce.what.count > 0 && call->awaited.load(std::memory_order_acquire)) waiting.insert(call->waiter);
+        if (call->reduce.spec.count > 0 && call->awaited.load(std::memory_order_acquire)) waiting.insert(call->waiter);
     }
     if (waiting.empty()) return wire::Blocked::none;
     const std::lock_guard lock(callers_mutex_);
@@ -337,7 +338,7 @@ wire::Blocked Runtime::blocked() {
 }
 
 void Runtime::examine(const std::vector<OpId> &ops) {
-    ProgressReported examined{examiner_.examine(monotonic_now(), ops)};
+    ProgressReported examined{progress_reporter_.report(monotonic_now(), ops)};
     for (auto &op : examined.progress.ops) {
         const Operation *operation = engine_.find(op.op);
         op.awaited = std::ranges::any_of(calls_, [&](const auto &entry) {

@@ -22,12 +22,12 @@
 #include "base/lookup.h"
 #include "peer/control.h"
 #include "peer/engine.h"
-#include "peer/examiner.h"
 #include "peer/link_table.h"
 #include "peer/message_transfer.h"
 #include "peer/options.h"
 #include "peer/post_office.h"
 #include "peer/prober.h"
+#include "peer/progress_reporter.h"
 #include "peer/state_transfer.h"
 #include "peer/tag_claims.h"
 #include "peer/wait_hook.h"
@@ -170,7 +170,7 @@ private:
     protocol::Peer peer_;
     LinkTable links_;
     Engine engine_;
-    Examiner examiner_;
+    ProgressReporter progress_reporter_;
     StateTransfer transfer_;
     Prober prober_;
     PostOffice office_;

@@ -1,3 +1,4 @@
+// See state_transfer.h.
 #include "peer/state_transfer.h"
 
 #include <algorithm>
@@ -5,7 +6,6 @@
 
 #include "base/log.h"
 #include "base/no_memory.h"
-#include "peer/careful_copy.h"
 
 namespace pccl::peer {
 
@@ -14,10 +14,10 @@ using wire::FrameKind;
 
 namespace {
 
-/// A holder that has sent nothing for so long is asked no more while there are others.
-constexpr Duration kPatience = std::chrono::seconds(2);
-/// Who did not look for so long was stopped itself.
-constexpr Duration kBlind = std::chrono::seconds(1);
+/// A holder that sends nothing for this time gets no further requests while other holders can serve them.
+constexpr Duration kSilenceTimeout = std::chrono::seconds(2);
+/// A longer time between two ticks means that this process was stopped: the holders' silence says nothing.
+constexpr Duration kSchedulingGap = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -26,7 +26,7 @@ void SyncSession::apply() {
         SharedTensor &tensor = tensors[index];
         for (const auto &[chunk, checksum] : pulled.chunks) {
             const std::size_t offset = chunk * kernel::kHashChunkBytes;
-            std::memcpy(tensor.data + offset, pulled.memory.get() + offset, tensor.chunk_bytes(chunk));
+            tensor.data.copy_from(offset, pulled.memory.get() + offset, tensor.chunk_bytes(chunk));
         }
     }
     staged.clear();
@@ -50,14 +50,14 @@ void StateTransfer::end(std::uint64_t sync) {
     servers_.clear();
     tensors_.clear();
     todo_.clear();
-    sources_.clear();
+    holders_.clear();
     pulling_ = pulled_ = spoiled_ = false;
     session_.reset();
 }
 
 // ------------------------------------------------------------------------------------------------------------------ serving --
 
-/// The one who asks names the content it wants: only that is given.
+/// A request names the content hash that the receiver wants. No other content is served.
 const std::vector<std::uint64_t> *StateTransfer::held(std::uint32_t tensor, const kernel::ContentHash &hash) const {
     if (!session_ || tensor >= session_->tensors.size()) return nullptr;
     if (pulled_) {
@@ -73,7 +73,7 @@ const std::byte *StateTransfer::held_chunk(std::uint32_t tensor, std::uint32_t c
     const auto staged = session_->staged.find(tensor);
     const bool from_staged = pulled_ && tensors_.contains(tensor) && tensors_.at(tensor).plan.hash == hash.bytes &&
                              staged != session_->staged.end() && staged->second.chunks.contains(chunk);
-    return (from_staged ? staged->second.memory.get() : session_->tensors[tensor].data) + offset;
+    return from_staged ? staged->second.memory.get() + offset : session_->tensors[tensor].data.read(offset);
 }
 
 void StateTransfer::refuse(Link &link, const FrameHeader &header) {
@@ -98,22 +98,25 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
         return link.send_urgent(small_frame(answer, bytes));
     }
     if (header.aux >= list->size()) return refuse(link, header);
-    if (header.offset != 0 && !still_right(header.index, header.aux, hash, (*list)[header.aux])) return;
+    if (header.offset != 0 && !is_unchanged(header.index, header.aux, hash, (*list)[header.aux])) return;
     auto &server = servers_[link.other()];
     if (!server) {
         server = std::make_unique<Server>(*this);
         link.add_producer(server.get());
     }
-    if (server->asked.size() >= kMaxQueued) return refuse(link, header);
-    server->asked.push_back({header, hash});
+    if (server->requests.size() >= kMaxQueuedRequests) return refuse(link, header);
+    server->requests.push_back({header, hash});
     link.kick();
 }
 
-/// The receiver got something else. Bytes that were damaged on their way are sent again; if the program has changed them, it is told.
-bool StateTransfer::still_right(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash, std::uint64_t checksum) {
+/// The receiver got other bytes than the list promises. Returns true if this peer's memory is unchanged: then the path damaged
+/// them, and they are sent again. Otherwise the program has changed its tensor, and the synchronization fails.
+bool StateTransfer::is_unchanged(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash,
+                                 std::uint64_t checksum) {
     const std::size_t bytes = session_->tensors[tensor].chunk_bytes(chunk);
     const std::unique_ptr<std::byte[]> copy(new std::byte[bytes]);
-    const bool readable = copy_carefully(copy.get(), held_chunk(tensor, chunk, hash), bytes);
+    const ConstBufferView memory(held_chunk(tensor, chunk, hash), bytes);
+    const bool readable = memory.try_copy_to(copy.get(), 0, bytes);
     if (readable && kernel::checksum(copy.get(), bytes) == checksum) return true;
     spoil(tensor, readable ? "modified" : "freed");
     return false;
@@ -121,17 +124,18 @@ bool StateTransfer::still_right(std::uint32_t tensor, std::uint32_t chunk, const
 
 void StateTransfer::spoil(std::uint32_t tensor, const char *what) {
     spoiled_ = true;
-    for (auto &[peer, server] : servers_) server->asked.clear();
+    for (auto &[peer, server] : servers_)
+        server->requests.clear();
     host_.offer_spoiled(sync_, session_->tensors[tensor].name, what);
 }
 
 bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
-    while (!asked.empty()) {
-        const auto [header, hash] = asked.front();
-        asked.pop_front();
+    while (!requests.empty()) {
+        const auto [header, hash] = requests.front();
+        requests.pop_front();
         const auto *list = transfer.held(header.index, hash);
         frame.header = header;
-        if (!list) {  // no longer
+        if (!list) {  // this peer does not hold the content any more
             frame.header.kind = FrameKind::state_refuse;
             frame.header.bytes = 0;
             frame.header.checksum = 0;
@@ -139,7 +143,7 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
         }
         frame.header.kind = FrameKind::state_chunk;
         frame.header.bytes = static_cast<std::uint32_t>(transfer.session_->tensors[header.index].chunk_bytes(header.aux));
-        frame.header.checksum = (*list)[header.aux];  // the same function of the same bytes
+        frame.header.checksum = (*list)[header.aux];  // the list has the checksums of the payloads
         frame.payload = transfer.held_chunk(header.index, header.aux, hash);
         frame.owner = &transfer.servers_;
         frame.planes = transfer.session_->tensors[header.index].element_bytes;
@@ -153,11 +157,13 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
 
 void StateTransfer::pull(const wire::SyncPlan &plan) {
     if (!session_) return;
-    // Of a tensor whose elected content is the same as before everything is kept, also what is on its way.
+    // A tensor whose elected content is the same in the new plan keeps its list and its requests.
     std::map<std::uint32_t, Tensor> kept;
     if (in_place_ == plan.in_place) kept.swap(tensors_);
     std::erase_if(kept, [&](const auto &entry) {
-        const auto same = [&](const wire::PullTensor &tensor) { return tensor.index == entry.first && tensor.hash == entry.second.plan.hash; };
+        const auto same = [&](const wire::PullTensor &tensor) {
+            return tensor.index == entry.first && tensor.hash == entry.second.plan.hash;
+        };
         return !entry.second.listed || std::ranges::none_of(plan.pull, same);
     });
     sync_ = plan.sync;
@@ -176,24 +182,28 @@ void StateTransfer::pull(const wire::SyncPlan &plan) {
         tensors_[tensor.index].plan = tensor;
         tensors_[tensor.index].excluded.clear();
     }
-    keep_asked(kept);
-    // Of a plan that had this peer give up content that has now been elected, nothing stays.
+    keep_requests(kept);
+    // A tensor that an earlier plan replaced and this plan does not pull has its offered content elected again.
     std::erase_if(session_->staged, [&](const auto &entry) { return !tensors_.contains(entry.first); });
     for (auto &[index, tensor] : tensors_) {
-        if (!tensor.listed) ask_list(tensor);
+        if (!tensor.listed) request_list(tensor);
     }
-    if (pulling_) ask_chunks();
+    if (pulling_) request_chunks();
     check_done();
 }
 
-/// What was asked under an earlier plan comes all the same, where it is wanted still and its holder is one still.
-void StateTransfer::keep_asked(const std::map<std::uint32_t, Tensor> &kept) {
-    const auto unwanted = [&](PeerId source, const Piece &piece) { return !kept.contains(piece.tensor) || !gives(tensors_.at(piece.tensor), source); };
-    std::erase_if(todo_, [&](const Piece &piece) { return !kept.contains(piece.tensor); });
-    for (auto &[id, source] : sources_) {
-        if (std::ranges::none_of(source.asked, [&, from = id](const auto &asked) { return unwanted(from, asked.first); })) continue;
-        std::erase_if(source.asked, [&](const auto &asked) {
-            if (kept.contains(asked.first.tensor)) todo_.push_front(asked.first);
+/// Keeps the requests of an earlier plan whose chunks are still wanted and whose holder still serves them. All requests of a
+/// holder with any other request are sent again, because what it still sends is dropped.
+void StateTransfer::keep_requests(const std::map<std::uint32_t, Tensor> &kept) {
+    const auto unwanted = [&](PeerId holder, ChunkId chunk) {
+        return !kept.contains(chunk.tensor) || !can_serve(tensors_.at(chunk.tensor), holder);
+    };
+    std::erase_if(todo_, [&](const ChunkId &chunk) { return !kept.contains(chunk.tensor); });
+    for (auto &[id, holder] : holders_) {
+        if (std::ranges::none_of(holder.requested, [&, from = id](const auto &sent) { return unwanted(from, sent.first); }))
+            continue;
+        std::erase_if(holder.requested, [&](const auto &sent) {
+            if (kept.contains(sent.first.tensor)) todo_.push_front(sent.first);
             return true;
         });
         if (Link *link = links_.up(id)) link->detach(this);
@@ -211,20 +221,20 @@ OutFrame StateTransfer::request(FrameKind kind, const Tensor &tensor, std::uint3
     return small_frame(header, wire::Bytes(hash, hash + tensor.plan.hash.size()));
 }
 
-void StateTransfer::ask_list(Tensor &tensor) {
-    // Spread over the holders, so that many tensors do not all burden the first.
+void StateTransfer::request_list(Tensor &tensor) {
+    // Each tensor begins with another holder, so that a state of many tensors loads all holders.
     const std::size_t n = tensor.plan.sources.size();
     for (std::size_t i = 0; i < n; ++i) {
-        const PeerId source = tensor.plan.sources[(tensor.plan.index + i) % n];
-        if (!may_ask(tensor, source)) continue;
-        tensor.list_from = source;
-        if (sources_[source].asked.empty()) sources_[source].heard = monotonic_now();
-        links_.up(source)->send_urgent(request(FrameKind::state_ask_list, tensor, 0));
+        const PeerId holder = tensor.plan.sources[(tensor.plan.index + i) % n];
+        if (!may_request(tensor, holder)) continue;
+        tensor.list_from = holder;
+        if (holders_[holder].requested.empty()) holders_[holder].heard = monotonic_now();
+        links_.up(holder)->send_urgent(request(FrameKind::state_ask_list, tensor, 0));
         return;
     }
-    // Holders whose links broke come back, or the master plans anew; those that refused do not.
+    // A holder whose link broke reconnects, or the master sends another plan. A holder that refused stays excluded.
     const bool all_refused = std::ranges::all_of(tensor.plan.sources, [&](PeerId s) { return tensor.excluded.contains(s); });
-    if (all_refused) give_up(tensor, "gave");
+    if (all_refused) give_up(tensor, "sent the list of");
 }
 
 void StateTransfer::give_up(const Tensor &tensor, const char *what) {
@@ -232,67 +242,70 @@ void StateTransfer::give_up(const Tensor &tensor, const char *what) {
     host_.state_pulled(sync_, false, std::string("no holder ") + what + " tensor " + std::to_string(tensor.plan.index));
 }
 
-void StateTransfer::exclude(Tensor &tensor, PeerId source, const std::string &why) {
-    PCCL_LOG_WARN("shared state: %s %s tensor %u", to_string(source).c_str(), why.c_str(), tensor.plan.index);
-    tensor.excluded.insert(source);
-    take_back(source);
-    if (!tensor.listed) return ask_list(tensor);
+void StateTransfer::exclude(Tensor &tensor, PeerId holder, const std::string &why) {
+    PCCL_LOG_WARN("shared state: %s %s tensor %u", to_string(holder).c_str(), why.c_str(), tensor.plan.index);
+    tensor.excluded.insert(holder);
+    requeue(holder);
+    if (!tensor.listed) return request_list(tensor);
     const bool any_left = std::ranges::any_of(tensor.plan.sources, [&](PeerId s) { return !tensor.excluded.contains(s); });
-    if (any_left) return ask_chunks();
-    give_up(tensor, "gave all of");
+    if (any_left) return request_chunks();
+    give_up(tensor, "sent all chunks of");
 }
 
-/// What was asked of a holder is to be asked of others. What it still sends of it is dropped.
-void StateTransfer::take_back(PeerId source) {
-    Source &holder = sources_[source];
-    for (const auto &[piece, asked] : holder.asked)
-        todo_.push_front(piece);
-    holder.asked.clear();
-    if (Link *link = links_.up(source)) link->detach(this);
+/// Moves the chunks requested from a holder back to `todo_`. Those that it still sends are dropped.
+void StateTransfer::requeue(PeerId id) {
+    Holder &holder = holders_[id];
+    for (const auto &[chunk, sent] : holder.requested)
+        todo_.push_front(chunk);
+    holder.requested.clear();
+    if (Link *link = links_.up(id)) link->detach(this);
 }
 
-/// Looks for holders that have fallen silent: a process that was stopped, say, before the master finds out.
+/// Finds silent holders, such as a stopped process, before the master does.
 void StateTransfer::tick(Time now) {
-    const bool blind = now - ticked_ > kBlind;
+    const bool was_stopped = now - ticked_ > kSchedulingGap;
     ticked_ = now;
     if (!pulling_) return;
     bool changed = false;
-    for (auto &[id, source] : sources_) {
+    for (auto &[id, holder] : holders_) {
         const Link *link = links_.up(id);
         if (!link) continue;
         const std::uint64_t read = link->read_bytes();
-        if (read != source.read || blind) source.heard = now;
-        if (read != source.read && std::exchange(source.silent, false)) changed = true;
-        source.read = read;
-        if (!source.silent && now - source.heard >= kPatience) changed = fell_silent(id, source) || changed;
+        if (read != holder.read || was_stopped) holder.heard = now;
+        if (read != holder.read && std::exchange(holder.silent, false)) changed = true;
+        holder.read = read;
+        if (!holder.silent && now - holder.heard >= kSilenceTimeout) changed = fell_silent(id, holder) || changed;
     }
-    if (changed && pulling_) ask_chunks();
+    if (changed && pulling_) request_chunks();
 }
 
-/// False if it owes nothing, or there is nobody else to ask.
-bool StateTransfer::fell_silent(PeerId id, Source &source) {
+/// Returns false if nothing is requested from the holder, or if no other holder can serve its requests.
+bool StateTransfer::fell_silent(PeerId id, Holder &holder) {
     const auto owes_list = [&](const Tensor &tensor) { return !tensor.listed && tensor.list_from == id; };
-    if (source.asked.empty() && std::ranges::none_of(tensors_, [&](const auto &entry) { return owes_list(entry.second); })) return false;
-    source.silent = true;
-    const auto others_give = [&](const auto &entry) { return gives(entry.second, id) && !may_ask(entry.second, id); };
-    source.silent = std::ranges::any_of(tensors_, others_give);
-    if (!source.silent) return false;
-    PCCL_LOG_WARN("shared state: %s sends nothing; the others are asked", to_string(id).c_str());
-    take_back(id);
+    if (holder.requested.empty() && std::ranges::none_of(tensors_, [&](const auto &entry) { return owes_list(entry.second); }))
+        return false;
+    holder.silent = true;
+    const auto others_can_serve = [&](const auto &entry) {
+        return can_serve(entry.second, id) && !may_request(entry.second, id);
+    };
+    holder.silent = std::ranges::any_of(tensors_, others_can_serve);
+    if (!holder.silent) return false;
+    PCCL_LOG_WARN("shared state: %s sends nothing; its chunks are requested from other holders", to_string(id).c_str());
+    requeue(id);
     for (auto &[index, tensor] : tensors_) {
-        if (pulling_ && owes_list(tensor)) ask_list(tensor);
+        if (pulling_ && owes_list(tensor)) request_list(tensor);
     }
     return true;
 }
 
-StateTransfer::Asked *StateTransfer::asked_of(PeerId id, Piece piece) {
-    const auto source = sources_.find(id);
-    if (source == sources_.end()) return nullptr;
-    const auto asked = source->second.asked.find(piece);
-    return asked == source->second.asked.end() ? nullptr : &asked->second;
+StateTransfer::ChunkRequest *StateTransfer::find_request(PeerId id, ChunkId chunk) {
+    const auto holder = holders_.find(id);
+    if (holder == holders_.end()) return nullptr;
+    const auto sent = holder->second.requested.find(chunk);
+    return sent == holder->second.requested.end() ? nullptr : &sent->second;
 }
 
-bool StateTransfer::need(Tensor &tensor, std::uint32_t chunk) {
+bool StateTransfer::is_needed(Tensor &tensor, std::uint32_t chunk) {
     if (session_->tensors[tensor.plan.index].checksums[chunk] == tensor.list[chunk]) return false;
     if (in_place_) return true;
     const auto staged = session_->staged.find(tensor.plan.index);
@@ -303,104 +316,114 @@ bool StateTransfer::need(Tensor &tensor, std::uint32_t chunk) {
 
 void StateTransfer::take_list(Tensor &tensor, PeerId from, const FrameHeader &header, const std::byte *payload) {
     SharedTensor &mine = session_->tensors[tensor.plan.index];
-    if (header.bytes != mine.checksums.size() * sizeof(std::uint64_t)) return exclude(tensor, from, "gave a list of the wrong length for");
+    if (header.bytes != mine.checksums.size() * sizeof(std::uint64_t))
+        return exclude(tensor, from, "sent a list of the wrong length for");
     tensor.list.resize(mine.checksums.size());
     if (header.bytes > 0) std::memcpy(tensor.list.data(), payload, header.bytes);
-    if (kernel::content_hash(tensor.list).bytes != tensor.plan.hash) return exclude(tensor, from, "gave a false list for");
+    if (kernel::content_hash(tensor.list).bytes != tensor.plan.hash)
+        return exclude(tensor, from, "sent a list with the wrong hash for");
     tensor.listed = true;
     if (const auto staged = session_->staged.find(tensor.plan.index); staged != session_->staged.end()) {
-        // Of an earlier plan: keep what this one wants, too.
+        // Chunks staged for an earlier plan are kept if this plan needs them with the same content.
         std::erase_if(staged->second.chunks, [&](const auto &held) {
             return tensor.list[held.first] != held.second || mine.checksums[held.first] == held.second;
         });
     }
     for (std::uint32_t chunk = 0; chunk < tensor.list.size(); ++chunk) {
-        if (need(tensor, chunk)) todo_.push_back({tensor.plan.index, chunk});
+        if (is_needed(tensor, chunk)) todo_.push_back({tensor.plan.index, chunk});
     }
-    ask_chunks();
+    request_chunks();
     check_done();
 }
 
-/// Whether it holds the tensor and can be reached.
-bool StateTransfer::gives(const Tensor &tensor, PeerId source) {
-    return !tensor.excluded.contains(source) && std::ranges::find(tensor.plan.sources, source) != tensor.plan.sources.end() && links_.up(source);
+/// Returns true if the peer holds the tensor and its link is up.
+bool StateTransfer::can_serve(const Tensor &tensor, PeerId id) {
+    return !tensor.excluded.contains(id) && std::ranges::find(tensor.plan.sources, id) != tensor.plan.sources.end() &&
+           links_.up(id);
 }
 
-/// One that is silent only if all are.
-bool StateTransfer::may_ask(const Tensor &tensor, PeerId source) {
-    if (!gives(tensor, source)) return false;
-    const auto silent = [&](PeerId id) { return sources_[id].silent; };
-    return !silent(source) || std::ranges::none_of(tensor.plan.sources, [&](PeerId s) { return !silent(s) && gives(tensor, s); });
+/// A silent holder gets requests only if all holders are silent.
+bool StateTransfer::may_request(const Tensor &tensor, PeerId id) {
+    if (!can_serve(tensor, id)) return false;
+    const auto silent = [&](PeerId holder) { return holders_[holder].silent; };
+    return !silent(id) || std::ranges::none_of(tensor.plan.sources, [&](PeerId s) { return !silent(s) && can_serve(tensor, s); });
 }
 
-/// Asks a holder for the first missing chunk that it has, if it has room for more.
-bool StateTransfer::ask_one(PeerId id, Time now) {
-    Source &source = sources_[id];
-    if (source.asked.size() >= source.window.size()) return false;
-    const auto piece = std::ranges::find_if(todo_, [&](const Piece &p) { return may_ask(tensors_.at(p.tensor), id); });
-    if (piece == todo_.end()) return false;
-    if (source.asked.empty()) source.heard = now;
-    source.asked[*piece] = {source.window.ask(now), sync_, false, false};
-    links_.up(id)->send_urgent(request(FrameKind::state_ask_chunk, tensors_.at(piece->tensor), piece->chunk));
-    todo_.erase(piece);
+/// Requests the first chunk in `todo_` that this holder can serve. Returns false if there is none or its window is full.
+bool StateTransfer::request_one(PeerId id, Time now) {
+    Holder &holder = holders_[id];
+    if (holder.requested.size() >= holder.window.size()) return false;
+    const auto chunk = std::ranges::find_if(todo_, [&](const ChunkId &c) { return may_request(tensors_.at(c.tensor), id); });
+    if (chunk == todo_.end()) return false;
+    if (holder.requested.empty()) holder.heard = now;
+    holder.requested[*chunk] = {holder.window.ask(now), sync_, false, false};
+    links_.up(id)->send_urgent(request(FrameKind::state_ask_chunk, tensors_.at(chunk->tensor), chunk->chunk));
+    todo_.erase(chunk);
     return true;
 }
 
-/// In turn, so that a few chunks are spread, too.
-void StateTransfer::ask_chunks() {
+/// Requests chunks from the holders in turn, so that a small number of chunks is spread over all of them.
+void StateTransfer::request_chunks() {
     if (todo_.empty()) return;
     std::set<PeerId> able;
-    for (const auto &[index, tensor] : tensors_) able.insert(tensor.plan.sources.begin(), tensor.plan.sources.end());
+    for (const auto &[index, tensor] : tensors_)
+        able.insert(tensor.plan.sources.begin(), tensor.plan.sources.end());
     const Time now = monotonic_now();
     while (!todo_.empty() && !able.empty())
-        std::erase_if(able, [&](PeerId source) { return !links_.up(source) || !ask_one(source, now); });
+        std::erase_if(able, [&](PeerId id) { return !links_.up(id) || !request_one(id, now); });
 }
 
-std::byte *StateTransfer::destination(Piece piece) {
-    SharedTensor &tensor = session_->tensors[piece.tensor];
-    const std::size_t offset = piece.chunk * kernel::kHashChunkBytes;
+std::byte *StateTransfer::destination(ChunkId chunk) {
+    SharedTensor &tensor = session_->tensors[chunk.tensor];
+    const std::size_t offset = chunk.chunk * kernel::kHashChunkBytes;
     if (in_place_) {
-        // What was there is lost from now on, also if the rest never comes: a later plan must not take it for what it was.
-        tensor.checksums[piece.chunk] = ~tensors_.at(piece.tensor).list[piece.chunk];
-        return tensor.data + offset;
+        // The old content of the chunk is lost from here on, even if the rest of the new content never arrives. A later plan must
+        // not find its checksum.
+        tensor.checksums[chunk.chunk] = ~tensors_.at(chunk.tensor).list[chunk.chunk];
+        return tensor.data.write(offset);
     }
-    auto &staged = session_->staged[piece.tensor];
+    auto &staged = session_->staged[chunk.tensor];
     if (!staged.memory) {
-        staged.memory.reset(new (std::nothrow) std::byte[tensor.bytes]);
-        if (!staged.memory) throw NoMemory(tensor.bytes, "a tensor of shared state that is received beside the old one", "free some");
+        const std::size_t bytes = tensor.data.bytes();
+        staged.memory.reset(new (std::nothrow) std::byte[bytes]);
+        if (!staged.memory)
+            throw NoMemory(bytes, "a copy of a tensor of the shared state, which is received before the old content is replaced",
+                           "free memory");
     }
     return staged.memory.get() + offset;
 }
 
 void StateTransfer::take_chunk(PeerId from, const FrameHeader &header, const std::byte *payload) {
-    const Piece piece{header.index, header.aux};
-    Source &source = sources_[from];
-    const auto asked = source.asked.extract(piece);
-    if (!asked) return;
+    const ChunkId chunk{header.index, header.aux};
+    Holder &holder = holders_[from];
+    const auto sent = holder.requested.extract(chunk);
+    if (!sent) return;
     const Time now = monotonic_now();
-    source.window.arrived(now, asked.mapped().ticket);
-    source.heard = now;
-    Tensor &tensor = tensors_.at(piece.tensor);
+    holder.window.arrived(now, sent.mapped().ticket);
+    holder.heard = now;
+    Tensor &tensor = tensors_.at(chunk.tensor);
     session_->rx_bytes += header.bytes;
-    if (kernel::checksum(payload, header.bytes) != tensor.list[piece.chunk]) {
-        if (asked.mapped().doubted || !links_.up(from)) {
-            todo_.push_back(piece);
-            return exclude(tensor, from, "gave false bytes for");
+    if (kernel::checksum(payload, header.bytes) != tensor.list[chunk.chunk]) {
+        if (sent.mapped().doubted || !links_.up(from)) {
+            todo_.push_back(chunk);
+            return exclude(tensor, from, "sent a chunk with the wrong checksum for");
         }
-        source.asked[piece] = {source.window.ask(now), sync_, true, false};
-        return links_.up(from)->send_urgent(request(FrameKind::state_ask_chunk, tensor, piece.chunk, true));
+        holder.requested[chunk] = {holder.window.ask(now), sync_, true, false};
+        return links_.up(from)->send_urgent(request(FrameKind::state_ask_chunk, tensor, chunk.chunk, true));
     }
-    if (std::byte *const into = destination(piece); into != payload) std::memcpy(into, payload, header.bytes);
-    if (in_place_) session_->tensors[piece.tensor].checksums[piece.chunk] = tensor.list[piece.chunk];
-    else session_->staged[piece.tensor].chunks[piece.chunk] = tensor.list[piece.chunk];
-    ask_chunks();
+    if (std::byte *const into = destination(chunk); into != payload) std::memcpy(into, payload, header.bytes);
+    if (in_place_)
+        session_->tensors[chunk.tensor].checksums[chunk.chunk] = tensor.list[chunk.chunk];
+    else
+        session_->staged[chunk.tensor].chunks[chunk.chunk] = tensor.list[chunk.chunk];
+    request_chunks();
     check_done();
 }
 
 void StateTransfer::check_done() {
     if (!pulling_ || !todo_.empty()) return;
-    for (const auto &[id, source] : sources_) {
-        if (!source.asked.empty()) return;
+    for (const auto &[id, holder] : holders_) {
+        if (!holder.requested.empty()) return;
     }
     for (const auto &[index, tensor] : tensors_) {
         if (!tensor.listed) return;
@@ -418,19 +441,21 @@ std::vector<FrameKind> StateTransfer::kinds() const {
 
 Intake StateTransfer::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.kind == FrameKind::state_chunk) {
-        const Piece piece{header.index, header.aux};
-        Asked *asked = pulling_ ? asked_of(link.other(), piece) : nullptr;
-        if (!asked || asked->sync != header.epoch || asked->arriving) return {};
-        if (header.bytes != session_->tensors[piece.tensor].chunk_bytes(piece.chunk)) return Intake::reject("a chunk of state of the wrong length");
-        asked->arriving = true;
-        if (asked->doubted) {  // this peer's program may have written over the first one after it arrived
+        const ChunkId chunk{header.index, header.aux};
+        ChunkRequest *sent = pulling_ ? find_request(link.other(), chunk) : nullptr;
+        if (!sent || sent->sync != header.epoch || sent->arriving) return {};
+        if (header.bytes != session_->tensors[chunk.tensor].chunk_bytes(chunk.chunk))
+            return Intake::reject("a chunk of state of the wrong length");
+        sent->arriving = true;
+        if (sent->doubted) {  // into other memory: this peer's program may have overwritten the first one after it arrived
             Intake take = Intake::take(Buffer(new std::byte[header.bytes]));
             take.owner = this;
             take.taker_checks = true;
             return take;
         }
-        // Checked against the list, not against the frame: bytes that the holder has changed are no reason to break the link.
-        return {Intake::Action::take, destination(piece), nullptr, this, "", true};
+        // take_chunk() verifies it against the list, and the link does not verify it against the frame: bytes that the holder's
+        // program has changed are no reason to break the link.
+        return {Intake::Action::take, destination(chunk), nullptr, this, "", true};
     }
     const bool ask = header.kind == FrameKind::state_ask_list || header.kind == FrameKind::state_ask_chunk;
     if (ask && header.bytes != sizeof(kernel::ContentHash)) return Intake::reject("a request for state of the wrong length");
@@ -450,13 +475,14 @@ bool StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
     if (!pulling_ || tensor == tensors_.end()) return true;
     switch (header.kind) {
     case FrameKind::state_list:
-        if (header.epoch == sync_ && !tensor->second.listed && tensor->second.list_from == from) take_list(tensor->second, from, header, payload);
+        if (header.epoch == sync_ && !tensor->second.listed && tensor->second.list_from == from)
+            take_list(tensor->second, from, header, payload);
         break;
     case FrameKind::state_chunk: take_chunk(from, header, payload); break;
     case FrameKind::state_refuse: {
-        const Asked *asked = asked_of(from, {header.index, header.aux});
-        const bool of_now = header.epoch == sync_ || (asked && asked->sync == header.epoch);
-        if (of_now && !tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused");
+        const ChunkRequest *sent = find_request(from, {header.index, header.aux});
+        const bool is_current = header.epoch == sync_ || (sent && sent->sync == header.epoch);
+        if (is_current && !tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused to send");
         break;
     }
     default: break;
@@ -471,12 +497,12 @@ void StateTransfer::unwritable(const FrameHeader &header) {
 void StateTransfer::link_down(PeerId other) {
     servers_.erase(other);
     if (!pulling_) return;
-    take_back(other);
-    sources_.erase(other);
+    requeue(other);
+    holders_.erase(other);
     for (auto &[index, tensor] : tensors_) {
-        if (pulling_ && !tensor.listed && tensor.list_from == other) ask_list(tensor);
+        if (pulling_ && !tensor.listed && tensor.list_from == other) request_list(tensor);
     }
-    if (pulling_) ask_chunks();
+    if (pulling_) request_chunks();
 }
 
 }  // namespace pccl::peer

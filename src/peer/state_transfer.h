@@ -1,11 +1,12 @@
-// Shared state between peers: serves the tensors this peer has offered, and pulls the chunks that it lacks. I/O thread only.
+// Shared state between peers: serves the tensors that this peer has offered, and pulls the chunks that it lacks. I/O thread only.
 //
-// A receiver asks one holder for a tensor's list of chunk checksums, checks the list against the elected content hash, and pulls just the
-// chunks that differ, from all holders at once. Every chunk is checked against the list. A holder whose chunk is wrong is asked for it once
-// more, and checks what it has first: if its program has changed it, the synchronization fails. A holder that refuses, sends a wrong chunk
-// twice or goes is left out and its chunks are asked for elsewhere, and so it is with one that sends nothing for a while, until it sends again. A chunk is asked of
-// one holder at a time and received once, so that nothing is written over bytes that were found right. Where the old content is still
-// worth something it is not touched before the commit.
+// A receiver requests a tensor's list of chunk checksums from one holder, verifies the list against the elected content hash, and
+// pulls the chunks that differ, from all holders at once. It verifies every chunk against the list. A holder whose chunk is wrong
+// gets one more request for it, and then compares its memory with its list first: if its program has changed the memory, the
+// synchronization fails. A holder that refuses, sends a wrong chunk twice or is lost is excluded, and its chunks are requested
+// from other holders. A silent holder gets no requests until it sends again. A chunk is requested from one holder at a time and
+// received once, so verified bytes are never overwritten. While the old content can still be elected, it is not modified before
+// the commit.
 #pragma once
 
 #include <deque>
@@ -18,34 +19,36 @@
 #include "base/time.h"
 #include "kernel/hash.h"
 #include "peer/ask_window.h"
+#include "peer/buffer_view.h"
 #include "peer/link_table.h"
 #include "wire/messages.h"
 
 namespace pccl::peer {
 
 struct SharedTensor {
-    std::byte *data = nullptr;
-    std::size_t bytes = 0;
-    std::vector<std::uint64_t> checksums;  ///< per chunk, of what `data` holds; of no content while it is overwritten
+    BufferView data;
+    std::vector<std::uint64_t> checksums;  ///< per chunk of `data`; a value that no content has while the chunk is overwritten
     kernel::ContentHash hash;              ///< as offered
     std::uint8_t element_bytes = 1;
     std::string name = {};
 
-    std::size_t chunk_bytes(std::size_t chunk) const { return std::min(kernel::kHashChunkBytes, bytes - chunk * kernel::kHashChunkBytes); }
+    std::size_t chunk_bytes(std::size_t chunk) const {
+        return std::min(kernel::kHashChunkBytes, data.bytes() - chunk * kernel::kHashChunkBytes);
+    }
 };
 
-/// One call of synchronize: what it offers, and what it gets.
+/// One call of pcclSynchronizeSharedState: its offer and its result.
 struct SyncSession {
     std::vector<SharedTensor> tensors;
     std::uint64_t tx_bytes = 0, rx_bytes = 0;
 
     struct Staged {
-        std::unique_ptr<std::byte[]> memory;                 ///< as large as the tensor; only the chunks in `chunks` are touched
-        std::map<std::uint32_t, std::uint64_t> chunks;       ///< held, with their checksums
+        std::unique_ptr<std::byte[]> memory;            ///< as large as the tensor; only the chunks in `chunks` have been written
+        std::map<std::uint32_t, std::uint64_t> chunks;  ///< received chunks and their checksums
     };
     std::map<std::uint32_t, Staged> staged;  ///< by tensor
 
-    /// Copies what was staged to where it belongs. On the caller's thread, once the transfer has let go.
+    /// Copies the staged chunks to the tensors. Runs on the caller's thread, after StateTransfer::end().
     void apply();
 };
 
@@ -63,7 +66,7 @@ public:
 
     void offer(std::shared_ptr<SyncSession> session);
     void pull(const wire::SyncPlan &plan);
-    /// Nothing of the session's memory is touched after it. What was staged for another plan than `sync` is dropped.
+    /// Ends the session. Its memory is not accessed afterwards. Chunks staged for another plan than `sync` are dropped.
     void end(std::uint64_t sync);
 
     std::vector<wire::FrameKind> kinds() const override;
@@ -75,68 +78,69 @@ public:
     void clear(const Error & /*why*/) override { end(0); }
 
 private:
-    static constexpr std::size_t kMaxQueued = 4096;   ///< asked of us by one peer
+    static constexpr std::size_t kMaxQueuedRequests = 4096;  ///< from one peer
 
-    /// What one peer has asked of us.
+    /// The requests of one peer.
     struct Server final : Producer {
         explicit Server(StateTransfer &owner) : transfer(owner) {}
         bool produce(Link &link, OutFrame &frame) override;
         StateTransfer &transfer;
-        struct Asked {
+        struct Request {
             wire::FrameHeader header;
             kernel::ContentHash hash;
         };
-        std::deque<Asked> asked;
+        std::deque<Request> requests;
     };
+    /// A tensor to pull.
     struct Tensor {
         wire::PullTensor plan;
-        std::vector<std::uint64_t> list;
+        std::vector<std::uint64_t> list;  ///< the elected checksums, per chunk
         std::set<PeerId> excluded;
         PeerId list_from;
-        bool listed = false;
+        bool listed = false;  ///< `list` has been received and verified
     };
-    struct Piece {
+    struct ChunkId {
         std::uint32_t tensor, chunk;
-        friend auto operator<=>(const Piece &, const Piece &) = default;
+        friend auto operator<=>(const ChunkId &, const ChunkId &) = default;
     };
-    struct Asked {
+    struct ChunkRequest {
         AskWindow::Ticket ticket;
-        std::uint64_t sync;     ///< the plan under which it was asked
-        bool doubted = false;   ///< this holder sent a wrong chunk, and is asked for it once more
-        bool arriving = false;  ///< its header has come
+        std::uint64_t sync;     ///< the plan under which it was sent
+        bool doubted = false;   ///< this holder sent a wrong chunk, and this is the second request for it
+        bool arriving = false;  ///< the header of the chunk has arrived
     };
-    /// What has been asked of one holder.
-    struct Source {
-        std::map<Piece, Asked> asked;
+    struct Holder {
+        std::map<ChunkId, ChunkRequest> requested;
         AskWindow window;
-        std::uint64_t read = 0;  ///< bytes, of its link
-        Time heard;              ///< when that last grew, or it was asked after a rest
-        bool silent = false;     ///< for too long: nothing is asked of it while others have what is missing
+        std::uint64_t read = 0;  ///< bytes read from its link
+        Time heard;              ///< the last time that `read` grew, or that the first request after a pause was sent
+        bool silent = false;     ///< it has been silent for too long: it gets no requests while other holders can serve them
     };
 
-    /// The chunk checksums of a tensor's content with that hash: as offered, or as pulled. Null if it is not held.
+    /// Returns the chunk checksums of a tensor's content with that hash, as offered or as pulled. Null: this peer does not hold
+    /// it.
     const std::vector<std::uint64_t> *held(std::uint32_t tensor, const kernel::ContentHash &hash) const;
     const std::byte *held_chunk(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash) const;
     void serve(Link &link, const wire::FrameHeader &header, const std::byte *payload);
     void refuse(Link &link, const wire::FrameHeader &header);
-    bool still_right(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash, std::uint64_t checksum);
+    bool is_unchanged(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash, std::uint64_t checksum);
     void spoil(std::uint32_t tensor, const char *what);
-    void ask_list(Tensor &tensor);
+    void request_list(Tensor &tensor);
     void take_list(Tensor &tensor, PeerId from, const wire::FrameHeader &header, const std::byte *payload);
     void take_chunk(PeerId from, const wire::FrameHeader &header, const std::byte *payload);
-    void exclude(Tensor &tensor, PeerId source, const std::string &why);
-    void take_back(PeerId source);
-    bool fell_silent(PeerId id, Source &source);
-    void keep_asked(const std::map<std::uint32_t, Tensor> &kept);
-    bool gives(const Tensor &tensor, PeerId source);
-    bool may_ask(const Tensor &tensor, PeerId source);
-    bool ask_one(PeerId source, Time now);
-    Asked *asked_of(PeerId source, Piece piece);
-    void ask_chunks();
+    void exclude(Tensor &tensor, PeerId holder, const std::string &why);
+    void requeue(PeerId holder);
+    bool fell_silent(PeerId id, Holder &holder);
+    void keep_requests(const std::map<std::uint32_t, Tensor> &kept);
+    bool can_serve(const Tensor &tensor, PeerId holder);
+    bool may_request(const Tensor &tensor, PeerId holder);
+    bool request_one(PeerId holder, Time now);
+    ChunkRequest *find_request(PeerId holder, ChunkId chunk);
+    void request_chunks();
     void give_up(const Tensor &tensor, const char *what);
     void check_done();
-    std::byte *destination(Piece piece);
-    bool need(Tensor &tensor, std::uint32_t chunk);
+    std::byte *destination(ChunkId chunk);
+    bool is_needed(Tensor &tensor, std::uint32_t chunk);
     OutFrame request(wire::FrameKind kind, const Tensor &tensor, std::uint32_t chunk, bool doubted = false) const;
 
     StateTransferHost &host_;
@@ -145,13 +149,14 @@ private:
     std::map<PeerId, std::unique_ptr<Server>> servers_;
 
     bool pulling_ = false;
-    bool pulled_ = false;  ///< all of `tensors_` is held, and given to those who cannot reach its first holders
+    bool pulled_ = false;  ///< this peer holds all of `tensors_`, and serves peers that cannot reach the first holders
     bool in_place_ = false;
-    bool spoiled_ = false;  ///< the program has changed what was offered: the synchronization is about to fail, and nothing is served
+    bool spoiled_ =
+        false;  ///< the program has changed an offered tensor: the synchronization is about to fail, and nothing is served
     std::uint64_t sync_ = 0;
     std::map<std::uint32_t, Tensor> tensors_;
-    std::deque<Piece> todo_;
-    std::map<PeerId, Source> sources_;
+    std::deque<ChunkId> todo_;  ///< chunks to request
+    std::map<PeerId, Holder> holders_;
     Time ticked_{};
 };
 

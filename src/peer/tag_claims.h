@@ -1,5 +1,5 @@
-// Which tags name an operation that has not ended. A tag names one operation at a time, so a second one is refused where it is launched.
-// Thread-safe.
+// The tags of operations that have not ended. A tag names one operation at a time: a second operation with the tag is refused at
+// its launch. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -38,7 +38,7 @@ public:
         Tag tag_;
     };
 
-    /// False if the tag names an operation that has not ended.
+    /// Returns an empty claim if the tag names an operation that has not ended.
     static Claim claim(const std::shared_ptr<TagClaims> &claims, Tag tag) {
         const std::lock_guard lock(claims->mutex_);
         return claims->tags_.insert(tag).second ? Claim(claims, tag) : Claim();

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/log.h"
+#include "collective/ring_plan.h"
 #include "link_scene.h"
 
 namespace {
@@ -100,10 +101,9 @@ private:
         ++next_seq_[tag];
         op->send.assign(count, 1.0f);
         op->recv.assign(count, 0.0f);
-        op->request.what = what(count);
-        op->request.recv = reinterpret_cast<std::byte *>(op->recv.data());
-        op->request.send = input_.below(2) ? op->request.recv : reinterpret_cast<std::byte *>(op->send.data());
-        if (op->request.in_place()) op->request.undo.begin(op->request.recv, op->request.bytes());
+        op->request.spec = what(count);
+        op->request.set_buffers(input_.below(2) ? op->recv.data() : op->send.data(), op->recv.data());
+        op->request.begin_undo();
         scene_.engine.start(op->id, op->request);
         ops_.push_back(std::move(op));
     }
@@ -159,7 +159,7 @@ private:
             for (std::size_t t = 0; t < 2; ++t) {
                 const Content &mine = content(t, input_.below(2));
                 memory_[t] = mine.data;
-                session_->tensors.push_back({reinterpret_cast<std::byte *>(memory_[t].data()), memory_[t].size(), mine.list, mine.hash});
+                session_->tensors.push_back({{memory_[t].data(), memory_[t].size()}, mine.list, mine.hash});
             }
             scene_.transfer.offer(session_);
         }
@@ -312,7 +312,7 @@ private:
             header.tag = op->id.tag.value;
             header.seq = op->id.seq;
         }
-        const op::OperationSpec said = op && input_.below(8) != 0 ? op->request.what : what(300);
+        const op::OperationSpec said = op && input_.below(8) != 0 ? op->request.spec : what(300);
         write(said);
         if (header.kind == FrameKind::op_open) return {reinterpret_cast<const char *>(encoded.data()), encoded.size()};
         header.offset = kernel::checksum(encoded.data(), encoded.size());

@@ -90,7 +90,7 @@ TEST_F(Exhaustion, ReduceReportsMissingMemoryForItsUndoCopy) {
     world[0].call("limit", {{"memory", 100 * kMiB}});
     const Json answer = world[0].call("reduce", {{"count", 64 * kMiB / 4}, {"in_place", true}, {"pattern", "constant:1"}});
     EXPECT_TRUE(has_code(answer, pcclInternalError));
-    EXPECT_NE(words(answer).find("no 64 MiB for the copy of what an in-place all-reduce overwrites; free some"), std::string::npos) << answer.dump();
+    EXPECT_NE(words(answer).find("no 64 MiB for the copy of the input that an in-place operation overwrites; free memory"), std::string::npos) << answer.dump();
     world[0].call("limit");
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "the operation had not begun, so nobody was lost";
 }

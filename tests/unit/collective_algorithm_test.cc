@@ -106,10 +106,10 @@ TEST(Algorithm, LongPathsAreTakenOnceWhereWhatThatSavesIsMoreThanWhatItSends) {
 }
 
 TEST(Algorithm, UnderWayIsWhatThePathHoldsWithinReason) {
-    EXPECT_EQ(bytes_under_way({50, 40000}), 0u);
-    EXPECT_EQ(bytes_under_way({50'000, 1000}), 9'375'000u);
-    EXPECT_EQ(bytes_under_way({50'000, 0}), 9'375'000u);
-    EXPECT_EQ(bytes_under_way({200'000, 10'000}), std::size_t{16} << 20);
+    EXPECT_EQ(bytes_in_flight({50, 40000}), 0u);
+    EXPECT_EQ(bytes_in_flight({50'000, 1000}), 9'375'000u);
+    EXPECT_EQ(bytes_in_flight({50'000, 0}), 9'375'000u);
+    EXPECT_EQ(bytes_in_flight({200'000, 10'000}), std::size_t{16} << 20);
 }
 
 TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) {

@@ -63,7 +63,7 @@ TEST_P(Repairs, MakeEveryElementOfEveryMemberFinalExactlyOnce) {
         for (std::size_t i = 0; i < count; ++i) times[rank][i] += held[rank][i] > 0;
     }
     std::size_t moved = 0, missing = 0;
-    for (const auto &piece : plan.lacking) {
+    for (const auto &piece : plan.missing) {
         EXPECT_GT(piece.span.count, 0u);
         EXPECT_LE(piece.span.count, most);
         EXPECT_TRUE(std::ranges::count(piece.held, true) > 0);
@@ -136,8 +136,8 @@ TEST(RepairPlan, NothingOpenIsNoChunk) {
 
 TEST(RepairPlan, RangesBeyondTheBufferAreCutOff) {
     const auto plan = plan_repair(100, {{{90, 1000, 3}}, {}}, 64);
-    ASSERT_EQ(plan.lacking.size(), 1u);
-    EXPECT_EQ(plan.lacking[0].span.count, 10u);
+    ASSERT_EQ(plan.missing.size(), 1u);
+    EXPECT_EQ(plan.missing[0].span.count, 10u);
     ASSERT_EQ(plan.open.size(), 1u);
     EXPECT_EQ(plan.open[0].count, 90u);
 }

@@ -114,7 +114,7 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
 }
 
 /// How long an all-reduce takes of members that each send one chunk at a time by their turns, in chunks, if one is so long on its way.
-std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, std::size_t apart) {
+std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, std::size_t pipeline_depth) {
     const std::size_t elements = members * chunks * RingPlan::kMaxChunk / 4;
     std::vector<RingPlan> plans;
     for (std::size_t rank = 0; rank < members; ++rank) plans.emplace_back(elements, 4, members, rank);
@@ -126,7 +126,7 @@ std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, 
     std::multimap<std::size_t, std::pair<std::size_t, Chunk>> under_way;  // by the time at which they are there
     const auto make_ready = [&](std::size_t rank, Chunk c) {
         const bool final = c.step >= members - 1;
-        ready[rank].emplace(plans[rank].turn(final, final ? c.step - (members - 1) : c.step, c.index, apart), c);
+        ready[rank].emplace(plans[rank].send_priority(final ? op::Phase::gather_from_owner : op::Phase::reduce_to_owner, final ? c.step - (members - 1) : c.step, c.index, pipeline_depth), c);
     };
     for (std::size_t rank = 0; rank < members; ++rank) {
         for (std::size_t i = 0; i < chunks; ++i) make_ready(rank, {0, i});

@@ -28,11 +28,10 @@ protected:
             scene.deliver(remote, SIZE_MAX);
         }
         scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kBehind, kBefore}, 0, true, {}, {}}, kSelf);
-        request.what.count = kCount;
-        request.what.type = op::Type::f32;
-        request.what.algorithm = op::Algorithm::ring;
-        request.send = reinterpret_cast<const std::byte *>(send.data());
-        request.recv = reinterpret_cast<std::byte *>(recv.data());
+        request.spec.count = kCount;
+        request.spec.type = op::Type::f32;
+        request.spec.algorithm = op::Algorithm::ring;
+        request.set_buffers(send.data(), recv.data());
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request);
         tell_opening();
         scene.turn();
@@ -40,10 +39,10 @@ protected:
     Remote &before() { return scene.remotes[0]; }
     Remote &behind() { return scene.remotes[1]; }
 
-    wire::Bytes fingerprint() const {
+    wire::Bytes encoded_spec() const {
         wire::Bytes encoded;
         wire::Writer write(encoded);
-        write(request.what);
+        write(request.spec);
         return encoded;
     }
     FrameHeader header(FrameKind kind, std::uint32_t block, std::uint16_t hop) const {
@@ -53,13 +52,13 @@ protected:
         h.tag = 7;
         h.index = block;
         h.hop = hop;
-        const auto encoded = fingerprint();
+        const auto encoded = encoded_spec();
         h.offset = kernel::checksum(encoded.data(), encoded.size());
         return h;
     }
     /// The successor has also posted the operation.
     void tell_opening() {
-        const auto encoded = fingerprint();
+        const auto encoded = encoded_spec();
         FrameHeader h = header(FrameKind::op_open, 0, 0);
         h.offset = 0;
         tell(behind(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});

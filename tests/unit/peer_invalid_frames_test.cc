@@ -59,11 +59,11 @@ protected:
     }
     /// Posts an operation in a ring of three. Its chunks come from the correct peer, which is the predecessor.
     ReduceRequest &post() {
-        request_.what.count = buffer_.size();
-        request_.what.type = op::Type::f32;
-        request_.what.algorithm = op::Algorithm::ring;
-        request_.send = request_.recv = reinterpret_cast<std::byte *>(buffer_.data());
-        request_.undo.begin(request_.recv, request_.bytes());
+        request_.spec.count = buffer_.size();
+        request_.spec.type = op::Type::f32;
+        request_.spec.algorithm = op::Algorithm::ring;
+        request_.set_buffers(buffer_.data(), buffer_.data());
+        request_.begin_undo();
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request_);
         return request_;
     }
@@ -71,7 +71,7 @@ protected:
         FrameHeader h = header(kind);
         wire::Bytes encoded;
         wire::Writer write(encoded);
-        write(request_.what);
+        write(request_.spec);
         h.offset = kernel::checksum(encoded.data(), encoded.size());
         return h;
     }
@@ -103,13 +103,13 @@ TEST_F(InvalidFrames, LengthBeyondTheLimitEndsTheLink) {
 TEST_F(InvalidFrames, ChunkThatIsNotOfThePredecessorEndsTheLink) {
     post();
     send(faulty(), chunk_header(FrameKind::reduce_chunk), std::string(4096, '\0'));
-    expect_closed("from no neighbour");
+    expect_closed("not the predecessor");
 }
 
 TEST_F(InvalidFrames, OpeningOfANonMemberEndsTheLink) {
     scene.engine.start_epoch({ViewNumber{kEpoch}, {kSelf, kCorrect}, 0, true, {}, {}}, kSelf);
     send(faulty(), header(FrameKind::op_open), "abc");
-    expect_closed("from no member");
+    expect_closed("not a member");
 }
 
 TEST_F(InvalidFrames, ChunkThatDoesNotExistEndsTheLink) {
@@ -186,21 +186,21 @@ TEST_F(InvalidFrames, EarlyOpeningsAreFreedWithTheirOperations) {
     wire::Bytes encoded;
     wire::Writer write(encoded);
     ReduceRequest &request = post();
-    write(request.what);
+    write(request.spec);
     FrameHeader h = header(FrameKind::op_open);
     for (std::uint64_t tag = 100; tag < 110; ++tag) {
         h.tag = tag;
         send(faulty(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
         send(faulty(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
     }
-    EXPECT_EQ(scene.links.up(kFaulty)->eager_frames_held, 10u);
+    EXPECT_EQ(scene.links.up(kFaulty)->eager_credit().frames_held(), 10u);
     scene.engine.end({ViewNumber{kEpoch}, Tag{7}, 0}, true);
     for (std::uint64_t tag = 100; tag < 110; ++tag) {
         const OpId id{ViewNumber{kEpoch}, Tag{tag}, 0};
         scene.engine.start(id, request);
         scene.engine.end(id, true);
     }
-    EXPECT_EQ(scene.links.up(kFaulty)->eager_frames_held, 0u);
+    EXPECT_EQ(scene.links.up(kFaulty)->eager_credit().frames_held(), 0u);
 }
 
 TEST_F(InvalidFrames, PeerThatRequestsWithoutReadingIsGivenUp) {
@@ -232,7 +232,7 @@ protected:
     void offer() {
         auto sums = kernel::chunk_checksums(mine.data(), kBytes);
         const auto hash = kernel::content_hash(sums);
-        session->tensors.push_back({reinterpret_cast<std::byte *>(mine.data()), kBytes, std::move(sums), hash});
+        session->tensors.push_back({{mine.data(), kBytes}, std::move(sums), hash});
         scene.transfer.offer(session);
     }
     void pull(std::uint64_t sync, const std::vector<std::uint64_t> &wanted) {

@@ -1,5 +1,5 @@
-// All members of a ring in one thread, frame by frame: whoever is lost at whatever moment, those who are left end with the same bits,
-// each element the average of those who took part in it.
+// All members of a ring in one thread, frame by frame. After losses at any moment, the survivors end with equal bits, and each
+// element is the average of its contributors.
 #include "peer/ring_op.h"
 
 #include <gtest/gtest.h>
@@ -11,27 +11,24 @@
 #include <optional>
 #include <random>
 
-#include "kernel/hash.h"
+#include "unit/peer_operation.h"
 
 namespace pccl::peer {
 namespace {
 
-class NobodyListens final : public LinkOwner {
-    void on_link_up(Link &) override {}
-    void on_link_down(Link &, const std::string &) override {}
-};
-
-/// What is averaged, and how.
+/// A kind of average.
 struct Kind {
     const char *name;
     op::Type type;
     bool in_place;
     op::Quantization quantization = {};
-    bool crowded = false;  ///< no scratch to spare
+    bool crowded = false;  ///< the buffer pool is crowded
 };
 
 /// Averages of any of four members are whole numbers of few bits, exact in every type.
-double value(std::size_t member, std::size_t element) { return 12.0 * static_cast<double>((element / 7 + member * 5 + element % 3) % 8); }
+double value(std::size_t member, std::size_t element) {
+    return 12.0 * static_cast<double>((element / 7 + member * 5 + element % 3) % 8);
+}
 
 double load(op::Type type, const std::byte *at) {
     const auto as = [&](auto v) {
@@ -60,22 +57,22 @@ class Member {
 public:
     Member(const Kind &kind, std::size_t index, std::size_t count)
         : send_(count * op::size_of(kind.type)), recv_(send_.size(), std::byte{0x5a}), kind_(kind), id{index + 1} {
-        for (std::size_t i = 0; i < count; ++i) store(kind.type, &send_[i * op::size_of(kind.type)], value(index, i));
+        for (std::size_t i = 0; i < count; ++i)
+            store(kind.type, &send_[i * op::size_of(kind.type)], value(index, i));
         before_ = send_;
-        request.send = send_.data();
-        request.recv = kind.in_place ? send_.data() : recv_.data();
-        request.what.count = count;
-        request.what.type = kind.type;
-        request.what.op = op::Op::avg;
-        request.what.quantization = kind.quantization;
-        request.what.on_peer_loss = op::LossPolicy::repair;
-        if (kind.in_place) request.undo.begin(request.recv, request.bytes());
-        if (kind.crowded) burden_ = pool_.get(BufferPool::kComfortable + 1);
+        request.spec.count = count;
+        request.spec.type = kind.type;
+        request.spec.op = op::Op::avg;
+        request.spec.quantization = kind.quantization;
+        request.spec.on_peer_loss = op::LossPolicy::repair;
+        request.set_buffers(send_.data(), kind.in_place ? send_.data() : recv_.data());
+        request.begin_undo();
+        if (kind.crowded) burden_ = pool_.get(BufferPool::kCrowded + 1);
     }
 
     void start(const std::vector<PeerId> &ring, std::size_t rank, const collective::RepairPlan &what) {
         const collective::RingPlan plan(what.open, op::size_of(kind_.type), ring.size(), rank, collective::RingPlan::kMinChunk);
-        op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, 0, what.lacking);
+        op = std::make_unique<RingOp>(OpId{}, request, 7, ring, plan, pool_, 0, what.missing);
         successor.emplace(io_, owner_, consumers_, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
                           wire::LinkHello{{}, id, ring[(rank + 1) % ring.size()], 0, {}}, options_, Duration{});
         op->posted_at(*successor);
@@ -83,13 +80,13 @@ public:
 
     bool send_intact() const { return kind_.in_place || send_ == before_; }
 
-private:  // what the members below use, and so outlives them
+private:  // the members below use these, so they must outlive them
     std::vector<std::byte> send_, recv_, before_;
     const Kind &kind_;
     BufferPool pool_;
     Buffer burden_;
     asio::io_context io_;
-    NobodyListens owner_;
+    SilentOwner owner_;
     FrameConsumers consumers_;
     Options options_;
 
@@ -100,14 +97,17 @@ public:
     std::optional<Link> successor;
 };
 
-/// One all-reduce of a few members through several epochs.
-class Story {
+/// One all-reduce of several members through several epochs.
+class AllReduce {
 public:
-    Story(const Kind &kind, std::size_t members, std::size_t count, std::uint32_t seed) : kind_(kind), count_(count), random_(seed) {
-        for (std::size_t i = 0; i < members; ++i) members_.push_back(std::make_unique<Member>(kind, i, count));
+    AllReduce(const Kind &kind, std::size_t members, std::size_t count, std::uint32_t seed)
+        : kind_(kind), count_(count), random_(seed) {
+        for (std::size_t i = 0; i < members; ++i)
+            members_.push_back(std::make_unique<Member>(kind, i, count));
     }
 
-    /// Members go on from what they hold; returns bytes of final elements that one held and another lacked.
+    /// Continues from the final elements of the members. Returns the bytes of final elements that one member holds and another
+    /// misses.
     std::size_t begin_epoch() {
         std::vector<PeerId> ring;
         std::vector<op::FinalRanges> held;
@@ -118,30 +118,35 @@ public:
         }
         rings_[members_.size()] = ring;
         const auto plan = collective::plan_repair(count_, held, 1000);
-        std::size_t lacking = 0;
-        for (const auto &piece : plan.lacking)
-            lacking += piece.span.count * static_cast<std::size_t>(std::ranges::count(piece.held, false)) * op::size_of(kind_.type);
-        for (std::size_t rank = 0; rank < members_.size(); ++rank) members_[rank]->start(ring, rank, plan);
-        return lacking;
+        std::size_t missing = 0;
+        for (const auto &piece : plan.missing)
+            missing +=
+                piece.span.count * static_cast<std::size_t>(std::ranges::count(piece.held, false)) * op::size_of(kind_.type);
+        for (std::size_t rank = 0; rank < members_.size(); ++rank)
+            members_[rank]->start(ring, rank, plan);
+        return missing;
     }
 
-    /// Moves frames, in a random order of senders, until so many are through or nobody has one. Returns how many moved.
+    /// Delivers up to `frames` frames, from senders in random order, while any member has one. Returns the number delivered.
     std::size_t move(std::size_t frames) {
         std::size_t moved = 0;
         for (std::size_t idle = 0; moved < frames && idle < 50 * members_.size();) {
             const std::size_t from = random_() % members_.size();
-            if (!move_one(from, 1)) ++idle;
-            else idle = 0, ++moved;
+            if (!move_one(from, 1))
+                ++idle;
+            else
+                idle = 0, ++moved;
         }
         return moved;
     }
 
-    /// One more frame from each, of which a part arrives; then the member is lost, and the others keep what is final.
+    /// Half of one more frame arrives from each member. Then a member is lost, and the others keep their final elements.
     void lose(std::size_t rank) {
-        for (std::size_t from = 0; from < members_.size(); ++from) move_one(from, 0.5);
+        for (std::size_t from = 0; from < members_.size(); ++from)
+            move_one(from, 0.5);
         members_.erase(members_.begin() + static_cast<std::ptrdiff_t>(rank));
         for (auto &member : members_) {
-            member->op->carry();
+            member->op->suspend_for_repair();
             member->op.reset();
         }
     }
@@ -153,7 +158,8 @@ public:
             member->op->record_finals();
             EXPECT_TRUE(member->send_intact());
             EXPECT_EQ(member->request.finals, members_.front()->request.finals);
-            EXPECT_EQ(std::memcmp(member->request.recv, members_.front()->request.recv, count_ * size), 0) << "the same bits";
+            EXPECT_EQ(std::memcmp(member->request.result(0), members_.front()->request.result(0), count_ * size), 0)
+                << "bits differ";
         }
         std::uint64_t next = 0;
         for (const auto &range : members_.front()->request.finals) {
@@ -162,11 +168,12 @@ public:
             const auto &ring = rings_.at(range.members);
             for (std::uint64_t i = range.begin; i < next; ++i) {
                 double sum = 0;
-                for (const PeerId id : ring) sum += value(id.value - 1, i);
+                for (const PeerId id : ring)
+                    sum += value(id.value - 1, i);
                 const double expected = sum / static_cast<double>(ring.size());
                 const double tolerance = kind_.quantization.algorithm == op::Quant::none ? 0 : 84.0 / 255 * 4;
-                ASSERT_NEAR(load(kind_.type, members_.front()->request.recv + i * size), expected, tolerance)
-                    << "element " << i << ", in which " << range.members << " took part";
+                ASSERT_NEAR(load(kind_.type, members_.front()->request.result(i)), expected, tolerance)
+                    << "element " << i << ", in which " << range.members << " members took part";
             }
         }
         EXPECT_EQ(next, count_);
@@ -176,20 +183,21 @@ public:
     Member &member(std::size_t rank) { return *members_[rank]; }
     std::uint64_t sent() const {
         std::uint64_t bytes = 0;
-        for (const auto &member : members_) bytes += member->request.tx_bytes;
+        for (const auto &member : members_)
+            bytes += member->request.tx_bytes;
         return bytes;
     }
     std::mt19937 &random() { return random_; }
 
 private:
-    /// `part` of a frame's payload arrives; a whole one is taken in.
+    /// Delivers `part` of a frame's payload. The receiver takes a whole one.
     bool move_one(std::size_t from, double part) {
         Member &sender = *members_[from];
         OutFrame frame;
         if (!sender.op->produce(*sender.successor, frame)) return false;
         Member &receiver = *members_[(from + 1) % members_.size()];
-        EXPECT_STREQ(receiver.op->objection(sender.id, frame.header), nullptr);
-        const Intake intake = receiver.op->intake(frame.header);
+        EXPECT_STREQ(receiver.op->reject_reason(sender.id, frame.header), nullptr);
+        const Intake intake = receiver.op->prepare_receive(frame.header);
         EXPECT_EQ(intake.action, Intake::Action::take);
         EXPECT_EQ(kernel::checksum(frame.payload, frame.header.bytes), frame.header.checksum);
         std::memcpy(intake.into, frame.payload, static_cast<std::size_t>(frame.header.bytes * part));
@@ -210,66 +218,66 @@ constexpr std::size_t kElements = 150000;
 
 class Repair : public testing::TestWithParam<Kind> {
 protected:
-    std::size_t frames_of_a_whole() {
-        Story story(GetParam(), 4, kElements, 1);
-        story.begin_epoch();
-        const std::size_t frames = story.move(SIZE_MAX);
-        story.check();
+    std::size_t frames_without_loss() {
+        AllReduce all(GetParam(), 4, kElements, 1);
+        all.begin_epoch();
+        const std::size_t frames = all.move(SIZE_MAX);
+        all.check();
         return frames;
     }
 };
 
-TEST_P(Repair, WhoeverIsLostAtWhateverFrameTheOthersEndWithTheSameTrueAverages) {
-    const std::size_t whole = frames_of_a_whole();
+TEST_P(Repair, SurvivorsEndWithEqualAveragesAfterALossAtAnyFrame) {
+    const std::size_t whole = frames_without_loss();
     bool some_of_both = false;
     for (std::size_t lost_after = 0; lost_after <= whole; lost_after += 1 + whole / 40) {
         SCOPED_TRACE("lost after " + std::to_string(lost_after) + " of " + std::to_string(whole) + " frames");
-        Story story(GetParam(), 4, kElements, static_cast<std::uint32_t>(lost_after));
-        story.begin_epoch();
-        story.move(lost_after);
-        story.lose(lost_after % 4);
-        story.begin_epoch();
-        story.move(SIZE_MAX);
-        story.check();
+        AllReduce all(GetParam(), 4, kElements, static_cast<std::uint32_t>(lost_after));
+        all.begin_epoch();
+        all.move(lost_after);
+        all.lose(lost_after % 4);
+        all.begin_epoch();
+        all.move(SIZE_MAX);
+        all.check();
         if (testing::Test::HasFatalFailure()) return;
-        const auto took_part = collective::participation(story.member(0).request.finals);
+        const auto took_part = collective::participation(all.member(0).request.finals);
         some_of_both = some_of_both || (took_part.fewest == 3 && took_part.elements < kElements);
     }
-    EXPECT_TRUE(some_of_both) << "no run in which a part was final";
+    EXPECT_TRUE(some_of_both) << "in no run was a part of the elements final";
 }
 
-TEST_P(Repair, SeveralLossesOneAfterTheOtherComposeDownToTheLastMember) {
-    const std::size_t whole = frames_of_a_whole();
+TEST_P(Repair, SucceedsAfterSeveralLossesDownToOneMember) {
+    const std::size_t whole = frames_without_loss();
     for (std::uint32_t seed = 1; seed <= 12; ++seed) {
         SCOPED_TRACE("seed " + std::to_string(seed));
-        Story story(GetParam(), 4, kElements, seed);
+        AllReduce all(GetParam(), 4, kElements, seed);
         const std::size_t left = 1 + seed % 3;
-        while (story.members() > left) {
-            story.begin_epoch();
-            story.move(story.random()() % whole);
-            story.lose(story.random()() % story.members());
+        while (all.members() > left) {
+            all.begin_epoch();
+            all.move(all.random()() % whole);
+            all.lose(all.random()() % all.members());
         }
-        story.begin_epoch();
-        story.move(SIZE_MAX);
-        story.check();
+        all.begin_epoch();
+        all.move(SIZE_MAX);
+        all.check();
         if (testing::Test::HasFatalFailure()) return;
     }
 }
 
-TEST_P(Repair, AMemberThatHasEverythingServesThoseThatLackIt) {
-    Story story(GetParam(), 3, kElements, 5);
-    story.begin_epoch();
-    while (!story.member(0).op->finished() && story.move(1) == 1) {
+TEST_P(Repair, FinishedMembersServeThoseThatMissChunks) {
+    AllReduce all(GetParam(), 3, kElements, 5);
+    all.begin_epoch();
+    while (!all.member(0).op->finished() && all.move(1) == 1) {
     }
-    ASSERT_TRUE(story.member(0).op->finished());
-    story.lose(1);
-    const std::uint64_t before = story.sent();
-    const std::size_t lacking = story.begin_epoch();
-    EXPECT_TRUE(story.member(0).op->finished());
-    story.move(SIZE_MAX);
-    story.check();
-    const std::uint64_t frames = lacking / (1000 * op::size_of(GetParam().type)) + 1000;
-    EXPECT_LE(story.sent() - before, lacking + frames * wire::kFrameHeaderBytes) << "nothing but what is lacking, once";
+    ASSERT_TRUE(all.member(0).op->finished());
+    all.lose(1);
+    const std::uint64_t before = all.sent();
+    const std::size_t missing = all.begin_epoch();
+    EXPECT_TRUE(all.member(0).op->finished());
+    all.move(SIZE_MAX);
+    all.check();
+    const std::uint64_t frames = missing / (1000 * op::size_of(GetParam().type)) + 1000;
+    EXPECT_LE(all.sent() - before, missing + frames * wire::kFrameHeaderBytes) << "only missing elements are sent, each once";
 }
 
 constexpr op::Quantization kMinMax{.algorithm = op::Quant::min_max, .type = op::Type::u8};
@@ -277,7 +285,8 @@ constexpr op::Quantization kMinMax{.algorithm = op::Quant::min_max, .type = op::
 INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
                          testing::Values(Kind{"float", op::Type::f32, false}, Kind{"floatInPlace", op::Type::f32, true},
                                          Kind{"bfloat16", op::Type::bf16, false}, Kind{"bfloat16InPlace", op::Type::bf16, true},
-                                         Kind{"int32InPlace", op::Type::i32, true}, Kind{"quantized", op::Type::f32, false, kMinMax},
+                                         Kind{"int32InPlace", op::Type::i32, true},
+                                         Kind{"quantized", op::Type::f32, false, kMinMax},
                                          Kind{"quantizedInPlace", op::Type::f32, true, kMinMax},
                                          Kind{"floatWithoutScratch", op::Type::f32, false, {}, true},
                                          Kind{"floatInPlaceWithoutScratch", op::Type::f32, true, {}, true}),

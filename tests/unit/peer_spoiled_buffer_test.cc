@@ -61,16 +61,15 @@ protected:
         scene.turn();
     }
     void prepare(op::Algorithm algorithm) {
-        request.what.count = kCount;
-        request.what.type = op::Type::f32;
-        request.what.algorithm = algorithm;
-        request.send = send.data();
-        request.recv = receive.data();
+        request.spec.count = kCount;
+        request.spec.type = op::Type::f32;
+        request.spec.algorithm = algorithm;
+        request.set_buffers(send.data(), receive.data());
     }
     FrameHeader chunk(FrameKind kind, std::uint32_t index, std::uint16_t hop) {
         wire::Bytes encoded;
         wire::Writer write(encoded);
-        write(request.what);
+        write(request.spec);
         FrameHeader h;
         h.kind = kind;
         h.epoch = kEpoch;
@@ -290,10 +289,10 @@ TEST_F(SpoiledBuffer, RequestForAFrameThatWasNotSentEndsTheLink) {
     FrameHeader first;
     ASSERT_TRUE(next_of(next(), FrameKind::reduce_chunk, first));
     ask_again(before(), first);
-    expect_down(kBefore, "a frame that it was not sent");
+    expect_down(kBefore, "that was not sent to it");
     first.hop = 1;
     ask_again(next(), first);
-    expect_down(kNext, "a frame that it was not sent");
+    expect_down(kNext, "that was not sent to it");
 }
 
 TEST_F(SpoiledBuffer, RequestOfAWrongLengthOrKindEndsTheLink) {
@@ -366,7 +365,7 @@ protected:
         auto list = kernel::chunk_checksums(tensor.data(), kTensorBytes);
         hash = kernel::content_hash(list);
         auto session = std::make_shared<SyncSession>();
-        session->tensors.push_back({tensor.data(), kTensorBytes, std::move(list), hash, 1, "weights"});
+        session->tensors.push_back({{tensor.data(), kTensorBytes}, std::move(list), hash, 1, "weights"});
         scene.transfer.offer(std::move(session));
         wire::SyncPlan plan;
         plan.sync = 3;

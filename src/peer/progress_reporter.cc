@@ -1,10 +1,11 @@
-#include "peer/examiner.h"
+// See progress_reporter.h.
+#include "peer/progress_reporter.h"
 
 #include <algorithm>
 
 namespace pccl::peer {
 
-wire::ProgressReport Examiner::examine(Time now, const std::vector<OpId> &ops) {
+wire::ProgressReport ProgressReporter::report(Time now, const std::vector<OpId> &ops) {
     wire::ProgressReport progress;
     std::map<OpId, Seen> seen;
     for (const OpId &id : ops) {
