@@ -155,7 +155,7 @@ typedef struct pcclReduceOperandDescriptor_t {
 
 /** Zeroed: no quantization. `quantized_datatype` is pcclUint8, pcclInt8, pcclUint16, pcclInt16, pcclUint4 or pcclUint2, and with
  * pcclQuantBlockScale pcclInt8, pcclInt4, pcclUint4 or pcclUint2. It counts only if `algorithm` is set. The operand must then be
- * a floating-point type. docs/quantization.md has the errors. */
+ * a floating-point type. docs/training/quantization.md has the errors. */
 typedef struct pcclQuantizationOptions_t {
     pcclDataType_t quantized_datatype;
     pcclQuantizationAlgorithm_t algorithm;
@@ -382,7 +382,7 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  *                                 the other members get pcclRankConnectionLost.
  * @retval pcclInvalidArgument     NULL, a count of 0, an unknown enum value, quantization of integers.
  * @retval pcclMasterConnectionFailed  The master is gone, or removed this peer. Connect again.
- * Blocks. Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3; of the fault rules: docs/protocol.md. */
+ * Blocks. Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3; of the fault rules: docs/internals/protocol.md. */
 PCCL_EXPORT pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                        const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out);
 
@@ -422,7 +422,7 @@ PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *re
  * while an operation runs. An operation that fails leaves it as it was; so do members that come and go: a newcomer's begins at zero, and
  * what a lost peer held back is lost. Another count or type than the last begins anew at zero, with a warning in the log.
  * A program that takes new tags all the time drops each when it needs it no more. Not while an operation with this tag is in flight. Thread-safe. @retval pcclInvalidArgument `communicator` is NULL.
- * Source: Seide et al. 2014; for sums that are rounded on their way, docs/quantization.md. */
+ * Source: Seide et al. 2014; for sums that are rounded on their way, docs/training/quantization.md. */
 PCCL_EXPORT pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag);
 
 /** Starts pcclAllReduceWithOptions, as pcclAllReduceAsync does pcclAllReduce. `options` are copied; NULL for the defaults. */

@@ -11,7 +11,7 @@ using op::Collective;
 
 namespace {
 
-/// Bytes of a contribution up to which the shorter way beats sending more on any path: measured on loopback (docs/performance.md).
+/// Bytes of a contribution up to which the shorter way beats sending more on any path: measured on loopback (docs/internals/performance.md).
 constexpr std::size_t kDirectBytes = std::size_t{32} << 10;
 /// What may be asked for: each member holds the contributions of all. Without being asked, those of all others are together no more.
 constexpr std::size_t kMaxDirectBytes = std::size_t{1} << 20;

@@ -1,6 +1,6 @@
 // Faults while a newcomer pulls shared state: it goes on from those who are left, and nothing is pulled twice.
 //
-// PCCL_STATE_MIB sets the size of the state; 1024 for the figures in docs/reliability.md.
+// PCCL_STATE_MIB sets the size of the state; 1024 for the figures in docs/internals/reliability.md.
 #include "harness/master_process.h"
 #include "harness/reduce.h"
 #include "harness/sanitized.h"

@@ -109,31 +109,31 @@ def messages(root):
     header = (root / "src/wire/messages.h").read_text()
     structs = header + (root / "src/wire/tags.h").read_text()
     fields = {name: re.findall(r"\bm\.(\w+)", body) for name, body in VISIT.findall(structs)}
-    document = (root / "docs/protocol.md").read_text()
+    document = (root / "docs/internals/protocol.md").read_text()
     first, second = document.split("### Peer to master", 1)[1].split("### Master to peer", 1)
     for variant, part in (("ToMaster", first), ("ToPeer", second.split("\n## ", 1)[0])):
         listed = re.search(rf"using {variant} = std::variant<(.*?)>;", header, re.DOTALL)[1]
         names = re.findall(r"\w+", listed)
         described = [(number, name, body) for number, name, body in MESSAGE.findall(part)]
         if [(int(number), name) for number, name, _ in described] != list(enumerate(names)):
-            yield f"docs/protocol.md: the messages of {variant} are {', '.join(f'{i} {n}' for i, n in enumerate(names))}"
+            yield f"docs/internals/protocol.md: the messages of {variant} are {', '.join(f'{i} {n}' for i, n in enumerate(names))}"
         for _, name, body in described:
             table = [field for field in re.findall(r"^\| (\w+) \|", body, re.MULTILINE) if field != "field"]
             if table != fields.get(name):
-                yield f"docs/protocol.md: the fields of {name} are {fields.get(name)}, not {table}"
+                yield f"docs/internals/protocol.md: the fields of {name} are {fields.get(name)}, not {table}"
 
 
 def frames(root):
     header = (root / "src/wire/frame.h").read_text()
     kinds = re.findall(r"^    (\w+)(?: = 0)?,", re.search(r"enum class FrameKind.*?\{(.*?)\};", header, re.DOTALL)[1], re.MULTILINE)
     members = re.findall(r"^    [\w:]+ (\w+)(?: = \w+|\{\})?;", re.search(r"struct FrameHeader \{(.*?)\n\n", header, re.DOTALL)[1], re.MULTILINE)
-    document = (root / "docs/protocol.md").read_text()
+    document = (root / "docs/internals/protocol.md").read_text()
     for number, kind in enumerate(kinds):
         if f"| {number} | {kind} |" not in document:
-            yield f"docs/protocol.md: frame kind {number} is {kind}"
+            yield f"docs/internals/protocol.md: frame kind {number} is {kind}"
     table = re.findall(r"^\| \d+ \| (\w+) \| u\d+ \|", document, re.MULTILINE)
     if table != members:
-        yield f"docs/protocol.md: a frame's header is {members}, not {table}"
+        yield f"docs/internals/protocol.md: a frame's header is {members}, not {table}"
 
 
 def main():

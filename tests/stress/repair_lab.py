@@ -1,7 +1,7 @@
 """Kills one of four members when it has sent a part of its bytes of a large average, in the wide-area lab, and tells what the others
 sent after that, as a share of what the whole operation takes. Exit status 1: more than --at-most, or a wrong element; 77: no lab here.
 
-    repair_lab.py --build build                          the figures of docs/reliability.md: with repair, and without
+    repair_lab.py --build build                          the figures of docs/internals/reliability.md: with repair, and without
     repair_lab.py --build build --on-peer-loss repair --size 64 --at-most 0.25
 """
 

@@ -1,4 +1,4 @@
-// The data frames that docs/protocol.md spells out are those that a peer sends.
+// The data frames that docs/internals/protocol.md spells out are those that a peer sends.
 #include <cstring>
 
 #include "collective/ring_plan.h"

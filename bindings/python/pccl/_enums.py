@@ -94,7 +94,7 @@ class DistributionHint(_Enum):
 
 
 class QuantizationAlgorithm(_Enum):
-    """How values are packed on the wire. docs/quantization.md says which to take."""
+    """How values are packed on the wire. docs/training/quantization.md says which to take."""
 
     NONE = 0
     MIN_MAX = 1

@@ -7,7 +7,7 @@ be at work again with all the others. Every sum that a trainer receives is check
 be the same at all.
 
   chaos.py --build build                     five minutes
-  chaos.py --build build --minutes 30 --seed 7 --svg docs/chaos.svg --json chaos.json
+  chaos.py --build build --minutes 30 --seed 7 --svg docs/internals/chaos.svg --json chaos.json
 
 Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: no lab can be made here.
 """

@@ -11,7 +11,7 @@
             diloco.step()                     # after every inner step; does something every 100 of them
 
 Any inner optimizer; its state stays at its peer. Peers come and go at any time. What each method computes, its settings and defaults
-are in docs/training.md; all of it happens in the library, which keeps the outer state bit-identical at all peers.
+are in docs/training/methods.md; all of it happens in the library, which keeps the outer state bit-identical at all peers.
 
 Every other public name is PyTorch's: after `from pccl import torch`, `torch.Tensor` and `torch.nn.Linear` are what they always are. Version 1
 has PyTorch under this name.

@@ -32,7 +32,7 @@ _FAILED, _RESTS, _CHANGED = 0, 1, 2
 
 
 class OuterOptimizer(_Enum):
-    """The step of the outer optimizer; see docs/training.md."""
+    """The step of the outer optimizer; see docs/training/methods.md."""
 
     SGD = 0
     HEAVY_BALL = 1
