@@ -24,7 +24,7 @@ using pccl::api::perform;
 using pccl::api::to_asked;
 using pccl::collective::Blocks;
 using pccl::collective::Span;
-using op::Collective;
+using pccl::op::Collective;
 
 namespace {
 

@@ -24,7 +24,7 @@ struct Options {
     int peers = tools::kSlots;
     std::size_t bytes = std::size_t{1} << 30;
     std::string type = "float";
-    std::string fault = "repair";
+    std::string on_peer_loss = "repair";
     bool in_place = false;
 };
 
