@@ -1,9 +1,11 @@
-"""Checks that README.md and docs/ agree with the tree: the program they quote, the functions, messages, fields and files they name."""
+"""Checks that README.md and docs/ agree with the tree: the programs they quote, the functions, messages, fields, files and values they name."""
 
 import pathlib
 import re
 import sys
 import textwrap
+
+import values
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
@@ -91,7 +93,8 @@ def functions(root):
     """Every `pcclName` that a page names is declared in a header."""
     known = "\n".join(path.read_text() for path in sorted((root / "include").rglob("*.h")))
     for page in pages_of(root):
-        for name in sorted(set(re.findall(r"`(pccl[A-Z]\w+)`", page.read_text())) - {"pcclVerbNoun", "pcclNoun_t"}):
+        text = page.read_text().split("\n## Dropped words\n", 1)[0]
+        for name in sorted(set(re.findall(r"`(pccl[A-Z]\w+)`", text)) - {"pcclVerbNoun", "pcclNoun_t"}):
             if not re.search(rf"\b{name}\b", known):
                 yield f"{page.name}: names {name}, which is not in include/"
 
@@ -141,7 +144,7 @@ def main():
     root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent.parent).resolve()
     if "--write" in sys.argv:
         write_excerpts(root)
-    checks = (excerpts, links, named_files, functions, make_targets, messages, frames)
+    checks = (excerpts, links, named_files, functions, make_targets, messages, frames, *values.CHECKS)
     problems = [problem for check in checks for problem in check(root)]
     print("\n".join(problems) or "ok")
     sys.exit(1 if problems else 0)
