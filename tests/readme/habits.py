@@ -29,7 +29,7 @@ SPEAKER = rf"(?:{PEER}|it|they|each|both|nobody|somebody|everybody|who|everyone)
 AUXILIARY = r"(?:is|are|has|have|had|was|were|can|cannot|may|must|will|does|did|do)"
 
 HABITS = {
-    "a clause as subject": rf"{BEGIN}(?:What (?!if\b|to\b|happens\b|changes?\b)[a-z][^?\n]{{3,}}?(?=[.;:,|\n{prose.START}]|$)|Who(?:ever)? (?![^.\n]*\?)[a-z]|Whom\b|Those (?:who|that)\b)",
+    "a clause as subject": rf"{BEGIN}(?:What (?!if\b|to\b|[^.\n]*\?)[a-z][^?\n]{{3,}}?(?=[.;:,|\n{prose.START}]|$)|Who(?:ever)? (?![^.\n]*\?)[a-z]|Whom\b|Those (?:who|that)\b)",
     "who for a peer": rf"\b{PEER},? who\b|\b(?:of|from|by|to|for|with|at|and|or) who(?:ever)? {AUXILIARY}\b|\bwho (?:joins?|comes?|leaves?|dies?|is lost|was lost)\b",
     "a fragment with Of": rf"{BEGIN}Of [a-z]",
     "so long, so many": r"\b[Ss]o (?:long|many|few|often)\b(?!\s+(?:as|that)\b)",
