@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 
-# What surrounds an example: the names that its reader has already.
+# The declarations around an example: names that it uses and does not declare.
 AROUND = {
     "train.h": """
         void inner_step(const pcclTensorInfo_t *parameters);

@@ -16,7 +16,7 @@ VISIT = re.compile(r"void visit\(V &v?, (\w+) &m?\) \{(.*?)\}", re.DOTALL)
 
 
 def anchor(heading):
-    """The name that a heading has in links, as GitHub makes it."""
+    """The name of a heading in links, by GitHub's rule."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -29,7 +29,7 @@ def pages_of(root):
 
 
 def excerpt_of(path):
-    """What a page may quote of a program: the lines between [readme] and [/readme] marks, or all of it where there are none."""
+    """The part of a program that a page quotes: the lines between [readme] and [/readme] marks, or all lines if there are no marks."""
     lines = path.read_text().splitlines()
     marks = [line for line in lines if MARK.search(line)]
     if not marks:
@@ -47,7 +47,7 @@ def excerpt_of(path):
 
 
 def excerpts(root):
-    """A code block after `<!-- excerpt of FILE -->` equals that file's excerpt, and the file is one that tests compile and run."""
+    """A code block after `<!-- excerpt of FILE -->` equals that file's excerpt. Tests compile and run the file."""
     found = 0
     for page in pages_of(root):
         for path, body in EXCERPT.findall(page.read_text()):
@@ -61,7 +61,7 @@ def excerpts(root):
 
 
 def write_excerpts(root):
-    """Puts the present excerpts into the pages."""
+    """Writes the present excerpts into the pages."""
     for page in pages_of(root):
         text = page.read_text()
         new = EXCERPT.sub(lambda m: m[0][: len(m[0]) - len(m[2]) - 3] + excerpt_of(root / m[1]) + "```", text)
