@@ -7,7 +7,7 @@ which bars are met.
   bench.py --list               the regimes
   bench.py --only latency,wan   these alone
   bench.py --against OLD/build  another build as well: old against new, interleaved (sizes, large, wan, wan-fast)
-  bench.py --full --gloo --write-docs        replaces the tables and plots of docs/performance.md
+  bench.py --full --gloo --write-docs        replaces the tables and plots of docs/internals/performance.md
   bench.py --from build/bench.json --write-docs  the same, of results that were saved, by several runs perhaps
 
 The contestants take turns (A B C, C B A, ...), so that what else the machine does meets all alike; the result is the median of the rounds.
@@ -33,7 +33,7 @@ from contestants import Failed, all_contestants  # noqa: E402
 from measuring import Context, progress  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-DOCUMENT = ROOT / "docs" / "performance.md"
+DOCUMENT = ROOT / "docs" / "internals" / "performance.md"
 
 
 def machine():
@@ -109,7 +109,7 @@ def parse():
     words("--ranks", type=lambda text: [int(word) for word in text.split(",")], help="2,4,8")
     words("--json", type=pathlib.Path)
     words("--from", type=pathlib.Path, nargs="+", dest="saved", metavar="JSON", help="print results that were saved; measure nothing")
-    words("--write-docs", action="store_true", help="replace the tables and plots of docs/performance.md")
+    words("--write-docs", action="store_true", help="replace the tables and plots of docs/internals/performance.md")
     args = parser.parse_args()
     args.build = args.build.resolve()
     args.rounds = args.rounds or 3

@@ -1,4 +1,4 @@
-"""The plots of docs/performance.md, drawn with what pccl-perf-plot draws with."""
+"""The plots of docs/internals/performance.md, drawn with what pccl-perf-plot draws with."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Results as text, as Markdown, and between the markers of docs/performance.md. A result is what bench.py collects: see there."""
+"""Results as text, as Markdown, and between the markers of docs/internals/performance.md. A result is what bench.py collects: see there."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Sphinx's configuration. `make docs` calls it by way of docs/build.py, which has made the C reference's XML and the generated pages before."""
+"""Sphinx's configuration. `make docs` runs docs/build.py, which generates the XML of the C reference and the page of command lines first."""
 
 import pathlib
 import re
@@ -39,11 +39,20 @@ default_role = "literal"  # docstrings name code in single backticks
 
 
 def _mark_code_blocks(_app, _what, _name, _object, _options, lines):
-    """Docstrings introduce an indented example with a single colon; reStructuredText needs two."""
-    for i in range(len(lines) - 2):
-        if lines[i].rstrip().endswith(":") and not lines[i].rstrip().endswith("::") and not lines[i + 1].strip() and lines[i + 2].startswith("    "):
-            if not lines[i].startswith(" "):
-                lines[i] = lines[i].rstrip() + ":"
+    """Docstrings indent an example after any sentence; reStructuredText needs two colons before it."""
+    marked, inside = [], False
+    for i, line in enumerate(lines):
+        if line.strip() and not line.startswith("    "):
+            inside = False
+        begins = line.startswith("    ") and not inside and i >= 2 and not lines[i - 1].strip() and lines[i - 2].strip()
+        if begins and not lines[i - 2].startswith((" ", ":", ".. ", "- ")):
+            inside = True
+            if marked[-2].rstrip().endswith(":"):
+                marked[-2] = marked[-2].rstrip().rstrip(":") + "::"
+            else:
+                marked += ["::", ""]
+        marked.append(line)
+    lines[:] = marked
 
 
 def setup(app):
@@ -52,7 +61,8 @@ def setup(app):
 
 html_theme = "furo"
 html_title = f"PCCL {release}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["pccl.css"]
 html_show_sphinx = False
 html_copy_source = False
 # Links from pages to files of the tree outside docs/ lead to the repository's own pages; pages themselves need no network to be read.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains with every method under many conditions, and writes what came of it into docs/: tables, plots, and the numbers as JSON.
 
-Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. What was measured is kept in docs/training.json; runs that are
+Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. What was measured is kept in docs/training/training.json; runs that are
 in it are not made again (--again forgets those that are asked for). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
 """
 
@@ -320,7 +320,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build directory (default: %(default)s)")
     parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
-    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs", help="where the results go (default: %(default)s)")
+    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs" / "training", help="where the results go (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="these alone")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more seeds than these (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""Tables and plots of what experiments.py measured: written between the marks of docs/training.md, and as SVG beside it."""
+"""Tables and plots of what experiments.py measured: written between the marks of docs/training/experiments.md, and as SVG beside it."""
 
 import math
 import re
@@ -410,11 +410,11 @@ TABLES = {"methods": (methods,), "rounds": (rounds,), "stability": (stability,),
 
 
 def write(runs, graphs, docs):
-    """`runs` and `graphs` as in docs/training.json."""
+    """`runs` and `graphs` as in docs/training/training.json."""
     known = Runs(runs)
     for name, chart in charts(known):
         (docs / name).write_text(chart.render())
-    page = docs / "training.md"
+    page = docs / "experiments.md"
     if not page.exists():
         return
     text = page.read_text()

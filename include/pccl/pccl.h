@@ -172,7 +172,7 @@ typedef struct pcclReduceOperandDescriptor_t {
     pcclDistributionHint_t distribution_hint; /**< ignored */
 } pcclReduceOperandDescriptor_t;
 
-/** Quantization on the wire. Zeroed: none. The operand must be a floating-point type. docs/quantization.md lists the errors. */
+/** Quantization on the wire. Zeroed: none. The operand must be a floating-point type. docs/training/quantization.md lists the errors. */
 typedef struct pcclQuantizationOptions_t {
     /** pcclUint8, pcclInt8, pcclUint16, pcclInt16, pcclUint4 or pcclUint2; with pcclQuantBlockScale pcclInt8, pcclInt4,
      * pcclUint4 or pcclUint2. Ignored with pcclQuantNone. */
@@ -439,7 +439,7 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or integers are to be quantized.
  * @retval pcclMasterConnectionFailed  The master is gone, or has removed this peer. Connect again.
  *
- * Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3. Source of the rules for failures: docs/protocol.md. */
+ * Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3. Source of the rules for failures: docs/internals/protocol.md. */
 PCCL_EXPORT pcclResult_t pcclAllReduce(const void *sendbuff, void *recvbuff, const pcclReduceDescriptor_t *descriptor,
                                        const pcclComm_t *communicator, pcclReduceInfo_t *reduce_info_out);
 
@@ -489,7 +489,7 @@ PCCL_EXPORT pcclResult_t pcclAllReduceWithOptions(const void *sendbuff, void *re
  *
  * @retval pcclInvalidArgument  `communicator` is NULL.
  *
- * Source: Seide et al. 2014; docs/quantization.md for partial sums that are rounded at each hop. */
+ * Source: Seide et al. 2014; docs/training/quantization.md for partial sums that are rounded at each hop. */
 PCCL_EXPORT pcclResult_t pcclDropErrorFeedback(const pcclComm_t *communicator, uint64_t tag);
 
 /** As pcclAllReduceAsync, with options.

@@ -11,7 +11,7 @@ using op::Algorithm;
 namespace {
 
 /// Up to this many bytes a direct exchange is faster on any path, although it sends more: measured on loopback
-/// (docs/performance.md).
+/// (docs/internals/performance.md).
 constexpr std::size_t kDirectBytes = std::size_t{32} << 10;
 /// The largest contribution of a requested direct exchange, because each member holds the contributions of all. When the
 /// algorithm is automatic, this is the limit of the other members' contributions together.

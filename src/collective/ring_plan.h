@@ -27,7 +27,7 @@ public:
     static constexpr std::size_t kMaxChunk = std::size_t{512} << 10;
     static constexpr std::size_t kMinChunk = std::size_t{32} << 10;
     /// The number of chunks that a large block is cut into, so that all links are busy at once. More chunks cost more than they
-    /// gain (docs/performance.md).
+    /// gain (docs/internals/performance.md).
     static constexpr std::size_t kPipeline = 4;
 
     /// The boundaries of `blocks` are multiples of kQuantBlock elements. `max_chunk` is at least kMinChunk.

@@ -1,5 +1,5 @@
 // The messages between peers and master. Each is a plain struct whose visit() lists its fields in wire order; its type code is
-// its index in ToMaster or ToPeer. docs/protocol.md describes each with its meaning.
+// its index in ToMaster or ToPeer. docs/internals/protocol.md describes each with its meaning.
 #pragma once
 
 #include <array>

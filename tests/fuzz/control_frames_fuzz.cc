@@ -17,7 +17,7 @@ struct Cut {
     friend bool operator==(const Cut &, const Cut &) = default;
 };
 
-/// Written directly from docs/protocol.md.
+/// Written directly from docs/internals/protocol.md.
 Cut expected(std::span<const std::byte> stream, std::size_t limit) {
     Cut cut;
     while (stream.size() >= 4) {

@@ -1,6 +1,6 @@
 // Faults while a newcomer pulls shared state: it continues with the remaining sources, and no chunk is pulled twice.
 //
-// PCCL_STATE_MIB sets the size of the state. The figures in docs/reliability.md are for 1024.
+// PCCL_STATE_MIB sets the size of the state. The figures in docs/internals/reliability.md are for 1024.
 #include "harness/master_process.h"
 #include "harness/reduce.h"
 #include "harness/sanitized.h"

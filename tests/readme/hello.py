@@ -1,4 +1,4 @@
-"""Runs a program of README.md: a master and three trainers, of which one comes late and one is killed. The others finish."""
+"""Runs a program of README.md: a master and three trainers. One joins late and one is killed, and the others finish."""
 
 import argparse
 import re
@@ -12,7 +12,7 @@ STEP = re.compile(r"step (\d+): (\d+) peers, weight (-?[\d.]+)$")
 
 
 class Trainer:
-    """A trainer whose steps are collected as it prints them."""
+    """A trainer process, and the steps that it has printed."""
 
     def __init__(self, hello, address, steps):
         self.process = subprocess.Popen([hello, address, str(steps)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -30,7 +30,7 @@ class Trainer:
                     self.news.notify_all()
 
     def await_peers(self, peers):
-        """Until it has done a step among so many peers."""
+        """Returns when it has made a step among this number of peers."""
         with self.news:
             seen = self.news.wait_for(lambda: self.steps and self.steps[max(self.steps)][0] == peers, LIMIT_S)
         if not seen:
@@ -47,7 +47,7 @@ def run(hello, address, trainers):
     steps = 1000
     trainers += [Trainer(hello, address, steps) for _ in range(2)]
     trainers[0].await_peers(2)
-    trainers.append(Trainer(hello, address, steps))  # comes late, and is given weights and step
+    trainers.append(Trainer(hello, address, steps))  # joins late and receives weights and step
     trainers[0].await_peers(3)
     trainers[2].await_peers(3)
     trainers[1].process.kill()

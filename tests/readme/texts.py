@@ -1,9 +1,11 @@
-"""Checks that README.md and docs/ agree with the tree: the program they quote, the functions, messages, fields and files they name."""
+"""Checks that README.md and docs/ agree with the tree: the programs they quote, the functions, messages, fields, files and values they name."""
 
 import pathlib
 import re
 import sys
 import textwrap
+
+import values
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|<img[^>]* src=\"([^\"]+)\"")
@@ -14,7 +16,7 @@ VISIT = re.compile(r"void visit\(V &v?, (\w+) &m?\) \{(.*?)\}", re.DOTALL)
 
 
 def anchor(heading):
-    """The name that a heading has in links, as GitHub makes it."""
+    """The name of a heading in links, by GitHub's rule."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
@@ -27,7 +29,7 @@ def pages_of(root):
 
 
 def excerpt_of(path):
-    """What a page may quote of a program: the lines between [readme] and [/readme] marks, or all of it where there are none."""
+    """The part of a program that a page quotes: the lines between [readme] and [/readme] marks, or all lines if there are no marks."""
     lines = path.read_text().splitlines()
     marks = [line for line in lines if MARK.search(line)]
     if not marks:
@@ -45,7 +47,7 @@ def excerpt_of(path):
 
 
 def excerpts(root):
-    """A code block after `<!-- excerpt of FILE -->` equals that file's excerpt, and the file is one that tests compile and run."""
+    """A code block after `<!-- excerpt of FILE -->` equals that file's excerpt. Tests compile and run the file."""
     found = 0
     for page in pages_of(root):
         for path, body in EXCERPT.findall(page.read_text()):
@@ -59,7 +61,7 @@ def excerpts(root):
 
 
 def write_excerpts(root):
-    """Puts the present excerpts into the pages."""
+    """Writes the present excerpts into the pages."""
     for page in pages_of(root):
         text = page.read_text()
         new = EXCERPT.sub(lambda m: m[0][: len(m[0]) - len(m[2]) - 3] + excerpt_of(root / m[1]) + "```", text)
@@ -91,7 +93,8 @@ def functions(root):
     """Every `pcclName` that a page names is declared in a header."""
     known = "\n".join(path.read_text() for path in sorted((root / "include").rglob("*.h")))
     for page in pages_of(root):
-        for name in sorted(set(re.findall(r"`(pccl[A-Z]\w+)`", page.read_text())) - {"pcclVerbNoun", "pcclNoun_t"}):
+        text = page.read_text().split("\n## Dropped words\n", 1)[0]
+        for name in sorted(set(re.findall(r"`(pccl[A-Z]\w+)`", text)) - {"pcclVerbNoun", "pcclNoun_t"}):
             if not re.search(rf"\b{name}\b", known):
                 yield f"{page.name}: names {name}, which is not in include/"
 
@@ -109,31 +112,31 @@ def messages(root):
     header = (root / "src/wire/messages.h").read_text()
     structs = header + (root / "src/wire/tags.h").read_text()
     fields = {name: re.findall(r"\bm\.(\w+)", body) for name, body in VISIT.findall(structs)}
-    document = (root / "docs/protocol.md").read_text()
+    document = (root / "docs/internals/protocol.md").read_text()
     first, second = document.split("### Peer to master", 1)[1].split("### Master to peer", 1)
     for variant, part in (("ToMaster", first), ("ToPeer", second.split("\n## ", 1)[0])):
         listed = re.search(rf"using {variant} = std::variant<(.*?)>;", header, re.DOTALL)[1]
         names = re.findall(r"\w+", listed)
         described = [(number, name, body) for number, name, body in MESSAGE.findall(part)]
         if [(int(number), name) for number, name, _ in described] != list(enumerate(names)):
-            yield f"docs/protocol.md: the messages of {variant} are {', '.join(f'{i} {n}' for i, n in enumerate(names))}"
+            yield f"docs/internals/protocol.md: the messages of {variant} are {', '.join(f'{i} {n}' for i, n in enumerate(names))}"
         for _, name, body in described:
             table = [field for field in re.findall(r"^\| (\w+) \|", body, re.MULTILINE) if field != "field"]
             if table != fields.get(name):
-                yield f"docs/protocol.md: the fields of {name} are {fields.get(name)}, not {table}"
+                yield f"docs/internals/protocol.md: the fields of {name} are {fields.get(name)}, not {table}"
 
 
 def frames(root):
     header = (root / "src/wire/frame.h").read_text()
     kinds = re.findall(r"^    (\w+)(?: = 0)?,", re.search(r"enum class FrameKind.*?\{(.*?)\};", header, re.DOTALL)[1], re.MULTILINE)
     members = re.findall(r"^    [\w:]+ (\w+)(?: = \w+|\{\})?;", re.search(r"struct FrameHeader \{(.*?)\n\n", header, re.DOTALL)[1], re.MULTILINE)
-    document = (root / "docs/protocol.md").read_text()
+    document = (root / "docs/internals/protocol.md").read_text()
     for number, kind in enumerate(kinds):
         if f"| {number} | {kind} |" not in document:
-            yield f"docs/protocol.md: frame kind {number} is {kind}"
+            yield f"docs/internals/protocol.md: frame kind {number} is {kind}"
     table = re.findall(r"^\| \d+ \| (\w+) \| u\d+ \|", document, re.MULTILINE)
     if table != members:
-        yield f"docs/protocol.md: a frame's header is {members}, not {table}"
+        yield f"docs/internals/protocol.md: a frame's header is {members}, not {table}"
 
 
 def main():
@@ -141,7 +144,7 @@ def main():
     root = pathlib.Path(arguments[0] if arguments else pathlib.Path(__file__).parent.parent.parent).resolve()
     if "--write" in sys.argv:
         write_excerpts(root)
-    checks = (excerpts, links, named_files, functions, make_targets, messages, frames)
+    checks = (excerpts, links, named_files, functions, make_targets, messages, frames, *values.CHECKS)
     problems = [problem for check in checks for problem in check(root)]
     print("\n".join(problems) or "ok")
     sys.exit(1 if problems else 0)

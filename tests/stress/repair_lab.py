@@ -2,7 +2,7 @@
 others sent after that, as a share of the bytes of the whole operation. Exit status 1: more than --at-most, or a wrong element; 77: a lab is
 not permitted on this machine.
 
-    repair_lab.py --build build                          the figures of docs/reliability.md: with repair, and without
+    repair_lab.py --build build                          the figures of docs/internals/reliability.md: with repair, and without
     repair_lab.py --build build --on-peer-loss repair --size 64 --at-most 0.25
 """
 

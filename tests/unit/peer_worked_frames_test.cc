@@ -1,4 +1,4 @@
-// The worked bytes of data frames in docs/protocol.md are the bytes that a peer sends.
+// The worked bytes of data frames in docs/internals/protocol.md are the bytes that a peer sends.
 #include <cstring>
 
 #include "collective/ring_plan.h"

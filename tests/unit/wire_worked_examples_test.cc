@@ -1,4 +1,4 @@
-// The control messages that docs/protocol.md spells out are those that the code sends.
+// The control messages that docs/internals/protocol.md spells out are those that the code sends.
 #include "unit/worked_example.h"
 #include "wire/messages.h"
 

@@ -1,4 +1,4 @@
-// The worked bytes of docs/protocol.md: a block of lines "hex bytes ; what they mean" behind a comment that names it.
+// The worked bytes of docs/internals/protocol.md: a block of lines "hex bytes ; what they mean" behind a comment that names it.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ namespace pccl {
 
 /// Empty if there is no such example, or it is not written as it should be.
 inline std::vector<std::byte> worked_example(const std::string &name) {
-    std::ifstream document(PCCL_DOCS "/protocol.md");
+    std::ifstream document(PCCL_DOCS "/internals/protocol.md");
     std::vector<std::byte> bytes;
     std::string line;
     while (std::getline(document, line) && line != "<!-- bytes: " + name + " -->") {

@@ -94,7 +94,7 @@ class DistributionHint(_Enum):
 
 
 class QuantizationAlgorithm(_Enum):
-    """How values are packed on the wire. docs/quantization.md says which to take."""
+    """How values are packed on the wire. docs/training/quantization.md says which to take."""
 
     NONE = 0
     MIN_MAX = 1
@@ -168,7 +168,7 @@ class Method(_Enum):
 
 
 class OuterOptimizer(_Enum):
-    """The step of the outer optimizer. docs/training.md has the formulas."""
+    """The step of the outer optimizer. docs/training/methods.md has the formulas."""
 
     __module__ = "pccl.torch"
 

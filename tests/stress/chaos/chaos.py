@@ -7,7 +7,7 @@ make steps together with all others. Every sum that a trainer receives is checke
 be equal at all trainers.
 
   chaos.py --build build                     five minutes
-  chaos.py --build build --minutes 30 --seed 7 --svg docs/chaos.svg --json chaos.json
+  chaos.py --build build --minutes 30 --seed 7 --svg docs/internals/chaos.svg --json chaos.json
 
 Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: a lab is
 not permitted on this machine.

@@ -10,7 +10,7 @@
             optimizer.zero_grad()
             diloco.step()                     # after every inner step; communicates every 100 steps
 
-Any inner optimizer works, and its state stays at its peer. Peers join and leave at any time. docs/training.md describes each method. The
+Any inner optimizer works, and its state stays at its peer. Peers join and leave at any time. docs/training/methods.md describes each method. The
 library computes the outer steps and keeps the outer state bit-identical at all peers.
 
 Every other public name is PyTorch's: after `from pccl import torch`, `torch.Tensor` and `torch.nn.Linear` are those of PyTorch, as in

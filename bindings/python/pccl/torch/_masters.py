@@ -302,7 +302,7 @@ class Masters:
             self.add(_checked([(mirror, masters[mirror.name]) for mirror in self._mirrors]))
             words += (
                 f". Found {len(masters)} tensors that equal the parameters and were updated with them: averages are written to these, too, from "
-                "now on. Say so from the start by masters=[...] of the trainer (see docs/python.md)"
+                "now on. Say so from the start by masters=[...] of the trainer (see docs/reference/python-guide.md)"
             )
         elif self.hooks or self.optimizers:
             words += ", and the masters or hooks that this trainer was given have not prevented it: check that they are those of this optimizer"
