@@ -79,7 +79,7 @@ Node *Cluster::owner(PeerId id) {
 
 // --------------------------------------------------------------------------------------------------------------- applications --
 
-CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy,
+CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_t spec_hash, wire::Strategy strategy,
                      op::LossPolicy fault) {
     const CallId id{next_call_++};
     const CallInfo info{id, kind, tag, queue_.now()};
@@ -92,7 +92,7 @@ CallId Cluster::call(Node &node, CallKind kind, Done done, Tag tag, std::uint64_
     case CallKind::ask: step(node, protocol::ArePending{id}); break;
     case CallKind::optimize: step(node, protocol::OptimizeTopology{id}); break;
     case CallKind::reduce:
-        data_->announce(id, fingerprint, mix(node.peer->id().value, id.value), fault);
+        data_->announce(id, spec_hash, mix(node.peer->id().value, id.value), fault);
         step(node, protocol::PostReduce{id, tag, fault});
         break;
     case CallKind::sync:

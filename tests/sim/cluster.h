@@ -82,7 +82,7 @@ public:
 
     // Applications.
     using Done = std::function<void(const protocol::Complete &)>;
-    CallId call(Node &node, CallKind kind, Done done, Tag tag = {}, std::uint64_t fingerprint = 0,
+    CallId call(Node &node, CallKind kind, Done done, Tag tag = {}, std::uint64_t spec_hash = 0,
                 wire::Strategy strategy = wire::Strategy::enforce_popular, op::LossPolicy fault = op::LossPolicy::retry);
     void abort_calls(Node &node);
     void leave(Node &node);

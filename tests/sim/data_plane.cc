@@ -222,15 +222,15 @@ void DataPlane::start_epoch(Node &node, const protocol::StartEpoch &epoch) {
 
 void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     auto &data = of(node);
-    const auto [fingerprint, content, fault] = announced_.at(start.call);
-    Op &op = data.ops[start.op] = {start.call, fingerprint, false, {}};
+    const auto [spec_hash, content, fault] = announced_.at(start.call);
+    Op &op = data.ops[start.op] = {start.call, spec_hash, false, {}};
     data.begun[start.op.tag] = start.op.seq + 1;
-    if (fingerprint == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
+    if (spec_hash == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
     op.elements.resize(fault == op::LossPolicy::repair ? kElements : 1);
     if (fault == op::LossPolicy::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
     for (std::size_t i = 0; i < op.elements.size(); ++i) {
-        if (op.elements[i].lacking.empty()) accept(node, start.op, {node.peer->id(), fingerprint, content, i});
+        if (op.elements[i].lacking.empty()) accept(node, start.op, {node.peer->id(), spec_hash, content, i});
         else if (op.elements[i].final()) hand_on(node, start.op, op, i);
     }
     finish_if_final(node, start.op, op);
@@ -331,7 +331,7 @@ void DataPlane::carry_ops(Node &node, const protocol::CarryOps &carry) {
 void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribution) {
     Op &op = of(node).ops.at(id);
     if (op.broken) return;
-    if (op.fingerprint != contribution.fingerprint)
+    if (op.spec_hash != contribution.spec_hash)
         return break_op(node, id, pcclInvalidUsage, "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce");
     if (contribution.took_part.empty()) return accept_value(node, id, op, contribution);
     if (op.elements[contribution.element].final()) return;
@@ -383,7 +383,7 @@ void DataPlane::hand_on(Node &node, const OpId &id, const Op &op, std::size_t el
     const auto next = static_cast<std::size_t>(std::ranges::find(ring, node.peer->id()) - ring.begin() + 1) % ring.size();
     const Element &what = op.elements[element];
     if (what.lacking.empty() || !what.lacking[next]) return;
-    send_to_successor(node, id, {node.peer->id(), op.fingerprint, what.result, element, what.took_part});
+    send_to_successor(node, id, {node.peer->id(), op.spec_hash, what.result, element, what.took_part});
 }
 
 void DataPlane::send_to_successor(Node &node, const OpId &id, const Contribution &contribution) {

@@ -15,7 +15,7 @@
 
 namespace pccl::sim {
 
-/// The fingerprint of a call whose shard belongs to a membership that is no longer current.
+/// The spec_hash of a call whose shard belongs to a membership that is no longer current.
 inline constexpr std::uint64_t kStaleShard = ~std::uint64_t{0};
 
 class DataPlane {
@@ -57,8 +57,8 @@ public:
     void end_sync(Node &node, const protocol::EndSync &end);
 
     // Facts that only the simulation knows.
-    void announce(CallId call, std::uint64_t fingerprint, std::uint64_t content, op::LossPolicy fault) {
-        announced_[call] = {fingerprint == kStaleShard ? fingerprint : mix(fingerprint, static_cast<std::uint64_t>(fault)), content, fault};
+    void announce(CallId call, std::uint64_t spec_hash, std::uint64_t content, op::LossPolicy fault) {
+        announced_[call] = {spec_hash == kStaleShard ? spec_hash : mix(spec_hash, static_cast<std::uint64_t>(fault)), content, fault};
     }
     static constexpr std::size_t kElements = 6;  ///< of an operation with LossPolicy::repair; others have one
     void on_crash(Node &node, bool silent);
@@ -86,13 +86,13 @@ private:
     /// A member's value of an element or, if `took_part` is not empty, the result of the element.
     struct Contribution {
         PeerId origin;
-        std::uint64_t fingerprint = 0;
+        std::uint64_t spec_hash = 0;
         std::uint64_t content = 0;
         std::size_t element = 0;
         std::set<PeerId> took_part = {};
     };
     struct Announced {
-        std::uint64_t fingerprint = 0;
+        std::uint64_t spec_hash = 0;
         std::uint64_t content = 0;
         op::LossPolicy fault{};
     };
@@ -105,7 +105,7 @@ private:
     };
     struct Op {
         CallId call;
-        std::uint64_t fingerprint = 0;
+        std::uint64_t spec_hash = 0;
         bool broken = false;
         std::vector<Element> elements;
         bool modified = false;  ///< by the program, after the first copy was sent

@@ -39,7 +39,7 @@ struct Program::Call {
     Program &program;
     CallKind kind;
     Tag tag;
-    std::uint64_t fingerprint;
+    std::uint64_t spec_hash;
     wire::Strategy strategy;
     op::LossPolicy fault;
     protocol::Complete answer{};
@@ -52,7 +52,7 @@ struct Program::Call {
                 answer = done;
                 caller.resume();
             },
-            tag, fingerprint, strategy, fault);
+            tag, spec_hash, strategy, fault);
     }
     protocol::Complete await_resume() { return std::move(answer); }
 };
@@ -72,8 +72,8 @@ Program::Program(Cluster &cluster, Node &node, const Rules &rules, std::uint64_t
     forgetful_ = rules.forgetful_per_mille > 0 && rng_.per_mille(rules.forgetful_per_mille);
 }
 
-Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t fingerprint, wire::Strategy strategy, op::LossPolicy fault) {
-    return Call{*this, kind, tag, fingerprint, strategy, fault, {}};
+Program::Call Program::call(CallKind kind, Tag tag, std::uint64_t spec_hash, wire::Strategy strategy, op::LossPolicy fault) {
+    return Call{*this, kind, tag, spec_hash, strategy, fault, {}};
 }
 
 Program::Sleep Program::think() { return sleep(rng_.between(Duration(0), rules_.think_max) * slowness_); }

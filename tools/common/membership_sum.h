@@ -25,7 +25,7 @@ void fill_membership(const Contribution &own, std::uint64_t *out, std::size_t co
 
 struct MembershipSum {
     std::uint64_t members = 0;      ///< one bit per slot
-    std::uint64_t fingerprint = 0;  ///< of the operation
+    std::uint64_t digest = 0;  ///< of the operation
     std::uint64_t votes = 0;
     std::size_t wrong = 0;  ///< elements that are not what those members' contributions add up to
     int size() const { return __builtin_popcountll(members); }

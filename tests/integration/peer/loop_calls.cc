@@ -97,7 +97,7 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
         throw std::runtime_error("wrong sum: " + std::to_string(found.wrong) + " elements, members " + std::to_string(found.members));
     }
     ++state.good;
-    log.add("ok " + std::to_string(found.fingerprint) + " " + std::to_string(found.members));
+    log.add("ok " + std::to_string(found.digest) + " " + std::to_string(found.members));
     if (found.members != state.members) {
         state.members = found.members;
         session.emit({{"event", "members"}, {"members", found.members}});

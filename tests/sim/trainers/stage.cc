@@ -23,7 +23,7 @@ void Stage::Actor::leave() {
 
 /// The call may outlive its trainer, if that has given up.
 void Stage::Actor::begin(CallKind kind, const std::shared_ptr<Call> &call, wire::Strategy strategy, Tag tag,
-                         std::uint64_t fingerprint) {
+                         std::uint64_t spec_hash) {
     call->id = stage_.cluster_.call(
         node_, kind,
         [&stage = stage_, call](const protocol::Complete &done) {
@@ -31,7 +31,7 @@ void Stage::Actor::begin(CallKind kind, const std::shared_ptr<Call> &call, wire:
             call->done = true;
             if (call->waiting) stage.resume(*call->waiting);
         },
-        tag, fingerprint, strategy);
+        tag, spec_hash, strategy);
 }
 
 protocol::Complete Stage::Actor::wait(Call &call) {

@@ -174,7 +174,7 @@ private:
     friend class SimulatedClock;
 
     void begin(CallKind kind, const std::shared_ptr<Stage::Call> &call, wire::Strategy strategy, Tag tag = {},
-               std::uint64_t fingerprint = 0);
+               std::uint64_t spec_hash = 0);
     protocol::Complete wait(Stage::Call &call);
     protocol::Complete call(CallKind kind, wire::Strategy strategy = wire::Strategy::enforce_popular);
     void note(const Letter &letter, LetterEvent event) {

@@ -156,7 +156,7 @@ private:
         if (!reduce_two_in_flight(sums) || !reduce_with_retry(sums)) return;
         // Equal at all members, as the fingerprints are.
         for (std::size_t i = 0; i < weights_.size(); i += 97)
-            weights_[i] += sums[i % sums.size()].fingerprint * (i + 1);
+            weights_[i] += sums[i % sums.size()].digest * (i + 1);
         std::uint64_t hash = step_;
         for (std::size_t i = 0; i < weights_.size(); i += 97)
             hash = tools::mix(hash ^ weights_[i]);
