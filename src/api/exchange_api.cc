@@ -39,7 +39,7 @@ std::optional<Time> deadline(std::uint32_t timeout_ms) {
 }
 
 /// Returns the receiver of a post, which must be another member of the group.
-Result<PeerId> receiver(const peer::Runtime::Membership &membership, const pcclPeerId_t &to) {
+Result<PeerId> receiver(const peer::Runtime::GroupSnapshot &membership, const pcclPeerId_t &to) {
     const PeerId id{get(to.data + kWord)};
     if (get(to.data) != membership.run || std::ranges::find(membership.members, id) == membership.members.end()) {
         return invalid("`to` is not a member of this peer's group. Choose a receiver from pcclGetMembers");

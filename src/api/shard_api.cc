@@ -65,7 +65,7 @@ pcclResult_t pcclGetShard(const pcclComm_t *communicator, size_t count, pcclShar
         if (!shard_out) return fail(invalid("shard_out is NULL"));
         if (count == 0) return fail(invalid("count is 0. Pass the elements of the whole buffer"));
         if (const auto status = check(communicator); !status) return fail(status.error());
-        const auto membership = mutable_of(communicator)->runtime.membership();
+        const auto membership = mutable_of(communicator)->runtime.group();
         if (membership.members.empty()) return fail(pcclInvalidUsage, "not connected. Call pcclConnect first");
         const auto shard = peer::shard_of(count, membership.members, membership.self);
         *shard_out = {shard.span.begin, shard.span.count, shard.membership, shard.members, shard.place};

@@ -2,9 +2,12 @@
 #include "api/state.h"
 
 #include <atomic>
+#include <cstdlib>
+#include <string_view>
 
 #include <pccl/pccl.h>
 
+#include "base/assert.h"
 #include "base/descriptors.h"
 
 namespace pccl::api {
@@ -35,7 +38,11 @@ pcclResult_t fail_not_initialized() noexcept {
 using namespace pccl::api;
 
 pcclResult_t pcclInit() {
-    if (!initialized()) pccl::reserve_standard_descriptors();
+    if (!initialized()) {
+        pccl::reserve_standard_descriptors();
+        if (const char *wanted = std::getenv("PCCL_ASSERTIONS"))
+            pccl::abort_on_broken_invariants(std::string_view(wanted) == "abort");
+    }
     initialized_flag.store(true, std::memory_order_release);
     return succeed();
 }

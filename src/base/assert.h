@@ -6,12 +6,15 @@
 //   abort  In the simulator, the protocol's unit tests, the replay of fuzz corpora and builds with -DPCCL_ASSERTIONS=ON (presets
 //          dev, asan, tsan and fuzz) the process prints the condition with its place and aborts. State machines also check all of
 //          their invariants after every step.
-//   throw  Elsewhere, including a trainer's process and pccl-master, PCCL_ASSERT throws BrokenInvariant. protocol::Peer::step
+//          pccl-master does so too: it sets PCCL_ASSERTIONS=abort for its process unless the variable is set already. Started again
+//          with its journal, it continues the run.
+//   throw  Elsewhere, including a trainer's process, PCCL_ASSERT throws BrokenInvariant. protocol::Peer::step
 //          catches it: the communicator fails with pcclInternalError and the text, and the process continues.
 //          protocol::Master::step logs it as an error. Walks over the whole state (check_invariants) do not run.
 //
-// The objects of a layer are shared by libpccl and the programs, so a program chooses at run time:
-// abort_on_broken_invariants(true).
+// The objects of a layer are shared by libpccl and the programs, so the choice is made at run time: by
+// abort_on_broken_invariants(), or for a process by the environment variable PCCL_ASSERTIONS, "abort" or "throw", which pcclInit
+// reads.
 #pragma once
 
 #include <atomic>

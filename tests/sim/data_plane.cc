@@ -230,7 +230,7 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     if (fault == op::LossPolicy::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
     for (std::size_t i = 0; i < op.elements.size(); ++i) {
-        if (op.elements[i].lacking.empty()) accept(node, start.op, {node.peer->id(), spec_hash, content, i});
+        if (op.elements[i].missing.empty()) accept(node, start.op, {node.peer->id(), spec_hash, content, i});
         else if (op.elements[i].final()) hand_on(node, start.op, op, i);
     }
     finish_if_final(node, start.op, op);
@@ -265,11 +265,11 @@ void DataPlane::plan_repair(Node &node, const OpId &id, Op &op) {
     for (std::size_t i = 0; i < kElements; ++i) {
         if (open[i]) continue;
         if (!carried.empty()) op.elements[i] = carried.mapped()[i];
-        op.elements[i].lacking.assign(data.ring.size(), false);
+        op.elements[i].missing.assign(data.ring.size(), false);
     }
-    for (const auto &piece : plan.lacking) {
+    for (const auto &piece : plan.missing) {
         for (std::size_t rank = 0; rank < data.ring.size(); ++rank)
-            op.elements[piece.span.begin].lacking[rank] = !piece.held[rank];
+            op.elements[piece.span.begin].missing[rank] = !piece.held[rank];
     }
 }
 
@@ -382,7 +382,7 @@ void DataPlane::hand_on(Node &node, const OpId &id, const Op &op, std::size_t el
     const auto &ring = of(node).ring;
     const auto next = static_cast<std::size_t>(std::ranges::find(ring, node.peer->id()) - ring.begin() + 1) % ring.size();
     const Element &what = op.elements[element];
-    if (what.lacking.empty() || !what.lacking[next]) return;
+    if (what.missing.empty() || !what.missing[next]) return;
     send_to_successor(node, id, {node.peer->id(), op.spec_hash, what.result, element, what.took_part});
 }
 

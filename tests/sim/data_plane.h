@@ -100,7 +100,7 @@ private:
         std::map<PeerId, std::uint64_t> have;
         std::set<PeerId> took_part;  ///< once it is final
         std::uint64_t result = 0;
-        std::vector<bool> lacking;   ///< in a repair: whether the member of each rank lacks it
+        std::vector<bool> missing;   ///< in a repair: true if the member of that rank misses the element
         bool final() const { return !took_part.empty(); }
     };
     struct Op {

@@ -88,7 +88,8 @@ protected:
     SilentOwner owner;
     Options options;
     LinkTable links{io, owner, options};
-    std::shared_ptr<Link> link = std::make_shared<Link>(io, owner, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
+    FrameConsumers consumers;
+    std::shared_ptr<Link> link = std::make_shared<Link>(io, owner, consumers, wire::OpenLink{PeerId{}, 0, true, {}, 0, {}},
                                                         wire::LinkHello{{}, kSelf, kOther, 0, {}}, options, Duration{});
     RecordingHost host;
     Engine engine{host, links};

@@ -15,8 +15,6 @@
 namespace pccl::peer {
 
 class SilentOwner final : public LinkOwner {
-    Intake on_link_header(Link &, const wire::FrameHeader &) override { return {}; }
-    bool on_link_frame(Link &, const wire::FrameHeader &, std::byte *, const Buffer &) override { return true; }
     void on_link_up(Link &) override {}
     void on_link_down(Link &, const std::string &) override {}
 };
