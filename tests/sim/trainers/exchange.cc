@@ -77,7 +77,7 @@ Outcome SimulatedExchange::await_post(std::uint64_t number, std::uint32_t timeou
     if (found == open_.end()) return {pcclInvalidUsage, "no such message"};
     Letter &letter = *found->second;
     auto &office = actor_.mail_.office();
-    wait(timeout_ms, [&] { return office.settled(*letter.post); });
+    wait(timeout_ms, [&] { return office.completed(*letter.post); });
     if (actor_.dead()) return gone();
     auto outcome = outcome_of(office.await(*letter.post, Time{}));
     if (outcome.code == pcclTimeout) return outcome;
