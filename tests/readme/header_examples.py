@@ -10,7 +10,7 @@ import textwrap
 AROUND = {
     "train.h": """
         void inner_step(const pcclTensorInfo_t *parameters);
-        static void example(pcclComm_t *communicator, pcclTensorInfo_t *parameters, size_t parameter_count, pcclTrainerStatus_t status) {""",
+        static void example(pcclComm_t *communicator, pcclTensorInfo_t *parameters, size_t parameter_count, int steps) {""",
     "exchange.h": """
         void take_back(const void *half);
         static void example(pcclComm_t *comm, pcclPeerId_t neighbour, uint64_t tag, const void *half, size_t bytes, pcclPostOp_t post,

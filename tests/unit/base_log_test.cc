@@ -165,7 +165,7 @@ class LogDeathTest : public testing::Test {};
 
 TEST_F(LogDeathTest, EnvironmentSetsTheLevel) { expect_level("debug", LogLevel::debug, ""); }
 TEST_F(LogDeathTest, DefaultIsWarn) { expect_level(nullptr, LogLevel::warn, ""); }
-TEST_F(LogDeathTest, UnknownNameMeansWarnAndSaysSo) { expect_level("chatty", LogLevel::warn, "PCCL_LOG_LEVEL is none of"); }
+TEST_F(LogDeathTest, UnknownNameMeansWarnAndIsLogged) { expect_level("chatty", LogLevel::warn, "PCCL_LOG_LEVEL is not one of"); }
 
 }  // namespace
 }  // namespace pccl

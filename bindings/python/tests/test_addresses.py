@@ -92,7 +92,7 @@ def test_an_unknown_interface_is_named(make):
 
 
 def test_a_link_local_address_without_a_zone_says_what_is_missing():
-    with pytest.raises(pccl.PCCLError, match="a link-local address needs its interface"):
+    with pytest.raises(pccl.PCCLError, match="A link-local address needs its interface"):
         MasterNode("[fe80::1]:0")
 
 
