@@ -96,15 +96,15 @@ public:
     void set_handler(LaneHandler &handler) { handler_ = &handler; }
     std::string remote() const { return remote_; }
     Duration round_trip() const { return round_trip_; }
-    /// The socket is full while there is more to send.
+    /// True if the socket is full and there is more to send.
     bool backlogged() const { return waiting_to_write_; }
-    /// Both ends are on one machine.
+    /// True if both ends are on one machine.
     bool inside_machine() const { return inside_machine_; }
     /// During on_frame(): the compressed form in which the payload arrived; null if it arrived plain.
     const PackedPtr &arrived_packed() const { return arrived_packed_; }
-    /// Since when a header waits for resume(); empty if none does.
+    /// When a header began to wait for resume(); empty if none waits.
     std::optional<Time> held_since() const { return held_since_; }
-    /// The congestion control follows the delivery rate: losses alone do not slow it down.
+    /// True if the congestion control follows the delivery rate: losses alone do not slow it down.
     bool follows_rate() const { return follows_rate_; }
     /// Bytes that were written and are not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }

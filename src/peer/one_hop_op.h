@@ -1,4 +1,4 @@
-// One one-hop operation at one member: each member sends its input to a block directly to the block's owner, who combines the
+// One one-hop operation at one member: each member sends its input to a block directly to the block's owner, which combines the
 // inputs and sends the result directly to all members. The plan is in collective/one_hop_plan.h. I/O thread only.
 //
 // It takes two one-way delays instead of the ring's 2(N-1) and sends equally many bytes. With quantization, each contribution and

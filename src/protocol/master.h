@@ -73,11 +73,11 @@ struct Disconnected {
     ConnId conn;
     std::string why;
 };
-/// Bytes of an incomplete message arrived: its sender is alive, however long the message takes.
+/// Bytes of an incomplete message arrived, so its sender is alive even if the message takes long.
 struct BytesReceived {
     ConnId conn;
 };
-/// Time passed. The shell sends it at next_timeout() or later.
+/// Time passed. The shell gives this input at next_timeout() or later.
 struct MasterTick {};
 using MasterInput = std::variant<Connected, Received, Disconnected, MasterTick, BytesReceived>;
 
@@ -210,7 +210,7 @@ private:
     void settle();
     void check_invariants() const;
 
-    // master_recovery.cc: taking the place of a master that ended
+    // master_recovery.cc: recovery after the last master has ended
     void restore(const Record &record);
     static GraphRecord graph_record(const Group &group);
     Record record() const;

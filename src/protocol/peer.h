@@ -34,7 +34,7 @@ struct PeerOptions {
     std::uint32_t island_peers = 0;
     /// An operation open for longer than this is reported to the master, which finds out which members wait for each other.
     Duration report_after = std::chrono::milliseconds(100);
-    /// How long this peer waits for a lost master that keeps a journal. Then the membership ends.
+    /// The membership ends when a lost master that keeps a journal has not come back for this time.
     Duration master_limit = std::chrono::minutes(10);
     /// An operation open for longer than this is included in a ProgressReport, and again at this interval.
     Duration progress_after = std::chrono::seconds(1);
@@ -375,7 +375,7 @@ private:
     void refuse_unconnected(CallId call);
     /// Drops the message while the master is away: resend() sends the current state when it is back.
     void send(wire::ToMaster message);
-    /// Sends although the master does not know this peer again yet.
+    /// Sends although the restarted master has not recognized this peer yet.
     void send_now(wire::ToMaster message);
     void check_invariants() const;
     void fail(const std::string &why);
