@@ -1,4 +1,4 @@
-// The answers to pcclAreNewPeersPending: the k-th question of a generation has the same answer at every member.
+// The answers to pcclArePeersPending: the k-th question of a generation has the same answer at every member.
 //
 // A generation lasts from one pcclUpdateTopology to the next. The answers of a generation are "no" up to some k and "yes" from
 // then on, for the run and for each group. The answer to the k-th question is fixed when the first member asks it. One exception:
