@@ -78,8 +78,8 @@ private:
         Time begin;
         LinkWork at;
     };
-    std::optional<Stretch> limited_;  ///< since when the path limits the link
-    std::optional<Stretch> working_;  ///< since when the codec's share of the thread is measured
+    std::optional<Stretch> limited_;  ///< the time since the path began to limit the link
+    std::optional<Stretch> working_;  ///< the time over which the codec's share of the thread is measured
 };
 
 }  // namespace pccl::peer

@@ -185,7 +185,7 @@ private:
     std::shared_ptr<Control> control_;
     std::size_t master_ = 0;               ///< index of the address that is dialled, or was dialled last
     std::size_t masters_to_try_ = 0;       ///< addresses after the one that is being dialled
-    std::optional<Time> master_up_since_;  ///< since when the control connection is up
+    std::optional<Time> master_up_since_;  ///< when the control connection came up; empty: it is down
     bool listening_ = false;
     bool leaving_ = false;
 
