@@ -47,7 +47,7 @@ struct MasterOptions {
     Duration heartbeat_timeout = std::chrono::seconds(10);
     Duration misuse_grace = std::chrono::seconds(10);
     Duration straggler_after = std::chrono::seconds(10);  ///< a member that keeps half of the others waiting for longer is logged
-    Duration remove_stragglers_after{};                   ///< and removed after this; 0: never
+    Duration remove_stragglers_after{};                   ///< such a member is removed after this; 0: never
     Duration hello_timeout = wire::kHelloTimeout;
     Duration probe_duration = std::chrono::milliseconds(250);
     Duration probe_timeout = std::chrono::seconds(10);
@@ -86,7 +86,7 @@ struct SendToPeer {
     ConnId conn;
     wire::ToPeer message;
 };
-/// Close the connection after everything sent before has left.
+/// Close the connection when all bytes have been sent.
 struct CloseConnection {
     ConnId conn;
     std::string why;

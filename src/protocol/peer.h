@@ -95,15 +95,17 @@ struct LinkEvent {
     std::string why;
     std::uint32_t round_trip_us = 0;
 };
+/// This peer holds the whole result of the operation.
 struct OpFinished {
     OpId op;
-};  ///< this peer holds the whole result
+};
+/// The callers of the operation disagree, or it cannot be carried out.
 struct OpBroken {
     OpId op;
     pcclResult_t code;
     std::string why;
     bool own = false;  ///< only this peer's program made a mistake
-};                     ///< its callers disagree, or the operation cannot be done
+};
 /// The answer to CarryOps.
 struct OpsCarried {
     std::vector<wire::CarriedOp> ops;
@@ -138,7 +140,8 @@ using PeerInput =
 
 // Effects. The shell carries them out in order.
 struct DialMaster {};
-struct HangUp {};  ///< close the control connection after everything sent has left
+/// Close the control connection when all bytes have been sent.
+struct HangUp {};
 struct SendToMaster {
     wire::ToMaster message;
 };
@@ -182,8 +185,8 @@ struct EndOp {
     CallId call;
     bool committed = false;
 };
-/// Do not touch the buffers of these operations, but keep which elements are final in them, and report those: OpsCarried. Each of
-/// their calls then either gets a StartOp or completes.
+/// Do not touch the buffers of these operations any more. Keep the list of their final elements, and report it with OpsCarried.
+/// Each of their calls then either gets a StartOp or completes.
 struct CarryOps {
     std::vector<OpId> ops;
 };
@@ -196,9 +199,10 @@ struct DropTags {
 struct StartProbe {
     wire::Probe probe;
 };
+/// Send offered content to others, and pull the tensors that the plan lists. Replaces an earlier plan.
 struct StartPull {
     wire::SyncPlan plan;
-};  ///< send offered content to others and pull what the plan lists; replaces an earlier plan
+};
 struct EndSync {
     bool committed = false;
     std::uint64_t sync = 0;  ///< committed: the plan that takes effect, if this peer had one
