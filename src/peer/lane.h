@@ -79,7 +79,7 @@ public:
 
 class Lane : public std::enable_shared_from_this<Lane> {
 public:
-    /// `round_trip`: of the path; 0 if unknown.
+    /// `round_trip`: the round trip of the path; 0 if unknown.
     Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler);
 
     /// Starts reading. Call once.
@@ -116,8 +116,9 @@ public:
     std::optional<TcpHealth> health() { return closed_ ? std::nullopt : tcp_health(socket_.native_handle()); }
     Duration stalled() const { return stall_.stalled(); }
 
-    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. The kernel of a
-    /// stopped process still acknowledges, and that of a receiver that does not read answers window probes.
+    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. A stopped process
+    /// does not count as silent: its kernel still acknowledges. The kernel of a receiver that does not read answers window
+    /// probes.
     void watch(Time now, Duration limit);
     void give_up_after(Duration limit) {
         if (!closed_) peer::give_up_after(socket_.native_handle(), limit);

@@ -58,13 +58,13 @@ bool well_formed(const wire::RecoveryReport &report, ViewNumber view, ViewNumber
 /// The combined knowledge of a group's members about the group's current epoch.
 struct GroupKnowledge {
     std::uint64_t commit_count = 0;                 ///< Commit messages of the epoch
-    std::map<std::uint64_t, wire::Commit> commits;  ///< those that some member has not received, by number from 0, and others
+    std::map<std::uint64_t, wire::Commit> commits;  ///< by number from 0; includes all that some member has not received
     std::map<OpId, wire::OpFailed> failures;
     std::map<OpId, std::set<PeerId>> done;      ///< members that hold the result, of operations without an outcome
-    std::optional<wire::ForgetTags> forgotten;  ///< the last that any of them received
+    std::optional<wire::ForgetTags> forgotten;  ///< the last one that any of them received
     wire::CallOutcome outcome;                  ///< of the last synchronization
 };
-/// `reports`: of the group's members. `outcome`: as the journal has it.
+/// `reports`: the reports of the group's members. `outcome`: the one in the journal.
 GroupKnowledge merge_group(ViewNumber epoch, const wire::CallOutcome &outcome, const RecoveryReports &reports);
 
 /// The commits, failures and forgotten tags that the member has not received. Nothing if it is in another epoch.
