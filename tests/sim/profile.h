@@ -16,7 +16,8 @@ struct Profile {
     unsigned nodes_min = 2, nodes_max = 5;  ///< nodes that start at once
     unsigned joins_max = 2;                 ///< nodes that start later, at any time
     unsigned groups_max = 1;
-    /// The largest number of peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above count islands.
+    /// The largest number of peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above count
+    /// islands.
     unsigned islands_of = 0;
     Duration faults_until = std::chrono::seconds(25);
 
