@@ -1,4 +1,5 @@
-// A caller's memory as operations and state transfers access it. Nothing else in src/peer dereferences a caller's pointer.
+// A caller's memory as operations and state transfers access it. Other code in src/peer does not dereference a caller's pointer,
+// except that a message between peers is read at its address (message_transfer.cc).
 //
 // A view covers host memory: an address and a length in bytes, so each access compiles to the access of the pointer itself.
 // Memory of a device belongs behind the same four functions: read() and write() then return staged host memory, and copy_to() and

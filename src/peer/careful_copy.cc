@@ -1,3 +1,4 @@
+// See careful_copy.h.
 #include "peer/careful_copy.h"
 
 #include <sys/uio.h>

@@ -4,7 +4,7 @@
 // more than twice as many, sending the saved bytes would have taken longer than compressing and decompressing, even if nothing
 // overlaps. The path's rate is measured while the path limits the sender, and the codec's gain on a few chunks that are
 // compressed as a trial. Both continue to be measured. Trials that save no time are repeated at growing intervals. Results do not
-// depend on these decisions, so that the ends of a link, and members, need not agree.
+// depend on these decisions, so the two ends of a link, and the members, need not agree on them.
 #pragma once
 
 #include <array>
@@ -48,7 +48,7 @@ public:
     bool open(std::size_t kind) const { return mode_ == Compression::on || (mode_ == Compression::automatic && kinds_[kind].open); }
     /// Whether the next chunk must be compressed, because the kind is open or as a trial. Call learn() with the outcome.
     bool wants(std::size_t kind, Time now) const;
-    /// Whether wants() can be true; needs no clock.
+    /// Whether wants() can be true. Needs no clock.
     bool may_want(std::size_t kind) const { return open(kind) || (mode_ == Compression::automatic && bytes_per_s_ > 0 && bytes_per_s_ < kFastest); }
     void learn(std::size_t kind, std::size_t plain_bytes, std::size_t packed_bytes, Duration took, Time now);
 
@@ -60,7 +60,7 @@ private:
     struct Kind {
         bool open = false;
         Time since{};                              ///< when it was opened
-        double plain = 0, saved = 0, seconds = 0;  ///< of the codec's recent work
+        double plain = 0, saved = 0, seconds = 0;  ///< sums over the codec's recent work
         std::size_t tried = 0;                     ///< bytes compressed in this trial
         Time next_trial{};
         Duration pause{};                  ///< before the trial after that
@@ -78,8 +78,8 @@ private:
         Time begin;
         LinkWork at;
     };
-    std::optional<Stretch> limited_;  ///< since when the path limits the link
-    std::optional<Stretch> working_;  ///< since when the codec's share of the thread is measured
+    std::optional<Stretch> limited_;  ///< the time since the path began to limit the link
+    std::optional<Stretch> working_;  ///< the time over which the codec's share of the thread is measured
 };
 
 }  // namespace pccl::peer

@@ -48,8 +48,8 @@ public:
     /// Forgets all operations. No buffer is accessed afterwards. The links no longer exist.
     void clear(const Error &why) override;
 
-    /// True if an operation is in flight and its partners are near: its next frame arrives sooner than a thread can sleep and
-    /// wake up.
+    /// True if an operation is in flight and its partners are near, so that its next frame arrives before a thread could sleep
+    /// and wake up.
     bool should_spin() const { return near_ && !ops_.empty(); }
 
     std::vector<wire::FrameKind> kinds() const override;

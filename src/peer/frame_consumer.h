@@ -1,8 +1,8 @@
 // A part of a peer that receives frames of certain kinds, and the table that leads from a kind to its consumer. I/O thread only.
 //
 // A lane reads a frame, its link finds the consumer in the table and calls it twice: with the header, to learn where the payload
-// goes, and with the payload. Nothing else is on the path of a frame. To add a consumer: give it frame kinds in wire/frame.h,
-// derive it from FrameConsumer, and add it to the list in Runtime's constructor.
+// goes, and with the payload. No other part is on the path of a frame. docs/internals/add-a-frame-consumer.md describes how to
+// add a consumer.
 #pragma once
 
 #include <array>
@@ -42,19 +42,19 @@ public:
     virtual void unwritable(const wire::FrameHeader & /*header*/) {}
 
     virtual void link_up(Link & /*link*/) {}
-    /// The link to this peer, if there was one, is gone. Called also where there was none.
+    /// The link to this peer is gone. Also called if there was no link to it.
     virtual void link_down(PeerId /*other*/) {}
     /// Called every 25 milliseconds.
     virtual void tick(Time /*now*/) {}
-    /// The membership ended because of `why`, and all links are gone. The consumer drops its state and touches no caller's memory
-    /// after this. May be called twice.
+    /// The membership has ended because of `why`, and all links are gone. The consumer drops its state and touches no caller's
+    /// memory after this. May be called twice.
     virtual void clear(const Error &why) = 0;
 };
 
 /// The consumers of one peer, by frame kind.
 class FrameConsumers {
 public:
-    /// Callbacks for all consumers come in the order in which they were added.
+    /// Consumers are called in the order in which they were added.
     void add(FrameConsumer &consumer);
     /// Null: no consumer receives frames of this kind.
     FrameConsumer *of(wire::FrameKind kind) const { return by_kind_[static_cast<std::size_t>(kind)]; }

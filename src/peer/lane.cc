@@ -218,7 +218,7 @@ bool Lane::accept_header() {
 
 /// Adds the bytes just read to the checksum while they are in cache, except those at the end.
 void Lane::sum_payload() {
-    constexpr std::size_t kEnd = 64;  // the least that finish() takes
+    constexpr std::size_t kEnd = 64;  // the smallest number of bytes that finish() accepts
     if (intake_.action != Intake::Action::take || (intake_.taker_checks && !packed_) || received_ < summed_ + kBulk) return;
     const std::size_t sure = std::min<std::size_t>(received_, header_.bytes - kEnd);
     const std::size_t grains = (sure - summed_) / kernel::Checksum::kGrain * kernel::Checksum::kGrain;

@@ -79,7 +79,7 @@ public:
 
 class Lane : public std::enable_shared_from_this<Lane> {
 public:
-    /// `round_trip`: of the path; 0 if unknown.
+    /// `round_trip`: the round trip of the path; 0 if unknown.
     Lane(asio::ip::tcp::socket socket, Duration round_trip, LaneHandler &handler);
 
     /// Starts reading. Call once.
@@ -96,15 +96,15 @@ public:
     void set_handler(LaneHandler &handler) { handler_ = &handler; }
     std::string remote() const { return remote_; }
     Duration round_trip() const { return round_trip_; }
-    /// The socket is full while there is more to send.
+    /// True if the socket is full and there is more to send.
     bool backlogged() const { return waiting_to_write_; }
-    /// Both ends are on one machine.
+    /// True if both ends are on one machine.
     bool inside_machine() const { return inside_machine_; }
     /// During on_frame(): the compressed form in which the payload arrived; null if it arrived plain.
     const PackedPtr &arrived_packed() const { return arrived_packed_; }
-    /// Since when a header waits for resume(); empty if none does.
+    /// When a header began to wait for resume(); empty if none waits.
     std::optional<Time> held_since() const { return held_since_; }
-    /// The congestion control follows the delivery rate: losses alone do not slow it down.
+    /// True if the congestion control follows the delivery rate: losses alone do not slow it down.
     bool follows_rate() const { return follows_rate_; }
     /// Bytes that were written and are not acknowledged yet.
     std::uint64_t outstanding_bytes() { return closed_ ? 0 : unacknowledged_bytes(socket_.native_handle()); }
@@ -116,8 +116,9 @@ public:
     std::optional<TcpHealth> health() { return closed_ ? std::nullopt : tcp_health(socket_.native_handle()); }
     Duration stalled() const { return stall_.stalled(); }
 
-    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. The kernel of a
-    /// stopped process still acknowledges, and that of a receiver that does not read answers window probes.
+    /// Called every 250 milliseconds. The lane fails if outstanding bytes were not acknowledged for `limit`. A stopped process
+    /// does not count as silent: its kernel still acknowledges. The kernel of a receiver that does not read answers window
+    /// probes.
     void watch(Time now, Duration limit);
     void give_up_after(Duration limit) {
         if (!closed_) peer::give_up_after(socket_.native_handle(), limit);

@@ -24,7 +24,7 @@ namespace {
 constexpr Duration kLeastMeasured = std::chrono::milliseconds(50);
 /// Damaged frames that are remembered.
 constexpr std::size_t kMaxDamaged = 4096;
-/// Bytes of urgent frames (openings and replies) that may wait. A peer that sends requests and does not read replies is given up.
+/// Bytes of urgent frames (openings and replies) that may wait. Beyond it, the link to a peer that does not read replies fails.
 constexpr std::size_t kMaxUrgentMiB = 64;
 /// Longest time that a frame waits for its view. The master sends a view to all members at the same time.
 constexpr Duration kMaxHeld = std::chrono::seconds(30);

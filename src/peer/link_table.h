@@ -52,7 +52,7 @@ public:
     void drop_all();
     /// Closes all links, and clears all consumers. May be repeated from the start if it throws.
     void clear(const Error &why);
-    /// Every 25 milliseconds. `master_up_since`: since when the control connection is up, if it is. Frames that wait for a future
+    /// Every 25 milliseconds. `master_up_since`: when the control connection came up, if it is up. Frames that wait for a future
     /// view are given up only while it is.
     void tick(Time now, std::optional<Time> master_up_since);
     /// After clear(), if this object threw: closes the unauthenticated connections, and restarts accepting and the timer.

@@ -1,4 +1,4 @@
-// One one-hop operation at one member: each member sends its input to a block directly to the block's owner, who combines the
+// One one-hop operation at one member: each member sends its input to a block directly to the block's owner, which combines the
 // inputs and sends the result directly to all members. The plan is in collective/one_hop_plan.h. I/O thread only.
 //
 // It takes two one-way delays instead of the ring's 2(N-1) and sends equally many bytes. With quantization, each contribution and
@@ -9,9 +9,9 @@
 // chunks are received directly into the receive buffer. In place, overwritten input is saved first. Input that has not been sent
 // cannot be overwritten, since the final chunk depends on it.
 //
-// A reduce-scatter ends when the owners have combined, an all-gather begins there: each takes one one-way delay. In an
-// all-gather, a member's own chunks are written to its receive buffer when they are first sent. Quantized ones are kept until
-// they have been sent to all members.
+// A reduce-scatter ends when the owners have combined their blocks; an all-gather begins at the owners. Each takes one one-way
+// delay. In an all-gather, a member's own chunks are written to its receive buffer when they are first sent. Quantized ones are
+// kept until they have been sent to all members.
 #pragma once
 
 #include <deque>

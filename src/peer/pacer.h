@@ -5,8 +5,8 @@
 // than the path carries, its queue overflows, and the operation waits for the connection that lost most. So the link measures the
 // delivery rate of all connections together, as BBR does for one (Cardwell et al., "BBR: congestion-based congestion control",
 // 2016), and limits their sum. While the round trip is as short as it has ever been, the path has no queue, and the link may send
-// faster than the delivery rate. A queue may be that of other traffic, or be on the way back, so the link probes for more from
-// time to time.
+// faster than the delivery rate. A queue can belong to other traffic, or be on the way back, so the link probes for more at
+// intervals.
 //
 // The delivery rate is what the path carries if all connections have more to send. That is rare while connections lose packets at
 // different times and the operation waits for all of them. In that case, retransmissions show that the path is full.

@@ -58,8 +58,8 @@ public:
     /// A membership begins or continues.
     void open();
     enum class Room { yes, later, never };
-    /// `later`: no room at present. Without a membership there is none, because a peer that has left receives no more messages.
-    /// `never`: the message is larger than the mailbox.
+    /// `later`: there is no room at present. Without a membership there never is, because a peer that has left receives no
+    /// messages. `never`: the message is larger than the mailbox.
     Room reserve(std::uint64_t bytes);
     /// Gives back room that was reserved.
     void release(std::uint64_t bytes);

@@ -1,4 +1,4 @@
-// Reports to the master how far long operations and their links are, so that it can find the member that others wait for. I/O
+// Reports the progress of long operations and their links to the master, so that it can find the member that others wait for. I/O
 // thread only.
 #pragma once
 
@@ -12,7 +12,7 @@ class ProgressReporter {
 public:
     ProgressReporter(Engine &engine, LinkTable &links) : engine_(engine), links_(links) {}
 
-    /// Reports on `ops`, the operations that the protocol believes to be in flight. Those that have ended here are left out.
+    /// Reports on `ops`, the operations that the protocol believes to be in flight. Operations that have ended here are left out.
     wire::ProgressReport report(Time now, const std::vector<OpId> &ops);
 
 private:

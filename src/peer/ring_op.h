@@ -72,7 +72,7 @@ private:
     void relay_final(OutFrame &frame);
     std::byte *temporary();
 
-    /// The kind of the next frame to the successor.
+    /// The kind of the next frame that is sent to the successor.
     enum class Next { nothing, forward, start, relay };
     Next next() const;
     std::size_t next_bytes(Next next) const;

@@ -38,7 +38,7 @@ namespace pccl::peer {
 /// A call in progress, shared by the thread that made it and the I/O thread.
 struct PendingCall {
     std::atomic<bool> done{false};
-    // Valid once done:
+    // Valid once `done` is set:
     pcclResult_t code = pcclSuccess;
     std::string why;
     bool pending = false;
@@ -99,7 +99,7 @@ public:
     /// The number of calls of abort(). A caller that retries after losses stops when it changes.
     std::uint64_t aborts() const { return aborts_; }
 
-    /// The group at one moment.
+    /// The state of the group at one moment.
     struct GroupSnapshot {
         std::uint64_t run = 0;  ///< a checksum of the run's id
         PeerId self;
@@ -122,7 +122,7 @@ public:
     bool forked() const;
     /// An Error if this peer is not connected: it never was, or the connection ended, or this is a fork.
     Status check_connected() const;
-    /// Connected, and the only peer of its group at present.
+    /// True if this peer is connected and is the only peer of its group at present.
     bool alone() const { return alone_; }
     /// The world as of the last call that returned.
     protocol::World world() const;
@@ -185,7 +185,7 @@ private:
     std::shared_ptr<Control> control_;
     std::size_t master_ = 0;               ///< index of the address that is dialled, or was dialled last
     std::size_t masters_to_try_ = 0;       ///< addresses after the one that is being dialled
-    std::optional<Time> master_up_since_;  ///< since when the control connection is up
+    std::optional<Time> master_up_since_;  ///< when the control connection came up; empty: it is down
     bool listening_ = false;
     bool leaving_ = false;
 

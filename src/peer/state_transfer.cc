@@ -16,7 +16,7 @@ namespace {
 
 /// A holder that sends nothing for this time gets no further requests while other holders can serve them.
 constexpr Duration kSilenceTimeout = std::chrono::seconds(2);
-/// A longer time between two ticks means that this process was stopped: the holders' silence says nothing.
+/// A longer time between two ticks means that this process was stopped, and the silence of the holders means nothing.
 constexpr Duration kSchedulingGap = std::chrono::seconds(1);
 
 }  // namespace
@@ -109,7 +109,7 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
     link.kick();
 }
 
-/// The receiver got other bytes than the list promises. Returns true if this peer's memory is unchanged: then the path damaged
+/// The receiver got bytes that do not match the list. Returns true if this peer's memory is unchanged: then the path damaged
 /// them, and they are sent again. Otherwise the program has changed its tensor, and the synchronization fails.
 bool StateTransfer::is_unchanged(std::uint32_t tensor, std::uint32_t chunk, const kernel::ContentHash &hash,
                                  std::uint64_t checksum) {
@@ -252,7 +252,7 @@ void StateTransfer::exclude(Tensor &tensor, PeerId holder, const std::string &wh
     give_up(tensor, "sent all chunks of");
 }
 
-/// Moves the chunks requested from a holder back to `todo_`. Those that it still sends are dropped.
+/// Moves the chunks requested from a holder back to `todo_`. Chunks that it still sends are dropped.
 void StateTransfer::requeue(PeerId id) {
     Holder &holder = holders_[id];
     for (const auto &[chunk, sent] : holder.requested)

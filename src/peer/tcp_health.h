@@ -13,7 +13,7 @@ struct TcpHealth {
     Duration since_ack{};     ///< since the last acknowledgement, including repeated ones
     bool awaits_ack = false;  ///< data or a window probe is unacknowledged
     Duration round_trip{};
-    std::uint32_t retransmissions = 0;   ///< of the oldest unacknowledged data so far
+    std::uint32_t retransmissions = 0;   ///< retransmissions of the oldest unacknowledged data
     std::uint64_t retransmitted = 0;     ///< segments since the connection was made
     Duration busy{};                     ///< time with data to send, since the connection was made
     Duration receiver_limited{};         ///< part of busy in which the receiver's window was full

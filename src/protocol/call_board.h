@@ -36,34 +36,34 @@ public:
     void remove(PeerId id) { calls_.erase(id); }
     const Calls &of(PeerId id) const { return calls_.at(id); }
 
-    /// The peer made a call of all members. False: it is in another one already.
+    /// Records that the peer made a call of all members. False: it is in another one already.
     bool vote(Time now, PeerId id, wire::Call call, std::uint32_t number);
     void end_call(PeerId id);
-    /// Its program gave up all its calls.
+    /// The peer's program aborted all its calls.
     void abort(PeerId id);
     /// Replaces the operations that the peer waits for.
     void report_waiting(Time now, PeerId id, std::set<OpId> ops, wire::Blocked blocked);
     void op_ended(PeerId id, const OpId &op) { calls_.at(id).waiting.erase(op); }
     void clear_waiting(PeerId id) { calls_.at(id).waiting.clear(); }
-    /// Calls count as made now. A restarted master does not know when they were made.
+    /// Counts all calls as made now, because a restarted master does not know when they were made.
     void restart_clocks(Time now);
 
-    /// Members that cannot both end their calls, and when the grace period ends.
+    /// Two members that cannot both end their calls, and the end of the grace period.
     struct Conflict {
         PeerId first, second;
         Time due;
     };
-    /// The rest of what conflicts depend on.
+    /// The state of a group on which conflicts depend.
     struct GroupState {
         std::vector<PeerId> members;
         bool frozen = false;                                     ///< its operations end with the view
         const std::map<OpId, std::set<PeerId>> *done = nullptr;  ///< members that hold the result, by operation
     };
-    /// A look at the board is due: a call or a report changed something, or the grace period of the last conflict is over.
+    /// True if check() is due: a call or a report changed something, or the grace period of the last conflict has ended.
     bool check_due(Time now) const { return stale_ || (due_ && now >= *due_); }
-    /// The conflict that is due now, if there is one. Call it if check_due().
+    /// Returns the conflict whose grace period has ended, if there is one. Call it if check_due().
     std::optional<Conflict> check(Time now, const std::vector<GroupState> &groups, Duration grace);
-    /// Calls check() in this step, whatever happens.
+    /// Makes check_due() true in this step.
     void request_check() { stale_ = true; }
     std::optional<Time> next_check() const { return due_; }
 

@@ -20,11 +20,11 @@ struct EpochOutcome {
 ///
 /// A call continues if it is the last one that any member has begun with its tag, and every member that began it carries it over.
 /// Callers can disagree about the policy, and one can have aborted. Members that have not made the call yet join it in the new
-/// epoch. Earlier calls with the tag fail at members that have not made them, as they failed elsewhere. That follows from the
-/// call's number.
+/// epoch. Earlier calls with the tag failed at the other members, so they also fail at members that have not made them; the
+/// number of the call that continues determines which calls these are.
 EpochOutcome end_calls(const std::map<Tag, std::uint32_t> &begun, const std::map<PeerId, std::vector<wire::CarriedOp>> &carried);
 
-/// True if a member can have sent these calls.
+/// True if a correct member can send this list.
 bool well_formed(const std::vector<wire::CarriedOp> &carried);
 
 }  // namespace pccl::protocol

@@ -62,10 +62,10 @@ public:
     void forget(PeerId id);
     /// Call it about once a second: a link is slow if it is found slow several times in a row.
     std::vector<Finding> findings(Time now, const Snapshot &snapshot, const Thresholds &limits);
-    /// Evidence about the host of a silent peer: whether it acknowledges data that others send it. "" if no report says.
+    /// Evidence about the host of a silent peer: whether it acknowledges data that others send it. "" if no report contains any.
     std::string evidence_on(Time now, PeerId silent) const;
 
-    /// The operations in the peer's last report. Empty if that is not fresh.
+    /// The operations in the peer's last report. Empty if that report is older than kFresh.
     const std::vector<wire::OpProgress> &ops_of(Time now, PeerId id) const;
 
 private:
@@ -76,7 +76,7 @@ private:
     /// The rates of a link between two reports.
     struct Pace {
         PeerId from, to;
-        double backlogged = 0;  ///< share of the time in which it had more to send than it could
+        double backlogged = 0;  ///< share of the time in which it had more to send than the path took
         std::uint64_t bytes = 0, bytes_per_s = 0, retransmitted = 0;
         double receiver_limited = 0, buffer_limited = 0;  ///< shares of the time in which there was something to send
         std::uint32_t round_trip_us = 0;

@@ -7,7 +7,7 @@
 
 namespace pccl::protocol {
 
-/// Write `text` to the log.
+/// The shell writes `text` to the log.
 struct Log {
     LogLevel level;
     std::string text;

@@ -35,7 +35,7 @@ std::string schema_difference(const std::vector<TensorOffer> &theirs, const std:
     return "";
 }
 
-/// The offer that most of `voters` share by `same`; the earliest among equals.
+/// The offer that is equal, by `same`, to the offers of the most voters; the earliest one if several are.
 template <class Same> const Ballot *most_common(const std::vector<const Ballot *> &voters, Same same) {
     const Ballot *best = nullptr;
     std::ptrdiff_t best_votes = 0;
@@ -76,7 +76,7 @@ void check_schema(const SyncHistory &history, const std::vector<Ballot> &ballots
     }
 }
 
-/// The highest revision offered. SEND_ONLY offers count alone, since their content must win.
+/// The highest revision offered. If there are SEND_ONLY offers, only they count, because their content must win.
 std::uint64_t highest_revision(const std::vector<const Ballot *> &voters) {
     std::uint64_t highest = 0;
     bool send_only = false;
@@ -154,7 +154,7 @@ std::vector<const Ballot *> candidates(std::uint64_t elected, const std::vector<
     return send_only.empty() ? all : send_only;
 }
 
-/// The peers that hold the elected content of a tensor, whatever other content they hold.
+/// The peers that hold the elected content of this tensor, even if their other tensors differ.
 std::vector<PeerId> sources_of(std::size_t tensor, const Ballot &winner, const std::vector<Ballot> &ballots) {
     const auto &elected = winner.offer->tensors[tensor];
     if (elected.allow_content_inequality) return {winner.peer};  // exists once

@@ -56,9 +56,9 @@ struct Election {
 ///
 /// The elected revision is the expected one, or if no peer offers that (the program does not count, or every holder was lost),
 /// the highest one that a member of the last synchronization offers. A SEND_ONLY offer must be at that revision. Among the offers
-/// at that revision SEND_ONLY ones win (and must agree), else the most common content wins, and among equally common contents the
-/// one of the lowest peer id. Every other peer receives what differs. A peer that is behind receives all that differs and the
-/// elected revision, whether it is a newcomer or a member.
+/// at that revision SEND_ONLY ones win (and must agree), otherwise the most common content wins; of equally common contents, the
+/// one of the peer with the lowest id wins. Every other peer receives what differs. A peer that is behind receives all that
+/// differs and the elected revision, whether it is a newcomer or a member.
 Election elect(const SyncHistory &history, const std::vector<Ballot> &ballots);
 
 }  // namespace pccl::protocol

@@ -24,21 +24,21 @@ public:
     /// Why a newcomer cannot be a peer of the island in its Hello; "" if it can, or if it names no island.
     std::string reason_to_refuse(const wire::Hello &hello) const;
 
-    /// A newcomer. `island` 0: it is on its own, and nothing is recorded.
+    /// Adds a newcomer. `island` 0: it has no island, and nothing is recorded.
     void add(PeerId id, GroupId group, std::uint64_t island, std::uint32_t island_peers);
-    /// It is a member from now on.
+    /// The newcomer has become a member.
     void admit(PeerId id);
     void remove(PeerId id);
 
-    /// The peers of its island that are connected and are members as it is, in order of id, itself among them. {id} for a peer on
-    /// its own.
+    /// The connected peers of its island, in order of id, including itself: the members if it is a member, otherwise the
+    /// newcomers. {id} for a peer without an island.
     std::vector<PeerId> peers_with(PeerId id) const;
-    /// All peers of its island have come.
+    /// True if all peers of its island are connected.
     bool is_whole(PeerId id) const;
-    /// Its island, or another with the same number, has members.
+    /// True if its island, or another one with the same number, has members.
     bool in_run(PeerId id) const;
-    /// Newcomers that cannot be admitted because their island cannot: fewer than all of it are in `ready`, or its number is in
-    /// the run.
+    /// Newcomers that cannot be admitted because their island cannot: some of its peers are not in `ready`, or an island with its
+    /// number has members.
     std::set<PeerId> blocked(const std::set<PeerId> &ready) const;
 
     void check_invariants() const;
@@ -53,8 +53,8 @@ private:
     std::map<PeerId, Resident> residents_;
 };
 
-/// The code that the other peers of an island get when one of it leaves or is removed with `code`. What a member did wrong, they
-/// did not.
+/// The code for the other peers of an island when one of its peers leaves or is removed with `code`. `member`: they are members.
+/// A member's mistake is not theirs, so they get no code that names a mistake.
 pcclResult_t island_removal_code(bool member, pcclResult_t code);
 
 }  // namespace pccl::protocol

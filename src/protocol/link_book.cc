@@ -9,7 +9,7 @@
 namespace pccl::protocol {
 namespace {
 
-/// One try from each side.
+/// Each side dials once.
 constexpr int kMaxTries = 2;
 constexpr int kMaxBreaks = 8;
 /// A link with this many recent breaks is not steady. A path can let connections be made and drop the data sent over them; every

@@ -2,8 +2,8 @@
 // bandwidth.
 //
 // Guarantee: a pair that could not be linked is dialled from the other side, and then left down, so that a ring around it is
-// found. A link that is down is tried again after a minute. A link that broke repeatedly of late is part of a ring only if no
-// ring exists without it.
+// found. A link that is down is tried again after a minute. A link that broke repeatedly within ten minutes is part of a ring
+// only if no ring exists without it.
 //
 // Invariants, for every link: `tries` <= kMaxTries and `breaks` <= kMaxBreaks; an `up` link was reported up by both ends, has no
 // failed tries and no reason to be down; a `dialing` link was not reported up by both ends. Pure. The master's thread runs it.
@@ -41,10 +41,10 @@ public:
     };
     using Pair = std::pair<PeerId, PeerId>;  ///< the smaller id first
 
-    /// `steady`: links that are up and did not break repeatedly of late. `any`: all links that are up.
+    /// `steady`: links that are up and have not broken repeatedly within the last ten minutes. `any`: all links that are up.
     enum class Trust { steady, any };
 
-    /// Both peers must be sent an OpenLink with this number.
+    /// An attempt to make a link. The master must send both peers an OpenLink with this number.
     struct Attempt {
         PeerId first, second, dialler;
         std::uint32_t number = 0;
@@ -53,7 +53,7 @@ public:
     /// Starts the first or the next attempt to link two peers.
     Attempt open(PeerId a, PeerId b, PeerId dialler);
 
-    /// What a report changed.
+    /// The change that a report caused.
     struct Change {
         enum class Kind {
             stale,   ///< nothing: it is about an unknown pair, an older attempt or a link that is down already
@@ -75,25 +75,25 @@ public:
     /// Makes sure that the pair has an entry, so that remove() of one returns the other.
     void add(PeerId a, PeerId b) { link(a, b); }
 
-    /// Takes over what both ends reported to a restarted master. A link that is not up needs open() next.
+    /// Takes over the state that both ends reported to a restarted master. A link that is not up needs open() next.
     void restore(PeerId a, PeerId b, const wire::KnownLink &forth, const wire::KnownLink &back);
     void restore_bandwidth(PeerId first, PeerId second, double mbit_forth, double mbit_back);
 
     /// Mbit/s as probed; 0: not measured.
     double bandwidth(PeerId from, PeerId to) const;
-    /// Ignored for an unknown pair and a value that is not a positive number.
+    /// Ignores an unknown pair, and a value that is not a positive number.
     void set_bandwidth(PeerId from, PeerId to, double mbit_per_s);
 
     const Link *find(PeerId a, PeerId b) const;
     const std::map<Pair, Link> &all() const { return links_; }
     bool is_up(PeerId a, PeerId b) const;
     bool usable(PeerId a, PeerId b, Trust trust, Time now) const;
-    /// No link between `id` and `others` is being made.
+    /// True if no link between `id` and `others` is being made.
     bool all_settled(PeerId id, const std::vector<PeerId> &others) const;
-    /// Every two of `ids` have a link that is up.
+    /// True if every two of `ids` have a link that is up.
     bool full_mesh(const std::vector<PeerId> &ids) const;
     topology::Matrix matrix(const std::vector<PeerId> &ids, Trust trust, Time now) const;
-    /// The best ring of steady links, else of any. None: no ring exists.
+    /// The best ring of steady links; if there is none, the best ring of any links. None: no ring exists.
     std::optional<std::vector<PeerId>> best_ring(const std::vector<PeerId> &ids, Time now) const;
     /// Facts about the paths of a ring that all its members share.
     wire::PathFacts path_facts(const std::vector<PeerId> &ring) const;

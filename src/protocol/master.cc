@@ -294,8 +294,8 @@ void Master::refuse(ConnId conn, pcclResult_t code, const std::string &why) {
 void Master::remove(PeerId id, pcclResult_t code, const std::string &why) {
     const auto found = peers_.find(id);
     if (found == peers_.end()) return;
-    // Its island leaves with it: the part of the copy that this peer held is nowhere else. All of them are forgotten before any
-    // view without one of them is published.
+    // Its island leaves with it, because no other peer holds this peer's part of the model. All peers of the island are deleted
+    // before a view without one of them is published.
     const auto island = islands_.peers_with(id);
     std::vector<Peer> gone{forget(id, code, why)};
     for (const PeerId other : island) {
@@ -335,7 +335,7 @@ void Master::admit(Peer &peer) {
     islands_.admit(peer.id);
 }
 
-/// For a run without members: the oldest newcomer on its own, or the oldest whole island.
+/// For a run without members: the first members are the oldest newcomer without an island, or the oldest whole island.
 std::vector<PeerId> Master::first_of_run() const {
     for (const auto &[id, peer] : peers_) {
         if (islands_.is_whole(id)) return islands_.peers_with(id);

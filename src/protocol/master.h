@@ -47,7 +47,7 @@ struct MasterOptions {
     Duration heartbeat_timeout = std::chrono::seconds(10);
     Duration misuse_grace = std::chrono::seconds(10);
     Duration straggler_after = std::chrono::seconds(10);  ///< a member that keeps half of the others waiting for longer is logged
-    Duration remove_stragglers_after{};                   ///< and removed after this; 0: never
+    Duration remove_stragglers_after{};                   ///< such a member is removed after this; 0: never
     Duration hello_timeout = wire::kHelloTimeout;
     Duration probe_duration = std::chrono::milliseconds(250);
     Duration probe_timeout = std::chrono::seconds(10);
@@ -73,11 +73,11 @@ struct Disconnected {
     ConnId conn;
     std::string why;
 };
-/// Bytes of an incomplete message arrived: its sender is alive, however long the message takes.
+/// Bytes of an incomplete message arrived, so its sender is alive even if the message takes long.
 struct BytesReceived {
     ConnId conn;
 };
-/// Time passed. The shell sends it at next_timeout() or later.
+/// Time passed. The shell gives this input at next_timeout() or later.
 struct MasterTick {};
 using MasterInput = std::variant<Connected, Received, Disconnected, MasterTick, BytesReceived>;
 
@@ -86,7 +86,7 @@ struct SendToPeer {
     ConnId conn;
     wire::ToPeer message;
 };
-/// Close the connection after everything sent before has left.
+/// Close the connection when all bytes have been sent.
 struct CloseConnection {
     ConnId conn;
     std::string why;
@@ -210,7 +210,7 @@ private:
     void settle();
     void check_invariants() const;
 
-    // master_recovery.cc: taking the place of a master that ended
+    // master_recovery.cc: recovery after the last master has ended
     void restore(const Record &record);
     static GraphRecord graph_record(const Group &group);
     Record record() const;

@@ -80,8 +80,8 @@ void Master::on(Peer &peer, const wire::Abort &) {
     const std::string why = to_string(peer.id) + " aborted its calls";
     if (!peer.member) return remove(peer.id, pcclRankConnectionLost, why);
     log(LogLevel::info, why);
-    // The other members' calls of all members continue to wait, for this one to call again or to leave. If they failed here,
-    // members that had not made the call yet would be in it alone.
+    // The calls of the other members continue to wait until this member calls again or leaves. If they failed here, members that
+    // have not made the call yet would be in it alone.
     if (calls_.of(peer.id).call == Call::optimize_topology) probing_.stop();
     calls_.abort(peer.id);
     freeze_for_abort(peer.group, why);

@@ -37,7 +37,7 @@ void Master::set_ring(Group &group, const std::vector<PeerId> &ring) {
     group.path = links_.path_facts(ring);
 }
 
-/// Marks the newcomers as ready if all of them fit in together: a ring can need several of them.
+/// Marks the newcomers as ready if one ring includes all of them: a ring can need several of them.
 bool Master::make_ready(std::vector<PeerId> &joined, const std::vector<PeerId> &newcomers) {
     std::vector<PeerId> all;
     std::ranges::set_union(joined, newcomers, std::back_inserter(all));
@@ -53,7 +53,7 @@ void Master::refresh_ready() {
     fit_newcomers({});
     for (auto &[id, peer] : peers_)
         peer.fits = peer.ready;
-    // An island is admitted whole. If one of its peers is missing or fits into no ring, the others count as absent, too. That can
+    // An island is admitted whole. If one of its peers is missing or fits into no ring, the others also count as absent. That can
     // in turn leave other newcomers without a ring, so this repeats until no more are absent.
     std::set<PeerId> absent;
     for (;;) {
@@ -69,7 +69,7 @@ void Master::refresh_ready() {
     refuse_unreachable();
 }
 
-/// Marks as ready the newcomers that could be admitted if those in `absent` had not come.
+/// Marks as ready the newcomers that could be admitted if the newcomers in `absent` were not there.
 void Master::fit_newcomers(const std::set<PeerId> &absent) {
     std::map<GroupId, std::vector<PeerId>> joined, waiting;
     for (auto &[id, peer] : peers_) {

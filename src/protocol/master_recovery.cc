@@ -1,4 +1,4 @@
-// Taking the place of a master that ended: its members come back, report what they know (recovery.h), and are made to agree
+// A master takes the place of one that ended: its members come back, report the decisions that they know (recovery.h), and agree
 // again.
 //
 // The journal's record gives the members and their view. Nothing is decided before all of them are back or the recovery window is
@@ -12,8 +12,7 @@ namespace pccl::protocol {
 using wire::Call;
 using wire::RecoveryReport;
 
-// ------------------------------------------------------------------------------------------------------------------ the record
-// --
+// -------------------------------------------------------------------------------------------------------------- the record --
 
 GraphRecord Master::graph_record(const Group &group) {
     GraphRecord record{group.graph.spec(), group.graph_epoch, group.graph.changes(), group.graph.members(), {}};
@@ -108,8 +107,7 @@ void Master::restore(const Record &record) {
     if (!peers_.empty()) recovery_.emplace();
 }
 
-// -------------------------------------------------------------------------------------------------------------------- coming
-// back --
+// ------------------------------------------------------------------------------------------------------------- coming back --
 
 void Master::on_resume(ConnId conn, const wire::Resume &resume) {
     if (!compatible(conn, resume.hello)) return;

@@ -34,7 +34,7 @@ struct PeerOptions {
     std::uint32_t island_peers = 0;
     /// An operation open for longer than this is reported to the master, which finds out which members wait for each other.
     Duration report_after = std::chrono::milliseconds(100);
-    /// How long this peer waits for a lost master that keeps a journal. Then the membership ends.
+    /// The membership ends when a lost master that keeps a journal has not come back for this time.
     Duration master_limit = std::chrono::minutes(10);
     /// An operation open for longer than this is included in a ProgressReport, and again at this interval.
     Duration progress_after = std::chrono::seconds(1);
@@ -95,15 +95,17 @@ struct LinkEvent {
     std::string why;
     std::uint32_t round_trip_us = 0;
 };
+/// This peer holds the whole result of the operation.
 struct OpFinished {
     OpId op;
-};  ///< this peer holds the whole result
+};
+/// The callers of the operation disagree, or it cannot be carried out.
 struct OpBroken {
     OpId op;
     pcclResult_t code;
     std::string why;
     bool own = false;  ///< only this peer's program made a mistake
-};                     ///< its callers disagree, or the operation cannot be done
+};
 /// The answer to CarryOps.
 struct OpsCarried {
     std::vector<wire::CarriedOp> ops;
@@ -138,7 +140,8 @@ using PeerInput =
 
 // Effects. The shell carries them out in order.
 struct DialMaster {};
-struct HangUp {};  ///< close the control connection after everything sent has left
+/// Close the control connection when all bytes have been sent.
+struct HangUp {};
 struct SendToMaster {
     wire::ToMaster message;
 };
@@ -182,8 +185,8 @@ struct EndOp {
     CallId call;
     bool committed = false;
 };
-/// Do not touch the buffers of these operations, but keep which elements are final in them, and report those: OpsCarried. Each of
-/// their calls then either gets a StartOp or completes.
+/// Do not touch the buffers of these operations any more. Keep the list of their final elements, and report it with OpsCarried.
+/// Each of their calls then either gets a StartOp or completes.
 struct CarryOps {
     std::vector<OpId> ops;
 };
@@ -196,9 +199,10 @@ struct DropTags {
 struct StartProbe {
     wire::Probe probe;
 };
+/// Send offered content to others, and pull the tensors that the plan lists. Replaces an earlier plan.
 struct StartPull {
     wire::SyncPlan plan;
-};  ///< send offered content to others and pull what the plan lists; replaces an earlier plan
+};
 struct EndSync {
     bool committed = false;
     std::uint64_t sync = 0;  ///< committed: the plan that takes effect, if this peer had one
@@ -375,7 +379,7 @@ private:
     void refuse_unconnected(CallId call);
     /// Drops the message while the master is away: resend() sends the current state when it is back.
     void send(wire::ToMaster message);
-    /// Sends although the master does not know this peer again yet.
+    /// Sends although the restarted master has not recognized this peer yet.
     void send_now(wire::ToMaster message);
     void check_invariants() const;
     void fail(const std::string &why);

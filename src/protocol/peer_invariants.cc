@@ -8,14 +8,14 @@ namespace pccl::protocol {
 
 using wire::Call;
 
-/// This state machine is wrong about something, so nothing of it is trusted any more: the membership ends, and the process lives.
+/// The state of this machine is inconsistent, so none of it is used any more: the membership ends, and the process continues.
 void Peer::fail(const std::string &why) {
     effects_->push_back(Log{LogLevel::error, why});
     effects_->push_back(HangUp{});
     end_everything(pcclInternalError, why);
 }
 
-/// These hold whatever the master sends. A faulty master can break promises of the protocol, but not these.
+/// These hold whatever the master sends. A faulty master can break the protocol, but not these invariants.
 void Peer::check_invariants() const {
     const bool in_connect = exclusive_ && exclusive_->kind == Call::connect;
     PCCL_ASSERT(in_connect == (state_ == State::dialing || state_ == State::greeting || state_ == State::newcomer));

@@ -1,9 +1,9 @@
 // A master that is lost and comes back.
 //
 // A peer waits for a master that keeps a journal. Nothing ends meanwhile: operations continue between the peers, and calls that
-// need the master take longer by the time it is away. Messages to the master are not queued. When it is back it is sent the
-// current state instead: first who this peer is (Resume), then every decision that it has received (RecoveryReport). The master
-// answers with the decisions that others have received and this peer has not, and with Resumed. Then the peer sends again
+// need the master take longer by the time of its absence. Messages to the master are not queued. When it is back, the peer sends
+// its current state instead: first who this peer is (Resume), then every decision that it has received (RecoveryReport). The
+// master answers with the decisions that others have received and this peer has not, and with Resumed. Then the peer sends again
 // whatever it still waits for.
 #include "protocol/peer.h"
 

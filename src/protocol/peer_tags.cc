@@ -56,7 +56,7 @@ void Peer::on(const wire::ForgetTags &m) {
     end_tag_round();
 }
 
-/// Starts the calls that were made meanwhile.
+/// Starts the calls that were held during the round.
 void Peer::end_tag_round() {
     if (!std::exchange(tag_round_, std::nullopt) || freeze_) return;
     for (const auto &held : std::exchange(held_, {}))

@@ -3,13 +3,13 @@
 // The sender numbers its messages from 1. It offers one, sends it when the receiver has room, and offers the next when the
 // receiver has reported how it ended. When the link breaks, the end of the message in flight is unknown. Over the next link the
 // sender offers the same number again, and the receiver, which remembers how its last message ended, repeats that end instead of
-// accepting the message twice. A sender that gives a message up withdraws it, and the answer says whether that was in time. It
-// can decide on its own only while the link is down and the last byte has not been handed to it: then the receiver does not have
-// all of it and has dropped the rest. A receiver that left the run cannot be asked; a message that it may have counts as
-// delivered, since it may have passed on its content. Numbers never decrease, so a number larger than the last one tells the
-// receiver that the messages before it are over.
+// accepting the message twice. A sender that gives a message up withdraws it, and the answer reports whether that was in time.
+// The sender can decide this without the receiver only while the link is down and the last byte of the message was not handed to
+// the link: then the receiver does not have the whole message, and has dropped the part that arrived. A receiver that left the
+// run cannot be asked. A message that it may have received counts as delivered, because it may have passed on the content.
+// Numbers never decrease, so a number larger than the last one tells the receiver that the messages before it are over.
 //
-// Frames can overtake each other on a link, but none outlives it.
+// Frames can overtake each other on a link, but no frame arrives after its link has ended.
 #pragma once
 
 #include <cstdint>

@@ -1,10 +1,9 @@
 // The schedule of bandwidth probes between members, for one pcclOptimizeTopology of the run.
 //
 // Guarantee: in each round every member sends to at most one other and receives from at most one, as in a ring. Pairs that are
-// measured already, or have no link, are left out. A probe that fails or exceeds its time is left out, too, and the pair stays
-// unmeasured.
+// measured already, or have no link, are left out. If a probe fails or exceeds its time, the pair stays unmeasured.
 //
-// Invariants: probes are outstanding only while it is running; every outstanding probe belongs to round().
+// Invariants: probes are outstanding only while a measurement runs; every outstanding probe belongs to round().
 // Pure. The master's thread runs it.
 #pragma once
 

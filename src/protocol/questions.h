@@ -1,10 +1,10 @@
-// The answers to pcclAreNewPeersPending: the k-th question of a generation has the same answer at every member.
+// The answers to pcclArePeersPending: the k-th question of a generation has the same answer at every member.
 //
-// A generation lasts from one pcclUpdateTopology to the next. In it the answers are "no" up to some k and "yes" from it on, for
-// the run and for each group. The answer to the k-th question is fixed when the first member asks it. One exception: groups are
-// not kept in step by a call of the whole run, so a group whose questions run ahead of another's by more than one fixes its own
-// answers only. The slower group would otherwise learn of a newcomer only once it had asked as often, if ever. After any member
-// was answered "yes", every member is, so that all call pcclUpdateTopology.
+// A generation lasts from one pcclUpdateTopology to the next. The answers of a generation are "no" up to some k and "yes" from
+// then on, for the run and for each group. The answer to the k-th question is fixed when the first member asks it. One exception:
+// groups are not kept in step by a call of the whole run, so a group whose questions run ahead of another's by more than one
+// fixes its own answers only. Otherwise the slower group would learn of a newcomer only after as many questions, or never. After
+// any member was answered "yes", every member is, so that all call pcclUpdateTopology.
 //
 // Pure. The master's thread runs it.
 #pragma once

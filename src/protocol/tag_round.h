@@ -11,8 +11,8 @@
 // Guarantee: when the last answer has arrived, every operation with a tag that no member named has ended at every member, and no
 // other has started. Commit, OpFailed and AskTags arrive at all members in one order. So an operation that fails before AskTags
 // is named by the members that have not called it, and one that fails later is named by those that have. So all members count a
-// forgotten tag from the same number. That number, the floor, is larger than any that a forgotten tag has had. So no name is
-// given twice, and a late frame of an old operation is recognized.
+// forgotten tag from the same number. That number, the floor, is larger than any that a forgotten tag has had. So no two
+// operations have the same name, and a late frame of an old operation is recognized.
 //
 // A freeze ends a round without an outcome: in the next epoch every tag is new. A master that restarts finds in the recovery
 // reports the last round of which any member has received the ForgetTags. A round of which no member has received it had no

@@ -28,7 +28,7 @@ static_assert(std::endian::native == std::endian::little, "the codec copies litt
 
 using Bytes = std::vector<std::byte>;
 
-/// The number of enumerators of a wire enum; values from it upward are rejected.
+/// The number of enumerators of a wire enum. Values that are not smaller are rejected.
 template <class E> struct EnumLimit;
 
 /// A vector or string with the greatest length it may have: `v(bounded(names, kMaxTensors))`.
@@ -38,7 +38,7 @@ template <class C> struct Bounded {
 };
 template <class C> Bounded<C> bounded(C &container, std::size_t limit) { return {container, limit}; }
 
-/// An enum of which only the values below `limit` are valid in this field.
+/// An enum field in which only the values below `limit` are valid.
 template <class E> struct Below {
     E &value;
     unsigned limit;

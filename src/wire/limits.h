@@ -1,4 +1,4 @@
-// Every limit on the data that a socket can send us. A length meets its limit before it becomes an allocation or an index.
+// Every limit on data that arrives from a socket. A length meets its limit before it becomes an allocation or an index.
 #pragma once
 
 #include <chrono>
@@ -27,14 +27,14 @@ inline constexpr std::size_t kMaxViewRanges = 262144;    ///< ranges of final el
 inline constexpr std::size_t kMaxLanes = 64;
 inline constexpr std::size_t kMaxChunkBytes = std::size_t{4} << 20;  ///< payload of one data frame
 /// Bytes that a peer sends, per link, for operations that the receiver has not posted yet: the bytes that a path carries in 1.5
-/// round trips at 1 Gbit/s, within these limits. 1.5 round trips is the longest time between learning of a commit and receiving
-/// the next op_open from the peer that learned of it last.
+/// round trips at 1 Gbit/s, within these limits. 1.5 round trips is the longest time from the arrival of a commit at this peer to
+/// the arrival of the next op_open from the peer that received the commit last.
 inline constexpr std::size_t kEagerBytes = std::size_t{1} << 20;
 inline constexpr std::size_t kMaxEagerBytes = std::size_t{16} << 20;
-/// Bytes of these that a receiver holds, per link. Frames of operations that failed before they were posted here are dropped with
-/// the epoch.
+/// Bytes of such frames that a receiver holds, per link. Frames of operations that failed before they were posted here are
+/// dropped with the epoch.
 inline constexpr std::size_t kMaxEagerHeld = 4 * kMaxEagerBytes;
-/// Frames a receiver holds, per link, for operations it has not posted.
+/// Frames that a receiver holds, per link, for operations that it has not posted.
 inline constexpr std::size_t kMaxEagerFrames = 65536;
 
 /// Frames that a peer retransmits over one link until an operation ends. A link that damages more fails.

@@ -1,3 +1,4 @@
+// See messages.h.
 #include "wire/messages.h"
 
 namespace pccl::wire {

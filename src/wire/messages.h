@@ -28,7 +28,7 @@ inline constexpr std::uint16_t kVersion = 7;
 enum class Call : std::uint8_t { none = 0, connect, update_topology, optimize_topology, sync_shared_state, all_reduce };
 const char *name_of(Call call);  ///< the name of its function in the C API
 
-/// How many of the threads of a peer's program that make calls only wait for operations.
+/// The share of a program's calling threads that do nothing but wait for operations.
 enum class Blocked : std::uint8_t { none = 0, some, all };
 
 enum class Strategy : std::uint8_t { enforce_popular = 0, receive_only, send_only };
@@ -167,7 +167,7 @@ struct SyncDone {
 };
 template <class V> void visit(V &v, SyncDone &m) { v(m.sync, m.ok, bounded(m.why, kMaxText)); }
 
-/// The caller aborted all its calls.
+/// The caller has aborted all its calls.
 struct Abort {};
 template <class V> void visit(V &, Abort &) {}
 

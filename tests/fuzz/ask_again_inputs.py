@@ -19,7 +19,7 @@ TO_2 = [4, 2, 2]
 TO_3 = [4, 1, 1]
 GREETED = EPOCH + TO_2 + TO_3
 
-REDUCE, GATHER, DIRECT, POST = range(4)  # kinds that can be asked for again, as in asked_again()
+REDUCE, GATHER, DIRECT, POST = range(4)  # kinds that can be requested again, as in header_to_request()
 OPEN_KIND = 2                            # op_open: a kind that cannot
 SENT_BLOCK, OTHER_BLOCK = 2, 0           # of three; rank 0 of the ring begins with block 2
 

@@ -24,7 +24,7 @@ def unpack(file, folder):
     folder.mkdir(parents=True, exist_ok=True)
     data = file.read_bytes()
     if data[:len(MAGIC)] != MAGIC:
-        sys.exit(f"{file} is no pack of inputs")
+        sys.exit(f"{file} is not a pack of inputs")
     at = len(MAGIC)
     while at < len(data):
         size, = struct.unpack_from("<I", data, at)

@@ -1,6 +1,6 @@
 // Frames on data lanes: greetings, headers, specs, chunks, probes, shared state and messages, valid and invalid, on several lanes
 // at once, cut anywhere. Nothing outside the posted buffers is written, nothing is written after the operation or session has
-// ended, and shared state that counts as pulled equals the elected content byte for byte, whatever the remotes sent.
+// ended, and shared state that counts as pulled equals the elected content byte for byte, whatever frames the remotes send.
 #include <cstdint>
 
 #include "base/log.h"
@@ -225,7 +225,7 @@ private:
         } else if (LinkScene::receives(scene_.messages, kind)) {
             payload = message_frame(header);
         } else if (kind == FrameKind::ask_again) {
-            payload = asked_again();
+            payload = header_to_request();
         } else {
             payload = operation_frame(header);
         }
@@ -246,8 +246,8 @@ private:
         case 5: payload.resize(input_.below(payload.size()) + 1); break;
         case 6: payload[input_.below(payload.size())] ^= static_cast<char>(input_.take<std::uint8_t>()); break;
         case 7: {
-            const auto said = input_.mostly(plain_length(packed.bytes.get()));
-            std::memcpy(payload.data(), &said, sizeof said);
+            const auto length = input_.mostly(plain_length(packed.bytes.get()));
+            std::memcpy(payload.data(), &length, sizeof length);
             break;
         }
         default: break;
@@ -255,19 +255,19 @@ private:
     }
     std::string state_frame(FrameHeader &header) {
         const std::size_t tensor = input_.below(2), which = input_.below(2);
-        const Content &said = content(tensor, which);
+        const Content &sent = content(tensor, which);
         header.epoch = input_.mostly(sync_);
         header.index = static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(static_cast<std::uint8_t>(tensor)));
         header.aux = static_cast<std::uint32_t>(input_.below(3));
         header.offset = input_.one_in(4);
         switch (header.kind) {
-        case FrameKind::state_list: return {reinterpret_cast<const char *>(said.list.data()), said.list.size() * 8 - (input_.one_in(16) ? 1 : 0)};
+        case FrameKind::state_list: return {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8 - (input_.one_in(16) ? 1 : 0)};
         case FrameKind::state_chunk: {
-            const std::size_t begin = std::min<std::size_t>(header.aux * kernel::kHashChunkBytes, said.data.size());
-            return said.data.substr(begin, kernel::kHashChunkBytes - (input_.one_in(16) ? 1 : 0));
+            const std::size_t begin = std::min<std::size_t>(header.aux * kernel::kHashChunkBytes, sent.data.size());
+            return sent.data.substr(begin, kernel::kHashChunkBytes - (input_.one_in(16) ? 1 : 0));
         }
         case FrameKind::state_refuse: return "";
-        default: return {reinterpret_cast<const char *>(said.hash.bytes.data()), said.hash.bytes.size()};
+        default: return {reinterpret_cast<const char *>(sent.hash.bytes.data()), sent.hash.bytes.size()};
         }
     }
     std::string message_frame(FrameHeader &header) {
@@ -288,17 +288,18 @@ private:
             return std::string(input_.one_in(16), 'm');
         }
     }
-    /// The header of a frame that the peer may have sent, with the right checksum or another one. See ask_again_inputs.py.
-    std::string asked_again() {
+    /// The payload of ask_again: the header of a frame that the peer may have sent, with the right checksum or another one. See
+    /// ask_again_inputs.py.
+    std::string header_to_request() {
         static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::post_chunk};
-        FrameHeader asked;
-        asked.kind = input_.one_in(8) ? static_cast<FrameKind>(input_.below(wire::kFrameKinds)) : input_.any_of(kKinds);
-        std::string sent = LinkScene::receives(scene_.messages, asked.kind) ? message_frame(asked) : operation_frame(asked);
+        FrameHeader header;
+        header.kind = input_.one_in(8) ? static_cast<FrameKind>(input_.below(wire::kFrameKinds)) : input_.any_of(kKinds);
+        std::string sent = LinkScene::receives(scene_.messages, header.kind) ? message_frame(header) : operation_frame(header);
         const std::vector<float> ones(sent.size() / sizeof(float), 1.0F);
-        if (!LinkScene::receives(scene_.messages, asked.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
-        asked.bytes = static_cast<std::uint32_t>(sent.size());
-        asked.checksum = kernel::checksum(sent.data(), sent.size()) + input_.one_in(4);
-        return {reinterpret_cast<const char *>(&asked), sizeof asked - (input_.one_in(16) ? 1 : 0)};
+        if (!LinkScene::receives(scene_.messages, header.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
+        header.bytes = static_cast<std::uint32_t>(sent.size());
+        header.checksum = kernel::checksum(sent.data(), sent.size()) + input_.one_in(4);
+        return {reinterpret_cast<const char *>(&header), sizeof header - (input_.one_in(16) ? 1 : 0)};
     }
     std::string operation_frame(FrameHeader &header) {
         header.epoch = input_.mostly(epoch_);
@@ -312,8 +313,8 @@ private:
             header.tag = op->id.tag.value;
             header.seq = op->id.seq;
         }
-        const op::OperationSpec said = op && input_.below(8) != 0 ? op->request.spec : what(300);
-        write(said);
+        const op::OperationSpec spec = op && input_.below(8) != 0 ? op->request.spec : what(300);
+        write(spec);
         if (header.kind == FrameKind::op_open) return {reinterpret_cast<const char *>(encoded.data()), encoded.size()};
         header.offset = kernel::checksum(encoded.data(), encoded.size());
         header.hop = static_cast<std::uint16_t>(input_.below(4));
@@ -321,8 +322,8 @@ private:
         header.aux = static_cast<std::uint32_t>(input_.below(4));
         if (header.kind == FrameKind::reduce_credit || header.kind == FrameKind::link_accept) return input_.text(2);
         const std::size_t n = op ? 3 : input_.below(4) + 1;
-        const collective::RingPlan plan(said.count, 4, n, 0);
-        std::size_t elements = said.count;
+        const collective::RingPlan plan(spec.count, 4, n, 0);
+        std::size_t elements = spec.count;
         if (header.kind != FrameKind::direct_chunk && header.index < n && header.aux < plan.chunks(header.index))
             elements = plan.chunk(header.index, header.aux).count;
         std::string payload(std::min<std::size_t>(elements, 50000) * 4, '\0');
@@ -338,12 +339,12 @@ private:
             const bool list = header.kind == FrameKind::state_ask_list;
             if ((!list && header.kind != FrameKind::state_ask_chunk) || header.index > 1) continue;
             const auto truth = input_.below(8);
-            const Content &said = content(header.index, truth == 7 ? 0 : elected_[header.index]);
+            const Content &sent = content(header.index, truth == 7 ? 0 : elected_[header.index]);
             header.kind = list ? FrameKind::state_list : FrameKind::state_chunk;
             if (truth == 6) header.kind = FrameKind::state_refuse;
             if (truth == 6) LinkScene::send(from, header, "");
-            else if (list) LinkScene::send(from, header, {reinterpret_cast<const char *>(said.list.data()), said.list.size() * 8});
-            else LinkScene::send(from, header, said.data.substr(header.aux * kernel::kHashChunkBytes, kernel::kHashChunkBytes));
+            else if (list) LinkScene::send(from, header, {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8});
+            else LinkScene::send(from, header, sent.data.substr(header.aux * kernel::kHashChunkBytes, kernel::kHashChunkBytes));
         }
     }
 

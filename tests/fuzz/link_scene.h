@@ -113,7 +113,7 @@ public:
             turn();
             receive(remote);
             if (sent <= 0 && ::send(remote.fd, nullptr, 0, MSG_NOSIGNAL) < 0) remote.outbox.clear();
-            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // the peer does not read on
+            if (sent <= 0 && remote.outbox.size() == before && ++stuck_ % 4 == 0) return;  // the peer has stopped reading
         }
         turn();
     }

@@ -27,7 +27,7 @@ struct Knowledge {
     std::vector<PeerId> probes;
     bool member = false;
 
-    void hear(const wire::ToPeer &message) {
+    void receive(const wire::ToPeer &message) {
         if (const auto *m = std::get_if<wire::Welcome>(&message)) id = m->you.value;
         if (const auto *m = std::get_if<wire::OpenLink>(&message)) attempts[m->other] = m->attempt;
         if (const auto *m = std::get_if<wire::CloseLink>(&message)) attempts.erase(m->other);
@@ -54,7 +54,7 @@ struct Conn {
     std::vector<wire::ToPeer> inbox;  ///< only of the correct peers
     std::size_t calls = 1;            ///< calls that the correct peers have made; the first is connect
 
-    template <class M> std::size_t heard() const {
+    template <class M> std::size_t received() const {
         return static_cast<std::size_t>(std::ranges::count_if(inbox, [](const auto &m) { return std::holds_alternative<M>(m); }));
     }
 };
@@ -80,10 +80,10 @@ public:
             vote(conn);
         FUZZ_CHECK(!calling(a) && !calling(b));
         const OpId op{ViewNumber{a.knows.epoch}, Tag{77}, next_seq_};
-        const std::size_t commits = a.heard<wire::Commit>();
-        say(a, wire::Done{{op}});
-        say(b, wire::Done{{op}});
-        FUZZ_CHECK(a.heard<wire::Commit>() == commits + 1 && b.heard<wire::Commit>() >= 1);
+        const std::size_t commits = a.received<wire::Commit>();
+        send(a, wire::Done{{op}});
+        send(b, wire::Done{{op}});
+        FUZZ_CHECK(a.received<wire::Commit>() == commits + 1 && b.received<wire::Commit>() >= 1);
         FUZZ_CHECK(master_.members().size() == 2);
         ending_ = true;
         disconnect(a);
@@ -98,12 +98,12 @@ private:
     Conn &join_honest() {
         Conn &conn = honest_.emplace_back();
         connect(conn);
-        say(conn, wire::Hello{wire::kMagic, wire::kVersion, kHonestGroup, {}, 0});
+        send(conn, wire::Hello{wire::kMagic, wire::kVersion, kHonestGroup, {}, 0});
         return conn;
     }
-    static bool calling(const Conn &conn) { return conn.heard<wire::CallDone>() < conn.calls; }
+    static bool calling(const Conn &conn) { return conn.received<wire::CallDone>() < conn.calls; }
     void vote(Conn &conn) {
-        if (!calling(conn)) say(conn, wire::VoteUpdate{static_cast<std::uint32_t>(++conn.calls)});
+        if (!calling(conn)) send(conn, wire::VoteUpdate{static_cast<std::uint32_t>(++conn.calls)});
     }
 
     void act() {
@@ -122,7 +122,7 @@ private:
         if (open.empty()) return come();
         Conn &conn = *input_.any_of(open);
         if (input_.one_in(32)) return feed(BytesReceived{conn.id});
-        say(conn, arbitrary(conn));
+        send(conn, arbitrary(conn));
     }
 
     void come() {
@@ -136,7 +136,7 @@ private:
     void newcomer(Conn &conn) {
         connect(conn);
         if (input_.one_in(4)) return;
-        say(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{static_cast<std::uint32_t>(input_.below(2))}, {}, 0});
+        send(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{static_cast<std::uint32_t>(input_.below(2))}, {}, 0});
     }
     void go() {
         Conn &conn = input_.any_of(crowd_);
@@ -149,7 +149,7 @@ private:
         const Duration step = input_.any_of(kSteps);
         now_ = now_ + step;
         for (Conn &conn : honest_)
-            say(conn, wire::Heartbeat{});
+            send(conn, wire::Heartbeat{});
         if (master_.next_timeout() <= now_) feed(MasterTick{});
         FUZZ_CHECK(master_.next_timeout() > now_);
     }
@@ -162,11 +162,11 @@ private:
         }
         if (calling(honest_[0]) || calling(honest_[1])) return;
         const OpId op{ViewNumber{honest_[0].knows.epoch}, Tag{77}, next_seq_++};
-        const std::size_t commits = honest_[0].heard<wire::Commit>();
+        const std::size_t commits = honest_[0].received<wire::Commit>();
         for (Conn &conn : honest_)
-            say(conn, wire::Done{{op}});
+            send(conn, wire::Done{{op}});
         for (Conn &conn : honest_)
-            FUZZ_CHECK(conn.heard<wire::Commit>() == commits + 1);
+            FUZZ_CHECK(conn.received<wire::Commit>() == commits + 1);
     }
 
     wire::ToMaster arbitrary(Conn &conn) {
@@ -237,7 +237,7 @@ private:
         conn.open = false;
         feed(Disconnected{conn.id, "gone"});
     }
-    void say(Conn &conn, wire::ToMaster message) {
+    void send(Conn &conn, wire::ToMaster message) {
         FUZZ_CHECK(conn.open || &conn < honest_.data() || &conn >= honest_.data() + honest_.size());
         // Every message passes the codec: one that cannot be encoded and decoded is not sent.
         const wire::Bytes bytes = wire::encode(message);
@@ -263,14 +263,14 @@ private:
                 FUZZ_CHECK(conn && conn->open && conn >= crowd_.data() && conn < crowd_.data() + crowd_.size());
                 conn->open = false;
             }
-            auto *send = std::get_if<SendToPeer>(&effect);
-            if (!send) continue;
-            Conn *conn = find(send->conn);
+            auto *sent = std::get_if<SendToPeer>(&effect);
+            if (!sent) continue;
+            Conn *conn = find(sent->conn);
             FUZZ_CHECK(conn && conn->open);
-            const wire::Bytes bytes = wire::encode(send->message);
+            const wire::Bytes bytes = wire::encode(sent->message);
             wire::ToPeer read;
             FUZZ_CHECK(bytes.size() <= wire::kMaxControlBytes && wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read));
-            conn->knows.hear(read);
+            conn->knows.receive(read);
             const bool honest = conn >= honest_.data() && conn < honest_.data() + honest_.size();
             if (!honest || ending_) continue;
             FUZZ_CHECK(!std::holds_alternative<wire::Removed>(read) && !std::holds_alternative<wire::Freeze>(read));
@@ -278,7 +278,7 @@ private:
             conn->inbox.push_back(std::move(read));
         }
         for (auto &[id, report] : reports)
-            say(*find(id), report);
+            send(*find(id), report);
     }
 
     Input &input_;

@@ -50,7 +50,7 @@ private:
             now_ = now_ + std::chrono::milliseconds(input_.below(3) == 0 ? 20000 : 110);
             if (input_.one_in(8)) return feed(MasterBytesReceived{});
             return feed(PeerTick{static_cast<wire::Blocked>(input_.below(3))});
-        default: return hear(arbitrary());
+        default: return receive(arbitrary());
         }
     }
     void connect() {
@@ -59,9 +59,9 @@ private:
         feed(MasterUp{});
         wire::Welcome welcome;
         welcome.you = PeerId{1};
-        hear(welcome);
-        hear(view());
-        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
+        receive(welcome);
+        receive(view());
+        receive(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
     }
     void rarely() {
         switch (input_.below(8)) {
@@ -121,7 +121,7 @@ private:
         }
     }
 
-    void hear(const wire::ToPeer &message) {
+    void receive(const wire::ToPeer &message) {
         const wire::Bytes bytes = wire::encode(message);
         wire::ToPeer read;
         FUZZ_CHECK(wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read));

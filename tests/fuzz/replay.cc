@@ -31,7 +31,7 @@ void run(const char *data, std::size_t size) {
     LLVMFuzzerTestOneInput(exact.data(), exact.size());
 }
 
-/// The number of inputs in it; -1 if it is cut short.
+/// The number of inputs in the pack; -1 if the pack is incomplete.
 long run_pack(const Bytes &pack) {
     long count = 0;
     for (std::size_t at = sizeof kPackMagic; at < pack.size(); ++count) {

@@ -276,7 +276,7 @@ void Cluster::end_up(Conn &conn, const char *why) {
     queue_.at(arrival(*conn.node, conn.up, true), [this, &conn, why] {
         if (conn.gone) return;
         conn.gone = true;
-        if (conn.master_closed && !network_.hear_closing) return;
+        if (conn.master_closed && !network_.delivers_closing) return;
         observe([&](Observer &o) { o.on_master_closes(*conn.node, conn.peer, why); });
         step_master(protocol::Disconnected{conn.id, why});
     });
@@ -291,13 +291,13 @@ void Cluster::send_up(Node &node, const wire::ToMaster &message) {
 
 void Cluster::arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &bytes) {
     ++conn.up.arrived;
-    if (number >= conn.up.lost_from || conn.gone || (conn.master_closed && !network_.hear_closing)) return;
+    if (number >= conn.up.lost_from || conn.gone || (conn.master_closed && !network_.delivers_closing)) return;
     conn.up.frames.append(bytes);
     std::span<const std::byte> frame;
     while (!conn.gone && conn.up.frames.next(frame) == wire::FrameBuffer::Next::frame) {
         protocol::Received received{conn.id, {}};
         if (!wire::decode(frame, received.message)) throw std::logic_error("a peer's message does not decode");
-        observe([&](Observer &o) { o.on_told_master(*conn.node, received.message); });
+        observe([&](Observer &o) { o.on_master_receives(*conn.node, received.message); });
         step_master(received);
     }
 }
@@ -321,7 +321,7 @@ void Cluster::send_down(Conn &conn, wire::ToPeer message) {
             while (conn.down.frames.next(frame) == wire::FrameBuffer::Next::frame) {
                 protocol::FromMaster input;
                 if (!wire::decode(frame, input.message)) throw std::logic_error("a master's message does not decode");
-                observe([&](Observer &o) { o.on_told_peer(node, input.message); });
+                observe([&](Observer &o) { o.on_peer_receives(node, input.message); });
                 if (!node.alive) return;  // killed by a fault that is tied to this message
                 step(node, input);
                 if (node.conn != conn.id) return;
@@ -365,10 +365,10 @@ void Cluster::crash_master(Duration away) {
     master_.reset();
     for (auto &conn : conns_) {
         if (conn->gone && conn->master_closed) continue;
-        const bool told = conn->master_closed;
+        const bool was_closed = conn->master_closed;
         conn->gone = conn->master_closed = true;
         Node &node = *conn->node;
-        if (node.conn != conn->id || told) continue;
+        if (node.conn != conn->id || was_closed) continue;
         // Some of the messages that it sent last are lost.
         conn->down.lost_from = conn->down.arrived + rng_.below(conn->down.sent - conn->down.arrived + 1);
         queue_.at(arrival(node, conn->down, false), [this, &node, id = conn->id] {

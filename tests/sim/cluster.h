@@ -25,7 +25,7 @@ class DataPlane;
 struct State {
     std::uint64_t revision = 0;
     std::vector<std::uint64_t> tensors;
-    std::size_t free_to_differ = 0;  ///< that many tensors at the end of the list may differ between members
+    std::size_t free_to_differ = 0;  ///< this number of tensors at the end of the list may differ between members
 };
 
 struct NetworkOptions {
@@ -34,7 +34,7 @@ struct NetworkOptions {
     unsigned spike_per_mille = 0;  ///< messages with a long delay
     Duration spike_max = std::chrono::milliseconds(800);
     unsigned dial_fails_per_mille = 0;  ///< attempts to connect to the master that fail
-    bool hear_closing = false;          ///< the master's shell passes on what arrives on connections it is closing
+    bool delivers_closing = false;      ///< the master's shell passes on messages from connections that it is closing
 };
 
 /// The island of a node and its number of peers. 0: none.
@@ -92,10 +92,10 @@ public:
     void crash(Node &node, Crash kind);
     void hang(Node &node);
     void resume(Node &node);
-    /// Messages between the node and the master arrive only after that time, in the given directions.
+    /// Messages between the node and the master are delayed by this time in the given directions.
     void cut(Node &node, bool up, bool down, Duration time);
-    /// The master's process ends, and all its connections with it: now, or during its next step that has more than `effects`
-    /// effects, after that many have been carried out. A new process starts from the record after `away`.
+    /// The master's process and all its connections end: now, or after `effects` effects of its next step that has more than
+    /// these. A new process starts from the record after `away`.
     void crash_master(Duration away);
     void crash_master_within(std::size_t effects, Duration away) { dies_within_ = {effects, away}; }
     bool master_is_up() const { return master_ != nullptr; }
@@ -108,9 +108,9 @@ public:
     /// Schedules `action` for a node. It is dropped if the node is dead by then, and waits while the node hangs.
     void at_node(Node &node, Duration delay, EventQueue::Action action);
     void step(Node &node, const protocol::PeerInput &input);
-    template <class F> void observe(F tell) {
+    template <class F> void observe(F report) {
         for (Observer *observer : observers_)
-            tell(*observer);
+            report(*observer);
     }
 
 private:
@@ -152,7 +152,7 @@ private:
     NetworkOptions network_;
     protocol::MasterOptions master_options_;
     std::unique_ptr<protocol::Master> master_;  ///< null: its process has ended
-    protocol::NamedValues journal_;             ///< the values that it has persisted
+    protocol::NamedValues journal_;             ///< the values that the master has persisted
     std::uint64_t master_starts_ = 0;
     std::optional<std::pair<std::size_t, Duration>> dies_within_;
     std::optional<Time> master_tick_at_;

@@ -41,7 +41,7 @@ bool DataPlane::up(Node &node, PeerId other) {
     return mine && mine->state == Side::State::up;
 }
 
-void DataPlane::tell(Node &node, const LinkEvent &event) {
+void DataPlane::notify(Node &node, const LinkEvent &event) {
     cluster_.observe([&](Observer &o) { o.on_link(node, event.other, event.up); });
     cluster_.step(node, event);
 }
@@ -50,7 +50,7 @@ void DataPlane::report(Node &node, PeerId other, std::uint32_t attempt, bool is_
     cluster_.at_node(node, delay, [this, &node, other, attempt, is_up, why] {
         const Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt) return;
-        tell(node, {other, attempt, is_up, why, 0});
+        notify(node, {other, attempt, is_up, why, 0});
     });
 }
 
@@ -60,7 +60,7 @@ void DataPlane::lose_side(Node &node, PeerId other, std::uint32_t attempt, const
         Side *mine = side(node, other);
         if (!mine || mine->attempt != attempt || mine->state == Side::State::dead) return;
         mine->state = Side::State::dead;
-        tell(node, {other, attempt, false, why, 0});
+        notify(node, {other, attempt, false, why, 0});
     });
 }
 
@@ -103,7 +103,7 @@ void DataPlane::try_match(Node &acceptor, PeerId dialler) {
             Side *own = side(caller, me);
             if (!own || own->attempt != attempt || own->state != Side::State::dialled) return;
             own->state = Side::State::up;
-            tell(caller, {me, attempt, true, "", 0});
+            notify(caller, {me, attempt, true, "", 0});
         });
     });
 }
@@ -116,7 +116,7 @@ void DataPlane::drop_link(Node &node, PeerId other) {
     links.erase(found);
     Node &far = *cluster_.nodes()[old.other];
     const Side *theirs = side(far, node.peer->id());
-    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting && heard_when_closing(node, far))
+    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting && delivers_closing(node, far))
         lose_side(far, node.peer->id(), old.attempt, "closed by the other side", cluster_.delay());
 }
 
@@ -161,7 +161,7 @@ void DataPlane::lose_path(Node &from, Node &to, Paths::Loss what, Duration time)
 }
 
 /// The end of a connection is a small packet that is sent once or twice, so it passes unless the path loses everything.
-bool DataPlane::heard_when_closing(const Node &node, const Node &other) const {
+bool DataPlane::delivers_closing(const Node &node, const Node &other) const {
     return paths_.loss(node.index, other.index, cluster_.queue().now()) != Paths::Loss::all;
 }
 
@@ -169,17 +169,17 @@ bool DataPlane::heard_when_closing(const Node &node, const Node &other) const {
 void DataPlane::await_acknowledgement(Node &node, PeerId other) {
     Side *mine = side(node, other);
     const Time sent = cluster_.queue().now();
-    if (!mine || mine->state != Side::State::up || mine->unheard || paths_.well(node.index, mine->other, sent)) return;
-    mine->unheard = true;
+    if (!mine || mine->state != Side::State::up || mine->unacknowledged || paths_.well(node.index, mine->other, sent)) return;
+    mine->unacknowledged = true;
     cluster_.at_node(node, kSilence, [this, &node, other, attempt = mine->attempt, sent] {
         Side *own = side(node, other);
         if (!own || own->attempt != attempt || own->state != Side::State::up) return;
-        own->unheard = false;
+        own->unacknowledged = false;
         // If the path was good in between, the data arrived; data sent since then may not have arrived.
         if (!paths_.bad_since(node.index, own->other, sent, cluster_.queue().now())) return await_acknowledgement(node, other);
         Node &far = *cluster_.nodes()[own->other];
         lose_side(node, other, attempt, "nothing was acknowledged for 10 s", Duration(0));
-        if (far.alive && heard_when_closing(node, far)) lose_side(far, node.peer->id(), attempt, "connection reset", cluster_.delay());
+        if (far.alive && delivers_closing(node, far)) lose_side(far, node.peer->id(), attempt, "connection reset", cluster_.delay());
     });
 }
 
@@ -409,7 +409,7 @@ void DataPlane::modify_buffer(Node &node, Tag tag) {
     cluster_.observe([&](Observer &o) { o.on_world_event("the program of " + node.name + " modifies " + what); });
 }
 
-/// The frame ask_again: the receiver cannot tell a damaged path from a modified buffer, the sender can.
+/// The frame ask_again: the receiver cannot distinguish a damaged path from a modified buffer; the sender can.
 void DataPlane::ask_again(Node &receiver, Node &sender, const OpId &id) {
     cluster_.observe([&](Observer &o) {
         o.on_world_event("a frame of " + sender.name + " has a wrong checksum; " + receiver.name + " asks again");
@@ -506,7 +506,7 @@ void DataPlane::start_pull(Node &node, const wire::SyncPlan &plan) {
     }
 }
 
-/// Asks the last of `item.sources`, and then the one before it if that fails.
+/// Requests the tensor from the last of `item.sources`, and from the one before it if that fails.
 void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int tries_left) {
     if (item.sources.empty()) return pull_failed(node, sync, "no source of tensor " + std::to_string(item.index) + " is left");
     cluster_.at_node(node, cluster_.delay() * 2, [this, &node, sync, in_place, item = std::move(item), tries_left]() mutable {
@@ -527,7 +527,7 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
                               theirs.received.at(item.index) == wanted;
         const bool serving = there && !silent && !source.hung && (offered || received);
         if (serving && theirs.modified.contains(item.index)) {
-            // The receiver asks once more; the holder finds that the hash of its memory has changed, and sends nothing.
+            // The receiver requests it once more; the holder finds that the hash of its memory has changed, and sends nothing.
             const std::string why = "tensor " + std::to_string(item.index) + " was modified by the program of " + to_string(from);
             return cluster_.at_node(source, cluster_.delay(), [this, &source, sync, why] {
                 cluster_.step(source, protocol::OfferSpoiled{sync, why});
@@ -541,7 +541,7 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
                                         });
             }
             item.sources.pop_back();
-            // A silent source is asked again after all others: it is lost only when its link is.
+            // A silent source gets a request again after all others: it is lost only when its link is lost.
             if (silent) item.sources.insert(item.sources.begin(), from);
             return pull_tensor(node, sync, in_place, std::move(item), silent ? 4 : tries_left);
         }

@@ -30,7 +30,7 @@ public:
     }
     bool up(Node &node, PeerId other);  ///< the node's side of the link
     void break_link(Node &a, Node &b);
-    /// Data that `from` sends to `to` does not arrive for that time.
+    /// For this time, data that `from` sends to `to` does not arrive.
     void lose_path(Node &from, Node &to, Paths::Loss what, Duration time);
     static constexpr Duration kForGood = Duration::max();
     bool path_well(const Node &a, const Node &b) const { return paths_.well(a.index, b.index, cluster_.queue().now()); }
@@ -52,7 +52,7 @@ public:
     void carry_ops(Node &node, const protocol::CarryOps &carry);
     void drop_tags(Node &node, const protocol::DropTags &drop);
     void start_probe(Node &node, const wire::Probe &probe);
-    void offer(Node &node);  ///< a sync call begins: others can pull the node's tensors from now on
+    void offer(Node &node);  ///< a sync call begins: from now on others can pull the node's tensors
     void start_pull(Node &node, const wire::SyncPlan &plan);
     void end_sync(Node &node, const protocol::EndSync &end);
 
@@ -81,7 +81,7 @@ private:
         bool dial = false;
         Secret token{};
         std::size_t other = 0;  ///< node index
-        bool unheard = false;   ///< sent data is not acknowledged; a check is scheduled
+        bool unacknowledged = false;  ///< sent data is not acknowledged; a check is scheduled
     };
     /// A member's value of an element or, if `took_part` is not empty, the result of the element.
     struct Contribution {
@@ -138,7 +138,7 @@ private:
 
     NodeData &of(const Node &node);
     Side *side(Node &node, PeerId other);
-    void tell(Node &node, const protocol::LinkEvent &event);
+    void notify(Node &node, const protocol::LinkEvent &event);
     void report(Node &node, PeerId other, std::uint32_t attempt, bool is_up, const char *why, Duration delay);
     void lose_side(Node &node, PeerId other, std::uint32_t attempt, const char *why, Duration delay);
     void dialled(Node &node, PeerId other, std::uint32_t attempt);
@@ -162,7 +162,7 @@ private:
     void ask_again(Node &receiver, Node &sender, const OpId &id);
     void copy_again(Node &sender, const OpId &id);
     void await_acknowledgement(Node &node, PeerId other);
-    bool heard_when_closing(const Node &node, const Node &other) const;
+    bool delivers_closing(const Node &node, const Node &other) const;
     void pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire::PullTensor item, int tries_left);
     void pulled(Node &node, std::uint64_t sync);
     void pull_failed(Node &node, std::uint64_t sync, const std::string &why);

@@ -33,7 +33,7 @@ Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique
     for (unsigned i = 0; i < profile.targeted; ++i) {
         const auto when = static_cast<When>(rng_.below(3));
         const auto kinds_of_message =
-            when == When::on_master_hears ? std::variant_size_v<wire::ToMaster> : std::variant_size_v<wire::ToPeer>;
+            when == When::on_master_receives ? std::variant_size_v<wire::ToMaster> : std::variant_size_v<wire::ToPeer>;
         triggers_.push_back({when, rng_.below(kinds_of_message), 1 + rng_.below(rng_.below(3) == 0 ? 40 : 6), rng_.pick(kinds),
                              rng_.per_mille(400), rng_.per_mille(500)});
     }
@@ -105,16 +105,16 @@ void Faults::watch(When when, const Node &node, std::size_t message) {
     for (auto &trigger : triggers_) {
         if (trigger.when != when || trigger.message != message || trigger.nth == 0 || --trigger.nth > 0) continue;
         Node *target = trigger.other ? random_node() : cluster_.nodes()[node.index].get();
-        if (trigger.before && trigger.kind == Kind::crash && when == When::on_peer_hears)
+        if (trigger.before && trigger.kind == Kind::crash && when == When::on_peer_receives)
             strike(trigger.kind, target);
         else
             cluster_.queue().after(Duration(0), [this, kind = trigger.kind, target] { strike(kind, target); });
     }
 }
 
-void Faults::on_told_peer(const Node &node, const wire::ToPeer &message) { watch(When::on_peer_hears, node, message.index()); }
-void Faults::on_told_master(const Node &node, const wire::ToMaster &message) {
-    watch(When::on_master_hears, node, message.index());
+void Faults::on_peer_receives(const Node &node, const wire::ToPeer &message) { watch(When::on_peer_receives, node, message.index()); }
+void Faults::on_master_receives(const Node &node, const wire::ToMaster &message) {
+    watch(When::on_master_receives, node, message.index());
 }
 void Faults::on_master_sends(const Node &node, PeerId, const wire::ToPeer &message) {
     watch(When::on_master_sends, node, message.index());

@@ -18,13 +18,13 @@ public:
     /// After this time no fault strikes, and every node that hung has resumed.
     Time quiet_from() const { return quiet_from_; }
 
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override;
-    void on_told_master(const Node &node, const wire::ToMaster &message) override;
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override;
+    void on_master_receives(const Node &node, const wire::ToMaster &message) override;
     void on_master_sends(const Node &node, PeerId to, const wire::ToPeer &message) override;
 
 private:
     enum class Kind { crash, hang, long_hang, break_link, abort, slow, master, cut, path };
-    enum class When { on_master_hears, on_peer_hears, on_master_sends };
+    enum class When { on_master_receives, on_peer_receives, on_master_sends };
     struct Trigger {
         When when;
         std::size_t message;  ///< index in its variant

@@ -35,9 +35,9 @@ public:
     virtual void on_abort(const Node &) {}
     /// Reported before the data plane carries it out. DropAllLinks is the first effect of a step that ends a membership.
     virtual void on_effect(const Node &, const protocol::PeerEffect &) {}
-    virtual void on_told_peer(const Node &, const wire::ToPeer &) {}             ///< arrives, before the step
-    virtual void on_told_master(const Node &, const wire::ToMaster &) {}         ///< arrives, before the step
-    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {}  ///< leaves the master; 0: the connection has no id yet
+    virtual void on_peer_receives(const Node &, const wire::ToPeer &) {}      ///< a message arrives; called before the step
+    virtual void on_master_receives(const Node &, const wire::ToMaster &) {}  ///< a message arrives; called before the step
+    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {}  ///< a message leaves; 0: the connection has no id yet
     virtual void on_master_closes(const Node &, PeerId, const std::string &) {}  ///< a connection ends, from either side
     virtual void on_master_note(LogLevel, const std::string &) {}
     virtual void on_result(const Node &, const OpId &, std::uint64_t) {}  ///< the node holds a whole result

@@ -1,4 +1,4 @@
-// pccl-sim: runs simulated worlds from seeds, and prints a run message by message if asked.
+// pccl-sim: runs simulated worlds from seeds, and prints the messages of a run on request.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>

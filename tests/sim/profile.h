@@ -16,14 +16,15 @@ struct Profile {
     unsigned nodes_min = 2, nodes_max = 5;  ///< nodes that start at once
     unsigned joins_max = 2;                 ///< nodes that start later, at any time
     unsigned groups_max = 1;
-    /// Most peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above count islands.
+    /// The largest number of peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above count
+    /// islands.
     unsigned islands_of = 0;
     Duration faults_until = std::chrono::seconds(25);
 
-    // Faults: the most of each.
+    // Faults: the largest number of each kind.
     unsigned crashes = 0, hangs = 0, long_hangs = 0, breaks = 0, aborts = 0, slow_members = 0;
-    unsigned bad_paths = 0;              ///< between two nodes, in one direction or both; some for good
-    unsigned cuts = 0;                   ///< of the path between a node and the master, in one direction or both
+    unsigned bad_paths = 0;              ///< paths between two nodes, in one direction or both; some stay bad
+    unsigned cuts = 0;                   ///< cuts of the path between a node and the master, in one direction or both
     unsigned master_crashes = 0;         ///< the master is started again from its record
     unsigned targeted = 0;               ///< faults of these kinds immediately before or after a certain message
     unsigned unreachable_per_mille = 0;  ///< ordered pairs of nodes that cannot dial

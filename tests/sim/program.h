@@ -72,7 +72,7 @@ private:
     bool forgetful_ = false;
     bool aborted_ = false;
     std::uint64_t step_ = 0;
-    std::uint64_t sum_ = 0;  ///< over the results of this iteration
+    std::uint64_t sum_ = 0;  ///< the sum of the results of this iteration
     std::uint64_t rounds_ = 0, reduced_ = 0;
 };
 

@@ -31,7 +31,7 @@ NetworkOptions draw_network(Rng &rng, const Profile &profile) {
     network.delay_max = network.delay_min * rng.between(1, 40);
     network.spike_per_mille = profile.spike_per_mille;
     network.dial_fails_per_mille = profile.dial_fails_per_mille;
-    network.hear_closing = rng.per_mille(300);
+    network.delivers_closing = rng.per_mille(300);
     return network;
 }
 

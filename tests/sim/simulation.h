@@ -28,7 +28,7 @@ struct RunReport {
 
 RunReport run(const RunOptions &options);
 
-/// The last lines of the transcript, which lead to the first violation.
+/// The last lines of the transcript before the first violation.
 std::string last_lines(RunOptions options, std::size_t count);
 /// The command line that runs it again with a transcript.
 std::string replay_command(const RunOptions &options);

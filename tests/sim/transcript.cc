@@ -198,11 +198,11 @@ void Transcript::on_effect(const Node &node, const protocol::PeerEffect &effect)
         line("    " + node.name + " ends " + text(e->op) + (e->committed ? ", committed" : ", not committed"));
 }
 
-void Transcript::on_told_peer(const Node &node, const wire::ToPeer &message) {
+void Transcript::on_peer_receives(const Node &node, const wire::ToPeer &message) {
     if (!std::holds_alternative<wire::Heartbeat>(message)) line("  master -> " + node.name + "  " + describe(message));
 }
 
-void Transcript::on_told_master(const Node &node, const wire::ToMaster &message) {
+void Transcript::on_master_receives(const Node &node, const wire::ToMaster &message) {
     const bool routine = std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::ProgressReport>(message);
     if (!routine) line("  " + node.name + " -> master  " + describe(message));
 }

@@ -24,8 +24,8 @@ public:
     void on_stray_complete(const Node &node, const protocol::Complete &done) override;
     void on_abort(const Node &node) override;
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override;
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override;
-    void on_told_master(const Node &node, const wire::ToMaster &message) override;
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override;
+    void on_master_receives(const Node &node, const wire::ToMaster &message) override;
     void on_master_closes(const Node &node, PeerId peer, const std::string &why) override;
     void on_world_event(const std::string &what) override;
 

@@ -1,4 +1,4 @@
-// How many chunks are asked of a holder follows what it delivers.
+// The number of chunks that are requested from a holder follows its delivery rate.
 #include "peer/ask_window.h"
 
 #include <deque>
@@ -10,12 +10,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A holder that is asked for as many chunks as the window says, over a path with that round trip, and sends each in that time.
+/// A holder that gets as many requests as the window allows, over a path with a given round trip. It sends each chunk in a given
+/// time.
 class Holder {
 public:
     Holder(Duration round_trip, Duration per_chunk) : round_trip_(round_trip), per_chunk_(per_chunk) {}
 
-    /// Chunks that arrive in that time.
+    /// Returns the number of chunks that arrive in this time.
     std::uint64_t run(Duration time) {
         std::uint64_t arrived = 0;
         for (const Time end = now_ + time; now_ < end; ++arrived) {
@@ -45,19 +46,19 @@ private:
 
 TEST(AskWindow, FillsALongFastPath) {
     Holder holder(100ms, 8400us);  // 1 Gbit/s
-    holder.run(600ms);             // until it is full
-    EXPECT_GE(holder.run(2s), 230U);  // of 238
+    holder.run(600ms);             // until the path is full
+    EXPECT_GE(holder.run(2s), 230U);  // the path carries 238
     EXPECT_LE(holder.window.size(), 40U);
 }
 
 TEST(AskWindow, FillsAPathOf10GbitPerSecond) {
     Holder holder(100ms, 840us);
     holder.run(1s);
-    EXPECT_GE(holder.run(2s), 2300U);  // of 2380
+    EXPECT_GE(holder.run(2s), 2300U);  // the path carries 2380
     EXPECT_LE(holder.window.size(), AskWindow::kMax);
 }
 
-TEST(AskWindow, AsksLittleOfASlowHolder) {
+TEST(AskWindow, RequestsLittleFromASlowHolder) {
     Holder holder(10ms, 800ms);  // 10 Mbit/s
     holder.run(10s);
     EXPECT_LE(holder.window.size(), 3U);

@@ -1,4 +1,4 @@
-// A link compresses if its path is slower than the rate at which the codec saves bytes, once both are measured.
+// Once both are measured, a link compresses if its path is slower than the rate at which the codec saves bytes.
 #include "peer/compression_gate.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,8 @@ protected:
     LinkWork work;
     int tried = 0;
 
-    /// The path delivers so much for that long, looked at every 25 ms; `codec`: of that time, what the thread spends in the codec.
+    /// The path delivers at this rate for this time; the gate observes it every 25 ms. `codec`: the share of the time that the thread
+    /// spends in the codec.
     void deliver(double bytes_per_s, Duration time, bool path_limited = true, double codec = 0) {
         for (Duration passed{}; passed < time; passed += 25ms) {
             work.busy = true;
@@ -34,7 +35,7 @@ protected:
         gate.observe(now, work);
         now = now + time;
     }
-    /// A codec that works at that rate and leaves so much is offered chunks; as many as it is asked to compress are counted.
+    /// Offers chunks to a codec with this rate and this ratio of compressed to plain bytes. Counts the chunks that it compresses.
     void send(double codec_bytes_per_s, double leaves, int chunks = 20) {
         for (int i = 0; i < chunks; ++i) {
             if (!gate.wants(kind, now)) continue;
@@ -64,7 +65,7 @@ TEST_F(Gate, OpensOnASlowPathAfterAFewChunks) {
 }
 
 TEST_F(Gate, StaysShutOnAPathFasterThanTheCodec) {
-    deliver(1.2e8, 200ms);  // 0.15 GB/s saved: less than twice that
+    deliver(1.2e8, 200ms);  // the codec saves 0.15 GB/s: less than twice this rate
     send(1e9, 0.85);
     EXPECT_FALSE(gate.open(kind));
     EXPECT_EQ(tried, 4);
@@ -116,7 +117,7 @@ TEST_F(Gate, ShutsWhenThePathBecomesFastAndOpensWhenItIsSlowAgain) {
 }
 
 TEST_F(Gate, DoesNotToggleBetweenItsThresholds) {
-    deliver(1.4e8, 200ms);  // the codec saves 0.3 GB/s: 2.1 times that
+    deliver(1.4e8, 200ms);  // the codec saves 0.3 GB/s: 2.1 times this rate
     send(1e9, 0.7);
     ASSERT_TRUE(gate.open(kind));
     deliver(2.0e8, 2s);  // 1.5 times
@@ -130,9 +131,9 @@ TEST_F(Gate, ShutsWhenTheProcessorIsTheLimit) {
     deliver(5e7, 200ms);
     send(1e9, 0.7);
     ASSERT_TRUE(gate.open(kind));
-    deliver(4e7, 1s, false, 0.6);  // it waits for something else
+    deliver(4e7, 1s, false, 0.6);  // the path waits for something else
     EXPECT_TRUE(gate.open(kind));
-    deliver(4e7, 1s, false, 0.95);  // less than the path would deliver
+    deliver(4e7, 1s, false, 0.95);  // less than the path can deliver
     EXPECT_FALSE(gate.open(kind));
 }
 
@@ -150,7 +151,7 @@ TEST_F(Gate, DoesNotMeasureOverIdleOrStoppedTime) {
     rest(10s);
     deliver(1.2e7, 200ms);
     EXPECT_NEAR(gate.path_rate(), rate, rate / 20);
-    now = now + Duration(5s);  // stopped
+    now = now + Duration(5s);  // the process was stopped
     work.delivered += 1 << 30;
     deliver(1.2e7, 200ms);
     EXPECT_NEAR(gate.path_rate(), rate, rate / 20);

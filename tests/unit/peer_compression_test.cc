@@ -1,5 +1,5 @@
-// Compressed chunks: a peer receives them like plain ones, relays them as received, and sends them if the link may compress. Invalid ones
-// end their link and change no buffer.
+// Compressed chunks: a peer receives them like plain chunks, relays them as received, and sends them if the link may compress.
+// Invalid chunks end their link and change no buffer.
 #include "fuzz/link_scene.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ protected:
         request.spec.algorithm = op::Algorithm::ring;
         request.set_buffers(send.data(), recv.data());
         scene.engine.start({ViewNumber{kEpoch}, Tag{7}, 0}, request);
-        tell_opening();
+        send_opening();
         scene.turn();
     }
     Remote &before() { return scene.remotes[0]; }
@@ -57,24 +57,24 @@ protected:
         return h;
     }
     /// The successor has also posted the operation.
-    void tell_opening() {
+    void send_opening() {
         const auto encoded = encoded_spec();
         FrameHeader h = header(FrameKind::op_open, 0, 0);
         h.offset = 0;
-        tell(behind(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
+        send_frame(behind(), h, {reinterpret_cast<const char *>(encoded.data()), encoded.size()});
     }
-    void tell(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0) {
+    void send_frame(Remote &from, const FrameHeader &h, const std::string &payload, std::uint64_t damage = 0) {
         LinkScene::send(from, h, payload, damage);
         scene.deliver(from, SIZE_MAX);
     }
-    static std::string saying(std::uint32_t plain_bytes, const std::string &rest) {
+    static std::string with_plain_length(std::uint32_t plain_bytes, const std::string &rest) {
         return std::string(reinterpret_cast<const char *>(&plain_bytes), sizeof plain_bytes) + rest;
     }
-    /// Compresses in another way than PCCL does (no planes, another level), so that the result differs from PCCL's.
+    /// Compresses differently from PCCL (no planes, another level), so that the result differs.
     static std::string packed(const std::vector<float> &values) {
         std::string out(ZSTD_compressBound(values.size() * 4), '\0');
         out.resize(ZSTD_compress(out.data(), out.size(), values.data(), values.size() * 4, 5));
-        return saying(static_cast<std::uint32_t>(values.size() * 4), out);
+        return with_plain_length(static_cast<std::uint32_t>(values.size() * 4), out);
     }
     static FrameHeader in_planes(FrameHeader h, std::uint8_t planes = 1) {
         h.planes = planes;
@@ -94,7 +94,7 @@ protected:
         scene.receive(behind());
         while (scene.next_frame(behind(), h, payload)) {
             if (h.kind != FrameKind::reduce_chunk && h.kind != FrameKind::gather_chunk) continue;
-            EXPECT_EQ(h.checksum, kernel::checksum(payload.data(), payload.size())) << "it covers what travels";
+            EXPECT_EQ(h.checksum, kernel::checksum(payload.data(), payload.size())) << "the checksum covers the bytes on the wire";
             return true;
         }
         return false;
@@ -116,10 +116,10 @@ TEST_F(CompressionTest, ChunkIsReceivedLikeAPlainOne) {
     begin(Compression::off);
     FrameHeader h;
     std::string payload;
-    ASSERT_TRUE(next_chunk(h, payload));  // this peer's own
+    ASSERT_TRUE(next_chunk(h, payload));  // this peer's own chunk
     const std::vector<float> twos(kCount / 3, 2.0F);
     const std::string chunk = packed(twos);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), chunk);
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), chunk);
     ASSERT_TRUE(next_chunk(h, payload));
     EXPECT_EQ(h.planes, 0);
     EXPECT_EQ(plain(h, payload), std::vector<float>(kCount / 3, 3.0F));
@@ -145,7 +145,7 @@ TEST_F(CompressionTest, FinalChunkIsRelayedAsReceived) {
     std::string payload;
     ASSERT_TRUE(next_chunk(h, payload));
     const std::string chunk = packed(std::vector<float>(kCount / 3, 3.0F));
-    tell(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), chunk);
+    send_frame(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), chunk);
     ASSERT_TRUE(next_chunk(h, payload));
     EXPECT_EQ(h.kind, FrameKind::gather_chunk);
     EXPECT_TRUE(payload == chunk);
@@ -158,7 +158,7 @@ TEST_F(CompressionTest, FinalChunkIsRelayedPlainIfTheLinkMayNotCompress) {
     std::string payload;
     ASSERT_TRUE(next_chunk(h, payload));
     const std::vector<float> threes(kCount / 3, 3.0F);
-    tell(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), packed(threes));
+    send_frame(before(), in_planes(header(FrameKind::gather_chunk, 2, 0)), packed(threes));
     ASSERT_TRUE(next_chunk(h, payload));
     EXPECT_EQ(h.kind, FrameKind::gather_chunk);
     EXPECT_EQ(h.planes, 0);
@@ -167,14 +167,14 @@ TEST_F(CompressionTest, FinalChunkIsRelayedPlainIfTheLinkMayNotCompress) {
 
 TEST_F(CompressionTest, PayloadThatIsNotZstdEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(500, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, std::string(500, 'x')));
     expect_closed("cannot be decompressed");
 }
 
 TEST_F(CompressionTest, ChunkShorterThanItsPlainLengthEndsTheLink) {
     begin(Compression::off);
     const std::string less = packed(std::vector<float>(kCount / 3 - 1));
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, less.substr(4)));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, less.substr(4)));
     expect_closed("cannot be decompressed");
 }
 
@@ -182,43 +182,43 @@ TEST_F(CompressionTest, ChunkLongerThanItsPlainLengthEndsTheLink) {
     begin(Compression::off);
     const std::string bomb = packed(std::vector<float>(std::size_t{8} << 20));
     ASSERT_LT(bomb.size(), kCount / 3 * 4);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, bomb.substr(4)));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, bomb.substr(4)));
     expect_closed("cannot be decompressed");
 }
 
 TEST_F(CompressionTest, PlainLengthOfAnotherOperationEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3 + 1)));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3 + 1)));
     expect_closed("wrong length");
 }
 
 TEST_F(CompressionTest, PlainLengthBeyondTheLimitEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
     expect_closed("an invalid plain length");
 }
 
 TEST_F(CompressionTest, PlainLengthBelowThePackedLengthEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), saying(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
     expect_closed("an invalid plain length");
 }
 
 TEST_F(CompressionTest, InvalidElementSizeEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0), 3), packed(std::vector<float>(kCount / 3)));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0), 3), packed(std::vector<float>(kCount / 3)));
     expect_closed("an invalid compression");
 }
 
 TEST_F(CompressionTest, CompressedOpeningEndsTheLink) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::op_open, 0, 0)), packed(std::vector<float>(30)));
+    send_frame(before(), in_planes(header(FrameKind::op_open, 0, 0)), packed(std::vector<float>(30)));
     expect_closed("an invalid compression");
 }
 
 TEST_F(CompressionTest, DamageIsDetectedBeforeDecompression) {
     begin(Compression::off);
-    tell(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3)), 1);
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), packed(std::vector<float>(kCount / 3)), 1);
     expect_closed("wrong checksum");
 }
 

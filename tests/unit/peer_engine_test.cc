@@ -221,7 +221,7 @@ protected:
     }
 };
 
-TEST_F(StaleShard, IsNoneWithTheSameMembersInAnotherOrder) {
+TEST_F(StaleShard, IsNotReportedForAnotherOrderOfTheMembers) {
     EXPECT_EQ(start({kSelf, kOther}, {kSelf, kOther}), pcclSuccess);
     EXPECT_EQ(start({kSelf, kOther, PeerId{3}}, {kSelf, PeerId{3}, kOther}), pcclSuccess);
 }

@@ -1,4 +1,4 @@
-// Half of a link's lanes rest while the others are held up by nothing but the path.
+// Half of a link's lanes rest while only the path limits the others.
 #include "peer/lane_choice.h"
 
 #include <gtest/gtest.h>
@@ -41,7 +41,7 @@ TEST_F(EightLanes, AreAllUsedAfterBuffersHeldUpHalf) {
 }
 
 TEST_F(EightLanes, AreJudgedWhileHalfOfThemRest) {
-    EXPECT_FALSE(pass(10, 0.5, false));  // windows grow
+    EXPECT_FALSE(pass(10, 0.5, false));  // the congestion windows are still growing
     EXPECT_FALSE(pass(10, 0));
     EXPECT_EQ(choice.in_use(), 4u);
 }

@@ -254,7 +254,7 @@ TEST_F(MessageTransferTest, MessageIsWithdrawnAtItsDeadline) {
     EXPECT_EQ(take(), "nothing");
 }
 
-TEST_F(MessageTransferTest, MessageThatALostPeerMayHaveReceivedCountsAsDelivered) {
+TEST_F(MessageTransferTest, MessageThatMayHaveArrivedCountsAsDelivered) {
     const auto whole = post(kOther, "a"), second = post(kOther, "b"),
                offered = post(kThird, std::string(2 * wire::kMaxInlineMessage, 'c'));
     scene.lose(kOther);

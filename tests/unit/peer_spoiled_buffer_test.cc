@@ -1,4 +1,5 @@
-// Programs that change or free buffers while they are sent, and paths that damage frames: which of the two it was, and what follows.
+// Programs that change or free buffers while they are sent, and paths that damage frames: how a peer distinguishes the two, and
+// the consequences.
 #include "fuzz/link_scene.h"
 
 #include <sys/mman.h>
@@ -15,7 +16,7 @@ constexpr std::uint64_t kEpoch = 5;
 constexpr std::size_t kCount = 3000;  ///< one chunk of at most 1024 floats in each of three blocks
 constexpr std::size_t kBytes = kCount * sizeof(float);
 
-/// Pages of their own, which a test can take away.
+/// Separate pages, which a test can unmap.
 class Pages {
 public:
     explicit Pages(std::size_t bytes) : bytes_(bytes), data_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {}
@@ -79,11 +80,11 @@ protected:
         h.offset = kernel::checksum(encoded.data(), encoded.size());
         return h;
     }
-    void tell(Remote &from, const FrameHeader &h, const std::string &bytes, std::uint64_t damage = 0) {
+    void send_frame(Remote &from, const FrameHeader &h, const std::string &bytes, std::uint64_t damage = 0) {
         LinkScene::send(from, h, bytes, damage);
         scene.deliver(from, SIZE_MAX);
     }
-    /// The next frame of that kind which the peer sent to that one.
+    /// Returns true and the next frame of this kind that the peer sent to `at`. False: there is none.
     bool next_of(Remote &at, FrameKind kind, FrameHeader &h) {
         scene.turn();
         scene.receive(at);
@@ -95,17 +96,17 @@ protected:
     void ask_again(Remote &from, const FrameHeader &sent) {
         FrameHeader h;
         h.kind = FrameKind::ask_again;
-        tell(from, h, {reinterpret_cast<const char *>(&sent), sizeof sent});
+        send_frame(from, h, {reinterpret_cast<const char *>(&sent), sizeof sent});
     }
     bool intact(const FrameHeader &h) const { return kernel::checksum(payload.data(), payload.size()) == h.checksum; }
-    bool both_links_stand() { return scene.links.up(kNext) && scene.links.up(kBefore); }
+    bool both_links_are_up() { return scene.links.up(kNext) && scene.links.up(kBefore); }
     void expect_own_fault(const std::string &words) {
         scene.turn();
         ASSERT_EQ(scene.own_faults.size(), 1U);
         EXPECT_EQ(scene.own_faults[0].op, id());
         EXPECT_EQ(scene.own_faults[0].code, pcclInvalidUsage);
         EXPECT_NE(scene.own_faults[0].why.find(words), std::string::npos) << scene.own_faults[0].why;
-        EXPECT_TRUE(both_links_stand());
+        EXPECT_TRUE(both_links_are_up());
     }
     void expect_down(PeerId other, const std::string &words) {
         scene.turn();
@@ -135,12 +136,12 @@ protected:
         end.kind = FrameKind::post_end;
         end.epoch = 1;
         end.aux = static_cast<std::uint32_t>(protocol::PostEnd::withdrawn);
-        tell(next(), end, "");
+        send_frame(next(), end, "");
         const Status outcome = scene.office.await(*post, Time{});
         ASSERT_FALSE(outcome);
         EXPECT_EQ(outcome.code(), pcclInvalidUsage);
         EXPECT_NE(outcome.error().what.find(words), std::string::npos) << outcome.error().what;
-        EXPECT_TRUE(both_links_stand());
+        EXPECT_TRUE(both_links_are_up());
     }
 
     Pages send{kBytes}, receive{kBytes};
@@ -151,51 +152,51 @@ protected:
 
 // ------------------------------------------------------------------------------------------------------------------- receiving --
 
-TEST_F(SpoiledBuffer, ReceiverAsksForADamagedChunkAgain) {
+TEST_F(SpoiledBuffer, DamagedChunkIsRequestedAgain) {
     start();
-    FrameHeader header = chunk(FrameKind::reduce_chunk, 1, 0), ask, sum;  // from the predecessor: block 1, where it starts
+    FrameHeader header = chunk(FrameKind::reduce_chunk, 1, 0), ask, sum;  // from the predecessor, where block 1 starts
     const std::string ones(4096, '\0');
-    tell(before(), header, ones, 1);
+    send_frame(before(), header, ones, 1);
     ASSERT_TRUE(next_of(before(), FrameKind::ask_again, ask));
     FrameHeader named;
     ASSERT_EQ(payload.size(), sizeof named);
     std::memcpy(&named, payload.data(), sizeof named);
     EXPECT_EQ(named.kind, FrameKind::reduce_chunk);
     EXPECT_EQ(named.checksum, kernel::checksum(ones.data(), ones.size()) + 1);
-    EXPECT_TRUE(both_links_stand());
-    tell(before(), header, ones);
+    EXPECT_TRUE(both_links_are_up());
+    send_frame(before(), header, ones);
     while (next_of(next(), FrameKind::reduce_chunk, sum) && sum.index != 1) {
     }
     EXPECT_EQ(sum.hop, 1);
     EXPECT_TRUE(intact(sum));
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
 }
 
-TEST_F(SpoiledBuffer, ReceiverAsksForADamagedChunkThatCameEarly) {
+TEST_F(SpoiledBuffer, EarlyDamagedChunkIsRequestedAgain) {
     prepare(op::Algorithm::ring);
     FrameHeader header = chunk(FrameKind::reduce_chunk, 1, 0), ask;
-    tell(before(), header, std::string(4096, '\0'), 1);
+    send_frame(before(), header, std::string(4096, '\0'), 1);
     EXPECT_TRUE(next_of(before(), FrameKind::ask_again, ask));
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
 }
 
 TEST_F(SpoiledBuffer, PathThatDamagesAChunkTwiceIsGivenUp) {
     start();
     for (int i = 0; i < 2; ++i)
-        tell(before(), chunk(FrameKind::reduce_chunk, 1, 0), std::string(4096, '\0'), 1);
+        send_frame(before(), chunk(FrameKind::reduce_chunk, 1, 0), std::string(4096, '\0'), 1);
     expect_down(kBefore, "wrong checksum");
 }
 
-TEST_F(SpoiledBuffer, SecondArrivalOfADamagedChunkIsNotReceivedIntoTheProgramsBuffer) {
+TEST_F(SpoiledBuffer, SecondArrivalIsReceivedIntoLibraryMemory) {
     start();
     const FrameHeader header = chunk(FrameKind::gather_chunk, 2, 0);
     const std::string final(3808, '\1');
-    tell(before(), header, final, 1);
+    send_frame(before(), header, final, 1);
     LinkScene::send(before(), header, final);
     scene.deliver(before(), sizeof header + 3000);
-    std::fill_n(receive.floats(), kCount, 2.0F);  // a program that writes there meanwhile
+    std::fill_n(receive.floats(), kCount, 2.0F);  // the program writes there meanwhile
     scene.deliver(before(), SIZE_MAX);
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
     EXPECT_EQ(std::memcmp(receive.floats() + 2048, final.data(), final.size()), 0);
 }
 
@@ -221,7 +222,7 @@ TEST_F(SpoiledBuffer, IntactChunkIsSentAgain) {
     EXPECT_EQ(payload, sent);
     EXPECT_EQ(std::memcmp(&again, &first, sizeof first), 0);
     EXPECT_TRUE(scene.own_faults.empty());
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
 }
 
 TEST_F(SpoiledBuffer, PathThatDamagesManyChunksIsGivenUp) {
@@ -240,7 +241,7 @@ TEST_F(SpoiledBuffer, ModifiedSendBufferFailsTheOperation) {
     std::fill_n(send.floats(), kCount, 2.0F);
     ask_again(next(), first);
     expect_own_fault("sendbuff of the all-reduce with tag 7 was modified while it ran, by the program of peer 1");
-    ask_again(next(), first);  // asked once more before the operation has ended: it is not reported twice
+    ask_again(next(), first);  // requested once more before the operation has ended: it is not reported twice
     EXPECT_EQ(scene.own_faults.size(), 1U);
 }
 
@@ -253,7 +254,7 @@ TEST_F(SpoiledBuffer, ModifiedSendBufferOfOneHopFailsTheOperation) {
     expect_own_fault("sendbuff of the all-reduce with tag 7 was modified");
 }
 
-TEST_F(SpoiledBuffer, DirectExchangeSendsWhatTheBufferHeldAtItsStart) {
+TEST_F(SpoiledBuffer, DirectExchangeSendsTheOriginalContent) {
     start(op::Algorithm::direct);
     FrameHeader first, again;
     ASSERT_TRUE(next_of(next(), FrameKind::direct_chunk, first));
@@ -277,7 +278,7 @@ TEST_F(SpoiledBuffer, FreedSendBufferFailsTheOperation) {
 TEST_F(SpoiledBuffer, ModifiedReceiveBufferFailsTheOperation) {
     start();
     FrameHeader passed_on;
-    tell(before(), chunk(FrameKind::gather_chunk, 2, 0), std::string(3808, '\1'));
+    send_frame(before(), chunk(FrameKind::gather_chunk, 2, 0), std::string(3808, '\1'));
     ASSERT_TRUE(next_of(next(), FrameKind::gather_chunk, passed_on));
     std::fill_n(receive.floats(), kCount, 2.0F);
     ask_again(next(), passed_on);
@@ -298,9 +299,9 @@ TEST_F(SpoiledBuffer, RequestForAFrameThatWasNotSentEndsTheLink) {
 TEST_F(SpoiledBuffer, RequestOfAWrongLengthOrKindEndsTheLink) {
     FrameHeader h;
     h.kind = FrameKind::ask_again;
-    tell(next(), h, "short");
+    send_frame(next(), h, "short");
     expect_down(kNext, "wrong length");
-    tell(before(), h, std::string(sizeof h, '\0'));
+    send_frame(before(), h, std::string(sizeof h, '\0'));
     expect_down(kBefore, "cannot have been sent");
 }
 
@@ -310,7 +311,7 @@ TEST_F(SpoiledBuffer, RequestForAFrameOfAnOperationThatEndedIsIgnored) {
     ASSERT_TRUE(next_of(next(), FrameKind::reduce_chunk, first));
     scene.engine.end(id(), false);
     ask_again(next(), first);
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
     EXPECT_TRUE(scene.own_faults.empty());
 }
 
@@ -338,7 +339,7 @@ TEST_F(SpoiledBuffer, FreedMessageIsWithdrawn) {
     expect_withdrawn(posted, "the message to peer 2 was freed while it was sent");
 }
 
-TEST_F(SpoiledBuffer, DamagedMessageIsAskedForAgainAndDelivered) {
+TEST_F(SpoiledBuffer, DamagedMessageIsRequestedAgainAndDelivered) {
     FrameHeader offer, chunk, ask, end;
     offer.kind = FrameKind::post_offer;
     chunk.kind = FrameKind::post_chunk;
@@ -346,18 +347,18 @@ TEST_F(SpoiledBuffer, DamagedMessageIsAskedForAgainAndDelivered) {
     offer.tag = chunk.tag = 1;
     offer.offset = 40000;
     offer.aux = 40000;
-    tell(next(), offer, "");
-    tell(next(), chunk, std::string(40000, 'm'), 1);
+    send_frame(next(), offer, "");
+    send_frame(next(), chunk, std::string(40000, 'm'), 1);
     ASSERT_TRUE(next_of(next(), FrameKind::ask_again, ask));
-    tell(next(), chunk, std::string(40000, 'm'));
+    send_frame(next(), chunk, std::string(40000, 'm'));
     ASSERT_TRUE(next_of(next(), FrameKind::post_end, end));
     EXPECT_EQ(end.aux, static_cast<std::uint32_t>(protocol::PostEnd::delivered));
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
 }
 
 // ---------------------------------------------------------------------------------------------------------------- shared state --
 
-/// This peer holds a tensor that others pull.
+/// This peer holds a tensor that other peers pull.
 class SpoiledState : public SpoiledBuffer {
 protected:
     void SetUp() override {
@@ -379,10 +380,10 @@ protected:
         h.offset = doubted;
         return h;
     }
-    /// For the last chunk.
-    void ask(bool doubted) { tell(next(), request(kChunks - 1, doubted), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()}); }
+    /// Requests the last chunk.
+    void ask(bool doubted) { send_frame(next(), request(kChunks - 1, doubted), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()}); }
 
-    static constexpr std::uint32_t kChunks = 16;  ///< more than the system takes at once
+    static constexpr std::uint32_t kChunks = 16;  ///< more than the socket's buffer holds
     static constexpr std::size_t kTensorBytes = kChunks * kernel::kHashChunkBytes;
     Pages tensor{kTensorBytes};
     kernel::ContentHash hash;
@@ -406,7 +407,7 @@ TEST_F(SpoiledState, ModifiedTensorIsReportedAndNotSent) {
     EXPECT_FALSE(next_of(next(), FrameKind::state_chunk, h));
     ask(false);
     EXPECT_FALSE(next_of(next(), FrameKind::state_chunk, h));
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
 }
 
 TEST_F(SpoiledState, TensorThatIsFreedWhileItIsWrittenLeavesTheLinkUp) {
@@ -415,7 +416,7 @@ TEST_F(SpoiledState, TensorThatIsFreedWhileItIsWrittenLeavesTheLinkUp) {
         LinkScene::send(next(), request(chunk, false), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()});
     ASSERT_EQ(::send(next().fd, next().outbox.data(), next().outbox.size(), MSG_NOSIGNAL), static_cast<ssize_t>(next().outbox.size()));
     next().outbox.clear();
-    scene.turn();  // a part of the chunks is out, and the connection is full
+    scene.turn();  // a part of the chunks has been sent, and the socket is full
     tensor.take_away();
     std::size_t intact_chunks = 0;
     for (std::size_t i = 0; i < kChunks; ++i) {
@@ -423,7 +424,7 @@ TEST_F(SpoiledState, TensorThatIsFreedWhileItIsWrittenLeavesTheLinkUp) {
         intact_chunks += intact(h);
     }
     EXPECT_LT(intact_chunks, kChunks);
-    EXPECT_TRUE(both_links_stand());
+    EXPECT_TRUE(both_links_are_up());
     ask(true);
     EXPECT_EQ(scene.spoiled, std::vector<std::string>{"weights"});
 }

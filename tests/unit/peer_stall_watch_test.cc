@@ -8,7 +8,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class Watched : public testing::Test {
+class StallWatchTest : public testing::Test {
 protected:
     StallWatch watch;
     Time now{1s};
@@ -23,18 +23,18 @@ protected:
     }
 };
 
-TEST_F(Watched, IdleIsNotStalled) {
+TEST_F(StallWatchTest, IdleConnectionIsNotStalled) {
     pass(60s);
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
 
-TEST_F(Watched, DeliveringSlowlyIsNotStalled) {
+TEST_F(StallWatchTest, SlowConnectionIsNotStalled) {
     outstanding = 1 << 20;
     pass(60s, 400);
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
 
-TEST_F(Watched, StallBeginsWithTheFirstOutstandingByte) {
+TEST_F(StallWatchTest, StallBeginsWithTheFirstOutstandingByte) {
     pass(60s);
     outstanding = 100;
     pass(5s);
@@ -42,14 +42,14 @@ TEST_F(Watched, StallBeginsWithTheFirstOutstandingByte) {
     EXPECT_EQ(watch.outstanding_bytes(), 100u);
 }
 
-TEST_F(Watched, AnyDeliveryRestartsTheStall) {
+TEST_F(StallWatchTest, AnyDeliveryEndsTheStall) {
     outstanding = 100;
     pass(8s);
     pass(250ms, 4);
     EXPECT_EQ(watch.stalled(), Duration(0));
 }
 
-TEST_F(Watched, UnobservedTimeDoesNotCount) {
+TEST_F(StallWatchTest, UnobservedTimeDoesNotCount) {
     outstanding = 100;
     pass(3s);
     now = now + Duration(60s);  // this process was stopped

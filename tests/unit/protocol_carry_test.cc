@@ -1,4 +1,4 @@
-// Calls that go on when members are lost: which do, and how a peer takes them from one epoch to the next.
+// Calls that continue when members are lost: which calls continue, and how a peer carries them into the next epoch.
 #include "protocol/carry.h"
 
 #include <gtest/gtest.h>
@@ -16,48 +16,48 @@ using Begun = std::map<Tag, std::uint32_t>;
 
 const op::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
 
-TEST(EndCalls, ACallThatAllWhoBegunItWantRepairedGoesOn) {
+TEST(EndCalls, CallThatAllCallersCarryOverContinues) {
     const EpochOutcome ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
     EXPECT_TRUE(ended.begun.empty());
     ASSERT_EQ(ended.repaired.size(), 1u);
     EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 2, {{PeerId{1}, kSome}}}));
 }
 
-TEST(EndCalls, OneWhoGaveItUpOrWantsItOtherwiseEndsItForAll) {
+TEST(EndCalls, CallThatOneCallerGaveUpFailsForAll) {
     const EpochOutcome ended = end_calls(Begun{{Tag{5}, 3}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
     EXPECT_TRUE(ended.repaired.empty());
     ASSERT_EQ(ended.begun.size(), 1u);
     EXPECT_EQ(ended.begun[0].next_seq, 3u);
 }
 
-TEST(EndCalls, OnlyTheLastCallWithATagCanGoOn) {
+TEST(EndCalls, OnlyTheLastCallWithATagContinues) {
     // Peer 2 gave up number 2 and has begun number 3.
     const EpochOutcome ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 3, {}}}}});
     ASSERT_EQ(ended.repaired.size(), 1u);
     EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 3, {}}));
     const EpochOutcome earlier = end_calls(Begun{{Tag{5}, 2}}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}});
-    EXPECT_EQ(earlier.repaired.size(), 1u) << "who has not begun it meets it later";
+    EXPECT_EQ(earlier.repaired.size(), 1u) << "a member that has not begun it joins it later";
 }
 
-TEST(EndCalls, TagsHaveNothingToDoWithEachOther) {
+TEST(EndCalls, TagsAreIndependent) {
     const EpochOutcome ended = end_calls(Begun{{Tag{6}, 1}}, Carried{{PeerId{1}, {{Tag{5}, 0, kSome}, {Tag{7}, 0, {}}}}});
     ASSERT_EQ(ended.begun.size(), 1u);
     EXPECT_EQ(ended.begun[0].tag, Tag{6});
     EXPECT_EQ(ended.repaired.size(), 2u);
 }
 
-TEST(CarriedOps, ListsThatCannotBeAreRecognized) {
+TEST(CarriedOps, ImpossibleListsAreRejected) {
     EXPECT_TRUE(well_formed({{Tag{5}, 0, kSome}, {Tag{6}, 0, kSome}}));
     EXPECT_FALSE(well_formed({{Tag{5}, 0, kSome}, {Tag{5}, 1, kSome}})) << "a tag twice";
-    EXPECT_FALSE(well_formed({{Tag{5}, 0, {{0, 10, 3}, {5, 10, 3}}}})) << "ranges that overlap";
+    EXPECT_FALSE(well_formed({{Tag{5}, 0, {{0, 10, 3}, {5, 10, 3}}}})) << "overlapping ranges";
     EXPECT_FALSE(well_formed({{Tag{5}, UINT32_MAX, {}}}));
     op::FinalRanges many;
     for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 3});
     EXPECT_TRUE(well_formed({{Tag{5}, 0, many}}));
-    EXPECT_FALSE(well_formed({{Tag{5}, 0, many}, {Tag{6}, 0, kSome}})) << "too many in all";
+    EXPECT_FALSE(well_formed({{Tag{5}, 0, many}, {Tag{6}, 0, kSome}})) << "too many ranges in total";
 }
 
-/// Peer 1 of two or more, joined.
+/// Peer 1, a member of a group of two or more.
 class CarryingPeer : public PeerTest {
 protected:
     CarryingPeer() { join(); }
@@ -67,7 +67,7 @@ protected:
         PeerTest::view(number, std::move(begun), std::move(ring), std::move(repaired));
     }
     CallId reduce(std::uint64_t tag, op::LossPolicy fault = op::LossPolicy::repair) { return PeerTest::reduce(tag, fault); }
-    std::vector<wire::Frozen> frozen() { return told<wire::Frozen>(); }
+    std::vector<wire::Frozen> frozen() { return sent<wire::Frozen>(); }
     std::vector<OpId> started() {
         std::vector<OpId> ops;
         for (const auto &start : effects<StartOp>()) ops.push_back(start.op);
@@ -75,13 +75,13 @@ protected:
     }
 };
 
-TEST_F(CarryingPeer, GoesOnWithItsCallInTheNextEpochAndSucceedsThere) {
+TEST_F(CarryingPeer, ContinuesItsCallInTheNextEpoch) {
     const CallId call = reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     ASSERT_EQ(effects<CarryOps>().size(), 1u);
     EXPECT_EQ(effects<CarryOps>()[0].ops, std::vector{op(1, 5, 0)});
     EXPECT_TRUE(effects<EndOp>().empty());
-    EXPECT_TRUE(frozen().empty()) << "what is final is not known yet";
+    EXPECT_TRUE(frozen().empty()) << "the final elements are not known yet";
     step(OpsCarried{{{Tag{5}, 0, kSome}}});
     ASSERT_EQ(frozen().size(), 1u);
     EXPECT_TRUE(frozen()[0].opened.empty());
@@ -93,53 +93,53 @@ TEST_F(CarryingPeer, GoesOnWithItsCallInTheNextEpochAndSucceedsThere) {
     EXPECT_EQ(started(), (std::vector{op(1, 5, 0), op(2, 5, 0)}));
     EXPECT_EQ(effects<StartEpoch>().back().repaired.size(), 1u);
     step(OpFinished{op(2, 5, 0)});
-    hear(wire::Commit{{op(2, 5, 0)}});
+    receive(wire::Commit{{op(2, 5, 0)}});
     EXPECT_EQ(outcome(call), pcclSuccess);
     EXPECT_FALSE(outcome(reduce(5)));
     EXPECT_EQ(started().back(), op(2, 5, 1));
 }
 
-TEST_F(CarryingPeer, FailsACallThatTheViewDoesNotNameAndOwesNothing) {
+TEST_F(CarryingPeer, FailsACallThatTheViewDoesNotName) {
     const CallId call = reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     step(OpsCarried{{{Tag{5}, 0, kSome}}});
     view(2, {}, {{Tag{5}, 1}});
     EXPECT_EQ(outcome(call), pcclRankConnectionLost);
     EXPECT_FALSE(outcome(reduce(5)));
 }
 
-TEST_F(CarryingPeer, MeetsACallOfOthersThatItHasNotMadeYet) {
-    hear(wire::Freeze{7, "lost"});
+TEST_F(CarryingPeer, JoinsACarriedCallOfOtherMembers) {
+    receive(wire::Freeze{7, "lost"});
     view(2, {{Tag{5}, 0, {}}});
     const CallId call = reduce(5);
     EXPECT_FALSE(outcome(call));
     EXPECT_EQ(started().back(), op(2, 5, 0));
 }
 
-TEST_F(CarryingPeer, FailsTheCallsBeforeThatOneWhichFailedElsewhere) {
-    hear(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "they disagree"});
-    hear(wire::Freeze{7, "lost"});
+TEST_F(CarryingPeer, FailsCallsThatPrecedeTheCarriedOne) {
+    receive(wire::OpFailed{op(1, 5, 0), pcclInvalidUsage, false, "they disagree"});
+    receive(wire::Freeze{7, "lost"});
     view(2, {{Tag{5}, 1, {}}});
     EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
     EXPECT_FALSE(outcome(reduce(5)));
     EXPECT_EQ(started().back(), op(2, 5, 0));
 }
 
-TEST_F(CarryingPeer, AnAbortDuringTheFreezeGivesTheCallUp) {
+TEST_F(CarryingPeer, AbortDuringAFreezeGivesTheCallUp) {
     const CallId call = reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     step(AbortCalls{});
     EXPECT_EQ(outcome(call), pcclRankConnectionLost);
     step(OpsCarried{{{Tag{5}, 0, kSome}}});
-    ASSERT_EQ(frozen().size(), 1u) << "the master is answered, with nothing carried";
+    ASSERT_EQ(frozen().size(), 1u) << "the answer to the master carries no call";
     EXPECT_TRUE(frozen()[0].carried.empty());
     ASSERT_EQ(frozen()[0].opened.size(), 1u);
     EXPECT_EQ(frozen()[0].opened[0].next_seq, 1u);
 }
 
-TEST_F(CarryingPeer, TheTagOfACarriedCallStaysTakenAndOtherCallsWait) {
+TEST_F(CarryingPeer, TagOfACarriedCallStaysInUse) {
     reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     EXPECT_EQ(outcome(reduce(5)), pcclInvalidUsage);
     const CallId update{next_call_++};
     step(UpdateTopology{update});
@@ -151,21 +151,21 @@ TEST_F(CarryingPeer, TheTagOfACarriedCallStaysTakenAndOtherCallsWait) {
     EXPECT_EQ(started().back(), op(2, 6, 0));
 }
 
-TEST_F(CarryingPeer, IsLeftAloneWithItsCall) {
+TEST_F(CarryingPeer, FinishesItsCallAsTheOnlySurvivor) {
     const CallId call = reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     step(OpsCarried{{{Tag{5}, 0, kSome}}});
     view(2, {{Tag{5}, 0, {{PeerId{1}, kSome}}}}, {}, {PeerId{1}});
     EXPECT_EQ(started().back(), op(2, 5, 0));
     step(OpFinished{op(2, 5, 0)});
-    hear(wire::Commit{{op(2, 5, 0)}});
+    receive(wire::Commit{{op(2, 5, 0)}});
     EXPECT_EQ(outcome(call), pcclSuccess);
     EXPECT_EQ(outcome(reduce(5)), pcclTooFewPeers);
 }
 
 TEST_F(CarryingPeer, TooManyRangesAreNotCarried) {
     const CallId small = reduce(5), large = reduce(6);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     op::FinalRanges many;
     for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 2});
     step(OpsCarried{{{Tag{5}, 0, kSome}, {Tag{6}, 0, many}}});
@@ -179,7 +179,7 @@ TEST_F(CarryingPeer, TooManyRangesAreNotCarried) {
 
 TEST_F(CarryingPeer, EndOfTheMembershipEndsCarriedCalls) {
     const CallId call = reduce(5);
-    hear(wire::Freeze{7, "lost"});
+    receive(wire::Freeze{7, "lost"});
     step(MasterDown{"gone"});
     EXPECT_EQ(outcome(call), pcclMasterConnectionFailed);
     step(OpsCarried{{{Tag{5}, 0, kSome}}});

@@ -1,4 +1,4 @@
-// Who is blamed in which snapshot, and how often the log says so.
+// The peer or path that a snapshot blames, and the number of log lines about it.
 #include "protocol/diagnosis.h"
 
 #include <gtest/gtest.h>
@@ -12,14 +12,14 @@ using Kind = Finding::Kind;
 constexpr std::uint64_t kMb = 1 << 20;
 const OpId kOp{ViewNumber{3}, Tag{7}, 0};
 
-class Diagnosed : public testing::Test {
+class DiagnosisTest : public testing::Test {
 protected:
-    Diagnosed() {
+    DiagnosisTest() {
         for (std::uint64_t i = 1; i <= 4; ++i)
             snapshot.members.push_back({PeerId{i}, GroupId{0}, "peer " + std::to_string(i) + " at 10.0.0." + std::to_string(i) + ":1", 0s, false});
     }
 
-    /// `waiting` have been in a call for so long, the others of all have not made it.
+    /// The peers in `waiting` have been in a call for the given times. All other peers have not made it.
     void wait(const std::string &call, std::map<std::uint64_t, Duration> waiting) {
         Snapshot::Wait wait{call, {}, {}, snapshot.members.size()};
         for (auto &member : snapshot.members) {
@@ -46,7 +46,7 @@ protected:
         return op;
     }
     std::vector<Finding> find() { return diagnosis.findings(now, snapshot, {5s, 5s, 10s, 10s}); }
-    /// "kind who other" of each.
+    /// "kind who other" for each finding.
     std::vector<std::string> blamed() {
         static constexpr const char *kKinds[] = {"hung", "dead path", "straggler", "slow link", "no progress"};
         std::vector<std::string> all;
@@ -65,45 +65,45 @@ protected:
     Time now{100s};
 };
 
-TEST_F(Diagnosed, NobodyWhereNobodyWaits) { EXPECT_EQ(blamed(), Blamed{}); }
+TEST_F(DiagnosisTest, NoPeerIsBlamedIfNoneWaits) { EXPECT_EQ(blamed(), Blamed{}); }
 
-TEST_F(Diagnosed, TheOneThatDoesNotCallIsTheStraggler) {
+TEST_F(DiagnosisTest, PeerThatDoesNotCallIsTheStraggler) {
     wait("pcclAllReduce with tag 7", {{1, 12s}, {2, 30s}, {4, 11s}});
     const auto found = find();
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].what, "peer 3 at 10.0.0.3:1 holds the others up");
-    EXPECT_EQ(found[0].lasting, 12s) << "since half of them wait";
+    EXPECT_EQ(found[0].lasting, 12s) << "the time for which half of the members have waited";
     EXPECT_NE(found[0].evidence.find("has not called pcclAllReduce with tag 7, in which 3 of 4 members wait, half of them for 12s"), std::string::npos)
         << found[0].evidence;
     EXPECT_NE(found[0].evidence.find("held up: peer 1, peer 2, peer 4"), std::string::npos) << found[0].evidence;
 }
 
-TEST_F(Diagnosed, NotBeforeItsTime) {
+TEST_F(DiagnosisTest, StragglerIsNotReportedBeforeTheLimit) {
     wait("pcclAllReduce with tag 7", {{1, 9s}, {2, 9s}, {4, 60s}});
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-TEST_F(Diagnosed, OneThatIsFarAheadMakesNoStragglersOfTheRest) {
+TEST_F(DiagnosisTest, PeerFarAheadDoesNotMakeOthersStragglers) {
     wait("pcclAllReduce with tag 7", {{1, 300s}});
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-TEST_F(Diagnosed, ChainsAreFollowedToTheOneThatWaitsForNobody) {
-    wait("pcclUpdateTopology", {{1, 20s}, {2, 20s}});               // 3 and 4 are missing, but 3 ...
-    wait("pcclAllReduce with tag 7", {{1, 20s}, {2, 20s}, {3, 20s}});  // ... waits for 4 itself
+TEST_F(DiagnosisTest, ChainIsFollowedToThePeerThatDoesNotWait) {
+    wait("pcclUpdateTopology", {{1, 20s}, {2, 20s}});               // peers 3 and 4 are missing, but peer 3
+    wait("pcclAllReduce with tag 7", {{1, 20s}, {2, 20s}, {3, 20s}});  // waits for peer 4 itself
     const auto found = find();
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].who, PeerId{4});
     EXPECT_NE(found[0].evidence.find("held up: peer 1, peer 2, peer 3"), std::string::npos) << found[0].evidence;
 }
 
-TEST_F(Diagnosed, SilentPeerIsHungAndNoStraggler) {
+TEST_F(DiagnosisTest, SilentPeerIsHungAndNotAStraggler) {
     wait("pcclAllReduce with tag 7", {{1, 30s}, {2, 30s}, {4, 30s}});
     snapshot.members[2].silent = 6s;
     EXPECT_EQ(blamed(), Blamed{"hung 3"});
 }
 
-TEST_F(Diagnosed, FindingSaysIfTheHostOfAHungPeerAnswers) {
+TEST_F(DiagnosisTest, FindingShowsIfTheHostOfAHungPeerAnswers) {
     wait("pcclAllReduce with tag 7", {{1, 30s}, {2, 30s}, {4, 30s}});
     snapshot.members[2].silent = 6s;
     wire::LinkProgress to = link(3);
@@ -117,23 +117,23 @@ TEST_F(Diagnosed, FindingSaysIfTheHostOfAHungPeerAnswers) {
         << find()[0].evidence;
 }
 
-TEST_F(Diagnosed, IdleLinkGivesNoEvidenceOfAHungPeer) {
+TEST_F(DiagnosisTest, IdleLinkGivesNoEvidenceOfAHungPeer) {
     snapshot.members[2].silent = 6s;
     diagnosis.report(now, PeerId{1}, {{op(5900, 4)}, {link(3)}});
     EXPECT_EQ(find()[0].evidence, "it has been silent for 6s; held up: peer 1");
 }
 
-TEST_F(Diagnosed, BytesThatAreNotAcknowledgedNameThePath) {
+TEST_F(DiagnosisTest, UnacknowledgedBytesShowADeadPath) {
     wire::LinkProgress to = link(2);
     to.outstanding = 300;
     to.unanswered_ms = 5100;
     diagnosis.report(now, PeerId{1}, {{op(5000, 4)}, {to, link(3)}});
     EXPECT_EQ(blamed(), Blamed{"dead path 1 2"});
-    now = now + Duration(3s);  // the report is old news
+    now = now + Duration(3s);  // the report is out of date
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-TEST_F(Diagnosed, AReceiverThatDoesNotReadIsNoDeadPath) {
+TEST_F(DiagnosisTest, ReceiverThatDoesNotReadIsNotADeadPath) {
     wire::LinkProgress to = link(2);
     to.outstanding = 300000;
     to.stalled_ms = 9000;
@@ -141,7 +141,7 @@ TEST_F(Diagnosed, AReceiverThatDoesNotReadIsNoDeadPath) {
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-TEST_F(Diagnosed, IdleOperationIsReportedWithItsChain) {
+TEST_F(DiagnosisTest, IdleOperationIsReportedWithItsChain) {
     snapshot.entered = {kOp};
     for (std::uint64_t i = 1; i <= 4; ++i)
         diagnosis.report(now, PeerId{i}, {{op(i == 2 ? 10500 : 12000, i == 1 ? 4 : i - 1)}, {}});
@@ -150,18 +150,18 @@ TEST_F(Diagnosed, IdleOperationIsReportedWithItsChain) {
     EXPECT_EQ(found[0].kind, Kind::no_progress);
     EXPECT_EQ(found[0].evidence, "all members have called it, and no byte has moved for 10.5s: peer 1 waits for peer 4; peer 2 waits for peer 1; "
                                  "peer 3 waits for peer 2; peer 4 waits for peer 3");
-    diagnosis.report(now, PeerId{3}, {{op(900, 2)}, {}});  // something moves
+    diagnosis.report(now, PeerId{3}, {{op(900, 2)}, {}});  // bytes move again
     EXPECT_EQ(blamed(), Blamed{});
 }
 
-class Links : public Diagnosed {
+class SlowLinks : public DiagnosisTest {
 protected:
     struct Rate {
         double backlogged;
         std::uint64_t bytes_per_s;
         double receiver = 0, buffer = 0;
     };
-    /// A second of a ring in which the i-th link does so.
+    /// Reports one second of a ring. `rates[i]` describes the link from peer i + 1 to the next peer.
     void second(const std::vector<Rate> &rates) {
         now = now + Duration(1s);
         for (std::size_t i = 0; i < 4; ++i) {
@@ -180,7 +180,7 @@ protected:
     wire::LinkProgress links[4];
 };
 
-TEST_F(Links, TheOneThatIsAlwaysBackloggedWhileOthersRestIsSlow) {
+TEST_F(SlowLinks, LinkThatIsAlwaysBackloggedIsSlow) {
     for (int i = 0; i < 3; ++i) {
         second({{0.1, 100 * kMb}, {1, 10 * kMb}, {0, 120 * kMb}, {0.2, 90 * kMb}});
         EXPECT_EQ(blamed(), Blamed{});
@@ -193,7 +193,7 @@ TEST_F(Links, TheOneThatIsAlwaysBackloggedWhileOthersRestIsSlow) {
     EXPECT_NE(found[0].evidence.find("the path itself is slow"), std::string::npos);
 }
 
-TEST_F(Links, SlowReceiverAndSmallBufferAreNotASlowPath) {
+TEST_F(SlowLinks, SlowReceiverAndSmallBufferAreNotASlowPath) {
     for (const bool receiver : {true, false}) {
         for (int i = 0; i < 4; ++i) {
             second({{0.1, 100 * kMb}, {1, 10 * kMb, receiver ? 0.9 : 0.0, receiver ? 0.0 : 0.9}, {0, 120 * kMb}, {0.2, 90 * kMb}});
@@ -203,16 +203,16 @@ TEST_F(Links, SlowReceiverAndSmallBufferAreNotASlowPath) {
     }
 }
 
-TEST_F(Links, AlikeTheyAreNotSlow) {
+TEST_F(SlowLinks, EqualLinksAreNotSlow) {
     for (int i = 0; i < 100; ++i) {
         second({{1, 90 * kMb}, {0.9, 100 * kMb}, {1, 110 * kMb}, {0.8, 80 * kMb}});
         EXPECT_EQ(blamed(), Blamed{});
-        second({{0.3, 40 * kMb}, {0.9, 60 * kMb}, {0.1, 110 * kMb}, {0, 80 * kMb}});  // uneven, and able to carry about the same
+        second({{0.3, 40 * kMb}, {0.9, 60 * kMb}, {0.1, 110 * kMb}, {0, 80 * kMb}});  // uneven load, and about equal capacity
         EXPECT_EQ(blamed(), Blamed{});
     }
 }
 
-TEST_F(Links, AMomentIsNotSlow) {
+TEST_F(SlowLinks, ShortBacklogIsNotSlow) {
     for (int i = 0; i < 20; ++i) {
         const bool bad = i % 4 < 2;
         second({{0.1, 100 * kMb}, {bad ? 1 : 0.1, (bad ? 10 : 100) * kMb}, {0, 120 * kMb}, {0.2, 90 * kMb}});
@@ -220,13 +220,13 @@ TEST_F(Links, AMomentIsNotSlow) {
     }
 }
 
-class Said : public testing::Test {
+class AlarmLines : public testing::Test {
 protected:
-    std::vector<std::string> pass(Duration time, bool standing) {
+    std::vector<std::string> pass(Duration time, bool present) {
         std::vector<std::string> all;
         for (const Time end = now + time; now < end; now = now + Duration(1s)) {
             std::vector<Finding> findings;
-            if (standing) findings.push_back({Kind::straggler, PeerId{3}, {}, 12s, "peer 3 holds the others up", "evidence"});
+            if (present) findings.push_back({Kind::straggler, PeerId{3}, {}, 12s, "peer 3 holds the others up", "evidence"});
             for (const auto &line : alarms.update(now, findings)) {
                 EXPECT_EQ(line.about, PeerId{3});
                 all.push_back(line.text);
@@ -239,20 +239,20 @@ protected:
     Time now{100s};
 };
 
-TEST_F(Said, OnceWhenItBeginsAndOnceWhenItEnds) {
+TEST_F(AlarmLines, AppearAtTheBeginningAndAtTheEnd) {
     EXPECT_EQ(pass(20s, true), Lines{"peer 3 holds the others up: evidence"});
     EXPECT_EQ(pass(20s, false), Lines{"over after 20s: peer 3 holds the others up"});
 }
 
-TEST_F(Said, EverMoreRarelyWhileItLasts) { EXPECT_EQ(pass(1h, true).size(), 7u); }  // after 0, 30, 90, 210, 450, 930, 1890 s
+TEST_F(AlarmLines, BecomeRarerWhileTheFindingLasts) { EXPECT_EQ(pass(1h, true).size(), 7u); }  // after 0, 30, 90, 210, 450, 930, 1890 s
 
-TEST_F(Said, ComingAndGoingDoesNotFloodTheLog) {
+TEST_F(AlarmLines, StayFewForAFindingThatComesAndGoes) {
     std::size_t lines = 0;
     for (int step = 0; step < 360; ++step)
         lines += pass(5s, true).size() + pass(5s, false).size();
     EXPECT_LE(lines, 14u);
     (void)pass(3h, false);
-    EXPECT_EQ(pass(1s, true).size(), 1u) << "after hours of peace it is news again";
+    EXPECT_EQ(pass(1s, true).size(), 1u) << "after three hours without it, it is a new finding";
 }
 
 }  // namespace

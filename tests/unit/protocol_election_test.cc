@@ -1,4 +1,4 @@
-// The rules by which a shared state is elected, case by case.
+// The rules for the election of a shared state, case by case.
 #include "protocol/election.h"
 
 #include <gtest/gtest.h>
@@ -9,9 +9,9 @@ namespace {
 using wire::OfferState;
 using wire::Strategy;
 
-class Elections : public testing::Test {
+class ElectionTest : public testing::Test {
 protected:
-    /// Peer ids count from 1. Contents are one number a tensor.
+    /// Peer ids count from 1. The content of a tensor is one number.
     OfferState &offer(std::uint64_t revision, std::vector<std::uint8_t> contents, Strategy strategy = Strategy::enforce_popular) {
         auto &made = *offers_.emplace_back(std::make_unique<OfferState>());
         made.revision = revision;
@@ -60,7 +60,7 @@ protected:
     SyncHistory history_;
 };
 
-TEST_F(Elections, AllAlikeNobodyReceives) {
+TEST_F(ElectionTest, EqualContentsNeedNoTransfer) {
     offer(5, {1, 2});
     offer(5, {1, 2});
     const auto election = held();
@@ -70,7 +70,7 @@ TEST_F(Elections, AllAlikeNobodyReceives) {
     EXPECT_TRUE(election.receivers.empty());
 }
 
-TEST_F(Elections, TheMostCommonContentWinsAndOnlyWhatDiffersIsPulled) {
+TEST_F(ElectionTest, MostCommonContentWins) {
     offer(0, {9, 2});
     offer(0, {1, 2});
     offer(0, {1, 2});
@@ -82,13 +82,13 @@ TEST_F(Elections, TheMostCommonContentWinsAndOnlyWhatDiffersIsPulled) {
     EXPECT_FALSE(election.receivers[0].in_place);
 }
 
-TEST_F(Elections, AmongEquallyCommonContentsTheLowestIdDecides) {
+TEST_F(ElectionTest, LowestIdDecidesAmongEquallyCommonContents) {
     offer(0, {1});
     offer(0, {2});
     EXPECT_EQ(who(held().receivers), Ids{2});
 }
 
-TEST_F(Elections, PeerDifferingInAnotherTensorIsASource) {
+TEST_F(ElectionTest, PeerDifferingInAnotherTensorIsASource) {
     offer(0, {1, 2});
     offer(0, {1, 2});
     offer(0, {1, 7});
@@ -98,7 +98,7 @@ TEST_F(Elections, PeerDifferingInAnotherTensorIsASource) {
     EXPECT_EQ(who(election.receivers[1].pull[0].sources), (Ids{1, 2, 3}));
 }
 
-TEST_F(Elections, TheFirstSynchronizationTakesTheHighestRevision) {
+TEST_F(ElectionTest, FirstSynchronizationTakesTheHighestRevision) {
     offer(3, {1});
     offer(7, {2});
     offer(3, {1});
@@ -107,7 +107,7 @@ TEST_F(Elections, TheFirstSynchronizationTakesTheHighestRevision) {
     EXPECT_EQ(who(election.receivers), (Ids{1, 3}));
 }
 
-TEST_F(Elections, ReceiveOnlyNeverWinsNorGives) {
+TEST_F(ElectionTest, ReceiveOnlyNeitherWinsNorSends) {
     offer(9, {1}, Strategy::receive_only);
     offer(2, {2});
     offer(2, {1}, Strategy::receive_only);
@@ -117,13 +117,13 @@ TEST_F(Elections, ReceiveOnlyNeverWinsNorGives) {
     EXPECT_EQ(who(election.receivers[0].pull[0].sources), Ids{2});
 }
 
-TEST_F(Elections, AllReceiveOnlyIsAFailure) {
+TEST_F(ElectionTest, AllReceiveOnlyIsAFailure) {
     offer(0, {1}, Strategy::receive_only);
     offer(0, {1}, Strategy::receive_only);
     EXPECT_EQ(held().failure.code(), pcclNoSharedStateAvailable);
 }
 
-TEST_F(Elections, SendOnlyBeatsTheMajorityAndIsNeverOverwritten) {
+TEST_F(ElectionTest, SendOnlyBeatsTheMajorityAndIsNeverOverwritten) {
     offer(0, {1});
     offer(0, {1});
     offer(0, {5}, Strategy::send_only);
@@ -131,21 +131,21 @@ TEST_F(Elections, SendOnlyBeatsTheMajorityAndIsNeverOverwritten) {
     EXPECT_EQ(who(election.receivers), (Ids{1, 2}));
 }
 
-TEST_F(Elections, TwoSendOnlyThatDifferAreRemoved) {
+TEST_F(ElectionTest, DifferentSendOnlyPeersAreRemoved) {
     offer(0, {1});
     offer(0, {2}, Strategy::send_only);
     offer(0, {3}, Strategy::send_only);
     EXPECT_EQ(who(held().violations), (Ids{2, 3}));
 }
 
-TEST_F(Elections, TwoSendOnlyThatAgreeAreFine) {
+TEST_F(ElectionTest, EqualSendOnlyPeersAreAccepted) {
     offer(0, {1});
     offer(0, {2}, Strategy::send_only);
     offer(0, {2}, Strategy::send_only);
     EXPECT_EQ(who(held().receivers), Ids{1});
 }
 
-TEST_F(Elections, TheNextRevisionIsTheLastPlusOne) {
+TEST_F(ElectionTest, NextRevisionIsTheLastPlusOne) {
     offer(4, {1});
     offer(4, {1});
     offer(5, {1});
@@ -153,7 +153,7 @@ TEST_F(Elections, TheNextRevisionIsTheLastPlusOne) {
     EXPECT_EQ(who(held().violations), Ids{3});
 }
 
-TEST_F(Elections, MemberBehindReceivesWithoutLosingItsContent) {
+TEST_F(ElectionTest, MemberBehindReceivesWithoutLosingItsContent) {
     offer(4, {1, 2});
     offer(4, {1, 2});
     offer(3, {7, 2});
@@ -164,17 +164,17 @@ TEST_F(Elections, MemberBehindReceivesWithoutLosingItsContent) {
     ASSERT_EQ(who(election.receivers), Ids{3});
     ASSERT_EQ(election.receivers[0].pull.size(), 1u);
     EXPECT_EQ(who(election.receivers[0].pull[0].sources), (Ids{1, 2}));
-    EXPECT_FALSE(election.receivers[0].in_place) << "if the holders are lost, its content is all that is left";
+    EXPECT_FALSE(election.receivers[0].in_place) << "if the holders are lost, only its content is left";
 }
 
-TEST_F(Elections, MemberFarBehindReceivesToo) {
+TEST_F(ElectionTest, MemberFarBehindReceives) {
     offer(4, {1});
     offer(0, {7});
     synced(3, {1, 2});
     EXPECT_EQ(who(held().receivers), Ids{2});
 }
 
-TEST_F(Elections, OneMemberAtTheExpectedRevisionBeatsAMajorityBehind) {
+TEST_F(ElectionTest, ExpectedRevisionBeatsAMajorityBehind) {
     offer(3, {7});
     offer(3, {7});
     offer(4, {1});
@@ -184,7 +184,7 @@ TEST_F(Elections, OneMemberAtTheExpectedRevisionBeatsAMajorityBehind) {
     EXPECT_EQ(who(election.receivers), (Ids{1, 2}));
 }
 
-TEST_F(Elections, MemberBehindWithEqualContentReceivesTheRevisionAlone) {
+TEST_F(ElectionTest, MemberWithEqualContentReceivesTheRevisionOnly) {
     offer(4, {1});
     offer(3, {1});
     synced(3, {1, 2});
@@ -193,7 +193,7 @@ TEST_F(Elections, MemberBehindWithEqualContentReceivesTheRevisionAlone) {
     EXPECT_TRUE(election.receivers.empty());
 }
 
-TEST_F(Elections, MemberBehindReceivesTensorsThatMayDiffer) {
+TEST_F(ElectionTest, MemberBehindReceivesTensorsThatMayDiffer) {
     offer(4, {1, 5});
     offer(3, {1, 6});
     for (auto &o : offers_) o->tensors[1].allow_content_inequality = true;
@@ -203,7 +203,7 @@ TEST_F(Elections, MemberBehindReceivesTensorsThatMayDiffer) {
     EXPECT_EQ(election.receivers[0].pull[0].index, 1u);
 }
 
-TEST_F(Elections, NewestRevisionWinsIfNobodyCounts) {
+TEST_F(ElectionTest, NewestRevisionWinsIfNoMemberCounts) {
     offer(3, {1});
     offer(3, {1});
     offer(3, {2});
@@ -216,7 +216,7 @@ TEST_F(Elections, NewestRevisionWinsIfNobodyCounts) {
     EXPECT_EQ(who(election.receivers), (Ids{3, 4}));
 }
 
-TEST_F(Elections, MemberBehindIsElectedOnceTheHoldersAreLost) {
+TEST_F(ElectionTest, MemberBehindIsElectedOnceTheHoldersAreLost) {
     offer(3, {1});
     offer(0, {2});
     ballots_[1].tainted = true;  // a newcomer that had begun to receive
@@ -226,21 +226,21 @@ TEST_F(Elections, MemberBehindIsElectedOnceTheHoldersAreLost) {
     EXPECT_EQ(who(election.receivers), Ids{2});
 }
 
-TEST_F(Elections, NewcomerBehindIsNotElectedByReceiveOnlyMembers) {
+TEST_F(ElectionTest, NewcomerBehindIsNotElectedByReceiveOnlyMembers) {
     offer(4, {1}, Strategy::receive_only);
     offer(0, {2});
     synced(3, {1});
     EXPECT_EQ(held().failure.code(), pcclNoSharedStateAvailable);
 }
 
-TEST_F(Elections, SendOnlyBehindTheGroupIsRemoved) {
+TEST_F(ElectionTest, SendOnlyBehindTheGroupIsRemoved) {
     offer(4, {1});
     offer(3, {1}, Strategy::send_only);
     synced(3, {1, 2});
     EXPECT_EQ(who(held().violations), Ids{2});
 }
 
-TEST_F(Elections, SendOnlyThatDoesNotCountServesReceiveOnlyMembers) {
+TEST_F(ElectionTest, SendOnlyWithoutCountingServesReceiveOnlyMembers) {
     offer(3, {1}, Strategy::send_only);
     offer(3, {2}, Strategy::receive_only);
     synced(3, {1, 2});
@@ -249,7 +249,7 @@ TEST_F(Elections, SendOnlyThatDoesNotCountServesReceiveOnlyMembers) {
     EXPECT_EQ(who(election.receivers), Ids{2});
 }
 
-TEST_F(Elections, ReceiveOnlyMemberBehindReceivesInPlace) {
+TEST_F(ElectionTest, ReceiveOnlyMemberBehindReceivesInPlace) {
     offer(4, {1});
     offer(3, {2}, Strategy::receive_only);
     synced(3, {1, 2});
@@ -257,7 +257,7 @@ TEST_F(Elections, ReceiveOnlyMemberBehindReceivesInPlace) {
     EXPECT_TRUE(held().receivers[0].in_place);
 }
 
-TEST_F(Elections, FirstSynchronizationTakesTheRevisionOfSendOnly) {
+TEST_F(ElectionTest, FirstSynchronizationTakesTheRevisionOfSendOnly) {
     offer(7, {1});
     offer(3, {2}, Strategy::send_only);
     const auto election = held();
@@ -265,14 +265,14 @@ TEST_F(Elections, FirstSynchronizationTakesTheRevisionOfSendOnly) {
     EXPECT_EQ(who(election.receivers), Ids{1});
 }
 
-TEST_F(Elections, JumpIsRefusedWhileAMemberOffersAnOlderRevision) {
+TEST_F(ElectionTest, JumpIsRefusedWhileAMemberOffersAnOlderRevision) {
     offer(9, {1});
     offer(3, {1});
     synced(3, {1, 2});
     EXPECT_EQ(who(held().violations), Ids{1});
 }
 
-TEST_F(Elections, MembersMayJumpTogetherButNotAlone) {
+TEST_F(ElectionTest, MembersCanJumpTogetherButNotAlone) {
     offer(9, {1});
     offer(4, {1});
     synced(3, {1, 2});
@@ -282,7 +282,7 @@ TEST_F(Elections, MembersMayJumpTogetherButNotAlone) {
     EXPECT_EQ(held().revision, 9u);
 }
 
-TEST_F(Elections, ANewcomerBehindReceivesEverythingInPlace) {
+TEST_F(ElectionTest, NewcomerBehindReceivesEverythingInPlace) {
     offer(4, {1, 2});
     offer(0, {3, 2});
     synced(3, {1});
@@ -292,21 +292,21 @@ TEST_F(Elections, ANewcomerBehindReceivesEverythingInPlace) {
     ASSERT_EQ(election.receivers[0].pull.size(), 1u);
 }
 
-TEST_F(Elections, ANewcomerAheadBreaksTheRule) {
+TEST_F(ElectionTest, NewcomerAheadIsRemoved) {
     offer(4, {1});
     offer(5, {1});
     synced(3, {1});
     EXPECT_EQ(who(held().violations), Ids{2});
 }
 
-TEST_F(Elections, ANewcomerThatIsSendOnlyAndBehindIsRemoved) {
+TEST_F(ElectionTest, SendOnlyNewcomerBehindIsRemoved) {
     offer(4, {1});
     offer(0, {1}, Strategy::send_only);
     synced(3, {1});
     EXPECT_EQ(who(held().violations), Ids{2});
 }
 
-TEST_F(Elections, LosingAllLastMembersRestartsTheHistory) {
+TEST_F(ElectionTest, LosingAllLastMembersRestartsTheHistory) {
     offer(0, {1});
     offer(2, {1});
     synced(50, {});
@@ -315,7 +315,7 @@ TEST_F(Elections, LosingAllLastMembersRestartsTheHistory) {
     EXPECT_EQ(election.revision, 2u);
 }
 
-TEST_F(Elections, AnotherSchemaIsRemoved) {
+TEST_F(ElectionTest, PeerWithAnotherSchemaIsRemoved) {
     offer(0, {1, 2});
     offer(0, {1, 2});
     offer(0, {1});
@@ -328,7 +328,7 @@ TEST_F(Elections, AnotherSchemaIsRemoved) {
     EXPECT_EQ(who(held().violations), Ids{3});
 }
 
-TEST_F(Elections, LastSchemaWinsAgainstAMajorityOfNewcomers) {
+TEST_F(ElectionTest, LastSchemaWinsAgainstAMajorityOfNewcomers) {
     offer(4, {1});
     offer(0, {1, 2});
     offer(0, {1, 2});
@@ -336,7 +336,7 @@ TEST_F(Elections, LastSchemaWinsAgainstAMajorityOfNewcomers) {
     EXPECT_EQ(who(held().violations), (Ids{2, 3}));
 }
 
-TEST_F(Elections, TensorsThatMayDifferAreSentToThoseBehindAlone) {
+TEST_F(ElectionTest, TensorsThatMayDifferAreSentOnlyToPeersBehind) {
     offer(4, {1, 5});
     offer(4, {1, 6});
     offer(0, {1, 7});
@@ -350,7 +350,7 @@ TEST_F(Elections, TensorsThatMayDifferAreSentToThoseBehindAlone) {
     EXPECT_EQ(who(election.receivers[0].pull[0].sources), Ids{1});
 }
 
-TEST_F(Elections, PartlyOverwrittenContentIsNotElectedAndPullsEverything) {
+TEST_F(ElectionTest, PeerWithOverwrittenContentPullsEverything) {
     offer(0, {1, 2});
     offer(0, {3, 2});
     ballots_[0].tainted = true;
@@ -360,7 +360,7 @@ TEST_F(Elections, PartlyOverwrittenContentIsNotElectedAndPullsEverything) {
     EXPECT_EQ(who(election.receivers[0].pull[0].sources), Ids{2});
 }
 
-TEST_F(Elections, OnlyPartlyOverwrittenContentIsAFailure) {
+TEST_F(ElectionTest, OnlyPartlyOverwrittenContentIsAFailure) {
     offer(0, {1});
     ballots_[0].tainted = true;
     EXPECT_EQ(held().failure.code(), pcclNoSharedStateAvailable);

@@ -1,4 +1,4 @@
-// Islands at the master: peers of different groups that join and leave as one.
+// Islands at the master: peers of different groups that join and leave together.
 #include <gmock/gmock.h>
 
 #include "unit/protocol_master.h"
@@ -13,10 +13,10 @@ class IslandTest : public MasterTest {
 protected:
     ConnId land(std::uint64_t island, std::uint32_t group, std::uint32_t peers = 2) {
         const ConnId conn = connect();
-        say(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{group}, {}, 0, island, peers});
+        send(conn, wire::Hello{wire::kMagic, wire::kVersion, GroupId{group}, {}, 0, island, peers});
         return conn;
     }
-    /// `n` islands of two, members all; by island and group.
+    /// `n` islands of two peers each, all of them members. The result is indexed by island and group.
     std::vector<ConnId> islands(std::size_t n) {
         std::vector<ConnId> all;
         for (std::size_t i = 0; i < n; ++i)
@@ -29,31 +29,31 @@ protected:
     }
     void update(const std::vector<ConnId> &members) {
         for (const ConnId conn : members)
-            say(conn, wire::VoteUpdate{++calls_});
+            send(conn, wire::VoteUpdate{++calls_});
         asked_.clear();
     }
     std::string removal(ConnId conn) {
-        const auto words = heard<wire::Removed>(conn);
+        const auto words = received<wire::Removed>(conn);
         return words.empty() ? "" : words.back().why;
     }
     bool pending(ConnId conn) {
-        say(conn, wire::AskPending{heard<wire::CallDone>(conn).back().generation, asked_[conn]++});
-        return heard<wire::PendingAnswer>(conn).back().pending;
+        send(conn, wire::AskPending{received<wire::CallDone>(conn).back().generation, asked_[conn]++});
+        return received<wire::PendingAnswer>(conn).back().pending;
     }
 
     std::uint32_t calls_ = 0;
     std::map<ConnId, std::uint64_t> asked_;
 };
 
-TEST_F(IslandTest, TheFirstOfARunBeginsItOnceAllOfItIsThere) {
+TEST_F(IslandTest, FirstIslandStartsTheRunOnceItIsWhole) {
     const ConnId a = land(7, 0);
     EXPECT_EQ(member_count(), 0U);
     const ConnId b = land(7, 1);
     EXPECT_EQ(member_count(), 2U);
     for (const ConnId conn : {a, b}) {
-        ASSERT_THAT(heard<wire::View>(conn), SizeIs(1));
-        EXPECT_THAT(heard<wire::View>(conn)[0].groups, SizeIs(2)) << "both are there from the beginning";
-        EXPECT_THAT(heard<wire::CallDone>(conn), SizeIs(1));
+        ASSERT_THAT(received<wire::View>(conn), SizeIs(1));
+        EXPECT_THAT(received<wire::View>(conn)[0].groups, SizeIs(2)) << "both are there from the beginning";
+        EXPECT_THAT(received<wire::CallDone>(conn), SizeIs(1));
     }
 }
 
@@ -61,26 +61,26 @@ TEST_F(IslandTest, SinglePeerStartsTheRunBeforeAnIncompleteIsland) {
     land(7, 0);
     const ConnId alone = join();
     EXPECT_EQ(member_count(), 1U);
-    EXPECT_THAT(heard<wire::View>(alone), SizeIs(1));
+    EXPECT_THAT(received<wire::View>(alone), SizeIs(1));
 }
 
-TEST_F(IslandTest, IsAdmittedWholeOrNotAtAll) {
+TEST_F(IslandTest, IslandIsAdmittedWholeOrNotAtAll) {
     const auto all = islands(1);
     const ConnId c = land(9, 0);
     link_all();
-    EXPECT_FALSE(pending(all[0])) << "half of an island is nobody";
+    EXPECT_FALSE(pending(all[0])) << "half of an island does not count";
     update(all);
     EXPECT_EQ(member_count(), 2U);
     const ConnId d = land(9, 1);
     for (const ConnId conn : all)
-        EXPECT_FALSE(pending(conn)) << "its links are being made";
+        EXPECT_FALSE(pending(conn)) << "its links are still being made";
     link_all();
     EXPECT_TRUE(pending(all[0]));
     EXPECT_TRUE(pending(all[1]));
     update(all);
     EXPECT_EQ(member_count(), 4U);
     for (const ConnId conn : {all[0], all[1], c, d}) {
-        const auto view = heard<wire::View>(conn).back();
+        const auto view = received<wire::View>(conn).back();
         ASSERT_THAT(view.groups, SizeIs(2));
         EXPECT_EQ(view.groups[0].size, view.groups[1].size);
     }
@@ -94,33 +94,33 @@ TEST_F(IslandTest, IncompleteIslandDoesNotBlockOthers) {
     EXPECT_TRUE(pending(all[0]));
     update(all);
     EXPECT_EQ(member_count(), 4U);
-    EXPECT_THAT(heard<wire::View>(e), SizeIs(1));
-    EXPECT_THAT(heard<wire::View>(f), SizeIs(1));
+    EXPECT_THAT(received<wire::View>(e), SizeIs(1));
+    EXPECT_THAT(received<wire::View>(f), SizeIs(1));
 }
 
-TEST_F(IslandTest, OneLostIsAllLostAndTheOthersGoOn) {
+TEST_F(IslandTest, LossOfOnePeerRemovesItsIslandOnly) {
     const auto all = islands(3);
     lose(all[2]);
     EXPECT_TRUE(closed_.contains(all[3]));
     EXPECT_THAT(removal(all[3]), HasSubstr("with its island: peer 3 was lost"));
-    EXPECT_EQ(heard<wire::Removed>(all[3]).back().code, pcclMasterConnectionFailed);
+    EXPECT_EQ(received<wire::Removed>(all[3]).back().code, pcclMasterConnectionFailed);
     EXPECT_EQ(member_count(), 4U);
     thaw({all[0], all[4]});
     thaw({all[1], all[5]});
-    const auto view = heard<wire::View>(all[0]).back();
+    const auto view = received<wire::View>(all[0]).back();
     EXPECT_THAT(view.ring, SizeIs(2));
-    EXPECT_THAT(heard<wire::View>(all[5]).back().ring, SizeIs(2));
+    EXPECT_THAT(received<wire::View>(all[5]).back().ring, SizeIs(2));
 }
 
-TEST_F(IslandTest, OneThatLeavesTakesTheOthersWithItWithoutAlarm) {
+TEST_F(IslandTest, PeerThatLeavesTakesItsIslandWithIt) {
     const auto all = islands(2);
-    say(all[0], wire::Leave{});
+    send(all[0], wire::Leave{});
     EXPECT_TRUE(closed_.contains(all[1]));
-    EXPECT_EQ(heard<wire::Removed>(all[1]).back().code, pcclSuccess);
+    EXPECT_EQ(received<wire::Removed>(all[1]).back().code, pcclSuccess);
     EXPECT_EQ(member_count(), 2U);
 }
 
-TEST_F(IslandTest, ASilentOneTakesTheOthersWithIt) {
+TEST_F(IslandTest, SilentPeerTakesItsIslandWithIt) {
     const auto all = islands(2);
     pass(12s, {all[0]});
     EXPECT_THAT(removal(all[1]), HasSubstr("silent"));
@@ -152,11 +152,11 @@ TEST_F(IslandTest, RestartedIslandWaitsForItsOldPeersToEnd) {
     const auto all = islands(2);
     const ConnId c = land(2, 0), d = land(2, 1);
     link_all();
-    EXPECT_FALSE(pending(all[0])) << "it is in the run already, as far as is known";
+    EXPECT_FALSE(pending(all[0])) << "the master still counts the old island as a member";
     EXPECT_FALSE(closed_.contains(c));
     lose(all[2]);
     EXPECT_TRUE(closed_.contains(all[3]));
-    EXPECT_FALSE(closed_.contains(c)) << "it is another";
+    EXPECT_FALSE(closed_.contains(c)) << "it is a different island";
     thaw({all[0]});
     thaw({all[1]});
     link_all();
@@ -164,7 +164,7 @@ TEST_F(IslandTest, RestartedIslandWaitsForItsOldPeersToEnd) {
     EXPECT_TRUE(pending(all[1]));
     update({all[0], all[1]});
     EXPECT_EQ(member_count(), 4U);
-    EXPECT_THAT(heard<wire::View>(d).back().ring, SizeIs(2));
+    EXPECT_THAT(received<wire::View>(d).back().ring, SizeIs(2));
 }
 
 TEST_F(IslandTest, IslandWithATakenNumberIsRefused) {
@@ -174,12 +174,12 @@ TEST_F(IslandTest, IslandWithATakenNumberIsRefused) {
     pass(31s);
     EXPECT_THAT(removal(c), HasSubstr("give this island another number"));
     EXPECT_THAT(removal(d), HasSubstr("give this island another number"));
-    EXPECT_EQ(heard<wire::Removed>(d).back().code, pcclInvalidUsage);
+    EXPECT_EQ(received<wire::Removed>(d).back().code, pcclInvalidUsage);
     EXPECT_EQ(member_count(), 2U);
     EXPECT_FALSE(closed_.contains(all[0]));
 }
 
-TEST_F(IslandTest, SurvivesTheMaster) {
+TEST_F(IslandTest, IslandSurvivesARestartOfTheMaster) {
     Record record;
     record.next_peer = 65;
     record.view = ViewNumber{2};
@@ -208,7 +208,7 @@ TEST_F(IslandTest, SurvivesTheMaster) {
     master_ = Master(
         options, [] { return Secret{}; }, *read);
     step(MasterTick{});
-    for (const std::uint64_t id : {1, 2, 3}) {  // not 4
+    for (const std::uint64_t id : {1, 2, 3}) {  // peer 4 does not come back
         const ConnId conn = connect();
         wire::Resume resume;
         resume.run = read->run;
@@ -216,18 +216,18 @@ TEST_F(IslandTest, SurvivesTheMaster) {
         resume.secret = read->members[id - 1].secret;
         resume.member = true;
         resume.view = read->view;
-        say(conn, resume);
+        send(conn, resume);
         wire::RecoveryReport account;
         account.view = account.epoch = read->view;
-        say(conn, account);
+        send(conn, account);
     }
     for (int i = 0; i < 5; ++i) {
         now_ = now_ + 1s;
         step(MasterTick{});
     }
-    EXPECT_EQ(member_count(), 2U) << "peer 3 is out of the run with peer 4";
+    EXPECT_EQ(member_count(), 2U) << "peer 3 has left the run with peer 4";
     values.erase("islands");
-    EXPECT_TRUE(decode_record(values)) << "a journal from before there were islands";
+    EXPECT_TRUE(decode_record(values)) << "a journal of a version without islands";
 }
 
 }  // namespace

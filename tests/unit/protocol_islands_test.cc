@@ -40,7 +40,7 @@ TEST_F(IslandsTest, ImpossibleIslandIsRefused) {
     EXPECT_EQ(islands_.reason_to_refuse(hello(1, 7, 2)), "");
     EXPECT_EQ(islands_.reason_to_refuse(hello(0, 0, 0)), "");
     EXPECT_NE(islands_.reason_to_refuse(hello(0, 7, 2)), "") << "its group is taken";
-    EXPECT_NE(islands_.reason_to_refuse(hello(1, 7, 3)), "") << "another number of peers";
+    EXPECT_NE(islands_.reason_to_refuse(hello(1, 7, 3)), "") << "the number of peers differs";
     EXPECT_NE(islands_.reason_to_refuse(hello(1, 8, 0)), "");
 }
 

@@ -1,4 +1,4 @@
-// recovery.h: what members know together. protocol_recovery_test.cc tests the master that uses it.
+// protocol/recovery.h: the combined knowledge of the members. protocol_recovery_test.cc tests the master that uses it.
 #include "protocol/recovery.h"
 
 #include <gtest/gtest.h>
@@ -73,7 +73,7 @@ TEST(MissedOutcome, EndedCallIsAnsweredAtAMemberThatIsInIt) {
     ASSERT_TRUE(missed);
     EXPECT_EQ(std::get<wire::CallDone>(*missed).call, 7U);
     waiting.run_outcome.decision = 5;
-    EXPECT_FALSE(missed_outcome(waiting, 2, run, {})) << "it is in the next one";
+    EXPECT_FALSE(missed_outcome(waiting, 2, run, {})) << "it is in its next call already";
     waiting.run_outcome.decision = 4;
     waiting.aborted = true;
     EXPECT_FALSE(missed_outcome(waiting, 2, run, {}));

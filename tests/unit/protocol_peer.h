@@ -24,7 +24,7 @@ protected:
         for (auto &effect : effects)
             all_.push_back(std::move(effect));
     }
-    void hear(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
+    void receive(wire::ToPeer message) { step(FromMaster{std::move(message)}); }
     template <class E> std::vector<E> effects() {
         std::vector<E> found;
         for (const auto &effect : all_) {
@@ -32,10 +32,10 @@ protected:
         }
         return found;
     }
-    template <class M> std::vector<M> told() {
+    template <class M> std::vector<M> sent() {
         std::vector<M> found;
-        for (const auto &tell : effects<SendToMaster>()) {
-            if (const auto *m = std::get_if<M>(&tell.message)) found.push_back(*m);
+        for (const auto &send : effects<SendToMaster>()) {
+            if (const auto *m = std::get_if<M>(&send.message)) found.push_back(*m);
         }
         return found;
     }
@@ -64,7 +64,7 @@ protected:
         v.begun = std::move(begun);
         v.repaired = std::move(repaired);
         v.why = "because";
-        hear(v);
+        receive(v);
     }
     /// Peer 1 of two.
     void join(bool resumable = false) {
@@ -73,9 +73,9 @@ protected:
         wire::Welcome welcome;
         welcome.you = PeerId{1};
         welcome.resumable = resumable;
-        hear(welcome);
+        receive(welcome);
         view(1);
-        hear(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
+        receive(wire::CallDone{wire::Call::connect, 0, pcclSuccess, 1, ""});
     }
     static OpId op(std::uint64_t epoch, std::uint64_t tag, std::uint32_t seq) { return {ViewNumber{epoch}, Tag{tag}, seq}; }
 

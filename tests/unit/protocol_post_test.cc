@@ -1,5 +1,5 @@
-// Messages from one peer to another over links that break at any time and on which frames overtake each other: each is delivered once or
-// not at all, both sides agree which, and so what is sent around is conserved.
+// Messages from one peer to another, over links that break at any time and on which frames overtake each other. Each message is
+// delivered once or not at all, and both sides know which, so the sum of the values that peers pass around is conserved.
 #include "protocol/post.h"
 
 #include <gtest/gtest.h>
@@ -12,29 +12,29 @@
 namespace pccl::protocol {
 namespace {
 
-/// Two peers, one message after the other from the first to the second, and the link between them. What the shell does is done here in
-/// the simplest way.
+/// Two peers and the link between them. The first sends the second one message after the other. This class does the work of the
+/// shell in the simplest way.
 class Pair {
 public:
     explicit Pair(unsigned seed) : random_(seed) {}
 
     std::map<std::uint64_t, PostEnd> outcomes;  ///< as the sender knows them
     std::vector<std::uint64_t> delivered;       ///< in order
-    int lies = 0;
+    int invalid_frames = 0;
 
     void post() {
         const std::uint64_t number = sender_.add();
-        parts_[number] = below(4);  // none: it goes with its offer
-        speak();
+        parts_[number] = below(4);  // 0: it is sent with its offer
+        send_next();
     }
     void withdraw() {
         if (sender_.empty()) return;
         const std::uint64_t number = below(3) == 0 ? sender_.head() + below(3) : sender_.head();
         if (outcomes.contains(number) || !parts_.contains(number)) return;
         if (sender_.withdraw(number)) settle(number, PostEnd::withdrawn);
-        speak();
+        send_next();
     }
-    /// One side notices that the link has broken; or both have, and it is made anew.
+    /// One side notices that the link has broken. If both have noticed it, the link is made again.
     void break_or_make() {
         if (sender_up_ && receiver_up_) {
             (below(2) ? sender_up_ : receiver_up_) = false;
@@ -48,7 +48,7 @@ public:
         } else {
             sender_up_ = receiver_up_ = true;
             sender_.link_up();
-            speak();
+            send_next();
         }
     }
     void mend() {
@@ -70,8 +70,8 @@ public:
         const auto at = wire_.begin() + below(static_cast<unsigned>(wire_.size()));
         const Frame frame = *at;
         wire_.erase(at);
-        if (frame.kind <= Kind::withdraw) receive(frame);
-        else hear(frame);
+        if (frame.kind <= Kind::withdraw) receive_at_receiver(frame);
+        else receive_at_sender(frame);
         return true;
     }
     bool idle() const { return sender_.empty(); }
@@ -92,7 +92,7 @@ private:
     void put(Frame frame) {
         if (sender_up_ && receiver_up_) wire_.push_back(frame);
     }
-    void speak() {
+    void send_next() {
         if (!sender_up_) return;
         switch (sender_.next()) {
         case PostSender::Action::nothing: return;
@@ -103,7 +103,7 @@ private:
         }
     }
     void settle(std::uint64_t number, PostEnd how) {
-        EXPECT_TRUE(outcomes.emplace(number, how).second) << "settled twice";
+        EXPECT_TRUE(outcomes.emplace(number, how).second) << "a message has two outcomes";
     }
     void sender_down() {
         sending_ = false;
@@ -114,31 +114,31 @@ private:
         waits_ = false;
         arrived_.clear();
     }
-    void hear(const Frame &frame) {
+    void receive_at_sender(const Frame &frame) {
         if (!sender_up_) return;
         if (frame.kind == Kind::grant) {
-            const PostVerdict heard = sender_.granted(frame.number);
-            lies += heard == PostVerdict::invalid;
-            if (heard == PostVerdict::fresh) {
+            const PostVerdict verdict = sender_.granted(frame.number);
+            invalid_frames += verdict == PostVerdict::invalid;
+            if (verdict == PostVerdict::fresh) {
                 sent_ = 0;
                 sending_ = parts_[frame.number] > 0;
                 EXPECT_TRUE(sending_);
             }
             return;
         }
-        const PostVerdict heard = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
-        lies += heard == PostVerdict::invalid;
-        if (heard == PostVerdict::fresh) {
+        const PostVerdict verdict = sender_.ended(frame.number, static_cast<PostEnd>(frame.detail));
+        invalid_frames += verdict == PostVerdict::invalid;
+        if (verdict == PostVerdict::fresh) {
             settle(frame.number, static_cast<PostEnd>(frame.detail));
             sending_ = false;
         }
-        speak();
+        send_next();
     }
-    void say_end(std::uint64_t number) { put({Kind::end, number, static_cast<unsigned>(receiver_.last_end())}); }
+    void send_end(std::uint64_t number) { put({Kind::end, number, static_cast<unsigned>(receiver_.last_end())}); }
     void finish(PostEnd how) {
         if (how == PostEnd::delivered) delivered.push_back(receiver_.current());
         receiver_.end(how);
-        say_end(receiver_.current());
+        send_end(receiver_.current());
     }
     void consider() {
         if (!waits_ || !room_) return;
@@ -148,28 +148,28 @@ private:
         if (parts_[receiver_.current()] == 0) return finish(PostEnd::delivered);
         put({Kind::grant, receiver_.current()});
     }
-    void receive(const Frame &frame) {
+    void receive_at_receiver(const Frame &frame) {
         if (!receiver_up_) return;
-        PostVerdict heard{};
+        PostVerdict verdict{};
         if (frame.kind == Kind::offer) {
-            heard = receiver_.offered(frame.number);
-            if (heard == PostVerdict::fresh) waits_ = true;
+            verdict = receiver_.offered(frame.number);
+            if (verdict == PostVerdict::fresh) waits_ = true;
         } else if (frame.kind == Kind::withdraw) {
-            heard = receiver_.withdrawn(frame.number);
-            if (heard == PostVerdict::fresh) {
+            verdict = receiver_.withdrawn(frame.number);
+            if (verdict == PostVerdict::fresh) {
                 waits_ = false;
                 arrived_.clear();
-                say_end(frame.number);
+                send_end(frame.number);
             }
         } else {
-            heard = receiver_.part(frame.number);
-            if (heard == PostVerdict::fresh && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
+            verdict = receiver_.part(frame.number);
+            if (verdict == PostVerdict::fresh && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
                 arrived_.clear();
                 finish(PostEnd::delivered);
             }
         }
-        lies += heard == PostVerdict::invalid;
-        if (heard == PostVerdict::repeat) say_end(frame.number);
+        invalid_frames += verdict == PostVerdict::invalid;
+        if (verdict == PostVerdict::repeat) send_end(frame.number);
         consider();
     }
 
@@ -207,7 +207,7 @@ TEST(Post, TotalIsConservedOverRandomMessages) {
         ASSERT_TRUE(pair.idle()) << "a message without an outcome";
         while (pair.move()) {
         }
-        ASSERT_EQ(pair.lies, 0);
+        ASSERT_EQ(pair.invalid_frames, 0);
         std::vector<std::uint64_t> known;
         for (const auto &[number, how] : pair.outcomes) {
             if (how == PostEnd::delivered) known.push_back(number);
@@ -220,7 +220,7 @@ TEST(Post, TotalIsConservedOverRandomMessages) {
     EXPECT_GT(delivered, 10000);
 }
 
-TEST(Post, AWithdrawalThatComesTooLateIsADelivery) {
+TEST(Post, LateWithdrawalIsADelivery) {
     PostSender sender;
     PostReceiver receiver;
     const auto number = sender.add();
@@ -282,7 +282,7 @@ TEST(Post, InvalidFramesAreRecognized) {
     EXPECT_EQ(receiver.offered(1), PostVerdict::fresh);
     EXPECT_EQ(receiver.part(1), PostVerdict::invalid) << "there was no room yet";
     EXPECT_EQ(receiver.offered(1), PostVerdict::invalid);
-    EXPECT_EQ(receiver.offered(2), PostVerdict::invalid) << "the first is not over";
+    EXPECT_EQ(receiver.offered(2), PostVerdict::invalid) << "the first message has not ended";
     EXPECT_EQ(receiver.withdrawn(2), PostVerdict::invalid);
 }
 

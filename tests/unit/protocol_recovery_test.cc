@@ -1,4 +1,5 @@
-// A master that takes another's place, message by message: whom it takes for a member, and what it tells each.
+// A master that takes the place of one that ended, message by message: which peers it accepts as members, and the messages that
+// it sends them.
 #include "protocol/master.h"
 
 #include <gmock/gmock.h>
@@ -10,7 +11,7 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-/// A run of two members, 1 and 2, in view 5, whose master has just been started again.
+/// A run of two members, 1 and 2, in view 5, whose master has just been restarted.
 class RecoveryTest : public testing::Test {
 protected:
     RecoveryTest() {
@@ -45,11 +46,11 @@ protected:
         MasterEffects effects;
         master_->step(now_, input, effects);
         for (auto &effect : effects) {
-            if (auto *send = std::get_if<SendToPeer>(&effect)) sent_[send->conn].push_back(std::move(send->message));
+            if (auto *sent = std::get_if<SendToPeer>(&effect)) sent_[sent->conn].push_back(std::move(sent->message));
             if (auto *persist = std::get_if<Persist>(&effect)) persisted_ = persist->record;
         }
     }
-    void say(ConnId conn, wire::ToMaster message) { step(Received{conn, std::move(message)}); }
+    void send(ConnId conn, wire::ToMaster message) { step(Received{conn, std::move(message)}); }
     wire::Resume resume_of(std::uint64_t id) const {
         wire::Resume resume;
         resume.run = record_.run;
@@ -66,10 +67,10 @@ protected:
     }
     ConnId come_back(const wire::Resume &resume) {
         const ConnId conn = connect();
-        say(conn, resume);
+        send(conn, resume);
         return conn;
     }
-    /// What both members of an undisturbed run say.
+    /// The report of both members of an undisturbed run.
     wire::RecoveryReport account_of(std::uint64_t id) const {
         wire::RecoveryReport account;
         account.view = account.epoch = record_.view;
@@ -79,10 +80,10 @@ protected:
     }
     ConnId recover(std::uint64_t id, const wire::RecoveryReport &account) {
         const ConnId conn = come_back(resume_of(id));
-        say(conn, account);
+        send(conn, account);
         return conn;
     }
-    template <class M> std::vector<M> heard(ConnId conn) {
+    template <class M> std::vector<M> received(ConnId conn) {
         std::vector<M> found;
         for (const auto &message : sent_[conn]) {
             if (const auto *m = std::get_if<M>(&message)) found.push_back(*m);
@@ -103,15 +104,15 @@ TEST_F(RecoveryTest, ReturningMembersKeepTheirIdsAndContinue) {
     start();
     const ConnId a = recover(1, account_of(1)), b = recover(2, account_of(2));
     for (const auto &[conn, id] : {std::pair{a, 1}, std::pair{b, 2}}) {
-        ASSERT_EQ(heard<wire::Welcome>(conn).size(), 1U);
-        EXPECT_EQ(heard<wire::Welcome>(conn)[0].you.value, static_cast<std::uint64_t>(id));
-        EXPECT_EQ(heard<wire::Resumed>(conn).size(), 1U);
-        EXPECT_TRUE(heard<wire::Freeze>(conn).empty());
-        EXPECT_TRUE(heard<wire::View>(conn).empty());
+        ASSERT_EQ(received<wire::Welcome>(conn).size(), 1U);
+        EXPECT_EQ(received<wire::Welcome>(conn)[0].you.value, static_cast<std::uint64_t>(id));
+        EXPECT_EQ(received<wire::Resumed>(conn).size(), 1U);
+        EXPECT_TRUE(received<wire::Freeze>(conn).empty());
+        EXPECT_TRUE(received<wire::View>(conn).empty());
     }
-    say(a, wire::Done{{op(7)}});
-    say(b, wire::Done{{op(7)}});
-    EXPECT_EQ(heard<wire::Commit>(a).size(), 1U);
+    send(a, wire::Done{{op(7)}});
+    send(b, wire::Done{{op(7)}});
+    EXPECT_EQ(received<wire::Commit>(a).size(), 1U);
 }
 
 TEST_F(RecoveryTest, WrongSecretDoesNotResumeAMember) {
@@ -119,9 +120,9 @@ TEST_F(RecoveryTest, WrongSecretDoesNotResumeAMember) {
     wire::Resume forged = resume_of(1);
     forged.secret.fill(1);
     const ConnId stranger = come_back(forged);
-    ASSERT_EQ(heard<wire::Removed>(stranger).size(), 1U);
-    EXPECT_TRUE(heard<wire::Welcome>(stranger).empty());
-    EXPECT_EQ(heard<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
+    ASSERT_EQ(received<wire::Removed>(stranger).size(), 1U);
+    EXPECT_TRUE(received<wire::Welcome>(stranger).empty());
+    EXPECT_EQ(received<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
 }
 
 TEST_F(RecoveryTest, LateMemberIsRefusedWithAReason) {
@@ -130,31 +131,31 @@ TEST_F(RecoveryTest, LateMemberIsRefusedWithAReason) {
     now_ = now_ + 6s;
     step(MasterTick{});
     const ConnId late = come_back(resume_of(2));
-    ASSERT_EQ(heard<wire::Removed>(late).size(), 1U);
-    EXPECT_THAT(heard<wire::Removed>(late)[0].why, HasSubstr("call pcclConnect to join again"));
+    ASSERT_EQ(received<wire::Removed>(late).size(), 1U);
+    EXPECT_THAT(received<wire::Removed>(late)[0].why, HasSubstr("call pcclConnect to join again"));
 }
 
 TEST_F(RecoveryTest, MissingMemberIsLostWithAFreezeAndAView) {
     start();
     const ConnId a = recover(1, account_of(1));
-    EXPECT_TRUE(heard<wire::Resumed>(a).empty());
+    EXPECT_TRUE(received<wire::Resumed>(a).empty());
     now_ = now_ + 6s;
     step(MasterTick{});
-    EXPECT_EQ(heard<wire::Resumed>(a).size(), 1U);
-    ASSERT_EQ(heard<wire::Freeze>(a).size(), 1U);
-    say(a, wire::Frozen{heard<wire::Freeze>(a)[0].freeze, {}});
-    ASSERT_EQ(heard<wire::View>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::View>(a)[0].ring, std::vector<PeerId>{PeerId{1}});
+    EXPECT_EQ(received<wire::Resumed>(a).size(), 1U);
+    ASSERT_EQ(received<wire::Freeze>(a).size(), 1U);
+    send(a, wire::Frozen{received<wire::Freeze>(a)[0].freeze, {}});
+    ASSERT_EQ(received<wire::View>(a).size(), 1U);
+    EXPECT_EQ(received<wire::View>(a)[0].ring, std::vector<PeerId>{PeerId{1}});
     EXPECT_EQ(persisted_->members.size(), 1U);
 }
 
-TEST_F(RecoveryTest, AJournalOlderThanItsMembersIsNotResumedFrom) {
+TEST_F(RecoveryTest, OutdatedJournalIsNotResumedFrom) {
     start();
     wire::Resume resume = resume_of(1);
     resume.view = ViewNumber{6};
     const ConnId conn = come_back(resume);
-    ASSERT_EQ(heard<wire::Removed>(conn).size(), 1U);
-    EXPECT_THAT(heard<wire::Removed>(conn)[0].why, HasSubstr("the journal is out of date"));
+    ASSERT_EQ(received<wire::Removed>(conn).size(), 1U);
+    EXPECT_THAT(received<wire::Removed>(conn)[0].why, HasSubstr("the journal is out of date"));
 }
 
 TEST_F(RecoveryTest, CommitOfOneMemberIsSentToTheOther) {
@@ -166,9 +167,9 @@ TEST_F(RecoveryTest, CommitOfOneMemberIsSentToTheOther) {
     second.recent = {{{op(7)}}};
     second.done = {op(8)};
     const ConnId a = recover(1, first), b = recover(2, second);
-    EXPECT_TRUE(heard<wire::Commit>(a).empty());
-    ASSERT_EQ(heard<wire::Commit>(b).size(), 1U);
-    EXPECT_EQ(heard<wire::Commit>(b)[0].ops, std::vector<OpId>{op(8)});
+    EXPECT_TRUE(received<wire::Commit>(a).empty());
+    ASSERT_EQ(received<wire::Commit>(b).size(), 1U);
+    EXPECT_EQ(received<wire::Commit>(b)[0].ops, std::vector<OpId>{op(8)});
 }
 
 TEST_F(RecoveryTest, ResultOfAllPresentIsCommittedBeforeTheFreeze) {
@@ -178,8 +179,8 @@ TEST_F(RecoveryTest, ResultOfAllPresentIsCommittedBeforeTheFreeze) {
     const ConnId a = recover(1, account);
     now_ = now_ + 6s;
     step(MasterTick{});
-    ASSERT_EQ(heard<wire::Commit>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
+    ASSERT_EQ(received<wire::Commit>(a).size(), 1U);
+    EXPECT_EQ(received<wire::Freeze>(a).size(), 1U);
 }
 
 TEST_F(RecoveryTest, FailureOfOneMemberIsSentToTheOther) {
@@ -189,9 +190,9 @@ TEST_F(RecoveryTest, FailureOfOneMemberIsSentToTheOther) {
     second.done = {op(7)};
     recover(1, first);
     const ConnId b = recover(2, second);
-    ASSERT_EQ(heard<wire::OpFailed>(b).size(), 1U);
-    EXPECT_EQ(heard<wire::OpFailed>(b)[0].why, "counts differ");
-    EXPECT_EQ(heard<wire::OpFailed>(b)[0].culprit, PeerId{1});
+    ASSERT_EQ(received<wire::OpFailed>(b).size(), 1U);
+    EXPECT_EQ(received<wire::OpFailed>(b)[0].why, "counts differ");
+    EXPECT_EQ(received<wire::OpFailed>(b)[0].culprit, PeerId{1});
 }
 
 TEST_F(RecoveryTest, TagRoundOfOneMemberIsSentToTheOther) {
@@ -200,14 +201,14 @@ TEST_F(RecoveryTest, TagRoundOfOneMemberIsSentToTheOther) {
     first.forgotten = {{2, 7, {Tag{3}}}};
     second.forgotten = {{1, 5, {}}};
     const ConnId a = recover(1, first), b = recover(2, second);
-    EXPECT_EQ(heard<wire::ForgetTags>(a).size(), 0u);
-    ASSERT_EQ(heard<wire::ForgetTags>(b).size(), 1u);
-    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].round, 2u);
-    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].floor, 7u);
-    EXPECT_EQ(heard<wire::ForgetTags>(b)[0].keep, std::vector{Tag{3}});
+    EXPECT_EQ(received<wire::ForgetTags>(a).size(), 0u);
+    ASSERT_EQ(received<wire::ForgetTags>(b).size(), 1u);
+    EXPECT_EQ(received<wire::ForgetTags>(b)[0].round, 2u);
+    EXPECT_EQ(received<wire::ForgetTags>(b)[0].floor, 7u);
+    EXPECT_EQ(received<wire::ForgetTags>(b)[0].keep, std::vector{Tag{3}});
 }
 
-TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
+TEST_F(RecoveryTest, CallThatEndedAtOneMemberEndsAtTheOther) {
     start();
     wire::RecoveryReport first = account_of(1), second = account_of(2);
     first.generation = 4;
@@ -216,9 +217,9 @@ TEST_F(RecoveryTest, ACallThatEndedAtOneEndsAtTheOther) {
     second.open_number = 12;
     recover(1, first);
     const ConnId b = recover(2, second);
-    ASSERT_EQ(heard<wire::CallDone>(b).size(), 1U);
-    EXPECT_EQ(heard<wire::CallDone>(b)[0].call, 12U);
-    EXPECT_EQ(heard<wire::CallDone>(b)[0].generation, 4U);
+    ASSERT_EQ(received<wire::CallDone>(b).size(), 1U);
+    EXPECT_EQ(received<wire::CallDone>(b)[0].call, 12U);
+    EXPECT_EQ(received<wire::CallDone>(b)[0].generation, 4U);
 }
 
 TEST_F(RecoveryTest, CallWithoutAnOutcomeIsDecidedAgain) {
@@ -228,40 +229,40 @@ TEST_F(RecoveryTest, CallWithoutAnOutcomeIsDecidedAgain) {
     first.open_number = 4;
     second.open_number = 12;
     const ConnId a = recover(1, first), b = recover(2, second);
-    EXPECT_TRUE(heard<wire::CallDone>(b).empty());
-    say(a, wire::VoteUpdate{4});
-    say(b, wire::VoteUpdate{12});
-    EXPECT_EQ(heard<wire::CallDone>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::CallDone>(b).size(), 1U);
+    EXPECT_TRUE(received<wire::CallDone>(b).empty());
+    send(a, wire::VoteUpdate{4});
+    send(b, wire::VoteUpdate{12});
+    EXPECT_EQ(received<wire::CallDone>(a).size(), 1U);
+    EXPECT_EQ(received<wire::CallDone>(b).size(), 1U);
 }
 
-TEST_F(RecoveryTest, ALinkThatOnlyOneSideStillHasEndsTheEpoch) {
+TEST_F(RecoveryTest, LinkThatOnlyOneEndHasEndsTheEpoch) {
     start();
     wire::RecoveryReport second = account_of(2);
     second.links[0].up = false;
     const ConnId a = recover(1, account_of(1)), b = recover(2, second);
-    EXPECT_EQ(heard<wire::OpenLink>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::Freeze>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::Freeze>(b).size(), 1U);
+    EXPECT_EQ(received<wire::OpenLink>(a).size(), 1U);
+    EXPECT_EQ(received<wire::Freeze>(a).size(), 1U);
+    EXPECT_EQ(received<wire::Freeze>(b).size(), 1U);
 }
 
-TEST_F(RecoveryTest, ANewcomerWaitsUntilTheMembersAreBack) {
+TEST_F(RecoveryTest, NewcomerWaitsUntilTheMembersAreBack) {
     start();
     const ConnId newcomer = connect();
-    say(newcomer, wire::Hello{});
-    EXPECT_TRUE(heard<wire::Welcome>(newcomer).empty());
+    send(newcomer, wire::Hello{});
+    EXPECT_TRUE(received<wire::Welcome>(newcomer).empty());
     recover(1, account_of(1));
     recover(2, account_of(2));
-    ASSERT_EQ(heard<wire::Welcome>(newcomer).size(), 1U);
-    EXPECT_EQ(heard<wire::Welcome>(newcomer)[0].you, PeerId{65});
+    ASSERT_EQ(received<wire::Welcome>(newcomer).size(), 1U);
+    EXPECT_EQ(received<wire::Welcome>(newcomer)[0].you, PeerId{65});
 }
 
-TEST_F(RecoveryTest, AnAccountFromTheFutureEndsThatConnection) {
+TEST_F(RecoveryTest, ReportFromAFutureEpochEndsTheConnection) {
     start();
-    wire::RecoveryReport lie = account_of(1);
-    lie.epoch = ViewNumber{99};
-    const ConnId a = recover(1, lie);
-    EXPECT_EQ(heard<wire::Removed>(a).size(), 1U);
+    wire::RecoveryReport report = account_of(1);
+    report.epoch = ViewNumber{99};
+    const ConnId a = recover(1, report);
+    EXPECT_EQ(received<wire::Removed>(a).size(), 1U);
 }
 
 TEST_F(RecoveryTest, GraphIsRestoredAndSentAgain) {
@@ -277,19 +278,19 @@ TEST_F(RecoveryTest, GraphIsRestoredAndSentAgain) {
     start();
     const ConnId a = recover(1, account_of(1));
     recover(2, account_of(2));
-    ASSERT_EQ(heard<wire::Neighbours>(a).size(), 1U);
-    EXPECT_EQ(heard<wire::Neighbours>(a)[0].graph, graph.spec);
-    EXPECT_EQ(heard<wire::Neighbours>(a)[0].epoch, 4U);
-    EXPECT_EQ(heard<wire::Neighbours>(a)[0].neighbours, std::vector{PeerId{2}});
+    ASSERT_EQ(received<wire::Neighbours>(a).size(), 1U);
+    EXPECT_EQ(received<wire::Neighbours>(a)[0].graph, graph.spec);
+    EXPECT_EQ(received<wire::Neighbours>(a)[0].epoch, 4U);
+    EXPECT_EQ(received<wire::Neighbours>(a)[0].neighbours, std::vector{PeerId{2}});
     EXPECT_TRUE(std::holds_alternative<wire::Neighbours>(sent_[a].back()));
 }
 
-TEST_F(RecoveryTest, AJournalFromBeforeThereWereGraphsIsGood) {
+TEST_F(RecoveryTest, JournalWithoutGraphsIsAccepted) {
     auto values = encode(record_);
     ASSERT_EQ(values.erase("group/0/graph"), 1U);
     EXPECT_TRUE(decode_record(values));
     record_.groups[0].graph.spec = {wire::GraphKind::random_regular, 1, 0};
-    EXPECT_FALSE(decode_record(encode(record_))) << "a graph that cannot be";
+    EXPECT_FALSE(decode_record(encode(record_))) << "an impossible graph";
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ protected:
     void succeed(std::uint64_t tag, std::uint32_t seq) {
         reduce(tag);
         step(OpFinished{op(1, tag, seq)});
-        hear(wire::Commit{{op(1, tag, seq)}});
+        receive(wire::Commit{{op(1, tag, seq)}});
     }
     OpId last_started() { return effects<StartOp>().back().op; }
 };
@@ -27,11 +27,11 @@ TEST_F(PeerTags, ForgottenTagIsNumberedFromTheFloor) {
     for (std::uint64_t tag = 10; tag < 20; ++tag) succeed(tag, 0);
     succeed(10, 1);
     EXPECT_EQ(peer_.tags_known(), 10u);
-    hear(wire::AskTags{1});
-    ASSERT_EQ(told<wire::TagsInUse>().size(), 1u);
-    EXPECT_EQ(told<wire::TagsInUse>()[0].next_seq, 2u);
-    EXPECT_THAT(told<wire::TagsInUse>()[0].tags, IsEmpty());
-    hear(wire::ForgetTags{1, 2, {}});
+    receive(wire::AskTags{1});
+    ASSERT_EQ(sent<wire::TagsInUse>().size(), 1u);
+    EXPECT_EQ(sent<wire::TagsInUse>()[0].next_seq, 2u);
+    EXPECT_THAT(sent<wire::TagsInUse>()[0].tags, IsEmpty());
+    receive(wire::ForgetTags{1, 2, {}});
     EXPECT_EQ(peer_.tags_known(), 0u);
     EXPECT_EQ(effects<DropTags>().back().floor, 2u);
     reduce(10);
@@ -43,16 +43,16 @@ TEST_F(PeerTags, ForgottenTagIsNumberedFromTheFloor) {
 TEST_F(PeerTags, CallMadeDuringARoundBeginsAfterIt) {
     join();
     succeed(10, 0);
-    hear(wire::AskTags{1});
+    receive(wire::AskTags{1});
     const auto started = effects<StartOp>().size();
     const CallId held = reduce(10);
     EXPECT_EQ(effects<StartOp>().size(), started);
     EXPECT_EQ(outcome(reduce(10)), pcclInvalidUsage) << "the tag is in use";
-    hear(wire::ForgetTags{1, 1, {}});
+    receive(wire::ForgetTags{1, 1, {}});
     EXPECT_EQ(effects<StartOp>().size(), started + 1);
     EXPECT_EQ(last_started(), op(1, 10, 1));
     step(OpFinished{op(1, 10, 1)});
-    hear(wire::Commit{{op(1, 10, 1)}});
+    receive(wire::Commit{{op(1, 10, 1)}});
     EXPECT_EQ(outcome(held), pcclSuccess);
 }
 
@@ -61,12 +61,12 @@ TEST_F(PeerTags, OpenOperationIsNamedAndKeepsItsNumber) {
     succeed(10, 0);
     reduce(10);
     succeed(11, 0);
-    hear(wire::AskTags{1});
-    EXPECT_THAT(told<wire::TagsInUse>().back().tags, ElementsAre(Tag{10}));
-    EXPECT_EQ(told<wire::TagsInUse>().back().next_seq, 1u) << "of the tags that are not in use";
-    hear(wire::ForgetTags{1, 1, {Tag{10}}});
+    receive(wire::AskTags{1});
+    EXPECT_THAT(sent<wire::TagsInUse>().back().tags, ElementsAre(Tag{10}));
+    EXPECT_EQ(sent<wire::TagsInUse>().back().next_seq, 1u) << "the number for tags that are not in use";
+    receive(wire::ForgetTags{1, 1, {Tag{10}}});
     step(OpFinished{op(1, 10, 1)});
-    hear(wire::Commit{{op(1, 10, 1)}});
+    receive(wire::Commit{{op(1, 10, 1)}});
     reduce(10);
     EXPECT_EQ(last_started(), op(1, 10, 2));
 }
@@ -74,33 +74,33 @@ TEST_F(PeerTags, OpenOperationIsNamedAndKeepsItsNumber) {
 TEST_F(PeerTags, TagInUseElsewhereKeepsTheOldFloor) {
     join();
     succeed(10, 0);
-    hear(wire::AskTags{1});
-    hear(wire::ForgetTags{1, 1, {Tag{77}}});
-    reduce(77);  // another member had begun it, as its first one
+    receive(wire::AskTags{1});
+    receive(wire::ForgetTags{1, 1, {Tag{77}}});
+    reduce(77);  // another member had begun it as its first call
     EXPECT_EQ(last_started(), op(1, 77, 0));
 }
 
 TEST_F(PeerTags, OperationThatFailedBeforeItWasCalledIsNamed) {
     join();
-    hear(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});
-    hear(wire::AskTags{1});
-    EXPECT_THAT(told<wire::TagsInUse>().back().tags, ElementsAre(Tag{6}));
-    hear(wire::ForgetTags{1, 3, {Tag{6}}});
+    receive(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});
+    receive(wire::AskTags{1});
+    EXPECT_THAT(sent<wire::TagsInUse>().back().tags, ElementsAre(Tag{6}));
+    receive(wire::ForgetTags{1, 3, {Tag{6}}});
     EXPECT_EQ(outcome(reduce(6)), pcclInvalidUsage);
 }
 
 TEST_F(PeerTags, TagOfAFailedOperationIsForgotten) {
     join();
     const CallId call = reduce(6);
-    hear(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});
+    receive(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});
     EXPECT_EQ(outcome(call), pcclInvalidUsage);
-    hear(wire::OpFailed{op(1, 7, 0), pcclInvalidUsage, false, "mismatch"});
+    receive(wire::OpFailed{op(1, 7, 0), pcclInvalidUsage, false, "mismatch"});
     EXPECT_EQ(outcome(reduce(7)), pcclInvalidUsage);
-    hear(wire::AskTags{1});
-    EXPECT_THAT(told<wire::TagsInUse>().back().tags, IsEmpty());
-    hear(wire::ForgetTags{1, 1, {}});
+    receive(wire::AskTags{1});
+    EXPECT_THAT(sent<wire::TagsInUse>().back().tags, IsEmpty());
+    receive(wire::ForgetTags{1, 1, {}});
     EXPECT_EQ(peer_.tags_known(), 0u);
-    hear(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});  // again, from a master that was restarted
+    receive(wire::OpFailed{op(1, 6, 0), pcclInvalidUsage, false, "mismatch"});  // again, from a master that was restarted
     EXPECT_EQ(peer_.tags_known(), 0u);
 }
 
@@ -108,11 +108,11 @@ TEST_F(PeerTags, CallThatFailedElsewhereStillFailsHere) {
     join();
     reduce(7);
     step(OpFinished{op(1, 7, 0)});
-    hear(wire::Freeze{1, "because"});
+    receive(wire::Freeze{1, "because"});
     view(2, {{Tag{5}, 1}});
-    hear(wire::AskTags{1});
-    EXPECT_THAT(told<wire::TagsInUse>().back().tags, IsEmpty());
-    hear(wire::ForgetTags{1, 4, {}});
+    receive(wire::AskTags{1});
+    EXPECT_THAT(sent<wire::TagsInUse>().back().tags, IsEmpty());
+    receive(wire::ForgetTags{1, 4, {}});
     EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
     reduce(5);
     EXPECT_EQ(last_started(), op(2, 5, 4));
@@ -120,9 +120,9 @@ TEST_F(PeerTags, CallThatFailedElsewhereStillFailsHere) {
 
 TEST_F(PeerTags, OperationThatFailedElsewhereIsCountedFromTheFloor) {
     join();
-    hear(wire::AskTags{1});
-    hear(wire::ForgetTags{1, 4, {}});
-    hear(wire::OpFailed{op(1, 6, 4), pcclInvalidUsage, false, "mismatch"});
+    receive(wire::AskTags{1});
+    receive(wire::ForgetTags{1, 4, {}});
+    receive(wire::OpFailed{op(1, 6, 4), pcclInvalidUsage, false, "mismatch"});
     EXPECT_EQ(outcome(reduce(6)), pcclInvalidUsage);
     reduce(6);
     EXPECT_EQ(last_started(), op(1, 6, 5));
@@ -131,49 +131,49 @@ TEST_F(PeerTags, OperationThatFailedElsewhereIsCountedFromTheFloor) {
 TEST_F(PeerTags, FreezeEndsARoundAndTheFloor) {
     join();
     succeed(10, 0);
-    hear(wire::AskTags{1});
-    hear(wire::ForgetTags{1, 9, {}});
-    hear(wire::AskTags{2});
+    receive(wire::AskTags{1});
+    receive(wire::ForgetTags{1, 9, {}});
+    receive(wire::AskTags{2});
     const CallId held = reduce(3);
-    hear(wire::Freeze{1, "because"});
+    receive(wire::Freeze{1, "because"});
     EXPECT_FALSE(outcome(held));
     view(2);
     EXPECT_EQ(last_started(), op(2, 3, 0));
 }
 
-TEST_F(PeerTags, ViewCountsWhatFailedFromTheFloor) {
+TEST_F(PeerTags, ViewCountsFailuresFromTheFloor) {
     join();
-    hear(wire::AskTags{1});
-    hear(wire::ForgetTags{1, 4, {}});
-    hear(wire::Freeze{1, "because"});
+    receive(wire::AskTags{1});
+    receive(wire::ForgetTags{1, 4, {}});
+    receive(wire::Freeze{1, "because"});
     view(2, {{Tag{5}, 5}});
     EXPECT_EQ(outcome(reduce(5)), pcclRankConnectionLost);
-    EXPECT_FALSE(outcome(reduce(5))) << "one call was begun elsewhere, not five";
+    EXPECT_FALSE(outcome(reduce(5))) << "another member had begun one call, not five";
 }
 
 TEST_F(PeerTags, RoundIsReceivedTwiceAfterARestart) {
     join();
     succeed(10, 0);
-    hear(wire::AskTags{1});
-    hear(wire::ForgetTags{1, 1, {}});
+    receive(wire::AskTags{1});
+    receive(wire::ForgetTags{1, 1, {}});
     succeed(10, 1);
-    hear(wire::ForgetTags{1, 1, {}});
+    receive(wire::ForgetTags{1, 1, {}});
     reduce(10);
     EXPECT_EQ(last_started(), op(1, 10, 2));
 }
 
-TEST_F(PeerTags, CallAloneLeavesNothingBehind) {
+TEST_F(PeerTags, CallOfALonePeerLeavesNoTag) {
     join();
     view(2, {}, {PeerId{1}});
     for (std::uint64_t tag = 0; tag < 100; ++tag) EXPECT_EQ(outcome(reduce(tag)), pcclTooFewPeers);
     EXPECT_EQ(peer_.tags_known(), 0u);
 }
 
-TEST(TagRound, KeepsWhatAnyMemberUses) {
+TEST(TagRound, KeepsTagsThatAnyMemberUses) {
     TagRound round(3, {PeerId{1}, PeerId{2}});
     round.answer(PeerId{1}, {3, 7, false, {Tag{9}, Tag{4}}});
-    round.answer(PeerId{1}, {3, 70, false, {Tag{1}}});  // it has answered
-    round.answer(PeerId{2}, {2, 70, false, {}});        // another round's
+    round.answer(PeerId{1}, {3, 70, false, {Tag{1}}});  // it has answered already
+    round.answer(PeerId{2}, {2, 70, false, {}});        // the answer to another round
     EXPECT_FALSE(round.answered());
     round.answer(PeerId{2}, {3, 6, false, {Tag{5}}});
     ASSERT_TRUE(round.answered());
@@ -198,10 +198,10 @@ TEST(TagRound, ForgetsNothingIfTooManyAreInUse) {
 
 class MasterTags : public MasterTest {
 protected:
-    /// The next `count` operations with tags that are new, committed.
+    /// Commits the next `count` operations, each with a new tag.
     void commit_fresh(const std::vector<ConnId> &all, std::uint64_t count, std::uint32_t seq = 0) {
         for (std::uint64_t i = 0; i < count; ++i, ++tag_) {
-            for (const ConnId conn : all) say(conn, wire::Done{{op(conn, tag_, seq)}});
+            for (const ConnId conn : all) send(conn, wire::Done{{op(conn, tag_, seq)}});
         }
     }
     const std::uint64_t limit_ = MasterOptions{}.idle_tags;
@@ -211,42 +211,42 @@ protected:
 TEST_F(MasterTags, RoundBeginsOnceEnoughTagsAreKnown) {
     const auto all = members(2);
     commit_fresh(all, limit_ - 1);
-    EXPECT_EQ(heard<wire::AskTags>(all[0]).size(), 0u);
+    EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 0u);
     commit_fresh(all, 1);
-    for (const ConnId conn : all) EXPECT_EQ(heard<wire::AskTags>(conn).size(), 1u);
-    say(all[0], wire::TagsInUse{1, 1, false, {Tag{3}}});
-    EXPECT_EQ(heard<wire::ForgetTags>(all[0]).size(), 0u);
-    say(all[1], wire::TagsInUse{1, 1, false, {}});
+    for (const ConnId conn : all) EXPECT_EQ(received<wire::AskTags>(conn).size(), 1u);
+    send(all[0], wire::TagsInUse{1, 1, false, {Tag{3}}});
+    EXPECT_EQ(received<wire::ForgetTags>(all[0]).size(), 0u);
+    send(all[1], wire::TagsInUse{1, 1, false, {}});
     for (const ConnId conn : all) {
-        ASSERT_EQ(heard<wire::ForgetTags>(conn).size(), 1u);
-        EXPECT_EQ(heard<wire::ForgetTags>(conn)[0].floor, 1u);
-        EXPECT_THAT(heard<wire::ForgetTags>(conn)[0].keep, ElementsAre(Tag{3}));
+        ASSERT_EQ(received<wire::ForgetTags>(conn).size(), 1u);
+        EXPECT_EQ(received<wire::ForgetTags>(conn)[0].floor, 1u);
+        EXPECT_THAT(received<wire::ForgetTags>(conn)[0].keep, ElementsAre(Tag{3}));
     }
     commit_fresh(all, limit_, 1);
-    EXPECT_EQ(heard<wire::AskTags>(all[0]).size(), 2u);
+    EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 2u);
 }
 
 TEST_F(MasterTags, RepeatedTagsNeedNoRound) {
     const auto all = members(2);
     for (std::uint32_t seq = 0; seq < 2 * limit_; ++seq) {
-        for (const ConnId conn : all) say(conn, wire::Done{{op(conn, 1, seq)}});
+        for (const ConnId conn : all) send(conn, wire::Done{{op(conn, 1, seq)}});
     }
-    EXPECT_EQ(heard<wire::AskTags>(all[0]).size(), 0u);
+    EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 0u);
 }
 
 TEST_F(MasterTags, LossOfAMemberEndsARound) {
     const auto all = members(3);
     commit_fresh(all, limit_);
-    say(all[0], wire::TagsInUse{1, 1, false, {}});
-    say(all[1], wire::TagsInUse{1, 1, false, {}});
+    send(all[0], wire::TagsInUse{1, 1, false, {}});
+    send(all[1], wire::TagsInUse{1, 1, false, {}});
     lose(all[2]);
-    EXPECT_EQ(heard<wire::ForgetTags>(all[0]).size(), 0u);
+    EXPECT_EQ(received<wire::ForgetTags>(all[0]).size(), 0u);
     thaw({all[0], all[1]});
-    say(all[0], wire::TagsInUse{1, 1, false, {}});  // nobody asks for it any more
-    EXPECT_EQ(heard<wire::ForgetTags>(all[0]).size(), 0u);
+    send(all[0], wire::TagsInUse{1, 1, false, {}});  // the round is over
+    EXPECT_EQ(received<wire::ForgetTags>(all[0]).size(), 0u);
     commit_fresh({all[0], all[1]}, limit_);
-    EXPECT_EQ(heard<wire::AskTags>(all[0]).back().round, 1u) << "rounds are counted in each epoch";
-    EXPECT_EQ(heard<wire::AskTags>(all[0]).size(), 2u);
+    EXPECT_EQ(received<wire::AskTags>(all[0]).back().round, 1u) << "each epoch counts its rounds from 1";
+    EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 2u);
 }
 
 }  // namespace

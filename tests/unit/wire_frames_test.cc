@@ -1,4 +1,4 @@
-// Frames come out of a byte stream whole and in order, however the network cuts it.
+// FrameBuffer returns whole frames in order, at whatever bytes the network splits the stream.
 #include <gtest/gtest.h>
 
 #include "wire/messages.h"
@@ -29,7 +29,7 @@ std::vector<std::size_t> types_in(FrameBuffer &buffer) {
 
 const std::vector<std::size_t> kTypes = {ToMaster(VoteUpdate{}).index(), ToMaster(Abort{}).index(), ToMaster(Done{}).index()};
 
-TEST(FrameBuffer, SplitAtEveryByteBoundary) {
+TEST(FrameBuffer, JoinsFramesSplitAtAnyByte) {
     const Bytes stream = three_messages();
     for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
         FrameBuffer buffer(kMaxControlBytes);
@@ -42,7 +42,7 @@ TEST(FrameBuffer, SplitAtEveryByteBoundary) {
     }
 }
 
-TEST(FrameBuffer, ByteByByteAndWithEverythingAtOnce) {
+TEST(FrameBuffer, ReadsByteByByteAndAllAtOnce) {
     const Bytes stream = three_messages();
     FrameBuffer slow(kMaxControlBytes), fast(kMaxControlBytes);
     std::vector<std::size_t> types;
@@ -56,7 +56,7 @@ TEST(FrameBuffer, ByteByByteAndWithEverythingAtOnce) {
     EXPECT_EQ(types_in(fast), kTypes);
 }
 
-TEST(FrameBuffer, LengthsThatNobodyMaySend) {
+TEST(FrameBuffer, RejectsInvalidLengths) {
     for (const std::uint32_t length : {0u, 1025u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
         FrameBuffer buffer(1024);
         Bytes word(4);
@@ -67,7 +67,7 @@ TEST(FrameBuffer, LengthsThatNobodyMaySend) {
     }
 }
 
-TEST(FrameBuffer, TheLimitIsInclusiveAndCanBeRaised) {
+TEST(FrameBuffer, LimitIsInclusiveAndCanBeRaised) {
     const auto frame_of = [](std::uint32_t length) {
         Bytes bytes(4 + length);
         std::memcpy(bytes.data(), &length, sizeof length);

@@ -1,4 +1,4 @@
-// Every message survives the codec, and nothing else does: truncated, padded, oversized and random input is rejected.
+// The codec decodes every message that it encoded, and rejects truncated, padded, oversized and random input.
 #include "wire/messages.h"
 
 #include "wire/frame.h"
@@ -52,7 +52,7 @@ private:
     unsigned count_ = 0;
 };
 
-/// One of each message of a variant, its lists holding `items` each.
+/// One message of each type of a variant. Each of its lists has `items` items.
 template <class Variant, std::size_t I = 0> void each(std::size_t items, std::vector<Variant> &out) {
     if constexpr (I < std::variant_size_v<Variant>) {
         std::variant_alternative_t<I, Variant> message;
@@ -75,7 +75,7 @@ template <class Variant> class Codec : public testing::Test {};
 using Variants = testing::Types<ToMaster, ToPeer>;
 TYPED_TEST_SUITE(Codec, Variants);
 
-TYPED_TEST(Codec, EveryMessageComesBackAsItWas) {
+TYPED_TEST(Codec, DecodedMessageEqualsTheEncodedOne) {
     for (const TypeParam &message : all_messages<TypeParam>()) {
         const Bytes frame = encode(message);
         std::uint32_t length = 0;
@@ -88,7 +88,7 @@ TYPED_TEST(Codec, EveryMessageComesBackAsItWas) {
     }
 }
 
-TYPED_TEST(Codec, ATruncatedMessageIsRejectedWhereverItEnds) {
+TYPED_TEST(Codec, TruncatedMessageIsRejected) {
     for (const TypeParam &message : all_messages<TypeParam>()) {
         const Bytes frame = encode(message);
         for (std::size_t size = 0; size < frame.size() - 4; ++size) {
@@ -131,7 +131,7 @@ TYPED_TEST(Codec, RandomBytesAndFlippedBitsDoNoHarm) {
             bent[random() % bent.size()] ^= static_cast<std::byte>(1u << random() % 8);
             TypeParam back;
             if (!decode(bent, back)) continue;
-            EXPECT_EQ(encode(back).size(), bent.size() + 4);  // another message, and a whole one
+            EXPECT_EQ(encode(back).size(), bent.size() + 4);  // it was decoded as another valid message
         }
     }
 }
@@ -147,7 +147,7 @@ TEST(CodecLimits, CountBeyondTheBytesIsRejectedWithoutAllocating) {
     }
 }
 
-TEST(CodecLimits, AListLongerThanItsLimitIsRejected) {
+TEST(CodecLimits, ListLongerThanItsLimitIsRejected) {
     ToMaster waiting = Waiting{Blocked::none, std::vector<OpId>(kMaxOpsInMessage)};
     ToMaster back;
     EXPECT_TRUE(decode(body(encode(waiting)), back));
@@ -155,7 +155,7 @@ TEST(CodecLimits, AListLongerThanItsLimitIsRejected) {
     EXPECT_FALSE(decode(body(encode(waiting)), back));
 }
 
-TEST(CodecLimits, TextOverItsLimitIsCut) {
+TEST(CodecLimits, TextBeyondItsLimitIsCut) {
     const ToPeer removed = Removed{pcclInternalError, std::string(3 * kMaxText, 'x')};
     ToPeer back;
     ASSERT_TRUE(decode(body(encode(removed)), back));
@@ -174,7 +174,7 @@ TEST(CodecLimits, BoolsAndEnumsHaveNoOtherValues) {
     EXPECT_FALSE(decode(body(removed), peer));
 }
 
-/// Whether a message with this element type in its byte `at` is accepted.
+/// True if a message with this element type in its byte `at` is accepted.
 template <class M> bool accepts(M message, std::size_t at, unsigned type) {
     Bytes bytes;
     Writer write(bytes);

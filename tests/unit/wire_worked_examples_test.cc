@@ -1,11 +1,11 @@
-// The control messages that docs/internals/protocol.md spells out are those that the code sends.
+// The bytes of control messages in docs/internals/protocol.md are the bytes that the code sends.
 #include "unit/worked_example.h"
 #include "wire/messages.h"
 
 namespace pccl::wire {
 namespace {
 
-TEST(WorkedExample, Hello) {
+TEST(WorkedExample, HelloEqualsTheDocument) {
     Hello hello;
     hello.group = GroupId{7};
     hello.advertised.port = 48149;
@@ -13,7 +13,7 @@ TEST(WorkedExample, Hello) {
     EXPECT_EQ(in_hex(encode(ToMaster(hello))), in_hex(worked_example("hello")));
 }
 
-TEST(WorkedExample, View) {
+TEST(WorkedExample, ViewEqualsTheDocument) {
     View view;
     view.number = ViewNumber{3};
     view.epoch = ViewNumber{3};

@@ -10,7 +10,7 @@ class Answers : public Checker {
 public:
     explicit Answers(Verdict &verdict) : Checker("answers", verdict) {}
 
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override {
         const auto *answer = std::get_if<wire::PendingAnswer>(&message);
         if (!answer) return;
         const auto [first, is_first] =

@@ -23,14 +23,14 @@ public:
         if (view->number != number_) admitted_whole();
         number_ = std::max(number_, view->number);
         for (const PeerId peer : view->ring) {
-            if (seen_.insert(peer).second && view->number > told_in_part_) admitted_[islands_[peer].number].insert(peer);
+            if (seen_.insert(peer).second && view->number > partly_sent_) admitted_[islands_[peer].number].insert(peer);
         }
     }
     /// The journal holds its last view. The master may have died before it sent the view to any member, or to all.
     void on_world_event(const std::string &what) override {
         if (what != "the master dies") return;
         admitted_.clear();
-        told_in_part_ = ViewNumber{number_.value + 1};
+        partly_sent_ = ViewNumber{number_.value + 1};
     }
 
 private:
@@ -45,7 +45,8 @@ private:
 
     std::map<PeerId, Island> islands_;
     std::set<PeerId> seen_;
-    ViewNumber number_, told_in_part_;
+    ViewNumber number_;
+    ViewNumber partly_sent_;  ///< the last view that a master may have sent to some members only, because it died
     std::map<std::uint64_t, std::set<PeerId>> admitted_;  ///< by that view
 };
 

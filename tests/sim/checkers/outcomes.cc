@@ -24,7 +24,7 @@ public:
 
     void on_abort(const Node &node) override { members_[node.index].exempt = true; }
 
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override {
         // Calls that can never complete are failed by the master, so that the number of calls differs between members.
         if (const auto *failed = std::get_if<wire::OpFailed>(&message); failed && failed->skip)
             members_[node.index].exempt = true;

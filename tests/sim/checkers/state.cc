@@ -11,13 +11,13 @@ public:
     explicit SharedState(Verdict &verdict) : Checker("shared state", verdict) {}
 
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override {
-        const auto *tell = std::get_if<protocol::SendToMaster>(&effect);
-        const auto *offer = tell ? std::get_if<wire::OfferState>(&tell->message) : nullptr;
+        const auto *sent = std::get_if<protocol::SendToMaster>(&effect);
+        const auto *offer = sent ? std::get_if<wire::OfferState>(&sent->message) : nullptr;
         if (!offer) return;
         offered_[node.index] = offer->strategy == wire::Strategy::receive_only ? 0 : offer->revision;  // its offer does not take part in the election
     }
 
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override {
         if (const auto *commit = std::get_if<wire::SyncCommit>(&message)) decision_[node.index] = commit->decision;
     }
 

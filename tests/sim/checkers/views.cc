@@ -18,7 +18,7 @@ public:
                 node.name + " starts an epoch with the wrong rank");
     }
 
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override {
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override {
         const auto *view = std::get_if<wire::View>(&message);
         if (!view) return;
         const std::string name = "view " + std::to_string(view->number.value);

@@ -131,7 +131,7 @@ void Stage::note_message(const Node &node, std::size_t kind) {
     digest_ = mix(mix(digest_, static_cast<std::uint64_t>(now().since_origin.count())), mix(node.index, kind));
 }
 
-void Stage::on_told_peer(const Node &node, const wire::ToPeer &message) {
+void Stage::on_peer_receives(const Node &node, const wire::ToPeer &message) {
     note_message(node, message.index());
     actors_.at(node.index)->mail_.on_told(message);
 }

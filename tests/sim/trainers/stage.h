@@ -112,8 +112,8 @@ private:
     std::uint32_t took_part(CallId call) const { return static_cast<std::uint32_t>(members_.at(op_of_.at(call)).size()); }
 
     void note_message(const Node &node, std::size_t kind);
-    void on_told_peer(const Node &node, const wire::ToPeer &message) override;
-    void on_told_master(const Node &node, const wire::ToMaster &message) override { note_message(node, ~message.index()); }
+    void on_peer_receives(const Node &node, const wire::ToPeer &message) override;
+    void on_master_receives(const Node &node, const wire::ToMaster &message) override { note_message(node, ~message.index()); }
     void on_call(const Node &, const CallInfo &call) override {
         if (call.kind == CallKind::reduce) given_[call.id] = std::move(giving_);
     }
