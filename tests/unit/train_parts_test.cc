@@ -258,7 +258,7 @@ TEST_F(Files, EveryDamageIsNoticedAndChangesNothing) {
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("'p1'"));
     renamed = held.parameters;
     renamed[1].count = 8;
-    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements there and 8 here"));
+    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements in the file and 8 in the trainer"));
 }
 
 TEST_F(Files, NamesMatchWithoutThePartsOfWrappers) {
