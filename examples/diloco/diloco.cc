@@ -1,7 +1,7 @@
 // Training over PCCL: each peer trains a copy of the model on its own data, and the library's trainer combines the copies.
 //
-// This file has the parts of any training program: a model, data, an inner optimizer, and one call of the library after each inner step.
-// The method is configuration. The call handles lost peers, newcomers and a restarted master.
+// This file has the parts of any training program: a model, data, an inner optimizer, and one call of the library after each
+// inner step. The method is configuration. The call handles lost peers, newcomers and a restarted master.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -198,7 +198,8 @@ void Peer::inner_step() {
 }
 
 /// Averages the gradients of all peers, without peers that are lost meanwhile. A peer that is alone or has fallen out of the run
-/// continues with its own gradient. The trainer detects this at the end of the round, and the peer receives the others' state on its return.
+/// continues with its own gradient. The trainer detects this at the end of the round, and the peer receives the others' state on
+/// its return.
 void Peer::average_gradient() {
     const auto start = Clock::now();
     const pcclReduceOpDescriptor_t operation{
@@ -260,8 +261,8 @@ bool Peer::compare(FinalRecord &record) {
     return smallest == status_.digest && largest == status_.digest;
 }
 
-/// Sets mean_ to the mean of all peers' parameters, and returns the root mean square of their distances from it, divided by its norm.
-/// Gossip keeps this value small. It is 0 for a peer that is alone. Sets `world` to the number of peers that took part.
+/// Sets mean_ to the mean of all peers' parameters, and returns the root mean square of their distances from it, divided by its
+/// norm. Gossip keeps this value small. It is 0 for a peer that is alone. Sets `world` to the number of peers that took part.
 double Peer::average_models(int &world) {
     const auto average = [&](void *from, void *to, std::size_t count, pcclDataType_t type, Tag tag) {
         const pcclReduceOpDescriptor_t operation{from, to, {count, pcclAvg, tag, {type, pcclDistributionNone}, {}}};

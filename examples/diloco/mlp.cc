@@ -5,8 +5,8 @@
 #include <numeric>
 #include <random>
 
-// The two loops over all weights are compiled once per vector width and chosen at run time. Their rounding may differ between machines,
-// which affects only a peer's own inner steps. All values that must be equal at all peers are computed by the library.
+// The two loops over all weights are compiled once per vector width and chosen at run time. Their rounding may differ between
+// machines, which affects only a peer's own inner steps. All values that must be equal at all peers are computed by the library.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&                         \
     !defined(__SANITIZE_THREAD__)
 #define DILOCO_VECTOR_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
@@ -17,7 +17,8 @@
 namespace diloco {
 namespace {
 
-/// sums[i] += input k of image i * rows[k], for every image i and input k. Inputs of zero are skipped; half of all pixels are zero.
+/// sums[i] += input k of image i * rows[k], for every image i and input k. Inputs of zero are skipped; half of all pixels are
+/// zero.
 DILOCO_VECTOR_CLONES
 void add_weighted_rows(const float *inputs, std::size_t by_value, std::size_t by_image, const float *rows, float *sums,
                        std::size_t values, std::size_t count, std::size_t width) {

@@ -31,7 +31,8 @@ public:
     /// He initialization; the same seed gives the same parameters on every machine.
     std::vector<float> initial_parameters(std::uint64_t seed) const;
 
-    /// Returns the mean cross-entropy over the images `indices` of `data`, and computes its gradient with respect to the parameters.
+    /// Returns the mean cross-entropy over the images `indices` of `data`, and computes its gradient with respect to the
+    /// parameters.
     /// @param[out] gradient  parameter_count() elements, overwritten.
     float loss_and_gradient(std::span<const float> parameters, const Dataset &data, std::span<const std::size_t> indices,
                             std::span<float> gradient);

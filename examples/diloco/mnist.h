@@ -1,7 +1,7 @@
 // Reads labelled images in the IDX format of MNIST and Fashion-MNIST, gzipped or plain.
 //
-// Files are checked completely: sizes are compared with a limit before an allocation, and a short file, an overlong file and a label
-// outside the classes are errors. Failures throw std::runtime_error with the file's name.
+// Files are checked completely: sizes are compared with a limit before an allocation, and a short file, an overlong file and a
+// label outside the classes are errors. Failures throw std::runtime_error with the file's name.
 #pragma once
 
 #include <cstddef>

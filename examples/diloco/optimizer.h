@@ -11,8 +11,8 @@
 
 namespace diloco {
 
-/// AdamW (Loshchilov and Hutter 2019) with bias correction. The rate rises linearly over the first `warmup_steps`. The moments of a
-/// newcomer are zero, and a step at the full rate would then change every parameter by the full rate.
+/// AdamW (Loshchilov and Hutter 2019) with bias correction. The rate rises linearly over the first `warmup_steps`. The moments of
+/// a newcomer are zero, and a step at the full rate would then change every parameter by the full rate.
 class AdamW {
 public:
     AdamW(std::size_t count, std::size_t warmup_steps) : m_(count, 0.0F), v_(count, 0.0F), warmup_steps_(warmup_steps) {}

@@ -20,8 +20,8 @@ struct Method {
     bool average_gradients;
 };
 
-// A further method of the library needs a line here and a line in the help below. Data-parallel training averages every gradient. Its
-// trainer handles the membership and sends the state to newcomers, and its own averages change nothing.
+// A further method of the library needs a line here and a line in the help below. Data-parallel training averages every gradient.
+// Its trainer handles the membership and sends the state to newcomers, and its own averages change nothing.
 const Names<Method> kMethods{{"diloco", {pcclMethodDiLoCo, false}},     {"async", {pcclMethodAsyncDiLoCo, false}},
                              {"eager", {pcclMethodEagerDiLoCo, false}}, {"streaming", {pcclMethodStreamingDiLoCo, false}},
                              {"co2", {pcclMethodCO2, false}},           {"gossip", {pcclMethodGossip, false}},

@@ -1,8 +1,8 @@
-// Decisions that the processes of an island make together (pcclIslandConsensus_t). The processes of an island hold one copy of the model,
-// and each is in a group of its own.
+// Decisions that the processes of an island make together (pcclIslandConsensus_t). The processes of an island hold one copy of
+// the model, and each is in a group of its own.
 //
-// Guarantee: all processes of an island get the same answer to each question, or all get a failure. After a failure no further question is
-// asked until begin(). A process without an island agrees with itself. One thread uses this.
+// Guarantee: all processes of an island get the same answer to each question, or all get a failure. After a failure no further
+// question is asked until begin(). A process without an island agrees with itself. One thread uses this.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ public:
     Outcome smallest(Question question, std::uint64_t &value);
     /// Sets `flag` if it is set in any process of the island.
     Outcome any(Question question, bool &flag);
-    /// The outcome of a call for the whole island. `mine` is the outcome in this process. A failure in one process is a failure in all.
+    /// The outcome of a call for the whole island. `mine` is the outcome in this process. A failure in one process is a failure
+    /// in all.
     Outcome conclude(Outcome mine);
     /// The island is complete again: questions can be asked.
     void begin() { broken_ = false; }

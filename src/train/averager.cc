@@ -13,8 +13,8 @@
 namespace pccl::train {
 namespace {
 
-/// The outcome of several operations is the one with the highest severity: 1 is repeated, 2 means that this peer is alone, and 3 (out of the
-/// run, or misuse of the API) ends the average.
+/// The outcome of several operations is the one with the highest severity: 1 is repeated, 2 means that this peer is alone, and 3
+/// (out of the run, or misuse of the API) ends the average.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
 
 /// The first element that is not finite, in the form of Contribution::not_finite.
@@ -127,8 +127,8 @@ Outcome WholeAverage::attempt(const Contribution &c, Average &out) {
     }
     const std::uint32_t members = outcome.ok() ? ops.members() : 1;
     ballot.count(members, out);
-    // A repaired average divides some elements by fewer members than others, and no member knows which elements lack the contribution
-    // that was left out.
+    // A repaired average divides some elements by fewer members than others, and no member knows which elements lack the
+    // contribution that was left out.
     if (out.left_out != 0 && out.world != members) return {pcclRankConnectionLost, "a peer was lost during an average from which another contribution was left out"};
     if (c.weighted) {
         const float sum = quantized ? static_cast<float>(ballot.weights()) : c.recv[c.count];

@@ -2,10 +2,11 @@
 // repeated among the survivors until it succeeds.
 //
 // Guarantee: an average ends the same way at all members that do not leave. All of its reductions are done by the same members,
-// or all are repeated, so a weight always belongs to the contribution that it was sent with. The contributed buffers are unchanged until
-// the end. A contribution that is not finite is left out: its peer contributes zeros, all members learn this with the average
-// (train/ballot.h), and the average is that of the others. Where all contributions are finite, no bit of the average depends on
-// this. A worker carries out the launched averages in the order of the launch() calls. One thread owns the averager and calls it.
+// or all are repeated, so a weight always belongs to the contribution that it was sent with. The contributed buffers are
+// unchanged until the end. A contribution that is not finite is left out: its peer contributes zeros, all members learn this with
+// the average (train/ballot.h), and the average is that of the others. Where all contributions are finite, no bit of the average
+// depends on this. A worker carries out the launched averages in the order of the launch() calls. One thread owns the averager
+// and calls it.
 #pragma once
 
 #include <atomic>
@@ -62,9 +63,9 @@ class Together {
 public:
     explicit Together(Collectives &collectives) : collectives_(collectives) {}
     void add(const Reduce &reduce) { reduces_.push_back(reduce); }
-    /// Waits for all operations, including after a failure, and adds up their bytes. After pcclRankConnectionLost the caller repeats them,
-    /// as all members do. `out.world` is the world size of the first operation. The other operations must have the same size, or a larger
-    /// size if the first was repaired.
+    /// Waits for all operations, including after a failure, and adds up their bytes. After pcclRankConnectionLost the caller
+    /// repeats them, as all members do. `out.world` is the world size of the first operation. The other operations must have the
+    /// same size, or a larger size if the first was repaired.
     Outcome run(Average &out);
     /// Members that took part in the operations after the first.
     std::uint32_t members() const { return members_; }

@@ -1,5 +1,5 @@
-// Two small reductions that accompany each average. With them the members exchange whether each contributes, with which weight, and the
-// digests of their outer states.
+// Two small reductions that accompany each average. With them the members exchange whether each contributes, with which weight,
+// and the digests of their outer states.
 //
 // Guarantee: all members at which an average succeeds get the same values. One thread uses this.
 #pragma once
@@ -22,7 +22,8 @@ class Culprit {
 public:
     Culprit() = default;
     explicit Culprit(std::uint64_t word) : word_(word) {}
-    /// `peer` is the number of the peer in logs. `element` is an element of the fragment; the fragment's count stands for the weight.
+    /// `peer` is the number of the peer in logs. `element` is an element of the fragment; the fragment's count stands for the
+    /// weight.
     Culprit(std::uint64_t peer, std::size_t element) : word_((peer << kElementBits | (element & kElements)) + 1) {}
 
     explicit operator bool() const { return word_ != 0; }

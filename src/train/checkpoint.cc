@@ -1,8 +1,8 @@
 // Checkpoints: files that hold the outer state.
 //
-// Little-endian. Fields in order: "PCCLTRN" and a zero byte; u32 version (1); u32 flags (bit 0: the file has momentum); u64 revision; the
-// counters; u64 number of tensors. For each tensor: u64 length of the name, the name, u64 elements, the parameters as float32 and, if
-// flagged, the momentum as float32. The last field is the XXH3-64 of all preceding bytes.
+// Little-endian. Fields in order: "PCCLTRN" and a zero byte; u32 version (1); u32 flags (bit 0: the file has momentum); u64
+// revision; the counters; u64 number of tensors. For each tensor: u64 length of the name, the name, u64 elements, the parameters
+// as float32 and, if flagged, the momentum as float32. The last field is the XXH3-64 of all preceding bytes.
 #include <algorithm>
 #include <array>
 #include <bit>

@@ -1,4 +1,5 @@
-// The calls that a trainer makes on a communicator: one function per call of pccl.h, so that trainers can be tested without processes.
+// The calls that a trainer makes on a communicator: one function per call of pccl.h, so that trainers can be tested without
+// processes.
 #pragma once
 
 #include <cstddef>

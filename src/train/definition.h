@@ -1,4 +1,5 @@
-// The definition of the model that peers train, line by line, so that a refusal can name the first tensor that differs and both values.
+// The definition of the model that peers train, line by line, so that a refusal can name the first tensor that differs and both
+// values.
 //
 // Each line is sent as the name of a tensor of the shared state. The master compares these names by position and quotes both
 // names to a peer that it removes. Pure.
@@ -21,8 +22,8 @@ std::vector<std::string> lines_of(const std::vector<Parameter> &parameters);
 /// names and sizes of the parameters. Long lines are cut, and lines beyond a limit are left out; the hash covers both.
 std::vector<std::string> definition_names(const std::vector<std::string> &lines, const std::vector<Parameter> &parameters);
 
-/// The reason why the master removed this peer, with both values of the line that differs. Returns `why` unchanged if its cause is another.
-/// `mine` is the shared state that this peer offered.
+/// The reason why the master removed this peer, with both values of the line that differs. Returns `why` unchanged if its cause
+/// is another. `mine` is the shared state that this peer offered.
 std::string explain_refusal(const std::string &why, const std::vector<pcclTensorInfo_t> &mine);
 
 }  // namespace pccl::train

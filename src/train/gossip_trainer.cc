@@ -20,8 +20,8 @@ using std::chrono::milliseconds;
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
 constexpr std::uint64_t kTags = 4;     // used in turn if the merge is synchronous: for one round behind, this round, one round ahead, and one more between them
 constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours while waiting for their models
-// A peer that is faster than its senders halves its weight in each round. Below this weight it keeps the rest, because inner steps
-// count by 1 / weight.
+// A peer that is faster than its senders halves its weight in each round. Below this weight it keeps the rest, because inner
+// steps count by 1 / weight.
 constexpr double kSmallestWeight = 1.0 / 64.0;
 constexpr std::uint64_t kSmallestMailbox = std::uint64_t{1} << 30U;
 constexpr std::uint64_t kMailboxModels = 16;
@@ -264,7 +264,8 @@ void GossipTrainer::collect() {
     }
 }
 
-/// True if a neighbour is a round ahead. A new neighbour may then have pushed its model of this round to others, and waiting for it is useless.
+/// True if a neighbour is a round ahead. A new neighbour may then have pushed its model of this round to others, and waiting for
+/// it is useless.
 bool GossipTrainer::somebody_is_ahead() {
     pcclMessageInfo_t info{};
     return collectives_->exchange()->receive(tag_of(round_ + 1), nullptr, 0, 0, info).code == pcclInvalidArgument &&

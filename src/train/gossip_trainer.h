@@ -1,16 +1,18 @@
-// Gossip: each peer has its own model, pushes it to neighbours every sync_every steps, and merges the models that it has received.
+// Gossip: each peer has its own model, pushes it to neighbours every sync_every steps, and merges the models that it has
+// received.
 //
-// There are two methods. Gossip mixes whole models and restores the variance of each tensor. Push-sum keeps a sum x and a weight w,
-// sends shares of both to neighbours, and trains with x / w. It takes back the share of a post that was not delivered. The sum of
-// all x and the sum of all w, including the shares in flight, are therefore changed only by inner steps. A lost peer takes its
+// There are two methods. Gossip mixes whole models and restores the variance of each tensor. Push-sum keeps a sum x and a weight
+// w, sends shares of both to neighbours, and trains with x / w. It takes back the share of a post that was not delivered. The sum
+// of all x and the sum of all w, including the shares in flight, are therefore changed only by inner steps. A lost peer takes its
 // share of both with it. A newcomer adds a copy with weight 1.
 //
-// A peer whose model is not finite discards the inner steps that led there and returns to its last finite model. In gossip that model has
-// weight 0 in the peer's next mix, and the peer sends a notice that names the tensor in place of its model. The numerators of push-sum stay
-// finite. They are pushed as usual, with a mark, because the sums must be conserved.
+// A peer whose model is not finite discards the inner steps that led there and returns to its last finite model. In gossip that
+// model has weight 0 in the peer's next mix, and the peer sends a notice that names the tensor in place of its model. The
+// numerators of push-sum stay finite. They are pushed as usual, with a mark, because the sums must be conserved.
 //
-// Rounds need no barrier. Peers ask for newcomers once per round. The k-th question has the same answer at all members. When it is yes,
-// all members meet in the k-th round to admit the newcomers. Between admissions, peers that train at different speeds drift apart.
+// Rounds need no barrier. Peers ask for newcomers once per round. The k-th question has the same answer at all members. When it
+// is yes, all members meet in the k-th round to admit the newcomers. Between admissions, peers that train at different speeds
+// drift apart.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +25,8 @@
 
 namespace pccl::train {
 
-/// Whether `name` matches one of `patterns`: names separated by commas. A '*' at the start or end of a pattern matches any characters.
+/// Whether `name` matches one of `patterns`: names separated by commas. A '*' at the start or end of a pattern matches any
+/// characters.
 bool is_named(const std::string &name, const std::string &patterns);
 
 class GossipTrainer final : public Trainer {

@@ -31,8 +31,8 @@ Outcome check_overlap(const std::vector<Parameter> &parameters) {
     return {};
 }
 
-/// The fragment of each whole parameter: consecutive parameters are grouped, and a new fragment begins when the preceding elements make up
-/// the shares of the previous fragments.
+/// The fragment of each whole parameter: consecutive parameters are grouped, and a new fragment begins when the preceding
+/// elements make up the shares of the previous fragments.
 std::vector<std::size_t> sequential(const std::vector<Parameter> &parameters, std::size_t fragments) {
     std::vector<std::size_t> of(parameters.size());
     const std::size_t elements = total(parameters);

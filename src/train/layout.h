@@ -1,7 +1,7 @@
 // The position of each parameter in the flat outer state.
 //
-// The flat state is a sequence of fragments. Each is padded, so that it begins at a multiple of 64 bytes and at least one spare element
-// follows it (for a weight that is sent with it). Spare elements are zero in all shared data. Pure.
+// The flat state is a sequence of fragments. Each is padded, so that it begins at a multiple of 64 bytes and at least one spare
+// element follows it (for a weight that is sent with it). Spare elements are zero in all shared data. Pure.
 #pragma once
 
 #include <cstddef>

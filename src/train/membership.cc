@@ -63,8 +63,8 @@ void Membership::drop_question() {
     dropped_ = false;
 }
 
-/// A process of an island cannot leave and rejoin when its loaded state breaks the rule of revisions. It therefore offers that state only
-/// to an empty run.
+/// A process of an island cannot leave and rejoin when its loaded state breaks the rule of revisions. It therefore offers that
+/// state only to an empty run.
 void Membership::prefer_the_runs() {
     if (!loaded_ || collectives_.world() < 2) return;
     loaded_ = false;

@@ -1,7 +1,7 @@
 // This peer's place in the run: joining, admitting newcomers, and agreeing on the shared state.
 //
-// Guarantee: the next action of a member depends only on the outcomes of calls that end the same way at all members, so all members make
-// the same calls in the same order. Runs on the trainer's thread. All functions block.
+// Guarantee: the next action of a member depends only on the outcomes of calls that end the same way at all members, so all
+// members make the same calls in the same order. Runs on the trainer's thread. All functions block.
 #pragma once
 
 #include <atomic>
@@ -41,21 +41,22 @@ public:
 
     Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
 
-    /// Connects if necessary, and settles. Retries for MembershipOptions::rejoin. A state that is not `usable` is never sent to others. If no
-    /// member has a usable state, this fails with pcclNoSharedStateAvailable.
+    /// Connects if necessary, and settles. Retries for MembershipOptions::rejoin. A state that is not `usable` is never sent to
+    /// others. If no member has a usable state, this fails with pcclNoSharedStateAvailable.
     Outcome join(Agreed &agreed, bool usable = true);
     /// After this, no call is made on the communicator until join().
     void retire() { drop_question(); }
     /// Asks whether newcomers wait. The k-th question has the same answer at all members, and in all groups of an island.
     Outcome newcomers_wait(bool &wait);
-    /// Asks the next question of newcomers_wait() now, in the background, so that newcomers_wait() need not wait for the master. A member
-    /// that asks ahead and a member that does not get the same answer.
+    /// Asks the next question of newcomers_wait() now, in the background, so that newcomers_wait() need not wait for the master.
+    /// A member that asks ahead and a member that does not get the same answer.
     void ask_ahead() { question_.begin(); }
     /// Admits newcomers if some wait. `grown`: some were admitted, and the caller must call settle() next.
     Outcome admit(bool &grown);
     /// Blocks until the group has `min_peers` members and all agree on the state.
     Outcome settle(Agreed &agreed);
-    /// Makes settle() synchronize again although no peer has joined. `own`: this peer's state has no vote, and it receives the members' state.
+    /// Makes settle() synchronize again although no peer has joined. `own`: this peer's state has no vote, and it receives the
+    /// members' state.
     void distrust(bool own = false) {
         unsynchronized_ = true;
         takes_ = own;

@@ -1,4 +1,5 @@
-// The block of memory for the outer state: allocated, provided by the caller, or a file mapped into memory. Aligned to 64 bytes and zeroed.
+// The block of memory for the outer state: allocated, provided by the caller, or a file mapped into memory. Aligned to 64 bytes
+// and zeroed.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
 // The table of training methods: one row per method. Pure.
 //
 // A method of DiLoCo's family is one row, plus functions for settings that no other method has. A row defines which data is
-// exchanged (ModelExchange), when an average is applied (Schedule), how the outer step is computed (OuterStep), and how the caller's
-// parameters are replaced (Merge). No other file tests for a particular method.
+// exchanged (ModelExchange), when an average is applied (Schedule), how the outer step is computed (OuterStep), and how the
+// caller's parameters are replaced (Merge). No other file tests for a particular method.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // The step of the outer optimizer on a run of elements, and the penalty for staleness.
 //
-// Guarantee: a step on many elements gives the same result as steps on its parts. The penalty is a function of the shared state only.
+// Guarantee: a step on many elements gives the same result as steps on its parts. The penalty is a function of the shared state
+// only.
 #pragma once
 
 #include <cstddef>

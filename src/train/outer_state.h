@@ -1,4 +1,5 @@
-// The outer state of a trainer: flat buffers in one block of memory, counters that are equal at all peers, a digest, and checkpoint files.
+// The outer state of a trainer: flat buffers in one block of memory, counters that are equal at all peers, a digest, and
+// checkpoint files.
 #pragma once
 
 #include <cstddef>
@@ -61,8 +62,8 @@ private:
     Memory memory_;
 };
 
-/// Writes parameters, momentum and counters. Tensors are stored by name, so the file does not depend on the layout. After a failure
-/// the previous file is unchanged.
+/// Writes parameters, momentum and counters. Tensors are stored by name, so the file does not depend on the layout. After a
+/// failure the previous file is unchanged.
 Outcome save_state(const std::string &path, const OuterState &state, const Layout &layout, const std::vector<Parameter> &parameters,
                    std::uint64_t revision);
 /// Reads a file of save_state. Changes nothing if it fails.

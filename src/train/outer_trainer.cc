@@ -70,8 +70,8 @@ bool OuterTrainer::is_due() const {
     return false;
 }
 
-/// The question for the next outer step is asked halfway between two outer steps, so that its round trip is hidden behind inner steps. Any
-/// time would be correct: only the order of questions matters.
+/// The question for the next outer step is asked halfway between two outer steps, so that its round trip is hidden behind inner
+/// steps. Any time would be correct: only the order of questions matters.
 bool OuterTrainer::asks_ahead(std::uint64_t step) const {
     const std::uint64_t ahead = config_.sync_every / layout_.fragments.size() / 2;
     if (ahead == 0) return false;
@@ -147,7 +147,8 @@ Outcome OuterTrainer::catch_up() {
     return members_gone ? Outcome{} : outcome;  // the pending average was lost with the other members
 }
 
-/// A pseudo-gradient that is not finite is replaced by zeros. It then affects neither the other peers nor the start of this peer's next round.
+/// A pseudo-gradient that is not finite is replaced by zeros. It then affects neither the other peers nor the start of this
+/// peer's next round.
 void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
     const float *start = state_.start ? state_.start : state_.parameters;
     not_finite_ = std::exchange(replaced(fragment), kAllFinite);  // after a replacement the steps since then are not a whole round
@@ -268,8 +269,8 @@ std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
     return replaced_[static_cast<std::size_t>(&fragment - layout_.fragments.data())];
 }
 
-/// Called when parameters of the fragment to merge are not finite. The next inner step would spread that to all fragments, so all fragments
-/// take the outer parameters. The other fragments are in the middle of a round, which is lost.
+/// Called when parameters of the fragment to merge are not finite. The next inner step would spread that to all fragments, so all
+/// fragments take the outer parameters. The other fragments are in the middle of a round, which is lost.
 void OuterTrainer::heal(const Fragment &merged) {
     pcclLogWarning("parameters of this peer are infinite or not a number. They are replaced by the outer parameters");
     for (const Fragment &other : layout_.fragments) {
@@ -314,8 +315,8 @@ void OuterTrainer::merge(const Fragment &fragment) {
     }
 }
 
-/// Sets the start of the next round: the outer parameters or, in eager DiLoCo, the outer parameters moved by this peer's share of the
-/// average in flight.
+/// Sets the start of the next round: the outer parameters or, in eager DiLoCo, the outer parameters moved by this peer's share of
+/// the average in flight.
 void OuterTrainer::restart(const Fragment &fragment) {
     if (!state_.start) return publish(fragment);
     const auto peers = static_cast<float>(std::max<std::uint32_t>(membership_->world(), 1));

@@ -1,11 +1,13 @@
-// DiLoCo and its family: each peer makes inner steps alone, pseudo-gradients are averaged, and all peers make the same outer step.
+// DiLoCo and its family: each peer makes inner steps alone, pseudo-gradients are averaged, and all peers make the same outer
+// step.
 //
-// One state machine serves all these methods. A *fragment* (the whole model, except for streaming) begins an outer step every sync_every
-// inner steps: its pseudo-gradient is computed and its average launched. The average is applied immediately (DiLoCo), some inner steps
-// later (streaming), or when the next average is launched (async, eager, CO2). After a fragment has begun, the trainer asks for newcomers.
+// One state machine serves all these methods. A *fragment* (the whole model, except for streaming) begins an outer step every
+// sync_every inner steps: its pseudo-gradient is computed and its average launched. The average is applied immediately (DiLoCo),
+// some inner steps later (streaming), or when the next average is launched (async, eager, CO2). After a fragment has begun, the
+// trainer asks for newcomers.
 //
-// Invariant: the shared state (outer parameters, momentum, counters) is a function of the previous shared state and of averages only.
-// It changes at the same step at all members, completely or not at all.
+// Invariant: the shared state (outer parameters, momentum, counters) is a function of the previous shared state and of averages
+// only. It changes at the same step at all members, completely or not at all.
 #pragma once
 
 #include <chrono>

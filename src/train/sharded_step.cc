@@ -11,7 +11,8 @@ constexpr std::uint64_t kAverageOverflows = std::uint64_t{1} << 63U;  // one bit
 
 }  // namespace
 
-/// Agrees whether all members use the same division, whether a member still lacks its part of the momentum, and which members contribute.
+/// Agrees whether all members use the same division, whether a member still lacks its part of the momentum, and which members
+/// contribute.
 Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool &divide, Average &out) {
     const bool missing = !divided_ || shard_.membership != shard.membership;
     Ballot ballot(c, collectives_.self(), {shard.membership, ~shard.membership, missing ? 1U : 0U});
@@ -42,8 +43,8 @@ Outcome ShardedStep::divide_anew(const Contribution &c, const pcclShard_t &shard
     return {};
 }
 
-/// Names the first element of this shard that is not finite, in the average or, if that is finite, in the new state. 0: all are finite.
-/// Members take the maximum.
+/// Names the first element of this shard that is not finite, in the average or, if that is finite, in the new state. 0: all are
+/// finite. Members take the maximum.
 std::uint64_t ShardedStep::overflow_word(const pcclShard_t &shard) const {
     const std::size_t average = first_not_finite(gradient_.data(), gradient_.size());
     if (average != gradient_.size()) return (shard.first + average + 1) | kAverageOverflows;

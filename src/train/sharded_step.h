@@ -1,10 +1,10 @@
-// An outer step in which each peer computes its shard: reduce-scatter of pseudo-gradients, the optimizer's step on the peer's shard,
-// all-gather of the new parameters. Each peer keeps the momentum of its own shard only.
+// An outer step in which each peer computes its shard: reduce-scatter of pseudo-gradients, the optimizer's step on the peer's
+// shard, all-gather of the new parameters. Each peer keeps the momentum of its own shard only.
 //
 // Guarantee: all members take the step or none does, and all get the same new parameters, which are those that one peer would
-// compute from the same average. The momentum is divided again when the membership changes. The part that a lost peer held becomes
-// zero at all members. Every decision depends on an operation that ends the same way at all members. If the average or the new
-// state of any shard is not finite, no member takes the step. Runs on the averager's thread.
+// compute from the same average. The momentum is divided again when the membership changes. The part that a lost peer held
+// becomes zero at all members. Every decision depends on an operation that ends the same way at all members. If the average or
+// the new state of any shard is not finite, no member takes the step. Runs on the averager's thread.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The common part of all training methods: the parameters, the outer state, the membership in the run, and the actions when this peer
-// falls out of the run.
+// The common part of all training methods: the parameters, the outer state, the membership in the run, and the actions when this
+// peer falls out of the run.
 //
 // A method adds its actions at each step. One thread at a time may call it, except for interrupt().
 #pragma once

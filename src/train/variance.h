@@ -20,9 +20,11 @@ Moments moments(const double *x, std::size_t count);
 
 /// sum += weight x.
 void add(double *sum, const float *x, double weight, std::size_t count);
-/// x = own_weight own + others x: the average of the model `own` and of other models. `x` is the weighted sum of the other models.
+/// x = own_weight own + others x: the average of the model `own` and of other models. `x` is the weighted sum of the other
+/// models.
 void average(double *x, const float *own, double own_weight, double others, std::size_t count);
-/// Gives `x` the variance `target` and keeps its mean. If its variance or `target` is 0, `x` is unchanged, because 0 / 0 is undefined.
+/// Gives `x` the variance `target` and keeps its mean. If its variance or `target` is 0, `x` is unchanged, because 0 / 0 is
+/// undefined.
 void rescale(double *x, double target, std::size_t count);
 
 /// out = x * by, rounded to nearest.

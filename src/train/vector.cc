@@ -102,8 +102,8 @@ void overlay_here(float *x, float *q, const float *p, const float *delta, float 
     });
 }
 
-/// The first of `count` elements whose exponent has all bits set; `count` if there is none. It compares integers, so floating-point modes
-/// have no effect and nothing traps.
+/// The first of `count` elements whose exponent has all bits set; `count` if there is none. It compares integers, so
+/// floating-point modes have no effect and nothing traps.
 std::size_t first_not_finite_here(const float *x, std::size_t count) {
     const hn::ScalableTag<std::uint32_t> words;
     const auto exponent = hn::Set(words, 0x7F800000U);

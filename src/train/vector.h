@@ -1,9 +1,10 @@
 // Arithmetic over whole buffers of float32, for outer steps.
 //
-// Guarantee: the same bits on every instruction set. Every operation is rounded separately (no contraction to fused multiply-add),
-// elements do not mix, and sums are computed in double precision in an order that does not depend on the vector's width. The caller's
-// floating-point mode does not matter (base/float_mode.h).
-// Buffers have any alignment. An output may be the same buffer as an input; otherwise buffers must not overlap. No state, any thread.
+// Guarantee: the same bits on every instruction set. Every operation is rounded separately (no contraction to fused
+// multiply-add), elements do not mix, and sums are computed in double precision in an order that does not depend on the vector's
+// width. The caller's floating-point mode does not matter (base/float_mode.h).
+// Buffers have any alignment. An output may be the same buffer as an input; otherwise buffers must not overlap. No state, any
+// thread.
 #pragma once
 
 #include <cstddef>

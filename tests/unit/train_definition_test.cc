@@ -1,4 +1,5 @@
-// The definitions that peers compare when they join: lines, refusals with both values, relocated tensors, and the first peers of a run.
+// The definitions that peers compare when they join: lines, refusals with both values, relocated tensors, and the first peers of
+// a run.
 #include <algorithm>
 #include <array>
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Messages between the peers of a FakeRun: mailboxes in memory, and a graph over its members.
 //
-// A message to a member is delivered when it is posted, except that a post to a full mailbox fails. A peer can be killed at each call,
-// before the call has any effect.
+// A message to a member is delivered when it is posted, except that a post to a full mailbox fails. A peer can be killed at each
+// call, before the call has any effect.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,8 @@ public:
     std::unique_ptr<Exchange> peer(int id);
 
     using Message = std::vector<std::byte>;
-    /// Messages that were delivered but not received, including those to lost peers, and messages that were neither delivered nor taken back.
+    /// Messages that were delivered but not received, including those to lost peers, and messages that were neither delivered nor
+    /// taken back.
     std::vector<Message> held() {
         const std::lock_guard lock(mutex_);
         std::vector<Message> out;

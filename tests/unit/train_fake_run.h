@@ -1,8 +1,8 @@
 // A run within one process, for tests of trainers. It takes the place of the master and the network.
 //
-// Calls end as in the library: an operation succeeds at all members or fails at all, including members that call it later; the k-th
-// question of a generation has one answer; newcomers are admitted when all members update the topology. A peer can be killed at its k-th
-// call, before that call has any effect.
+// Calls end as in the library: an operation succeeds at all members or fails at all, including members that call it later; the
+// k-th question of a generation has one answer; newcomers are admitted when all members update the topology. A peer can be killed
+// at its k-th call, before that call has any effect.
 #pragma once
 
 #include <algorithm>
@@ -56,8 +56,8 @@ public:
         const std::lock_guard lock(mutex_);
         return questions_[id];
     }
-    /// The run does not wait for a peer that ended without leaving. If it was the last member and has `finished`, the run has finished, and later
-    /// newcomers are refused.
+    /// The run does not wait for a peer that ended without leaving. If it was the last member and has `finished`, the run has
+    /// finished, and later newcomers are refused.
     void leave(int id, bool finished = false) {
         const std::lock_guard lock(mutex_);
         const bool last = members_ == std::set{id};

@@ -1,4 +1,5 @@
-// Contributions, averages and initial parameters that are infinite or not a number. They are left out and named, and affect no other peer.
+// Contributions, averages and initial parameters that are infinite or not a number. They are left out and named, and affect no
+// other peer.
 #include <cmath>
 #include <limits>
 #include <vector>

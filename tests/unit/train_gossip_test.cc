@@ -316,7 +316,8 @@ Totals push(GossipWorld &world, int peers, const std::function<void(Values &, in
     return out;
 }
 
-/// In the first step the parameters of peer `id` become (id + 1) * (element + 1) / 8 and then stay constant, so differences are exact.
+/// In the first step the parameters of peer `id` become (id + 1) * (element + 1) / 8 and then stay constant, so differences are
+/// exact.
 void go_somewhere(Values &w, int id, std::uint64_t step) {
     for (std::size_t i = 0; step == 0 && i < w.size(); ++i)
         w[i] = 0.125F * static_cast<float>((static_cast<std::size_t>(id) + 1) * (i + 1));

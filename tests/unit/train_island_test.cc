@@ -1,5 +1,5 @@
-// Islands: each process of an island holds a part of one copy of the model, with a group for each part. For every loss, an island continues
-// with all its processes or with none, no process waits forever, and the others hold the same bits.
+// Islands: each process of an island holds a part of one copy of the model, with a group for each part. For every loss, an island
+// continues with all its processes or with none, no process waits forever, and the others hold the same bits.
 #include <array>
 #include <condition_variable>
 #include <memory>

@@ -34,7 +34,8 @@ std::vector<std::uint32_t> bits(const std::vector<float> &x) {
     return out;
 }
 
-/// Expects that `run(p, v, g, n)` gives the result of `one(p, v, g)` for each element, on every target and for sizes around the vector's.
+/// Expects that `run(p, v, g, n)` gives the result of `one(p, v, g)` for each element, on every target and for sizes around the
+/// vector's.
 void expect_each(const std::function<void(float *, float *, const float *, std::size_t)> &run, const std::function<void(float &, float &, float)> &one) {
     test::on_every_target(vector_target, [&](std::int64_t) {
         for (const std::size_t n : {0U, 1U, 2U, 3U, 5U, 7U, 8U, 15U, 16U, 17U, 31U, 33U, 63U, 64U, 65U, 255U, 1024U, 1025U, 4099U}) {

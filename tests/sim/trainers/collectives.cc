@@ -41,7 +41,8 @@ bool holds(const void *data, const train::Bytes &bytes) {
     return std::ranges::equal(std::span(static_cast<const std::byte *>(data), bytes.size()), bytes);
 }
 
-/// True for an average, whose contributions must not change between attempts. Other reductions build their input again for each attempt.
+/// True for an average, whose contributions must not change between attempts. Other reductions build their input again for each
+/// attempt.
 bool is_average(const Reduce &reduce) {
     return reduce.what.src_descriptor.datatype == pcclFloat && reduce.send != reduce.recv &&
            reduce.kind != Reduce::Kind::all_gather;

@@ -1,7 +1,8 @@
 // The communicator of a trainer on the stage, and its worker.
 //
-// It uses the freedom that pccl.h gives: after a failed reduction the receive buffer holds arbitrary values. It also checks the trainer's
-// obligations: a buffer does not change while the library uses it, and a failed average is repeated with its first values.
+// It uses the freedom that pccl.h gives: after a failed reduction the receive buffer holds arbitrary values. It also checks the
+// trainer's obligations: a buffer does not change while the library uses it, and a failed average is repeated with its first
+// values.
 #pragma once
 
 #include <deque>

@@ -1,6 +1,6 @@
-// Gossip and push-sum over simulated peers. At any moment of a run, a peer is killed, joins or leaves, a link breaks, or the master
-// is restarted. The tests check that only inner steps change the sums of push-sum, that gossip mixes received models by its
-// definition, that no peer waits for a lost peer, and that all survivors continue.
+// Gossip and push-sum over simulated peers. At any moment of a run, a peer is killed, joins or leaves, a link breaks, or the
+// master is restarted. The tests check that only inner steps change the sums of push-sum, that gossip mixes received models by
+// its definition, that no peer waits for a lost peer, and that all survivors continue.
 #include "train/gossip_trainer.h"
 
 #include <algorithm>
@@ -376,8 +376,8 @@ protected:
         return config;
     }
 
-    /// Injects the fault after every `stride`-th message. Synchronous merges use twice the stride, unless it is 1, because they send more
-    /// messages. Consecutive messages are similar, so each peer is hit in all kinds of situations.
+    /// Injects the fault after every `stride`-th message. Synchronous merges use twice the stride, unless it is 1, because they
+    /// send more messages. Consecutive messages are similar, so each peer is hit in all kinds of situations.
     static void strike_after_every(std::uint64_t stride, Script script, const pcclTrainerConfig_t &config = Gossip::config()) {
         if (config.merge == pcclMergeSynchronous && stride > 1) stride *= 2;
         const auto messages = train_with(config, script).messages;
@@ -455,8 +455,8 @@ TEST_P(Gossip, IsSoundWheneverAPeerFinishesBeforeTheOthers) {
     }
 }
 
-/// A message is taken back if it is not delivered within a short timeout. Posts take about as long as the timeout, so they are withdrawn
-/// at every point of their delivery.
+/// A message is taken back if it is not delivered within a short timeout. Posts take about as long as the timeout, so they are
+/// withdrawn at every point of their delivery.
 TEST_P(Gossip, IsSoundWherePostsAreWithdrawn) {
     auto impatient = config();
     impatient.exchange_wait_ms = 6;

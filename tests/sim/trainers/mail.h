@@ -1,9 +1,9 @@
 // The messages of one simulated peer over the modelled links. It takes the place of peer::Exchange in a process.
 //
-// The library's own rule (protocol/post.h) decides the outcome of a message, and its own post office stores messages and completes
-// posts. The frames are modelled: an offer (with the content of a small message), a grant of room, parts, a withdrawal, an end.
-// Frames overtake one another, and frames in flight are lost with their link. Runs in the turns of the simulation and of the peer's
-// threads.
+// The library's own rule (protocol/post.h) decides the outcome of a message, and its own post office stores messages and
+// completes posts. The frames are modelled: an offer (with the content of a small message), a grant of room, parts, a withdrawal,
+// an end. Frames overtake one another, and frames in flight are lost with their link. Runs in the turns of the simulation and of
+// the peer's threads.
 #pragma once
 
 #include <deque>

@@ -1,6 +1,6 @@
-// Trainers over simulated peers. One peer is killed after any message of the run, and one joins at any time. The tests check that all
-// members apply a round or none does, that a round is the outer optimizer's step on its members' contributions, and that the survivors
-// hold the same bits and train to the end.
+// Trainers over simulated peers. One peer is killed after any message of the run, and one joins at any time. The tests check that
+// all members apply a round or none does, that a round is the outer optimizer's step on its members' contributions, and that the
+// survivors hold the same bits and train to the end.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -332,7 +332,8 @@ TEST_P(Parity, HoldsWhereverAPeerIsKilled) {
         kill_after_every(1, Script{seed});
 }
 
-/// Threads are stopped for longer than a commit and a new view take, so that members change between two reductions that belong together.
+/// Threads are stopped for longer than a commit and a new view take, so that members change between two reductions that belong
+/// together.
 TEST_P(Parity, HoldsWhereThreadsStopBetweenReductions) {
     for (std::uint64_t seed = 1; seed <= seeds(); ++seed)
         kill_after_every(3, Script{.seed = seed, .stop = milliseconds(40)});

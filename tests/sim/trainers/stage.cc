@@ -144,7 +144,8 @@ void Stage::on_news(const Node &node) {
         wake(actor, *thread);
 }
 
-/// Records the members of each node's ring. An operation that begins with the shards of other members fails, as in the library's engine.
+/// Records the members of each node's ring. An operation that begins with the shards of other members fails, as in the library's
+/// engine.
 void Stage::on_effect(const Node &node, const protocol::PeerEffect &effect) {
     actors_.at(node.index)->mail_.on_effect(effect);
     if (const auto *epoch = std::get_if<protocol::StartEpoch>(&effect)) rings_[node.index] = epoch->ring;

@@ -1,10 +1,11 @@
 // The library's trainers over simulated peers. Their calls on a communicator go to the real protocol in the modelled network.
 //
-// A trainer blocks, so each trainer runs in a thread, and its background tasks run in another thread. Only one thread runs at a time: the
-// simulation's, or the thread whose call has just ended. The turn passes in the order of events, so the same seed gives the same run.
-// Inner steps take the time that their caller states, and a worker takes some time to start; all other computation takes no time. Data
-// is not sent: a reduction that the protocol has carried out is computed from its members' inputs, and a shared state is named by its
-// hash. A failed call leaves arbitrary values in its buffer wherever the API allows that. Messages between peers are sent (mail.h).
+// A trainer blocks, so each trainer runs in a thread, and its background tasks run in another thread. Only one thread runs at a
+// time: the simulation's, or the thread whose call has just ended. The turn passes in the order of events, so the same seed gives
+// the same run. Inner steps take the time that their caller states, and a worker takes some time to start; all other computation
+// takes no time. Data is not sent: a reduction that the protocol has carried out is computed from its members' inputs, and a
+// shared state is named by its hash. A failed call leaves arbitrary values in its buffer wherever the API allows that. Messages
+// between peers are sent (mail.h).
 #pragma once
 
 #include <condition_variable>
