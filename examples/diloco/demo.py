@@ -3,7 +3,7 @@
 
 Starts a pccl-master and four `diloco` trainers from a build directory, kills one in the middle of the run, starts another
 later, shows each outer step as it is done, and checks the end: every trainer finished, the test accuracy is high enough, and all
-hold bit-identical outer states. Needs nothing but Python's standard library. Exit status 0 only if everything held.
+hold bit-identical outer states. Needs only Python's standard library. The exit status is 0 only if all checks passed.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 """PyTorch: peers, or islands of FSDP2, train a small GPT. One is killed, another joins. Then one process does the same work in sequence.
 
 Starts a pccl-master and four train_char_gpt.py (three islands of two processes with --fsdp) from a build directory, kills one in the
-middle of the run and starts another, shows each outer step, and checks the end: all finished, and hold the same bits. Then one process trains
-on as many characters, one batch after another, for comparison. Exit status 0 only if everything held.
+middle of the run and starts another, shows each outer step, and checks that all finish and hold the same bits. Then one process trains
+on the same number of characters, one batch after another, for comparison. The exit status is 0 only if all checks passed.
 """
 
 import argparse

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Trains with every method under many conditions, and writes the results into docs/: tables, plots, and the numbers as JSON.
 
-Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. The measurements are stored in docs/training/training.json; runs that are
-in it are not made again (--again forgets those that are asked for). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
+The runs use real processes on Fashion-MNIST: a pccl-master and 4 or 8 `diloco`. The measurements are stored in docs/training/training.json.
+Runs in that file are not repeated (--again discards those of the chosen groups). Timed runs use emulated paths (tests/netlab) and need root.
+Needs only Python's standard library.
 """
 
 import argparse

@@ -7,7 +7,7 @@
         fleet.trainers[3].kill()
         fleet.finish()
 
-Given a lab (tests/netlab/lab.py), the master is on its last host and each trainer on one of its own.
+With a lab (tests/netlab/lab.py), the master runs on the last host and each trainer on another host.
 """
 
 import ctypes

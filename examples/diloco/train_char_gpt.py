@@ -7,7 +7,7 @@ A peer is one process, or with --fsdp an island of several that share one copy o
     python3 train_char_gpt.py --master host:48148 --shard 1/4
     torchrun --nproc-per-node 2 train_char_gpt.py --master host:48148 --shard 2/4 --fsdp      # all peers of a run must be islands then
 
-All peers of a run take the same method, settings and model; each its own part of the text. Kill any, start it again.
+All peers of a run need the same method, settings and model, and each trains on its own part of the text. Peers can be killed and restarted.
 """
 
 import argparse

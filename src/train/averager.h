@@ -32,7 +32,7 @@ struct Contribution {
     pcclQuantizationOptions_t quantization{};
     bool weighted = false;
     double weight = 1.0;
-    std::size_t not_finite = kAllFinite;  ///< the first element that is not finite; `count` stands for the weight
+    std::size_t not_finite = kAllFinite;  ///< the first element that is not finite; `count` names the weight
     bool stale = false;                   ///< this peer has contributed nothing for several rounds and needs the run's state
     bool verify = false;                  ///< compare `digest` with the others'
     std::uint64_t digest = 0;

@@ -92,7 +92,7 @@ Outcome Membership::admit(bool &grown) {
         if (!wait) return {};
         auto outcome = collectives_.update_topology();
         if (lost(outcome)) continue;
-        if (outcome.code == pcclUpdateTopologyFailed || outcome.code == pcclTooFewPeers) return {};  // nobody was admitted
+        if (outcome.code == pcclUpdateTopologyFailed || outcome.code == pcclTooFewPeers) return {};  // no peer was admitted
         if (outcome.ok()) grown = unsynchronized_ = true;
         return outcome;
     }
