@@ -318,7 +318,7 @@ bool GossipTrainer::absorb(const Header &header) {
     if (header.magic == kFirstTag && hear_notice(header)) return true;
     const bool weight_is_sound = !pushes_sums() || (std::isfinite(header.weight) && header.weight > 0.0);
     if (header.magic != kFirstTag || header.elements != state_.size || !weight_is_sound)
-        return refuse("the sender uses another method");
+        return refuse("its header does not match this method and model");
     const float *model = state_.incoming + kHeaderFloats;
     std::vector<double> variances(parameters_.size());
     for (const Piece &piece : layout_.fragments.front().pieces) {

@@ -222,8 +222,8 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
         element = average.culprit.element();
         words = "the contribution of peer " + std::to_string(peer) + (average.own_left_out && peer == collectives_->self() ? " (this one)" : "") +
                 " is not finite: " + words_of(fragment, element) + " is infinite or not a number. ";
-        if (average.left_out > 1) words += "The contributions of " + std::to_string(average.left_out - 1) + " other peers are not finite either" +
-                                           (average.own_left_out && peer != collectives_->self() ? ", this peer's included. " : ". ");
+        if (average.left_out > 1) words += "In total, " + std::to_string(average.left_out) + " contributions are not finite" +
+                                           (average.own_left_out && peer != collectives_->self() ? ", including this peer's. " : ". ");
         if (config_.non_finite == pcclNonFiniteFail) words += "The round fails because `non_finite` is pcclNonFiniteFail";
         else if (average.counted == 0) words += "No outer step is made";
         else words += "The average contains the other " + std::to_string(average.counted);
