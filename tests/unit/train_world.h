@@ -51,7 +51,7 @@ struct World {
     std::uint64_t steps = 60;
     std::size_t elements = 40;
     Inner inner = descend;
-    /// Newcomers by inner step of the run. Before that step the members wait until the newcomer asks for admission.
+    /// Newcomers, each with an inner step of the run. Before that step the members wait until the newcomer asks for admission.
     std::map<int, std::uint64_t> joins_at;
     std::function<void(Trainer &, int id, std::uint64_t step)> before_step;
     std::uint64_t jitter_seed = 0;  ///< seed of the pauses before calls; 0: no pauses
