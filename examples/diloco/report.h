@@ -18,7 +18,7 @@ namespace diloco {
 struct StepRecord {
     std::uint64_t step = 0;          ///< number of the run's round, from 1
     std::uint64_t inner_steps = 0;   ///< inner steps of the run
-    std::uint64_t outer_steps = 0;   ///< outer steps of the run: streaming makes several in a round, delayed methods are one step late
+    std::uint64_t outer_steps = 0;   ///< of the run: streaming makes several in a round, delayed methods are one late
     int world = 0;                   ///< peers whose contributions were averaged
     int joined = 0;                  ///< peers that joined since this peer's last record
     int lost = 0;                    ///< peers that left or were lost since then
@@ -32,8 +32,8 @@ struct StepRecord {
     double compute_s = 0.0;        ///< time of inner steps and tests
     double time_s = 0.0;           ///< time since this peer joined, without its tests
     double penalty = 0.0;          ///< divisor of the last average (CO2)
-    std::uint64_t digest = 0;  ///< of the outer state at the start of the last average, equal at all peers; with gossip, of this peer's model
-    std::optional<double> distance;  ///< of the models from their mean at the start of the round, divided by the mean's norm (gossip)
+    std::uint64_t digest = 0;  ///< of the outer state at the start of the last average; with gossip, of this peer's model
+    std::optional<double> distance;  ///< of the models from their mean at the round's start, by the mean's norm (gossip)
 };
 
 /// The result of training.

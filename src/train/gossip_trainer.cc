@@ -18,14 +18,16 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
-constexpr std::uint64_t kTags = 4;     // used in turn if the merge is synchronous: for one round behind, this round, one round ahead, and one more between them
-constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours while waiting for their models
+// A synchronous merge uses the tags in turn: for one round behind, this round, one round ahead, and one more between them.
+constexpr std::uint64_t kTags = 4;
+constexpr std::uint32_t kSlice = 100;  // ms between two checks of the neighbours while waiting for their models
 // A peer that is faster than its senders halves its weight in each round. Below this weight it keeps the rest, because inner
 // steps count by 1 / weight.
 constexpr double kSmallestWeight = 1.0 / 64.0;
 constexpr std::uint64_t kSmallestMailbox = std::uint64_t{1} << 30U;
 constexpr std::uint64_t kMailboxModels = 16;
-constexpr std::uint32_t kStaleRounds = 3;  // after this many rounds without a finite model, the neighbours' models are a new state for the program
+// After this many rounds without a finite model, the mix of the neighbours' models counts as a received state.
+constexpr std::uint32_t kStaleRounds = 3;
 
 bool matches(const std::string &name, std::string pattern) {
     const bool any_before = pattern.starts_with('*');
@@ -276,7 +278,7 @@ GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeo
     Exchange &exchange = *collectives_->exchange();
     pcclMessageInfo_t info{};
     const auto outcome = exchange.receive(tag, state_.incoming, message_bytes(), timeout_ms, info);
-    if (outcome.code == pcclInvalidArgument && info.bytes > message_bytes()) {  // too large for any model: take it out of the mailbox
+    if (outcome.code == pcclInvalidArgument && info.bytes > message_bytes()) {  // too large: discard it
         std::vector<std::byte> other(info.bytes);
         if (exchange.receive(tag, other.data(), other.size(), 0, info).ok())
             refuse("it has " + std::to_string(info.bytes) + " bytes");
@@ -452,7 +454,7 @@ Outcome GossipTrainer::conclude() {
 /// Push-sum: a peer that ends sends its share of the sum to a neighbour. Otherwise the others would lose the steps in that share.
 void GossipTrainer::hand_over() {
     Exchange &exchange = *collectives_->exchange();
-    if (!exchange.limit_mailbox(1, 1).ok()) return;  // from now on this mailbox accepts no message, and the others keep their shares
+    if (!exchange.limit_mailbox(1, 1).ok()) return;  // the mailbox now accepts no message, and others keep their shares
     settle_posts(PCCL_FOREVER);
     for (std::uint64_t tag = 0; tag < (config_.merge == pcclMergeSynchronous ? kTags : 1); ++tag) {
         Header header;

@@ -85,13 +85,13 @@ private:
     std::uint64_t generation_ = 0;      ///< number of the admission
     std::size_t merged_now_ = 0;        ///< models received since the last merge
     std::size_t in_step_ = 0;           ///< models of this round among them
-    bool unsettled_ = false;            ///< no round was complete since the neighbours changed: new neighbours may be in another round
+    bool unsettled_ = false;            ///< no complete round since the neighbours changed: new ones may be in another round
     double weights_ = 0.0;              ///< sum of the weights in state_.sum (gossip)
     std::uint64_t oldest_age_ = 0;
     std::vector<double> variances_;  ///< weighted sums of the variances of the models in state_.sum, by parameter
     double push_weight_ = 1.0;
     pcclPeerId_t from_{};         ///< sender of the last message
-    std::size_t not_finite_ = 0;    ///< 1 + the first parameter of this peer that was not finite in this round; 0: all were finite
+    std::size_t not_finite_ = 0;    ///< 1 + this peer's first parameter that was not finite in this round; 0: none
     std::uint32_t streak_ = 0;      ///< rounds in a row in which a parameter was not finite
     bool posted_notice_ = false;    ///< state_.outgoing holds a notice, not a model
 };

@@ -22,7 +22,8 @@ struct MembershipOptions {
     std::chrono::milliseconds rejoin{600'000};
     bool optimize_topology = false;
     std::uint64_t barrier_tag = 0;
-    bool founder_leads = false;  ///< for members whose states differ: a joining peer receives a state; the first peer provides the first
+    /// For members whose states differ: a joining peer receives a state, and the run's first peer provides the first one.
+    bool founder_leads = false;
 };
 
 /// The effects of one synchronization at this peer.

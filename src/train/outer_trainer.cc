@@ -151,7 +151,8 @@ Outcome OuterTrainer::catch_up() {
 /// peer's next round.
 void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
     const float *start = state_.start ? state_.start : state_.parameters;
-    not_finite_ = std::exchange(replaced(fragment), kAllFinite);  // after a replacement the steps since then are not a whole round
+    // After a replacement of parameters the steps since then are not a whole round.
+    not_finite_ = std::exchange(replaced(fragment), kAllFinite);
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
         for (std::size_t i = 0; i < piece.count && not_finite_ == kAllFinite; i += kBlock) {
@@ -353,7 +354,8 @@ Outcome OuterTrainer::boundary() {
     return note(agreed);
 }
 
-/// Waits for all averages in flight and applies them, or keeps them for the next outer step if `newcomers` is "share pending".
+/// Waits for all averages in flight and applies them. A delayed method keeps its average for the next outer step unless
+/// `newcomers` is pcclNewcomersDrain or a state must be repaired.
 Outcome OuterTrainer::drain() {
     while (!flights_.empty()) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];

@@ -73,7 +73,7 @@ private:
     Clock::Time round_start_;
     std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not finite
     std::vector<std::size_t>
-        replaced_;              ///< by fragment: the first parameter that was not finite when the parameters were replaced in its round
+        replaced_;              ///< by fragment: the first parameter that was not finite at a replacement in its round
     bool diverged_ = false;     ///< an average has shown that outer states differ
     bool stale_ = false;        ///< an average has shown that some members need the run's state
     bool own_stale_ = false;    ///< this peer needs the run's state

@@ -280,7 +280,7 @@ Outcome Trainer::outer_parameters(std::size_t index, float *out) const {
 
 void Trainer::interrupt() {
     interrupted_ = true;
-    if (busy_thread_ == std::this_thread::get_id()) {  // called from the wait hook of the running call, which is called repeatedly
+    if (busy_thread_ == std::this_thread::get_id()) {  // called from the wait hook, which runs repeatedly
         if (busy_) collectives_->abort();
         return;
     }

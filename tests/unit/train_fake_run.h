@@ -279,7 +279,7 @@ public:
         run_.pending_.insert(id_);
         run_.changed_.notify_all();
         run_.changed_.wait(lock, [&] {
-            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // there is no member: this peer is the first of a run
+            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // the first peer of a run
                 run_.pending_.erase(id_);
                 run_.members_.insert(id_);
                 ++run_.membership_;

@@ -441,7 +441,7 @@ TEST(Sharded, MomentumOfRemainingMembersIsKept) {
     World world(pcclMethodDiLoCo);
     world.config.sharded = true;
     world.config.sync_every = 5;
-    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // equal at all peers, so that the average equals each contribution
+    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // equal at all peers
     world.joins_at[1] = 12;
     World alone(pcclMethodDiLoCo);
     alone.config.sync_every = 5;

@@ -92,7 +92,7 @@ private:
     void live(int id, Log &log) {
         Values w(elements);
         for (std::size_t i = 0; i < w.size(); ++i)
-            w[i] = 0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // the run begins with the parameters of the first peer
+            w[i] = 0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // the first peer's become the run's
         const std::size_t half = w.size() / 2;
         std::vector<Parameter> parameters = {{"a", w.data(), half, pcclFloat}, {"b", w.data() + half, w.size() - half, pcclFloat}};
         std::unique_ptr<Trainer> trainer;

@@ -339,7 +339,7 @@ void expect_sound(const Run &run, const Script &script) {
     SCOPED_TRACE(script.text());
     EXPECT_TRUE(run.ended) << "a trainer has not ended";
     EXPECT_EQ(run.wrong, "");
-    const bool waits_for_master = script.fault == Script::Fault::restart_master;  // and the master waits for peers that have left meanwhile
+    const bool waits_for_master = script.fault == Script::Fault::restart_master;  // which waits for lost peers
     EXPECT_LT(run.longest_step, waits_for_master ? kPatience + std::chrono::seconds(10) : kPatience)
         << "a peer has waited for a lost peer";
     expect_in_step(run);

@@ -126,7 +126,7 @@ private:
         op_of_[call] = op;
     }
 
-    static constexpr std::size_t kFrames = 1000;  ///< kinds of frames begin here, so that they differ from kinds of control messages
+    static constexpr std::size_t kFrames = 1000;  ///< kinds of frames begin here, above those of control messages
 
     Cluster cluster_;
     const Duration stop_;
