@@ -1,4 +1,4 @@
-"""A small GPT over characters, and the text that it learns: what train_char_gpt.py trains."""
+"""A small GPT over characters and its training text, for train_char_gpt.py."""
 
 import math
 from pathlib import Path
@@ -7,31 +7,31 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# The same at all peers, whatever text they have: printable ASCII and the newline. Other characters are left out.
+# The alphabet is equal at all peers and for every text: printable ASCII and the newline. Other characters are left out.
 ALPHABET = "\n" + "".join(chr(code) for code in range(32, 127))
-PIECE = 8192  # characters; every 20th piece is for validation, the others are dealt to the shards
-FORTUNES = Path("/usr/share/games/fortunes")  # of the Debian package fortunes
+PIECE = 8192  # characters; every 20th piece is for validation, the others are distributed over the shards
+FORTUNES = Path("/usr/share/games/fortunes")  # from the Debian package fortunes
 
 
 class TextError(Exception):
-    """The text cannot be used; the words say why and what to do."""
+    """The text cannot be used. The message contains the reason and the remedy."""
 
 
 def read_text(path):
-    """All of a file, or of the text files in a folder, as a tensor of character numbers."""
+    """The content of a file, or of all text files in a folder, as a tensor of character numbers."""
     path = Path(path)
     if not path.exists():
-        raise TextError(f"there is no {path}: install the Debian package fortunes, or give another text with --text")
+        raise TextError(f"{path} does not exist. Install the Debian package fortunes, or choose another text with --text")
     files = [path] if path.is_file() else sorted(f for f in path.iterdir() if f.is_file() and not f.is_symlink() and f.suffix != ".dat")
     number = {ord(character): i for i, character in enumerate(ALPHABET)}
     known = [number[byte] for file in files for byte in file.read_bytes() if byte in number]
     if len(known) < 40 * PIECE:
-        raise TextError(f"{path} has {len(known)} characters, and {40 * PIECE} are needed: give a longer text with --text")
+        raise TextError(f"{path} has {len(known)} characters, and {40 * PIECE} are needed. Choose a longer text with --text")
     return torch.tensor(known, dtype=torch.uint8)
 
 
 def deal(text, shard, shards):
-    """(training text of a shard, validation text), the latter the same for all."""
+    """(training text of a shard, validation text). The validation text is the same for all shards."""
     pieces = text.split(PIECE)
     validation = [piece for i, piece in enumerate(pieces) if i % 20 == 10]
     training = [piece for i, piece in enumerate(pieces) if i % 20 != 10]
@@ -39,7 +39,7 @@ def deal(text, shard, shards):
 
 
 def batch_of(text, count, length, generator):
-    """`count` windows from anywhere: what is read, and what is to be foretold."""
+    """`count` windows from random positions: the inputs, and the characters to predict."""
     starts = torch.randint(len(text) - length - 1, (count, 1), generator=generator)
     windows = text[starts + torch.arange(length + 1)].long()
     return windows[:, :-1], windows[:, 1:]
@@ -87,13 +87,13 @@ class CharGpt(nn.Module):
 
 
 def loss_of(model, x, y):
-    """Nats per character."""
+    """The loss in nats per character."""
     return functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
 
 
 @torch.no_grad()
 def validate(model, text, length, windows):
-    """Loss over `windows` windows that are spread evenly over the text: the same ones every time."""
+    """The loss over `windows` windows at fixed positions, which are spread evenly over the text."""
     starts = torch.linspace(0, len(text) - length - 2, windows).long().unsqueeze(1)
     total = 0.0
     for part in starts.split(64):
@@ -104,7 +104,7 @@ def validate(model, text, length, windows):
 
 @torch.no_grad()
 def sample(model, length, count, seed):
-    """`count` characters of what it has learned to write."""
+    """`count` characters of generated text."""
     generator = torch.Generator().manual_seed(seed)
     line = [0]
     for _ in range(count):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Four trainers, one killed with SIGKILL, a new one joins: all end with the same bits.
+"""Starts four trainers, kills one with SIGKILL and starts a new one. All end with the same bits.
 
 Starts a pccl-master and four `diloco` trainers from a build directory, kills one in the middle of the run, starts another
 later, shows each outer step as it is done, and checks the end: every trainer finished, the test accuracy is high enough, and all
-hold bit-identical outer states. Needs nothing but Python's standard library. Exit status 0 only if everything held.
+hold bit-identical outer states. Needs only Python's standard library. The exit status is 0 only if all checks passed.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from pathlib import Path
 import plot
 
 VICTIM = 2
-MIN_PEERS = 2  # so that the first does not train alone
+MIN_PEERS = 2  # so that the first trainer does not train alone
 TITLES = {"diloco": "DiLoCo", "co2": "CO2", "ddp": "Data-parallel training"}
 METHODS = ["diloco", "async", "eager", "streaming", "co2", "ddp"]
-KILL_AT = 0.4  # of all outer steps
+KILL_AT = 0.4  # share of all outer steps
 LISTENING = "pccl-master: listening on "
 LOG_TAIL_LINES = 20
 PR_SET_PDEATHSIG = 1
 
 
 class DemoFailed(Exception):
-    """The demonstration went wrong. `process`, if given, is the one whose log says why."""
+    """The demonstration failed. `process`, if given, is the process whose log contains the reason."""
 
     def __init__(self, message, process=None):
         super().__init__(message)
@@ -40,7 +40,7 @@ class DemoFailed(Exception):
 
 
 def die_with_parent():
-    """Runs in the child: the kernel kills it if the demo itself is killed outright, so nothing is ever left running."""
+    """Runs in the child. The kernel kills the child if the demo is killed, so that no process is left running."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -65,7 +65,7 @@ class Process:
         return cls(name, log, popen)
 
     def read_lines(self):
-        """The complete lines that have arrived. Call it when the output is readable."""
+        """Returns the complete lines that have arrived. Call it when the output is readable."""
         data = os.read(self.popen.stdout.fileno(), 65536)
         self.ended = not data
         *lines, self.unread = (self.unread + data).split(b"\n")
@@ -78,11 +78,11 @@ class Process:
 
 @dataclass(eq=False)
 class Trainer:
-    """One peer, by its number from 1, and what it has reported."""
+    """One peer, with its number from 1 and its reports."""
 
     number: int
-    process: Process  # that reports
-    others: list = field(default_factory=list)  # that share its copy of the model
+    process: Process  # the process that reports
+    others: list = field(default_factory=list)  # the other processes of its island
     joined: bool = False
     killed: bool = False
     steps: dict = field(default_factory=dict)  # outer step -> record
@@ -91,13 +91,13 @@ class Trainer:
 
 @dataclass
 class Row:
-    """One outer step, over all trainers that took part."""
+    """One outer step, combined over all trainers that took part."""
 
     step: int
     time_s: float
     world: int
     loss: float | None
-    score: float  # how good the model is
+    score: float  # quality of the model
     megabytes: float
     comm_s: float
     compute_s: float
@@ -110,7 +110,7 @@ def mean(values):
 
 
 class Table:
-    """Rows as they come. On a terminal with colour, and with a line below them that shows where the run is."""
+    """Prints rows as they arrive. A terminal gets colours, and a line below the rows that shows the progress."""
 
     WIDTH = 80  # columns
     HEADER = "step peers   loss{:>10} MB/peer comm s compute s  events"
@@ -156,12 +156,12 @@ class Table:
 
 
 class Demo:
-    """The run: its processes, its rows, and what happens when."""
+    """The run: its processes, its rows, and its events."""
 
-    SCORE = "accuracy"  # in a trainer's records
+    SCORE = "accuracy"  # key in a trainer's records
     TRAINERS = 4
-    SAME = "outer states"  # what of them is compared
-    START_AT = 0.55  # of all outer steps; the new trainer needs a few steps' time to load its data
+    SAME = "outer states"  # the compared data
+    START_AT = 0.55  # share of all outer steps; the new trainer needs the time of a few steps to load its data
 
     def __init__(self, options):
         self.options = options
@@ -183,10 +183,10 @@ class Demo:
 
     def check_data(self):
         if not (Path(self.options.data) / "train-images-idx3-ubyte.gz").exists():
-            raise DemoFailed(f"no Fashion-MNIST in {self.options.data}: install the package dataset-fashion-mnist, or give --data")
+            raise DemoFailed(f"Fashion-MNIST is not in {self.options.data}. Install the Debian package dataset-fashion-mnist, or set --data")
 
     def describe(self):
-        return "PCCL: four trainers, one dies, one joins. Fashion-MNIST, DiLoCo."
+        return "PCCL: four trainers, one is killed, one joins. Fashion-MNIST, DiLoCo."
 
     # -------------------------------------------------------------------------------------------------- processes --
 
@@ -219,7 +219,7 @@ class Demo:
         self.trainers.append(Trainer(number, self.start(f"trainer {number}", command)))
 
     def poll(self, timeout_s):
-        """(process, line) for what the children have said, waiting up to `timeout_s` for it."""
+        """Yields (process, line) for the children's output, and waits up to `timeout_s` for it."""
         said = []
         for key, _ in self.selector.select(max(0.0, timeout_s)):
             process = key.data
@@ -229,7 +229,7 @@ class Demo:
         return said
 
     def stop(self):
-        """Ends every child that still runs, politely first, and lets no second Ctrl-C come between."""
+        """Ends every child that still runs, first with SIGTERM. A second Ctrl-C does not interrupt it."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         running = [p.popen for p in self.processes if p.popen.poll() is None]
@@ -290,12 +290,12 @@ class Demo:
                 elif event == "done":
                     trainer.done = record
             except (ValueError, KeyError, TypeError):
-                raise DemoFailed(f"{process.name} reported something unreadable: {line[:200]}", process) from None
+                raise DemoFailed(f"{process.name} reported a line that is not JSON: {line[:200]}", process) from None
             self.last_news = time.monotonic()
         self.emit_rows()
 
     def note(self, words, kind, last_step):
-        """Something happened when `last_step` was the last outer step done."""
+        """Records an event that happened after outer step `last_step`."""
         self.events.setdefault(last_step + 1, []).append((words, kind))
         self.markers.append(plot.Marker(time.monotonic() - self.started, words, kind))
 
@@ -305,7 +305,7 @@ class Demo:
             self.note(f"trainer {trainer.number} joined", "joined", last_step)
 
     def make_trouble(self):
-        """Kills one trainer and later starts another, each when the run has come far enough."""
+        """Kills one trainer and later starts another, each at its share of the outer steps."""
         step, steps = self.latest_step(), self.options.steps
         victim = self.trainers[VICTIM - 1]
         if not victim.killed and step >= math.floor(KILL_AT * steps):
@@ -313,10 +313,10 @@ class Demo:
             victim.killed = True
             self.note(f"trainer {VICTIM} killed (kill -9)", "lost", step)
         if len(self.trainers) == self.TRAINERS and step >= math.floor(self.START_AT * steps):
-            self.start_trainer(shard=VICTIM)  # the part of the data that nobody trains on any more
+            self.start_trainer(shard=VICTIM)  # the shard of the killed trainer
 
     def emit_rows(self, final=False):
-        """Shows each outer step once all that took part in it have reported it, or a later one is already known."""
+        """Shows an outer step after all its participants have reported it, or when a later step is known."""
         while True:
             step = self.rows[-1].step + 1 if self.rows else 1
             records = [t.steps[step] for t in self.trainers if step in t.steps]
@@ -342,13 +342,13 @@ class Demo:
                 self.await_exit(trainer.process)
                 raise DemoFailed(f"trainer {trainer.number} ended before the last step", trainer.process)
             if trainer.done and not trainer.done["identical"]:
-                raise DemoFailed(f"trainer {trainer.number} found that outer states differ between peers", trainer.process)
+                raise DemoFailed(f"trainer {trainer.number} reports that outer states differ between peers", trainer.process)
         if self.master.ended:
             raise DemoFailed("the master ended during the run", self.master)
         waiting = [t for t in self.survivors() if t.done is None]
         if time.monotonic() - self.last_news > self.options.timeout:
             names = ", ".join(f"trainer {t.number}" for t in waiting)
-            raise DemoFailed(f"no news for {self.options.timeout:.0f} s; waiting for {names}", waiting[0].process)
+            raise DemoFailed(f"no report for {self.options.timeout:.0f} s; waiting for {names}", waiting[0].process)
 
     def await_exit(self, process):
         try:
@@ -367,7 +367,7 @@ class Demo:
             if trainer.done["step"] != self.options.steps:
                 raise DemoFailed(f"trainer {trainer.number} ended at step {trainer.done['step']}", trainer.process)
         if len(self.trainers) <= self.TRAINERS or not self.trainers[VICTIM - 1].killed:
-            raise DemoFailed("the run was over before a trainer was killed and another had joined; try more --steps")
+            raise DemoFailed("the run ended before a trainer was killed and another had joined. Use more --steps")
         hashes = sorted({t.done["hash"] for t in survivors})
         if len(hashes) != 1:
             raise DemoFailed("the trainers hold different outer states: " + ", ".join(hashes))
@@ -379,7 +379,7 @@ class Demo:
         self.table.good(f"all {len(survivors)} peers hold bit-identical {self.SAME} (digest {hashes[0]})")
 
     def check_score(self, accuracy):
-        """The words about it."""
+        """The text for the final score."""
         if 100 * accuracy < self.options.min_accuracy:
             raise DemoFailed(f"the test accuracy is {100 * accuracy:.2f} %, below {self.options.min_accuracy:g} %")
         return f"test accuracy {100 * accuracy:.2f} %"
@@ -401,8 +401,8 @@ class Demo:
 
 
 def add_outputs(parser, name):
-    """The options that say where files are written. Both default to folders below the build directory."""
-    parser.add_argument("--out", type=Path, help=f"the plot; its data is written beside it as .json (default: BUILD/{name}/{name}.svg)")
+    """The options for the places of output files. Both default to folders below the build directory."""
+    parser.add_argument("--out", type=Path, help=f"the plot; its data is written next to it as .json (default: BUILD/{name}/{name}.svg)")
     parser.add_argument("--logs", type=Path, help=f"directory for the logs (default: BUILD/{name}/logs)")
 
 
@@ -419,17 +419,17 @@ def parse_arguments():
     parser.add_argument("--build", type=Path, default=Path("build"), help="build directory (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60, help="outer steps (default: %(default)s)")
     parser.add_argument("--inner", type=int, default=150, help="inner steps per outer step (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of shards and first parameters (default: %(default)s)")
-    parser.add_argument("--method", choices=METHODS, default="diloco", help="how peers are brought together (default: %(default)s)")
-    parser.add_argument("--quantize", choices=["none", "u8", "u16", "i8-block", "i4-block", "u4-block", "u2-block"], default="none", help="pack what travels (default: %(default)s)")
-    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
-    parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this, in %% (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without news (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the shards and the initial parameters (default: %(default)s)")
+    parser.add_argument("--method", choices=METHODS, default="diloco", help="training method (default: %(default)s)")
+    parser.add_argument("--quantize", choices=["none", "u8", "u16", "i8-block", "i4-block", "u4-block", "u2-block"], default="none", help="quantization of data on the wire (default: %(default)s)")
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="folder with Fashion-MNIST (default: %(default)s)")
+    parser.add_argument("--min-accuracy", type=float, default=84.0, help="fail below this test accuracy, in %% (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="fail after this many seconds without a report (default: %(default)s)")
     add_outputs(parser, "demo")
     options = parser.parse_args()
     place_outputs(options, "demo")
     if options.steps < 10:
-        parser.error("--steps must be at least 10, so that there is time to kill and to join")
+        parser.error("--steps must be at least 10, so that there is time for a loss and a newcomer")
     return options
 
 

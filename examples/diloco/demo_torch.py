@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""PyTorch: peers, or islands of FSDP2, train a small GPT; one is killed, another joins; and one process does the same work in sequence.
+"""PyTorch: peers, or islands of FSDP2, train a small GPT. One is killed, another joins. Then one process does the same work in sequence.
 
 Starts a pccl-master and four train_char_gpt.py (three islands of two processes with --fsdp) from a build directory, kills one in the
-middle of the run and starts another, shows each outer step, and checks the end: all finished, and hold the same bits. Then one process trains
-on as many characters, one batch after another, for comparison. Exit status 0 only if everything held.
+middle of the run and starts another, shows each outer step, and checks that all finish and hold the same bits. Then one process trains
+on the same number of characters, one batch after another, for comparison. The exit status is 0 only if all checks passed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class TorchDemo(Demo):
 
     def check_data(self):
         if not self.options.text.exists():
-            raise DemoFailed(f"no text at {self.options.text}: install the Debian package fortunes, or give --text")
+            raise DemoFailed(f"there is no text at {self.options.text}. Install the Debian package fortunes, or set --text")
 
     def describe(self):
         who = f"islands of {ISLAND} processes (FSDP2)" if self.options.fsdp else "peers"
@@ -46,7 +46,7 @@ class TorchDemo(Demo):
         return [sys.executable, SCRIPT, "--text", self.options.text, "--sync-every", self.options.inner, "--batch", self.batch(), "--report", "-", *words]
 
     def batch(self):
-        """Windows per process: a peer's share is the same, of however many processes it is."""
+        """Windows per process. The share of a peer does not depend on its number of processes."""
         return self.options.batch // self.islands
 
     def start_trainer(self, shard):
@@ -81,14 +81,14 @@ class TorchDemo(Demo):
             self.compare()
 
     def show_progress_alone(self, record, steps, elapsed_s):
-        """A bar on a terminal; elsewhere a line for each report, of which there are about twenty."""
+        """Shows a bar on a terminal, and otherwise one line per report, about twenty in total."""
         if self.table.live:
             self.table.progress(int(record["inner"] / steps * self.options.steps), 1, elapsed_s)
         else:
             self.table.write(f"    step {record['inner']} of {steps}, {elapsed_s:.0f} s")
 
     def compare(self):
-        """One process, on as many characters."""
+        """Trains one process on the same number of characters."""
         steps = self.options.inner * sum(row.world for row in self.rows)
         self.table.write(f"  one process, the same number of characters in sequence: {steps} steps")
         words = self.command("--method", "local", "--steps", steps, "--seed", self.options.seed, "--threads", os.cpu_count() or 1)
@@ -105,7 +105,7 @@ class TorchDemo(Demo):
                     self.show_progress_alone(record, steps, time.monotonic() - started)
         self.await_exit(process)
         if done is None:
-            raise DemoFailed("the process alone did not tell how it ended", process)
+            raise DemoFailed("the single process did not report its result", process)
         alone = done["validation"]
         self.table.good(f"one process: validation loss {alone:.4f} in {time.monotonic() - started:.0f} s; the run's is {100 * (self.loss / alone - 1):+.2f} % of that")
 
@@ -114,7 +114,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--build", type=Path, default=Path("build"), help="build directory (default: %(default)s)")
-    add("--fsdp", action="store_true", help=f"islands of {ISLAND} processes that share a model, instead of processes")
+    add("--fsdp", action="store_true", help=f"train islands of {ISLAND} processes that share a model, instead of single processes")
     add("--text", type=Path, default=Path("/usr/share/games/fortunes"), help="a text, or a folder of texts (default: %(default)s)")
     add("--steps", type=int, default=24, help="outer steps (default: %(default)s)")
     add("--inner", type=int, default=40, help="inner steps per outer step (default: %(default)s)")
@@ -123,12 +123,12 @@ def parse_arguments():
     add("--outer-momentum", type=float, default=0.3, help="(default: %(default)s)")
     add("--seed", type=int, default=1, help="(default: %(default)s)")
     add("--alone", action=argparse.BooleanOptionalAction, default=True, help="train one process for comparison (default: yes)")
-    add("--timeout", type=float, default=120.0, help="fail after this many seconds without news (default: %(default)s)")
+    add("--timeout", type=float, default=120.0, help="fail after this many seconds without a report (default: %(default)s)")
     demo.add_outputs(parser, "demo-torch")
     options = parser.parse_args()
     demo.place_outputs(options, "demo-torch")
     if options.steps < 10:
-        parser.error("--steps must be at least 10, so that there is time to kill and to join")
+        parser.error("--steps must be at least 10, so that there is time for a loss and a newcomer")
     return options
 
 

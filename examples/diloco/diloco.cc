@@ -1,8 +1,7 @@
-// Training over PCCL: each peer trains a copy of the model on its own data, and the library's trainer brings them together.
+// Training over PCCL: each peer trains a copy of the model on its own data, and the library's trainer combines the copies.
 //
-// What is here is what a training program is made of: a model, data, an inner optimizer, and one call after each inner step.
-// Which method brings the peers together, and when, is configuration. Lost peers, newcomers and a restarted master are dealt with
-// in that call.
+// This file has the parts of any training program: a model, data, an inner optimizer, and one call of the library after each
+// inner step. The method is configuration. The call handles lost peers, newcomers and a restarted master.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -33,7 +32,7 @@ enum Tag : std::uint64_t { kGradient, kSmallest, kLargest, kModel, kDistance };
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Throws what the last call has to say, if it failed.
+/// Throws the error of the last call if it failed.
 void check(pcclResult_t result, const char *call) {
     if (result == pcclSuccess) return;
     throw std::runtime_error(std::string(call) + ": " + pcclGetErrorString(result) + ". " + pcclGetLastError());
@@ -44,12 +43,12 @@ struct Destroy {
     void operator()(pcclTrainer_t *trainer) const { pcclDestroyTrainer(trainer); }
 };
 
-/// One peer. One thread; everything blocks.
+/// One peer. It uses one thread, and all calls block.
 class Peer {
 public:
     explicit Peer(const Options &options);
 
-    /// Trains until the round that the options name. Returns the exit status.
+    /// Trains until the last round of the options. Returns the exit status.
     int run();
 
 private:
@@ -63,21 +62,21 @@ private:
     double test();
 
     const Options options_;
-    const std::uint64_t steps_;  // inner steps of the whole run
+    const std::uint64_t steps_;  // number of inner steps of the whole run
     Report report_;
     Dataset shard_, test_;
     Mlp model_, test_model_;
     std::vector<float> parameters_, gradient_, outer_parameters_;
-    std::vector<float> mean_;  // of all peers' models (gossip)
+    std::vector<float> mean_;  // mean of all peers' models (gossip)
     AdamW inner_;
     std::mt19937_64 random_;
 
     std::unique_ptr<pcclComm_t, Destroy> comm_;
     std::unique_ptr<pcclTrainer_t, Destroy> trainer_;
     pcclTrainerStatus_t status_{};
-    pcclTrainerStatus_t last_{};  // at the end of the round before
-    StepRecord record_;           // of the round under way
-    std::size_t losses_ = 0;      // in record_.loss
+    pcclTrainerStatus_t last_{};  // status at the end of the previous round
+    StepRecord record_;           // record of the present round
+    std::size_t losses_ = 0;      // number of losses in record_.loss
     Clock::time_point start_;
     double testing_s_ = 0.0;
 };
@@ -92,12 +91,12 @@ Peer::Peer(const Options &options)
       inner_(parameters_.size(), std::max<std::size_t>(1, options.trainer.sync_every / 10)),
       random_(options.seed * 1'000'003 + options.shard_index) {
     if (test_.pixels != shard_.pixels || shard_.size() == 0) {
-        throw std::runtime_error(options.data + ": the training and test images do not fit together, or the shard is empty");
+        throw std::runtime_error(options.data + ": the training and test images have different sizes, or the shard is empty");
     }
     create();
 }
 
-/// The trainer of `parameters_`.
+/// Creates the trainer of `parameters_`.
 void Peer::create() {
     check(pcclInit(), "pcclInit");
     pcclCommConfig_t comm_config;
@@ -118,7 +117,7 @@ void Peer::create() {
     pcclTrainer_t *trainer = nullptr;
     check(pcclCreateTrainer(&config, comm, tensors.data(), tensors.size(), &trainer), "pcclCreateTrainer");
     trainer_.reset(trainer);
-    if (options_.average_gradients) {  // whoever makes the same steps as others needs their optimizer's state, too
+    if (options_.average_gradients) {  // all peers make the same inner steps, so newcomers need the optimizer's state as well
         const auto m = inner_.first_moments(), v = inner_.second_moments();
         const pcclTensorInfo_t shared[] = {{"adamw.m", m.data(), m.size(), pcclFloat, pcclDeviceCpu, false},
                                            {"adamw.v", v.data(), v.size(), pcclFloat, pcclDeviceCpu, false},
@@ -137,12 +136,12 @@ int Peer::run() {
         throw std::runtime_error("the run has made " + std::to_string(status_.inner_steps / options_.trainer.sync_every) +
                                  " rounds, not " + std::to_string(options_.expected_step) +
                                  " (--expect-step): the peers that this one "
-                                 "was to join have probably ended. To begin a new run, leave the option out");
+                                 "expected have probably ended. To begin a new run, leave the option out");
     }
     last_ = status_;
-    if (options_.own_start && status_.inner_steps == 0) {  // as if a first inner step had led here
+    if (options_.own_start && status_.inner_steps == 0) {  // to the trainer this is the result of a first inner step
         const auto own = model_.initial_parameters(options_.seed * 1'000'003 + options_.shard_index + 1);
-        std::ranges::copy(own, parameters_.begin());  // where the trainer knows them to be
+        std::ranges::copy(own, parameters_.begin());  // the trainer has the address of parameters_
     }
     start_ = Clock::now();
     while (status_.inner_steps < steps_) {
@@ -169,7 +168,7 @@ int Peer::run() {
     return record.identical || record.spread ? 0 : 1;
 }
 
-/// Of gossip, where a round begins, at the newcomers that were admitted just now as well: how far models are apart.
+/// Gossip: measures the distance between models at the beginning of a round. Newcomers that were just admitted take part.
 void Peer::look_around() {
     if (!options_.models_differ || options_.distance_every == 0) return;
     if (status_.inner_steps % (options_.distance_every * options_.trainer.sync_every) != 0) return;
@@ -179,7 +178,7 @@ void Peer::look_around() {
     testing_s_ += seconds_since(start);
 }
 
-/// The learning rate follows the run's steps, so that a late joiner's fits in.
+/// The learning rate follows the run's steps, so that newcomers have the same rate as the others.
 void Peer::inner_step() {
     const auto start = Clock::now();
     const double progress = static_cast<double>(status_.inner_steps) / static_cast<double>(steps_);
@@ -198,8 +197,9 @@ void Peer::inner_step() {
     record_.compute_s += seconds_since(update);
 }
 
-/// The mean of everybody's gradient; peers lost on the way are left out. A peer that is alone, or has fallen out of the run, goes
-/// on with its own: the trainer finds that out where the round ends, and gives it the others' state when it is back.
+/// Averages the gradients of all peers, without peers that are lost meanwhile. A peer that is alone or has fallen out of the run
+/// continues with its own gradient. The trainer detects this at the end of the round, and the peer receives the others' state on
+/// its return.
 void Peer::average_gradient() {
     const auto start = Clock::now();
     const pcclReduceOpDescriptor_t operation{
@@ -215,7 +215,7 @@ void Peer::average_gradient() {
     record_.under_way_s += seconds_since(start);
 }
 
-/// Says what happened since the last round.
+/// Reports the round that has ended.
 void Peer::end_round() {
     const std::uint64_t round = status_.inner_steps / options_.trainer.sync_every;
     if (options_.test_every != 0 && round % options_.test_every == 0) record_.accuracy = test();
@@ -243,7 +243,7 @@ void Peer::end_round() {
     last_ = status_;
 }
 
-/// After the last step: the smallest and the largest digest of the outer state over all peers are the same if all are.
+/// After the last step: all digests of the outer state are equal if the smallest and the largest digest over all peers are equal.
 bool Peer::compare(FinalRecord &record) {
     record.world = 1;
     if (options_.trainer.method == pcclMethodLocal) return true;
@@ -255,14 +255,14 @@ bool Peer::compare(FinalRecord &record) {
     };
     pcclReduceInfo_t info{};
     const pcclResult_t result = pcclAllReduceMultipleWithRetry(operations, std::size(operations), comm_.get(), &info, 2);
-    if (result == pcclTooFewPeers) return true;  // the last one left agrees with itself
+    if (result == pcclTooFewPeers) return true;  // the only peer left agrees with itself
     check(result, "pcclAllReduceMultipleWithRetry");
     record.world = static_cast<int>(info.local_world_size);
     return smallest == status_.digest && largest == status_.digest;
 }
 
-/// Makes mean_ that of the parameters of all peers, and gives the root mean square of their distances from it, by its norm: what
-/// gossip is to keep small. Of a peer that is alone nothing is apart. As many peers as had a part in it are in `world`.
+/// Sets mean_ to the mean of all peers' parameters, and returns the root mean square of their distances from it, divided by its
+/// norm. Gossip keeps this value small. It is 0 for a peer that is alone. Sets `world` to the number of peers that took part.
 double Peer::average_models(int &world) {
     const auto average = [&](void *from, void *to, std::size_t count, pcclDataType_t type, Tag tag) {
         const pcclReduceOpDescriptor_t operation{from, to, {count, pcclAvg, tag, {type, pcclDistributionNone}, {}}};
@@ -286,7 +286,7 @@ double Peer::average_models(int &world) {
     return norm > 0.0 ? std::sqrt(mean_square / norm) : 0.0;
 }
 
-/// How good the outer parameters are. Of a peer that trains for itself alone, its own.
+/// The test accuracy of the outer parameters. A peer that trains alone tests its own parameters.
 double Peer::test() {
     const auto start = Clock::now();
     outer_parameters_ = parameters_;
@@ -307,7 +307,7 @@ double Peer::test() {
 }  // namespace diloco
 
 int main(int argc, char **argv) {
-    static_cast<void>(pcclInit());  // first: it reserves the standard descriptors, should any of them be closed
+    static_cast<void>(pcclInit());  // the first call, because it reserves standard file descriptors that are closed
     int exit_status = 0;
     try {
         const auto options = diloco::parse_options(argc, argv, exit_status);

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Trains with every method under many conditions, and writes what came of it into docs/: tables, plots, and the numbers as JSON.
+"""Trains with every method under many conditions, and writes the results into docs/: tables, plots, and the numbers as JSON.
 
-Real processes on Fashion-MNIST: a run is a pccl-master and 4 or 8 `diloco`. What was measured is kept in docs/training/training.json; runs that are
-in it are not made again (--again forgets those that are asked for). Timed runs are on emulated paths (tests/netlab), as root. Standard library alone.
+The runs use real processes on Fashion-MNIST: a pccl-master and 4 or 8 `diloco`. The measurements are stored in docs/training/training.json.
+Runs in that file are not repeated (--again discards those of the chosen groups). Timed runs use emulated paths (tests/netlab) and need root.
+Needs only Python's standard library.
 """
 
 import argparse
@@ -28,9 +29,9 @@ sys.path.insert(0, str(ROOT / "tests" / "netlab"))
 SEEDS = (1, 2, 3)
 MODEL = {"hidden": 64, "batch": 32, "rate": 1e-3, "inner": 25, "steps": 40}
 METHODS = ("ddp", "diloco", "async", "eager", "streaming", "co2")
-EVEN = {"pattern": "even"}  # fragments of the same size, though the model has one large tensor and three small ones
+EVEN = {"pattern": "even"}  # fragments of equal size, although the model has one large tensor and three small ones
 GRAPHS = {"ring": {}, "random": {"degree": 4}, "exponential": {}, "barabasi-albert": {"degree": 2}}
-GOSSIP = {"inner": 10, "steps": 50, "test-images": 1000}  # short rounds: models are mixed often, and tested by all peers
+GOSSIP = {"inner": 10, "steps": 50, "test-images": 1000}  # short rounds, because models are mixed often and all peers test them
 PATH = {"delay": "25ms", "rate": "100mbit"}  # one way
 
 
@@ -44,7 +45,7 @@ def run(group, peers, options, seed=1, split="random", path=None, churn=0, **mor
 
 
 def of_methods():
-    """All methods, beside one process that has all the data and one that has its shard alone."""
+    """All methods, one process with all the data, and one process with its shard only."""
     for split, seed in itertools.product(("random", "sorted"), SEEDS):
         for peers in (4, 8):
             for method in METHODS:
@@ -55,7 +56,7 @@ def of_methods():
 
 
 def of_stability():
-    """Outer learning rate and momentum, where averages come in time, a round late, and a round late with a peer's own in time."""
+    """Outer learning rate and momentum, for averages without delay, a round late, and a round late with the peer's own share without delay."""
     nesterov = [("diloco", 0.7, 0.9), ("async", 0.7, 0.9), ("async", 0.4, 0.9), ("async", 0.15, 0.9), ("eager", 0.7, 0.9), ("eager", 0.4, 0.9),
                 ("eager", 0.25, 0.9), ("diloco", 0.4, 0.9)]
     sgd = [("diloco", 1.0, 0.0), ("async", 0.7, 0.0), ("async", 1.0, 0.0), ("async", 1.5, 0.0), ("eager", 0.7, 0.0), ("eager", 1.0, 0.0)]
@@ -65,7 +66,7 @@ def of_stability():
 
 
 def of_rounds():
-    """DiLoCo with the same number of steps in more or fewer rounds."""
+    """DiLoCo with the same total number of steps in more or fewer rounds."""
     for split, seed, inner in itertools.product(("random", "sorted"), SEEDS, (5, 10, 25, 50, 100)):
         yield run("rounds", 4, settings("diloco", inner=inner, steps=1000 // inner), seed, split)
 
@@ -86,7 +87,7 @@ def of_compression():
 
 
 def of_churn():
-    """A peer is lost and one gained every tenth round. Steps are slowed down so that a newcomer is there within a round or two."""
+    """One peer is lost and one joins every tenth round. Steps are slowed down so that a newcomer joins within one or two rounds."""
     slow = {"step-time": "8ms"}
     variants = [("diloco", {}), ("async", {"newcomers": "drain"}), ("async", {"newcomers": "share"}), ("async", {"newcomers": "resync"}),
                 ("eager", {}), ("streaming", {}), ("co2", {})]  # fmt: skip
@@ -96,13 +97,13 @@ def of_churn():
 
 
 def of_time():
-    """Steps of 10 ms, on a path of 100 Mbit/s and 50 ms round trip between any two."""
+    """Steps of 10 ms, on a path of 100 Mbit/s with a round trip of 50 ms between any two peers."""
     for peers, method in itertools.product((4, 8), METHODS):
         yield run("time", peers, settings(method, **{"step-time": "10ms"}), path=PATH)
 
 
 def of_overlap():
-    """How much communication is hidden, by how long a round's steps take."""
+    """The share of hidden communication, by the duration of a round's steps."""
     size = {"hidden": 256, "inner": 10, "steps": 16, "test-images": 100}
     for step_ms, (method, more) in itertools.product(
         (10, 20, 30, 40, 60, 120), (("async", {}), ("eager", {}), ("co2", {}), ("streaming", {"overlap": 5}))
@@ -111,12 +112,12 @@ def of_overlap():
 
 
 def gossip(method, **more):
-    """Rounds in step, so that they can be counted and models compared."""
+    """Synchronous rounds, so that they can be counted and models compared."""
     return settings(method, **GOSSIP, **{"merge": "synchronous", "distance-every": 5}, **more)
 
 
 def of_gossip():
-    """Beside federated averaging, which is DiLoCo with an outer step that takes the average as it is."""
+    """Gossip and federated averaging, which is DiLoCo with an outer step that takes the average unchanged."""
     averaging = {"method": "diloco", "outer": "sgd", "outer-rate": 1, "momentum": 0, **GOSSIP}
     own = {"own-start": True}
     for seed in SEEDS:
@@ -134,7 +135,7 @@ def of_gossip():
 
 
 def of_losses():
-    """Two of eight peers are lost at once: those with the most neighbours, or those with the fewest, or none."""
+    """Two of eight peers are lost at the same time: those with the most neighbours, those with the fewest, or none."""
     for seed, who in itertools.product(SEEDS, ("none", "leaves", "hubs")):
         yield run("losses", 8, gossip("gossip", graph="barabasi-albert", degree=2, **{"graph-seed": seed}), seed, lose=who)
 
@@ -144,20 +145,20 @@ GROUPS = {"methods": of_methods, "stability": of_stability, "rounds": of_rounds,
 
 
 def unpack(data, folder):
-    """Once, rather than in every process. `diloco` reads plain files under the same names."""
+    """Unpacks the data once instead of in every process. `diloco` reads plain files under the same names."""
     for path in sorted(pathlib.Path(data).glob("*-ubyte.gz")):
         with gzip.open(path) as packed, open(folder / path.name, "wb") as plain:
             shutil.copyfileobj(packed, plain)
 
 
 def graph_losses(build):
-    """What cannot be had from processes: computed over the library's graphs."""
+    """Losses that cannot be produced with processes, computed over the library's graphs."""
     out = subprocess.run([build / "bin" / "pccl-graph-losses"], capture_output=True, text=True, check=True).stdout
     return [json.loads(line) for line in out.splitlines()]
 
 
 def trouble(fleet, spec):
-    """Every so many rounds: one trainer is killed, another started in its place. The first stays: it is the one that tests."""
+    """At this interval of rounds, kills one trainer and starts another in its place. The first trainer is never killed, because it tests."""
     peers, every = spec["peers"], spec["churn"]
     for at in range(every, spec["options"]["steps"] - 4, every):
         fleet.trainers[0].wait_for_round(at)
@@ -168,7 +169,7 @@ def trouble(fleet, spec):
 
 
 def lose(fleet, who):
-    """Two trainers are killed in the middle. A peer that waits merges as many models as it has neighbours."""
+    """Kills two trainers in the middle of the run. A peer with synchronous rounds merges one model per neighbour."""
     at = GOSSIP["steps"] // 2
     for trainer in fleet.trainers:
         trainer.wait_for_round(at)
@@ -179,7 +180,7 @@ def lose(fleet, who):
 
 
 def one_run(spec, build, data, folder):
-    """What the trainers of one run reported, in short."""
+    """A summary of the reports of one run's trainers."""
     from lab import Lab  # tests/netlab
 
     peers = spec["peers"]
@@ -233,7 +234,7 @@ def models_differ(spec):
 
 
 def of_peers(fleet):
-    """Where each peer has a model of its own: the means over those that were there to the end, and what the models are together."""
+    """The results of methods in which each peer has its own model: means over the peers that finished, and the mean of their models."""
     living = fleet.living()
     done = living[0].done
     tested = {}
@@ -251,12 +252,12 @@ def of_peers(fleet):
 
 
 def merged(fleet):
-    """How many models each peer has merged in each of its rounds."""
+    """The number of models that each peer has merged in each of its rounds."""
     return {"merged": [{"killed": t.killed, "models": [r["world"] - 1 for r in t.rounds]} for t in fleet.trainers]}
 
 
 class Results:
-    """What was measured so far, in a file that is complete after every run."""
+    """The measurements so far, in a file that is complete after every run."""
 
     def __init__(self, path):
         self.path = path
@@ -287,7 +288,7 @@ class Results:
 
 
 def carry_out(specs, results, arguments):
-    """Several runs at a time: on two cores one would leave them idle while its peers wait for each other."""
+    """Runs several experiments at a time. A single one would leave two cores idle while its peers wait for each other."""
     todo = [spec for spec in specs if Results.key(spec) not in results.runs]
     print(f"{len(specs)} runs, {len(specs) - len(todo)} of them known", flush=True)
     started, done, failures = time.monotonic(), 0, []
@@ -319,13 +320,13 @@ def carry_out(specs, results, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build directory (default: %(default)s)")
-    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="where Fashion-MNIST is (default: %(default)s)")
-    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs" / "training", help="where the results go (default: %(default)s)")
+    parser.add_argument("--data", default="/usr/share/datasets/fashion-mnist", help="folder with Fashion-MNIST (default: %(default)s)")
+    parser.add_argument("--docs", type=pathlib.Path, default=ROOT / "docs" / "training", help="folder for the results (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="these alone")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="no more seeds than these (default: %(default)s)")
-    parser.add_argument("--again", action="store_true", help="forget what was measured of these before; without it an interrupted run goes on")
-    parser.add_argument("--draw", action="store_true", help="measure nothing: tables and plots of what was measured")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="run only these groups (default: all)")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds (default: %(default)s)")
+    parser.add_argument("--again", action="store_true", help="discard earlier measurements of these groups; without it an interrupted series continues")
+    parser.add_argument("--draw", action="store_true", help="measure nothing; write tables and plots of the stored measurements")
     arguments = parser.parse_args()
     os.environ.setdefault("NETLAB_FORWARDER", str(arguments.build.resolve() / "bin" / "netlab-forwarder"))
     specs = [s for group in arguments.only for s in GROUPS[group]() if s["options"]["seed"] <= arguments.seeds]
@@ -334,7 +335,7 @@ def main():
         import lab  # tests/netlab
 
         if problem := lab.why_not():
-            print(f"without timed runs: {problem}")
+            print(f"timed runs are skipped: {problem}")
             specs, timed = [s for s in specs if not s["path"]], []
     results = Results(arguments.docs / "training.json")
     if arguments.again and not arguments.draw:

@@ -1,4 +1,4 @@
-"""Tables and plots of what experiments.py measured: written between the marks of docs/training/experiments.md, and as SVG beside it."""
+"""Tables and plots of the measurements of experiments.py. Tables are written between the marks of docs/training/experiments.md, plots as SVG files next to it."""
 
 import math
 import re
@@ -17,7 +17,7 @@ def mean(values):
 
 
 def percent(runs):
-    """Mean, and how far the seeds are from it."""
+    """The mean, and the largest distance of a seed from it."""
     values = [100 * r["result"]["accuracy"] for r in runs]
     if not values:
         return "–"
@@ -30,7 +30,7 @@ class Runs:
         self.runs = runs
 
     def of(self, group, **conditions):
-        """Those of a group with these options; `peers`, `churn` are of the run."""
+        """The runs of a group with these options. `peers` and `churn` are properties of the run."""
         out = []
         for run in self.runs:
             known = {**run["run"]["options"], "peers": run["run"]["peers"], "churn": run["run"]["churn"]}
@@ -39,7 +39,7 @@ class Runs:
         return out
 
     def options(self, group, *keys):
-        """The combinations of options that occur, in the order of the plan."""
+        """The combinations of options that were run, in the order of the plan."""
         seen = {}
         for run in self.runs:
             if run["run"]["group"] == group:
@@ -71,7 +71,7 @@ def methods(runs):
 
 
 def largest_stable_rate(nesterov, momentum, fresh):
-    """Of the cubic that the outer steps on a quadratic obey; `fresh` is the share of an average that is not a round late."""
+    """The coefficients of the cubic for outer steps on a quadratic. `fresh` is the share of an average that is not a round late."""
 
     def stable(rate):
         stale, a2, a1, a0 = 1 - fresh, -(1 + momentum), momentum, 0.0
@@ -101,7 +101,7 @@ def stability(runs):
         cells = [percent(runs.of("stability", split=split, **same)) for split in ("random", "sorted")]
         losses = [r["result"]["loss"] for r in runs.of("stability", split="random", **same)]
         loss = f"{statistics.fmean(losses):.2f}" if None not in losses else "not a number"
-        rows.append([NAMES[method], outer, f"{rate:g}", f"{momentum:g}", f"{bound:.3f}", "past it" if rate > bound + 1e-6 else "", loss, *cells])
+        rows.append([NAMES[method], outer, f"{rate:g}", f"{momentum:g}", f"{bound:.3f}", "exceeded" if rate > bound + 1e-6 else "", loss, *cells])
     return table(["", "outer", "rate", "momentum", "bound", "", "training loss", "random", "sorted"], rows)
 
 
@@ -144,7 +144,7 @@ def churn(runs):
 
 
 def hidden(run):
-    """The share of communication in which nobody waited."""
+    """The share of communication during which the caller did not wait."""
     r = run["result"]
     return 1 - r["waited_s"] / r["under_way_s"] if r["under_way_s"] else 0.0
 
@@ -156,7 +156,7 @@ def overlap(runs):
             r = run["result"]
             rows.append([NAMES[method], run["run"]["options"]["step-time"], f"{1000 * r['computed_s']:.0f}", f"{1000 * r['under_way_s']:.0f}", f"{1000 * r['waited_s']:.1f}",
                          f"{100 * max(0.0, hidden(run)):.1f} %"])  # fmt: skip
-    return table(["", "a step", "computed, ms a round", "averages under way", "waited", "hidden"], rows)
+    return table(["", "a step", "computed, ms a round", "averages in flight", "waited", "hidden"], rows)
 
 
 def reaches(run, accuracy):
@@ -185,14 +185,14 @@ LIMIT = 50  # rounds of a run
 
 
 def rounds_to(run, accuracy):
-    """The first tested round after which the peers' models are that good, on average over the peers."""
+    """The first tested round after which the peers' models have that accuracy, averaged over the peers."""
     r = run["result"]
     tests = r.get("tests") or [[point[0], point[3]] for point in r["curve"]]
     return next((step for step, reached in tests if reached >= accuracy), None)
 
 
 def reached(runs):
-    """Rounds to 80 %: the mean over the seeds and how far they are from it, or how many never were there."""
+    """Rounds to 80 %: the mean over the seeds and their largest distance from it, or the number of seeds that never reached it."""
     values = [rounds_to(r, 0.8) for r in runs]
     never = values.count(None)
     if not values or never == len(values):
@@ -204,7 +204,7 @@ def reached(runs):
 
 
 def of_gossip(runs):
-    """Every way of mixing that was measured: its words, and the options that select it."""
+    """Every measured way of mixing: its name in tables, and the options that select it."""
     yield "federated averaging", {"method": "diloco"}
     for variance, words in (("of-received", "variance restored"), ("none", "plain average")):
         for graph, name in GRAPHS.items():
@@ -218,12 +218,12 @@ def gossip(runs):
         cells = []
         for start, layers in ((True, None), (None, None), (True, 4)):
             if same["method"] == "diloco":
-                start = None  # all begin with one model
+                start = None  # all peers begin with one model
             found = runs.of("gossip", split="random", layers=layers, **{"own-start": start}, **same)
             cells += [reached(found), percent(found)]
         sent = mean([r["result"]["sent_mb"] for r in runs.of("gossip", split="random", layers=None, **same)])
         rows.append([words, *cells, f"{sent:.1f}" if sent else "–"])
-    return table(["", "own models at first: rounds to 80 %", "in the end, %", "one model at first: rounds to 80 %", "%", "own, 4 hidden layers: rounds to 80 %", "%",
+    return table(["", "own initial models: rounds to 80 %", "at the end, %", "one initial model: rounds to 80 %", "%", "own initial models, 4 hidden layers: rounds to 80 %", "%",
                   "MB sent by a peer (1 hidden layer)"], rows)  # fmt: skip
 
 
@@ -250,34 +250,34 @@ def distances(runs):
 
 def losses(runs):
     rows = []
-    for who, words in (("none", "nobody"), ("leaves", "the two with the fewest neighbours"), ("hubs", "the two with the most")):
+    for who, words in (("none", "no peer"), ("leaves", "the two peers with the fewest neighbours"), ("hubs", "the two peers with the most neighbours")):
         found = [r for r in runs.of("losses") if r["run"]["lose"] == who]
         survivors = [[t["models"] for t in r["result"]["merged"] if not t["killed"]] for r in found]
         short = [[sum(models < 2 for models in peer[LIMIT // 2 :]) for peer in peers] for peers in survivors]
         rows.append([words, percent(found), f"{mean([sum(n > 0 for n in peers) for peers in short]):.1f} of {len(short[0])}" if short else "–",
                      f"{mean([sum(peers) for peers in short]):.1f}" if short else "–"])  # fmt: skip
-    return table(["lost after half of the rounds", "survivors in the end, %", "survivors with a round of fewer than 2 models", "such rounds, of all survivors"], rows)
+    return table(["lost after half of the rounds", "survivors at the end, %", "survivors with a round of fewer than 2 models", "such rounds of all survivors"], rows)
 
 
 def graph_losses(rows):
-    """`rows` as pccl-graph-losses prints them."""
+    """`rows` is the output of pccl-graph-losses."""
 
     def shown(value):
         return "–" if value is None else f"{value:.0f}"
 
-    words = {"peers: leaves": "{} of the peers, those with the fewest neighbours", "peers: any": "{}, any", "peers: hubs": "{}, those with the most",
-             "links: those of the hubs": "the links of these {}, who stay", "links: any, as many": "as many links, any"}  # fmt: skip
+    words = {"peers: leaves": "{} of the peers, with the fewest neighbours", "peers: any": "{}, random", "peers: hubs": "{}, with the most neighbours",
+             "links: those of the hubs": "only the links of these {}", "links: any, as many": "the same number of random links"}  # fmt: skip
     keys = ("cut_links", "short_of", "cut_off", "mended_cut_off", "mended_too_few", "new_links")
     ordered = sorted(rows, key=lambda r: (r["percent"], list(words).index(r["loss"])))
     cells = [[words[r["loss"]].format(f"{r['percent']:g} %"), *(shown(r[key]) for key in keys)] for r in ordered]
-    return table(["lost", "links that go", "lack messages", "cut off", "mended: cut off", "mended: too few neighbours", "links made for it"], cells)
+    return table(["lost", "lost links", "lack messages", "cut off", "repaired: cut off", "repaired: too few neighbours", "new links"], cells)
 
 
 # ------------------------------------------------------------------------------------------------------------- plots --
 
 
 class Chart:
-    """Panels side by side, each of curves of accuracy over a logarithmic axis."""
+    """Panels in a row, each with curves of accuracy over a logarithmic axis."""
 
     NAMES, COLOURS, WORDS = NAMES, COLOURS, "test accuracy in %"
     WIDTH, HEIGHT, TOP, LEFT, BOTTOM, GAP = 960, 400, 66, 60, 66, 40
@@ -302,7 +302,7 @@ class Chart:
         return "\n".join([*parts, "</svg>"]) + "\n"
 
     def ticks(self):
-        """Of the upright axis: values and where they are, 0 at its foot and 1 at its head."""
+        """The ticks of the vertical axis: values and their positions, from 0 at the bottom to 1 at the top."""
         return [(f"{tick}", self.up(tick / 100)) for tick in range(20, 91, 10)]
 
     def up(self, accuracy):
@@ -349,7 +349,7 @@ class GossipChart(Chart):
 
 
 class DistanceChart(GossipChart):
-    """Distances instead of accuracies: four decades."""
+    """A chart of distances instead of accuracies, over four decades."""
 
     WORDS = "distance of models from their mean"
     COLOURS = {way: colour for way, colour in GossipChart.COLOURS.items() if way != "averaging"}
@@ -362,7 +362,7 @@ class DistanceChart(GossipChart):
 
 
 def gossip_curves(runs, values, **conditions):
-    """By way of mixing, on random regular graphs: the mean over seeds of what `values` gives of a run."""
+    """Curves by way of mixing, on random regular graphs: the mean over seeds of `values(run)`."""
     ways = {"averaging": {"method": "diloco", "own-start": None}, "restored": {"method": "gossip", "graph": "random", "variance": "of-received"},
             "plain": {"method": "gossip", "graph": "random", "variance": "none"}, "pushsum": {"method": "pushsum"}}  # fmt: skip
     out = {}
@@ -374,7 +374,7 @@ def gossip_curves(runs, values, **conditions):
 
 
 def curves(runs, group, column, **conditions):
-    """By method: the mean over seeds of what was sent (column 1) or of the time (2), and of the accuracy."""
+    """Curves by method: the means over seeds of the sent bytes (column 1) or the time (column 2), and of the accuracy."""
     out = {}
     for method in COLOURS:
         found = [r["result"]["curve"] for r in runs.of(group, method=method, **conditions)]
@@ -384,7 +384,7 @@ def curves(runs, group, column, **conditions):
 
 
 def charts(runs):
-    yield "training-volume.svg", Chart("Accuracy by what is sent, 4 peers", "megabytes sent by each peer", [
+    yield "training-volume.svg", Chart("Accuracy by megabytes sent, 4 peers", "megabytes sent by each peer", [
         (f"shards {words}", curves(runs, "methods", 1, split=split, peers=4)) for split, words in (("random", "at random"), ("sorted", "sorted by label"))
     ])  # fmt: skip
     yield "training-time.svg", Chart("Accuracy by time: steps of 10 ms, 100 Mbit/s and 50 ms between peers", "seconds", [
@@ -396,12 +396,12 @@ def charts(runs):
         return result.get("tests") or [[point[0], point[3]] for point in result["curve"]]
 
     own = {"own-start": True}
-    yield "training-gossip.svg", GossipChart("Accuracy by rounds, 8 peers with models of their own at first", "rounds of 10 steps", [
+    yield "training-gossip.svg", GossipChart("Accuracy by rounds, 8 peers with their own initial models", "rounds of 10 steps", [
         ("one hidden layer", gossip_curves(runs, tests, layers=None, **own)), ("four", gossip_curves(runs, tests, layers=4, **own))
     ])  # fmt: skip
-    yield "training-distance.svg", DistanceChart("How far models are apart, 8 peers", "rounds of 10 steps", [
+    yield "training-distance.svg", DistanceChart("Distance between models, 8 peers", "rounds of 10 steps", [
         (words, gossip_curves(runs, lambda r: [point for point in r.get("distances", []) if point[0]], layers=None, **{"own-start": start}))
-        for words, start in (("own models at first", True), ("one model at first", None))
+        for words, start in (("own initial models", True), ("one initial model", None))
     ])  # fmt: skip
 
 
@@ -410,7 +410,7 @@ TABLES = {"methods": (methods,), "rounds": (rounds,), "stability": (stability,),
 
 
 def write(runs, graphs, docs):
-    """`runs` and `graphs` as in docs/training/training.json."""
+    """`runs` and `graphs` have the form of docs/training/training.json."""
     known = Runs(runs)
     for name, chart in charts(known):
         (docs / name).write_text(chart.render())

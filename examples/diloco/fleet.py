@@ -1,4 +1,4 @@
-"""A master and trainers of `diloco` as processes, and what they report. For experiments and tests; standard library alone.
+"""A master and trainers of `diloco` as processes, with their reports. For experiments and tests; uses the standard library only.
 
     with Fleet(build, {"method": "async", "steps": 20}) as fleet:
         for shard in range(1, 5):
@@ -7,7 +7,7 @@
         fleet.trainers[3].kill()
         fleet.finish()
 
-Given a lab (tests/netlab/lab.py), the master is on its last host and each trainer on one of its own.
+With a lab (tests/netlab/lab.py), the master runs on the last host and each trainer on another host.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class FleetError(RuntimeError):
-    """A process did not do what it should; the text has the end of its log."""
+    """A process failed; the text contains the end of its log."""
 
 
 def die_with_parent():
@@ -41,7 +41,7 @@ def launch(command, lab, host, errors):
 
 
 class Trainer:
-    """One `diloco`; a thread reads its report."""
+    """One `diloco` process. A thread reads its report."""
 
     def __init__(self, name, process, log):
         self.name = name
@@ -69,11 +69,11 @@ class Trainer:
             self.news.notify_all()
 
     def wait(self, what, condition, limit_s=60):
-        """Until `condition()` holds; it is looked at whenever this trainer has reported something."""
+        """Waits until `condition()` holds. It is checked after each report of this trainer."""
         with self.news:
             self.news.wait_for(lambda: condition() or self.ended, limit_s)
             if not condition():
-                raise FleetError(f"{self.name} was to report {what} within {limit_s} s; {self.tail()}")
+                raise FleetError(f"{self.name} did not report {what} within {limit_s} s; {self.tail()}")
 
     def wait_for_round(self, number, limit_s=60):
         self.wait(f"round {number}", lambda: self.rounds and self.rounds[-1]["step"] >= number, limit_s)
@@ -113,7 +113,7 @@ class Fleet:
                 process.wait()
 
     def start_master(self):
-        """At the address where an earlier one was, if there was one."""
+        """Starts a master, at the address of the previous one if there was one."""
         host = self.lab.hosts - 1 if self.lab else None
         listen = self.address or (f"{self.lab.addresses[host]}:0" if self.lab else "127.0.0.1:0")
         journal = ["--journal", self.journal] if self.journal else ["--no-journal"]
@@ -121,7 +121,7 @@ class Fleet:
             self.master = launch([self.bin / "pccl-master", "--listen", listen, *journal], self.lab, host, errors)
         line = self.master.stdout.readline().strip()
         if not line.startswith(LISTENING):
-            raise FleetError(f"the master did not say where it listens; see {self.logs / 'master.log'}")
+            raise FleetError(f"the master did not report its address; see {self.logs / 'master.log'}")
         self.address = line[len(LISTENING) :]
 
     def kill_master(self):
@@ -129,7 +129,7 @@ class Fleet:
         self.master.wait()
 
     def start(self, shard, **more):
-        """A trainer with this part of the data. `more` are settings of its own."""
+        """Starts a trainer with this part of the data. `more` are its additional settings."""
         name = f"trainer-{len(self.trainers) + 1}"
         settings = {**self.settings, "master": self.address, "shard": shard, "report": "-", **more}
         words = [self.bin / "diloco"]
@@ -145,7 +145,7 @@ class Fleet:
         return [t for t in self.trainers if not t.killed]
 
     def finish(self, limit_s=300):
-        """Until all are done. All must have the same outer state then, but by gossip, where each has a model of its own."""
+        """Waits until all are done. All must then have the same outer state, except with gossip, where each peer has its own model."""
         end = time.monotonic() + limit_s
         for trainer in self.living():
             trainer.wait("its end", lambda t=trainer: t.done, max(0.0, end - time.monotonic()))

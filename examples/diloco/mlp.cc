@@ -5,8 +5,8 @@
 #include <numeric>
 #include <random>
 
-// The two loops over all weights are compiled once per vector width and chosen at run time. What they round differently from one
-// machine to the next stays in a peer's own inner steps; what all peers must agree on is the library's.
+// The two loops over all weights are compiled once per vector width and chosen at run time. Their rounding may differ between
+// machines, which affects only a peer's own inner steps. All values that must be equal at all peers are computed by the library.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&                         \
     !defined(__SANITIZE_THREAD__)
 #define DILOCO_VECTOR_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
@@ -17,8 +17,8 @@
 namespace diloco {
 namespace {
 
-/// sums[i] += input k of image i * rows[k], for every image i and input k. Inputs that are zero, as half of all pixels, cost
-/// nothing.
+/// sums[i] += input k of image i * rows[k], for every image i and input k. Inputs of zero are skipped; half of all pixels are
+/// zero.
 DILOCO_VECTOR_CLONES
 void add_weighted_rows(const float *inputs, std::size_t by_value, std::size_t by_image, const float *rows, float *sums,
                        std::size_t values, std::size_t count, std::size_t width) {
@@ -35,7 +35,7 @@ void add_weighted_rows(const float *inputs, std::size_t by_value, std::size_t by
     }
 }
 
-/// rows[k] = sum over images i of their input k * gradients[i]: the transpose of the above.
+/// rows[k] = sum over images i of their input k * gradients[i]: the transpose of the function above.
 DILOCO_VECTOR_CLONES
 void sum_outer_products(const float *inputs, std::size_t by_value, std::size_t by_image, const float *gradients, float *rows,
                         std::size_t values, std::size_t count, std::size_t width) {
@@ -133,7 +133,7 @@ float Mlp::loss_and_gradient(std::span<const float> parameters, const Dataset &d
     load(data, indices);
     forward(parameters, count);
 
-    // Softmax and cross-entropy; their gradient by the logits is (probability - 1 if it is the label) / count.
+    // Softmax and cross-entropy. The gradient with respect to a logit is (probability - (1 if it is the label)) / count.
     double loss = 0.0;
     for (std::size_t i = 0; i < count; ++i) {
         float *p = logits_.data() + i * kClasses;
@@ -158,7 +158,7 @@ float Mlp::loss_and_gradient(std::span<const float> parameters, const Dataset &d
     return static_cast<float>(loss / static_cast<double>(count));
 }
 
-/// From the gradient by the logits: that by the output layer's parameters, and by the last activations.
+/// Computes the gradients of the output layer's parameters and of the last activations from the gradient of the logits.
 void Mlp::output_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t count) {
     std::fill(gradient.begin() + static_cast<std::ptrdiff_t>(output_weights()), gradient.end(), 0.0F);
     const float *output = parameters.data() + output_weights();
@@ -181,7 +181,7 @@ void Mlp::output_gradient(std::span<const float> parameters, std::span<float> gr
     }
 }
 
-/// From the gradient by a layer's activations: that by its parameters, and by the activations of the layer before it.
+/// Computes the gradients of a layer's parameters and of the previous layer's activations from the gradient of its activations.
 void Mlp::hidden_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t layer, std::size_t count) {
     float *bias_gradient = gradient.data() + biases(layer);
     std::fill_n(bias_gradient, hidden_, 0.0F);

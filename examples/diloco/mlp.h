@@ -1,7 +1,7 @@
 // A multilayer perceptron: pixels -> hidden layers of equal width, each with ReLU -> softmax over the classes.
 //
 // Its parameters are one flat buffer that the caller owns (weights and biases of each hidden layer, then of the output layer), so
-// that an all-reduce, an optimizer or a shared state sees one tensor. One thread at a time per Mlp.
+// an all-reduce, an optimizer or a shared state has one tensor. Only one thread at a time may use an Mlp.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ public:
 
     std::size_t parameter_count() const { return output_biases() + kClasses; }
 
-    /// One of the tensors that lie one behind the other in the buffer.
+    /// A tensor in the buffer. The tensors follow one another without gaps.
     struct Tensor {
         std::string name;
         std::size_t offset, count;
@@ -31,16 +31,17 @@ public:
     /// He initialization; the same seed gives the same parameters on every machine.
     std::vector<float> initial_parameters(std::uint64_t seed) const;
 
-    /// Mean cross-entropy over the images of `data` that `indices` names, and its gradient by the parameters.
+    /// Returns the mean cross-entropy over the images `indices` of `data`, and computes its gradient with respect to the
+    /// parameters.
     /// @param[out] gradient  parameter_count() elements, overwritten.
     float loss_and_gradient(std::span<const float> parameters, const Dataset &data, std::span<const std::size_t> indices,
                             std::span<float> gradient);
 
-    /// The fraction of the first `limit` images of `data` that is classified correctly.
+    /// The fraction of correct classifications among the first `limit` images of `data`.
     double accuracy(std::span<const float> parameters, const Dataset &data, std::size_t limit);
 
 private:
-    /// Offsets in the flat buffer, of layers from 0.
+    /// Offsets in the flat buffer. Layers are counted from 0.
     std::size_t inputs_of(std::size_t layer) const { return layer == 0 ? pixels_ : hidden_; }
     std::size_t weights(std::size_t layer) const {  // inputs x hidden
         return layer == 0 ? 0 : (pixels_ + 1) * hidden_ + (layer - 1) * (hidden_ + 1) * hidden_;
@@ -49,7 +50,7 @@ private:
     std::size_t output_weights() const { return weights(layers_); }  // hidden x classes
     std::size_t output_biases() const { return output_weights() + hidden_ * kClasses; }
 
-    /// What a layer is given: value k of image i is at k * by_value + i * by_image.
+    /// The input of a layer: value k of image i is at k * by_value + i * by_image.
     struct Inputs {
         const float *values;
         std::size_t by_value, by_image;
@@ -64,10 +65,10 @@ private:
     void hidden_gradient(std::span<const float> parameters, std::span<float> gradient, std::size_t layer, std::size_t count);
 
     std::size_t pixels_, hidden_, layers_, batch_;
-    std::vector<float> inputs_;       // pixels x batch: one pixel of all images lies together
+    std::vector<float> inputs_;       // pixels x batch: the values of one pixel in all images are contiguous
     std::vector<float> activations_;  // layers x batch x hidden, after ReLU
-    std::vector<float> by_hidden_;    // batch x hidden: the gradient by a layer's activations
-    std::vector<float> by_inputs_;    // likewise, of the layer before
+    std::vector<float> by_hidden_;    // batch x hidden: the gradient with respect to a layer's activations
+    std::vector<float> by_inputs_;    // batch x hidden: the gradient with respect to the previous layer's activations
     std::vector<float> logits_;       // batch x classes; probabilities, then their gradient, in loss_and_gradient
 };
 

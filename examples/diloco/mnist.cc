@@ -49,7 +49,7 @@ public:
         return n;
     }
 
-    /// The rest of the file, which is exactly `bytes` long. Reading past it makes zlib verify the checksum too.
+    /// Reads the rest of the file, which must have exactly `bytes`. Reading past the end makes zlib verify the checksum.
     std::vector<std::uint8_t> read_rest(std::size_t bytes) {
         if (bytes > kMaxBytes) {
             fail("more than " + std::to_string(kMaxBytes) + " bytes");
@@ -62,7 +62,7 @@ public:
             fail(zlib_error());
         }
         if (n > 0) {
-            fail("longer than its header says");
+            fail("the file is longer than its header states");
         }
         return data;
     }
@@ -76,7 +76,7 @@ private:
             fail(zlib_error());
         }
         if (static_cast<std::size_t>(n) != out.size()) {
-            fail("ends too early");
+            fail("the file ends too early");
         }
     }
 
@@ -110,7 +110,7 @@ Dataset read_mnist(const std::string &directory, const std::string &prefix) {
     IdxFile labels(directory + "/" + prefix + "-labels-idx1-ubyte.gz");
     labels.expect_magic(0x00000801, "labels");
     if (labels.read_dimension(kMaxItems) != count) {
-        labels.fail("not as many labels as there are images");
+        labels.fail("the numbers of labels and images differ");
     }
     data.labels = labels.read_rest(count);
     for (const std::uint8_t label : data.labels) {
@@ -122,7 +122,7 @@ Dataset read_mnist(const std::string &directory, const std::string &prefix) {
 }
 
 Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, Split split, std::uint64_t seed) {
-    // An own shuffle: std::shuffle may differ between standard libraries, and then shards would overlap.
+    // std::shuffle is not used: it may differ between standard libraries, and shards would then overlap.
     std::vector<std::size_t> order(all.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::mt19937_64 random(seed);

@@ -1,7 +1,7 @@
 // Reads labelled images in the IDX format of MNIST and Fashion-MNIST, gzipped or plain.
 //
-// A file is believed only as far as it has been checked: sizes meet a limit before they become an allocation, a short or
-// overlong file is an error, and so is a label outside the classes. Failures throw std::runtime_error with the file's name.
+// Files are checked completely: sizes are compared with a limit before an allocation, and a short file, an overlong file and a
+// label outside the classes are errors. Failures throw std::runtime_error with the file's name.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ enum class Split {
     kSorted   ///< sorted by label: each part has few classes
 };
 
-/// The part of `all` that peer `index` (from 0) of `count` trains on: the same seed cuts the data into the same `count` disjoint
-/// parts everywhere.
+/// The part of `all` for peer `index` (from 0) of `count`. The same seed divides the data into the same `count` disjoint parts on
+/// every machine.
 Dataset take_shard(const Dataset &all, std::size_t index, std::size_t count, Split split, std::uint64_t seed);
 
 }  // namespace diloco

@@ -1,7 +1,7 @@
-// The inner optimizer. The outer one is the library's.
+// The inner optimizer. The outer optimizer is part of the library.
 //
-// Peers that average their gradients make the same step of it and must therefore round in the same way: optimizer.cc is compiled
-// without contraction to fused multiply-add, and its loop has no reduction whose order a vector width could change.
+// Peers that average their gradients make the same inner step and must therefore round in the same way. optimizer.cc is compiled
+// without contraction to fused multiply-add, and its loop has no reduction whose order could depend on the vector width.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +11,15 @@
 
 namespace diloco {
 
-/// AdamW (Loshchilov and Hutter 2019) with bias correction. Its first `warmup_steps` raise the rate linearly: with moments of
-/// zero, as a late joiner has them, a step at the full rate would be a step of full size in every parameter.
+/// AdamW (Loshchilov and Hutter 2019) with bias correction. The rate rises linearly over the first `warmup_steps`. The moments of
+/// a newcomer are zero, and a step at the full rate would then change every parameter by the full rate.
 class AdamW {
 public:
     AdamW(std::size_t count, std::size_t warmup_steps) : m_(count, 0.0F), v_(count, 0.0F), warmup_steps_(warmup_steps) {}
 
     void step(std::span<float> parameters, std::span<const float> gradient, float learning_rate);
 
-    /// All of its state: two moments and the number of steps made.
+    /// The whole state: two moments and the number of steps.
     std::span<float> first_moments() { return m_; }
     std::span<float> second_moments() { return v_; }
     std::uint64_t &steps() { return steps_; }

@@ -20,8 +20,8 @@ struct Method {
     bool average_gradients;
 };
 
-// Further methods of the library are a line here, and a line of the help below. Data-parallel training averages every gradient;
-// its trainer keeps the membership and hands the state to newcomers, and has nothing left to average.
+// A further method of the library needs a line here and a line in the help below. Data-parallel training averages every gradient.
+// Its trainer handles the membership and sends the state to newcomers, and its own averages change nothing.
 const Names<Method> kMethods{{"diloco", {pcclMethodDiLoCo, false}},     {"async", {pcclMethodAsyncDiLoCo, false}},
                              {"eager", {pcclMethodEagerDiLoCo, false}}, {"streaming", {pcclMethodStreamingDiLoCo, false}},
                              {"co2", {pcclMethodCO2, false}},           {"gossip", {pcclMethodGossip, false}},
@@ -50,7 +50,7 @@ const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
                                                       {"u2-block", {pcclUint2, pcclQuantBlockScale}}};
 const Names<Split> kSplits{{"random", Split::kRandom}, {"sorted", Split::kSorted}};
 
-/// What was given on the command line as text, or not at all: the method's defaults hold then.
+/// Values of the command line as text. A value that was not set leaves the method's default.
 struct Given {
     std::string method = "diloco", shard = "1/1", split = "random", quantize = "none", newcomers = "drain", pattern = "strided";
     std::string merge = "available", variance = "of-received";
@@ -63,7 +63,7 @@ struct Given {
     bool weighted = false, optimize_topology = false, error_feedback = false, repair = false, by_age = false;
 };
 
-/// "2/4": the second of four. Throws CLI::ValidationError.
+/// Parses a shard: "2/4" is the second of four. Throws CLI::ValidationError.
 std::pair<std::size_t, std::size_t> parse_shard(const std::string &text) {
     std::size_t index = 0;
     std::size_t count = 0;
@@ -78,7 +78,7 @@ std::pair<std::size_t, std::size_t> parse_shard(const std::string &text) {
     throw CLI::ValidationError("--shard", "expected i/n with 1 <= i <= n, for example 2/4, not '" + text + "'");
 }
 
-/// "none", "gap", or a number.
+/// Parses a penalty: "none", "gap", or a number.
 void read_penalty(const std::string &text, pcclTrainerConfig_t &config) {
     if (text == "none") {
         config.penalty_mode = pcclPenaltyNone;
@@ -95,103 +95,105 @@ void read_penalty(const std::string &text, pcclTrainerConfig_t &config) {
 
 void add_run_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--master", options.master, "Address of the master, host:port")->capture_default_str();
-    app.add_option("--shard", given.shard, "Which part of the training data is this peer's: i/n, the i-th of n")
+    app.add_option("--shard", given.shard, "This peer's part of the training data: i/n is the i-th of n")
         ->capture_default_str();
-    app.add_option("--split", given.split, "How the data is cut: random, or sorted by label, so that each shard has few classes")
+    app.add_option("--split", given.split, "How the data is divided: random, or sorted by label, so that each shard has few classes")
         ->check(CLI::IsMember(kSplits))
         ->capture_default_str();
-    app.add_option("--steps", options.rounds, "Rounds of the whole run, counted over all peers together")
+    app.add_option("--steps", options.rounds, "Rounds of the whole run, not of this peer only")
         ->check(CLI::Range(1, 1'000'000))
         ->capture_default_str();
     app.add_option(
            "--expect-step", options.expected_step,
-           "Fail if the run that this peer joins has made fewer rounds. One that takes a lost peer's place and comes when all\n"
-           "others have ended would begin a new run")
+           "Fail if the run that this peer joins has made fewer rounds. Without it, a peer that takes a lost peer's place\n"
+           "and joins after all others have ended begins a new run")
         ->capture_default_str();
     app.add_option("--batch", options.batch, "Images per inner step")->check(CLI::Range(1, 4096))->capture_default_str();
     app.add_option("--hidden", options.hidden, "Units in a hidden layer")->check(CLI::Range(1, 8192))->capture_default_str();
     app.add_option("--layers", options.layers, "Hidden layers")->check(CLI::Range(1, 64))->capture_default_str();
-    app.add_option("--rate", options.inner_rate, "Learning rate of the inner AdamW at its highest")
+    app.add_option("--rate", options.inner_rate, "Highest learning rate of the inner AdamW")
         ->check(CLI::Range(0.0F, 1.0F))
         ->capture_default_str();
-    app.add_option("--seed", options.seed, "Of the shards and the first parameters; the same at every peer")
+    app.add_option("--seed", options.seed, "Seed of the shards and the initial parameters; must be equal at all peers")
         ->capture_default_str();
     app.add_option("--data", options.data, "Directory with Fashion-MNIST (Debian package dataset-fashion-mnist)")
         ->capture_default_str();
     app.add_option("--test-every", options.test_every, "Rounds between two tests; 0: one test, at the end")
         ->capture_default_str();
-    app.add_option("--test-images", options.test_images, "Test with no more images than this")->check(CLI::Range(1, 100'000));
-    app.add_option("--load", options.load, "Begin with the checkpoint in this file; a run under way has precedence");
+    app.add_option("--test-images", options.test_images, "Largest number of test images")->check(CLI::Range(1, 100'000));
+    app.add_option("--load", options.load, "Begin with the checkpoint in this file; the state of a run with members has precedence");
     app.add_option("--save", options.save, "Write a checkpoint to this file at the end");
-    app.add_option("--save-every", options.save_every, "And after every so many rounds");
+    app.add_option("--save-every", options.save_every, "Number of rounds after which --save also writes; 0: only at the end");
     app.add_option("--report", options.report, "File for one JSON line per round; - is standard output");
 }
 
 void add_method_options(CLI::App &app, Given &given) {
     app.add_option("--method", given.method,
                    "diloco: averages every --inner steps, and waits for them\n"
-                   "async, eager, co2: the same one round late, behind the next steps\n"
-                   "streaming: a fragment at a time\n"
-                   "gossip, pushsum: a model of each peer's own, mixed with those of its neighbours in a graph\n"
-                   "ddp: averages the gradient of every step; local: nothing")
+                   "async, eager, co2: applies averages one round late, while the next steps run\n"
+                   "streaming: averages one fragment at a time\n"
+                   "gossip, pushsum: each peer mixes its own model with the models of its neighbours in a graph\n"
+                   "ddp: averages the gradient of every step\n"
+                   "local: no communication")
         ->check(CLI::IsMember(kMethods))
         ->capture_default_str();
     app.add_option("--inner", given.inner, "Inner steps in a round")->check(CLI::Range(1, 1'000'000))->capture_default_str();
     app.add_option("--outer", given.outer, "Outer optimizer: sgd, heavy-ball or nesterov")->check(CLI::IsMember(kOptimizers));
     app.add_option("--outer-rate", given.rate, "Learning rate of the outer optimizer");
     app.add_option("--momentum", given.momentum, "Momentum of the outer optimizer");
-    app.add_option("--newcomers", given.newcomers, "async, eager, co2, what they are given: drain, share or resync")
+    app.add_option("--newcomers", given.newcomers, "async, eager, co2: how newcomers get the pending average: drain, share or resync")
         ->check(CLI::IsMember(kNewcomers))
         ->capture_default_str();
-    app.add_option("--fragments", given.fragments, "streaming: fragments of the model");
-    app.add_option("--pattern", given.pattern, "streaming, how the model is cut: strided, sequential or even")
+    app.add_option("--fragments", given.fragments, "streaming: number of fragments of the model");
+    app.add_option("--pattern", given.pattern, "streaming: how the model is divided: strided, sequential or even")
         ->check(CLI::IsMember(kPatterns))
         ->capture_default_str();
-    app.add_option("--overlap", given.overlap, "streaming: steps that a fragment's average may take");
+    app.add_option("--overlap", given.overlap, "streaming: inner steps between the launch and the application of a fragment's average");
     app.add_option("--mixing", given.mixing, "streaming: weight of a peer's own parameters, 0 to 1");
-    app.add_option("--penalty", given.penalty, "co2, divisor of late averages: none, gap (measured) or a number");
+    app.add_option("--penalty", given.penalty, "co2: divisor of late averages: none, gap (measured) or a number");
     app.add_option("--clip", given.clip, "co2: bound on each element of the outer momentum; 0: none");
-    app.add_flag("--weighted", given.weighted, "Contributions count by the steps that their peer has made");
+    app.add_flag("--weighted", given.weighted, "Weight contributions by the number of inner steps of their peer");
     app.add_option("--quantize", given.quantize,
-                   "Pack averages on the wire: none, u8, u16, i8-block, i4-block, u4-block or u2-block")
+                   "Quantization of averages on the wire: none, u8, u16, i8-block, i4-block, u4-block or u2-block")
         ->check(CLI::IsMember(kQuantizations))
         ->capture_default_str();
-    app.add_option("--quantize-block", given.block, "Elements that share a scale with the -block types: 32, 64, 128, 256, 512");
-    app.add_flag("--error-feedback", given.error_feedback, "What quantization takes is added to the next average");
-    app.add_flag("--repair", given.repair, "After a loss only what is missing of an average is sent again");
-    app.add_option("--min-peers", given.min_peers, "A round begins with no fewer peers")->capture_default_str();
-    app.add_option("--verify-every", given.verify_every, "Rounds after which peers compare their states; 0: never")
+    app.add_option("--quantize-block", given.block, "Elements per scale for the -block types: 32, 64, 128, 256 or 512");
+    app.add_flag("--error-feedback", given.error_feedback, "Add the quantization error to the next contribution");
+    app.add_flag("--repair", given.repair, "After a loss, send only the missing part of an average again");
+    app.add_option("--min-peers", given.min_peers, "Smallest number of peers with which a round begins")->capture_default_str();
+    app.add_option("--verify-every", given.verify_every, "Rounds between two comparisons of the peers' states; 0: never")
         ->capture_default_str();
-    app.add_flag("--optimize-topology", given.optimize_topology, "Look for the best ring whenever the world has grown");
+    app.add_flag("--optimize-topology", given.optimize_topology, "Search for the best ring after each admission of peers");
 }
 
 void add_gossip_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--graph", given.graph,
-                   "gossip, pushsum, who is whose neighbour: ring, random, exponential or barabasi-albert")
+                   "gossip, pushsum: graph of neighbours: ring, random, exponential or barabasi-albert")
         ->check(CLI::IsMember(kGraphs));
     app.add_option("--degree", given.degree,
-                   "Neighbours of a peer in a random graph; in a barabasi-albert one, those it chooses");
-    app.add_option("--graph-seed", given.graph_seed, "Of these two graphs")->capture_default_str();
+                   "Neighbours of a peer in a random graph; neighbours that a joining peer chooses in a barabasi-albert graph");
+    app.add_option("--graph-seed", given.graph_seed, "Seed of random and barabasi-albert graphs")->capture_default_str();
     app.add_option("--partners", given.partners,
-                   "To whom a peer pushes in a round: all its neighbours, one by chance, or the next")
+                   "Receivers of a peer's model in a round: all (neighbours), one (random neighbour) or next (in turn)")
         ->check(CLI::IsMember(kPartners));
     app.add_option("--merge", given.merge,
-                   "When a peer mixes: arrived (what is there), full (as many as it pushes) or wait (for them)")
+                   "When a peer mixes: available (models that have arrived), after-all (once as many have arrived as it pushes)\n"
+                   "or synchronous (waits for them)")
         ->check(CLI::IsMember(kMerges))
         ->capture_default_str();
     app.add_option("--own-weight", given.own_weight, "gossip: weight of a peer's own model in the mix, 0 to 1");
     app.add_option(
            "--variance", given.variance,
-           "gossip, what variance the mix of weights is given: others (theirs), self, follow or none. Biases keep the mix's")
+           "gossip: target variance of mixed weights: of-received, of-own, weighted or none. Biases are not corrected")
         ->check(CLI::IsMember(kVariances))
         ->capture_default_str();
-    app.add_flag("--by-age", given.by_age, "gossip: models count by the inner steps in them instead");
+    app.add_flag("--by-age", given.by_age, "gossip: weight models by their numbers of inner steps instead");
     app.add_flag(
         "--own-start", options.own_start,
-        "gossip, pushsum: begin with parameters of this peer's own instead of the run's. Shards must differ: they are the seed");
+        "gossip, pushsum: begin with this peer's own parameters instead of the run's. The shard is the seed, so shards must differ");
     app.add_option(
            "--distance-every", options.distance_every,
-           "gossip, pushsum: rounds between two looks at how far models are apart. All peers meet for it; 0: only at the end")
+           "gossip, pushsum: rounds between two measurements of the distance between models. All peers wait for it; 0: only at the end")
         ->capture_default_str();
 }
 
@@ -202,9 +204,9 @@ void add_times(CLI::App &app, Given &given) {
             ->transform(CLI::AsNumberWithUnit(units, CLI::AsNumberWithUnit::UNIT_REQUIRED))
             ->default_str(shown);
     };
-    add("--join-timeout", given.join_timeout_ms, "How long to try to reach the master, at the start and after losing it", "30s");
-    add("--round-time", given.round_ms, "A round ends after this time, whatever --inner says; needs --weighted", "0s");
-    add("--step-time", given.step_ms, "An inner step takes no less: a larger model, or a slow peer", "0ms");
+    add("--join-timeout", given.join_timeout_ms, "Time limit for reaching the master, at the start and after its loss", "30s");
+    add("--round-time", given.round_ms, "End each round after this time instead of after --inner steps; needs --weighted. 0: off", "0s");
+    add("--step-time", given.step_ms, "Shortest duration of an inner step, to simulate a larger model or a slow peer", "0ms");
 }
 
 void check(pcclResult_t result, const char *call) {
@@ -258,7 +260,7 @@ void apply(const Given &given, Options &options) {
 
     options.models_differ = method.method == pcclMethodGossip || method.method == pcclMethodPushSum;
     if (options.own_start && !options.models_differ) {
-        throw CLI::ValidationError("--own-start", "is for gossip and pushsum: by other methods all peers have one model");
+        throw CLI::ValidationError("--own-start", "is for gossip and pushsum, because with other methods all peers have one model");
     }
     check(pcclReduceOptionsInit(&options.reduce), "pcclReduceOptionsInit");
     options.reduce.quantization_block = given.block;
@@ -270,10 +272,9 @@ void apply(const Given &given, Options &options) {
 
 std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
     CLI::App app(
-        "Trains a classifier of Fashion-MNIST over several peers that talk little, by DiLoCo and the methods that grew from it.\n"
-        "Start a pccl-master, then one of these per peer. Peers may be killed and started at any time. What a method does not "
-        "use is "
-        "ignored; what is not given has the library's default for the method.\n",
+        "Trains a classifier of Fashion-MNIST over several peers with little communication, with DiLoCo and related methods.\n"
+        "Start a pccl-master, then this program once per peer. Peers can be killed and started at any time. Options that the "
+        "method does not use are ignored; options that are not set have the library's default for the method.\n",
         "diloco");
     app.get_formatter()->column_width(34);
     Options options;
@@ -282,10 +283,9 @@ std::optional<Options> parse_options(int argc, char **argv, int &exit_status) {
     add_gossip_options(app, options, given);
     add_run_options(app, options, given);
     add_times(app, given);
-    app.add_option("--state-file", options.state_file, "Keep the outer state in this file, mapped to memory");
+    app.add_option("--state-file", options.state_file, "Keep the outer state in this file, mapped into memory");
     app.footer("Exit status: 0 if training ended and all peers hold the same bits (gossip, pushsum: if it ended), 1 if not, 64 "
-               "for a mistake "
-               "in the command line.");
+               "for an error in the command line.");
     try {
         app.parse(argc, argv);
         apply(given, options);

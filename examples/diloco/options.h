@@ -1,4 +1,4 @@
-// The command line of the trainer, checked.
+// The options of the trainer: reads and checks the command line.
 #pragma once
 
 #include <chrono>
@@ -19,32 +19,32 @@ struct Options {
     std::size_t shard_count = 1;
     Split split = Split::kRandom;
 
-    pcclTrainerConfig_t trainer{};  ///< `reduce` and `state_file` are set where it is used
+    pcclTrainerConfig_t trainer{};  ///< without `reduce` and `state_file`, which the trainer's creation sets
     pcclReduceOptions_t reduce{};
-    bool average_gradients = false;    ///< of every inner step: synchronous data-parallel training
-    bool models_differ = false;        ///< from peer to peer: gossip
-    bool own_start = false;            ///< they do from the start
-    std::uint64_t distance_every = 0;  ///< rounds between two looks at how far apart they are; 0: only at the end
+    bool average_gradients = false;    ///< average the gradient of every inner step: synchronous data-parallel training
+    bool models_differ = false;        ///< each peer has its own model: gossip
+    bool own_start = false;            ///< each peer begins with its own model
+    std::uint64_t distance_every = 0;  ///< rounds between two measurements of the distance between models; 0: only at the end
     std::string state_file;
 
-    std::uint64_t expected_step = 0;  ///< rounds that the run has made when this peer joins, at least
-    std::uint64_t rounds = 60;  ///< of the whole run, of trainer.sync_every inner steps each
+    std::uint64_t expected_step = 0;  ///< smallest number of rounds that the run must have made when this peer joins
+    std::uint64_t rounds = 60;  ///< rounds of the whole run, with trainer.sync_every inner steps each
     std::size_t batch = 64;
     std::size_t hidden = 128;  ///< units of a hidden layer
-    std::size_t layers = 1;    ///< hidden ones
+    std::size_t layers = 1;    ///< hidden layers
     float inner_rate = 3e-4F;
     std::uint64_t seed = 1;
     std::string data = "/usr/share/datasets/fashion-mnist";
-    std::chrono::milliseconds step_time{0};  ///< an inner step takes no less
+    std::chrono::milliseconds step_time{0};  ///< shortest duration of an inner step
 
     std::uint64_t test_every = 1;       ///< rounds between two tests; 0: only at the end
-    std::size_t test_images = 100'000;  ///< at most
+    std::size_t test_images = 100'000;  ///< largest number of test images
     std::string load, save;             ///< checkpoints, "" for none
-    std::uint64_t save_every = 0;       ///< rounds; 0: only at the end
+    std::uint64_t save_every = 0;       ///< rounds between two checkpoints; 0: only at the end
     std::string report;                 ///< path; "-" is standard output, "" no report
 };
 
-/// Reads the command line. Prints help or what is wrong with it and gives no options: then the program ends with `exit_status`.
+/// Reads the command line. Returns no options after printing the help or an error; the program must then end with `exit_status`.
 std::optional<Options> parse_options(int argc, char **argv, int &exit_status);
 
 }  // namespace diloco

@@ -1,4 +1,4 @@
-"""The demo's picture as SVG, drawn without any library: panels over one time axis.
+"""The demo's plot as SVG, drawn without a library: panels over one time axis.
 
 Text and lines have explicit colours on a white background, so the file looks the same in light and dark viewers.
 """
@@ -17,7 +17,7 @@ FONT = "font-family=\"-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial
 
 @dataclass
 class Marker:
-    """A thing that happened: `kind` is "lost" or "joined"."""
+    """An event. `kind` is "lost" or "joined"."""
 
     time_s: float
     label: str
@@ -26,7 +26,7 @@ class Marker:
 
 @dataclass
 class Panel:
-    """One curve and where it is drawn. `low` and `high` are the ends of its axis, `step` the distance of its ticks."""
+    """One curve and its place. `low` and `high` are the ends of its axis, `step` the distance of its ticks."""
 
     title: str
     unit: str
@@ -49,7 +49,7 @@ class Panel:
 
 
 def nice_step(span, ticks):
-    """The largest of 1, 2, 5 times a power of ten that still gives about `ticks` ticks."""
+    """The largest of 1, 2, 5 times a power of ten that gives about `ticks` ticks."""
     raw = max(span, 1e-9) / ticks
     power = 10 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
@@ -93,7 +93,7 @@ def draw_panel(panel, times, x, end_x):
 
 
 def draw_markers(markers, panels, x, end_x):
-    """A dashed line through all panels for each event, its words above them; a second row where words would touch."""
+    """A dashed line through all panels for each event, with its text above them. Texts that would overlap use a second row."""
     parts, row_ends = [], [-math.inf, -math.inf]
     for marker in sorted(markers, key=lambda m: m.time_s):
         colour = LOST if marker.kind == "lost" else JOINED
@@ -125,7 +125,7 @@ def loss_panel(losses, title="training loss", colour=LOSS):
 
 
 def accuracy_panel(accuracies):
-    """Of fractions, in percent."""
+    """A panel of fractions, shown in percent."""
     percent = [100 * a for a in accuracies]
     low, high, step = 5 * math.floor((min(percent, default=0) - 1) / 5), 5 * math.ceil((max(percent, default=0) + 1) / 5), 5
     low = max(0, low)

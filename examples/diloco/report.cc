@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kMegabyte = 1e6;
 
-/// JSON has no NaN: a loss that left the numbers is null.
+/// JSON has no NaN and no infinity, so a loss that is not finite is written as null.
 std::string json_number(double value) {
     if (!std::isfinite(value)) return "null";
     char text[32];
@@ -27,7 +27,7 @@ Report::Report(const std::string &path) {
     if (path.empty()) return;
     file_ = path == "-" ? stdout : std::fopen(path.c_str(), "we");
     if (!file_) {
-        throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
+        throw std::runtime_error("cannot open the report file " + path + ": " + std::strerror(errno));
     }
     std::setvbuf(file_, nullptr, _IOLBF, BUFSIZ);
 }
@@ -61,13 +61,13 @@ void Report::step(const StepRecord &r, std::uint64_t steps) {
 }
 
 void Report::done(const FinalRecord &r) {
-    std::string verdict = r.identical ? "the same at all peers" : "NOT the same at all peers";
+    std::string verdict = r.identical ? "equal at all peers" : "NOT equal at all peers";
     std::optional<double> distance, mean_accuracy;
     if (r.spread) {
         distance = r.spread->distance;
         mean_accuracy = r.spread->mean_accuracy;
         char text[128];
-        std::snprintf(text, sizeof text, "of this peer alone; models are %.4f apart, the mean of %d: test %.2f %%", *distance,
+        std::snprintf(text, sizeof text, "of this peer only; distance between models %.4f, mean of %d models: test %.2f %%", *distance,
                       r.world, 100.0 * *mean_accuracy);
         verdict = text;
     }

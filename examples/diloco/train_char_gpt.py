@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Trains a small GPT over characters by DiLoCo or a relative, together with any number of peers, which come and go as they like.
+"""Trains a small GPT over characters with DiLoCo or a related method, together with any number of peers, which can join and leave at any time.
 
 A peer is one process, or with --fsdp an island of several that share one copy of the model (start it with torchrun):
 
     pccl-master --listen 0.0.0.0:48148
     python3 train_char_gpt.py --master host:48148 --shard 1/4
-    torchrun --nproc-per-node 2 train_char_gpt.py --master host:48148 --shard 2/4 --fsdp      # all peers of a run alike
+    torchrun --nproc-per-node 2 train_char_gpt.py --master host:48148 --shard 2/4 --fsdp      # all peers of a run must be islands then
 
-All peers of a run take the same method, settings and model; each its own part of the text. Kill any, start it again.
+All peers of a run need the same method, settings and model, and each trains on its own part of the text. Peers can be killed and restarted.
 """
 
 import argparse
@@ -49,14 +49,14 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line per outer step, where there is no terminal, or no rich."""
+    """Prints a line per outer step, if there is no terminal or the package rich is missing."""
 
     def update(self, words, inner_steps):
         print(words, flush=True)
 
 
 class Bar(Silent):
-    """A line that moves, on a terminal."""
+    """A progress bar on a terminal."""
 
     def __init__(self, steps, done):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -82,7 +82,7 @@ def progress_of(options, rank, done):
 
 
 class Report:
-    """What happens, as JSON lines, for programs; and what a plot needs."""
+    """Events as JSON lines for programs, and the data for the plot."""
 
     def __init__(self, options, rank):
         self.file = sys.stdout if options.report == "-" and rank == 0 else None
@@ -102,7 +102,7 @@ class Report:
 
 
 class Peer:
-    """One process: its part of the model and of the text, and its place in the run."""
+    """One process, with its part of the model and of the text, and its membership in the run."""
 
     def __init__(self, options):
         self.options = options
@@ -110,7 +110,7 @@ class Peer:
         mesh = None
         if options.fsdp:
             if options.rendezvous is None and "RANK" not in os.environ:
-                raise SystemExit("--fsdp: start this with torchrun, which says how many processes make up the island")
+                raise SystemExit("--fsdp: the number of processes is not known. Start this program with torchrun, or set --rendezvous, --rank and --world-size")
             dist.init_process_group("gloo", init_method=options.rendezvous, rank=options.rank, world_size=options.world_size)
             self.rank, self.size = dist.get_rank(), dist.get_world_size()
             mesh = mesh_of(self.size, options.replicas)
@@ -139,7 +139,7 @@ class Peer:
         return METHODS[options.method](self.model, **settings, **place)
 
     def learning_rate(self, step, mine):
-        """Along a cosine over the run's steps; a newcomer, whose optimizer has seen nothing yet, begins slowly."""
+        """The learning rate: a cosine over the run's steps, with a warmup for newcomers, whose optimizer state is empty."""
         options = self.options
         far = min(step / options.steps, 1.0)
         return options.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * far))) * min(1.0, (mine + 1) / options.warmup)
@@ -178,7 +178,7 @@ class Peer:
 
     def outer_step(self, status, progress, losses, seconds, waited, sent):
         options = self.options
-        # Of the first step after a while; a model of an island validates with all its processes, which all do the same.
+        # All processes of an island validate together, and all make the same decision.
         validation = validate(self.model, self.validation, options.length, 64)
         loss = sum(losses) / len(losses)
         number = status.outer_steps or status.inner_steps // options.sync_every
@@ -194,7 +194,7 @@ class Peer:
             self.save()
 
     def tokens(self):
-        """Characters in a step of this peer."""
+        """The number of characters in a step of this peer."""
         return self.options.batch * self.options.length * self.size
 
     def conclude(self, status):
@@ -217,7 +217,7 @@ class Peer:
     # ------------------------------------------------------------------------------------------------------- checkpoints --
 
     def save(self):
-        """The outer state by the trainer, the inner optimizer's beside it: both of the same step."""
+        """Saves the trainer's outer state, and the inner optimizer's state of the same step next to it."""
         options = self.options
         self.trainer.save(options.checkpoint)
         folder, new = Path(f"{options.checkpoint}.inner"), Path(f"{options.checkpoint}.inner.new")
@@ -261,7 +261,7 @@ def shard(model, mesh):
 
 
 def part(words):
-    """"2/4" as (1, 4)."""
+    """Parses "2/4" as (1, 4)."""
     try:
         number, count = (int(word) for word in words.split("/"))
     except ValueError:
@@ -274,36 +274,36 @@ def part(words):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--master", default="127.0.0.1:48148", help="where the run's master is (default: %(default)s)")
-    add("--text", type=Path, default=FORTUNES, help="a text file, or a folder of such (default: %(default)s)")
+    add("--master", default="127.0.0.1:48148", help="address of the run's master (default: %(default)s)")
+    add("--text", type=Path, default=FORTUNES, help="a text file, or a folder of text files (default: %(default)s)")
     add("--shard", type=part, default=(0, 1), metavar="I/N", help="the part of the text to train on (default: 1/1, all of it)")
-    add("--method", choices=METHODS, default="diloco", help="how peers are brought together; local: not at all (default: %(default)s)")
+    add("--method", choices=METHODS, default="diloco", help="training method; local: no communication (default: %(default)s)")
     add("--steps", type=int, default=3000, help="inner steps of the run (default: %(default)s)")
     add("--sync-every", type=int, default=50, help="inner steps per outer step (default: %(default)s)")
     add("--outer-lr", type=float, help="learning rate of the outer optimizer (default: the method's)")
     add("--outer-momentum", type=float, help="momentum of the outer optimizer (default: the method's)")
-    add("--min-peers", type=int, default=1, help="wait for so many peers (default: %(default)s)")
-    add("--quantize", choices=["int8", "int4", "uint4", "uint2"], help="pack what travels")
+    add("--min-peers", type=int, default=1, help="number of peers to wait for (default: %(default)s)")
+    add("--quantize", choices=["int8", "int4", "uint4", "uint2"], help="quantization of averages on the wire")
     add("--batch", type=int, default=16, help="windows per step and process (default: %(default)s)")
     add("--length", type=int, default=64, help="characters in a window (default: %(default)s)")
     add("--layers", type=int, default=2, help="(default: %(default)s)")
     add("--heads", type=int, default=4, help="(default: %(default)s)")
     add("--width", type=int, default=64, help="(default: %(default)s)")
-    add("--lr", type=float, default=3e-3, help="of the inner AdamW, falling along a cosine (default: %(default)s)")
+    add("--lr", type=float, default=3e-3, help="highest learning rate of the inner AdamW, which falls along a cosine (default: %(default)s)")
     add("--warmup", type=int, default=30, help="steps in which a peer's learning rate rises (default: %(default)s)")
     add("--seed", type=int, default=1, help="(default: %(default)s)")
-    add("--checkpoint", type=Path, help="write the state to this file and the folder FILE.inner; of an island, to a file per part")
+    add("--checkpoint", type=Path, help="write the state to this file and the folder FILE.inner; an island writes a file per part")
     add("--checkpoint-every", type=int, default=10, help="outer steps between two checkpoints (default: %(default)s)")
-    add("--resume", action="store_true", help="begin with what --checkpoint names; a run that is under way has precedence")
+    add("--resume", action="store_true", help="begin with the state of --checkpoint; the state of a run with members has precedence")
     add("--plot", type=Path, help="draw losses and the number of peers into this SVG file at the end")
-    add("--sample", type=int, default=0, help="write so many characters at the end (default: none)")
+    add("--sample", type=int, default=0, help="number of characters to generate and print at the end (default: 0)")
     add("--report", choices=["-"], help="JSON lines on standard output instead of progress")
-    add("--threads", type=int, default=1, help="of PyTorch, per process (default: %(default)s)")
+    add("--threads", type=int, default=1, help="PyTorch threads per process (default: %(default)s)")
     add("--fsdp", action="store_true", help="this is a process of an island, whose processes share one copy of the model (FSDP2)")
     add("--replicas", type=int, default=1, help="with --fsdp: copies of the model in the island (HSDP) (default: %(default)s)")
-    add("--rendezvous", help="with --fsdp, without torchrun: where the island's processes meet, e.g. file:///tmp/island")
-    add("--rank", type=int, default=-1, help="with --rendezvous: of this process")
-    add("--world-size", type=int, default=-1, help="with --rendezvous: processes of the island")
+    add("--rendezvous", help="with --fsdp, without torchrun: the rendezvous address of the island's processes, for example file:///tmp/island")
+    add("--rank", type=int, default=-1, help="with --rendezvous: rank of this process")
+    add("--world-size", type=int, default=-1, help="with --rendezvous: number of processes of the island")
     options = parser.parse_args()
     if options.resume and not options.checkpoint:
         parser.error("--resume needs --checkpoint")
@@ -317,11 +317,11 @@ def main():
     try:
         Peer(options).run()
     except KeyboardInterrupt:
-        print("stopped: the other peers go on", file=sys.stderr)
+        print("stopped; the other peers continue", file=sys.stderr)
         return 130
     except (TextError, pccl.PCCLError, pccl.torch.IslandError) as error:
         return give_up(options, error)
-    except RuntimeError as error:  # of torch.distributed: a process of the island was lost
+    except RuntimeError as error:  # torch.distributed raises it when a process of the island was lost
         if not options.fsdp:
             raise
         return give_up(options, error)
@@ -331,7 +331,7 @@ def main():
 def give_up(options, error):
     print(f"train_char_gpt: {error}", file=sys.stderr, flush=True)
     if options.fsdp:
-        os._exit(1)  # what is left of torch.distributed may wait for the lost process as it is taken apart
+        os._exit(1)  # the destructors of torch.distributed may wait for the lost process
     return 1
 
 

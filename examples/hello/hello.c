@@ -15,7 +15,7 @@ static void check(const char *call, pcclResult_t result) {
 
 int main(int argc, char **argv) {
     const uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 100;
-    const float target = (float)(getpid() % 100); /* stands for data: the value that this peer trains the weights to */
+    const float target = (float)(getpid() % 100); /* in place of data: the value to which this peer trains the weights */
     uint64_t step = 0;                            /* the step of the whole run: part of the shared state */
     pcclTensorInfo_t tensors[] = {{"weights", weights, COUNT, pcclFloat, pcclDeviceCpu, false},
                                   {"step", &step, 1, pcclUint64, pcclDeviceCpu, false}};

@@ -1,7 +1,8 @@
-// What the processes of an island decide together (pcclIslandConsensus_t): those that hold one copy of the model, each in a group of its own.
+// Decisions that the processes of an island make together (pcclIslandConsensus_t). The processes of an island hold one copy of
+// the model, and each is in a group of its own.
 //
-// Guarantee: all processes of an island are given the same answer to each question, or all are given a failure, from which on nothing is asked
-// any more. Alone, a process agrees with itself. One thread.
+// Guarantee: all processes of an island get the same answer to each question, or all get a failure. After a failure no further
+// question is asked until begin(). A process without an island agrees with itself. One thread uses this.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +22,12 @@ public:
     bool alone() const { return !agree_; }
     /// Replaces a value above 0 by the smallest that any process of the island has.
     Outcome smallest(Question question, std::uint64_t &value);
-    /// Whether any of them says so.
+    /// Sets `flag` if it is set in any process of the island.
     Outcome any(Question question, bool &flag);
-    /// What a call comes to that came to `mine` here: a failure at one is one at all.
+    /// The outcome of a call for the whole island. `mine` is the outcome in this process. A failure in one process is a failure
+    /// in all.
     Outcome conclude(Outcome mine);
-    /// The island is there once more.
+    /// The island is complete again: questions can be asked.
     void begin() { broken_ = false; }
 
 private:

@@ -13,10 +13,11 @@
 namespace pccl::train {
 namespace {
 
-/// Alone is alone; being out of the run, or misuse, ends it; a loss is repeated.
+/// The outcome of several operations is the one with the highest severity: 1 is repeated, 2 means that this peer is alone, and 3
+/// (out of the run, or misuse of the API) ends the average.
 int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
 
-/// The first element that is not finite, as Contribution::not_finite has it.
+/// The first element that is not finite, in the form of Contribution::not_finite.
 std::size_t first_of(const float *x, std::size_t count) {
     const std::size_t first = first_not_finite(x, count);
     return first == count ? kAllFinite : first;
@@ -126,8 +127,9 @@ Outcome WholeAverage::attempt(const Contribution &c, Average &out) {
     }
     const std::uint32_t members = outcome.ok() ? ops.members() : 1;
     ballot.count(members, out);
-    // A repaired average divides some elements by fewer members than others. What is left out of each is known in none.
-    if (out.left_out != 0 && out.world != members) return {pcclRankConnectionLost, "a peer was lost in an average from which another was left out"};
+    // A repaired average divides some elements by fewer members than others, and no member knows which elements lack the
+    // contribution that was left out.
+    if (out.left_out != 0 && out.world != members) return {pcclRankConnectionLost, "a peer was lost during an average from which another contribution was left out"};
     if (c.weighted) {
         const float sum = quantized ? static_cast<float>(ballot.weights()) : c.recv[c.count];
         if (!std::isfinite(sum)) out.overflow = c.count;

@@ -32,7 +32,7 @@ void Ballot::count(std::uint32_t members, Average &out) const {
     out.culprit = Culprit(highest_[kCulprit]);
     out.own_left_out = own_left_out_;
     const auto stale = static_cast<std::uint32_t>(sums_[kStale]);
-    out.stale = stale != 0 && stale < members;  // somebody must have a state to give
+    out.stale = stale != 0 && stale < members;  // at least one member must have a state to send
     out.own_stale = out.stale && own_stale_;
     out.diverged = verify_ && highest_[kDigest] != ~highest_[kComplement];
     out.nothing = out.counted == 0;

@@ -1,7 +1,7 @@
-// What the members tell one another beside each average, in two small reductions: who contributes, with what weight, and the digests of
-// their outer states.
+// Two small reductions that accompany each average. With them the members exchange whether each contributes, with which weight,
+// and the digests of their outer states.
 //
-// Guarantee: all members that an average is done at read the same from it. One thread.
+// Guarantee: all members at which an average succeeds get the same values. One thread uses this.
 #pragma once
 
 #include <array>
@@ -17,12 +17,13 @@ struct Contribution;
 
 constexpr std::size_t kAllFinite = SIZE_MAX;
 
-/// Names an element of a peer's contribution in one word. The maximum over all peers is the name that one of them gave.
+/// Names an element of a peer's contribution in one 64-bit word. The maximum over all peers is the word of one of them.
 class Culprit {
 public:
     Culprit() = default;
     explicit Culprit(std::uint64_t word) : word_(word) {}
-    /// `peer`: the number by which logs name it. `element`: of the fragment; the fragment's count stands for the weight.
+    /// `peer` is the number of the peer in logs. `element` is an element of the fragment; the fragment's count stands for the
+    /// weight.
     Culprit(std::uint64_t peer, std::size_t element) : word_((peer << kElementBits | (element & kElements)) + 1) {}
 
     explicit operator bool() const { return word_ != 0; }
@@ -31,20 +32,20 @@ public:
     std::size_t element() const { return (word_ - 1) & kElements; }
 
 private:
-    static constexpr unsigned kElementBits = 42;  // the other 22 hold four million peers
+    static constexpr unsigned kElementBits = 42;  // the other 22 bits suffice for four million peers
     static constexpr std::uint64_t kElements = (std::uint64_t{1} << kElementBits) - 1;
     std::uint64_t word_ = 0;
 };
 
 class Ballot {
 public:
-    /// `self`: the number of this peer. `extra`: words of the method's own, of which all members get the maxima.
+    /// `self` is the number of this peer. `extra` holds words of the method; all members get their maxima.
     Ballot(const Contribution &c, std::uint64_t self, std::vector<std::uint64_t> extra = {});
-    /// Two reductions, with `tag` and the tag after it. This must outlive them.
+    /// Adds the two reductions, with `tag` and `tag` + 1. The ballot must outlive them.
     void add_to(Together &ops, std::uint64_t tag);
-    /// In place of those: this member is alone.
+    /// Takes the place of the reductions when this member is alone.
     void stand_alone();
-    /// What the `members` that took part have told.
+    /// Writes to `out` what the reductions give for the `members` that took part.
     void count(std::uint32_t members, Average &out) const;
 
     std::uint64_t extra(std::size_t i) const { return highest_[kWords + i]; }

@@ -1,8 +1,8 @@
-// Files of the outer state.
+// Checkpoints: files that hold the outer state.
 //
-// Little-endian. "PCCLTRN" and a zero byte; u32 version (1); u32 flags (bit 0: momentum is there); u64 revision; the counters; u64 number of
-// tensors; then each: u64 length of the name, the name, u64 elements, that many float32 parameters and, if flagged, as many of momentum;
-// last the XXH3-64 of everything before it.
+// Little-endian. Fields in order: "PCCLTRN" and a zero byte; u32 version (1); u32 flags (bit 0: the file has momentum); u64
+// revision; the counters; u64 number of tensors. For each tensor: u64 length of the name, the name, u64 elements, the parameters
+// as float32 and, if flagged, the momentum as float32. The last field is the XXH3-64 of all preceding bytes.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -38,7 +38,7 @@ struct FreeHash {
     void operator()(XXH3_state_t *state) const { XXH3_freeState(state); }
 };
 
-/// Hashes what goes through it.
+/// Writes to a file and hashes the bytes.
 class Hash {
 public:
     Hash() : state_(XXH3_createState()) { XXH3_64bits_reset(state_.get()); }
@@ -84,7 +84,7 @@ public:
         }
         return true;
     }
-    /// The file ends with the hash of what was read.
+    /// True if the file ends with the hash of the bytes that were read.
     bool finished() {
         const std::uint64_t expected = hash_.value();
         std::uint64_t found = 0;
@@ -98,7 +98,7 @@ private:
 };
 
 /// A parameter's name without the parts that PyTorch's wrappers put into it: DistributedDataParallel, torch.compile, FSDP,
-/// activation checkpoints. So a file fits whether the model was wrapped when it was written or is now.
+/// activation checkpoints. A file therefore matches a model whether or not the model is wrapped.
 std::string unwrapped(const std::string &name) {
     constexpr std::array<std::string_view, 4> kWrappers = {"module", "_orig_mod", "_fsdp_wrapped_module",
                                                            "_checkpoint_wrapped_module"};
@@ -112,7 +112,7 @@ std::string unwrapped(const std::string &name) {
     }
 }
 
-/// Finds each parameter once, by its name or by its unwrapped name if that is the only such.
+/// Finds each parameter once, by its name, or by its unwrapped name if that is unique.
 class ByName {
 public:
     explicit ByName(const std::vector<Parameter> &parameters) {
@@ -122,7 +122,7 @@ public:
             if (!is_new) at->second = kAmbiguous;
         }
     }
-    /// False if there is none, or it was taken before.
+    /// False if the parameter does not exist or was found before.
     bool take(const std::string &name, std::size_t &index) {
         if (const auto exact = exact_.find(name); exact != exact_.end()) {
             index = exact->second;
@@ -160,23 +160,23 @@ struct Header {
     bool has_momentum = false;
 };
 
-/// Reads a file through. With `state`, puts what it holds there; else only looks whether it could.
+/// Reads a file completely. With `state`, stores its values there; otherwise only checks that it can be loaded.
 Outcome read_through(const std::string &path, OuterState *state, const PiecesOf &pieces, const std::vector<Parameter> &parameters, Header &header) {
     const auto refuse = [&](const std::string &what) { return invalid("checkpoint " + path + ": " + what); };
     const File file(std::fopen(path.c_str(), "rbe"));
     if (!file) return refuse(std::strerror(errno));
     Reader in(file.get());
-    const auto damaged = [&] { return refuse("damaged: it ends too early or its checksum is wrong. Take an older one"); };
+    const auto damaged = [&] { return refuse("the file is damaged: it ends too early or its checksum is wrong. Load an older checkpoint"); };
     char magic[8];
     std::uint32_t version = 0, flags = 0;
     std::uint64_t count = 0;
-    if (!in.value(magic) || std::memcmp(magic, kMagic, sizeof magic) != 0) return refuse("not a checkpoint of a trainer");
+    if (!in.value(magic) || std::memcmp(magic, kMagic, sizeof magic) != 0) return refuse("the file is not a checkpoint of a trainer");
     if (!in.value(version)) return damaged();
-    if (version != kVersion) return refuse("version " + std::to_string(version) + ", and this library reads version 1: take a newer library");
+    if (version != kVersion) return refuse("the file has version " + std::to_string(version) + ", and this library reads version 1. Use a newer library");
     if (!in.value(flags) || !in.value(header.revision) || !in.value(header.counters) || !in.value(count)) return damaged();
     header.has_momentum = (flags & kHasMomentum) != 0;
     if (count != parameters.size()) {
-        return refuse("it has " + std::to_string(count) + " tensors and the trainer " + std::to_string(parameters.size()));
+        return refuse("the file has " + std::to_string(count) + " tensors, the trainer has " + std::to_string(parameters.size()));
     }
     ByName by_name(parameters);
     for (std::uint64_t t = 0; t < count; ++t) {
@@ -187,9 +187,9 @@ Outcome read_through(const std::string &path, OuterState *state, const PiecesOf 
         if (!in.bytes(name.data(), length) || !in.value(elements)) return damaged();
         std::size_t i = 0;
         if (!by_name.take(name, i))
-            return refuse("it has a tensor '" + name + "', which the trainer does not have, or has it twice");
+            return refuse("tensor '" + name + "' of the file is not in the trainer, or is in the file twice");
         if (elements != parameters[i].count) {
-            return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements there and " + std::to_string(parameters[i].count) + " here");
+            return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements in the file and " + std::to_string(parameters[i].count) + " in the trainer");
         }
         for (int part = 0; part < (header.has_momentum ? 2 : 1); ++part) {
             float *to = state ? (part == 0 ? state->parameters : state->momentum) : nullptr;
@@ -211,17 +211,17 @@ Outcome save_state(const std::string &path, const OuterState &state, const Layou
     const auto failed = [&](const char *what) {
         const std::string why = std::strerror(errno);
         std::remove(beside.c_str());
-        return Outcome{pcclInternalError, "checkpoint " + path + " was not written: " + what + ": " + why};
+        return Outcome{pcclInternalError, "checkpoint " + path + " could not be written: " + what + ": " + why};
     };
     File file(std::fopen(beside.c_str(), "wbe"));
-    if (!file) return failed("no file beside it could be opened");
+    if (!file) return failed("the temporary file next to it could not be opened");
     Writer out(file.get());
     out.value(kMagic);
     out.value(kVersion);
     out.value(state.momentum ? kHasMomentum : std::uint32_t{0});
     out.value(revision);
     Counters counters = state.counters;
-    counters.held = 0;  // averages under way are not part of it
+    counters.held = 0;  // averages in flight are not saved
     out.value(counters);
     out.value(std::uint64_t{parameters.size()});
     const auto pieces = pieces_of(layout, parameters.size());
@@ -235,9 +235,9 @@ Outcome save_state(const std::string &path, const OuterState &state, const Layou
         }
     }
     out.finish();
-    if (!out.good() || std::fflush(file.get()) != 0 || fsync(fileno(file.get())) != 0) return failed("writing failed");
-    if (std::fclose(file.release()) != 0) return failed("writing failed");
-    if (std::rename(beside.c_str(), path.c_str()) != 0) return failed("it could not be put in place");
+    if (!out.good() || std::fflush(file.get()) != 0 || fsync(fileno(file.get())) != 0) return failed("the write failed");
+    if (std::fclose(file.release()) != 0) return failed("the write failed");
+    if (std::rename(beside.c_str(), path.c_str()) != 0) return failed("the temporary file could not be renamed");
     return {};
 }
 

@@ -1,6 +1,6 @@
-// The time by which trainers measure what they wait for, and how they let some of it pass.
+// The clock with which trainers measure waiting times and pause.
 //
-// (An interface, because a simulation has a time of its own.)
+// It is an interface because a simulation has its own time.
 #pragma once
 
 #include <chrono>
@@ -13,11 +13,11 @@ public:
 
     virtual ~Clock() = default;
     virtual Time now() = 0;
-    /// Sleeps, and lets the caller's wait hook see that it does.
+    /// Sleeps for `time`. The caller's wait hook is called meanwhile.
     virtual void pause(std::chrono::milliseconds time) = 0;
 };
 
-/// That of this machine. Thread-safe.
+/// The steady clock of this machine. Thread-safe.
 Clock &machine_clock();
 
 }  // namespace pccl::train

@@ -53,7 +53,7 @@ public:
 
     Outcome launch(const Reduce &r) override {
         const auto *options = r.with_options ? &options_ : nullptr;
-        pcclAsyncReduceOp_t handle;  // the communicator and the tag, nothing else
+        pcclAsyncReduceOp_t handle;  // holds the communicator and the tag only
         switch (r.kind) {
         case Reduce::Kind::reduce_scatter:
             return outcome_of(pcclReduceScatterAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle), "pcclReduceScatterAsync");

@@ -1,4 +1,5 @@
-// What a trainer asks of a communicator: one function per call of pccl.h, so that trainers can be tested without processes.
+// The calls that a trainer makes on a communicator: one function per call of pccl.h, so that trainers can be tested without
+// processes.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +22,9 @@ struct Reduce {
     const void *send = nullptr;
     void *recv = nullptr;
     pcclReduceDescriptor_t what{};
-    bool with_options = false;  ///< as the trainer's configuration says
+    bool with_options = false;  ///< use the reduce options of the trainer's configuration
     Kind kind = Kind::all_reduce;
-    const pcclShard_t *shard = nullptr;  ///< of the halves
+    const pcclShard_t *shard = nullptr;  ///< for reduce_scatter and all_gather
 };
 
 struct ReduceReport {
@@ -32,16 +33,16 @@ struct ReduceReport {
     std::uint64_t rx_bytes = 0;
 };
 
-/// Each function does what the call of that name in pccl.h does. launch, await and abort are thread-safe.
+/// Each function does the same as the call of that name in pccl.h. launch, await and abort are thread-safe.
 class Collectives {
 public:
     virtual ~Collectives() = default;
     virtual bool connected() = 0;
-    /// Members of its group, as the last call saw it; 0: not connected.
+    /// Members of this peer's group at the last call; 0: not connected.
     virtual std::uint32_t world() = 0;
-    /// The number by which logs name this peer; 0: not connected.
+    /// The number of this peer in logs; 0: not connected.
     virtual std::uint64_t self() = 0;
-    /// Whether operations with options go on without a lost member (pcclLossPolicyRepair).
+    /// Whether operations with options continue without a lost member (pcclLossPolicyRepair).
     virtual bool repairs() const { return false; }
     virtual Outcome connect() = 0;
     virtual Outcome are_peers_pending(bool &pending) = 0;
@@ -52,15 +53,15 @@ public:
     virtual Outcome launch(const Reduce &reduce) = 0;
     virtual Outcome await(std::uint64_t tag, ReduceReport &report) = 0;
     virtual void abort() = 0;
-    /// Of the same communicator, and for as long as this lives.
+    /// The exchange of the same communicator. This object owns it.
     virtual Exchange *exchange() = 0;
-    /// By which its calls take time.
+    /// The clock that measures the duration of calls.
     virtual Clock &clock() { return machine_clock(); }
-    /// From which calls are made while the trainer's thread does something else.
+    /// A worker that makes calls while the trainer's thread does something else.
     virtual std::unique_ptr<Worker> worker() { return make_thread(); }
 };
 
-/// Those of a communicator, which outlives them. `options` may be NULL; copied.
+/// The collectives of a communicator, which must outlive them. `options` is copied and may be NULL.
 std::unique_ptr<Collectives> collectives_of(pcclComm_t *comm, const pcclReduceOptions_t *options);
 
 }  // namespace pccl::train

@@ -123,7 +123,7 @@ Outcome read_config(const pcclTrainerConfig_t *config, pcclTrainerConfig_t &out)
 
 namespace {
 
-/// The settings that all methods with an average of all peers have.
+/// The settings of all methods that average over all peers.
 std::string describe_outer(const pcclTrainerConfig_t &c) {
     const MethodTraits &method = traits_of(c);
     std::string text = std::string() + method.name + " every " + std::to_string(c.sync_every) + " steps, outer " +
@@ -146,7 +146,7 @@ std::string describe_exchange(const pcclTrainerConfig_t &c) {
 
 }  // namespace
 
-// Peers compare this text, across releases: do not change it.
+// Peers of different releases compare this text, so it must not change.
 std::string describe(const pcclTrainerConfig_t &c) {
     return "pccl.trainer: " + (traits_of(c).is_gossip() ? describe_exchange(c) : describe_outer(c));
 }

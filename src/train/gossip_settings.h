@@ -1,4 +1,4 @@
-// The settings of gossip and push-sum: the functions that their rows of the method table (train/method.h) name. Pure.
+// The settings of gossip and push-sum: the functions that their rows in the method table (train/method.h) refer to. Pure.
 #pragma once
 
 #include <string>

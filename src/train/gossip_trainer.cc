@@ -18,14 +18,16 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
-constexpr std::uint64_t kTags = 4;     // in turn, where rounds are waited for: one behind, this one, one ahead, and one between
-constexpr std::uint32_t kSlice = 100;  // ms between looks at the neighbours while waiting for their models
-// A peer that is faster than those that push to it gives half of its weight away per round; with less than this it keeps it,
-// since inner steps count by 1 / weight.
+// A synchronous merge uses the tags in turn: for one round behind, this round, one round ahead, and one more between them.
+constexpr std::uint64_t kTags = 4;
+constexpr std::uint32_t kSlice = 100;  // ms between two checks of the neighbours while waiting for their models
+// A peer that is faster than its senders halves its weight in each round. Below this weight it keeps the rest, because inner
+// steps count by 1 / weight.
 constexpr double kSmallestWeight = 1.0 / 64.0;
 constexpr std::uint64_t kSmallestMailbox = std::uint64_t{1} << 30U;
 constexpr std::uint64_t kMailboxModels = 16;
-constexpr std::uint32_t kStaleRounds = 3;  // after so many with nothing finite, what came from neighbours is a new state to the program
+// After this many rounds without a finite model, the mix of the neighbours' models counts as a received state.
+constexpr std::uint32_t kStaleRounds = 3;
 
 bool matches(const std::string &name, std::string pattern) {
     const bool any_before = pattern.starts_with('*');
@@ -46,7 +48,7 @@ struct GossipTrainer::Header {
     std::uint64_t age = 0;
     double weight = 0.0;  ///< push-sum's share
     std::uint64_t elements = 0;    ///< 0 in a notice
-    std::uint64_t not_finite = 0;  ///< 1 + the first parameter that was not, of this round at the sender; 0: all were
+    std::uint64_t not_finite = 0;  ///< 1 + the sender's first parameter that was not finite in this round; 0: all were finite
     std::uint64_t reserved = 0;
 };
 
@@ -65,7 +67,7 @@ GossipTrainer::GossipTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<
     status_.push_weight = pushes_sums() ? 1.0 : 0.0;
 }
 
-/// What is on its way is read from this trainer's memory until its outcome is known.
+/// A message in flight is read from this trainer's memory until its outcome is known.
 GossipTrainer::~GossipTrainer() { settle_posts(PCCL_FOREVER); }
 
 Outcome GossipTrainer::open() {
@@ -93,7 +95,7 @@ Outcome GossipTrainer::round() {
         const Stopwatch blocked(status_.blocked_s);
         settle_posts(config_.merge == pcclMergeSynchronous ? PCCL_FOREVER : 0);
     }
-    // Where neighbours are not to be had, this peer is out of the run, and boundary() finds that out.
+    // A failure here means that this peer is out of the run, which boundary() detects.
     const std::uint64_t epoch = neighbours_epoch_;
     static_cast<void>(collectives_->exchange()->neighbours(neighbours_, neighbours_epoch_));
     unsettled_ |= neighbours_epoch_ != epoch;
@@ -109,7 +111,7 @@ Outcome GossipTrainer::round() {
     return {};
 }
 
-/// Whether inner steps have led to something that is not finite; `not_finite_` says where.
+/// True if inner steps have made a parameter that is not finite. Stores it in `not_finite_`.
 bool GossipTrainer::find_not_finite() {
     not_finite_ = 0;
     float *scratch = state_.incoming + kHeaderFloats;
@@ -122,13 +124,13 @@ bool GossipTrainer::find_not_finite() {
         not_finite_ = piece.parameter + 1;
         note_not_finite(collectives_->self(), piece.parameter,
                         "the model of this peer is not finite: " + words_of(layout_.fragments.front(), piece.flat + first) +
-                            " is infinite or not a number. Its inner steps since the last round are dropped");
+                            " is infinite or not a number. Its inner steps since the last round are discarded");
         return true;
     }
     return false;
 }
 
-/// What inner steps have made of the parameters.
+/// Takes over the parameters that the inner steps have changed.
 Outcome GossipTrainer::capture() {
     status_.left_out = find_not_finite();
     if (status_.left_out) {
@@ -141,7 +143,7 @@ Outcome GossipTrainer::capture() {
     for (const Piece &piece : layout_.fragments.front().pieces) {
         const Parameter &p = parameters_[piece.parameter];
         float *own = state_.parameters + piece.flat;
-        if (pushes_sums()) {  // x += change: every peer's steps count alike in the sum of all x, whatever its weight
+        if (pushes_sums()) {  // x += change: the steps of every peer count equally in the sum of all x, whatever its weight
             float *change = state_.incoming + kHeaderFloats;
             difference(p.type, own, p.at(piece.first), change, piece.count);
             add(state_.sum + piece.flat, change, -1.0, piece.count);
@@ -151,14 +153,14 @@ Outcome GossipTrainer::capture() {
     return {};
 }
 
-/// Outcomes of what was posted, as far as they come within the time.
+/// Gets the outcomes of posts that arrive within `timeout_ms`.
 void GossipTrainer::settle_posts(std::uint32_t timeout_ms) {
     std::vector<std::uint64_t> open;
     for (const std::uint64_t number : posts_) {
         Outcome outcome;
         do {
             outcome = collectives_->exchange()->await_post(number, timeout_ms);
-        } while (outcome.code == pcclTimeout && timeout_ms == PCCL_FOREVER);  // an abort: the message is still being read
+        } while (outcome.code == pcclTimeout && timeout_ms == PCCL_FOREVER);  // after an abort the message is still being read
         if (outcome.code == pcclTimeout) {
             open.push_back(number);
         } else if (outcome.ok()) {
@@ -184,14 +186,14 @@ void GossipTrainer::take_back() {
 std::vector<pcclPeerId_t> GossipTrainer::choose(const std::vector<pcclPeerId_t> &neighbours) const {
     if (neighbours.empty() || config_.partners == pcclPartnersAll) return neighbours;
     std::uint64_t turn = round_;
-    if (config_.partners == pcclPartnersOne) {  // other neighbours, other choices
+    if (config_.partners == pcclPartnersOne) {  // the choice depends on the neighbours
         turn = XXH3_64bits_withSeed(neighbours.data(), neighbours.size() * sizeof(pcclPeerId_t),
                                     XXH3_64bits_withSeed(&round_, sizeof round_, generation_));
     }
     return {neighbours[turn % neighbours.size()]};
 }
 
-/// The model, or in push-sum `share` of the numerator and of the weight.
+/// Fills the outgoing message with the model or, in push-sum, with `share` of the numerator and of the weight.
 void GossipTrainer::fill_message(double share) {
     float *model = state_.outgoing + kHeaderFloats;
     if (pushes_sums())
@@ -211,13 +213,13 @@ bool GossipTrainer::post_to(const pcclPeerId_t &to, std::uint32_t timeout_ms) {
     return outcome.ok();
 }
 
-/// Tags in turn: who is a round ahead does not come before those that are waited for.
+/// The tags alternate, so that a model of the next round is not received before the models of this round.
 std::uint64_t GossipTrainer::tag_of(std::uint64_t round) const {
     return kFirstTag + (config_.merge == pcclMergeSynchronous ? round % kTags : 0);
 }
 
 void GossipTrainer::push() {
-    if (!posts_.empty()) return;  // slow neighbours have yet to get the last
+    if (!posts_.empty()) return;  // slow neighbours have not received the previous model yet
     const auto partners = choose(neighbours_);
     if (partners.empty()) return;
     const double share = 1.0 / static_cast<double>(partners.size() + 1);
@@ -230,7 +232,7 @@ void GossipTrainer::push() {
     }
 }
 
-/// How many models of a round come to a peer if nobody is lost: as many as it pushes, in every graph.
+/// The number of models that a peer receives in a round without losses. In every graph it equals the number that it pushes.
 std::size_t GossipTrainer::expected() const {
     if (config_.partners == pcclPartnersAll) return neighbours_.size();
     return neighbours_.empty() ? 0 : 1;
@@ -264,7 +266,8 @@ void GossipTrainer::collect() {
     }
 }
 
-/// Then who is new among the neighbours may have pushed its model of this round to others, and pushes none here. No use waiting.
+/// True if a neighbour is a round ahead. A new neighbour may then have pushed its model of this round to others, and waiting for
+/// it is useless.
 bool GossipTrainer::somebody_is_ahead() {
     pcclMessageInfo_t info{};
     return collectives_->exchange()->receive(tag_of(round_ + 1), nullptr, 0, 0, info).code == pcclInvalidArgument &&
@@ -275,10 +278,10 @@ GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeo
     Exchange &exchange = *collectives_->exchange();
     pcclMessageInfo_t info{};
     const auto outcome = exchange.receive(tag, state_.incoming, message_bytes(), timeout_ms, info);
-    if (outcome.code == pcclInvalidArgument && info.bytes > message_bytes()) {  // out of the way with it
+    if (outcome.code == pcclInvalidArgument && info.bytes > message_bytes()) {  // too large: discard it
         std::vector<std::byte> other(info.bytes);
         if (exchange.receive(tag, other.data(), other.size(), 0, info).ok())
-            refuse("it is of " + std::to_string(info.bytes) + " bytes");
+            refuse("it has " + std::to_string(info.bytes) + " bytes");
         return Got::message;
     }
     if (!outcome.ok()) return outcome.code == pcclTimeout || outcome.code == pcclRankConnectionLost ? Got::nothing : Got::no_more;
@@ -289,7 +292,7 @@ GossipTrainer::Got GossipTrainer::receive(std::uint64_t tag, std::uint32_t timeo
     const bool is_notice = info.bytes == sizeof header && marked && !pushes_sums();
     if (info.bytes != message_bytes() && !is_notice) {
         header = {};
-        refuse("it is of " + std::to_string(info.bytes) + " bytes");
+        refuse("it has " + std::to_string(info.bytes) + " bytes");
     }
     return Got::message;
 }
@@ -300,31 +303,31 @@ bool GossipTrainer::refuse(const std::string &why) {
     return false;
 }
 
-/// Counts what a neighbour says of its own model. True: its message is no model.
+/// Counts a neighbour's report that its model is not finite. True if the message is such a notice and not a model.
 bool GossipTrainer::hear_notice(const Header &header) {
     if (header.not_finite == 0 || header.not_finite > parameters_.size()) return false;
     const std::size_t parameter = header.not_finite - 1;
     note_not_finite(number_of(from_), parameter, "the model of " + sender() + " is not finite: '" + parameters_[parameter].name +
-                                                     "' is infinite or not a number. Its inner steps since its last round are dropped");
+                                                     "' is infinite or not a number. Its inner steps since its last round are discarded");
     if (header.elements != 0) return false;
     ++status_.models_refused;
     return true;
 }
 
-/// Adds the model that has come to those that came before. False: it is none, and no notice in its place.
+/// Adds the received model to the sum. False if the message is neither a model nor a notice.
 bool GossipTrainer::absorb(const Header &header) {
     if (header.magic == 0) return false;  // refused already
     if (header.magic == kFirstTag && hear_notice(header)) return true;
     const bool weight_is_sound = !pushes_sums() || (std::isfinite(header.weight) && header.weight > 0.0);
     if (header.magic != kFirstTag || header.elements != state_.size || !weight_is_sound)
-        return refuse("it is not one of this method");
+        return refuse("its header does not match this method and model");
     const float *model = state_.incoming + kHeaderFloats;
     std::vector<double> variances(parameters_.size());
     for (const Piece &piece : layout_.fragments.front().pieces) {
         const Moments m = moments(model + piece.flat, piece.count);
         if (!std::isfinite(m.mean) || !std::isfinite(m.variance)) {
-            note_not_finite(number_of(from_), piece.parameter, "a model that is not finite has come");
-            return refuse("'" + parameters_[piece.parameter].name + "' is infinite or not a number: training has diverged there");
+            note_not_finite(number_of(from_), piece.parameter, "a received model is not finite");
+            return refuse("'" + parameters_[piece.parameter].name + "' is infinite or not a number: training has diverged at the sender");
         }
         variances[piece.parameter] = m.variance;
     }
@@ -346,7 +349,7 @@ bool GossipTrainer::absorb(const Header &header) {
     return true;
 }
 
-/// Makes the model of what has come. Source of the variance: before anything is mixed.
+/// Makes the new model from the received ones. The variance to restore is computed before the models are mixed.
 void GossipTrainer::merge() {
     const bool enough = config_.merge != pcclMergeAfterAll || merged_now_ >= std::max<std::size_t>(expected(), 1);
     const Fragment &fragment = layout_.fragments.front();
@@ -412,7 +415,7 @@ Outcome GossipTrainer::settled(const Agreed &agreed) {
     Exchange &exchange = *collectives_->exchange();
     if (agreed.newcomer) {
         publish_all();
-        // A copy with weight 1: the sum of all models grows by it, and so does the sum of all weights.
+        // The newcomer adds a copy with weight 1, which increases the sum of all models and the sum of all weights.
         std::fill_n(state_.sum, state_.size, 0.0);
         if (pushes_sums()) add(state_.sum, state_.parameters, 1.0, state_.size);
         push_weight_ = 1.0;
@@ -439,7 +442,7 @@ void GossipTrainer::abandon() {
 Outcome GossipTrainer::conclude() {
     const Stopwatch blocked(status_.blocked_s);
     PCCL_TRAIN_TRY(capture());
-    not_finite_ = 0;  // what is handed over is finite
+    not_finite_ = 0;  // the model that is handed over is finite
     if (pushes_sums()) {
         hand_over();
     } else {
@@ -448,10 +451,10 @@ Outcome GossipTrainer::conclude() {
     return {};
 }
 
-/// Push-sum: what a peer that ends holds of the sum goes to a neighbour, or who is left would average over less than was learnt.
+/// Push-sum: a peer that ends sends its share of the sum to a neighbour. Otherwise the others would lose the steps in that share.
 void GossipTrainer::hand_over() {
     Exchange &exchange = *collectives_->exchange();
-    if (!exchange.limit_mailbox(1, 1).ok()) return;  // from now on others keep theirs
+    if (!exchange.limit_mailbox(1, 1).ok()) return;  // the mailbox now accepts no message, and others keep their shares
     settle_posts(PCCL_FOREVER);
     for (std::uint64_t tag = 0; tag < (config_.merge == pcclMergeSynchronous ? kTags : 1); ++tag) {
         Header header;

@@ -1,16 +1,18 @@
-// Gossip: each peer has a model of its own, pushes it to neighbours every sync_every steps, and merges what has come from them.
+// Gossip: each peer has its own model, pushes it to neighbours every sync_every steps, and merges the models that it has
+// received.
 //
-// Two methods. Gossip proper mixes whole models and restores the variance of each tensor. Push-sum keeps a sum x and a weight w,
-// of which it gives shares away, and works with x / w: what a post did not deliver is taken back, so that the sum of all x and
-// the sum of all w, with those under way, are changed by inner steps alone. (A peer that is lost takes its share of both; a
-// newcomer brings a copy with weight 1.)
+// There are two methods. Gossip mixes whole models and restores the variance of each tensor. Push-sum keeps a sum x and a weight
+// w, sends shares of both to neighbours, and trains with x / w. It takes back the share of a post that was not delivered. The sum
+// of all x and the sum of all w, including the shares in flight, are therefore changed only by inner steps. A lost peer takes its
+// share of both with it. A newcomer adds a copy with weight 1.
 //
-// A peer whose model is not finite drops the inner steps that led there and goes back to its last finite model. In gossip that one counts for
-// nothing in its next mix, and a notice that names the tensor takes the place of its message. Push-sum's numerators stay finite, and are
-// pushed as ever with a mark, since the sums must be conserved.
+// A peer whose model is not finite discards the inner steps that led there and returns to its last finite model. In gossip that
+// model has weight 0 in the peer's next mix, and the peer sends a notice that names the tensor in place of its model. The
+// numerators of push-sum stay finite. They are pushed as usual, with a mark, because the sums must be conserved.
 //
-// Rounds need no barrier. Peers ask for newcomers once per round; the k-th question has one answer everywhere, and once it is yes
-// all meet in the k-th round to admit them. So between admissions peers drift as far apart as they train at different speeds.
+// Rounds need no barrier. Peers ask for newcomers once per round. The k-th question has the same answer at all members. When it
+// is yes, all members meet in the k-th round to admit the newcomers. Between admissions, peers that train at different speeds
+// drift apart.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +25,8 @@
 
 namespace pccl::train {
 
-/// Whether `name` is one of `patterns`: names with commas between, with '*' before or after one for any more characters.
+/// Whether `name` matches one of `patterns`: names separated by commas. A '*' at the start or end of a pattern matches any
+/// characters.
 bool is_named(const std::string &name, const std::string &patterns);
 
 class GossipTrainer final : public Trainer {
@@ -31,12 +34,12 @@ public:
     GossipTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
     ~GossipTrainer() override;
 
-    /// Push-sum's numerator and weight as they are here now. For tests that add them up.
+    /// The present numerator and weight of push-sum. For tests that add them up over all peers.
     const double *numerator() const { return state_.sum; }
     double weight() const { return push_weight_; }
 
 private:
-    struct Header;  ///< before a model in a message
+    struct Header;  ///< precedes a model in a message
     enum class Got { message, nothing, no_more };
 
     Outcome open() override;
@@ -75,22 +78,22 @@ private:
     std::vector<bool> corrected_;  ///< by parameter
     std::vector<pcclPeerId_t> neighbours_;
     std::uint64_t neighbours_epoch_ = 0;
-    std::vector<std::uint64_t> posts_;  ///< whose outcome is open; all of the model in state_.outgoing
-    double shared_weight_ = 0.0;        ///< push-sum's, in each of them
+    std::vector<std::uint64_t> posts_;  ///< posts without an outcome yet; all of them send the model in state_.outgoing
+    double shared_weight_ = 0.0;        ///< push-sum's weight in each post
     std::uint64_t since_ = 0;           ///< inner steps since the last round
-    std::uint64_t round_ = 0;           ///< since the last admission: the same for all in step
-    std::uint64_t generation_ = 0;      ///< of the admission
-    std::size_t merged_now_ = 0;        ///< models that have come since the last merge
-    std::size_t in_step_ = 0;           ///< of them, those of this round
-    bool unsettled_ = false;            ///< no round was whole since neighbours changed: the new ones may be in another
-    double weights_ = 0.0;              ///< of what is in state_.sum (gossip)
+    std::uint64_t round_ = 0;           ///< rounds since the last admission; equal at all peers in step
+    std::uint64_t generation_ = 0;      ///< number of the admission
+    std::size_t merged_now_ = 0;        ///< models received since the last merge
+    std::size_t in_step_ = 0;           ///< models of this round among them
+    bool unsettled_ = false;            ///< no complete round since the neighbours changed: new ones may be in another round
+    double weights_ = 0.0;              ///< sum of the weights in state_.sum (gossip)
     std::uint64_t oldest_age_ = 0;
-    std::vector<double> variances_;  ///< of the models in state_.sum, weighted sums by parameter
+    std::vector<double> variances_;  ///< weighted sums of the variances of the models in state_.sum, by parameter
     double push_weight_ = 1.0;
-    pcclPeerId_t from_{};         ///< who sent the last message
-    std::size_t not_finite_ = 0;    ///< 1 + the first parameter of this peer's that was not finite in this round; 0: all were
-    std::uint32_t streak_ = 0;      ///< rounds in a row in which one was not
-    bool posted_notice_ = false;    ///< what is in state_.outgoing is a notice, not a model
+    pcclPeerId_t from_{};         ///< sender of the last message
+    std::size_t not_finite_ = 0;    ///< 1 + this peer's first parameter that was not finite in this round; 0: none
+    std::uint32_t streak_ = 0;      ///< rounds in a row in which a parameter was not finite
+    bool posted_notice_ = false;    ///< state_.outgoing holds a notice, not a model
 };
 
 }  // namespace pccl::train

@@ -25,13 +25,14 @@ Outcome check_overlap(const std::vector<Parameter> &parameters) {
     for (std::size_t i = 1; i < by_address.size(); ++i) {
         const Parameter &a = *by_address[i - 1];
         if (std::less<>()(by_address[i]->data, a.at(a.count))) {
-            return invalid("the parameters '" + a.name + "' and '" + by_address[i]->name + "' overlap: give tied weights once");
+            return invalid("the parameters '" + a.name + "' and '" + by_address[i]->name + "' overlap. List tied weights once");
         }
     }
     return {};
 }
 
-/// The fragment that each parameter belongs to as a whole: runs of neighbours, cut where the elements before make the next share.
+/// The fragment of each whole parameter: consecutive parameters are grouped, and a new fragment begins when the preceding
+/// elements make up the shares of the previous fragments.
 std::vector<std::size_t> sequential(const std::vector<Parameter> &parameters, std::size_t fragments) {
     std::vector<std::size_t> of(parameters.size());
     const std::size_t elements = total(parameters);
@@ -90,12 +91,12 @@ Outcome read_parameters(const pcclTensorInfo_t *infos, std::size_t count, std::v
         if (!info.name || !*info.name) return invalid(which + " has no name");
         const std::string name = which + " ('" + info.name + "')";
         if (std::string(info.name).size() > 1024) return invalid(which + " has a name of more than 1024 bytes");
-        if (!names.insert(info.name).second) return invalid(name + " has the name of another one");
+        if (!names.insert(info.name).second) return invalid(name + " has the name of another parameter");
         if (!info.data) return invalid(name + ": data is NULL");
         if (info.count == 0) return invalid(name + ": count is 0");
-        if (info.device_type != pcclDeviceCpu) return invalid(name + " is not on the CPU: give a copy in memory");
+        if (info.device_type != pcclDeviceCpu) return invalid(name + " is not on the CPU. Pass a copy in host memory");
         if (parameter_bytes(info.datatype) == 0) return invalid(name + " is not of pcclFloat, pcclFloat16 or pcclBFloat16");
-        if (info.count > (std::size_t{1} << 60U)) return invalid(name + ": count is beyond any memory");
+        if (info.count > (std::size_t{1} << 60U)) return invalid(name + ": count is larger than any memory");
         out.push_back({info.name, info.data, info.count, info.datatype});
     }
     return check_overlap(out);
@@ -104,7 +105,7 @@ Outcome read_parameters(const pcclTensorInfo_t *infos, std::size_t count, std::v
 Outcome make_layout(const std::vector<Parameter> &parameters, pcclFragments_t pattern, std::uint32_t fragments, Layout &out) {
     const std::size_t most = pattern == pcclFragmentsEven ? total(parameters) : parameters.size();
     if (fragments == 0 || fragments > most) {
-        return invalid("fragments is " + std::to_string(fragments) + ", not 1 to " + std::to_string(most) +
+        return invalid("`fragments` is " + std::to_string(fragments) + ", not 1 to " + std::to_string(most) +
                        (pattern == pcclFragmentsEven ? " (the elements)" : " (the tensors; pcclFragmentsEven cuts them)"));
     }
     out = {};

@@ -1,7 +1,7 @@
-// Where each parameter lies in the flat outer state.
+// The position of each parameter in the flat outer state.
 //
-// The flat state is a row of fragments, each padded so that it begins at a multiple of 64 bytes and has at least one spare element behind
-// it (for a weight that travels with it). Spare elements are zero in all that is shared. Pure.
+// The flat state is a sequence of fragments. Each is padded, so that it begins at a multiple of 64 bytes and at least one spare
+// element follows it (for a weight that is sent with it). Spare elements are zero in all shared data. Pure.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct Parameter {
     void *at(std::size_t i) const;
 };
 
-/// A run of one parameter's elements and where it lies in the flat state.
+/// A run of one parameter's elements and its position in the flat state.
 struct Piece {
     std::size_t parameter = 0;
     std::size_t first = 0;  ///< element of the parameter
@@ -40,10 +40,11 @@ struct Fragment {
     std::vector<Piece> pieces;
 };
 
-/// Which element of which parameter is the `element`-th of a fragment; there is one.
+/// An element of a parameter.
 struct Place {
     std::size_t parameter = 0, element = 0;
 };
+/// The place of the `element`-th element of a fragment. `element` must be below the fragment's count.
 Place place_in(const Fragment &fragment, std::size_t element);
 
 struct Layout {
@@ -51,10 +52,10 @@ struct Layout {
     std::size_t size = 0;  ///< elements of the flat state, spare ones included
 };
 
-/// Copies and checks what a caller describes.
+/// Copies and checks the caller's description of the parameters.
 Outcome read_parameters(const pcclTensorInfo_t *infos, std::size_t count, std::vector<Parameter> &out);
 
-/// Every element belongs to exactly one of `fragments` fragments. Fails if there are more fragments than there is to share out.
+/// Assigns every element to exactly one of `fragments` fragments. Fails if there are more fragments than units to distribute.
 Outcome make_layout(const std::vector<Parameter> &parameters, pcclFragments_t pattern, std::uint32_t fragments, Layout &out);
 
 }  // namespace pccl::train

@@ -7,7 +7,7 @@ namespace pccl::train {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(20);    // while waiting for peers
-constexpr auto kRetry = std::chrono::milliseconds(250);  // while there is no master
+constexpr auto kRetry = std::chrono::milliseconds(250);  // while the master cannot be reached
 
 const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
 
@@ -46,7 +46,7 @@ Outcome Membership::join(Agreed &agreed, bool usable) {
         takes_ = !usable;
         auto outcome = settle(agreed);
         if (outcome.ok()) return outcome;
-        // Among members that are further on or less far, a state from elsewhere breaks the rule of revisions. As a newcomer's it does not.
+        // Among members of other revisions, a loaded state breaks the rule of revisions. As the state of a newcomer it does not.
         const bool out_of_turn = outcome.code == pcclInvalidUsage && loaded_ && !collectives_.connected();
         const bool fell_out = outcome.code == pcclMasterConnectionFailed && collectives_.clock().now() < deadline && options_.rejoin.count() > 0;
         if (out_of_turn) {
@@ -63,7 +63,8 @@ void Membership::drop_question() {
     dropped_ = false;
 }
 
-/// A process of an island cannot leave and come back where what it loaded breaks the rule of revisions. So it offers that to an empty run alone.
+/// A process of an island cannot leave and rejoin when its loaded state breaks the rule of revisions. It therefore offers that
+/// state only to an empty run.
 void Membership::prefer_the_runs() {
     if (!loaded_ || collectives_.world() < 2) return;
     loaded_ = false;
@@ -91,13 +92,13 @@ Outcome Membership::admit(bool &grown) {
         if (!wait) return {};
         auto outcome = collectives_.update_topology();
         if (lost(outcome)) continue;
-        if (outcome.code == pcclUpdateTopologyFailed || outcome.code == pcclTooFewPeers) return {};  // nobody was admitted
+        if (outcome.code == pcclUpdateTopologyFailed || outcome.code == pcclTooFewPeers) return {};  // no peer was admitted
         if (outcome.ok()) grown = unsynchronized_ = true;
         return outcome;
     }
 }
 
-/// Counts members, and newcomers among them, by an operation of all members: so each gets the same numbers.
+/// Counts members and newcomers with an operation of all members, so that each gets the same numbers.
 Outcome Membership::count_members() {
     constexpr std::uint64_t kNewcomer = std::uint64_t{1} << 32U;
     std::uint64_t one = newcomer_ ? kNewcomer + 1 : 1, sum = 0;
@@ -130,7 +131,7 @@ Outcome Membership::settle(Agreed &agreed) {
         std::uint64_t islands = world_;
         PCCL_TRAIN_TRY(agreement_.smallest(Agreement::Question::world, islands));
         if (islands < options_.min_peers) {
-            // Not before the others had a chance to see the newcomers, and never in a tight loop.
+            // The pause gives the others time to see the newcomers, and avoids a busy loop.
             if (!first) collectives_.clock().pause(kPoll);
             bool grown = false;
             PCCL_TRAIN_TRY(admit(grown));
@@ -147,11 +148,11 @@ Outcome Membership::settle(Agreed &agreed) {
         outcome = take(agreed);
         const bool nobody_gives = outcome.code == pcclNoSharedStateAvailable;
         if (!nobody_gives || !usable_) return outcome;
-        takes_ = false;  // those that could have given theirs were lost
+        takes_ = false;  // all members that could send their state were lost
     }
 }
 
-/// As a peer that is behind: it is given what members may differ in, too.
+/// Receives the state as a peer that is behind, including the tensors in which members may differ.
 Outcome Membership::take(Agreed &agreed) {
     const std::uint64_t revision = std::exchange(revision_, 0);
     auto outcome = synchronize(PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY, agreed);

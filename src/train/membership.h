@@ -1,7 +1,7 @@
 // This peer's place in the run: joining, admitting newcomers, and agreeing on the shared state.
 //
-// Guarantee: what a member does next depends on nothing but the outcomes of calls that end alike at all members, so all of them make the
-// same calls in the same order. Runs on the trainer's thread; everything blocks.
+// Guarantee: the next action of a member depends only on the outcomes of calls that end the same way at all members, so all
+// members make the same calls in the same order. Runs on the trainer's thread. All functions block.
 #pragma once
 
 #include <atomic>
@@ -22,13 +22,14 @@ struct MembershipOptions {
     std::chrono::milliseconds rejoin{600'000};
     bool optimize_topology = false;
     std::uint64_t barrier_tag = 0;
-    bool founder_leads = false;  ///< where members' states differ: those who join are given one, and the first to come has the first
+    /// For members whose states differ: a joining peer receives a state, and the run's first peer provides the first one.
+    bool founder_leads = false;
 };
 
-/// What one synchronization did here.
+/// The effects of one synchronization at this peer.
 struct Agreed {
     bool synchronized = false;
-    bool received = false;  ///< bytes came: what this peer held was another content
+    bool received = false;  ///< bytes were received because this peer held another content
     bool newcomer = false;  ///< it was this peer's first since it joined
     std::uint64_t tx_bytes = 0;
     std::uint64_t rx_bytes = 0;
@@ -36,43 +37,44 @@ struct Agreed {
 
 class Membership {
 public:
-    /// Describes the shared state as it is now, to be offered and overwritten.
+    /// Describes the present shared state, which is offered and can be overwritten.
     using State = std::function<std::vector<pcclTensorInfo_t>()>;
 
     Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
 
-    /// Connects if need be, and settles. Tries for as long as the options say. A state that is not `usable` is never given to others; where no
-    /// member has one that is, this fails with pcclNoSharedStateAvailable.
+    /// Connects if necessary, and settles. Retries for MembershipOptions::rejoin. A state that is not `usable` is never sent to
+    /// others. If no member has a usable state, this fails with pcclNoSharedStateAvailable.
     Outcome join(Agreed &agreed, bool usable = true);
-    /// Makes no call on the communicator from here on, until join().
+    /// After this, no call is made on the communicator until join().
     void retire() { drop_question(); }
-    /// Asks whether newcomers wait. The same answer at all members: that of the k-th question to the k-th question, of any group of an island.
+    /// Asks whether newcomers wait. The k-th question has the same answer at all members, and in all groups of an island.
     Outcome newcomers_wait(bool &wait);
-    /// Asks now, in the background, what newcomers_wait() will be asked next: it need not wait for the master then. Who was quick to ask and
-    /// who did not ask ahead get the same answer.
+    /// Asks the next question of newcomers_wait() now, in the background, so that newcomers_wait() need not wait for the master.
+    /// A member that asks ahead and a member that does not get the same answer.
     void ask_ahead() { question_.begin(); }
-    /// Admits them if they do. `grown`: some were, and settle() has to follow.
+    /// Admits newcomers if some wait. `grown`: some were admitted, and the caller must call settle() next.
     Outcome admit(bool &grown);
-    /// Until the group has `min_peers` and all agree on the state.
+    /// Blocks until the group has `min_peers` members and all agree on the state.
     Outcome settle(Agreed &agreed);
-    /// settle() agrees once more, though nobody has joined. `own`: this peer's state has no vote, and it is given all that members hold.
+    /// Makes settle() synchronize again although no peer has joined. `own`: this peer's state has no vote, and it receives the
+    /// members' state.
     void distrust(bool own = false) {
         unsynchronized_ = true;
         takes_ = own;
     }
-    /// One synchronization, repeated while peers are lost in it.
+    /// One synchronization, repeated while peers are lost during it.
     Outcome synchronize(pcclSharedStateSyncStrategy_t strategy, Agreed &agreed);
 
     std::uint32_t world() const { return world_; }
     void saw(std::uint32_t world) { world_ = world; }
-    /// All members have joined since the last synchronization and will agree for the first time. Equal at all members.
+    /// True if all members have joined since the last synchronization, so that the next one is their first. Equal at all members.
     bool founding() const { return founding_; }
-    /// The state has changed, at all members alike.
+    /// The state has changed in the same way at all members.
     void changed() { ++revision_; }
     std::uint64_t revision() const { return revision_; }
-    /// What this peer holds is older than what any member has.
+    /// This peer's state is older than the state of any member.
     void outdated() { revision_ = 0; }
-    /// Of a state that was read from a file.
+    /// Sets the revision of a state that was read from a file.
     void set_revision(std::uint64_t revision) { revision_ = revision; loaded_ = true; }
 
 private:
@@ -95,9 +97,9 @@ private:
     bool founding_ = false;
     bool unsynchronized_ = false;
     bool loaded_ = false;
-    bool takes_ = false;   ///< its next state comes from others
-    bool usable_ = true;   ///< its own would do if there were no others
-    std::atomic<bool> dropped_{false};  ///< nobody waits for the question any more
+    bool takes_ = false;   ///< this peer receives its next state from others
+    bool usable_ = true;   ///< this peer's own state can be used if there are no others
+    std::atomic<bool> dropped_{false};  ///< the answer to the question is no longer wanted
     Question question_;
 };
 

@@ -26,16 +26,16 @@ Memory::~Memory() {
 Outcome Memory::allocate(std::size_t bytes) {
     const std::size_t whole = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     data_ = static_cast<std::byte *>(std::aligned_alloc(kAlignment, whole));
-    if (!data_) return {pcclInternalError, "no memory for the outer state: it takes " + megabytes(bytes) + ". state_file keeps it in a file"};
+    if (!data_) return {pcclInternalError, "the outer state of " + megabytes(bytes) + " could not be allocated: out of memory. Set `state_file` to keep it in a file"};
     owned_ = true;
     std::memset(data_, 0, whole);
     return {};
 }
 
 Outcome Memory::use(void *buffer, std::size_t buffer_bytes, std::size_t bytes) {
-    if (reinterpret_cast<std::uintptr_t>(buffer) % kAlignment != 0) return invalid("state_buffer is not aligned to 64 bytes");
+    if (reinterpret_cast<std::uintptr_t>(buffer) % kAlignment != 0) return invalid("`state_buffer` is not aligned to 64 bytes. Use an aligned allocation");
     if (buffer_bytes < bytes) {
-        return invalid("state_buffer has " + std::to_string(buffer_bytes) + " bytes and takes " + std::to_string(bytes) +
+        return invalid("`state_buffer` has " + std::to_string(buffer_bytes) + " bytes and needs " + std::to_string(bytes) +
                        " (pcclTrainerStateBytes)");
     }
     data_ = static_cast<std::byte *>(buffer);
@@ -47,11 +47,11 @@ Outcome Memory::map(const std::string &path, std::size_t bytes) {
     const auto failed = [&](const char *what) { return invalid("state_file " + path + ": " + what + ": " + std::strerror(errno)); };
     const int file = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (file < 0) return failed("cannot be opened");
-    // Allocated at once: a disk that is full later would kill the process at a store to memory.
+    // The file is allocated completely now. If the disk became full later, a store to memory would kill the process.
     if (const int error = posix_fallocate(file, 0, static_cast<off_t>(bytes)); error != 0) {
         close(file);
         errno = error;
-        return failed(("cannot be made " + megabytes(bytes) + " long").c_str());
+        return failed(("cannot be extended to " + megabytes(bytes)).c_str());
     }
     void *address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     const int error = errno;

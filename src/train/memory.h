@@ -1,4 +1,5 @@
-// The block of memory that the outer state lies in: allocated, the caller's, or a file mapped to memory. Aligned to 64 bytes and zeroed.
+// The block of memory for the outer state: allocated, provided by the caller, or a file mapped into memory. Aligned to 64 bytes
+// and zeroed.
 #pragma once
 
 #include <cstddef>
@@ -17,12 +18,12 @@ public:
     Memory &operator=(const Memory &) = delete;
 
     Outcome allocate(std::size_t bytes);
-    /// `buffer` has at least `bytes` and outlives this.
+    /// Uses the caller's `buffer`, which must have at least `bytes` and must outlive this object.
     Outcome use(void *buffer, std::size_t buffer_bytes, std::size_t bytes);
-    /// Creates the file or overwrites it.
+    /// Maps a file, which is created or overwritten.
     Outcome map(const std::string &path, std::size_t bytes);
 
-    /// The next `count` floats that were not taken yet. `count` is a multiple of 16.
+    /// The next `count` unused floats. `count` must be a multiple of 16.
     float *take(std::size_t count);
 
 private:

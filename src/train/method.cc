@@ -34,7 +34,7 @@ Outcome check_eager(const pcclTrainerConfig_t &c) {
         "pcclOuterNesterov");
 }
 
-/// A peer's own contribution, one of at least `min_peers`, is not late.
+/// The peer's own contribution is applied without delay; it is one of at least `min_peers`.
 StabilityModel eager_stability(const pcclTrainerConfig_t &c) { return model(c, 1.0 / std::max<std::uint32_t>(c.min_peers, 2)); }
 
 // Streaming DiLoCo

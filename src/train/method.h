@@ -1,8 +1,8 @@
 // The table of training methods: one row per method. Pure.
 //
-// A method of DiLoCo's family is a row, plus functions of its own if it has settings that no other method has. A row says what is
-// exchanged (ModelExchange) and which strategies make the method: when an average is applied (Schedule), how the outer step is
-// computed (OuterStep), and what the caller's parameters become (Merge). No other file asks for a method by its name.
+// A method of DiLoCo's family is one row, plus functions for settings that no other method has. A row defines which data is
+// exchanged (ModelExchange), when an average is applied (Schedule), how the outer step is computed (OuterStep), and how the
+// caller's parameters are replaced (Merge). No other file tests for a particular method.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace pccl::train {
 
-/// What peers send to one another.
+/// The data that peers exchange.
 enum class ModelExchange : std::uint8_t {
     none,      ///< nothing: each peer trains alone
     averages,  ///< averages of pseudo-gradients (OuterTrainer)
@@ -36,7 +36,7 @@ enum class OuterStep : std::uint8_t {
     penalized  ///< heavy ball with clipped momentum; the average is divided by a penalty for staleness
 };
 
-/// What the caller's parameters become after an outer step.
+/// The new values of the caller's parameters after an outer step.
 enum class Merge : std::uint8_t {
     replace,  ///< the outer parameters
     mix,      ///< a weighted mean of the peer's own parameters and the outer parameters
@@ -52,13 +52,13 @@ struct StabilityModel {
 
 struct MethodTraits {
     pcclMethod_t method;
-    const char *name;  ///< in descriptions, which must be equal at all peers, and in warnings
+    const char *name;  ///< used in descriptions, which must be equal at all peers, and in warnings
     ModelExchange exchange = ModelExchange::averages;
     Schedule schedule = Schedule::synchronous;
     OuterStep outer_step = OuterStep::plain;
     Merge merge = Merge::replace;
     bool can_shard = false;
-    /// Changes the common defaults to this method's. Each function may be NULL.
+    /// Changes the common defaults to those of this method. Each of these functions may be NULL.
     void (*set_defaults)(pcclTrainerConfig_t &) = nullptr;
     Outcome (*check)(const pcclTrainerConfig_t &) = nullptr;
     /// Appends this method's settings to the description.
@@ -72,7 +72,7 @@ struct MethodTraits {
     bool is_overlapped() const { return schedule == Schedule::overlapped; }
 };
 
-/// NULL if there is no such method. `method` may hold any number.
+/// The row of a method; NULL if it does not exist. `method` may hold any number.
 const MethodTraits *find_method(const pcclMethod_t &method);
 
 /// The row of a method that read_config() has accepted.
@@ -84,7 +84,7 @@ Buffers buffers_of(const pcclTrainerConfig_t &config);
 /// The number of fragments that the model is cut into.
 std::uint32_t fragments_of(const pcclTrainerConfig_t &config);
 
-// What the checks and descriptions of methods share.
+// Functions that the checks and descriptions of all methods use.
 
 /// `value` as text, with up to nine digits.
 std::string number(double value);

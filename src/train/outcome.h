@@ -1,4 +1,4 @@
-// How a call of this layer ended: a status code and, if it failed, the words for pcclGetLastError.
+// The outcome of a call of this layer: a status code and, after a failure, the text for pcclGetLastError.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@ struct [[nodiscard]] Outcome {
     bool ok() const { return code == pcclSuccess; }
 };
 
-/// Of a call of pccl.h that this thread has just made.
+/// The outcome of the last call of pccl.h that this thread made. `call` is its name.
 Outcome outcome_of(pcclResult_t code, const char *call);
 
 inline Outcome invalid(std::string why) { return {pcclInvalidArgument, std::move(why)}; }

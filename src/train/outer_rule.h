@@ -1,6 +1,7 @@
 // The step of the outer optimizer on a run of elements, and the penalty for staleness.
 //
-// Guarantee: a step of many elements is the steps of its parts; the penalty is a function of what all peers share.
+// Guarantee: a step on many elements gives the same result as steps on its parts. The penalty is a function of the shared state
+// only.
 #pragma once
 
 #include <cstddef>
@@ -23,14 +24,13 @@ public:
     /// returns the sum of the squares of p's changes.
     double step(float *p, float *v, const float *g, double penalty, std::size_t count) const;
 
-    /// The first element whose new parameter or momentum would not be finite; `count` if all would be. Changes nothing.
+    /// The first element whose new parameter or momentum would not be finite; `count` if all would be finite. Changes nothing.
     std::size_t first_overflow(const float *p, const float *v, const float *g, double penalty, std::size_t count) const;
 
-    /// What the next average is divided by: 1 but for pcclMethodCO2.
+    /// The divisor of the next average: 1, except for pcclMethodCO2.
     double penalty(const Counters &counters) const;
 
-    /// Takes down how far the outer parameters have moved, for the penalties to come. `squares` is the sum of the squares of all
-    /// changes.
+    /// Records how far the outer parameters have moved, for later penalties. `squares` is the sum of the squares of all changes.
     void moved(Counters &counters, double squares) const;
 
 private:

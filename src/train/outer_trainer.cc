@@ -14,15 +14,15 @@ namespace pccl::train {
 namespace {
 
 constexpr std::uint64_t kFirstTag = (std::uint64_t{1} << 63U) + 16;
-constexpr std::uint32_t kStaleRounds = 3;  // a peer that has contributed nothing finite for so many is given the run's state
-constexpr std::size_t kBlock = 4096;       // elements that stay in the nearest cache between two passes
+constexpr std::uint32_t kStaleRounds = 3;  // a peer without a finite contribution in this many rounds receives the run's state
+constexpr std::size_t kBlock = 4096;       // elements that fit in the first-level cache between two passes
 
 }  // namespace
 
 OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
     : Trainer(config, std::move(collectives), std::move(parameters)), rule_(config_) {}
 
-OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it works on
+OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it uses
 
 bool OuterTrainer::delayed() const { return method_.is_delayed(); }
 
@@ -36,7 +36,7 @@ Outcome OuterTrainer::open() {
         whole_ = std::make_unique<WholeAverage>(*collectives_);
         reducer = whole_.get();
     }
-    const auto rounds = static_cast<std::uint32_t>(layout_.fragments.size());  // in each round a fragment has one average
+    const auto rounds = static_cast<std::uint32_t>(layout_.fragments.size());  // each fragment has one average per round
     averager_ = std::make_unique<Averager>(*collectives_, *reducer, interrupted_, kStaleRounds * rounds);
     for (const Fragment &fragment : layout_.fragments)
         if (state_.start) std::copy_n(state_.parameters + fragment.first, fragment.count, state_.start + fragment.first);
@@ -54,7 +54,7 @@ void OuterTrainer::add_shared(std::vector<pcclTensorInfo_t> &tensors) {
     tensors.push_back(info);
 }
 
-/// The schedule: a function of the run's inner steps, not of this peer's.
+/// The schedule is a function of the run's inner steps, not of the steps of this peer.
 bool OuterTrainer::begins(std::size_t fragment, std::uint64_t step) const {
     const std::uint64_t every = config_.sync_every, n = layout_.fragments.size();
     return step % every == (every * (fragment + 1) / n) % every;
@@ -70,8 +70,8 @@ bool OuterTrainer::is_due() const {
     return false;
 }
 
-/// In the middle between two outer steps the question of the second is asked, so that its round trip is hidden behind inner steps. It could
-/// be any moment: what counts is the order of questions.
+/// The question for the next outer step is asked halfway between two outer steps, so that its round trip is hidden behind inner
+/// steps. Any time would be correct: only the order of questions matters.
 bool OuterTrainer::asks_ahead(std::uint64_t step) const {
     const std::uint64_t ahead = config_.sync_every / layout_.fragments.size() / 2;
     if (ahead == 0) return false;
@@ -118,7 +118,7 @@ Outcome OuterTrainer::begin(std::size_t index) {
     return {};
 }
 
-/// The pseudo-gradient is taken from where this round began, before the average of the round before moves that.
+/// The pseudo-gradient is measured from the start of this round, before the previous round's average moves the outer parameters.
 Outcome OuterTrainer::begin_delayed(std::size_t index) {
     const Fragment &fragment = layout_.fragments[index];
     bool has_average = state_.counters.held != 0 && !resyncing_;
@@ -132,10 +132,10 @@ Outcome OuterTrainer::begin_delayed(std::size_t index) {
     return {};
 }
 
-/// A newcomer that resynchronizes is given what the members' outer step has made of the state.
+/// A newcomer that resynchronizes receives the state after the members' outer step.
 Outcome OuterTrainer::catch_up() {
     const Stopwatch blocked(status_.blocked_s);
-    if (resyncing_) membership_->changed();  // as it was for the members
+    if (resyncing_) membership_->changed();  // the members' revision increased as well
     Agreed agreed;
     auto outcome = membership_->synchronize(resyncing_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY,
                                             agreed);
@@ -144,13 +144,15 @@ Outcome OuterTrainer::catch_up() {
     status_.tx_bytes += agreed.tx_bytes;
     status_.rx_bytes += agreed.rx_bytes;
     if (agreed.received) status_.events |= PCCL_TRAINER_STATE_RECEIVED;
-    return members_gone ? Outcome{} : outcome;  // what they held is lost: nothing is pending
+    return members_gone ? Outcome{} : outcome;  // the pending average was lost with the other members
 }
 
-/// One that is not finite becomes zeros: it counts for nothing, neither at the others nor where the next round of this peer begins.
+/// A pseudo-gradient that is not finite is replaced by zeros. It then affects neither the other peers nor the start of this
+/// peer's next round.
 void OuterTrainer::take_pseudo_gradient(const Fragment &fragment) {
     const float *start = state_.start ? state_.start : state_.parameters;
-    not_finite_ = std::exchange(replaced(fragment), kAllFinite);  // then what it has trained since is no round
+    // After a replacement of parameters the steps since then are not a whole round.
+    not_finite_ = std::exchange(replaced(fragment), kAllFinite);
     for (const Piece &piece : fragment.pieces) {
         const Parameter &p = parameters_[piece.parameter];
         for (std::size_t i = 0; i < piece.count && not_finite_ == kAllFinite; i += kBlock) {
@@ -185,7 +187,7 @@ void OuterTrainer::launch(std::size_t index) {
     round_start_ = collectives_->clock().now();
 }
 
-/// Waits for the earliest average under way.
+/// Waits for the earliest average in flight.
 Outcome OuterTrainer::collect(bool &has_average) {
     Average average;
     {
@@ -207,7 +209,7 @@ Outcome OuterTrainer::collect(bool &has_average) {
     return note_contributions(fragment, average);
 }
 
-/// What all members know of contributions, and of an average, that are not finite.
+/// Counts and logs contributions and averages that are not finite. All members have the same information.
 Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average &average) {
     status_.left_out = average.own_left_out;
     if (average.step_overflow != kAllFinite) return note_step_overflow(fragment, average.step_overflow);
@@ -221,21 +223,21 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
         element = average.culprit.element();
         words = "the contribution of peer " + std::to_string(peer) + (average.own_left_out && peer == collectives_->self() ? " (this one)" : "") +
                 " is not finite: " + words_of(fragment, element) + " is infinite or not a number. ";
-        if (average.left_out > 1) words += "So are those of " + std::to_string(average.left_out - 1) + " others" +
-                                           (average.own_left_out && peer != collectives_->self() ? ", this peer's among them. " : ". ");
-        if (config_.non_finite == pcclNonFiniteFail) words += "The round fails, as non_finite demands";
+        if (average.left_out > 1) words += "In total, " + std::to_string(average.left_out) + " contributions are not finite" +
+                                           (average.own_left_out && peer != collectives_->self() ? ", including this peer's. " : ". ");
+        if (config_.non_finite == pcclNonFiniteFail) words += "The round fails because `non_finite` is pcclNonFiniteFail";
         else if (average.counted == 0) words += "No outer step is made";
-        else words += "The average is that of the other " + std::to_string(average.counted);
+        else words += "The average contains the other " + std::to_string(average.counted);
     } else {
-        words = "the average is not finite though all contributions are: " + words_of(fragment, element) + " overflows. No outer step is made";
+        words = "the average is not finite although all contributions are: " + words_of(fragment, element) + " overflows. No outer step is made";
     }
     note_not_finite(peer, element < fragment.count ? place_in(fragment, element).parameter : SIZE_MAX, words);
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
 }
 
-/// The state and the average are the same bits at all members, so all of them come here.
+/// The state and the average are bit-identical at all members, so all members call this.
 Outcome OuterTrainer::note_step_overflow(const Fragment &fragment, std::size_t element) {
-    const std::string words = "the outer step is not finite though the average is: " + words_of(fragment, element) +
+    const std::string words = "the outer step is not finite although the average is: " + words_of(fragment, element) +
                               " or its momentum overflows. The step is not applied. Use a smaller outer_learning_rate or outer_momentum";
     note_not_finite(0, place_in(fragment, element).parameter, words);
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
@@ -245,13 +247,13 @@ Outcome OuterTrainer::apply(const Fragment &fragment) {
     float *p = state_.parameters + fragment.first;
     const float *average = state_.average + fragment.first;
     double squares = 0.0;
-    if (sharded_) {  // what was gathered are the parameters after the step
+    if (sharded_) {  // the gathered values are the parameters after the step
         squares = squared_distance(average, p, fragment.count);
         std::copy_n(average, fragment.count, p);
     } else {
         float *momentum = state_.momentum ? state_.momentum + fragment.first : nullptr;
         status_.penalty = rule_.penalty(state_.counters);
-        // Before the step, since a step of many elements is made by all of them or by none.
+        // The check comes before the step, because the step must change all elements or none.
         const std::size_t overflow = rule_.first_overflow(p, momentum, average, status_.penalty, fragment.count);
         if (overflow != fragment.count) return note_step_overflow(fragment, overflow);
         squares = rule_.step(p, momentum, average, status_.penalty, fragment.count);
@@ -268,10 +270,10 @@ std::size_t &OuterTrainer::replaced(const Fragment &fragment) {
     return replaced_[static_cast<std::size_t>(&fragment - layout_.fragments.data())];
 }
 
-/// Parameters of a fragment that is to be merged are not finite. The next inner step would spread that over all fragments, and those
-/// would spread it over this one, so all take the outer parameters. The others are in the middle of a round, which is lost.
+/// Called when parameters of the fragment to merge are not finite. The next inner step would spread that to all fragments, so all
+/// fragments take the outer parameters. The other fragments are in the middle of a round, which is lost.
 void OuterTrainer::heal(const Fragment &merged) {
-    pcclLogWarning("parameters of this peer are infinite or not a number: the outer ones take their place");
+    pcclLogWarning("parameters of this peer are infinite or not a number. They are replaced by the outer parameters");
     for (const Fragment &other : layout_.fragments) {
         const std::size_t first = &other == &merged ? kAllFinite : not_finite_in(other);
         if (first == kAllFinite) continue;
@@ -296,7 +298,7 @@ std::size_t OuterTrainer::not_finite_in(const Fragment &fragment) const {
     return kAllFinite;
 }
 
-/// The parameters after the outer step of a fragment that was not delayed by a round.
+/// Sets the caller's parameters after the outer step of a fragment, for methods without a delay of a round.
 void OuterTrainer::merge(const Fragment &fragment) {
     const bool mixes = method_.merge == Merge::mix;
     const float own = mixes ? config_.mixing : 0.0F;
@@ -314,7 +316,8 @@ void OuterTrainer::merge(const Fragment &fragment) {
     }
 }
 
-/// Where the next round begins: at the outer parameters, or (eager) from there by this peer's own share of what is under way.
+/// Sets the start of the next round: the outer parameters or, in eager DiLoCo, the outer parameters moved by this peer's share of
+/// the average in flight.
 void OuterTrainer::restart(const Fragment &fragment) {
     if (!state_.start) return publish(fragment);
     const auto peers = static_cast<float>(std::max<std::uint32_t>(membership_->world(), 1));
@@ -327,7 +330,7 @@ void OuterTrainer::restart(const Fragment &fragment) {
     }
 }
 
-/// Newcomers are admitted, and what has gone wrong is put right, where all members stand at the same place.
+/// Admits newcomers and repairs states. All members do this at the same point of the run.
 Outcome OuterTrainer::boundary() {
     const Stopwatch blocked(status_.blocked_s);
     bool wait = false;
@@ -340,7 +343,7 @@ Outcome OuterTrainer::boundary() {
     diverged |= agreement_.alone() && (diverged_ || stale_);
     if (diverged) {
         if (diverged_) status_.events |= PCCL_TRAINER_DIVERGED;
-        if (own_stale_) pcclLogWarning("this peer has contributed nothing finite for three rounds: it takes the run's state from the others");
+        if (own_stale_) pcclLogWarning("this peer has made no finite contribution for three rounds. It receives the run's state from the others");
         membership_->distrust(own_stale_);
         diverged_ = stale_ = own_stale_ = false;
     }
@@ -351,7 +354,8 @@ Outcome OuterTrainer::boundary() {
     return note(agreed);
 }
 
-/// Waits for all that is under way, and applies it, or keeps it for the next outer step where that is how newcomers are dealt with.
+/// Waits for all averages in flight and applies them. A delayed method keeps its average for the next outer step unless
+/// `newcomers` is pcclNewcomersDrain or a state must be repaired.
 Outcome OuterTrainer::drain() {
     while (!flights_.empty()) {
         const Fragment &fragment = layout_.fragments[flights_.front().fragment];

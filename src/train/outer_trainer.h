@@ -1,11 +1,13 @@
-// DiLoCo and its family: inner steps alone, averaged pseudo-gradients, the same outer step everywhere.
+// DiLoCo and its family: each peer makes inner steps alone, pseudo-gradients are averaged, and all peers make the same outer
+// step.
 //
-// One machine for all of them. A *fragment* (the whole model, but for streaming) begins an outer step every sync_every inner
-// steps: its pseudo-gradient is taken and its average launched. The average is applied at once (DiLoCo), some inner steps later
-// (streaming), or when the next one begins (async, eager, CO2). When a fragment has begun, newcomers are asked for.
+// One state machine serves all these methods. A *fragment* (the whole model, except for streaming) begins an outer step every
+// sync_every inner steps: its pseudo-gradient is computed and its average launched. The average is applied immediately (DiLoCo),
+// some inner steps later (streaming), or when the next average is launched (async, eager, CO2). After a fragment has begun, the
+// trainer asks for newcomers.
 //
-// Invariant: what is shared (outer parameters, momentum, counters) is a function of what was shared and of averages, and of
-// nothing else; it changes at the same step at all members, by all of it or nothing.
+// Invariant: the shared state (outer parameters, momentum, counters) is a function of the previous shared state and of averages
+// only. It changes at the same step at all members, completely or not at all.
 #pragma once
 
 #include <chrono>
@@ -32,7 +34,7 @@ private:
     /// An average that was launched.
     struct Flight {
         std::size_t fragment = 0;
-        std::uint64_t apply_at = 0;  ///< inner step of the run; streaming alone
+        std::uint64_t apply_at = 0;  ///< inner step of the run (streaming only)
     };
 
     Outcome open() override;
@@ -65,18 +67,18 @@ private:
     const OuterRule rule_;
     std::unique_ptr<ShardedStep> sharded_;  ///< or NULL
     std::unique_ptr<WholeAverage> whole_;
-    std::unique_ptr<Averager> averager_;  ///< works with one of these
+    std::unique_ptr<Averager> averager_;  ///< uses sharded_ or whole_
     std::deque<Flight> flights_;          ///< in order of launch
     std::uint64_t round_steps_ = 0;       ///< inner steps made here since the last contribution
     Clock::Time round_start_;
-    std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not
+    std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not finite
     std::vector<std::size_t>
-        replaced_;              ///< by fragment: the first parameter that was not finite when they were replaced in its round
+        replaced_;              ///< by fragment: the first parameter that was not finite at a replacement in its round
     bool diverged_ = false;     ///< an average has shown that outer states differ
     bool stale_ = false;        ///< an average has shown that some members need the run's state
-    bool own_stale_ = false;    ///< this peer is one of them
-    bool second_sync_ = false;  ///< newcomers have yet to be given what the members' next outer step makes of the state
-    bool resyncing_ = false;    ///< this peer is one of them
+    bool own_stale_ = false;    ///< this peer needs the run's state
+    bool second_sync_ = false;  ///< newcomers must still receive the state after the members' next outer step
+    bool resyncing_ = false;    ///< this peer is such a newcomer
 };
 
 }  // namespace pccl::train

@@ -1,6 +1,6 @@
-// A question to the master that is asked while its owner does something else: a round trip that nobody waits for.
+// A question to the master that is asked in the background, so that its owner does not wait for the round trip.
 //
-// One question at a time. One thread owns it and calls; a worker asks.
+// At most one question is in flight. One thread owns the object and calls it; a worker asks.
 #pragma once
 
 #include <functional>
@@ -15,18 +15,18 @@ class Question {
 public:
     using Ask = std::function<Outcome(bool &answer)>;
 
-    /// `ask` blocks for the answer. `abort` makes it return.
+    /// `ask` blocks until the answer. `abort` makes it return.
     Question(std::unique_ptr<Worker> worker, Ask ask, std::function<void()> abort);
     ~Question() { drop(); }
     Question(const Question &) = delete;
     Question &operator=(const Question &) = delete;
 
-    /// Nothing if it is asked already.
+    /// Asks, unless the question is in flight.
     void begin();
     bool asked() const { return worker_->pending() != 0; }
     /// Waits for the answer to the question that was begun.
     Outcome answer(bool &out);
-    /// Nobody wants to know any more. Where no answer comes soon, the call is aborted.
+    /// Discards the answer. If it does not arrive within a short time, the call is aborted.
     void drop();
 
 private:

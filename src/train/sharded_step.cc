@@ -7,11 +7,12 @@
 namespace pccl::train {
 namespace {
 
-constexpr std::uint64_t kAverageOverflows = std::uint64_t{1} << 63U;  // a bit beside the element's number
+constexpr std::uint64_t kAverageOverflows = std::uint64_t{1} << 63U;  // one bit above the number of the element
 
 }  // namespace
 
-/// Whether the members mean the same division, whether any of them has yet to get its part of the momentum, and who contributes.
+/// Agrees whether all members use the same division, whether a member still lacks its part of the momentum, and which members
+/// contribute.
 Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool &divide, Average &out) {
     const bool missing = !divided_ || shard_.membership != shard.membership;
     Ballot ballot(c, collectives_.self(), {shard.membership, ~shard.membership, missing ? 1U : 0U});
@@ -31,7 +32,7 @@ Outcome ShardedStep::agree(const Contribution &c, const pcclShard_t &shard, bool
     return {};
 }
 
-/// Puts together what the members hold of the momentum, and cuts it for these.
+/// Gathers the members' parts of the momentum, and divides it among the present members.
 Outcome ShardedStep::divide_anew(const Contribution &c, const pcclShard_t &shard, Average &out) {
     std::fill_n(c.recv, c.count, 0.0F);
     if (divided_) std::ranges::copy(momentum_, c.recv + shard_.first);
@@ -42,8 +43,8 @@ Outcome ShardedStep::divide_anew(const Contribution &c, const pcclShard_t &shard
     return {};
 }
 
-/// Names the first element of this shard that is not finite, in the average or else in the new state. 0: all are finite. Members
-/// take the maximum.
+/// Names the first element of this shard that is not finite, in the average or, if that is finite, in the new state. 0: all are
+/// finite. Members take the maximum.
 std::uint64_t ShardedStep::overflow_word(const pcclShard_t &shard) const {
     const std::size_t average = first_not_finite(gradient_.data(), gradient_.size());
     if (average != gradient_.size()) return (shard.first + average + 1) | kAverageOverflows;
@@ -72,7 +73,7 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
     auto outcome = scatter.run(out);
     const bool alone = outcome.code == pcclTooFewPeers;
     if (!alone && !outcome.ok()) return outcome;
-    if (alone) {  // all others were lost: the rest of the momentum went with them
+    if (alone) {  // all others were lost, and their parts of the momentum with them
         std::vector<float> whole(rule_.has_momentum() ? c.count : 0, 0.0F);
         if (divided_ && rule_.has_momentum())
             std::ranges::copy(momentum_, whole.begin() + static_cast<std::ptrdiff_t>(shard_.first));
@@ -80,9 +81,9 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
         gradient_.assign(c.send, c.send + c.count);
         shard.first = 0;
         shard.elements = c.count;
-        shard_ = shard;  // of a membership that is no more: the next one divides
+        shard_ = shard;  // this shard belongs to the previous membership: the next attempt divides again
         divided_ = true;
-        if (c.not_finite != kAllFinite) {  // nobody is left who has contributed anything
+        if (c.not_finite != kAllFinite) {  // no member with a contribution is left
             out.nothing = true;
             out.world = 1;
             return {};
@@ -106,7 +107,7 @@ Outcome ShardedStep::attempt(const Contribution &c, Average &out) {
                     Reduce::Kind::all_gather, &shard});
         gather.add({&overflow, &any_overflow, describe_reduce(1, pcclMax, c.tag + 6, pcclUint64)});
         outcome = gather.run(out);
-        // Whoever is left alone now begins again, and finds so.
+        // A member that is now alone repeats the step and then detects that it is alone.
         if (outcome.code == pcclTooFewPeers) return {pcclRankConnectionLost, outcome.why};
         if (!outcome.ok()) return outcome;
     }

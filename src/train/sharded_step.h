@@ -1,10 +1,10 @@
-// An outer step of which each peer computes its shard: reduce-scatter of pseudo-gradients, the optimizer's step on the own shard,
-// all-gather of the new parameters. Of the momentum each peer keeps its shard alone.
+// An outer step in which each peer computes its shard: reduce-scatter of pseudo-gradients, the optimizer's step on the peer's
+// shard, all-gather of the new parameters. Each peer keeps the momentum of its own shard only.
 //
-// Guarantee: the step is taken by all members or by none, and all get the same new parameters, those that one peer alone would
-// compute from the same average. Members that come or go divide the momentum anew; what a lost peer held of it begins at zero, at
-// all members alike. Every decision rests on an operation that ends the same way at all members. Where the average or the new
-// state of any shard is not finite, no member takes the step. Runs on the averager's thread.
+// Guarantee: all members take the step or none does, and all get the same new parameters, which are those that one peer would
+// compute from the same average. The momentum is divided again when the membership changes. The part that a lost peer held
+// becomes zero at all members. Every decision depends on an operation that ends the same way at all members. If the average or
+// the new state of any shard is not finite, no member takes the step. Runs on the averager's thread.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,17 @@ namespace pccl::train {
 
 class ShardedStep final : public Reducer {
 public:
-    /// Both outlive it. `parameters` are read while a step is under way.
+    /// The arguments must outlive it. `parameters` are read during a step.
     ShardedStep(Collectives &collectives, const OuterRule &rule, const float *parameters)
         : collectives_(collectives), rule_(rule), parameters_(parameters) {}
 
-    /// This peer is out of the run: its shard of the momentum is nobody's.
+    /// This peer is out of the run: its shard of the momentum is discarded.
     void forget() {
         divided_ = false;
         momentum_.clear();
     }
 
-    /// What the next step divides by. Not while one is under way.
+    /// Sets the divisor of the average in the next step. Must not be called during a step.
     void set_penalty(double penalty) { penalty_ = penalty; }
 
     /// `c.recv` gets the parameters after the step.
@@ -48,7 +48,7 @@ private:
     const OuterRule &rule_;
     const float *parameters_;
     double penalty_ = 1.0;
-    bool divided_ = false;  ///< `momentum_` is that of `shard_`
+    bool divided_ = false;  ///< `momentum_` belongs to `shard_`
     pcclShard_t shard_{};
     std::vector<float> momentum_, next_momentum_, gradient_, next_;
 };

@@ -20,7 +20,7 @@ bool stable(pcclOuterOptimizer_t optimizer, double rate, double momentum, double
 }
 
 double largest_stable_rate(pcclOuterOptimizer_t optimizer, double momentum, double fresh) {
-    double low = 0.0, high = 8.0;  // stable somewhere above 0, nowhere from 4 on
+    double low = 0.0, high = 8.0;  // every optimizer is stable for small rates and none from 4 on
     for (int i = 0; i < 60; ++i) {
         const double middle = 0.5 * (low + high);
         (stable(optimizer, middle, momentum, fresh) ? low : high) = middle;

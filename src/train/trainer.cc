@@ -19,7 +19,7 @@
 namespace pccl::train {
 namespace {
 
-constexpr std::uint64_t kFirstTag = std::uint64_t{1} << 63U;  // callers have those below
+constexpr std::uint64_t kFirstTag = std::uint64_t{1} << 63U;  // lower tags belong to callers
 
 pcclTensorInfo_t describe_tensor(const char *name, void *data, std::size_t count, pcclDataType_t type) {
     pcclTensorInfo_t info{};
@@ -32,7 +32,7 @@ pcclTensorInfo_t describe_tensor(const char *name, void *data, std::size_t count
 
 }  // namespace
 
-/// For the time that it lives, interrupt() has something to end.
+/// While it exists, a call is running that interrupt() can end.
 class Busy {
 public:
     explicit Busy(Trainer &trainer) : trainer_(trainer) {
@@ -60,13 +60,13 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
     : config_(config), method_(traits_of(config_)), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.island_consensus, config.agree_context) {
-    if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island does so, as a whole
+    if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island rejoins as a whole
     description_ = describe(config_);
     definition_ = definition_names(lines_of(parameters_), parameters_);
     if (config_.state_file) state_file_ = config_.state_file;
     config_.state_file = nullptr;
-    config_.reduce = nullptr;  // the collectives have it
-    config_.uncorrected = nullptr;  // read by the method that has it
+    config_.reduce = nullptr;  // the collectives have a copy
+    config_.uncorrected = nullptr;  // the method has a copy
     status_.non_finite_tensor = SIZE_MAX;
     MembershipOptions options;
     options.min_peers = config_.min_peers;
@@ -108,20 +108,20 @@ std::vector<pcclTensorInfo_t> Trainer::shared_state() {
     add_shared(out);
     for (const pcclTensorInfo_t &shared : shared_) {
         out.push_back(shared);
-        // The first peers of a run begin with one version of everything, as a newcomer does.
+        // The first peers of a run begin with one version of all tensors, as newcomers do.
         if (membership_->founding()) out.back().allow_content_inequality = false;
     }
     return out;
 }
 
 Outcome Trainer::share(const pcclTensorInfo_t *tensors, std::size_t count) {
-    if (ever_joined_) return {pcclInvalidUsage, "tensors are shared before pcclTrainerJoin, not after it"};
+    if (ever_joined_) return {pcclInvalidUsage, "the trainer has joined already. Share tensors before pcclTrainerJoin"};
     if (!tensors && count != 0) return invalid("tensors is NULL");
     for (std::size_t i = 0; i < count; ++i) {
         const std::string which = "tensors[" + std::to_string(i) + "]";
         if (!tensors[i].name || !*tensors[i].name) return invalid(which + " has no name");
         const std::string name = tensors[i].name;
-        if (name.starts_with("pccl.")) return invalid(which + ": names that begin with pccl. are the trainer's");
+        if (name.starts_with("pccl.")) return invalid(which + ": names that begin with pccl. are reserved for the trainer");
         for (const auto &other : shared_names_)
             if (*other == name) return invalid(which + ": '" + name + "' is shared already");
         if (!tensors[i].data || tensors[i].count == 0) return invalid(which + " ('" + name + "') has no data");
@@ -133,7 +133,7 @@ Outcome Trainer::share(const pcclTensorInfo_t *tensors, std::size_t count) {
 }
 
 Outcome Trainer::define(const char *const *lines, std::size_t count) {
-    if (ever_joined_) return {pcclInvalidUsage, "a trainer is described before pcclTrainerJoin, not after it"};
+    if (ever_joined_) return {pcclInvalidUsage, "the trainer has joined already. Describe the model before pcclTrainerJoin"};
     if (!lines && count != 0) return invalid("lines is NULL");
     std::vector<std::string> copied;
     for (std::size_t i = 0; i < count; ++i) {
@@ -156,12 +156,12 @@ Outcome Trainer::relocate(const std::string &name, void *data) {
         shared.data = data;
         return {};
     }
-    return invalid("there is no parameter and no shared tensor '" + name + "'");
+    return invalid("no parameter and no shared tensor has the name '" + name + "'");
 }
 
 Outcome Trainer::join() {
-    const FloatMode mode;  // what all peers compute alike: norms, penalties, averages of weights
-    if (joined_) return {pcclInvalidUsage, "joined already"};
+    const FloatMode mode;  // for values that must be equal at all peers: norms, penalties, averages of weights
+    if (joined_) return {pcclInvalidUsage, "the trainer has joined already"};
     interrupted_ = false;
     status_.events = 0;
     if (method_.is_local()) {
@@ -176,7 +176,7 @@ Outcome Trainer::join() {
     return leave(agreement_.conclude(enter()));
 }
 
-/// The first tensor of the outer state that is not finite, in words; empty if all are.
+/// The text that names the first tensor of the outer state that is not finite; empty if all are finite.
 std::string Trainer::not_finite_in_state() const {
     for (const Fragment &fragment : layout_.fragments) {
         for (const float *buffer : {state_.parameters, state_.momentum}) {
@@ -192,12 +192,12 @@ Outcome Trainer::enter() {
     const Stopwatch blocked(status_.blocked_s);
     const std::string unusable = not_finite_in_state();
     if (!unusable.empty()) {
-        pcclLogWarning((unusable + " is infinite or not a number: this peer takes the run's state, and never gives its own").c_str());
+        pcclLogWarning((unusable + " is infinite or not a number. This peer receives the run's state and does not send its own").c_str());
     }
     Agreed agreed;
     Outcome outcome = membership_->join(agreed, unusable.empty());
     if (outcome.code == pcclNoSharedStateAvailable && !unusable.empty()) {
-        return invalid("no member has finite parameters to begin with: here " + unusable +
+        return invalid("no member has finite initial parameters: at this peer " + unusable +
                        " is infinite or not a number. Initialize the parameters, or load another checkpoint");
     }
     if (outcome.code == pcclInvalidUsage) outcome.why = explain_refusal(outcome.why, shared_state());
@@ -206,7 +206,7 @@ Outcome Trainer::enter() {
     return note(agreed);
 }
 
-/// What a failure means for this peer's place in the run.
+/// Updates this peer's membership in the run after a failure.
 Outcome Trainer::leave(Outcome outcome) {
     if (!outcome.ok()) joined_ = false;
     return outcome;
@@ -214,10 +214,10 @@ Outcome Trainer::leave(Outcome outcome) {
 
 Outcome Trainer::step(bool end_round) {
     const FloatMode mode;
-    if (!joined_) return {pcclInvalidUsage, "not in the run: call pcclTrainerJoin"};
-    if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`: peers make different numbers of steps"};
+    if (!joined_) return {pcclInvalidUsage, "this peer is not in the run. Call pcclTrainerJoin first"};
+    if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`, because peers then make different numbers of steps. Set `weighted`"};
     status_.events = 0;
-    const bool together = end_round || is_due();  // else nothing is done that an island has to agree on
+    const bool together = end_round || is_due();  // otherwise this step contains nothing that an island must agree on
     const Busy busy(*this);
     Outcome outcome = advance_or_rejoin(end_round);
     return leave(together ? agreement_.conclude(std::move(outcome)) : std::move(outcome));
@@ -227,7 +227,7 @@ Outcome Trainer::advance_or_rejoin(bool end_round) {
     if (interrupted_) return {pcclRankConnectionLost, "pcclTrainerInterrupt was called"};
     Outcome outcome = advance(end_round);
     if (outcome.code == pcclMasterConnectionFailed && config_.rejoin_ms != 0 && !interrupted_) {
-        pcclLogWarning(("out of the run, joining it again: " + outcome.why).c_str());
+        pcclLogWarning(("this peer is out of the run and joins again: " + outcome.why).c_str());
         abandon();
         outcome = enter();
         if (outcome.ok()) status_.events |= PCCL_TRAINER_REJOINED;
@@ -237,7 +237,7 @@ Outcome Trainer::advance_or_rejoin(bool end_round) {
 
 Outcome Trainer::finish() {
     const FloatMode mode;
-    if (!joined_) return {pcclInvalidUsage, "not in the run: there is nothing to finish"};
+    if (!joined_) return {pcclInvalidUsage, "this peer is not in the run, so there is nothing to finish. Call pcclTrainerJoin first"};
     status_.events = 0;
     const Busy busy(*this);
     Outcome outcome = agreement_.conclude(conclude());
@@ -248,7 +248,7 @@ Outcome Trainer::finish() {
 }
 
 Outcome Trainer::add_weight(double weight) {
-    if (!config_.weighted) return {pcclInvalidUsage, "the configuration says that contributions count alike: set `weighted`"};
+    if (!config_.weighted) return {pcclInvalidUsage, "contributions have equal weights in this configuration. Set `weighted` to use weights"};
     if (!std::isfinite(weight) || weight < 0.0) return invalid("weight is negative, infinite or not a number");
     weight_ += weight;
     weight_given_ = true;
@@ -258,7 +258,7 @@ Outcome Trainer::add_weight(double weight) {
 Outcome Trainer::save(const std::string &path) const { return save_state(path, state_, layout_, parameters_, membership_->revision()); }
 
 Outcome Trainer::load(const std::string &path) {
-    if (ever_joined_) return {pcclInvalidUsage, "a checkpoint is loaded before pcclTrainerJoin: the run's state is the peers' together"};
+    if (ever_joined_) return {pcclInvalidUsage, "the trainer has joined already, and all peers share the run's state. Load checkpoints before pcclTrainerJoin"};
     std::uint64_t revision = 0;
     PCCL_TRAIN_TRY(load_state(path, state_, layout_, parameters_, revision));
     membership_->set_revision(revision);
@@ -280,11 +280,11 @@ Outcome Trainer::outer_parameters(std::size_t index, float *out) const {
 
 void Trainer::interrupt() {
     interrupted_ = true;
-    if (busy_thread_ == std::this_thread::get_id()) {  // from within the call: by its wait hook, which comes again
+    if (busy_thread_ == std::this_thread::get_id()) {  // called from the wait hook, which runs repeatedly
         if (busy_) collectives_->abort();
         return;
     }
-    // Again and again: a call that had not begun when it was aborted would wait.
+    // The abort is repeated, because a call that had not begun at the first abort would still wait.
     while (busy_) {
         collectives_->abort();
         std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -1,6 +1,7 @@
-// What all training methods share: the parameters, the outer state, the place in the run, and what happens when this peer falls out of it.
+// The common part of all training methods: the parameters, the outer state, the membership in the run, and the actions when this
+// peer falls out of the run.
 //
-// A method adds what it does at each step. One thread at a time, but for interrupt().
+// A method adds its actions at each step. One thread at a time may call it, except for interrupt().
 #pragma once
 
 #include <atomic>
@@ -22,7 +23,7 @@
 
 namespace pccl::train {
 
-/// Adds the time that it lives to `total`, in seconds.
+/// Adds the time between its construction and its destruction to `total`, in seconds.
 class Stopwatch {
 public:
     explicit Stopwatch(double &total) : total_(total) {}
@@ -37,7 +38,7 @@ private:
 
 class Trainer {
 public:
-    /// `config` is as read_config gave it. Reserves the outer state and fills it from the parameters.
+    /// `config` is the result of read_config. Allocates the outer state and fills it from the parameters.
     static Outcome make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
                         std::unique_ptr<Trainer> &out);
     virtual ~Trainer() = default;
@@ -45,9 +46,9 @@ public:
     Trainer &operator=(const Trainer &) = delete;
 
     Outcome share(const pcclTensorInfo_t *tensors, std::size_t count);
-    /// Replaces the lines that describe what is trained.
+    /// Replaces the lines that describe the model.
     Outcome define(const char *const *lines, std::size_t count);
-    /// The tensor of this name, a parameter or a shared one, is at another address from here on.
+    /// The tensor of this name, a parameter or a shared tensor, has the address `data` from now on.
     Outcome relocate(const std::string &name, void *data);
     Outcome join();
     Outcome step(bool end_round);
@@ -58,34 +59,34 @@ public:
     Outcome outer_parameters(std::size_t index, float *out) const;
     void interrupt();
     pcclTrainerStatus_t status() const;
-    /// The next step may read and write the parameters.
+    /// True if the next step may read and write the parameters.
     virtual bool is_due() const { return true; }
 
 protected:
     Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters);
     virtual Outcome open();
 
-    /// One inner step was made. Failing with pcclMasterConnectionFailed: this peer is out of the run.
+    /// Called after each inner step. pcclMasterConnectionFailed: this peer is out of the run.
     virtual Outcome advance(bool end_round) = 0;
-    /// The state was agreed on, by joining or at the admission of others.
+    /// Called after members have agreed on the state, when this peer joined or when others were admitted.
     virtual Outcome settled(const Agreed &agreed) = 0;
-    /// Lets go of everything under way: this peer is out of the run.
+    /// Discards everything in flight: this peer is out of the run.
     virtual void abandon() = 0;
-    /// The last step was made: applies what is under way.
+    /// Called after the last step: applies the averages in flight.
     virtual Outcome conclude() = 0;
-    /// Whether members hold the same parameters and counters; if not, those are sent to newcomers alone.
+    /// Whether members hold the same parameters and counters. If not, only newcomers receive them.
     virtual bool members_agree() const { return true; }
-    /// What the shared state holds beside parameters, momentum and counters.
+    /// Adds the tensors of the shared state other than parameters, momentum and counters.
     virtual void add_shared(std::vector<pcclTensorInfo_t> &) {}
 
-    /// An element that is not finite, for people. `culprit` is that of a fragment.
+    /// The text that names an element of a fragment that is not finite, for logs.
     std::string words_of(const Fragment &fragment, std::size_t element) const;
-    /// Counts a contribution or an average that was not finite, and logs `words`. `peer` is 0 where the average alone was not.
+    /// Counts a contribution or an average that was not finite, and logs `words`. `peer` is 0 if only the average was not finite.
     void note_not_finite(std::uint64_t peer, std::size_t parameter, const std::string &words);
 
-    /// Counts and acts on what a synchronization did.
+    /// Counts a synchronization and acts on its effects.
     Outcome note(const Agreed &agreed);
-    /// The world has this many members now.
+    /// Records the present number of members.
     void saw(std::uint32_t world);
     /// Writes the outer parameters of a fragment to the caller's tensors.
     void publish(const Fragment &fragment);
@@ -101,7 +102,7 @@ protected:
     Agreement agreement_;
     std::unique_ptr<Membership> membership_;
     pcclTrainerStatus_t status_{};
-    double weight_ = 0.0;  ///< given by the caller since the last contribution
+    double weight_ = 0.0;  ///< sum of the caller's weights since the last contribution
     bool weight_given_ = false;
 
 private:
@@ -115,12 +116,12 @@ private:
     std::string description_, state_file_;
     std::vector<std::string> definition_;  ///< names of the shared state
     pcclReduceOptions_t reduce_{};
-    std::vector<pcclTensorInfo_t> shared_;  ///< the caller's, with names in shared_names_
+    std::vector<pcclTensorInfo_t> shared_;  ///< the caller's tensors; shared_names_ owns their names
     std::vector<std::unique_ptr<std::string>> shared_names_;
     bool joined_ = false;
     bool ever_joined_ = false;
-    bool loaded_ = false;            ///< the outer state is that of a checkpoint
-    std::atomic<bool> busy_{false};  ///< a call that may block is being made
+    bool loaded_ = false;            ///< the outer state was read from a checkpoint
+    std::atomic<bool> busy_{false};  ///< a call that may block is running
     std::atomic<std::thread::id> busy_thread_;
 
     friend class Busy;

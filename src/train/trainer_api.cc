@@ -23,7 +23,7 @@ struct pcclTrainer_t {
 
 namespace {
 
-/// Runs the body of a C function; its words, and what it throws, become this thread's last error.
+/// Runs the body of a C function. The text of its failure or exception becomes this thread's last error.
 template <class Body> pcclResult_t guarded(Body &&body) noexcept {
     const pccl::FloatMode mode{pccl::KeepFlags{}};
     try {
@@ -44,12 +44,12 @@ constexpr std::size_t kSmallestStatus = offsetof(pcclTrainerStatus_t, world_size
 
 Outcome check(const pcclTrainerStatus_t *status) {
     if (status && (status->struct_size < kSmallestStatus || status->struct_size > pccl::train::kLargestStruct)) {
-        return invalid("status->struct_size is not set: call pcclTrainerStatusInit first");
+        return invalid("status->struct_size is not set. Call pcclTrainerStatusInit first");
     }
     return {};
 }
 
-/// As many fields as the caller's header had.
+/// Copies the fields that the caller's version of the header has.
 void fill(pcclTrainerStatus_t *status, const Trainer &trainer) {
     if (!status) return;
     pcclTrainerStatus_t whole = trainer.status();
@@ -57,7 +57,7 @@ void fill(pcclTrainerStatus_t *status, const Trainer &trainer) {
     std::memcpy(status, &whole, std::min(status->struct_size, sizeof whole));
 }
 
-/// The body of a call of a trainer that reports how it stands, also after a failure.
+/// Runs the body of a trainer's call and fills the status, including after a failure.
 template <class Body> pcclResult_t reporting(pcclTrainer_t *trainer, pcclTrainerStatus_t *status, Body &&body) noexcept {
     return guarded([&]() -> Outcome {
         if (!trainer) return invalid("trainer is NULL");

@@ -8,7 +8,7 @@
 namespace pccl::train {
 namespace {
 
-/// The sum of f(element) over all elements, in one order.
+/// The sum of f(element) over all elements, in a fixed order.
 template <class T, class F> double sum_of(const T *x, std::size_t count, F f) {
     std::array<double, 8> sums{};
     std::size_t i = 0;
@@ -23,7 +23,7 @@ template <class T, class F> double sum_of(const T *x, std::size_t count, F f) {
     return sum;
 }
 
-/// In two passes: one would take a small difference of large squares.
+/// Uses two passes, because a single pass would subtract large squares of nearly equal size.
 template <class T> [[gnu::noinline]] Moments moments_of(const T *x, std::size_t count) {
     if (count == 0) return {};
     const auto n = static_cast<double>(count);

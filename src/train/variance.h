@@ -1,7 +1,7 @@
-// Mean and variance of tensors, and sums of models in double precision: what gossip averages with.
+// Mean and variance of tensors, and sums of models in double precision, for the averages of gossip.
 //
-// Guarantee: the same result on every processor (one order of additions, eight sums side by side, nothing contracted). The sum of
-// k copies of a model is exact, so that identical models have themselves as their average, bit for bit. The caller's floating-point mode
+// Guarantee: the same result on every processor (a fixed order of additions in eight parallel sums, no contraction). The sum of
+// k copies of a model is exact, so the average of identical models equals them bit for bit. The caller's floating-point mode
 // does not matter (base/float_mode.h). No state, any thread.
 #pragma once
 
@@ -20,10 +20,11 @@ Moments moments(const double *x, std::size_t count);
 
 /// sum += weight x.
 void add(double *sum, const float *x, double weight, std::size_t count);
-/// x = own_weight own + others x: the average of a model and of others whose weighted sum `x` is.
+/// x = own_weight own + others x: the average of the model `own` and of other models. `x` is the weighted sum of the other
+/// models.
 void average(double *x, const float *own, double own_weight, double others, std::size_t count);
-/// Gives `x` the variance `target` and leaves its mean. A tensor that is constant, or is to be, is left as it is: 0 / 0 has no
-/// answer.
+/// Gives `x` the variance `target` and keeps its mean. If its variance or `target` is 0, `x` is unchanged, because 0 / 0 is
+/// undefined.
 void rescale(double *x, double target, std::size_t count);
 
 /// out = x * by, rounded to nearest.

@@ -67,12 +67,12 @@ void nesterov_here(float *p, float *v, const float *g, float rate, float momentu
     });
 }
 
-/// `moved` gets by how much each p changed.
+/// `moved` receives the change of each p.
 void clipped_heavy_ball_here(float *p, float *v, const float *g, float *moved, float rate, float momentum, float divisor, float bound,
                              std::size_t count) {
     each(count, [=](auto d, std::size_t i) HWY_ATTR {
         auto next = hn::Add(hn::Mul(hn::Set(d, momentum), hn::LoadU(d, v + i)), hn::Div(hn::LoadU(d, g + i), hn::Set(d, divisor)));
-        // Not Min and Max: what those make of a NaN differs from one processor to another.
+        // Min and Max are not used, because their result for a NaN differs between processors.
         const auto limit = hn::Set(d, bound);
         next = hn::IfThenElse(hn::Gt(next, limit), limit, next);
         next = hn::IfThenElse(hn::Lt(next, hn::Neg(limit)), hn::Neg(limit), next);
@@ -102,7 +102,8 @@ void overlay_here(float *x, float *q, const float *p, const float *delta, float 
     });
 }
 
-/// The first of `count` elements whose exponent has all bits set; `count` if there is none. In integers: no mode matters, and nothing traps.
+/// The first of `count` elements whose exponent has all bits set; `count` if there is none. It compares integers, so
+/// floating-point modes have no effect and nothing traps.
 std::size_t first_not_finite_here(const float *x, std::size_t count) {
     const hn::ScalableTag<std::uint32_t> words;
     const auto exponent = hn::Set(words, 0x7F800000U);
@@ -143,7 +144,7 @@ HWY_EXPORT(target_here);
 
 namespace {
 
-constexpr std::size_t kBlock = 1024;  // elements, of what is converted or summed at a time
+constexpr std::size_t kBlock = 1024;  // elements that are converted or summed at a time
 
 float widen_half(std::uint16_t h) {
     const std::uint32_t sign = (h & 0x8000U) << 16U;
@@ -194,14 +195,14 @@ template <std::uint16_t (*Narrow)(float)> void narrow_all(const float *from, voi
     }
 }
 
-/// Eight sums side by side, whatever the processor's vectors hold, then added in order.
+/// Eight parallel sums, independent of the processor's vector width, which are then added in order.
 class SumOfSquares {
 public:
     void add(const float *x, std::size_t count) {
         for (std::size_t i = 0; i < count; ++i)
             sums_[i % sums_.size()] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
     }
-    [[gnu::noinline]] double total() const {  // not after the mode is the caller's again
+    [[gnu::noinline]] double total() const {  // not inlined, so that it is not moved past the restoration of the caller's mode
         double sum = 0.0;
         for (const double s : sums_)
             sum += s;

@@ -1,9 +1,10 @@
-// Arithmetic over whole buffers of float32: what outer steps are made of.
+// Arithmetic over whole buffers of float32, for outer steps.
 //
-// Guarantee: the same bits on every instruction set. Every operation is rounded by itself (no contraction to fused multiply-add),
-// elements do not mix, and sums are taken in double precision in one order that does not depend on the vector's width. The caller's
-// floating-point mode does not matter (base/float_mode.h).
-// Buffers are of any alignment; an output may be one of its inputs, else they do not overlap. No state, any thread.
+// Guarantee: the same bits on every instruction set. Every operation is rounded separately (no contraction to fused
+// multiply-add), elements do not mix, and sums are computed in double precision in an order that does not depend on the vector's
+// width. The caller's floating-point mode does not matter (base/float_mode.h).
+// Buffers have any alignment. An output may be the same buffer as an input; otherwise buffers must not overlap. No state, any
+// thread.
 #pragma once
 
 #include <cstddef>
@@ -12,14 +13,14 @@
 
 namespace pccl::train {
 
-/// Bytes of an element of a parameter; 0 if parameters cannot have the type.
+/// The size of a parameter's element in bytes; 0 if parameters cannot have the type.
 std::size_t parameter_bytes(pcclDataType_t type);
 
 /// out = the `count` elements of `from`, widened.
 void load(pcclDataType_t type, const void *from, float *out, std::size_t count);
-/// to = `from`, rounded to nearest, ties to even.
+/// to = the `count` elements of `from`, rounded to nearest, ties to even.
 void store(pcclDataType_t type, const float *from, void *to, std::size_t count);
-/// out = start - end, where `start` is taken as a parameter of this type holds it.
+/// out = start - end, where `start` is first rounded to the type.
 void difference(pcclDataType_t type, const float *start, const void *end, float *out, std::size_t count);
 
 void multiply(float *x, float by, std::size_t count);

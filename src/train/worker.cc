@@ -62,7 +62,7 @@ public:
 
 private:
     void work() {
-        const FloatMode mode;  // the thread has inherited its creator's
+        const FloatMode mode;  // the thread has inherited the mode of its creator
         std::unique_lock lock(mutex_);
         for (;;) {
             wake_.wait(lock, [this] { return stop_ || !todo_.empty(); });
@@ -79,12 +79,12 @@ private:
         }
     }
 
-    std::size_t pending_ = 0;  ///< the owner's
+    std::size_t pending_ = 0;  ///< used by the owner only
 
     std::mutex mutex_;
     std::condition_variable wake_, ended_one_;
     std::deque<Task> todo_;
-    std::size_t ended_ = 0;  ///< and not waited for
+    std::size_t ended_ = 0;  ///< ended tasks that were not waited for
     bool running_ = false, stop_ = false;
     std::thread thread_;
 };

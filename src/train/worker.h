@@ -1,7 +1,8 @@
-// What is done beside a trainer's own thread: an average under way, a question asked ahead.
+// A worker carries out tasks while the trainer's thread does something else, for example an average or a question to the master.
 //
-// Guarantee: tasks are carried out one after the other, in the order in which they were begun; whoever has waited for one sees
-// all that it did. One thread owns a worker and calls it. (An interface, because a simulation says itself who runs when.)
+// Guarantee: tasks are carried out one after the other, in the order in which they were begun. A caller that has waited for a
+// task sees all its effects. One thread owns a worker and calls it. It is an interface because a simulation schedules tasks
+// itself.
 #pragma once
 
 #include <chrono>
@@ -15,20 +16,20 @@ class Worker {
 public:
     using Task = std::function<void()>;
 
-    /// Nothing is pending.
+    /// No task may be pending.
     virtual ~Worker() = default;
     /// Does not block, though the task may.
     virtual void begin(Task task) = 0;
-    /// Until the earliest pending task has ended.
+    /// Blocks until the earliest pending task has ended.
     virtual void wait() = 0;
     /// Tasks that were begun and not waited for.
     virtual std::size_t pending() const = 0;
-    /// Gives them up, and returns when none of them runs any more. Where that takes longer than `patience`, `abort` is called to
-    /// make it end; again and again, since an abort between two attempts of the task's ends nothing.
+    /// Drops the pending tasks, and returns when none of them runs. If the running task takes longer than `patience`, `abort` is
+    /// called repeatedly to end it, because an abort between two attempts of the task has no effect.
     virtual void drop(const std::function<void()> &abort, std::chrono::milliseconds patience) = 0;
 };
 
-/// One with a thread of its own, from the first task on.
+/// A worker that starts its own thread with the first task.
 std::unique_ptr<Worker> make_thread();
 
 }  // namespace pccl::train

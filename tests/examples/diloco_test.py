@@ -1,5 +1,5 @@
-"""Trainers of examples/diloco by every method, while peers are killed with SIGKILL, others join, and the master is killed and started
-again: after every round all that were in it hold the same outer state; by gossip, where models differ, all go on mixing them."""
+"""Runs trainers of examples/diloco with every method, while peers are killed with SIGKILL, others join, and the master is killed and
+restarted. After every round all its members must hold the same outer state. With gossip, where models differ, all must continue to mix."""
 
 import argparse
 import pathlib
@@ -14,8 +14,8 @@ from fleet import Fleet, FleetError  # noqa: E402
 SKIPPED = 77
 DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
 SMALL = {"hidden": 16, "batch": 8, "inner": 10, "test-images": 100, "test-every": 0, "min-peers": 2}
-DIFFERING = ("gossip", "pushsum")  # methods by which each peer has a model of its own
-UNENDING = {"steps": 1_000_000, "step-time": "4ms"}  # the test ends it when everything has happened
+DIFFERING = ("gossip", "pushsum")  # methods in which each peer has its own model
+UNENDING = {"steps": 1_000_000, "step-time": "4ms"}  # the test ends the run after all events
 CASES = {
     "diloco": {},
     "async": {"newcomers": "share"},
@@ -39,7 +39,7 @@ def expect(condition, words):
 
 
 def expect_parity(trainers):
-    """All that report a round report the same state, and each has had rounds in common with others."""
+    """All reports of a round must have the same state, and each trainer must have rounds in common with others."""
     seen, shared = {}, dict.fromkeys((t.name for t in trainers), 0)
     for trainer in trainers:
         for r in trainer.rounds:
@@ -54,7 +54,7 @@ def expect_parity(trainers):
 
 
 def expect_mixing(trainers):
-    """All have merged others' models, and are still at it."""
+    """All must have merged other models in their last rounds."""
     for trainer in trainers:
         recent = trainer.rounds[-3:]
         expect(any(r["world"] > 1 for r in recent), f"{trainer.name} merged no model in its last rounds: {recent}")
@@ -89,7 +89,7 @@ def survives(settings, build, folder):
             more_rounds(trainer, 3)
         expect(all(t.process.poll() is None for t in fleet.living()), "a trainer ended")
         expect(not any(r["rejoined"] for t in fleet.living() for r in t.rounds), "a trainer had fallen out of the run")
-        expect(second.joined["step"] > 0, "the newcomer was not told how far the run was")
+        expect(second.joined["step"] > 0, "the newcomer did not receive the run's step")
         if settings["method"] in DIFFERING:
             expect_mixing(fleet.living())
         else:
@@ -97,7 +97,7 @@ def survives(settings, build, folder):
 
 
 def ends(settings, build, folder):
-    """To the end: a checkpoint, and another run that goes on from it."""
+    """Trains to the end, writes a checkpoint, and continues from it in another run."""
     path = folder / "checkpoint"
     settings = {**settings, "steps": 6, "min-peers": 3}
     with Fleet(build, settings, folder / "whole") as fleet:
@@ -105,31 +105,31 @@ def ends(settings, build, folder):
             fleet.start(f"{i}/3", **({"save": path} if i == 1 else {}))
         fleet.finish(60)
         for record in (t.done for t in fleet.trainers):
-            expect(record["world"] == 3, f"not all were there in the end: {record}")
+            expect(record["world"] == 3, f"not all peers were members at the end: {record}")
             if settings["method"] in DIFFERING:
-                # Models of the peers' own, as gossip has here, are 1.4 apart at first.
-                expect(record["identical"] is None and 0 < record["distance"] < 0.5, f"models are not near one another: {record}")
+                # The peers' own initial models, which gossip uses here, have a distance of 1.4.
+                expect(record["identical"] is None and 0 < record["distance"] < 0.5, f"the distance between models is too large: {record}")
                 expect(0 < record["mean_accuracy"] <= 1, f"the mean of all models was not tested: {record}")
             else:
-                expect(record["identical"] and record["distance"] is None, f"outer states differ in the end: {record}")
+                expect(record["identical"] and record["distance"] is None, f"outer states differ at the end: {record}")
     with Fleet(build, {**settings, "steps": 8, "load": path}, folder / "more") as fleet:
         for i in (1, 2, 3):
             fleet.start(f"{i}/3")
         fleet.finish(60)
-        expect(fleet.trainers[0].joined["step"] == 6, "the run did not go on where the checkpoint was written")
+        expect(fleet.trainers[0].joined["step"] == 6, "the run did not continue from the checkpoint")
 
 
 def late(build, folder):
-    """Who comes when all have ended begins a new run; who was to join theirs says so instead."""
+    """A peer that joins after all others have ended begins a new run. With --expect-step it fails instead."""
     with Fleet(build, {**SMALL, "method": "diloco", "steps": 2, "min-peers": 1}, folder) as fleet:
         fleet.start("1/2")
         fleet.finish(60)
         second = fleet.start("2/2", **{"expect-step": 1})
-        expect(second.process.wait(60) == 1, "a trainer that was to join a run went on alone")
+        expect(second.process.wait(60) == 1, "a trainer with --expect-step began a new run")
         expect("the run has made 0 rounds, not 1" in second.log.read_text(), second.tail())
         third = fleet.start("2/2")
         third.wait("its end", lambda: third.done)
-        expect(third.joined["step"] == 0, "there was a run though nobody was in it")
+        expect(third.joined["step"] == 0, "a run without members had made steps")
 
 
 def mistakes(build):

@@ -1,4 +1,4 @@
-// Trainers over real processes: all methods, with a peer killed and another one joining; a master that is killed and comes back.
+// Trainers over real processes: all methods while a peer is killed and another joins, and a master that is killed and restarted.
 #include "harness/master_process.h"
 #include "harness/world.h"
 
@@ -14,7 +14,7 @@ struct Method {
     pcclMethod_t method;
     pcclNewcomers_t newcomers = pcclNewcomersDrain;
     bool weighted = false;
-    const char *quant = "none";  ///< with error feedback where something is quantized and not weighted
+    const char *quant = "none";  ///< with error feedback if quantized and not weighted
     bool repair = false;  ///< averages continue among the survivors; outer states are compared at each average, as by default
 };
 
@@ -33,7 +33,7 @@ public:
         launch(m, std::move(more));
     }
 
-    /// Until peer `i` has told of an outer step in a world of that size.
+    /// Waits until peer `i` has reported an outer step in a world of that size.
     void await_world(std::size_t i, int world) {
         for (;;) {
             const Json event = world_[i].next_event();
@@ -47,7 +47,7 @@ public:
         calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i));
     }
 
-    /// All end their training, with one model.
+    /// Expects that all peers finish with the same model.
     void finish() {
         std::vector<Json> answers;
         for (std::size_t i = 0; i < world_.size(); ++i) {
@@ -77,7 +77,7 @@ private:
         calls_.push_back(world_[world_.size() - 1].start("train", arguments));
     }
 
-    /// Whoever tells of an outer step tells the same.
+    /// Expects that all reports of an outer step have the same hash.
     void check(const Json &event) {
         const auto [found, is_new] = outer_.try_emplace(event.at("outer").get<std::uint64_t>(), event.at("hash"));
         EXPECT_EQ(found->second, event.at("hash")) << "outer step " << found->first;
@@ -91,7 +91,7 @@ private:
 
 class EveryMethod : public ::testing::TestWithParam<Method> {};
 
-TEST_P(EveryMethod, GoesOnWithTheSameBitsWhenAPeerIsKilledAndAnotherJoins) {
+TEST_P(EveryMethod, KeepsEqualBitsWhenAPeerIsKilledAndAnotherJoins) {
     Trainers trainers;
     const Json more = {{"steps", 1500}, {"pause_us", 500}};
     trainers.start(GetParam(), 3, more);
@@ -118,7 +118,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Method{"streaming", pcclMethodStreamingDiLoCo}, Method{"co2", pcclMethodCO2}),
     [](const auto &param) { return param.param.name; });
 
-TEST(Trainer, MastersThatAreKilledAndComeBackAreNotNoticed) {
+TEST(Trainer, ContinuesWhenTheMasterIsKilledAndRestarted) {
     MasterProcess master;
     master.start();
     WorldOptions options;
@@ -134,7 +134,7 @@ TEST(Trainer, MastersThatAreKilledAndComeBackAreNotNoticed) {
     trainers.finish();
 }
 
-TEST(Trainer, OneWithAnotherConfigurationIsToldSoAndTheOthersGoOn) {
+TEST(Trainer, PeerWithAnotherConfigurationIsRefused) {
     Trainers trainers;
     trainers.start({"diloco", pcclMethodDiLoCo}, 2, {{"steps", 600}});
     trainers.await_world(0, 2);
@@ -146,7 +146,7 @@ TEST(Trainer, OneWithAnotherConfigurationIsToldSoAndTheOthersGoOn) {
     trainers.finish();
 }
 
-TEST(Trainer, AMasterThatStaysAwayIsSaidAndTheNextOneJoined) {
+TEST(Trainer, ReportsALostMasterAndJoinsTheNextOne) {
     MasterProcess master;
     master.start();
     WorldOptions options;
@@ -166,7 +166,7 @@ TEST(Trainer, AMasterThatStaysAwayIsSaidAndTheNextOneJoined) {
 
 class EveryGossip : public ::testing::TestWithParam<Method> {};
 
-TEST_P(EveryGossip, GoesOnWhenAPeerIsKilledAndAnotherJoins) {
+TEST_P(EveryGossip, ContinuesWhenAPeerIsKilledAndAnotherJoins) {
     World world;
     const Json arguments = {{"method", static_cast<int>(GetParam().method)}, {"steps", 400}, {"pause_us", 1000}, {"count", 1000}};
     std::vector<int> calls;
@@ -187,7 +187,7 @@ TEST_P(EveryGossip, GoesOnWhenAPeerIsKilledAndAnotherJoins) {
     for (std::size_t i = 0; i < world.size(); ++i) {
         const Json answer = world[i].finish(calls[i], Millis(60'000));
         EXPECT_TRUE(has_code(answer, pcclSuccess));
-        EXPECT_NEAR(answer.at("mean").get<double>(), 1.0, 0.2) << "all are drawn to 1";
+        EXPECT_NEAR(answer.at("mean").get<double>(), 1.0, 0.2) << "the optimum of all peers is 1";
     }
 }
 

@@ -1,4 +1,4 @@
-// What a reduction of several buffers is, computed one element after the other: for worlds without a network.
+// Reference reductions of several buffers, computed element by element, for worlds without a network.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace pccl::train {
 
 using Bytes = std::vector<std::byte>;
 
-/// Bytes of an element; of the types that trainers reduce and share.
+/// Bytes of an element, for the types that trainers reduce and share.
 inline std::size_t size_of(pcclDataType_t type) {
     return type == pcclUint8 ? 1 : type == pcclUint64 || type == pcclDouble ? sizeof(std::uint64_t) : sizeof(float);
 }
@@ -35,7 +35,7 @@ template <class T> Bytes reduced_as(const std::vector<const void *> &sends, cons
     return out;
 }
 
-/// What all are given, in the order of `sends`: pcclFloat, pcclDouble or pcclUint64.
+/// The result that every member receives, reduced in the order of `sends`. The type is pcclFloat, pcclDouble or pcclUint64.
 inline Bytes reduced(const std::vector<const void *> &sends, const pcclReduceDescriptor_t &what) {
     switch (what.src_descriptor.datatype) {
     case pcclFloat: return reduced_as<float>(sends, what);

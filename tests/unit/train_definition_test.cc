@@ -1,4 +1,5 @@
-// What peers compare when they join: lines, refusals with both values, tensors that move, and the first peers of a run.
+// The definitions that peers compare when they join: lines, refusals with both values, relocated tensors, and the first peers of
+// a run.
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -54,14 +55,14 @@ std::unique_ptr<Trainer> make_trainer(FakeRun &run, int id, std::vector<Paramete
 
 }  // namespace
 
-TEST(Definition, HasALinePerParameterAndAnEnd) {
+TEST(Definition, HasALinePerParameterAndALastName) {
     EXPECT_THAT(lines_of(two_parameters()), ElementsAre("a, 6 elements of float32", "b, 2 elements of bfloat16"));
     const auto names = definition_names(lines_of(two_parameters()), two_parameters());
     EXPECT_THAT(names, ElementsAre("pccl.tensor 0: a, 6 elements of float32", "pccl.tensor 1: b, 2 elements of bfloat16",
                                    StartsWith("pccl.tensors: 2 in all, definition ")));
 }
 
-TEST(Definition, EndDiffersWhereLinesOrParametersDiffer) {
+TEST(Definition, LastNameDiffersIfLinesOrParametersDiffer) {
     const auto end = [](const std::vector<std::string> &lines, const std::vector<Parameter> &parameters) {
         return definition_names(lines, parameters).back();
     };
@@ -75,7 +76,7 @@ TEST(Definition, EndDiffersWhereLinesOrParametersDiffer) {
     EXPECT_NE(end({"y"}, two_parameters()), usual);
 }
 
-TEST(Definition, LimitsCutLinesAndTheEndStillTells) {
+TEST(Definition, LinesBeyondALimitAreCutAndHashed) {
     const std::string line(5000, 'n');
     const auto names = definition_names({line + "1"}, two_parameters()),
                others = definition_names({line + "2"}, two_parameters());
@@ -103,7 +104,7 @@ TEST(Definition, RefusalNamesBothValues) {
     EXPECT_THAT(explain_refusal(lacks, mine), HasSubstr("here \"nothing\", in the run \"more\""));
 }
 
-TEST(Definition, OtherReasonsStayAsTheyAre) {
+TEST(Definition, OtherReasonsAreNotChanged) {
     const auto mine = state_of({"pccl.trainer: DiLoCo"});
     for (const std::string why :
          {"peer 2 was removed: it offers revision 3 where 4 is expected", "its tensor 9 is 'x' (type 0, 1 elements)",
@@ -112,7 +113,7 @@ TEST(Definition, OtherReasonsStayAsTheyAre) {
         EXPECT_EQ(explain_refusal(why, mine), why);
 }
 
-TEST(Definition, LinesAreGivenBeforeJoiningOnly) {
+TEST(Definition, LinesAreAcceptedOnlyBeforeJoining) {
     FakeRun run;
     const auto trainer = make_trainer(run, 0, two_parameters(), 1);
     const char *const lines[] = {"a [2, 3]", nullptr};
@@ -123,7 +124,7 @@ TEST(Definition, LinesAreGivenBeforeJoiningOnly) {
     EXPECT_EQ(trainer->define(lines, 1).code, pcclInvalidUsage);
 }
 
-TEST(Relocate, TrainerWorksAtTheNewAddressAlone) {
+TEST(Relocate, TrainerUsesOnlyTheNewAddress) {
     FakeRun run;
     std::array<float, 4> old{1, 2, 3, 4}, now{};
     std::array<std::uint8_t, 2> shared{1, 2}, moved{3, 4};
@@ -147,11 +148,11 @@ TEST(Relocate, TrainerWorksAtTheNewAddressAlone) {
     EXPECT_EQ(trainer->relocate("w", nullptr).code, pcclInvalidArgument);
 }
 
-TEST(Join, TakesTheParametersAsTheyAreThen) {
+TEST(Join, UsesTheParametersOfThatMoment) {
     FakeRun run;
     std::array<float, 2> w{1, 2};
     const auto trainer = make_trainer(run, 0, {{"w", w.data(), 2, pcclFloat}}, 1);
-    w = {3, 4};  // say, a checkpoint of the caller's own
+    w = {3, 4};  // for example from a checkpoint of the caller
     ASSERT_TRUE(trainer->join().ok());
     EXPECT_THAT(w, ElementsAre(3, 4));
 }
@@ -174,7 +175,7 @@ TEST(Founding, FirstPeersBeginWithOneVersionOfSharedTensors) {
             EXPECT_TRUE(trainer->share(&info, 1).ok());
             EXPECT_TRUE(trainer->join().ok());
             at_join[i] = buffers[i];
-            buffers[i] = static_cast<std::uint8_t>(30 + id);  // from then on they may differ
+            buffers[i] = static_cast<std::uint8_t>(30 + id);  // after this call they may differ
             EXPECT_TRUE(trainer->step(false).ok());
             EXPECT_TRUE(trainer->finish().ok());
             run.leave(id);

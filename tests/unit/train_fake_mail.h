@@ -1,7 +1,7 @@
 // Messages between the peers of a FakeRun: mailboxes in memory, and a graph over its members.
 //
-// A message to a member is delivered when it is posted, but to one whose mailbox is full: that fails. Each call counts as one at
-// which a peer can be killed, before it has any effect.
+// A message to a member is delivered when it is posted, except that a post to a full mailbox fails. A peer can be killed at each
+// call, before the call has any effect.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,8 @@ public:
     std::unique_ptr<Exchange> peer(int id);
 
     using Message = std::vector<std::byte>;
-    /// What was delivered and not received, also to those that are lost, and what was not delivered and not taken back.
+    /// Messages that were delivered but not received, including those to lost peers, and messages that were neither delivered nor
+    /// taken back.
     std::vector<Message> held() {
         const std::lock_guard lock(mutex_);
         std::vector<Message> out;
@@ -36,14 +37,14 @@ public:
             out.push_back(message);
         return out;
     }
-    /// Puts bytes in a peer's mailbox that no trainer has sent.
+    /// Puts bytes into a peer's mailbox that no trainer has sent.
     void forge(int to, std::uint64_t tag, Message message) {
         const std::lock_guard lock(mutex_);
         boxes_[{to, tag}].push_back(std::move(message));
     }
-    /// Every post number of this one fails; 0: none.
+    /// Every post whose number is a multiple of this value fails; 0: none fails.
     int fail_every = 0;
-    /// How many calls of receive() that could wait have ended with nothing.
+    /// The number of receive() calls that could wait and ended without a message.
     int waited_in_vain() {
         const std::lock_guard lock(mutex_);
         return waited_in_vain_;
@@ -81,7 +82,7 @@ public:
         if (n > 1 && graph_.kind == pcclGraphExponential)
             for (std::size_t d = 1; d < n; d *= 2)
                 distances.insert(d);
-        if (n > 1 && graph_.kind == pcclGraphRandomRegular)  // as regular as can be
+        if (n > 1 && graph_.kind == pcclGraphRandomRegular)  // as regular as possible
             for (std::size_t d = 1; d < n; ++d)
                 distances.insert(d);
         out.clear();
@@ -130,7 +131,7 @@ public:
         mail_.changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return !queue.empty(); });
         if (queue.empty()) {
             mail_.waited_in_vain_ += timeout_ms != 0;
-            return {pcclTimeout, "nothing has come"};
+            return {pcclTimeout, "no message has arrived"};
         }
         info.bytes = queue.front().size();
         if (info.bytes > capacity) return {pcclInvalidArgument, "too large"};

@@ -1,8 +1,8 @@
-// A run within one process, for tests of trainers: what the master and the network agree on, without either.
+// A run within one process, for tests of trainers. It takes the place of the master and the network.
 //
-// It ends calls as the library does: an operation is done by all members or fails at all, including those that call it later; the k-th
-// question of a generation has one answer; newcomers are admitted when all members update the topology. A peer can be killed at its k-th
-// call, before that has any effect.
+// Calls end as in the library: an operation succeeds at all members or fails at all, including members that call it later; the
+// k-th question of a generation has one answer; newcomers are admitted when all members update the topology. A peer can be killed
+// at its k-th call, before that call has any effect.
 #pragma once
 
 #include <algorithm>
@@ -25,14 +25,14 @@ namespace pccl::train {
 class FakeRun {
 public:
     std::unique_ptr<Collectives> peer(int id);
-    /// Messages between peers, where a test needs them.
+    /// Messages between peers, for tests that need them.
     std::function<std::unique_ptr<Exchange>(int id)> make_exchange;
-    /// A call of peer `id` beside those of Collectives. False: it is lost, now or before.
+    /// Counts a call of peer `id` that is not one of Collectives. False: the peer is lost, now or earlier.
     bool calls_on(int id) {
         const std::lock_guard lock(mutex_);
         return !dies(id);
     }
-    /// They are members from the beginning.
+    /// Makes the peers members from the beginning.
     void seat(const std::set<int> &ids) {
         const std::lock_guard lock(mutex_);
         members_ = ids;
@@ -42,7 +42,7 @@ public:
         const std::lock_guard lock(mutex_);
         return members_;
     }
-    /// Peer `id` is lost at its call number `call`, counted from 1.
+    /// Peer `id` will be lost at its call number `call`, counted from 1.
     void kill_at(int id, int call) {
         const std::lock_guard lock(mutex_);
         kill_at_[id] = call;
@@ -51,19 +51,20 @@ public:
         const std::lock_guard lock(mutex_);
         return calls_[id];
     }
-    /// How often it has asked for newcomers since the last were admitted.
+    /// The number of its questions for newcomers since the last admission.
     std::size_t questions(int id) {
         const std::lock_guard lock(mutex_);
         return questions_[id];
     }
-    /// A peer that ends without leaving is not waited for. If it was the last and has `finished`, so has the run: who comes then is too late.
+    /// The run does not wait for a peer that ended without leaving. If it was the last member and has `finished`, the run has
+    /// finished, and later newcomers are refused.
     void leave(int id, bool finished = false) {
         const std::lock_guard lock(mutex_);
         const bool last = members_ == std::set{id};
         over_ = over_ || (finished && last);
         lose(id);
     }
-    /// Blocks until `id` waits to be admitted, or is gone.
+    /// Blocks until `id` waits to be admitted or is lost.
     void await_newcomer(int id) {
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return pending_.contains(id) || members_.contains(id) || dead_.contains(id); });
@@ -152,7 +153,7 @@ private:
     }
 
     void carry_out(std::vector<CallPtr> &calls) {
-        const FloatMode mode;  // as on the library's own thread
+        const FloatMode mode;  // as on a thread of the library
         std::ranges::sort(calls, {}, [](const CallPtr &c) { return c->id; });
         if (calls.front()->kind == Reduce::Kind::all_gather) gather(calls);
         else combine(calls);
@@ -278,7 +279,7 @@ public:
         run_.pending_.insert(id_);
         run_.changed_.notify_all();
         run_.changed_.wait(lock, [&] {
-            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // nobody is there, or no longer: the first of a run
+            if (run_.members_.empty() && run_.pending_.contains(id_) && !run_.over_) {  // the first peer of a run
                 run_.pending_.erase(id_);
                 run_.members_.insert(id_);
                 ++run_.membership_;
@@ -335,7 +336,7 @@ public:
         return {offer->code, offer->code == pcclSuccess ? "" : "synchronization failed"};
     }
 
-    /// Parts of equal size, but for the last.
+    /// Parts of equal size, except for the last.
     Outcome shard(std::size_t count, pcclShard_t &shard) override {
         const std::lock_guard lock(run_.mutex_);
         if (run_.dies(id_)) return gone();

@@ -1,4 +1,4 @@
-// Peers that are lost at any call and newcomers that come at any round: whatever happens, those that are left hold the same bits.
+// Peers are lost at any call and newcomers join in any round. The survivors always hold the same bits.
 #include <vector>
 
 #include "unit/train_world.h"
@@ -36,14 +36,14 @@ void set_up(World &world, const Case &c) {
     world.elements = 20;
 }
 
-/// Survivors finish, all with the same bits.
+/// Expects that all survivors finish with the same bits.
 void expect_survival(World &world, const std::map<int, Log> &logs, const std::string &what) {
     SCOPED_TRACE(what);
     expect_parity(logs);
     std::size_t finished = 0;
     for (const auto &[id, log] : logs) {
-        if (log.outcome.code == pcclMasterConnectionFailed) continue;  // it was killed, or came when the others had finished
-        if (log.outer.empty()) continue;                               // it did not come
+        if (log.outcome.code == pcclMasterConnectionFailed) continue;  // it was killed, or asked to join after the others had finished
+        if (log.outer.empty()) continue;                               // it did not join
         EXPECT_TRUE(log.outcome.ok()) << "peer " << id << ": " << log.outcome.why;
         EXPECT_EQ(log.status.inner_steps, world.steps) << "peer " << id;
         ++finished;
@@ -51,7 +51,7 @@ void expect_survival(World &world, const std::map<int, Log> &logs, const std::st
     EXPECT_GT(finished, 0U);
 }
 
-TEST(Loss, OfAPeerAtAnyOfItsCallsLeavesTheOthersWithTheSameBits) {
+TEST(Loss, AtAnyCallLeavesTheSurvivorsWithTheSameBits) {
     for (const Case &c : kCases) {
         World undisturbed(c.method);
         set_up(undisturbed, c);
@@ -63,7 +63,7 @@ TEST(Loss, OfAPeerAtAnyOfItsCallsLeavesTheOthersWithTheSameBits) {
             set_up(world, c);
             world.config.min_peers = 1;
             world.run.kill_at(1, at);
-            // Who is lost before it has joined must not be waited for.
+            // A peer that is lost before it has joined must not be waited for.
             world.joins_at[1] = 0;
             world.joins_at[2] = 0;
             expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", killed at call " + std::to_string(at));
@@ -71,17 +71,17 @@ TEST(Loss, OfAPeerAtAnyOfItsCallsLeavesTheOthersWithTheSameBits) {
     }
 }
 
-TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
+TEST(Newcomer, HasTheSameBitsAfterItsFirstOuterStep) {
     for (const Case &c : kCases) {
         for (std::uint64_t at = 0; at < 20; ++at) {
             World world(c.method);
             set_up(world, c);
-            world.steps = 40;  // the question of an outer step may have been asked before the newcomer came
+            world.steps = 40;  // the question of an outer step may have been asked before the newcomer asked to join
             world.joins_at[1] = 0;
             world.joins_at[2] = at;
             const auto logs = world.train(1);
             expect_survival(world, logs, "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", joining at " + std::to_string(at));
-            EXPECT_EQ(logs.at(0).received, 0U) << "a member was given what it already had";
+            EXPECT_EQ(logs.at(0).received, 0U) << "a member received a state that it already had";
             const std::uint64_t bytes = c.newcomers == pcclNewcomersResync ? 2 : 1;
             EXPECT_LE(logs.at(2).received, bytes);
             EXPECT_EQ(logs.at(2).final, logs.at(0).final);
@@ -90,10 +90,10 @@ TEST(Newcomer, AtAnyRoundHasTheSameBitsFromItsFirstOuterStepOn) {
     }
 }
 
-TEST(Newcomer, ComingWhileAPeerIsLostAtAnyCall) {
+TEST(Newcomer, JoinsWhileAPeerIsLostAtAnyCall) {
     for (const Case &c : kCases) {
         for (const int victim : {0, 1, 2}) {
-            for (int at = victim == 0 ? 6 : 2; at <= 36; ++at) {  // peer 0 is there before the others
+            for (int at = victim == 0 ? 6 : 2; at <= 36; ++at) {  // peer 0 is a member before the others
                 World world(c.method);
                 set_up(world, c);
                 world.joins_at[1] = 0;
@@ -106,13 +106,13 @@ TEST(Newcomer, ComingWhileAPeerIsLostAtAnyCall) {
     }
 }
 
-TEST(Divergence, IsNoticedAndThePeerGivenWhatTheOthersHold) {
+TEST(Divergence, IsDetectedAndRepairedFromTheOthers) {
     World world(pcclMethodDiLoCo);
     world.config.sync_every = 5;
     std::atomic<bool> done{false};
     world.before_step = [&](Trainer &trainer, int id, std::uint64_t step) {
         if (id != 2 || step != 12 || done.exchange(true)) return;
-        // As a fault of memory would: one bit of what a peer holds.
+        // One bit of a peer's state changes, as after a memory fault.
         struct Reach : Trainer {
             static OuterState &of(Trainer &t) { return static_cast<Reach &>(t).state_; }
         };

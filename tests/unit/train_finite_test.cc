@@ -1,4 +1,5 @@
-// Contributions, averages and initial parameters that are infinite or not a number: they are left out, named, and poison nobody.
+// Contributions, averages and initial parameters that are infinite or not a number. They are left out and named, and affect no
+// other peer.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -11,8 +12,8 @@ namespace pccl::train {
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
-constexpr int kBad = 1;                  // the peer
-constexpr std::uint64_t kBadNumber = 2;  // as a FakePeer numbers itself
+constexpr int kBad = 1;                  // the peer with values that are not finite
+constexpr std::uint64_t kBadNumber = 2;  // its number as a FakePeer
 
 struct Case {
     std::string name;
@@ -24,7 +25,7 @@ void sharded(pcclTrainerConfig_t &c) { c.sharded = true; }
 void weighted(pcclTrainerConfig_t &c) { c.weighted = true; }
 void weighed_beside(pcclTrainerConfig_t &c) {
     c.weighted = true;
-    c.quantization = {pcclUint8, pcclQuantMinMax};  // which a FakeRun takes no notice of
+    c.quantization = {pcclUint8, pcclQuantMinMax};  // a FakeRun ignores it
 }
 void shares(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersSharePending; }
 void resynchronizes(pcclTrainerConfig_t &c) { c.newcomers = pcclNewcomersResync; }
@@ -73,7 +74,7 @@ void expect_finite(const std::map<int, Log> &logs) {
     }
 }
 
-/// `value` becomes an element of the bad peer's at inner step `at`.
+/// Sets an element of the bad peer to `value` at inner step `at`.
 Inner spoiled(std::uint64_t at, float value) {
     return [=](Values &w, int id, std::uint64_t step) {
         descend(w, id, step);
@@ -105,8 +106,8 @@ TEST(NotFinite, ContributionIsLeftOutAndNamedAtAllPeers) {
     }
 }
 
-/// Federated averaging: the outer parameters are the mean of the models that count.
-TEST(NotFinite, ContributionLeavesTheMeanOfTheOthers) {
+/// Federated averaging: the outer parameters are the mean of the models that are not left out.
+TEST(NotFinite, LeftOutContributionLeavesTheMeanOfTheOthers) {
     for (const bool is_weighted : {false, true}) {
         for (const bool is_sharded : {false, true}) {
             if (is_weighted && is_sharded) continue;
@@ -121,7 +122,7 @@ TEST(NotFinite, ContributionLeavesTheMeanOfTheOthers) {
             world.inner = spoiled(15, kNan);
             const auto logs = world.train(3), all = without.train(3);
             expect_finite(logs);
-            EXPECT_EQ(logs.at(0).outer.at(1), all.at(0).outer.at(1)) << "a round in which all are finite";
+            EXPECT_EQ(logs.at(0).outer.at(1), all.at(0).outer.at(1)) << "a round in which all contributions are finite";
             const Values &before = logs.at(0).outer.at(1), &after = logs.at(0).outer.at(2);
             for (std::size_t i = 0; i < before.size(); ++i) {
                 double sum = 0.0;
@@ -137,7 +138,7 @@ TEST(NotFinite, ContributionLeavesTheMeanOfTheOthers) {
     }
 }
 
-TEST(NotFinite, WeightsCountForNothing) {
+TEST(NotFinite, NonFiniteWeightIsLeftOut) {
     World world(pcclMethodDiLoCo);
     world.config.weighted = true;
     world.before_step = [](Trainer &trainer, int id, std::uint64_t) {
@@ -150,7 +151,7 @@ TEST(NotFinite, WeightsCountForNothing) {
     EXPECT_GT(logs.at(0).status.outer_steps, 0U);
 }
 
-TEST(NotFinite, ContributionsOfAllMakeNoOuterStep) {
+TEST(NotFinite, RoundWithoutContributionsMakesNoOuterStep) {
     for (const Case &c : kCases) {
         SCOPED_TRACE(c.name);
         World world(c.method);
@@ -168,14 +169,14 @@ TEST(NotFinite, ContributionsOfAllMakeNoOuterStep) {
     }
 }
 
-TEST(NotFinite, AverageOfFiniteContributionsIsNotApplied) {
+TEST(NotFinite, OverflowingAverageIsNotApplied) {
     for (const Case &c : kCases) {
         SCOPED_TRACE(c.name);
         World world(c.method);
         set_up(world, c);
         world.inner = [](Values &w, int id, std::uint64_t step) {
             descend(w, id, step);
-            if (step == 12) w[13] = -3e38F;  // the sum of two pseudo-gradients is beyond the largest number
+            if (step == 12) w[13] = -3e38F;  // the sum of two pseudo-gradients exceeds the largest float
         };
         const auto logs = world.train(2);
         expect_finite(logs);
@@ -187,7 +188,7 @@ TEST(NotFinite, AverageOfFiniteContributionsIsNotApplied) {
     }
 }
 
-/// All contributions and their average are finite, and the outer step with this learning rate is not.
+/// All contributions and their average are finite, but the outer step with this learning rate is not.
 Inner step_overflows() {
     return [](Values &w, int, std::uint64_t step) {
         if (step == 12) w[13] -= 1e34F;
@@ -217,7 +218,7 @@ TEST(NotFinite, OuterStepThatOverflowsIsNotApplied) {
 
 TEST(NotFinite, OuterStepThatOverflowsFailsAllPeersIfConfigured) {
     for (const Case &c : kCases) {
-        if (c.method == pcclMethodEagerDiLoCo) continue;  // its start point overflows first, and the contribution is named
+        if (c.method == pcclMethodEagerDiLoCo) continue;  // its start point overflows first, so the message names the contribution
         SCOPED_TRACE(c.name);
         World world(c.method);
         set_up(world, c);
@@ -232,7 +233,7 @@ TEST(NotFinite, OuterStepThatOverflowsFailsAllPeersIfConfigured) {
     }
 }
 
-TEST(NotFinite, ContributionFailsTheRoundWhereThatIsConfigured) {
+TEST(NotFinite, ContributionFailsTheRoundIfConfigured) {
     for (const Case &c : kCases) {
         SCOPED_TRACE(c.name);
         World world(c.method);
@@ -251,7 +252,7 @@ TEST(NotFinite, ContributionFailsTheRoundWhereThatIsConfigured) {
     }
 }
 
-TEST(NotFinite, PeerIsGivenTheRunsStateAfterThreeRounds) {
+TEST(NotFinite, PeerReceivesTheRunsStateAfterThreeRounds) {
     for (const Case &c : kCases) {
         SCOPED_TRACE(c.name);
         World world(c.method);
@@ -272,7 +273,7 @@ TEST(NotFinite, PeerIsGivenTheRunsStateAfterThreeRounds) {
     }
 }
 
-TEST(NotFinite, PeerIsGivenNothingWhereNobodyHasAnything) {
+TEST(NotFinite, PeerReceivesNoStateIfNoPeerHasAFiniteOne) {
     World world(pcclMethodDiLoCo);
     world.config.sync_every = 5;
     world.inner = [](Values &w, int, std::uint64_t) { w[0] = kNan; };
@@ -282,7 +283,7 @@ TEST(NotFinite, PeerIsGivenNothingWhereNobodyHasAnything) {
     }
 }
 
-TEST(NotFinite, PeerAndALossAtAnyCallLeaveTheOthersFinite) {
+TEST(NotFinite, OthersStayFiniteWhenAPeerIsLostAtAnyCall) {
     for (const Case &c : kCases) {
         for (const int victim : {0, 1, 2}) {
             for (int at = victim == 0 ? 6 : 2; at <= 60; at += 3) {
@@ -305,7 +306,7 @@ TEST(NotFinite, PeerAndALossAtAnyCallLeaveTheOthersFinite) {
     }
 }
 
-/// Two peers that only join: what each has then, and how that ended.
+/// Two peers that only join. Gives the parameters and the outcome of each.
 struct Joined {
     Outcome outcome;
     Values w;
@@ -336,7 +337,7 @@ std::map<int, Joined> join_with(const std::map<int, Values> &initial) {
     return out;
 }
 
-TEST(NotFinite, InitialParametersAreNeverGivenToOthers) {
+TEST(NotFinite, InitialParametersAreNeverSentToOthers) {
     const Values bad = {1.0F, kNan}, good = {2.0F, 3.0F};
     const auto joined = join_with({{0, bad}, {1, bad}, {2, good}});
     for (const auto &[id, peer] : joined) {
@@ -345,7 +346,7 @@ TEST(NotFinite, InitialParametersAreNeverGivenToOthers) {
     }
 }
 
-TEST(NotFinite, InitialParametersOfAllAreRefused) {
+TEST(NotFinite, RunWithoutFiniteInitialParametersIsRefused) {
     for (const auto &[id, peer] : join_with({{0, {1.0F, kNan}}, {1, {1.0F, kInfinity}}})) {
         EXPECT_EQ(peer.outcome.code, pcclInvalidArgument);
         EXPECT_THAT(peer.outcome.why, testing::HasSubstr("'w' (element 1)"));
@@ -382,13 +383,13 @@ TEST(NotFinite, ModelIsNotPushedAndIsReplacedByNeighbours) {
             EXPECT_EQ(log.status.models_refused, id == kBad || method == pcclMethodPushSum ? 0U : 4U);
             EXPECT_EQ(log.received, id == kBad ? 1U : 0U) << "three rounds in a row";
         }
-        if (method == pcclMethodGossip) {  // push-sum looks once more for what has come when it ends
-            EXPECT_EQ(world.mail.waited_in_vain(), 0) << "somebody waited for a model that does not come";
+        if (method == pcclMethodGossip) {  // push-sum checks its mailbox once more at its end
+            EXPECT_EQ(world.mail.waited_in_vain(), 0) << "a peer waited for a model that was not sent";
         }
     }
 }
 
-TEST(NotFinite, ModelWithoutNeighboursGoesBackToItsLastFiniteOne) {
+TEST(NotFinite, PeerWithoutNeighboursReturnsToItsFiniteModel) {
     GossipWorld world(pcclMethodGossip);
     world.inner = [](Values &w, int, std::uint64_t step) {
         for (float &x : w)
@@ -400,7 +401,7 @@ TEST(NotFinite, ModelWithoutNeighboursGoesBackToItsLastFiniteOne) {
     EXPECT_EQ(logs.at(0).final.front(), 4.5F);
 }
 
-TEST(NotFinite, ModelFailsItsOwnPeerWhereThatIsConfigured) {
+TEST(NotFinite, ModelFailsItsOwnPeerIfConfigured) {
     GossipWorld world(pcclMethodGossip);
     world.config.merge = pcclMergeAvailable;
     world.config.non_finite = pcclNonFiniteFail;

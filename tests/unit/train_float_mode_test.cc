@@ -1,4 +1,4 @@
-// Outer steps give the same bits whatever the floating-point mode of a peer's threads.
+// Outer steps give the same bits in every floating-point mode of a peer's threads.
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -26,7 +26,7 @@ using test::WithFloatControl;
 
 constexpr std::size_t kCount = 70;
 
-/// Denormal numbers, small ones whose products are denormal, and ordinary ones.
+/// Denormal numbers, small numbers whose products are denormal, and ordinary numbers.
 std::vector<float> mixed(float factor) {
     std::vector<float> out(kCount);
     for (std::size_t i = 0; i < out.size(); ++i)
@@ -107,8 +107,8 @@ TEST(FloatMode, DoesNotChangeGossip) {
     });
 }
 
-/// Inner steps that lead from denormal parameters to denormal ones, at a peer that flushes denormals and at others.
-TEST(FloatMode, OfOnePeerDoesNotMakeOuterStatesDiffer) {
+/// Inner steps from denormal parameters to denormal parameters, at one peer that flushes denormals and at others that do not.
+TEST(FloatMode, OuterStatesAgreeIfOnePeerFlushesDenormals) {
     for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         for (const bool sharded : {false, true}) {
             if (sharded && (method == pcclMethodEagerDiLoCo || method == pcclMethodStreamingDiLoCo)) continue;
@@ -134,7 +134,7 @@ TEST(FloatMode, OfOnePeerDoesNotMakeOuterStatesDiffer) {
     }
 }
 
-TEST(FloatMode, OfAWorkerIsTheDefaultWhateverItsCreatorHas) {
+TEST(FloatMode, WorkerHasTheDefaultModeForAnyCreator) {
     const auto standard = mode_of(float_control());
     const WithFloatControl with(test::float_modes().back());
     const auto worker = make_thread();
@@ -145,7 +145,7 @@ TEST(FloatMode, OfAWorkerIsTheDefaultWhateverItsCreatorHas) {
 }
 
 /// Each call of the C interface, in each mode and with traps.
-TEST(FloatMode, IsUntouchedByEveryCallOfATrainer) {
+TEST(FloatMode, IsUnchangedByEveryCallOfATrainer) {
     auto modes = test::float_modes();
     modes.push_back(test::trapping_mode());
     for (const auto mode : modes) {

@@ -1,4 +1,4 @@
-// Gossip and push-sum against small references in double precision, and the sums that push-sum conserves, whoever is lost.
+// Gossip and push-sum against small references in double precision, and the conservation of push-sum's sums when peers are lost.
 #include "train/gossip_trainer.h"
 
 #include <cmath>
@@ -49,8 +49,7 @@ Values drawn(int id, std::uint64_t step) {
     return out;
 }
 
-/// Every peer's model after `steps` rounds, each of which begins with what `inner` does, for peers in a ring that are all in
-/// step.
+/// The model of each peer after `steps` rounds. Each round begins with `inner`. All peers are in a ring and in step.
 struct Reference {
     const pcclTrainerConfig_t &c;
     std::vector<Doubles> w;
@@ -73,7 +72,7 @@ struct Reference {
                     w[id][i] = own() * before[id][i] + (1.0 - own()) * (left[i] + right[i]) / 2.0;
             }
             if (c.method == pcclMethodPushSum || c.variance == pcclVarianceNone) continue;
-            for (const std::size_t at : {std::size_t{0}, kElements / 2}) {  // its two tensors
+            for (const std::size_t at : {std::size_t{0}, kElements / 2}) {  // the two tensors of the model
                 const std::size_t n = kElements / 2;
                 const double self = variance(&before[id][at], n),
                              others = (variance(&left[at], n) + variance(&right[at], n)) / 2.0;
@@ -88,7 +87,7 @@ struct Reference {
         }
     }
 
-    /// Of three models of the same age, each a third.
+    /// Three models of the same age have weight 1/3 each.
     double own() const { return c.weigh_by_age ? 1.0 / 3.0 : static_cast<double>(c.own_weight); }
 };
 
@@ -97,7 +96,7 @@ void expect_near(const Values &found, const Doubles &expected, double error) {
         ASSERT_NEAR(found[i], expected[i], error) << "element " << i;
 }
 
-TEST(Variance, IsRestoredExactlyAndTheMeanStays) {
+TEST(Variance, IsRestoredExactlyAndTheMeanIsKept) {
     const Values drawn_values = drawn(3, 5);
     Doubles x = doubles(drawn_values);
     const Moments before = moments(x.data(), x.size());
@@ -108,7 +107,7 @@ TEST(Variance, IsRestoredExactlyAndTheMeanStays) {
     EXPECT_NEAR(after.mean, before.mean, 1e-14);
 }
 
-TEST(Variance, OfAConstantTensorOrToNothingChangesNothing) {
+TEST(Variance, IsNotChangedForAConstantTensorOrTarget0) {
     for (const double value : {0.0, 1.0, -3e20}) {
         Doubles x(100, value);
         rescale(x.data(), 0.25, x.size());
@@ -122,7 +121,7 @@ TEST(Variance, OfAConstantTensorOrToNothingChangesNothing) {
     }
 }
 
-TEST(Variance, IsNotMovedByAnEpsilonInWideLayers) {  // an epsilon of 1e-4 would leave 57 % of it
+TEST(Variance, IsNotChangedByAnEpsilonInWideLayers) {  // an epsilon of 1e-4 would reduce it to 57 %
     std::mt19937_64 random(9);
     Values model(1 << 16);
     for (float &v : model)
@@ -135,7 +134,7 @@ TEST(Variance, IsNotMovedByAnEpsilonInWideLayers) {  // an epsilon of 1e-4 would
     EXPECT_NEAR(moments(x.data(), x.size()).variance / target, 1.0, 1e-12);
 }
 
-TEST(Names, AreMatchedWholeOrWithAStar) {
+TEST(Names, MatchCompletelyOrWithAStar) {
     EXPECT_TRUE(is_named("fc1.bias", "*.bias"));
     EXPECT_TRUE(is_named("norm2.weight", "x,norm*,y"));
     EXPECT_TRUE(is_named("a.norm.b", "*norm*"));
@@ -145,7 +144,7 @@ TEST(Names, AreMatchedWholeOrWithAStar) {
     EXPECT_FALSE(is_named("a", ""));
 }
 
-TEST(Gossip, IsWhatItsDefinitionSaysWithEveryVariance) {
+TEST(Gossip, FollowsItsDefinitionWithEveryVariance) {
     for (const pcclVariance_t target : {pcclVarianceOfReceived, pcclVarianceOfOwn, pcclVarianceWeighted, pcclVarianceNone}) {
         for (const bool by_age : {false, true}) {
             GossipWorld world(pcclMethodGossip);
@@ -178,7 +177,7 @@ TEST(Gossip, IsWhatItsDefinitionSaysWithEveryVariance) {
     }
 }
 
-TEST(Gossip, KeepsTheVarianceOfModelsThatHaveNothingToDoWithOneAnother) {
+TEST(Gossip, KeepsTheVarianceOfIndependentModels) {
     const auto variance_after_a_round = [](pcclVariance_t target) {
         GossipWorld world(pcclMethodGossip);
         world.steps = 1;
@@ -193,7 +192,7 @@ TEST(Gossip, KeepsTheVarianceOfModelsThatHaveNothingToDoWithOneAnother) {
     EXPECT_LT(variance_after_a_round(pcclVarianceNone), 0.7 * others);
 }
 
-TEST(Gossip, OfIdenticalModelsChangesNoBit) {
+TEST(Gossip, DoesNotChangeIdenticalModels) {
     for (const pcclVariance_t target : {pcclVarianceOfReceived, pcclVarianceOfOwn, pcclVarianceWeighted, pcclVarianceNone}) {
         GossipWorld world(pcclMethodGossip);
         world.config.variance = target;
@@ -208,7 +207,7 @@ TEST(Gossip, OfIdenticalModelsChangesNoBit) {
     }
 }
 
-TEST(Gossip, TensorsThatAreNamedKeepTheVarianceOfTheAverage) {
+TEST(Gossip, KeepsTheAveragesVarianceInNamedTensors) {
     GossipWorld world(pcclMethodGossip);
     world.steps = 1;
     world.config.uncorrected = "b*";
@@ -228,7 +227,7 @@ TEST(Gossip, TensorsThatAreNamedKeepTheVarianceOfTheAverage) {
         ASSERT_NEAR(found[i], i < kElements / 2 ? corrected[i] : plain[i], 1e-6) << i;
 }
 
-TEST(Gossip, RefusesModelsThatAreNone) {
+TEST(Gossip, RefusesInvalidModels) {
     GossipWorld world(pcclMethodGossip);
     world.config.merge = pcclMergeAvailable;
     world.steps = 3;
@@ -242,7 +241,7 @@ TEST(Gossip, RefusesModelsThatAreNone) {
     EXPECT_EQ(logs.at(0).status.models_received, 0U);
 }
 
-/// Whoever is new among neighbours may have pushed its model of the round to others before: what comes from it is of the next.
+/// A new neighbour may already have pushed its model of this round to others. Its next model belongs to the next round.
 TEST(Gossip, DoesNotWaitForNeighboursThatAreAhead) {
     GossipWorld world(pcclMethodGossip);
     world.steps = 3;
@@ -254,12 +253,12 @@ TEST(Gossip, DoesNotWaitForNeighboursThatAreAhead) {
             world.mail.forge(id, tag + round, FakeMail::Message(1));
     for (const auto &[id, log] : world.train(2)) {
         EXPECT_TRUE(log.outcome.ok()) << log.outcome.why;
-        EXPECT_EQ(log.status.models_refused, world.steps - 1) << "peer " << id << " has not looked at all that came";
+        EXPECT_EQ(log.status.models_refused, world.steps - 1) << "peer " << id << " has not checked all received messages";
     }
-    EXPECT_EQ(world.mail.waited_in_vain(), 2 * static_cast<int>(world.steps)) << "more than one look a round";
+    EXPECT_EQ(world.mail.waited_in_vain(), 2 * static_cast<int>(world.steps)) << "more than one check per round";
 }
 
-/// Peers of push-sum that do not finish: what each holds, and what lies in mailboxes.
+/// Peers of push-sum that do not finish: the share of each peer, and the shares in mailboxes.
 struct Totals {
     Doubles x = Doubles(kElements, 0.0);
     double w = 0.0;
@@ -317,7 +316,8 @@ Totals push(GossipWorld &world, int peers, const std::function<void(Values &, in
     return out;
 }
 
-/// In the first step peer `id` goes to (id + 1) * (element + 1) / 8, and stays there: differences are exact.
+/// In the first step the parameters of peer `id` become (id + 1) * (element + 1) / 8 and then stay constant, so differences are
+/// exact.
 void go_somewhere(Values &w, int id, std::uint64_t step) {
     for (std::size_t i = 0; step == 0 && i < w.size(); ++i)
         w[i] = 0.125F * static_cast<float>((static_cast<std::size_t>(id) + 1) * (i + 1));
@@ -325,7 +325,7 @@ void go_somewhere(Values &w, int id, std::uint64_t step) {
 
 double sum_of_all(int peers, std::size_t element) { return 0.125 * static_cast<double>(element + 1) * peers * (peers + 1) / 2.0; }
 
-TEST(PushSum, OnARegularSymmetricGraphIsDecentralizedSgd) {
+TEST(PushSum, IsDecentralizedSgdOnARegularSymmetricGraph) {
     GossipWorld world(pcclMethodPushSum);
     const auto totals = push(world, kPeers, descend);
     Reference reference(world.config);
@@ -344,7 +344,7 @@ TEST(PushSum, OnARegularSymmetricGraphIsDecentralizedSgd) {
     EXPECT_NEAR(totals.smallest, 1.0, 1e-12);
 }
 
-TEST(PushSum, ComesToTheMeanOfAllModels) {
+TEST(PushSum, ConvergesToTheMeanOfAllModels) {
     for (const pcclGraphKind_t graph : {pcclGraphRing, pcclGraphExponential}) {
         for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             GossipWorld world(pcclMethodPushSum);
@@ -357,7 +357,7 @@ TEST(PushSum, ComesToTheMeanOfAllModels) {
                 EXPECT_NEAR(totals.x[i], sum_of_all(kPeers, i), 1e-9);
             EXPECT_NEAR(totals.w, kPeers, 1e-9);
             EXPECT_GE(totals.smallest, 1.0 / 64.0);
-            if (merge == pcclMergeAvailable) continue;  // the last to run is alone at the end
+            if (merge == pcclMergeAvailable) continue;  // the last peer to run is alone at the end
             for (const auto &[id, z] : totals.z)
                 for (std::size_t i = 0; i < kElements; ++i)
                     EXPECT_NEAR(z[i], sum_of_all(kPeers, i) / kPeers, 1e-4) << "peer " << id;
@@ -365,8 +365,8 @@ TEST(PushSum, ComesToTheMeanOfAllModels) {
     }
 }
 
-TEST(PushSum, ConservesTheSumsWhateverIsNotDeliveredAndWhoeverIsLost) {
-    for (int at = 0; at <= 120; ++at) {  // 0: nobody is killed
+TEST(PushSum, ConservesTheSumsAfterFailedPostsAndLosses) {
+    for (int at = 0; at <= 120; ++at) {  // 0: no peer is killed
         for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             SCOPED_TRACE("killed at call " + std::to_string(at) + ", merge " + std::to_string(merge));
             GossipWorld world(pcclMethodPushSum);
@@ -378,7 +378,7 @@ TEST(PushSum, ConservesTheSumsWhateverIsNotDeliveredAndWhoeverIsLost) {
                 if (id == 1 && step == 0 && at != 0) world.run.kill_at(1, world.run.calls(1) + at);
             });
             for (const auto &[id, outcome] : totals.outcomes) {
-                // Who is killed in the messages of its last round may end before it asks the master for anything.
+                // A peer that is killed during the messages of its last round may end before its next question to the master.
                 const bool killed = id == 1 && world.run.is_dead(1) && outcome.code == pcclMasterConnectionFailed;
                 EXPECT_TRUE(killed || outcome.ok()) << "peer " << id << ": " << outcome.why;
             }
@@ -390,7 +390,7 @@ TEST(PushSum, ConservesTheSumsWhateverIsNotDeliveredAndWhoeverIsLost) {
     }
 }
 
-/// Survivors and newcomers come to the end.
+/// Expects that survivors and newcomers finish.
 void expect_all_finish(const std::map<int, Log> &logs, std::uint64_t steps) {
     std::size_t finished = 0;
     for (const auto &[id, log] : logs) {
@@ -404,7 +404,7 @@ void expect_all_finish(const std::map<int, Log> &logs, std::uint64_t steps) {
     EXPECT_GT(finished, 0U);
 }
 
-TEST(Loss, AtAnyCallOfAGossipingPeerWhileAnotherJoinsLeavesTheOthersTraining) {
+TEST(Loss, GossipContinuesWhenAPeerIsLostAndAnotherJoins) {
     for (const pcclMethod_t method : {pcclMethodGossip, pcclMethodPushSum}) {
         for (const pcclMerge_t merge : {pcclMergeSynchronous, pcclMergeAvailable}) {
             for (int at = 2; at <= 90; ++at) {
@@ -425,19 +425,19 @@ TEST(Loss, AtAnyCallOfAGossipingPeerWhileAnotherJoinsLeavesTheOthersTraining) {
     }
 }
 
-TEST(Newcomer, OfGossipIsGivenAModelOfTheRunAndMembersKeepTheirs) {
+TEST(Newcomer, GossipNewcomerReceivesAModelAndMembersKeepTheirs) {
     GossipWorld world(pcclMethodGossip);
     world.config.sync_every = 5;
     world.steps = 20;
     world.joins_at[1] = 3;
     const auto logs = world.train(1);
     ASSERT_TRUE(logs.at(1).outcome.ok()) << logs.at(1).outcome.why;
-    EXPECT_LT(logs.at(1).final[0], 50.0F) << "its own began at 100";
+    EXPECT_LT(logs.at(1).final[0], 50.0F) << "the newcomer's own model began at 100";
     EXPECT_EQ(logs.at(0).received, 0U);
     EXPECT_GE(logs.at(1).status.models_received, 1U);
 }
 
-TEST(Configuration, OfGossipIsRefusedWithTheReason) {
+TEST(Configuration, GossipRefusalNamesTheReason) {
     const auto refused = [](const std::function<void(pcclTrainerConfig_t &)> &change, pcclMethod_t method = pcclMethodGossip) {
         pcclTrainerConfig_t config, out;
         set_defaults(config, method);

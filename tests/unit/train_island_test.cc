@@ -1,5 +1,5 @@
-// Islands: processes that each hold a part of one copy of the model, with a group for each part. Whatever is lost when, an island goes on
-// with all its processes or with none, nobody waits for ever, and the others hold the same bits.
+// Islands: each process of an island holds a part of one copy of the model, with a group for each part. For every loss, an island
+// continues with all its processes or with none, no process waits forever, and the others hold the same bits.
 #include <array>
 #include <condition_variable>
 #include <memory>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kParts = 2, kIslands = 3;
 
-/// Where the processes of an island meet. One that is lost breaks it.
+/// The meeting point of the processes of an island. The loss of a process breaks it.
 class MeetingPlace {
 public:
     static pcclResult_t agree(void *self, std::uint32_t question, std::uint64_t *value) {
@@ -108,7 +108,7 @@ private:
         if (log.outcome.ok()) log.outcome = trainer->finish();
         log.status = trainer->status();
         log.final = w;
-        if (run.is_dead(island)) place.break_up();  // its process has ended; where it lives it has told the others
+        if (run.is_dead(island)) place.break_up();  // its process has ended, which the others of the island notice
         run.leave(island);
     }
 };
@@ -127,7 +127,7 @@ void expect_whole(Islands &world, int victim) {
     for (const MeetingPlace &place : world.places) EXPECT_FALSE(place.parted());
 }
 
-TEST(Island, ThatLosesAProcessAtAnyOfItsCallsEndsAndTheOthersGoOn) {
+TEST(Island, EndsIfItLosesAProcessAndTheOthersContinue) {
     for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         Islands undisturbed(method);
         undisturbed.train();
@@ -141,12 +141,12 @@ TEST(Island, ThatLosesAProcessAtAnyOfItsCallsEndsAndTheOthersGoOn) {
             world.train();
             expect_whole(world, 1);
             EXPECT_FALSE(world.logs[0].at(1).outcome.ok());
-            EXPECT_FALSE(world.logs[1].at(1).outcome.ok()) << "the other half of a copy went on";
+            EXPECT_FALSE(world.logs[1].at(1).outcome.ok()) << "the other half of a copy continued";
         }
     }
 }
 
-TEST(Island, WhosePartDivergesIsRepairedInThatPartWhileAllOthersLookOn) {
+TEST(Island, DivergedPartIsRepairedWithoutTheOthers) {
     Islands world(pcclMethodDiLoCo);
     std::atomic<bool> done{false};
     world.before_step = [&](Trainer &trainer, int part, int island, std::uint64_t step) {
@@ -167,7 +167,7 @@ TEST(Island, WhosePartDivergesIsRepairedInThatPartWhileAllOthersLookOn) {
     }
 }
 
-TEST(Island, OfGossipOrOfRoundsThatTimeEndsIsRefused) {
+TEST(Island, IsRefusedForGossipAndForTimedRounds) {
     for (const auto method : {pcclMethodGossip, pcclMethodDiLoCo}) {
         pcclTrainerConfig_t config, read;
         set_defaults(config, method);

@@ -1,4 +1,4 @@
-// DiLoCo and its family against small references in double precision, and against one another where one is another's special case.
+// DiLoCo and its family against small references in double precision, and against each other for special cases.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace {
 
 using Doubles = std::vector<double>;
 
-/// The definition of each method, for peers that are all there from beginning to end.
+/// The definition of each method, for a constant membership.
 class Reference {
 public:
     Reference(const World &world, int peers) : c_(world.config), steps_(world.steps), n_(world.elements), peers_(peers) {
@@ -69,7 +69,7 @@ private:
         }
     }
 
-    /// Async, eager and CO2: the average of a round is applied at the end of the next.
+    /// Async, eager and CO2: the average of a round is applied at the end of the next round.
     void delayed() {
         std::vector<Doubles> start = w_, overlay(w_.size(), Doubles(n_, 0.0));
         Doubles pending;
@@ -123,7 +123,7 @@ private:
         usual = usual > 0.0 ? 0.9 * usual + 0.1 * last : last;
     }
 
-    /// Two fragments, the halves.
+    /// Streaming with two fragments, which are the halves of the model.
     void stream() {
         struct Flight {
             std::size_t first, end;
@@ -182,7 +182,7 @@ void expect_reference(World &world, int peers) {
     }
 }
 
-TEST(Reference, DiLoCoWithEveryOuterOptimizer) {
+TEST(Reference, DiLoCoMatchesWithEveryOuterOptimizer) {
     for (const auto optimizer : {pcclOuterSgd, pcclOuterHeavyBall, pcclOuterNesterov}) {
         for (const int peers : {1, 2, 4}) {
             World world(pcclMethodDiLoCo);
@@ -202,7 +202,7 @@ TEST(Reference, AsyncDiLoCoIsOneOuterStepLate) {
     }
 }
 
-TEST(Reference, EagerDiLoCoAddsEachPeersOwnShareAtOnce) {
+TEST(Reference, EagerDiLoCoAddsEachPeersOwnShareImmediately) {
     for (const auto optimizer : {pcclOuterSgd, pcclOuterNesterov}) {
         World world(pcclMethodEagerDiLoCo);
         world.config.outer_optimizer = optimizer;
@@ -212,7 +212,7 @@ TEST(Reference, EagerDiLoCoAddsEachPeersOwnShareAtOnce) {
     }
 }
 
-TEST(Reference, StreamingDiLoCoForDelaysAndMixings) {
+TEST(Reference, StreamingDiLoCoMatchesForDelaysAndMixings) {
     for (const std::uint32_t overlap : {0U, 1U, 4U, 5U, 9U}) {
         for (const float mixing : {0.0F, 0.5F, 1.0F}) {
             World world(pcclMethodStreamingDiLoCo);
@@ -223,7 +223,7 @@ TEST(Reference, StreamingDiLoCoForDelaysAndMixings) {
     }
 }
 
-TEST(Reference, CO2WithEveryPenaltyAndWithClipping) {
+TEST(Reference, CO2MatchesWithEveryPenaltyAndWithClipping) {
     for (const auto mode : {pcclPenaltyNone, pcclPenaltyConstant, pcclPenaltyGapAware}) {
         for (const float clip : {0.0F, 0.05F}) {
             World world(pcclMethodCO2);
@@ -236,7 +236,7 @@ TEST(Reference, CO2WithEveryPenaltyAndWithClipping) {
     }
 }
 
-/// What a run of `world` does, at its first peer; all peers alike.
+/// Runs `world` and returns the log of its first peer. The logs of all peers must agree.
 Log one(World &world, int peers) {
     const auto logs = world.train(peers);
     expect_parity(logs);
@@ -245,11 +245,11 @@ Log one(World &world, int peers) {
     return logs.at(0);
 }
 
-TEST(SpecialCase, WithoutMomentumAndAtRateOneItIsTheMeanOfTheModels) {
+TEST(SpecialCase, RateOneWithoutMomentumIsTheMeanOfTheModels) {
     World world(pcclMethodDiLoCo);
     world.config.outer_optimizer = pcclOuterSgd;
     world.config.outer_learning_rate = 1.0F;
-    world.inner = [](Values &w, int id, std::uint64_t step) {  // whole numbers: no rounding anywhere
+    world.inner = [](Values &w, int id, std::uint64_t step) {  // whole numbers, so that nothing is rounded
         if (step == 0) std::ranges::fill(w, 8.0F);
         for (std::size_t i = 0; i < w.size(); ++i)
             w[i] += static_cast<float>(4 * ((id * 7 + static_cast<int>(i)) % 5));
@@ -285,7 +285,7 @@ TEST(SpecialCase, OnePeerAtRateOneIsItsInnerOptimizer) {
     world.config.outer_learning_rate = 1.0F;
     world.inner = [](Values &w, int, std::uint64_t step) {
         for (float &x : w)
-            x = std::ldexp(std::round(std::ldexp(x, 3)), -3) + 0.125F * static_cast<float>(step % 3);  // eighths: exact
+            x = std::ldexp(std::round(std::ldexp(x, 3)), -3) + 0.125F * static_cast<float>(step % 3);  // multiples of 1/8 are exact
     };
     const auto log = one(world, 1);
     Values alone(world.elements);
@@ -296,7 +296,7 @@ TEST(SpecialCase, OnePeerAtRateOneIsItsInnerOptimizer) {
     EXPECT_EQ(log.final, alone);
 }
 
-TEST(SpecialCase, OneInnerStepOfSgdIsDataParallelSgdAndWithMomentumDataParallelNesterov) {
+TEST(SpecialCase, OneInnerStepOfSgdIsDataParallelSgdOrNesterov) {
     for (const bool momentum : {false, true}) {
         World world(pcclMethodDiLoCo);
         world.config.sync_every = 1;
@@ -322,14 +322,14 @@ TEST(SpecialCase, OneInnerStepOfSgdIsDataParallelSgdAndWithMomentumDataParallelN
     }
 }
 
-TEST(SpecialCase, PeersThatTrainAlikeMoveAsOneWould) {
+TEST(SpecialCase, IdenticalPeersMoveAsOnePeer) {
     const Inner alike = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };
     World a(pcclMethodDiLoCo), b(pcclMethodDiLoCo);
     a.inner = b.inner = alike;
-    EXPECT_EQ(one(a, 1).final, one(b, 4).final);  // sums of four equal numbers, and a quarter of them, are exact
+    EXPECT_EQ(one(a, 1).final, one(b, 4).final);  // the sum of four equal numbers and a quarter of it are exact
 }
 
-TEST(SpecialCase, WithoutInnerStepsNothingMoves) {
+TEST(SpecialCase, NothingMovesWithoutInnerSteps) {
     for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World world(method);
         world.inner = [](Values &, int, std::uint64_t) {};
@@ -339,7 +339,7 @@ TEST(SpecialCase, WithoutInnerStepsNothingMoves) {
     }
 }
 
-TEST(SpecialCase, StreamingOfOneFragmentAtOnceIsDiLoCo) {
+TEST(SpecialCase, StreamingOfOneFragmentWithoutDelayIsDiLoCo) {
     World a(pcclMethodDiLoCo), b(pcclMethodStreamingDiLoCo);
     b.config.outer_learning_rate = a.config.outer_learning_rate;
     b.config.fragments = 1;
@@ -348,7 +348,7 @@ TEST(SpecialCase, StreamingOfOneFragmentAtOnceIsDiLoCo) {
     EXPECT_EQ(one(a, 3).outer, one(b, 3).outer);
 }
 
-TEST(SpecialCase, StreamingThatKeepsAllOfItsOwnIsTrainingAlone) {
+TEST(SpecialCase, StreamingWithMixingOneIsTrainingAlone) {
     World world(pcclMethodStreamingDiLoCo);
     world.config.mixing = 1.0F;
     std::mutex mutex;
@@ -369,7 +369,7 @@ TEST(SpecialCase, StreamingThatKeepsAllOfItsOwnIsTrainingAlone) {
     }
 }
 
-TEST(SpecialCase, AnOverlapInWhichNothingIsTrainedDoesNotShow) {
+TEST(SpecialCase, OverlapWithoutTrainingHasNoEffect) {
     World a(pcclMethodStreamingDiLoCo), b(pcclMethodStreamingDiLoCo);
     for (World *world : {&a, &b}) {
         world->config.fragments = 1;
@@ -397,7 +397,7 @@ TEST(SpecialCase, EagerWithOnePeerIsDiLoCoWithoutDelay) {
             ASSERT_NEAR(values[i], synchronous.at(step)[i], 1e-4F);
 }
 
-TEST(SpecialCase, CO2WithoutMomentumPenaltyAndClippingIsAsyncDiLoCoWithSgd) {
+TEST(SpecialCase, PlainCO2IsAsyncDiLoCoWithSgd) {
     World a(pcclMethodAsyncDiLoCo), b(pcclMethodCO2);
     b.config.outer_learning_rate = a.config.outer_learning_rate;
     b.config.outer_momentum = 0.0F;
@@ -421,7 +421,7 @@ TEST(SpecialCase, CO2NeverMovesFartherThanItsBound) {
     EXPECT_GE(log.status.penalty, 1.0);
 }
 
-TEST(Sharded, StepsAreThoseOfWholeOnes) {
+TEST(Sharded, StepsEqualStepsWithoutShards) {
     for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodCO2}) {
         for (const int peers : {1, 2, 3, 7}) {
             World whole(method), sharded(method);
@@ -437,11 +437,11 @@ TEST(Sharded, StepsAreThoseOfWholeOnes) {
     }
 }
 
-TEST(Sharded, MomentumOfPeersThatStayIsKeptWhenOthersComeAndGo) {
+TEST(Sharded, MomentumOfRemainingMembersIsKept) {
     World world(pcclMethodDiLoCo);
     world.config.sharded = true;
     world.config.sync_every = 5;
-    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // alike, so that the average is that of any of them
+    world.inner = [](Values &w, int, std::uint64_t step) { descend(w, 0, step); };  // equal at all peers
     world.joins_at[1] = 12;
     World alone(pcclMethodDiLoCo);
     alone.config.sync_every = 5;
@@ -451,19 +451,19 @@ TEST(Sharded, MomentumOfPeersThatStayIsKeptWhenOthersComeAndGo) {
     EXPECT_EQ(with.at(0).outer, without.at(0).outer);
 }
 
-TEST(Weights, AverageByWhatEachHasDone) {
-    for (const bool quantized : {false, true}) {  // by way of one collective, or two that belong together
+TEST(Weights, AverageByTheWorkOfEachPeer) {
+    for (const bool quantized : {false, true}) {  // one collective, or two that belong together
         World world(pcclMethodDiLoCo);
         world.config.weighted = true;
         world.config.outer_optimizer = pcclOuterSgd;
         world.config.outer_learning_rate = 1.0F;
-        if (quantized) world.config.quantization = {pcclUint8, pcclQuantMinMax};  // which a FakeRun takes no notice of
+        if (quantized) world.config.quantization = {pcclUint8, pcclQuantMinMax};  // a FakeRun ignores it
         world.steps = 10;
         world.before_step = [](Trainer &trainer, int id, std::uint64_t) { ASSERT_TRUE(trainer.add_weight(100.0 * id).ok()); };
         const auto log = one(world, 4);
         for (std::size_t i = 0; i < log.final.size(); ++i) {
             double sum = 0.0;
-            for (int id = 0; id < 4; ++id) {  // peer 0 weighs nothing, and so does not count
+            for (int id = 0; id < 4; ++id) {  // peer 0 has weight 0 and does not count
                 double w = 0.5 + 0.125 * static_cast<double>(i % 11);
                 for (int k = 0; k < 10; ++k)
                     w -= static_cast<double>(kInnerRate) * (w - static_cast<double>(target(id, i)));
@@ -474,7 +474,7 @@ TEST(Weights, AverageByWhatEachHasDone) {
     }
 }
 
-TEST(Weights, ThatAreAllNothingMoveNothing) {
+TEST(Weights, ChangeNothingIfAllAreZero) {
     World world(pcclMethodDiLoCo);
     world.config.weighted = true;
     world.before_step = [](Trainer &trainer, int, std::uint64_t) { ASSERT_TRUE(trainer.add_weight(0.0).ok()); };
@@ -483,7 +483,7 @@ TEST(Weights, ThatAreAllNothingMoveNothing) {
     EXPECT_EQ(log.final[0], 0.5F);
 }
 
-TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
+TEST(Due, IsTrueExactlyForStepsThatTouchParameters) {
     for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World world(method);
         world.config.outer_learning_rate = 0.3F;
@@ -499,7 +499,7 @@ TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
         };
         world.before_step = [&](Trainer &trainer, int id, std::uint64_t step) {
             if (id != 0) return;
-            // What the step before this one has left differs from what was there before it by more than this step's own descent.
+            // True if the previous step changed the parameters by more than this step's own descent.
             if (trainer.is_due()) due.insert(step);
             if (step == 0) return;
             Values expected = before[step - 1];
@@ -513,7 +513,7 @@ TEST(Due, AreTheStepsThatTouchTheParametersAndNoOthers) {
     }
 }
 
-TEST(Timing, DoesNotChangeWhatIsTrained) {
+TEST(Timing, DoesNotChangeTheResult) {
     for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World quick(method);
         const auto expected = one(quick, 3).outer;

@@ -1,4 +1,4 @@
-// The parts that a trainer is made of: stability, layout, memory, files, configuration.
+// The parts of a trainer: stability, layout, memory, files, configuration.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -22,7 +22,7 @@ namespace {
 
 using testing::HasSubstr;
 
-/// Whether an error of 1 has shrunk after many steps of the recurrence itself.
+/// Whether an error of 1 has shrunk after many steps of the recurrence.
 bool shrinks(pcclOuterOptimizer_t optimizer, double rate, double momentum, double fresh) {
     double y = 1.0, before = 1.0, v = 0.0;
     for (int i = 0; i < 20'000; ++i) {
@@ -35,7 +35,7 @@ bool shrinks(pcclOuterOptimizer_t optimizer, double rate, double momentum, doubl
     return std::abs(y) < 0.5;
 }
 
-TEST(Stability, EndsWhereTheRecurrenceDoes) {
+TEST(Stability, BoundMatchesTheRecurrence) {
     for (const auto optimizer : {pcclOuterSgd, pcclOuterHeavyBall, pcclOuterNesterov}) {
         for (const double momentum : {0.0, 0.5, 0.9}) {
             for (const double fresh : {1.0, 0.5, 0.25, 0.125, 0.0}) {
@@ -48,7 +48,7 @@ TEST(Stability, EndsWhereTheRecurrenceDoes) {
     }
 }
 
-TEST(Stability, HasTheValuesThatTheDocumentationGives) {
+TEST(Stability, HasTheDocumentedValues) {
     EXPECT_NEAR(largest_stable_rate(pcclOuterNesterov, 0.9, 1.0), 1.357, 0.001);
     EXPECT_NEAR(largest_stable_rate(pcclOuterNesterov, 0.9, 0.0), 0.253, 0.001);
     EXPECT_NEAR(largest_stable_rate(pcclOuterHeavyBall, 0.9, 0.0), 0.100, 0.001);
@@ -69,7 +69,7 @@ std::vector<Parameter> some_parameters(const std::vector<std::size_t> &counts) {
     return out;
 }
 
-TEST(Layout, EveryElementBelongsToOneFragmentAndNoTwoShareAPlace) {
+TEST(Layout, EveryElementHasOneFragmentAndAUniquePlace) {
     const std::vector<std::size_t> counts = {1, 700, 3, 64, 2, 2, 1000, 5};
     const auto parameters = some_parameters(counts);
     for (const auto pattern : {pcclFragmentsStrided, pcclFragmentsSequential, pcclFragmentsEven}) {
@@ -119,7 +119,7 @@ TEST(Layout, NamesThePlaceOfEveryElement) {
     }
 }
 
-TEST(Layout, EvenFragmentsAreOfEqualSize) {
+TEST(Layout, EvenFragmentsHaveEqualSize) {
     Layout layout;
     ASSERT_TRUE(make_layout(some_parameters({50'000, 64, 640, 10}), pcclFragmentsEven, 4, layout).ok());
     for (const Fragment &fragment : layout.fragments)
@@ -142,7 +142,7 @@ pcclTensorInfo_t info(const char *name, void *data, std::size_t count, pcclDataT
     return out;
 }
 
-TEST(Parameters, ThatCannotBeTrainedAreRefusedInWords) {
+TEST(Parameters, RefusalNamesTheReason) {
     std::vector<float> x(100);
     const auto words = [](std::vector<pcclTensorInfo_t> infos) {
         std::vector<Parameter> out;
@@ -171,7 +171,7 @@ protected:
     ~Files() override { std::filesystem::remove_all(folder_); }
     std::string path(const char *name) const { return folder_ / name; }
 
-    /// A state of three tensors, filled with numbers from `first` on.
+    /// A state of three tensors, filled with consecutive numbers that begin at `first`.
     struct Held {
         explicit Held(float first, pcclFragments_t pattern = pcclFragmentsStrided, std::uint32_t fragments = 1, bool momentum = true) {
             parameters = some_parameters({100, 7, 33});
@@ -201,7 +201,7 @@ protected:
     std::filesystem::path folder_;
 };
 
-TEST_F(Files, ReadBackIsWhatWasWrittenWhateverTheLayout) {
+TEST_F(Files, ReadBackEqualsTheWrittenStateInEveryLayout) {
     const Held written(1.0F);
     ASSERT_TRUE(save_state(path("c"), written.state, written.layout, written.parameters, 42).ok());
     const std::uint64_t digest = written.state.digest();
@@ -219,7 +219,7 @@ TEST_F(Files, ReadBackIsWhatWasWrittenWhateverTheLayout) {
     EXPECT_FALSE(std::filesystem::exists(path("c.new")));
 }
 
-TEST_F(Files, MomentumThatIsNotThereIsZeroAndOneThatIsNotWantedIsPassedOver) {
+TEST_F(Files, MissingMomentumIsZeroAndUnneededIsSkipped) {
     const Held without(1.0F, pcclFragmentsStrided, 1, false), with(1.0F);
     ASSERT_TRUE(save_state(path("without"), without.state, without.layout, without.parameters, 1).ok());
     ASSERT_TRUE(save_state(path("with"), with.state, with.layout, with.parameters, 1).ok());
@@ -231,7 +231,7 @@ TEST_F(Files, MomentumThatIsNotThereIsZeroAndOneThatIsNotWantedIsPassedOver) {
     EXPECT_EQ(b.state.digest(), without.state.digest());
 }
 
-TEST_F(Files, EveryDamageIsNoticedAndChangesNothing) {
+TEST_F(Files, EveryDamageIsDetectedAndChangesNothing) {
     const Held written(1.0F);
     ASSERT_TRUE(save_state(path("c"), written.state, written.layout, written.parameters, 42).ok());
     std::ifstream in(path("c"), std::ios::binary);
@@ -258,10 +258,10 @@ TEST_F(Files, EveryDamageIsNoticedAndChangesNothing) {
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("'p1'"));
     renamed = held.parameters;
     renamed[1].count = 8;
-    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements there and 8 here"));
+    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements in the file and 8 in the trainer"));
 }
 
-TEST_F(Files, NamesMatchWithoutThePartsOfWrappers) {
+TEST_F(Files, NamesMatchWithoutWrapperParts) {
     Held written(1.0F), held(500.0F);
     written.parameters[0].name = "module._orig_mod.block.weight";
     written.parameters[1].name = "block.module.bias";
@@ -271,12 +271,12 @@ TEST_F(Files, NamesMatchWithoutThePartsOfWrappers) {
     std::uint64_t revision = 0;
     ASSERT_TRUE(load_state(path("c"), held.state, held.layout, held.parameters, revision).ok());
     EXPECT_EQ(held.state.digest(), written.state.digest());
-    held.parameters[2].name = "module.block.weight";  // which of the two is meant?
+    held.parameters[2].name = "module.block.weight";  // the unwrapped name is ambiguous
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, held.parameters, revision).why,
                 HasSubstr("'module._orig_mod.block.weight'"));
 }
 
-TEST_F(Files, ThatCannotBeWrittenLeaveTheOldOne) {
+TEST_F(Files, FailedWriteLeavesTheOldFile) {
     const Held written(1.0F);
     EXPECT_EQ(save_state(path("none/c"), written.state, written.layout, written.parameters, 1).code, pcclInternalError);
     if (std::filesystem::exists("/dev/full")) {
@@ -290,7 +290,7 @@ TEST_F(Files, ThatCannotBeWrittenLeaveTheOldOne) {
     }
 }
 
-TEST_F(Files, TheStateMayLieInAFileOrInTheCallersBuffer) {
+TEST_F(Files, StateCanBeInAFileOrInTheCallersBuffer) {
     Layout layout;
     ASSERT_TRUE(make_layout(some_parameters({1000}), pcclFragmentsStrided, 1, layout).ok());
     pcclTrainerConfig_t config;
@@ -316,7 +316,7 @@ TEST_F(Files, TheStateMayLieInAFileOrInTheCallersBuffer) {
     EXPECT_THAT(OuterState().open(config, "", layout, which).why, HasSubstr("64"));
 }
 
-TEST(Config, OfAnOlderHeaderIsReadAndOfANewerOnlyIfItAsksForNothingMore) {
+TEST(Config, OlderHeaderIsReadAndNewerOnlyWithDefaults) {
     struct {
         pcclTrainerConfig_t config;
         std::uint64_t more = 0;
@@ -344,7 +344,7 @@ TEST(Config, OfAnOlderHeaderIsReadAndOfANewerOnlyIfItAsksForNothingMore) {
     EXPECT_FALSE(read_config(&older.config, out).ok());
 }
 
-TEST(Config, SettingsThatDivergeAreWarnedOf) {
+TEST(Config, WarnsOfDivergingSettings) {
     const auto words = [](pcclMethod_t method, pcclOuterOptimizer_t optimizer, float rate, float momentum) {
         pcclTrainerConfig_t config;
         set_defaults(config, method);
@@ -368,7 +368,7 @@ TEST(Config, SettingsThatDivergeAreWarnedOf) {
     EXPECT_THAT(words(pcclMethodCO2, pcclOuterHeavyBall, 1.0F, 0.6F), HasSubstr("below 0.8"));
 }
 
-TEST(Config, ThatMakesNoSenseIsRefusedInWords) {
+TEST(Config, RefusalNamesTheField) {
     const auto words = [](pcclMethod_t method, const auto &change) {
         pcclTrainerConfig_t config, out;
         set_defaults(config, method);

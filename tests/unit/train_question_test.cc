@@ -11,7 +11,7 @@
 namespace pccl::train {
 namespace {
 
-TEST(Question, IsAskedWhileItsOwnerGoesOn) {
+TEST(Question, IsAskedWhileItsOwnerContinues) {
     std::promise<void> answered;
     Question question(
         make_thread(),
@@ -23,7 +23,7 @@ TEST(Question, IsAskedWhileItsOwnerGoesOn) {
         [] {});
     EXPECT_FALSE(question.asked());
     question.begin();
-    question.begin();  // the same one
+    question.begin();  // has no effect: the question is in flight
     EXPECT_TRUE(question.asked());
     answered.set_value();
     bool answer = false;
@@ -32,7 +32,7 @@ TEST(Question, IsAskedWhileItsOwnerGoesOn) {
     EXPECT_FALSE(question.asked());
 }
 
-TEST(Question, ThatNobodyAnswersIsAbortedWhenItIsDropped) {
+TEST(Question, WithoutAnswerIsAbortedWhenDropped) {
     std::atomic<bool> aborted{false};
     Question question(
         make_thread(),
@@ -49,7 +49,7 @@ TEST(Question, ThatNobodyAnswersIsAbortedWhenItIsDropped) {
     EXPECT_FALSE(question.asked());
 }
 
-TEST(Question, ForNewcomersIsAskedBeforeTheOuterStepIsDue) {
+TEST(Question, IsAskedBeforeTheOuterStepIsDue) {
     for (const pcclMethod_t method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodCO2}) {
         World world(method);
         world.config.outer_learning_rate = 0.3F;

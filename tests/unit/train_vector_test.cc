@@ -34,11 +34,12 @@ std::vector<std::uint32_t> bits(const std::vector<float> &x) {
     return out;
 }
 
-/// `run(p, v, g, n)` on every target and for sizes around the vectors' gives what `one(p, v, g)` gives for each element.
+/// Expects that `run(p, v, g, n)` gives the result of `one(p, v, g)` for each element, on every target and for sizes around the
+/// vector's.
 void expect_each(const std::function<void(float *, float *, const float *, std::size_t)> &run, const std::function<void(float &, float &, float)> &one) {
     test::on_every_target(vector_target, [&](std::int64_t) {
         for (const std::size_t n : {0U, 1U, 2U, 3U, 5U, 7U, 8U, 15U, 16U, 17U, 31U, 33U, 63U, 64U, 65U, 255U, 1024U, 1025U, 4099U}) {
-            // From an address that is no vector's, and one element more that must not change.
+            // The buffers begin at an unaligned address and have one more element, which must not change.
             auto p = values(n + 2, kSeed), v = values(n + 2, kSeed + 1);
             const auto g = values(n + 2, kSeed + 2);
             auto p_expected = p, v_expected = v;
@@ -51,7 +52,7 @@ void expect_each(const std::function<void(float *, float *, const float *, std::
     });
 }
 
-// volatile: the reference is not contracted either, whatever the compiler.
+// The variables are volatile, so that no compiler contracts the reference.
 float product(float a, float b) {
     volatile float out = a * b;
     return out;
@@ -77,7 +78,7 @@ TEST(Vector, NesterovIsRoundedStepByStep) {
                 });
 }
 
-TEST(Vector, ClippedMomentumStaysWithinItsBoundAndSoDoesTheStep) {
+TEST(Vector, ClippedMomentumAndStepStayWithinTheBound) {
     constexpr float kBound = 25.0F;
     expect_each([](float *p, float *v, const float *g, std::size_t n) { static_cast<void>(clipped_heavy_ball(p, v, g, 1.0F, 0.5F, 1.7F, kBound, n)); },
                 [](float &p, float &v, float g) {
@@ -87,7 +88,7 @@ TEST(Vector, ClippedMomentumStaysWithinItsBoundAndSoDoesTheStep) {
                 });
 }
 
-TEST(Vector, TheNormOfAStepIsTheSameOnEveryInstructionSet) {
+TEST(Vector, NormOfAStepIsEqualOnEveryInstructionSet) {
     std::vector<double> norms;
     test::on_every_target(vector_target, [&](std::int64_t) {
         auto p = values(100'003, kSeed), v = values(100'003, kSeed + 1);
@@ -130,9 +131,9 @@ TEST(Halves, EveryValueSurvivesWideningAndNarrowing) {
     }
 }
 
-TEST(Halves, NarrowingTakesTheNearestAndOfTwoTheEven) {
+TEST(Halves, NarrowingRoundsToNearestEven) {
     for (const auto type : {pcclFloat16, pcclBFloat16}) {
-        for (std::uint32_t i = 0; i < 0x7BFF; i += 1) {  // neighbours that are finite in both types
+        for (std::uint32_t i = 0; i < 0x7BFF; i += 1) {  // adjacent values that are finite in both types
             const std::uint16_t low = static_cast<std::uint16_t>(i), high = static_cast<std::uint16_t>(i + 1);
             float a = 0.0F, b = 0.0F;
             load(type, &low, &a, 1);
@@ -142,7 +143,7 @@ TEST(Halves, NarrowingTakesTheNearestAndOfTwoTheEven) {
             std::uint16_t out[3] = {};
             store(type, cases, out, 3);
             ASSERT_EQ(out[1], i % 2 == 0 ? low : high) << i;
-            if (cases[0] == middle) continue;  // no float in between
+            if (cases[0] == middle) continue;  // there is no float between them
             ASSERT_EQ(out[0], low) << i;
             ASSERT_EQ(out[2], high) << i;
         }
@@ -153,7 +154,7 @@ TEST(Halves, NarrowingTakesTheNearestAndOfTwoTheEven) {
     EXPECT_THAT(out, testing::ElementsAre(0x7BFF, 0x7C00, 0xFC00, 0x7C00));
 }
 
-TEST(Halves, APseudoGradientIsZeroWhereNothingWasTrained) {
+TEST(Halves, PseudoGradientIsZeroWithoutTraining) {
     const auto start = values(3000, kSeed);
     for (const auto type : {pcclFloat, pcclFloat16, pcclBFloat16}) {
         std::vector<std::byte> held(start.size() * 4);

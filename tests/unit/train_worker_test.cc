@@ -1,4 +1,4 @@
-// Tasks beside a trainer's own thread: their order, and how they are given up.
+// Tasks of a worker: their order, and how they are dropped.
 #include "train/worker.h"
 
 #include <atomic>
@@ -9,7 +9,7 @@
 namespace pccl::train {
 namespace {
 
-TEST(Worker, CarriesOutTasksInTheirOrderAndShowsWhatTheyDidToWhoWaits) {
+TEST(Worker, RunsTasksInOrderAndShowsTheirEffectsToWaiters) {
     const auto worker = make_thread();
     std::vector<int> done;
     for (int task = 0; task < 3; ++task)
@@ -21,7 +21,7 @@ TEST(Worker, CarriesOutTasksInTheirOrderAndShowsWhatTheyDidToWhoWaits) {
     EXPECT_EQ(worker->pending(), 0U);
 }
 
-TEST(Worker, ThatIsDroppedAbortsTheTaskThatRunsUntilItEndsAndStartsNoOther) {
+TEST(Worker, DropAbortsTheRunningTaskAndStartsNoOther) {
     const auto worker = make_thread();
     std::atomic<int> aborts{0};
     std::atomic<bool> running{false}, started{false};
@@ -41,7 +41,7 @@ TEST(Worker, ThatIsDroppedAbortsTheTaskThatRunsUntilItEndsAndStartsNoOther) {
         std::chrono::milliseconds(0));
     EXPECT_GE(aborts, 2);
     EXPECT_EQ(worker->pending(), 0U);
-    worker->begin([] {});  // still of use
+    worker->begin([] {});  // the worker can be used again
     worker->wait();
     EXPECT_FALSE(started);
 }

@@ -1,4 +1,4 @@
-// Peers that train a small model in threads of this process, over a FakeRun: what tests of methods compare with their references.
+// Peers that train a small model in threads of this process, over a FakeRun. Tests of methods compare them with references.
 #pragma once
 
 #include <atomic>
@@ -23,12 +23,12 @@ namespace pccl::train {
 
 using Values = std::vector<float>;
 
-/// Changes the parameters of peer `id` as inner step number `step` of the run (from 0) does.
+/// Changes the parameters of peer `id` in inner step number `step` of the run, counted from 0.
 using Inner = std::function<void(Values &w, int id, std::uint64_t step)>;
 
 constexpr float kInnerRate = 0.1F;
 
-/// Where peer `id` is drawn to.
+/// The optimum of peer `id`.
 inline float target(int id, std::size_t element) { return static_cast<float>(id + 1) + 0.25F * static_cast<float>(element % 7); }
 
 /// One step of gradient descent on |w - target|^2 / 2.
@@ -39,11 +39,11 @@ inline void descend(Values &w, int id, std::uint64_t) {
 
 struct Log {
     std::map<std::uint64_t, Values> outer;  ///< outer parameters by number of outer steps, after each call that changed them
-    Values final;                           ///< parameters in the end
+    Values final;                           ///< parameters at the end
     Outcome outcome;
     pcclTrainerStatus_t status{};
-    std::uint32_t events = 0;  ///< all of them
-    std::uint64_t received = 0;  ///< calls in which state came from others
+    std::uint32_t events = 0;  ///< all events of the run
+    std::uint64_t received = 0;  ///< calls in which state was received from others
 };
 
 struct World {
@@ -51,10 +51,10 @@ struct World {
     std::uint64_t steps = 60;
     std::size_t elements = 40;
     Inner inner = descend;
-    /// Newcomers, by the inner step of the run before which the members wait for them to ask for admission.
+    /// Newcomers, each with an inner step of the run. Before that step the members wait until the newcomer asks for admission.
     std::map<int, std::uint64_t> joins_at;
     std::function<void(Trainer &, int id, std::uint64_t step)> before_step;
-    std::uint64_t jitter_seed = 0;  ///< sleeps before calls; 0: none
+    std::uint64_t jitter_seed = 0;  ///< seed of the pauses before calls; 0: no pauses
     FakeRun run;
 
     explicit World(pcclMethod_t method) {
@@ -63,7 +63,7 @@ struct World {
         config.rejoin_ms = 0;
     }
 
-    /// Trains with peers 0 to `members` - 1 from the beginning, and returns what each saw.
+    /// Trains with peers 0 to `members` - 1 from the beginning, and returns the log of each peer.
     std::map<int, Log> train(int members) {
         config.min_peers = std::max<std::uint32_t>(config.min_peers, static_cast<std::uint32_t>(members));
         if (!joins_at.empty()) config.min_peers = 1;
@@ -79,7 +79,7 @@ struct World {
             threads.emplace_back([this, id = id, at = static_cast<std::int64_t>(at), &log = logs[id]] {
                 while (reached_ < at && !ended_)
                     std::this_thread::sleep_for(std::chrono::microseconds(20));
-                if (ended_) run.leave(id);  // it does not come
+                if (ended_) run.leave(id);  // it does not join
                 else live(id, log);
             });
         }
@@ -92,7 +92,7 @@ private:
     void live(int id, Log &log) {
         Values w(elements);
         for (std::size_t i = 0; i < w.size(); ++i)
-            w[i] = 0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // of the first peer's the run is
+            w[i] = 0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // the first peer's become the run's
         const std::size_t half = w.size() / 2;
         std::vector<Parameter> parameters = {{"a", w.data(), half, pcclFloat}, {"b", w.data() + half, w.size() - half, pcclFloat}};
         std::unique_ptr<Trainer> trainer;
@@ -137,7 +137,7 @@ private:
     std::atomic<bool> ended_{false};
 };
 
-/// All that saw an outer step have the same bits after it.
+/// Expects that all peers that saw an outer step have the same bits after it.
 inline void expect_parity(const std::map<int, Log> &logs) {
     std::map<std::uint64_t, std::pair<int, const Values *>> first;
     for (const auto &[id, log] : logs) {

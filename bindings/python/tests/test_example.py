@@ -44,4 +44,4 @@ def test_it_trains_draws_saves_and_goes_on_where_it_was(master, text, tmp_path):
 
 def test_a_text_that_is_not_there_is_named():
     done = subprocess.run([sys.executable, SCRIPT, "--text", "/nowhere"], capture_output=True, text=True, timeout=110)
-    assert done.returncode == 1 and "there is no /nowhere" in done.stderr and "fortunes" in done.stderr
+    assert done.returncode == 1 and "/nowhere does not exist" in done.stderr and "fortunes" in done.stderr

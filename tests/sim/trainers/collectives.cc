@@ -12,9 +12,9 @@ using train::Reduce;
 
 namespace {
 
-constexpr Duration kSlowestStart = std::chrono::milliseconds(6);  // of a worker: longer than an inner step
+constexpr Duration kSlowestStart = std::chrono::milliseconds(6);  // start of a worker's thread: longer than an inner step
 
-/// Names a tensor's content; 0 stands for none.
+/// The name of a tensor's content; 0 stands for no content.
 std::uint64_t name_of_content(const pcclTensorInfo_t &tensor, std::size_t bytes) {
     const std::string_view content(static_cast<const char *>(tensor.data), bytes);
     return std::hash<std::string_view>{}(content) | 1U;
@@ -41,7 +41,8 @@ bool holds(const void *data, const train::Bytes &bytes) {
     return std::ranges::equal(std::span(static_cast<const std::byte *>(data), bytes.size()), bytes);
 }
 
-/// An average, whose contributions are nobody's to change: not what is put together anew at each attempt.
+/// True for an average, whose contributions must not change between attempts. Other reductions build their input again for each
+/// attempt.
 bool is_average(const Reduce &reduce) {
     return reduce.what.src_descriptor.datatype == pcclFloat && reduce.send != reduce.recv &&
            reduce.kind != Reduce::Kind::all_gather;
@@ -107,7 +108,7 @@ Outcome SimulatedCollectives::await(std::uint64_t tag, train::ReduceReport &repo
     const auto done = actor_.wait(*pending);
     if (actor_.dead()) return outcome(done);
     check_kept(*pending);
-    if (done.code == pcclTooFewPeers) {  // nothing was touched; and nobody is left to repeat anything with
+    if (done.code == pcclTooFewPeers) {  // no buffer was changed, and no member is left for a repetition
         to_repeat_.clear();
         return outcome(done);
     }
@@ -130,16 +131,16 @@ std::unique_ptr<train::Worker> SimulatedCollectives::worker() { return std::make
 
 void SimulatedCollectives::check_kept(const Pending &pending) {
     if (holds(pending.reduce.send, stage_.given_.at(pending.id).data)) return;
-    stage_.misuse_ = actor_.node_.name + " changed what it had given to tag " + std::to_string(pending.reduce.what.tag);
+    stage_.misuse_ = actor_.node_.name + " changed a buffer during the reduction with tag " + std::to_string(pending.reduce.what.tag);
 }
 
 void SimulatedCollectives::check_repeated(const Reduce &reduce) {
     const auto found = to_repeat_.find(reduce.what.tag);
     if (found == to_repeat_.end() || !is_average(reduce) || holds(reduce.send, found->second)) return;
-    stage_.misuse_ = actor_.node_.name + " repeats a reduction with other values, tag " + std::to_string(reduce.what.tag);
+    stage_.misuse_ = actor_.node_.name + " repeated a reduction with other values, tag " + std::to_string(reduce.what.tag);
 }
 
-/// A call that has failed may have left anything in its receive buffer.
+/// A failed call may leave any values in its receive buffer.
 void SimulatedCollectives::spoil(const Pending &pending) {
     const Reduce &reduce = pending.reduce;
     const auto &given = stage_.given_.at(pending.id);
@@ -157,7 +158,7 @@ SimulatedWorker::~SimulatedWorker() {
     stage_.await([this] { return thread_->ended; });
 }
 
-/// The thread gets going a while later, as threads do.
+/// The thread starts after a delay, as real threads do.
 void SimulatedWorker::begin(Task task) {
     todo_.push_back(std::move(task));
     owner_ = stage_.turn_;

@@ -1,8 +1,8 @@
-// What a trainer on the stage asks of its communicator, and its worker there.
+// The communicator of a trainer on the stage, and its worker.
 //
-// It is as unkind as pccl.h allows: the receive buffer of a reduction that has failed holds nonsense afterwards. And it sees to
-// what the trainer promises: a buffer is left alone while the library has it, and an average that failed is repeated with what
-// was given to it first.
+// It uses the freedom that pccl.h gives: after a failed reduction the receive buffer holds arbitrary values. It also checks the
+// trainer's obligations: a buffer does not change while the library uses it, and a failed average is repeated with its first
+// values.
 #pragma once
 
 #include <deque>
@@ -61,10 +61,10 @@ private:
     SimulatedExchange exchange_;
     SimulatedClock clock_;
     std::map<std::uint64_t, std::deque<std::shared_ptr<Pending>>> launched_;
-    std::map<std::uint64_t, train::Bytes> to_repeat_;  ///< by tag: what was given to averages that have failed
+    std::map<std::uint64_t, train::Bytes> to_repeat_;  ///< by tag: the input of averages that have failed
 };
 
-/// Runs in the trainer's turns.
+/// A worker whose thread runs in the turns of its trainer's peer.
 class SimulatedWorker final : public train::Worker {
 public:
     explicit SimulatedWorker(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor) {}
@@ -79,10 +79,10 @@ private:
 
     Stage &stage_;
     Stage::Actor &actor_;
-    Stage::Thread *thread_ = nullptr;  ///< from the first task on
+    Stage::Thread *thread_ = nullptr;  ///< exists from the first task on
     Stage::Thread *owner_ = nullptr;
     std::deque<Task> todo_;
-    std::size_t ended_ = 0;  ///< and not waited for
+    std::size_t ended_ = 0;  ///< ended tasks that were not waited for
     bool running_ = false, stop_ = false;
 };
 

@@ -27,7 +27,7 @@ Outcome gone() { return {pcclMasterConnectionFailed, "this peer is not in the ru
 
 }  // namespace
 
-/// Until it is over, or the time is, or the peer is killed.
+/// Waits until the post has an outcome, the timeout ends, or the peer is killed.
 template <class Over> void SimulatedExchange::wait(std::uint32_t timeout_ms, Over over) {
     const bool for_ever = timeout_ms == PCCL_FOREVER;
     const Duration patience = std::chrono::milliseconds(for_ever ? 0 : timeout_ms);
@@ -61,7 +61,7 @@ Outcome SimulatedExchange::post(const pcclPeerId_t &to, std::uint64_t tag, const
     if (!connected()) return gone();
     const PeerId receiver = peer_of(to);
     if (!actor_.mail_.members().contains(receiver) || receiver == actor_.node_.peer->id())
-        return train::invalid("`to` is no other member");
+        return train::invalid("`to` is not another member");
     std::optional<Time> deadline;
     if (timeout_ms != PCCL_FOREVER) deadline = stage_.now() + std::chrono::milliseconds(timeout_ms);
     const auto *begin = static_cast<const std::byte *>(data);

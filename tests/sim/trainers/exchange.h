@@ -1,4 +1,4 @@
-// What a trainer on the stage asks of its communicator's exchange.
+// The exchange of a trainer's communicator on the stage.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 namespace pccl::sim {
 
-/// Posts and neighbours of the simulated run. A call that takes effect may do so a while later, as the stage says of its threads.
+/// Posts and neighbours of the simulated run. A call may take effect after a delay, as the stage may stop threads.
 class SimulatedExchange final : public train::Exchange {
 public:
     explicit SimulatedExchange(Stage::Actor &actor) : stage_(actor.stage_), actor_(actor) {}
@@ -28,7 +28,7 @@ private:
 
     Stage &stage_;
     Stage::Actor &actor_;
-    std::map<std::uint64_t, Letter *> open_;  ///< by the number that their sender has for them
+    std::map<std::uint64_t, Letter *> open_;  ///< by the sender's number
     std::uint64_t last_ = 0;
 };
 

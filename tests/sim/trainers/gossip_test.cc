@@ -1,6 +1,6 @@
-// Gossip and push-sum over simulated peers, at any moment of which a peer is killed, comes or leaves, a link breaks or the master
-// is started again: push-sum's sums change by inner steps alone, gossip mixes what has come as it says, nobody waits for the
-// dead, and all go on.
+// Gossip and push-sum over simulated peers. At any moment of a run, a peer is killed, joins or leaves, a link breaks, or the
+// master is restarted. The tests check that only inner steps change the sums of push-sum, that gossip mixes received models by
+// its definition, that no peer waits for a lost peer, and that all survivors continue.
 #include "train/gossip_trainer.h"
 
 #include <algorithm>
@@ -25,13 +25,13 @@ using train::Log;
 using train::Trainer;
 using train::Values;
 
-constexpr std::size_t kPeers = 4, kElements = 64;  // of two tensors, without a gap between them in messages
+constexpr std::size_t kPeers = 4, kElements = 64;  // two tensors, without a gap between them in messages
 constexpr std::uint64_t kSteps = 12;
-constexpr milliseconds kOthers{10};  // come when the first is there
+constexpr milliseconds kOthers{10};  // they join when the first peer is a member
 constexpr milliseconds kPatience{1000};
 constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
-/// What a message says.
+/// The content of a message.
 struct Model {
     std::uint64_t generation = 0, round = 0, age = 0;
     double weight = 0.0;
@@ -47,7 +47,7 @@ struct Model {
     }
 };
 
-/// Of push-sum: weights, and some elements of numerators.
+/// Sums for push-sum: the weights, and some elements of the numerators.
 struct Sums {
     static constexpr std::array<std::size_t, 3> kProbes = {0, 17, kElements - 1};
     double w = 0.0;
@@ -69,19 +69,19 @@ struct Sums {
 
 struct Run {
     std::map<int, Log> logs;
-    std::map<int, const GossipTrainer *> members;        ///< that hold something
-    std::set<int> finishing;                             ///< of them: what they hold is handed over
-    std::map<int, std::set<std::uint64_t>> generations;  ///< in which a peer has pushed
-    Sums brought;                                        ///< by peers that came and by inner steps, less what those that went had
-    Sums under_way;                                      ///< posted, and nobody's yet
+    std::map<int, const GossipTrainer *> members;        ///< peers that hold a share of the sums
+    std::set<int> finishing;                             ///< members that hand over their share
+    std::map<int, std::set<std::uint64_t>> generations;  ///< generations in which a peer has pushed
+    Sums brought;                                        ///< added by newcomers and inner steps, less the shares of peers that left
+    Sums under_way;                                      ///< posted shares that no peer has yet
     std::uint64_t messages = 0, digest = 0, received = 0, undelivered = 0;
-    std::map<int, double> left_with;  ///< weight that a peer had when it left
+    std::map<int, double> left_with;  ///< weight of a peer when it left
     std::map<int, PeerId> ids;
     std::map<PeerId, std::uint64_t>
-        unclaimed;           ///< by receiver: messages that their senders think delivered, and that it has not taken
-    bool disturbed = false;  ///< somebody has gone
+        unclaimed;           ///< by receiver: messages that count as delivered at their senders and that the receiver has not taken
+    bool disturbed = false;  ///< a peer has left or was lost
     Duration longest_step{};
-    std::string wrong;  ///< the first thing that is
+    std::string wrong;  ///< the first violation; empty if there is none
     bool ended = false;
 
     void require(bool holds, const std::string &otherwise) {
@@ -98,7 +98,7 @@ struct Run {
                                                   std::to_string(brought.w) + ", that of an element " + std::to_string(all.x[0]) +
                                                   " and not " + std::to_string(brought.x[0]));
     }
-    /// Takes what it has with it.
+    /// The peer leaves the run with its share.
     void goes(int id) {
         disturbed = true;
         if (const auto found = members.find(id); found != members.end()) {
@@ -108,7 +108,7 @@ struct Run {
     }
 };
 
-/// What gossip makes of a model and those that have come.
+/// The reference for gossip's mix of a model and the received models.
 Values mixed(const pcclTrainerConfig_t &c, const Values &own, std::uint64_t own_age, const std::vector<Model> &models) {
     double weights = 0.0;
     std::vector<double> sum(kElements);
@@ -135,7 +135,7 @@ Values mixed(const pcclTrainerConfig_t &c, const Values &own, std::uint64_t own_
     return {sum.begin(), sum.end()};
 }
 
-/// What a training program does.
+/// A training program.
 class Program {
 public:
     Program(int id, const pcclTrainerConfig_t &config, std::uint64_t steps, milliseconds inner_step, Run &run)
@@ -206,13 +206,13 @@ private:
     void check_mix(const Values &own, const pcclTrainerStatus_t &status) {
         const bool mixes = (status.events & PCCL_TRAINER_OUTER_STEP) != 0;
         if (!mixes) return run_.require(w_ == own, name_ + " changed its model without mixing");
-        run_.require(status.contributors == come_.size() + 1, name_ + " says that it mixed " + std::to_string(status.contributors - 1) +
-                                                              " models; " + std::to_string(come_.size()) + " have come");
+        run_.require(status.contributors == come_.size() + 1, name_ + " reports that it mixed " + std::to_string(status.contributors - 1) +
+                                                              " models; " + std::to_string(come_.size()) + " have arrived");
         if (come_.empty() || (config_.weigh_by_age && !age_known_)) return come_.clear();
         const Values expected = mixed(config_, own, age_, come_);
         for (std::size_t i = 0; i < kElements; ++i)
             run_.require(std::abs(w_[i] - expected[i]) < 1e-4F, name_ + " has " + std::to_string(w_[i]) + " for element " +
-                                                                    std::to_string(i) + " of the mix, which is " +
+                                                                    std::to_string(i) + " of the mix, and the reference is " +
                                                                     std::to_string(expected[i]));
         for (const Model &model : come_)
             age_ = std::max(age_, model.age);
@@ -240,7 +240,7 @@ private:
             run_.require(
                 config_.merge != pcclMergeSynchronous || run_.disturbed || run_.finishing.contains(id_) ||
                     config_.exchange_wait_ms < kPatience.count() || model.generation != generation_ || model.round == round_,
-                name_ + " is given a model of round " + std::to_string(model.round) + " in round " + std::to_string(round_));
+                name_ + " receives a model of round " + std::to_string(model.round) + " in round " + std::to_string(round_));
         }
     }
 
@@ -252,21 +252,21 @@ private:
     Run &run_;
     Log &log_;
     Values w_ = Values(kElements, 0.5F + static_cast<float>(id_));
-    std::vector<Model> come_;  ///< since it last mixed
-    std::uint64_t age_ = 0;    ///< inner steps in its model
-    bool age_known_ = false;   ///< said in a message of its own
+    std::vector<Model> come_;  ///< models received since the last mix
+    std::uint64_t age_ = 0;    ///< inner steps in this peer's model
+    bool age_known_ = false;   ///< one of this peer's messages has shown the age
     std::uint64_t round_ = 0, generation_ = 0;
 };
 
-/// What is done to a run.
+/// The events of a run.
 struct Script {
     std::uint64_t seed = 1;
-    milliseconds newcomer{30};  ///< when the last peer comes
+    milliseconds newcomer{30};  ///< time at which the last peer joins
     milliseconds inner_step{4};
-    milliseconds stop{1};  ///< how long threads may be stopped before they post or reduce
+    milliseconds stop{1};  ///< longest time for which threads are stopped before they post or reduce
     enum class Fault { none, kill, break_link, restart_master } fault = Fault::none;
     std::size_t victim = 0;
-    std::uint64_t after = kNever;  ///< the message or frame of that number
+    std::uint64_t after = kNever;  ///< number of the message or frame after which the fault occurs
     std::array<std::uint64_t, kPeers> steps{kSteps, kSteps, kSteps, kSteps};
 
     std::string text() const {
@@ -320,7 +320,7 @@ Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
     return run;
 }
 
-/// Of the admissions that two peers have both lived through, both know.
+/// Expects that two peers know the same admissions during the time when both are members.
 void expect_in_step(const Run &run) {
     for (const auto &[id, mine] : run.generations) {
         for (const auto &[other, theirs] : run.generations) {
@@ -329,7 +329,7 @@ void expect_in_step(const Run &run) {
             for (const std::uint64_t generation : mine)
                 if (generation >= first && generation <= last) {
                     EXPECT_TRUE(theirs.contains(generation))
-                        << "peer " << other << " knows nothing of an admission that peer " << id << " was in";
+                        << "peer " << other << " does not know an admission that peer " << id << " took part in";
                 }
         }
     }
@@ -337,11 +337,11 @@ void expect_in_step(const Run &run) {
 
 void expect_sound(const Run &run, const Script &script) {
     SCOPED_TRACE(script.text());
-    EXPECT_TRUE(run.ended) << "a trainer still waits for something";
+    EXPECT_TRUE(run.ended) << "a trainer has not ended";
     EXPECT_EQ(run.wrong, "");
-    const bool waits_for_master = script.fault == Script::Fault::restart_master;  // and it for those that have left meanwhile
+    const bool waits_for_master = script.fault == Script::Fault::restart_master;  // which waits for lost peers
     EXPECT_LT(run.longest_step, waits_for_master ? kPatience + std::chrono::seconds(10) : kPatience)
-        << "somebody has waited for the dead";
+        << "a peer has waited for a lost peer";
     expect_in_step(run);
     for (const auto &[id, log] : run.logs) {
         if (script.killed(id)) continue;
@@ -357,7 +357,7 @@ struct Case {
     void (*also)(pcclTrainerConfig_t &);
 };
 
-/// Of delays, and of how soon threads get going.
+/// The number of seeds, which vary delays and the start of threads.
 std::uint64_t seeds() {
     const char *text = std::getenv("PCCL_SIM_TRAINER_SEEDS");
     return text ? std::strtoull(text, nullptr, 10) : 1;
@@ -376,8 +376,8 @@ protected:
         return config;
     }
 
-    /// After every `stride`-th message, or, if that is not every one, half as often where rounds are waited for, which takes more of
-    /// them; neighbouring ones are much the same, so that all peers meet all kinds.
+    /// Injects the fault after every `stride`-th message. Synchronous merges use twice the stride, unless it is 1, because they
+    /// send more messages. Consecutive messages are similar, so each peer is hit in all kinds of situations.
     static void strike_after_every(std::uint64_t stride, Script script, const pcclTrainerConfig_t &config = Gossip::config()) {
         if (config.merge == pcclMergeSynchronous && stride > 1) stride *= 2;
         const auto messages = train_with(config, script).messages;
@@ -408,7 +408,7 @@ TEST_P(Gossip, IsSoundWhereverAPeerIsKilled) {
         strike_after_every(1, {.seed = seed, .fault = Script::Fault::kill});
 }
 
-/// For longer than a message and its answer take, so that what comes meets all that a round does.
+/// Threads are stopped for longer than a message and its answer take, so that messages arrive at every point of a round.
 TEST_P(Gossip, IsSoundWhereThreadsStop) {
     for (std::uint64_t seed = 1; seed <= 2 * seeds(); ++seed)
         strike_after_every(25, {.seed = seed, .stop = milliseconds(20), .fault = Script::Fault::kill});
@@ -421,7 +421,7 @@ TEST_P(Gossip, IsSoundWhereverALinkBreaks) {
 
 TEST_P(Gossip, IsSoundWheneverTheMasterIsStartedAgain) {
     auto patient = config();
-    patient.rejoin_ms = 10'000;  // who comes when there is none tries again
+    patient.rejoin_ms = 10'000;  // a peer that finds no master retries
     strike_after_every(9, {.fault = Script::Fault::restart_master}, patient);
 }
 
@@ -434,7 +434,7 @@ TEST_P(Gossip, IsSoundWheneverANewcomerComes) {
     }
 }
 
-/// What it holds goes to a neighbour, and nobody's message is lost with it.
+/// The share of a peer that finishes goes to a neighbour, and no message is lost with it.
 TEST_P(Gossip, IsSoundWheneverAPeerFinishesBeforeTheOthers) {
     for (std::uint64_t seed = 1; seed <= 4 * seeds(); ++seed) {
         for (std::size_t who = 0; who < kPeers; ++who) {
@@ -443,10 +443,10 @@ TEST_P(Gossip, IsSoundWheneverAPeerFinishesBeforeTheOthers) {
                 script.steps[who] = steps;
                 const auto run = train_with(config(), script);
                 expect_sound(run, script);
-                // Where rounds are not waited for, the others may be finishing, too, and want nothing.
+                // If rounds are not synchronous, the other peers may be finishing as well and accept no message.
                 if (config().method == pcclMethodPushSum && config().merge == pcclMergeSynchronous) {
-                    EXPECT_EQ(run.left_with.at(static_cast<int>(who)), 0.0) << "peer " << who << " left with something";
-                    const bool small = script.seed % 2 == 1;  // one that was on its way to who left counts as delivered
+                    EXPECT_EQ(run.left_with.at(static_cast<int>(who)), 0.0) << "peer " << who << " left with a share";
+                    const bool small = script.seed % 2 == 1;  // a small message in flight to a peer that left counts as delivered
                     EXPECT_FALSE(!small && run.unclaimed.contains(run.ids.at(static_cast<int>(who))))
                         << "a message was lost with a peer that left";
                 }
@@ -455,8 +455,8 @@ TEST_P(Gossip, IsSoundWheneverAPeerFinishesBeforeTheOthers) {
     }
 }
 
-/// A message that is not delivered soon is taken back: at any moment of its way, since posts take about as long as there is
-/// patience.
+/// A message is taken back if it is not delivered within a short timeout. Posts take about as long as the timeout, so they are
+/// withdrawn at every point of their delivery.
 TEST_P(Gossip, IsSoundWherePostsAreWithdrawn) {
     auto impatient = config();
     impatient.exchange_wait_ms = 6;
@@ -473,16 +473,16 @@ TEST_P(Gossip, IsSoundWherePostsAreWithdrawn) {
 INSTANTIATE_TEST_SUITE_P(
     Methods, Gossip,
     testing::Values(Case{"PushSum", pcclMethodPushSum, [](pcclTrainerConfig_t &c) { c.graph = pcclGraphExponential; }},
-                    Case{"PushSumThatWaits", pcclMethodPushSum,
+                    Case{"SynchronousPushSum", pcclMethodPushSum,
                          [](pcclTrainerConfig_t &c) { c.merge = pcclMergeSynchronous, c.partners = pcclPartnersAll; }},
                     Case{"Gossip", pcclMethodGossip, [](pcclTrainerConfig_t &c) { c.own_weight = 0.3F; }},
-                    Case{"GossipThatWaits", pcclMethodGossip,
+                    Case{"SynchronousGossip", pcclMethodGossip,
                          [](pcclTrainerConfig_t &c) { c.merge = pcclMergeSynchronous, c.variance = pcclVarianceWeighted; }},
                     Case{"GossipByAge", pcclMethodGossip,
                          [](pcclTrainerConfig_t &c) {
                              c.weigh_by_age = true, c.partners = pcclPartnersOne, c.variance = pcclVarianceOfOwn;
                          }},
-                    Case{"GossipInFull", pcclMethodGossip,
+                    Case{"GossipAfterAll", pcclMethodGossip,
                          [](pcclTrainerConfig_t &c) { c.merge = pcclMergeAfterAll, c.variance = pcclVarianceNone; }}),
     [](const auto &of) { return of.param.name; });
 

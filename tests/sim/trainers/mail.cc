@@ -15,11 +15,11 @@ using protocol::PostSender;
 
 namespace {
 
-constexpr std::size_t kParts = 3;  // of a message that does not go with its offer
+constexpr std::size_t kParts = 3;  // parts of a message that is not sent with its offer
 
-/// Whether a peer says what it can have said. None lies here.
+/// True if the frame is new information. Peers of the simulation send no invalid frames.
 bool is_news(PostVerdict heard) {
-    if (heard == PostVerdict::invalid) throw std::logic_error("a frame about a message that cannot be");
+    if (heard == PostVerdict::invalid) throw std::logic_error("a frame refers to an impossible message");
     return heard == PostVerdict::fresh;
 }
 
@@ -40,7 +40,7 @@ peer::PostPtr Mail::post(PeerId to, Tag tag, const std::byte *data, std::size_t 
     return post;
 }
 
-/// The peer's thread for input and output has heard of it.
+/// Runs on the peer's I/O thread, which has received the post.
 void Mail::begin(const Outgoing &message) {
     const PeerId to = message.post->to;
     if (!members_.contains(to)) {
@@ -68,7 +68,7 @@ void Mail::say(PeerId to, Frame frame) {
                          [&receiver, from = node_.peer->id(), frame = std::move(frame)] { receiver.hear(from, frame); });
 }
 
-/// Says of the head what is to be said.
+/// Sends the next frame for the first post of the queue.
 void Mail::speak(PeerId to) {
     const auto found = destinations_.find(to);
     if (found == destinations_.end() || !cluster_.data().up(node_, to)) return;
@@ -91,7 +91,7 @@ void Mail::speak(PeerId to) {
     }
 }
 
-/// One after the other: each takes some time to leave.
+/// Sends the parts one after the other. Each takes some time to leave.
 void Mail::send_part(PeerId to, std::uint64_t transfer, std::size_t part) {
     const auto found = destinations_.find(to);
     if (found == destinations_.end() || found->second.transfer != transfer) return;
@@ -146,7 +146,7 @@ void Mail::hear_end(PeerId from, const Frame &frame) {
     case PostEnd::too_large:
         settle(from, frame.number, pcclInvalidArgument, "larger than the mailbox of " + to_string(from));
         break;
-    default: settle(from, frame.number, pcclRankConnectionFailed, to_string(from) + " did not take the message in time");
+    default: settle(from, frame.number, pcclRankConnectionFailed, to_string(from) + " did not accept the message in time");
     }
     speak(from);
 }
@@ -176,7 +176,7 @@ void Mail::take_offer(PeerId from, const Frame &frame) {
     grant_waiting();
 }
 
-/// False: not now; or never, and then it is over.
+/// False: there is no room now, or the message can never fit and is settled.
 bool Mail::make_room(PeerId from, Source &source) {
     switch (office_.reserve(source.offer.bytes)) {
     case peer::PostOffice::Room::later: return false;
@@ -186,7 +186,7 @@ bool Mail::make_room(PeerId from, Source &source) {
     return source.reserved = true;
 }
 
-/// In the order in which they came. Each is sent again, be it small.
+/// Grants room in the order of the offers. The content of each message is then sent again, including small messages.
 void Mail::grant_waiting() {
     while (!waiting_.empty()) {
         const PeerId from = waiting_.front();
@@ -220,7 +220,7 @@ void Mail::take_withdrawal(PeerId from, const Frame &frame) {
     grant_waiting();
 }
 
-/// What has come of it is of no use, and its room is another's.
+/// Discards the parts that have arrived, and frees the room for another message.
 void Mail::forget_message(PeerId from, Source &source) {
     std::erase(waiting_, from);
     if (std::exchange(source.reserved, false)) office_.release(source.offer.bytes);
@@ -295,7 +295,7 @@ void Mail::set_members(const std::vector<PeerId> &members) {
         receiver_gone(to);
     std::erase_if(sources_,
                   [&](const auto &entry) { return !members_.contains(entry.first) && !cluster_.data().up(node_, entry.first); });
-    grant_waiting();  // others may have heard of this peer's admission earlier
+    grant_waiting();  // other peers may have received the view with this peer's admission earlier
 }
 
 void Mail::end(pcclResult_t code, const std::string &why) {

@@ -1,9 +1,9 @@
-// The messages of one simulated peer: what peer::Exchange is to a process, over the modelled links.
+// The messages of one simulated peer over the modelled links. It takes the place of peer::Exchange in a process.
 //
-// How a message ends is decided by the library's own rule (protocol/post.h), and what is held and who is told by its own post
-// office; frames are modelled: an offer, which a small message goes with, word that there is room, parts, a withdrawal, an end.
-// They overtake one another, and those under way are lost with their link. In the simulation's turns and in those of the peer's
-// threads.
+// The library's own rule (protocol/post.h) decides the outcome of a message, and its own post office stores messages and
+// completes posts. The frames are modelled: an offer (with the content of a small message), a grant of room, parts, a withdrawal,
+// an end. Frames overtake one another, and frames in flight are lost with their link. Runs in the turns of the simulation and of
+// the peer's threads.
 #pragma once
 
 #include <deque>
@@ -24,35 +24,35 @@ namespace pccl::sim {
 
 class Mail {
 public:
-    /// Told what becomes of messages.
+    /// Observes the outcomes of messages.
     class Witness {
     public:
         virtual ~Witness() = default;
         /// A frame has arrived at the node.
         virtual void on_frame(const Node &, std::size_t /*kind*/) {}
-        /// The sender has changed what it gave away before it was told the outcome.
+        /// The sender has changed a posted buffer before it got the outcome.
         virtual void on_changed_post(const Node &) {}
-        /// Something that callers wait for may have come.
+        /// A message or an outcome that callers wait for may have arrived.
         virtual void on_news(const Node &) {}
     };
     using MailOf = std::function<Mail &(const Node &)>;
 
-    /// `mail_of` finds the others'.
+    /// `mail_of` finds the Mail of other peers.
     Mail(Cluster &cluster, Node &node, MailOf mail_of, Witness &witness)
         : cluster_(cluster), node_(node), mail_of_(std::move(mail_of)), witness_(witness) {}
 
-    /// Larger ones are sent when there is room for them.
+    /// Larger messages are sent after a grant of room.
     std::size_t inline_bytes = wire::kMaxInlineMessage;
 
     // ---- callers
     peer::PostPtr post(PeerId to, Tag tag, const std::byte *data, std::size_t bytes, std::optional<Time> deadline);
     peer::PostOffice &office() { return office_; }
-    /// Something was taken out of the mailbox, or its bounds are others.
+    /// A message was taken out of the mailbox, or its limits have changed.
     void room_made();
     const std::set<PeerId> &members() const { return members_; }
     const wire::Neighbours &neighbours() const { return neighbours_; }
 
-    // ---- what the node's process is told
+    // ---- events at the node's process
     void on_effect(const protocol::PeerEffect &effect);
     void on_told(const wire::ToPeer &message);
     void on_link(PeerId other, bool up);
@@ -64,25 +64,25 @@ private:
         Kind kind = Kind::offer;
         std::uint64_t number = 0;
         Tag tag{};
-        std::size_t bytes = 0;      ///< of the whole message
-        Content content = nullptr;  ///< all of it: in an offer that it goes with, and in each part
+        std::size_t bytes = 0;      ///< size of the whole message
+        Content content = nullptr;  ///< the whole content; set in the offer of a small message and in each part
         std::size_t part = 0;
         protocol::PostEnd how{};
     };
     struct Outgoing {
         peer::PostPtr post;
-        Content content;  ///< as it was posted
+        Content content;  ///< the content at the time of the post
     };
     struct Destination {
         protocol::PostSender state;
-        std::deque<Outgoing> posts;  ///< as in `state`
-        std::uint64_t transfer = 0;  ///< of the head, on this link; 0: none
+        std::deque<Outgoing> posts;  ///< in the order of `state`
+        std::uint64_t transfer = 0;  ///< number of the first post's transfer on this link; 0: none
     };
     struct Source {
         protocol::PostReceiver state;
         Frame offer;
-        bool reserved = false;        ///< room for it
-        std::set<std::size_t> parts;  ///< that have come
+        bool reserved = false;        ///< room is reserved for it
+        std::set<std::size_t> parts;  ///< parts that have arrived
     };
 
     void say(PeerId to, Frame frame);
@@ -120,7 +120,7 @@ private:
     wire::Neighbours neighbours_;
     std::map<PeerId, Destination> destinations_;
     std::map<PeerId, Source> sources_;
-    std::deque<PeerId> waiting_;  ///< whose offers wait for room
+    std::deque<PeerId> waiting_;  ///< peers whose offers wait for room
     std::uint64_t transfers_ = 0;
 };
 

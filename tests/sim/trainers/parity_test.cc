@@ -1,6 +1,6 @@
-// Trainers over simulated peers, one of which is killed after any message of the run, and one of which comes at any time: a round
-// is applied by all or by none, it is what the outer optimizer makes of what its members gave, and those that are left hold the
-// same bits and train to the end.
+// Trainers over simulated peers. One peer is killed after any message of the run, and one joins at any time. The tests check that
+// all members apply a round or none does, that a round is the outer optimizer's step on its members' contributions, and that the
+// survivors hold the same bits and train to the end.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -22,15 +22,15 @@ using train::Outcome;
 using train::Trainer;
 using train::Values;
 
-constexpr std::size_t kPeers = 3, kElements = 600;  // divided, two peers have a part of their own and the third what is left
+constexpr std::size_t kPeers = 3, kElements = 600;  // if divided, two peers have full parts and the third has the rest
 constexpr std::uint64_t kSteps = 12;
-constexpr milliseconds kInnerStep{5};  // an average takes about a round of two
-constexpr milliseconds kSecond{10};    // comes when the first is there
+constexpr milliseconds kInnerStep{5};  // an average takes about as long as a round of two steps
+constexpr milliseconds kSecond{10};    // it joins when the first peer is a member
 constexpr std::uint64_t kNobody = ~std::uint64_t{0};
 constexpr int kSpoiled = 1;               // a peer whose parameters are not finite
 constexpr std::uint64_t kSpoiledStep = 8;  // after this inner step
 
-/// What a peer gave to an average: where its round began, less where that ended.
+/// The contribution of a peer to an average: its parameters at the start of the round, less those at the end.
 struct Contribution {
     double weight = 1.0;
     Values difference;
@@ -38,8 +38,8 @@ struct Contribution {
 
 /// An outer step as a peer saw it.
 struct Round {
-    std::uint32_t contributors = 0;  ///< members; 0: not known to one who came when the average was under way
-    std::uint32_t left_out = 0;  ///< of them, those whose contribution was not finite
+    std::uint32_t contributors = 0;  ///< members; 0: not known to a peer that joined while the average was in flight
+    std::uint32_t left_out = 0;  ///< members whose contribution was not finite
     Values before, after;        ///< outer parameters; `before` is empty if the call has made several
 };
 
@@ -64,7 +64,7 @@ Values outer_of(const Trainer &trainer) {
     return out;
 }
 
-/// What a training program does.
+/// A training program.
 class Program {
 public:
     Program(int id, const pcclTrainerConfig_t &config, bool spoils, Run &run)
@@ -125,18 +125,18 @@ private:
     Run &run_;
     Log &log_;
     Values w_ = Values(kElements, 0.5F + static_cast<float>(id_));
-    Values begun_;  ///< parameters where this round began
+    Values begun_;  ///< parameters at the start of this round
     bool spoiled_ = false;
     std::unique_ptr<Trainer> trainer_;
 };
 
-/// What is done to a run.
+/// The events of a run.
 struct Script {
     std::uint64_t seed = 1;
-    milliseconds newcomer{30};  ///< when the last peer comes
-    milliseconds stop{1};       ///< how long threads may be stopped between two reductions
+    milliseconds newcomer{30};  ///< time at which the last peer joins
+    milliseconds stop{1};       ///< longest time for which threads are stopped between two reductions
     std::size_t victim = kPeers;
-    std::uint64_t killed_after = kNobody;  ///< the message of that number
+    std::uint64_t killed_after = kNobody;  ///< number of the message after which the victim is killed
     bool spoils = false;                   ///< a contribution of one peer is not finite
 };
 
@@ -164,7 +164,7 @@ Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
     return run;
 }
 
-/// Looks at whether rounds are outer steps of SGD or a heavy ball by the mean of what some peers gave.
+/// Checks that rounds are outer steps of SGD or heavy ball by the mean of the contributions of some peers.
 class Explanation {
 public:
     Explanation(const Run &run, const pcclTrainerConfig_t &config) : run_(run), config_(config) {}
@@ -174,7 +174,7 @@ public:
         return known && config_.outer_optimizer != pcclOuterNesterov;
     }
 
-    /// Of a peer that saw it and those before it.
+    /// The check for a peer that saw this round and the previous ones.
     bool explains(const std::map<std::uint64_t, Round> &rounds, std::uint64_t step) const {
         const Round &round = rounds.at(step);
         const auto previous = rounds.find(step - 1);
@@ -197,7 +197,7 @@ private:
                std::popcount(who);
     }
 
-    /// Where averages are applied later, the same call may have waited for another one.
+    /// If averages are applied later, the same call may have waited for another average.
     bool averaged(const Round &round, unsigned who) const {
         const bool told = round.contributors != 0 && !train::traits_of(config_).is_delayed();
         return !told || static_cast<int>(round.contributors - round.left_out) == std::popcount(who);
@@ -217,7 +217,7 @@ private:
         return mean;
     }
 
-    /// The momentum of a shard that was lost begins at zero.
+    /// The momentum of a lost shard begins at zero.
     bool is_step(const Round &round, const Values &momentum, const Values &mean) const {
         const auto is = [&](std::size_t i, float kept) {
             const float v = config_.outer_momentum * kept + mean[i];
@@ -235,26 +235,26 @@ private:
 void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig_t &config) {
     SCOPED_TRACE("seed " + std::to_string(script.seed) + ", newcomer after " + std::to_string(script.newcomer.count()) +
                  " ms, peer " + std::to_string(script.victim) + " killed after message " + std::to_string(script.killed_after));
-    EXPECT_TRUE(run.ended) << "a trainer still waits for something";
+    EXPECT_TRUE(run.ended) << "a trainer has not ended";
     EXPECT_EQ(run.misuse, "");
     const Explanation explanation(run, config);
-    std::map<std::uint64_t, const Values *> seen;  // of all, also of who was lost later: a round is applied by all or none
+    std::map<std::uint64_t, const Values *> seen;  // rounds of all peers, including peers lost later: all apply a round or none does
     for (const auto &[id, rounds] : run.rounds) {
         for (const auto &[step, round] : rounds) {
             if (explanation.possible()) {
                 EXPECT_TRUE(explanation.explains(rounds, step))
-                    << "peer " << id << ", round " << step << " is not the mean of what " << round.contributors << " gave";
+                    << "peer " << id << ", round " << step << " is not the mean of the contributions of " << round.contributors << " peers";
             }
-            if (round.contributors < 2) continue;  // who comes after those who were lost begins anew
+            if (round.contributors < 2) continue;  // a peer that joins after the loss of all members begins a new run
             const auto found = seen.try_emplace(step, &round.after).first;
-            EXPECT_EQ(*found->second, round.after) << "peer " << id << " has others' round " << step << " otherwise";
+            EXPECT_EQ(*found->second, round.after) << "peer " << id << " has another result of round " << step << " than the other peers";
         }
     }
-    // No round is made twice; and none is lost but with the only member who has not yet told eavesdroppers of it.
+    // No round is made twice. A round is lost only with the only member that has not yet sent it to resynchronizing newcomers.
     const std::uint64_t fragments = config.method == pcclMethodStreamingDiLoCo ? config.fragments : 1;
     const std::uint64_t rounds = fragments * kSteps / config.sync_every;
     const std::uint64_t untold = config.newcomers == pcclNewcomersResync && script.victim < kPeers ? 1 : 0;
-    const std::uint64_t can_be_lost = untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // where the others are lost
+    const std::uint64_t can_be_lost = untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // if the others are lost
     const Log *first = nullptr;
     for (const auto &[id, log] : run.logs) {
         if (static_cast<std::size_t>(id) == script.victim) continue;
@@ -262,7 +262,7 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
         EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "peer " << id;
         EXPECT_TRUE(std::ranges::all_of(log.final, [](float x) { return std::isfinite(x); })) << "peer " << id;
         if (script.spoils && script.victim == kPeers) {
-            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U) << "peer " << id << " does not know of the contribution";
+            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U) << "peer " << id << " has no event for the contribution that is not finite";
         }
         EXPECT_EQ(log.status.inner_steps, kSteps) << "peer " << id;
         EXPECT_LE(log.status.outer_steps, rounds) << "peer " << id;
@@ -280,7 +280,7 @@ struct Case {
     bool spoils = false;
 };
 
-/// Of delays and of how soon background threads get going.
+/// The number of seeds, which vary delays and the start of background threads.
 std::uint64_t seeds() {
     const char *text = std::getenv("PCCL_SIM_TRAINER_SEEDS");
     return text ? std::strtoull(text, nullptr, 10) : 1;
@@ -308,7 +308,7 @@ protected:
         const auto messages = train_with(config(), script).messages;
         ASSERT_GT(messages, 50U);
         for (script.killed_after = 1; script.killed_after <= messages && !HasFailure(); script.killed_after += so_manieth) {
-            // Neighbouring messages are much the same, so all three meet all kinds.
+            // Consecutive messages are similar, so each of the three peers is hit in all kinds of situations.
             script.victim = (script.killed_after / so_manieth + script.seed) % kPeers;
             expect_parity(train_with(config(), script), script, config());
         }
@@ -324,7 +324,7 @@ TEST_P(Parity, HoldsAndTheSameSeedGivesTheSameRun) {
     for (const auto &[id, log] : run.logs)
         EXPECT_EQ(log.final, again.logs.at(id).final);
     EXPECT_GE(run.rounds_with_others(0), 3U);
-    EXPECT_GE(run.rounds_with_others(2), 1U) << "the last to come had no round with others";
+    EXPECT_GE(run.rounds_with_others(2), 1U) << "the last newcomer had no round with others";
 }
 
 TEST_P(Parity, HoldsWhereverAPeerIsKilled) {
@@ -332,7 +332,8 @@ TEST_P(Parity, HoldsWhereverAPeerIsKilled) {
         kill_after_every(1, Script{seed});
 }
 
-/// For longer than a commit and a new view take, so that members change between two reductions that belong together.
+/// Threads are stopped for longer than a commit and a new view take, so that members change between two reductions that belong
+/// together.
 TEST_P(Parity, HoldsWhereThreadsStopBetweenReductions) {
     for (std::uint64_t seed = 1; seed <= seeds(); ++seed)
         kill_after_every(3, Script{.seed = seed, .stop = milliseconds(40)});
@@ -344,7 +345,7 @@ TEST_P(Parity, HoldsWheneverANewcomerComes) {
             const Script script = script_of({seed, at});
             const auto run = train_with(config(), script);
             expect_parity(run, script, config());
-            EXPECT_EQ(run.logs.at(0).received, 0U) << "a member was given what it already had";
+            EXPECT_EQ(run.logs.at(0).received, 0U) << "a member received a state that it already had";
             EXPECT_GE(run.logs.at(2).received, 1U);
             if (HasFailure()) return;
         }
@@ -388,15 +389,15 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"ShardedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, sharded_heavy_ball},
                     Case{"Streaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, at_once},
                     Case{"OverlappedStreaming", pcclMethodStreamingDiLoCo, pcclNewcomersDrain, overlapped},
-                    Case{"AsyncThatDrains", pcclMethodAsyncDiLoCo},
-                    Case{"AsyncThatShares", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
-                    Case{"AsyncWithEavesdroppers", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
+                    Case{"DrainingAsync", pcclMethodAsyncDiLoCo},
+                    Case{"SharingAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
+                    Case{"ResyncingAsync", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
                     Case{"WeightedAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending, weighed_beside},
                     Case{"Eager", pcclMethodEagerDiLoCo},
-                    Case{"EagerThatShares", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
+                    Case{"SharingEager", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
                     Case{"CO2", pcclMethodCO2, pcclNewcomersDrain, clipped},
                     Case{"ShardedCO2", pcclMethodCO2, pcclNewcomersSharePending, clipped_and_sharded},
-                    Case{"ShardedCO2WithEavesdroppers", pcclMethodCO2, pcclNewcomersResync, clipped_and_sharded},
+                    Case{"ResyncingShardedCO2", pcclMethodCO2, pcclNewcomersResync, clipped_and_sharded},
                     Case{"SpoiledDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, at_rate_one, true},
                     Case{"SpoiledWeightedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, weighted, true},
                     Case{"SpoiledShardedDiLoCo", pcclMethodDiLoCo, pcclNewcomersDrain, sharded_heavy_ball, true},

@@ -21,7 +21,7 @@ void Stage::Actor::leave() {
     if (!dead()) stage_.cluster_.leave(node_);
 }
 
-/// The call may outlive its trainer, if that has given up.
+/// The call may outlive its trainer if the trainer has aborted it.
 void Stage::Actor::begin(CallKind kind, const std::shared_ptr<Call> &call, wire::Strategy strategy, Tag tag,
                          std::uint64_t spec_hash) {
     call->id = stage_.cluster_.call(
@@ -82,7 +82,7 @@ void Stage::wake(Actor &actor, Thread &thread, Duration after) {
     cluster_.at_node(actor.node_, after, [this, &thread] { resume(thread); });
 }
 
-/// The simulation gives the turn to one that waits for it, and gets it back.
+/// The simulation gives the turn to a thread that waits for it, and waits until the thread returns it.
 void Stage::resume(Thread &thread) {
     std::unique_lock lock(mutex_);
     if (!thread.waits || thread.ended) return;
@@ -105,7 +105,7 @@ void Stage::kill(Actor &actor) {
     cluster_.crash(actor.node_, Cluster::Crash::reset);
     const auto ended = [](const auto &thread) { return thread->ended; };
     while (!std::ranges::all_of(actor.threads_, ended)) {
-        for (std::size_t i = 0; i < actor.threads_.size(); ++i)  // they may start others
+        for (std::size_t i = 0; i < actor.threads_.size(); ++i)  // threads may start other threads
             resume(*actor.threads_[i]);
     }
 }
@@ -144,7 +144,8 @@ void Stage::on_news(const Node &node) {
         wake(actor, *thread);
 }
 
-/// Keeps up with who is in the ring of whom; and what begins with a shard of other members fails, as in the library's engine.
+/// Records the members of each node's ring. An operation that begins with the shards of other members fails, as in the library's
+/// engine.
 void Stage::on_effect(const Node &node, const protocol::PeerEffect &effect) {
     actors_.at(node.index)->mail_.on_effect(effect);
     if (const auto *epoch = std::get_if<protocol::StartEpoch>(&effect)) rings_[node.index] = epoch->ring;
@@ -162,7 +163,7 @@ pcclShard_t Stage::shard_at(const Node &node, std::size_t count) const {
     return {shard.span.begin, shard.span.count, shard.membership, shard.members, shard.place};
 }
 
-/// What the operation behind a call gives to its caller.
+/// Gives the result of the operation to the caller.
 train::Bytes Stage::result(CallId call, const pcclReduceDescriptor_t &what) const {
     const std::size_t size = train::size_of(what.src_descriptor.datatype);
     std::vector<const void *> sends;

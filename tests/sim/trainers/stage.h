@@ -1,12 +1,11 @@
-// Trainers of the library over simulated peers: what they ask of a communicator is asked of the real protocol in the modelled
-// network.
+// The library's trainers over simulated peers. Their calls on a communicator go to the real protocol in the modelled network.
 //
-// A trainer blocks, so each runs in a thread, and what it does in the background in another; but one thread runs at a time, the
-// simulation's or the one whose call has just ended, and the turn is handed on in the order of events: the same seed gives the
-// same run. Inner steps take the time that they say, and a worker some time to get going; all other computing takes none. Data
-// does not travel: a reduction that the protocol has carried out is computed from what its members gave, and a shared state is
-// named by its hash. What a failed call may leave behind in a buffer it does leave there. Messages between peers do travel
-// (mail.h).
+// A trainer blocks, so each trainer runs in a thread, and its background tasks run in another thread. Only one thread runs at a
+// time: the simulation's, or the thread whose call has just ended. The turn passes in the order of events, so the same seed gives
+// the same run. Inner steps take the time that their caller states, and a worker takes some time to start; all other computation
+// takes no time. Data is not sent: a reduction that the protocol has carried out is computed from its members' inputs, and a
+// shared state is named by its hash. A failed call leaves arbitrary values in its buffer wherever the API allows that. Messages
+// between peers are sent (mail.h).
 #pragma once
 
 #include <condition_variable>
@@ -30,9 +29,9 @@ struct Letter {
     enum class Told { nothing, delivered, failed };
     PeerId sender;
     peer::PostPtr post;
-    train::Bytes content;       ///< as it was posted
-    Told told = Told::nothing;  ///< to the sender
-    unsigned received = 0;      ///< times that the receiver has taken it
+    train::Bytes content;       ///< the content at the time of the post
+    Told told = Told::nothing;  ///< the outcome that the sender has received
+    unsigned received = 0;      ///< number of times that the receiver has taken it
 };
 enum class LetterEvent { posted, delivered, failed, received };
 
@@ -43,29 +42,29 @@ public:
         : cluster_(seed, network, {.journal = true}), stop_(stop) {
         cluster_.watch(*this);
     }
-    /// All are lost: threads end.
+    /// All peers are lost, so that their threads end.
     ~Stage() override;
 
     class Actor;
-    /// A peer in whose thread `act` runs, from `at` on.
+    /// Adds a peer. `act` runs in its thread, from time `at` on.
     Actor &add(Duration at, std::function<void(Actor &)> act);
-    /// Its process is gone: whatever it calls fails.
+    /// The peer's process ends abruptly: all its calls fail.
     void kill(Actor &actor);
-    /// What is on its way between them is lost; they make another link.
+    /// The link between two peers breaks. Messages in flight are lost, and the peers make another link.
     void break_link(Actor &a, Actor &b);
-    /// The master's process ends; after `away` another takes its place.
+    /// The master's process ends. After `away` another process takes its place.
     void restart_master(Duration away) { cluster_.crash_master(away); }
-    /// Until nobody acts any more. False: somebody still does after `limit`. `after_event` is called after each.
+    /// Runs until all threads have ended. False: a thread still runs after `limit`. `after_event` is called after each event.
     bool run(Duration limit, const std::function<void()> &after_event);
     /// Control messages that have arrived so far.
     std::uint64_t messages() const { return messages_; }
-    /// Of what has happened so far: which messages arrived where and when.
+    /// A digest of the events so far: the messages with their places and times of arrival.
     std::uint64_t digest() const { return digest_; }
-    /// All that were posted.
+    /// All posted messages.
     const std::deque<Letter> &letters() const { return letters_; }
-    /// Until now, from when the stage was set.
+    /// The simulated time since the start.
     Time now() { return cluster_.queue().now(); }
-    /// What a trainer has done with its buffers that it must not, in words; empty if nothing.
+    /// A description of a trainer's misuse of its buffers; empty if there was none.
     const std::string &misuse() const { return misuse_; }
 
 private:
@@ -74,33 +73,33 @@ private:
     friend class SimulatedExchange;
     friend class SimulatedClock;
 
-    /// Runs while it has the turn.
+    /// A thread that runs only while it has the turn.
     struct Thread {
         std::thread thread;
         std::condition_variable has_turn;
         bool waits = true, ended = false;
     };
-    /// One of the protocol's, on its way.
+    /// A call of the protocol without a result yet.
     struct Call {
         CallId id;
         protocol::Complete answer;
         bool done = false;
-        Thread *waiting = nullptr;  ///< for it
+        Thread *waiting = nullptr;  ///< the thread that waits for it
     };
     static train::Outcome gone() { return {pcclMasterConnectionFailed, "this peer was killed"}; }
-    /// What a call reduces, as it was when the call was made.
+    /// The input of a reduction at the time of the call.
     struct Given {
         train::Bytes data;
         train::Reduce::Kind kind{};
         pcclShard_t shard{};
-        std::size_t count = 0;  ///< elements of the whole buffer
+        std::size_t count = 0;  ///< number of elements in the whole buffer
     };
 
     Thread &start(Actor &actor, Duration after, std::function<void()> act);
     void resume(Thread &thread);
     /// Plans that `thread` has the turn.
     void wake(Actor &actor, Thread &thread, Duration after = Duration(0));
-    /// The thread that has the turn waits for `over`, of which somebody who makes it true wakes it.
+    /// The thread with the turn waits for `over`. The code that makes `over` true must wake it.
     template <class Over> void await(Over over) {
         while (!over())
             pause();
@@ -120,29 +119,29 @@ private:
     void on_effect(const Node &node, const protocol::PeerEffect &effect) override;
     void on_link(const Node &node, PeerId other, bool up) override;
     void on_frame(const Node &node, std::size_t kind) override { note_message(node, kFrames + kind); }
-    void on_changed_post(const Node &node) override { misuse_ = node.name + " changed what it had posted"; }
+    void on_changed_post(const Node &node) override { misuse_ = node.name + " changed a posted buffer"; }
     void on_news(const Node &node) override;
     void on_final(const Node &, const OpId &op, CallId call, std::size_t, const std::set<PeerId> &) override {
         members_[op].insert(call);
         op_of_[call] = op;
     }
 
-    static constexpr std::size_t kFrames = 1000;  ///< kinds of frames are not those of control messages
+    static constexpr std::size_t kFrames = 1000;  ///< kinds of frames begin here, above those of control messages
 
     Cluster cluster_;
     const Duration stop_;
     std::vector<std::unique_ptr<Actor>> actors_;
     std::mutex mutex_;
     std::condition_variable given_back_;
-    Thread *turn_ = nullptr;  ///< whose it is; nullptr: the simulation's
+    Thread *turn_ = nullptr;  ///< the thread with the turn; nullptr: the simulation has it
     std::uint64_t messages_ = 0, digest_ = 0;
     std::string misuse_;
     std::map<std::size_t, std::vector<PeerId>> rings_;  ///< by node
     std::map<CallId, OpId> op_of_;
-    std::map<OpId, std::set<CallId>> members_;  ///< calls that hold an operation's result
+    std::map<OpId, std::set<CallId>> members_;  ///< calls that use an operation's result
     std::map<CallId, Given> given_;
-    Given giving_;                                    ///< to the call that is about to be made
-    std::map<std::uint64_t, train::Bytes> contents_;  ///< of tensors, by their names in the simulation
+    Given giving_;                                    ///< input of the next call
+    std::map<std::uint64_t, train::Bytes> contents_;  ///< contents of tensors, by their names in the simulation
     std::deque<Letter> letters_;
 };
 
@@ -153,17 +152,17 @@ public:
           mail_(
               stage.cluster_, node, [&stage](const Node &of) -> Mail & { return stage.actors_.at(of.index)->mail_; }, stage) {}
 
-    /// Of this peer, for one trainer.
+    /// The collectives of this peer, for one trainer.
     std::unique_ptr<train::Collectives> collectives();
-    /// An inner step, or other things that take time.
+    /// Lets time pass, for example for an inner step.
     void spend(Duration time);
-    /// Its process ends in order.
+    /// The peer's process ends in an orderly way.
     void leave();
     bool dead() const { return !node_.alive; }
     PeerId id() const { return node_.peer->id(); }
-    /// Called when its trainer has heard of a message, and before the trainer makes anything of it.
+    /// Called when the peer's trainer has received a message, before the trainer uses it.
     void watch_letters(std::function<void(const Letter &, LetterEvent)> watch) { watch_ = std::move(watch); }
-    /// Messages larger than this go when there is room for them.
+    /// Messages larger than this are sent after a grant of room.
     void set_inline_bytes(std::size_t bytes) { mail_.inline_bytes = bytes; }
 
 private:
@@ -185,8 +184,8 @@ private:
     Node &node_;
     Mail mail_;
     std::function<void(const Letter &, LetterEvent)> watch_;
-    std::vector<std::unique_ptr<Thread>> threads_;  ///< that of `act` first
-    std::vector<Thread *> at_mail_;                 ///< of them, those that wait for messages or what became of them
+    std::vector<std::unique_ptr<Thread>> threads_;  ///< the thread of `act` is the first
+    std::vector<Thread *> at_mail_;                 ///< threads that wait for messages or outcomes of posts
 };
 
 }  // namespace pccl::sim
