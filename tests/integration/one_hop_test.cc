@@ -19,7 +19,7 @@ Json one_hop(Json request) {
 
 class OneHopMatrix : public ::testing::TestWithParam<int> {};
 
-TEST_P(OneHopMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
+TEST_P(OneHopMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     const int peers = GetParam();
     World world;
     world.join(peers);

@@ -18,7 +18,7 @@ struct Matrix {
 
 class ShardMatrix : public ::testing::TestWithParam<Matrix> {};
 
-TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
+TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     World world;
     world.join(GetParam().peers);
     std::vector<Json> requests;

@@ -64,7 +64,7 @@ void abort_when_asked_twice(void *context) {
     }
 }
 
-TEST_F(WaitHook, EndsAConnectThatNobodyAdmits) {
+TEST_F(WaitHook, EndsAConnectThatIsNotAdmitted) {
     Patience patience{comms_[1]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
     EXPECT_EQ(pcclConnect(comms_[1]), pcclRankConnectionLost);
@@ -72,7 +72,7 @@ TEST_F(WaitHook, EndsAConnectThatNobodyAdmits) {
     EXPECT_FALSE(patience.elsewhere);
 }
 
-TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotMake) {
+TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotCall) {
     admit_the_second();
     Patience patience{comms_[0]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
@@ -88,7 +88,7 @@ TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotMake) {
     EXPECT_EQ(values[3], 4);
 }
 
-TEST_F(WaitHook, IsOfItsThreadAlone) {
+TEST_F(WaitHook, AppliesToItsThreadOnly) {
     Patience patience{comms_[1]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
     admit_the_second();  // whose connect, on a thread of its own, is not asked for

@@ -79,19 +79,19 @@ TEST(CodecChunk, ComesBackForEveryLengthAndElementSize) {
     }
 }
 
-TEST(CodecChunk, OfNothingIsNothing) {
+TEST(CodecChunk, EmptyChunkIsEmpty) {
     EXPECT_EQ(compressed({}).size(), 0u);
     EXPECT_TRUE(decompressed({}, 0).empty());
     EXPECT_TRUE(decompressed({}, 10).empty());
 }
 
-TEST(CodecChunk, ThatDoesNotShrinkIsRefused) {
+TEST(CodecChunk, ChunkThatDoesNotShrinkIsRefused) {
     const Bytes in = noise(100000);
     EXPECT_TRUE(compressed(in, 1, in.size() - in.size() / 32).empty());
     EXPECT_TRUE(compressed(text(100000), 1, 100).empty());
 }
 
-TEST(CodecChunk, OfFloatingPointShrinksByItsPlanesAlone) {
+TEST(CodecChunk, FloatingPointShrinksByItsPlanesOnly) {
     const Bytes in = weights(1 << 18);
     const double as_bytes = static_cast<double>(compressed(in, 1).size()) / static_cast<double>(in.size());
     const double in_planes = static_cast<double>(compressed(in, 4).size()) / static_cast<double>(in.size());
@@ -100,7 +100,7 @@ TEST(CodecChunk, OfFloatingPointShrinksByItsPlanesAlone) {
 }
 
 /// Short ones too, which one block of zstd's would hold as a whole: its exponents would be coded by the frequencies of noise.
-TEST(CodecChunk, OfFloatingPointShrinksAsWellIfItIsShort) {
+TEST(CodecChunk, ShortFloatingPointChunkShrinksAsWell) {
     for (const std::size_t count : {std::size_t{1} << 12, std::size_t{1} << 14, std::size_t{1} << 16}) {
         const Bytes in = weights(count), packed = compressed(in, 4);
         EXPECT_LT(static_cast<double>(packed.size()) / static_cast<double>(in.size()), 0.86) << count;
@@ -108,19 +108,19 @@ TEST(CodecChunk, OfFloatingPointShrinksAsWellIfItIsShort) {
     }
 }
 
-TEST(CodecChunk, ThatIsCutAnywhereIsRefused) {
+TEST(CodecChunk, TruncatedChunkIsRefused) {
     const Bytes in = text(5000), packed = compressed(in);
     for (std::size_t n = 0; n < packed.size(); ++n)
         ASSERT_TRUE(decompressed(Bytes(packed.begin(), packed.begin() + static_cast<std::ptrdiff_t>(n)), in.size()).empty()) << n;
 }
 
-TEST(CodecChunk, OfAnotherLengthThanIsExpectedIsRefused) {
+TEST(CodecChunk, UnexpectedLengthIsRefused) {
     const Bytes in = text(5000), packed = compressed(in, 4);
     for (const std::size_t bytes : {0u, 1u, 4999u, 5001u, 1u << 20})
         EXPECT_TRUE(decompressed(packed, bytes, 4).empty()) << bytes;
 }
 
-TEST(CodecChunk, WithAnythingBehindItIsRefused) {
+TEST(CodecChunk, TrailingBytesAreRefused) {
     const Bytes in = text(5000);
     Bytes packed = compressed(in);
     Bytes twice = packed;
@@ -131,7 +131,7 @@ TEST(CodecChunk, WithAnythingBehindItIsRefused) {
 }
 
 /// A frame of a few bytes that unfolds to very many writes no further than its place.
-TEST(CodecChunk, ABombIsRefused) {
+TEST(CodecChunk, DecompressionBombIsRefused) {
     const Bytes zeros(std::size_t{64} << 20);
     Bytes packed = compressed(zeros, 1, 1 << 20);
     ASSERT_LT(packed.size(), 10000u);
@@ -148,7 +148,7 @@ TEST(CodecChunk, ABombIsRefused) {
     EXPECT_TRUE(decompressed(lying, 4096).empty());
 }
 
-TEST(CodecChunk, WithoutItsLengthOrOfAnotherFormatIsRefused) {
+TEST(CodecChunk, MissingLengthOrOtherFormatIsRefused) {
     const Bytes in = text(5000);
     Bytes out(10000);
     ZSTD_CCtx *context = ZSTD_createCCtx();
@@ -163,7 +163,7 @@ TEST(CodecChunk, WithoutItsLengthOrOfAnotherFormatIsRefused) {
     }
 }
 
-TEST(CodecChunk, OfAnUnknownElementSizeIsRefused) {
+TEST(CodecChunk, UnknownElementSizeIsRefused) {
     const Bytes packed = compressed(text(300));
     for (const unsigned planes : {0u, 3u, 5u, 16u, 255u}) {
         EXPECT_TRUE(decompressed(packed, 300, planes).empty());
@@ -171,7 +171,7 @@ TEST(CodecChunk, OfAnUnknownElementSizeIsRefused) {
     }
 }
 
-TEST(CodecChunk, DamagedIsRefusedOrOfTheRightLength) {
+TEST(CodecChunk, DamagedChunkIsRefusedOrHasTheRightLength) {
     const Bytes in = text(3000), packed = compressed(in, 4);
     std::mt19937_64 random(9);
     for (int i = 0; i < 3000; ++i) {

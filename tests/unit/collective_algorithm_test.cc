@@ -20,7 +20,7 @@ Algorithm choose(const op::OperationSpec &what, std::size_t members = 4, bool fu
     return choose_algorithm(what, members, full_mesh, {});
 }
 
-TEST(Algorithm, SmallOnesGoToEveryoneWhereAllAreConnected) {
+TEST(Algorithm, SmallAllReducesAreDirectIfAllAreConnected) {
     EXPECT_EQ(choose(floats(1)), Algorithm::direct);
     EXPECT_EQ(choose(floats(8192)), Algorithm::direct);
     EXPECT_EQ(choose(floats(8193)), Algorithm::ring);
@@ -28,7 +28,7 @@ TEST(Algorithm, SmallOnesGoToEveryoneWhereAllAreConnected) {
     EXPECT_EQ(choose(floats(1), 65), Algorithm::ring);
 }
 
-TEST(Algorithm, OfAReduceScatterOrAnAllGatherSmallOnesGoStraightToWhomTheyAreFor) {
+TEST(Algorithm, SmallReduceScattersAndAllGathersTakeOneHop) {
     for (const auto collective : {op::Collective::reduce_scatter, op::Collective::all_gather}) {
         const auto part = [&](std::size_t count, Algorithm asked = Algorithm::automatic) {
             auto what = floats(count, asked);
@@ -46,7 +46,7 @@ TEST(Algorithm, OfAReduceScatterOrAnAllGatherSmallOnesGoStraightToWhomTheyAreFor
     }
 }
 
-TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
+TEST(Algorithm, RequestedAlgorithmIsUsedWhereItWorks) {
     EXPECT_EQ(choose(floats(1, Algorithm::ring)), Algorithm::ring);
     EXPECT_EQ(choose(floats(std::size_t{1} << 18, Algorithm::direct)), Algorithm::direct);
     EXPECT_NE(choose(floats((std::size_t{1} << 18) + 1, Algorithm::direct)), Algorithm::direct);
@@ -57,7 +57,7 @@ TEST(Algorithm, WhatIsAskedForIsTakenWhereItWorks) {
     EXPECT_EQ(choose(floats(1, Algorithm::one_hop), 257), Algorithm::ring);
 }
 
-TEST(Algorithm, BlockScalesAreRoundedOnceWhereAllAreConnected) {
+TEST(Algorithm, BlockScalesAreRoundedOnceIfAllAreConnected) {
     auto what = floats(1000);
     what.quantization = {op::Quant::block_scale, op::Type::i4, 32, {}};
     EXPECT_EQ(choose(what), Algorithm::one_hop);
@@ -80,7 +80,7 @@ TEST(Algorithm, CodesOfLessThanAByteAreRoundedOnceWithEveryFormat) {
     }
 }
 
-TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
+TEST(Algorithm, OneHopIsUsedOnLongPathsWhereItIsFaster) {
     const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
     EXPECT_EQ(choose_on(1 << 20, 8, {}), Algorithm::ring) << "nothing is known of the path";
     EXPECT_EQ(choose_on(1 << 20, 8, {50000, 1000}), Algorithm::one_hop);
@@ -92,7 +92,7 @@ TEST(Algorithm, LongPathsAreTakenTwiceWhereThatCounts) {
     EXPECT_EQ(choose_on(2 << 20, 2, {50000, 1000}), Algorithm::ring) << "of two members each is the other's neighbour";
 }
 
-TEST(Algorithm, LongPathsAreTakenOnceWhereWhatThatSavesIsMoreThanWhatItSends) {
+TEST(Algorithm, DirectIsUsedOnLongPathsWhereItIsFaster) {
     const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
     EXPECT_EQ(choose_on(1 << 20, 2, {50000, 1000}), Algorithm::direct);
     EXPECT_EQ(choose_on((1 << 20) + 4, 2, {50000, 1000}), Algorithm::ring) << "too large to hold";
@@ -105,14 +105,14 @@ TEST(Algorithm, LongPathsAreTakenOnceWhereWhatThatSavesIsMoreThanWhatItSends) {
     EXPECT_EQ(choose_algorithm(floats(65536), 2, false, {50000, 1000}), Algorithm::ring) << "not all are connected";
 }
 
-TEST(Algorithm, UnderWayIsWhatThePathHoldsWithinReason) {
+TEST(Algorithm, BytesInFlightFillThePathWithinLimits) {
     EXPECT_EQ(bytes_in_flight({50, 40000}), 0u);
     EXPECT_EQ(bytes_in_flight({50'000, 1000}), 9'375'000u);
     EXPECT_EQ(bytes_in_flight({50'000, 0}), 9'375'000u);
     EXPECT_EQ(bytes_in_flight({200'000, 10'000}), std::size_t{16} << 20);
 }
 
-TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) {
+TEST(Algorithm, ChunksOfCodesAreLargerOnShortPaths) {
     auto what = floats(1 << 20);
     const std::size_t plain = max_chunk_bytes(what, {50, 40000}), over_a_long_path = max_chunk_bytes(what, {50'000, 1000});
     EXPECT_LT(over_a_long_path, plain);
@@ -125,7 +125,7 @@ TEST(Algorithm, ChunksAreLargerWhereAnElementIsAByteOnTheWireAndThePathIsShort) 
     }
 }
 
-TEST(Algorithm, QuantizedOnesAreNeverDirect) {
+TEST(Algorithm, QuantizedOperationsAreNeverDirect) {
     auto what = floats(1000);
     what.quantization.algorithm = op::Quant::min_max;
     EXPECT_NE(choose(what), Algorithm::direct);

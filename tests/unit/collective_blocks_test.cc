@@ -17,7 +17,7 @@ Span shard_of(std::size_t count, const std::vector<PeerId> &ring, std::uint64_t 
     return blocks_of(op::Collective::all_gather, count, ring, 512).of(rank);
 }
 
-TEST(Blocks, ShardsLieInTheOrderOfIdsAndCoverEveryElementOnce) {
+TEST(Blocks, ShardsFollowTheOrderOfIdsAndCoverAllOnce) {
     for (const std::size_t count : {1, 255, 256, 257, 1023, 100003}) {
         for (std::uint64_t members = 1; members <= 9; ++members) {
             std::vector<PeerId> ring;  // every other one first, so that the ring is in no order
@@ -36,7 +36,7 @@ TEST(Blocks, ShardsLieInTheOrderOfIdsAndCoverEveryElementOnce) {
     }
 }
 
-TEST(Blocks, AShardStaysWhereItIsWhenOnlyTheRingChanges) {
+TEST(Blocks, ShardStaysInPlaceWhenOnlyTheRingChanges) {
     for (const std::uint64_t member : {3, 5, 8, 20}) {
         const Span before = shard_of(100003, ids({3, 5, 8, 20}), member);
         EXPECT_EQ(shard_of(100003, ids({8, 3, 20, 5}), member), before);
@@ -51,7 +51,7 @@ TEST(Blocks, MembersBeyondTheUnitsHaveEmptyShards) {
     EXPECT_EQ(empty, 3u);
 }
 
-TEST(Blocks, AnAllReducesBlocksLieInTheOrderOfTheRing) {
+TEST(Blocks, AllReduceBlocksFollowTheOrderOfTheRing) {
     const auto blocks = blocks_of(op::Collective::all_reduce, 4096, ids({9, 2, 5}), 512);
     EXPECT_EQ(blocks.of(0).begin, 0u);
     EXPECT_EQ(blocks.of(1).begin, blocks.of(0).count);

@@ -23,7 +23,7 @@ TEST(DirectPlan, PiecesCoverEveryElementOnce) {
             }
 }
 
-TEST(DirectPlan, AContributionGoesWholeOverShortPathsAndInPiecesOverLongOnes) {
+TEST(DirectPlan, ContributionIsSplitOverLongPathsOnly) {
     EXPECT_EQ(DirectPlan(262144, 4, false).pieces(), 1u);
     EXPECT_EQ(DirectPlan(1024, 4, true).pieces(), 1u) << "a few packets";
     EXPECT_EQ(DirectPlan(1025, 4, true).pieces(), 2u);

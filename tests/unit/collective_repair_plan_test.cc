@@ -91,7 +91,7 @@ TEST_P(Repairs, MakeEveryElementOfEveryMemberFinalExactlyOnce) {
     EXPECT_EQ(moved, missing) << "a final element goes once to each that lacks it";
 }
 
-TEST_P(Repairs, CutWhatIsOpenInTheSameChunksAtEveryMember) {
+TEST_P(Repairs, CutOpenRangesIntoEqualChunksAtEveryMember) {
     for (std::size_t rank = 0; rank < members; ++rank) {
         const RingPlan ring(plan.open, 4, members, rank);
         std::vector<int> times(count);
@@ -120,7 +120,7 @@ TEST_P(Repairs, CutWhatIsOpenInTheSameChunksAtEveryMember) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Repairs, testing::Range(1u, 200u));
 
-TEST(RepairPlan, AWholeBufferThatIsOpenIsCutAsEver) {
+TEST(RepairPlan, WhollyOpenBufferIsCutAsWithoutALoss) {
     const std::size_t count = 100000;
     const RingPlan whole(count, 4, 3, 1), open(std::vector<Span>{{0, count}}, 4, 3, 1);
     EXPECT_EQ(open.max_chunk_elements(), whole.max_chunk_elements());
@@ -129,12 +129,12 @@ TEST(RepairPlan, AWholeBufferThatIsOpenIsCutAsEver) {
     EXPECT_EQ(chunks, (count + open.max_chunk_elements() - 1) / open.max_chunk_elements());
 }
 
-TEST(RepairPlan, NothingOpenIsNoChunk) {
+TEST(RepairPlan, NoOpenRangeGivesNoChunk) {
     const RingPlan plan(std::vector<Span>{}, 4, 3, 1);
     for (std::size_t b = 0; b < 3; ++b) EXPECT_EQ(plan.chunks(b), 0u);
 }
 
-TEST(RepairPlan, RangesBeyondTheBufferAreCutOff) {
+TEST(RepairPlan, RangesBeyondTheBufferAreTruncated) {
     const auto plan = plan_repair(100, {{{90, 1000, 3}}, {}}, 64);
     ASSERT_EQ(plan.missing.size(), 1u);
     EXPECT_EQ(plan.missing[0].span.count, 10u);
@@ -142,7 +142,7 @@ TEST(RepairPlan, RangesBeyondTheBufferAreCutOff) {
     EXPECT_EQ(plan.open[0].count, 90u);
 }
 
-TEST(FinalRanges, JoinWhereTheyTouchAndAsManyTookPart) {
+TEST(FinalRanges, AdjacentRangesWithEqualCountsAreJoined) {
     EXPECT_EQ(joined({{20, 10, 3}, {0, 10, 4}, {10, 10, 4}, {30, 5, 4}}), (FinalRanges{{0, 20, 4}, {20, 10, 3}, {30, 5, 4}}));
     EXPECT_EQ(joined({{0, 10, 4}, {5, 10, 3}, {6, 2, 2}}), (FinalRanges{{0, 10, 4}, {10, 5, 3}}));
     EXPECT_FALSE(wire::well_formed({{0, 10, 4}, {9, 1, 4}}));
@@ -152,7 +152,7 @@ TEST(FinalRanges, JoinWhereTheyTouchAndAsManyTookPart) {
     EXPECT_TRUE(wire::well_formed({{0, 10, 4}, {10, 1, 4}}));
 }
 
-TEST(FinalRanges, TellHowFewTookPartAndInHowMuch) {
+TEST(FinalRanges, ReportTheFewestContributorsAndTheirElements) {
     const auto found = participation({{0, 20, 4}, {20, 10, 3}, {30, 5, 4}, {40, 7, 3}});
     EXPECT_EQ(found.fewest, 3u);
     EXPECT_EQ(found.elements, 17u);

@@ -19,7 +19,7 @@ protected:
     RingPlan plan(std::size_t rank) const { return {GetParam().count, GetParam().element_bytes, GetParam().members, rank}; }
 };
 
-TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizationBlocks) {
+TEST_P(RingPlanTest, ChunksAlignToQuantizationBlocksAndCoverAllOnce) {
     const RingPlan p = plan(0);
     std::size_t next = 0;
     for (std::size_t b = 0; b < p.members(); ++b) {
@@ -37,7 +37,7 @@ TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizat
     EXPECT_EQ(next, GetParam().count);
 }
 
-TEST_P(RingPlanTest, AllMembersCutAlike) {
+TEST_P(RingPlanTest, AllMembersMakeTheSameChunks) {
     const RingPlan first = plan(0);
     for (std::size_t rank = 1; rank < GetParam().members; ++rank) {
         const RingPlan other = plan(rank);
@@ -48,7 +48,7 @@ TEST_P(RingPlanTest, AllMembersCutAlike) {
     }
 }
 
-TEST_P(RingPlanTest, EachBlockGathersEveryContributionOnItsWayToItsOwnerAndThenReachesEveryOther) {
+TEST_P(RingPlanTest, EachBlockPassesAllMembersTwice) {
     const std::size_t n = GetParam().members;
     if (n < 2) return;
     for (std::size_t b = 0; b < n; ++b) {
@@ -147,7 +147,7 @@ std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, 
     return now;
 }
 
-TEST(RingPlan, OverALongPathAllLinksStayBusyToTheEndIfStepsAreAsFarApartAsThePath) {
+TEST(RingPlan, StepsAsFarApartAsThePathKeepAllLinksBusy) {
     constexpr std::size_t kChunks = 200, kDelay = 50;
     for (const std::size_t members : {2u, 3u, 4u, 8u}) {
         const std::size_t least = 2 * (members - 1) * kChunks + kDelay;

@@ -121,7 +121,7 @@ template <class C> std::vector<C> normal(std::size_t count, double deviation, st
     return values;
 }
 
-TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStepForEveryCount) {
+TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStep) {
     for (const Quantization how : all_block_scales())
         for (const std::size_t count : test_counts()) {
             ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, normal<float>(count, 1, kSeed + count)));
@@ -148,7 +148,7 @@ template <class C> void expect_edges() {
         }
 }
 
-TEST(KernelBlockScale, HoldsItsErrorForHugeTinySubnormalConstantAndOneSidedBlocks) {
+TEST(KernelBlockScale, HoldsItsErrorForExtremeBlocks) {
     expect_edges<float>();
     expect_edges<double>();
 }
@@ -171,7 +171,7 @@ TEST(KernelBlockScale, PowersOfTwoScaleExactly) {
     }
 }
 
-TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargestElement) {
+TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargest) {
     for (const Quantization how : all_block_scales()) {
         if (!has_signed_scale(how) || how.scale != Scale::floating) continue;
         for (const float constant : {3.0f, -3.0f, 0.1f, -0.1f, 3e38f, -3e38f}) {
@@ -192,7 +192,7 @@ TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargestElement) {
     }
 }
 
-TEST(KernelBlockScale, OfEqualMagnitudesThePositiveOneSetsTheSign) {
+TEST(KernelBlockScale, PositiveElementSetsTheSignInATie) {
     for (const Type type : {Type::u4, Type::u2})
         for (const Scale scale : {Scale::floating, Scale::power_of_two})
             on_every_target([&](std::int64_t) {
@@ -221,7 +221,7 @@ TEST(KernelBlockScale, SmallIntegersAreExact) {
     }
 }
 
-TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNot) {
+TEST(KernelBlockScale, NanOrInfinityMakesOnlyItsBlockNan) {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
         for (const Quantization how : all_block_scales())
             for (std::size_t where = 3; where < 1200; where += 101)
@@ -305,7 +305,7 @@ template <class C> void expect_any_bytes_read_alike() {
     }
 }
 
-TEST(KernelBlockScale, AnyBytesUnpackAsDocumentedToFiniteValuesOrNan) {
+TEST(KernelBlockScale, AnyBytesUnpackAsDocumented) {
     expect_any_bytes_read_alike<float>();
     expect_any_bytes_read_alike<double>();
 }
@@ -328,7 +328,7 @@ TEST(KernelBlockScale, PackedBytesCountsScalesAndCodes) {
     EXPECT_EQ(packed_bytes({Quant::block_scale, Type::u4, 64, Scale::power_of_two}, Type::f32, 65), 4u + 33u);
 }
 
-TEST(KernelBlockScale, OtherOperandTypesGoThroughTheComputeTypeAtAnyAlignment) {
+TEST(KernelBlockScale, OtherOperandTypesUseTheComputeType) {
     std::mt19937_64 random(kSeed + 6);
     for (const Quantization how : all_block_scales())
         for (const Type operand : {Type::f16, Type::bf16, Type::f32, Type::f64})
@@ -378,7 +378,7 @@ double one_hop_error(Quantization how, std::size_t peers) {
     return std::sqrt(error / norm);
 }
 
-TEST(KernelBlockScale, ErrorOfAMeanIsSmallAndDoesNotGrowWithThePeers) {
+TEST(KernelBlockScale, ErrorOfAMeanDoesNotGrowWithThePeers) {
     for (const Scale scale : {Scale::floating, Scale::power_of_two}) {
         const Quantization bytes{Quant::block_scale, Type::i8, 32, scale}, nibbles{Quant::block_scale, Type::i4, 32, scale};
         EXPECT_LE(one_hop_error(bytes, 8), 0.012);

@@ -36,7 +36,7 @@ TEST(KernelChecked, CombinesAsCombineDoesAndSealsBothSides) {
     });
 }
 
-TEST(KernelChecked, InPlaceItSealsWhatCameAndWhatResulted) {
+TEST(KernelChecked, SealsInputAndResultInPlace) {
     for (const std::size_t count : kCounts) {
         const auto a = some_bytes(count * 4, 3), b = some_bytes(count * 4, 4);
         auto both = a;

@@ -116,7 +116,7 @@ template <class C> void expect_round_trip(const std::vector<C> &values) {
     }
 }
 
-TEST(KernelQuantize, ReturnsEveryElementWithinHalfAStepForEveryCount) {
+TEST(KernelQuantize, ReturnsEveryElementWithinHalfAStep) {
     for (const std::size_t count : test_counts()) {
         expect_round_trip(normal<float>(count, 0, 1, kSeed + count));
         expect_round_trip(normal<double>(count, 3, 1, kSeed + count));
@@ -163,7 +163,7 @@ template <class C> void expect_round_trip_at_edges() {
     }
 }
 
-TEST(KernelQuantize, HoldsItsErrorForOneSidedHugeTinyAndSubnormalBlocks) {
+TEST(KernelQuantize, HoldsItsErrorForExtremeBlocks) {
     expect_round_trip_at_edges<float>();
     expect_round_trip_at_edges<double>();
     expect_round_trip(uniform<double>(600, -1e300L, 1e300L, kSeed));
@@ -247,7 +247,7 @@ template <class C> void expect_nan_blocks() {
                 });
 }
 
-TEST(KernelQuantize, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNot) {
+TEST(KernelQuantize, NanOrInfinityMakesOnlyItsBlockNan) {
     expect_nan_blocks<float>();
     expect_nan_blocks<double>();
 }
@@ -321,7 +321,7 @@ template <class C> void expect_documented_layout() {
         }
 }
 
-TEST(KernelQuantize, TheWireReadsAsDocumented) {
+TEST(KernelQuantize, WireFormatIsAsDocumented) {
     expect_documented_layout<float>();
     expect_documented_layout<double>();
 }
@@ -356,7 +356,7 @@ template <class C> void expect_hostile_bytes_harmless() {
     }
 }
 
-TEST(KernelQuantize, AnyBytesUnpackToTheSameFiniteValuesOrNanEverywhere) {
+TEST(KernelQuantize, AnyBytesUnpackToTheSameValuesEverywhere) {
     expect_hostile_bytes_harmless<float>();
     expect_hostile_bytes_harmless<double>();
 }
@@ -529,7 +529,7 @@ TEST(KernelQuantize, ScaleAverageDividesForAvgOnlyInTheComputeType) {
     EXPECT_EQ(wide, (std::vector<double>{10.0 / 3, -1.0 / 3}));
 }
 
-TEST(KernelQuantize, RequantizeIsItsStepsOneAfterAnother) {
+TEST(KernelQuantize, RequantizeEqualsItsStepsInSequence) {
     auto all = all_quantizations();
     all.push_back({Quant::block_scale, Type::i8, 32, Scale::floating});
     all.push_back({Quant::block_scale, Type::i4, 512, Scale::power_of_two});
@@ -592,15 +592,15 @@ template <class Make> void expect_ring_error_below(double bar, Make make) {
         }
 }
 
-TEST(KernelQuantize, RingOfFourOverNormalDataErrsByLessThanTwelveThousandths) {
+TEST(KernelQuantize, RingOverNormalDataErrsByLessThan12Thousandths) {
     expect_ring_error_below(0.012, [](std::uint64_t seed) { return normal<float>(262144, 0, 1, seed); });
 }
 
-TEST(KernelQuantize, RingOfFourOverOffsetDataKeepsFullResolution) {
+TEST(KernelQuantize, RingOverOffsetDataKeepsFullResolution) {
     expect_ring_error_below(0.00012, [](std::uint64_t seed) { return normal<float>(262144, 10, 0.1, seed); });
 }
 
-TEST(KernelQuantize, RingOfFourOverNegativeOneSidedDataKeepsFullResolution) {
+TEST(KernelQuantize, RingOverNegativeDataKeepsFullResolution) {
     expect_ring_error_below(0.0004, [](std::uint64_t seed) { return uniform<float>(262144, -11, -10, seed); });
 }
 

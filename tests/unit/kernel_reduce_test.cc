@@ -45,7 +45,7 @@ std::string describe(const Case &c, std::size_t count) {
            std::to_string(count);
 }
 
-TEST(KernelCombine, EqualsThePlainReferenceForEveryTypeOperatorCountAndAlignment) {
+TEST(KernelCombine, EqualsThePlainReferenceInEveryCase) {
     std::mt19937_64 random(kSeed);
     for (const Case &c : combine_cases()) {
         const bool repeats = c.how.a_is_input != c.how.b_is_input && c.a == c.b;  // another case has the same types
@@ -221,7 +221,7 @@ TEST(KernelFinish, AverageOfNarrowIntegersIsRightForEveryValue) {
     expect_averages(Type::i16, std::vector<std::int16_t>(words.begin(), words.end()));
 }
 
-TEST(KernelFinish, AverageOfWideIntegersIsRightAroundMultiplesAndLimits) {
+TEST(KernelFinish, AverageOfWideIntegersIsRightAroundLimits) {
     std::vector<std::uint64_t> words;
     for (const std::uint32_t divisor : divisors())
         for (const std::uint64_t base : {std::uint64_t{0}, ~std::uint64_t{0} / divisor * divisor, (std::uint64_t{1} << 63),

@@ -72,7 +72,7 @@ void check(const Graph &graph, const std::set<PeerId> &members) {
 
 constexpr GraphKind kAll[] = {GraphKind::ring, GraphKind::random_regular, GraphKind::exponential, GraphKind::preferential};
 
-TEST(Neighbours, AnyNumberOfMembersIsConnectedWithEnoughNeighboursForAll) {
+TEST(Neighbours, MembersAreConnectedWithEnoughNeighbours) {
     for (const GraphKind kind : kAll) {
         for (std::uint32_t degree = 2; degree <= 6; ++degree) {
             for (std::size_t n = 1; n <= 40; ++n) {
@@ -117,7 +117,7 @@ TEST(Neighbours, APreferentialGraphHasHubs) {
     EXPECT_LE(edges_of(graph).size(), 2 * 300U);
 }
 
-TEST(Neighbours, WhoComesAndGoesChangesFewEdges) {
+TEST(Neighbours, JoiningAndLeavingChangeFewEdges) {
     for (unsigned seed = 0; seed < 20; ++seed) {
         for (const GraphKind kind : {GraphKind::ring, GraphKind::random_regular, GraphKind::preferential}) {
             SCOPED_TRACE(::testing::Message() << "seed " << seed << ", kind " << static_cast<int>(kind));
@@ -151,7 +151,7 @@ TEST(Neighbours, WhoComesAndGoesChangesFewEdges) {
     }
 }
 
-TEST(Neighbours, TheLossOfAllHubsIsMended) {
+TEST(Neighbours, GraphRecoversFromTheLossOfAllHubs) {
     for (unsigned seed = 0; seed < 10; ++seed) {
         SCOPED_TRACE(::testing::Message() << "seed " << seed);
         Graph graph({GraphKind::preferential, 2, seed});
@@ -166,7 +166,7 @@ TEST(Neighbours, TheLossOfAllHubsIsMended) {
     }
 }
 
-TEST(Neighbours, TheSameSeedGivesTheSameGraphAlsoFromItsRecord) {
+TEST(Neighbours, SameSeedOrRecordGivesTheSameGraph) {
     for (const GraphKind kind : kAll) {
         const GraphSpec spec{kind, 3, 9};
         Graph one(spec), other(spec);
@@ -186,7 +186,7 @@ TEST(Neighbours, TheSameSeedGivesTheSameGraphAlsoFromItsRecord) {
     }
 }
 
-TEST(Neighbours, EverybodyMayGo) {
+TEST(Neighbours, AllMembersCanLeave) {
     Graph graph({GraphKind::random_regular, 3, 1});
     graph.update(first(8));
     EXPECT_TRUE(graph.update({}));

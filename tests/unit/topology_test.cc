@@ -60,7 +60,7 @@ std::optional<Ring> brute_force(const Matrix &matrix) {
     return best;
 }
 
-TEST(BestRing, OfNoneOneAndTwo) {
+TEST(BestRing, NoneOneAndTwoMembersHaveTrivialRings) {
     EXPECT_EQ(best_ring(Matrix(0)), Ring{});
     EXPECT_EQ(best_ring(Matrix(1)), Ring{0});
     Matrix two(2);
@@ -69,7 +69,7 @@ TEST(BestRing, OfNoneOneAndTwo) {
     EXPECT_EQ(best_ring(two), std::nullopt);
 }
 
-TEST(BestRing, TakesTheFastestSlowestLinkThoughTheSumIsSmaller) {
+TEST(BestRing, PrefersTheFastestSlowestLinkToTheLargestSum) {
     Matrix matrix(4);
     for (std::size_t a = 0; a < 4; ++a)
         for (std::size_t b = 0; b < 4; ++b)
@@ -116,7 +116,7 @@ TEST(BestRing, OneDeadDirectionMakesALinkUseless) {
     EXPECT_EQ(best_ring(matrix), std::nullopt);
 }
 
-TEST(Quality, UnmeasuredCountsAsTheMedianAndAsOneWhereNothingIsKnown) {
+TEST(Quality, UnmeasuredLinksCountAsTheMedianOrAsOne) {
     Matrix matrix(3);
     EXPECT_EQ(quality(matrix, {0, 1, 2}).sum, 3);
     matrix.at(0, 1).mbit_per_s = 10;
@@ -198,7 +198,7 @@ TEST(SearchRing, AvoidsUnreachablePairs) {
     }
 }
 
-TEST(SearchRing, SaysSoWhereNoRingExists) {
+TEST(SearchRing, ReportsThatNoRingExists) {
     Matrix matrix(20);
     for (std::size_t a = 0; a < 10; ++a)
         for (std::size_t b = 10; b < 20; ++b)
