@@ -1,4 +1,4 @@
-// The log's quota for what strangers do.
+// The quota of log lines about unauthenticated connections.
 #include "base/log_quota.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Whose part of a buffer is whose.
+// The owner of each part of a buffer.
 #include "collective/blocks.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ Span shard_of(std::size_t count, const std::vector<PeerId> &ring, std::uint64_t 
 TEST(Blocks, ShardsFollowTheOrderOfIdsAndCoverAllOnce) {
     for (const std::size_t count : {1, 255, 256, 257, 1023, 100003}) {
         for (std::uint64_t members = 1; members <= 9; ++members) {
-            std::vector<PeerId> ring;  // every other one first, so that the ring is in no order
+            std::vector<PeerId> ring;  // ids of even positions first, so that the ring is not in the order of ids
             for (std::uint64_t id = 1; id <= members; ++id) ring.push_back(PeerId{id % 2 == 1 ? id : 100 - id});
             auto sorted = ring;
             std::ranges::sort(sorted);

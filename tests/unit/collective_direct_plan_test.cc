@@ -1,4 +1,5 @@
-// The arithmetic of the direct exchange: every element is in exactly one piece, and pieces are as many as connections can carry at once.
+// The arithmetic of the direct exchange: every element is in exactly one piece, and there are as many pieces as connections
+// can carry at the same time.
 #include "collective/direct_plan.h"
 
 #include <gtest/gtest.h>

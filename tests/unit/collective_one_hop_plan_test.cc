@@ -1,4 +1,5 @@
-// The arithmetic of the one-hop all-reduce: every element is in exactly one chunk of one owner, and what is held is bounded.
+// The arithmetic of the one-hop all-reduce: every element is in exactly one chunk of one owner, and the buffered bytes are
+// bounded.
 #include "collective/one_hop_plan.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Combining with checksums along the way: the same bytes as combine() and finish(), the same sums as checksum().
+// Combining with checksums in one pass gives the same bytes as combine() and finish(), and the same sums as checksum().
 #include "kernel/checked.h"
 
 #include "unit/kernel_targets.h"

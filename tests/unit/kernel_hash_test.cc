@@ -1,4 +1,4 @@
-// checksum against xxhash's own XXH3 on every instruction set; the content hash's chunks and byte order.
+// Compares checksum with xxhash's XXH3 on every instruction set, and checks the chunks and byte order of the content hash.
 #include "kernel/hash.h"
 
 #include <numeric>

@@ -1,4 +1,4 @@
-// Byte planes: where each byte goes, and back, on every instruction set, for every length.
+// Byte planes: the position of each byte after splitting, and joining again, on every instruction set and for every length.
 #include "kernel/planes.h"
 
 #include "unit/kernel_targets.h"

@@ -1,5 +1,5 @@
-// Quantization on every instruction set: errors against float64 and long double, the wire's layout against a plain reading of
-// quantize.h, equal bytes everywhere, and blocks at the edges of what floats can hold.
+// Quantization on every instruction set: errors compared with float64 and long double, the wire layout compared with a direct
+// implementation of quantize.h, equal bytes on all of them, and blocks at the limits of the float formats.
 #include "kernel/quantize.h"
 
 #include <algorithm>
@@ -97,7 +97,7 @@ template <class C> std::vector<C> uniform(std::size_t count, long double low, lo
     return values;
 }
 
-/// On every target and with every quantization: as close as promised, and the same bits.
+/// Checks on every target and with every quantization that errors are within their limits and that the bits are equal.
 template <class C> void expect_round_trip(const std::vector<C> &values) {
     for (const Quantization how : all_quantizations()) {
         std::vector<std::uint8_t> first;
@@ -303,7 +303,7 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
     return out;
 }
 
-/// Equal bits, but for the sign of a zero.
+/// Equal bits, except for the sign of a zero.
 template <class C> bool same(C a, C b) { return std::memcmp(&a, &b, sizeof a) == 0 || (a == 0 && b == 0); }
 
 template <class C> void expect_documented_layout() {
@@ -326,7 +326,7 @@ TEST(KernelQuantize, WireFormatIsAsDocumented) {
     expect_documented_layout<double>();
 }
 
-/// A range of arbitrary bits, favouring the extremes.
+/// A range of random bits that often contains extreme values.
 template <class C> void hostile_range(std::uint8_t *at, std::mt19937_64 &random) {
     for (int k = 0; k < 2; ++k) {
         const auto bytes = reference::elements(type_of<C>, 1, random);
@@ -553,7 +553,7 @@ TEST(KernelQuantize, RequantizeEqualsItsStepsInSequence) {
         }
 }
 
-/// What all peers hold after a re-quantizing ring average of these contributions, relative to the float64 mean (L2).
+/// Relative L2 error of the result that all peers hold after a re-quantizing ring average, compared with the float64 mean.
 double ring_error(Quantization how, const std::vector<std::vector<float>> &peers) {
     const std::size_t count = peers[0].size();
     std::vector<std::uint8_t> wire(packed_bytes(how, Type::f32, count));
@@ -586,7 +586,7 @@ template <class Make> void expect_ring_error_below(double bar, Make make) {
         for (const Type type : {Type::u8, Type::i8}) {
             const double error = ring_error({algorithm, type}, peers);
             EXPECT_LE(error, bar) << describe({algorithm, type}, Type::f32, peers[0].size());
-            EXPECT_GT(error, bar / 10);  // or the test measures something else
+            EXPECT_GT(error, bar / 10);  // a much smaller error means that the test measures something else
             const Type wide = type == Type::u8 ? Type::u16 : Type::i16;
             EXPECT_LE(ring_error({algorithm, wide}, peers), bar / 100);
         }

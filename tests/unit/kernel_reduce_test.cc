@@ -1,4 +1,4 @@
-// combine, finish and widen against the plain reference, bit for bit, on every instruction set.
+// Compares combine, finish and widen with the plain reference, bit for bit, on every instruction set.
 #include <algorithm>
 
 #include "kernel/reduce.h"
@@ -131,7 +131,8 @@ TEST(KernelHalf, EveryPatternWidensExactly) {
     }
 }
 
-/// Every half, the floats just beside it, the ties between it and the next, and those just beside these.
+/// For every half: the half, its neighbouring floats, the tie between it and the next half, and the neighbouring floats of the
+/// tie.
 std::vector<float> floats_around_halves(Type type) {
     std::vector<float> values;
     for (std::uint32_t i = 0; i < 65536; ++i) {
