@@ -127,7 +127,7 @@ typedef enum pcclReduceAlgorithm_t {
     pcclAlgorithmOneHop = 3
 } pcclReduceAlgorithm_t;
 
-/** What happens to an all-reduce if a member is lost before the operation has ended. */
+/** The action of an all-reduce if a member is lost before the operation has ended. */
 typedef enum pcclLossPolicy_t {
     pcclLossPolicyRetry = 0, /**< the operation fails at every survivor; the program calls again */
     /** For averages: the operation continues among the survivors. Elements that are final at any survivor are kept and sent to
@@ -328,7 +328,7 @@ typedef struct pcclCommConfig_t {
     uint16_t listen_port_last;  /**< last port to try, inclusive; 0: first + 1023 (at most 65535) */
     /** "host" or "host:port" under which other peers reach this one; NULL: the address that the master sees. */
     const char *advertise_address;
-    /** Limit of one attempt to reach the master or a peer, including the look-up of its name. Also the limit of the look-up of
+    /** Limit of one attempt to reach the master or a peer, including the look-up of its name, and of the look-up of
      * `advertise_address`. 0: 5000. */
     uint32_t connect_timeout_ms;
     /** Congestion control of the data connections, as the system names it ("bbr", "cubic"). If the system does not offer it,
@@ -434,9 +434,9 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * world.
  * @retval pcclTooFewPeers         This peer is alone in its group; nothing was changed. Wait for peers.
  * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; an operation with this tag has not ended; or
- * the buffers overlap those of another operation. Also if the library noticed that the program changed or freed a buffer during
- * the operation; then the other members get pcclRankConnectionLost.
- * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or integers are to be quantized.
+ * the buffers overlap those of another operation; or the program changed or freed a buffer during the operation and the library
+ * noticed it (the other members then get pcclRankConnectionLost).
+ * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or quantization of integers is requested.
  * @retval pcclMasterConnectionFailed  The master is gone, or has removed this peer. Connect again.
  *
  * Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3. Source of the rules for failures: docs/internals/protocol.md. */

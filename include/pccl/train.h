@@ -70,8 +70,8 @@ typedef enum pcclOuterOptimizer_t {
     pcclOuterNesterov = 2   /**< v = u v + g; p -= h (g + u v) */
 } pcclOuterOptimizer_t;
 
-/** What a newcomer receives if an average is in flight when it is admitted (pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo,
- * pcclMethodCO2). */
+/** The state that a newcomer receives if an average is in flight when it is admitted (pcclMethodAsyncDiLoCo,
+ * pcclMethodEagerDiLoCo, pcclMethodCO2). */
 typedef enum pcclNewcomers_t {
     /** The members wait for the average and apply it at once. The next outer step then has nothing to apply. */
     pcclNewcomersDrain = 0,
@@ -127,7 +127,7 @@ typedef enum pcclVariance_t {
     pcclVarianceNone = 3        /**< no correction: the average as it is */
 } pcclVariance_t;
 
-/** What happens to a round in which a peer's contribution contains an infinity or a NaN. */
+/** The action on a round in which a peer's contribution contains an infinity or a NaN. */
 typedef enum pcclNonFinite_t {
     /** The contribution is left out, and all peers get the average of the others. A peer whose contributions were all left out in
      * three consecutive rounds receives the run's state from the others. */
