@@ -436,7 +436,8 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; an operation with this tag has not ended; or
  * the buffers overlap those of another operation; or the program changed or freed a buffer during the operation and the library
  * noticed it (the other members then get pcclRankConnectionLost).
- * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or quantization of integers is requested.
+ * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or quantization of integers is
+ * requested.
  * @retval pcclMasterConnectionFailed  The master is gone, or has removed this peer. Connect again.
  *
  * Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3. Source of the rules for failures: docs/internals/protocol.md. */

@@ -1,4 +1,4 @@
-"""Faults of hosts and paths, each caused in the lab: the log and the calls must name the right peer or path, in time.
+"""Causes faults of hosts and paths in the lab. The log and the calls must name the correct peer or path in time.
 
     blame_test.py [CASE ...] [--timeout SECONDS] [--runs N]     prints the time of each run, and the median
 
@@ -104,13 +104,13 @@ def dead_path(limit_s):
         everybody_reduces(run.peers)
         _, line = run.log.wait_for("not acknowledged")
         run.log.wait_for("will not be neighbours")
-        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        expect(not run.log.find("removed"), "a peer was removed:\n" + run.log.text())
         print(line)
         return took
 
 
 def dead_path_heals(limit_s):
-    """The path between the only two members is dead: nobody is removed, and the link is made again once packets pass."""
+    """The path between the only two members is dead. No member is removed, and the link is restored when packets pass again."""
     with network(3) as lab:
         run = run_of(lab, limit_s)
         answers = reduce_all(run.peers, type="double")
@@ -123,7 +123,7 @@ def dead_path_heals(limit_s):
         for answer in answers():
             expect(answer["code"] == LOST, f"{answer}")
         everybody_reduces(run.peers)
-        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        expect(not run.log.find("removed"), "a peer was removed:\n" + run.log.text())
         print(line)
         return took
 
@@ -145,7 +145,7 @@ def short_gap(limit_s):
 
 
 def straggler(limit_s):
-    """One of four does not call: the log names it after the limit, reports the end of the wait when it calls, and nobody is removed."""
+    """One of four does not call: the log names it after the limit, reports the end of the wait when it calls, and no member is removed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", f"{limit_s}s")
         begin = time.monotonic()
@@ -158,7 +158,7 @@ def straggler(limit_s):
         for peer, call in zip(run.peers, calls):
             expect(peer.finish(call)["code"] == OK, "the reduce failed")
         run.log.wait_for("over after", "peer 4")
-        expect(sum("holds the others up: it" in line for _, line in run.log.lines) == 1, "said more than once:\n" + run.log.text())
+        expect(sum("holds the others up: it" in line for _, line in run.log.lines) == 1, "the end of the wait was logged more than once:\n" + run.log.text())
         print(line)
         return took
 
@@ -224,7 +224,7 @@ def small_send_buffer(limit_s):
 
 
 def jitter(limit_s, rounds=1000, compute_s=0.02):
-    """Four equal peers compute for a time that varies at random by a fifth, and reduce, repeatedly: nobody is blamed."""
+    """Four equal peers compute for a time that varies at random by a fifth, and reduce, repeatedly. No peer is blamed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", "1s")
         begin = time.monotonic()
@@ -246,7 +246,7 @@ def jitter(limit_s, rounds=1000, compute_s=0.02):
 
 
 def homogeneous(limit_s, seconds=25):
-    """Four equal peers reduce for a long time at a rate at which each reduce takes several seconds: nobody is blamed."""
+    """Four equal peers reduce for a long time at a rate at which each reduce takes several seconds. No peer is blamed."""
     with network(5, rate="40mbit") as lab:
         run = run_of(lab, limit_s, "--straggler-after", "2s")
         end = time.monotonic() + seconds
@@ -268,7 +268,7 @@ def main():
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--timeout", type=float, default=3)
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1000, help="of jitter")
+    parser.add_argument("--rounds", type=int, default=1000, help="rounds of the jitter case")
     args = parser.parse_args()
 
     def run(name, case):

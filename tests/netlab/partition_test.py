@@ -45,7 +45,7 @@ def main():
             expect(answer["code"] == MASTER_FAILED and answer.get("send_intact", True), f"the calls of the other side must return: {answer}")
         print(f"the other side's calls returned after {time.monotonic() - begin:.1f} s: {answer['error']}")
         for answer in (peer.call("connect") for peer in without):
-            expect(answer["code"] == MASTER_FAILED, f"the other side must not form a run of its own: {answer}")
+            expect(answer["code"] == MASTER_FAILED, f"the other side must not form a separate run: {answer}")
 
         for a, b in across:
             lab.command(f"unblock {a} {b}")

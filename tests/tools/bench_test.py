@@ -1,4 +1,4 @@
-"""Tests of how bench/bench.py takes, judges and shows measurements; nothing is measured here."""
+"""Tests of bench/bench.py: turns, bars and tables, with contestants that return fixed times."""
 
 import pathlib
 import subprocess
@@ -47,7 +47,7 @@ class Bench(unittest.TestCase):
         measuring.take_turns({name: lambda name=name: calls.append(name) or {} for name in "ABC"}, 3, "")
         self.assertEqual("".join(calls), "ABCCBAABC")
 
-    def test_one_that_fails_has_no_sample_and_the_others_go_on(self):
+    def test_failure_gives_no_sample_and_the_others_continue(self):
         def fail():
             raise contestants.Failed("broken")
 

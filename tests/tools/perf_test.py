@@ -1,4 +1,4 @@
-"""Tests of pccl-perf and pccl-perf-plot as they are called: perf_test.py --perf PROGRAM [CASE...]."""
+"""Runs pccl-perf and pccl-perf-plot and checks their output: perf_test.py --perf PROGRAM [CASE...]."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ def warm_up_is_automatic_and_counted(perf, folder):
     text, result = results(perf, folder, "-t", "3", "-b", "1K", "-e", "64K", "-f", "64", "-n", "5")
     for shown, row in zip(rows_of(text), result["rows"], strict=True):
         expect(3 <= row["warm_up"] <= 100, f"{row['warm_up']} iterations before")
-        expect(shown["warm"] == str(row["warm_up"]), f"the table says {shown['warm']}, JSON {row['warm_up']}")
+        expect(shown["warm"] == str(row["warm_up"]), f"the table has {shown['warm']}, and JSON has {row['warm_up']}")
 
 
 def warm_up_can_be_forced(perf, folder):
@@ -89,9 +89,9 @@ def memory_beyond_the_buffers(perf, folder):
     memory = result["rows"][0]["memory_bytes"]
     expect(len(memory) == 2, f"{memory}")
     if None in memory:
-        print("not known here")
+        print("this system does not report the peak memory")
         return
-    expect(all(0 < peak < 2 * size for peak in memory), f"{memory}: the buffers alone are {2 * size}")
+    expect(all(0 < peak < 2 * size for peak in memory), f"{memory}: the peaks must be below the size of the buffers, {2 * size}")
     expect(math.isclose(float(rows_of(text)[0]["mem"]), max(memory) / (1 << 20), abs_tol=0.06), text)
 
 
@@ -106,7 +106,7 @@ def plots_one_run(perf, folder):
     call(perf, "-t", "2", "-b", "1K", "-e", "64K", "-f", "8", "-n", "3", "--plot", plot)
     words, lines = curves(plot)
     expect("2 peers" in words and len(lines) == 2 and all(len(line.split()) == 3 for line in lines), f"{words}, {lines}")
-    expect(list(folder.iterdir()) == [plot], "left something behind")
+    expect(list(folder.iterdir()) == [plot], "temporary files were not removed")
 
 
 def plots_several_results(perf, folder):

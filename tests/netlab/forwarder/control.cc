@@ -52,7 +52,7 @@ public:
     bool next_if_any(std::string &word) { return static_cast<bool>(in_ >> word); }
     void end() {
         std::string word;
-        if (in_ >> word) throw Mistake{"'" + word + "' is too much"};
+        if (in_ >> word) throw Mistake{"'" + word + "' is not expected here"};
     }
 
 private:
@@ -60,7 +60,7 @@ private:
 };
 
 template <typename T> T required(std::optional<T> value, const char *what, const std::string &word) {
-    if (!value) throw Mistake{"'" + word + "' is no " + what};
+    if (!value) throw Mistake{"'" + word + "' is not a " + what};
     return *value;
 }
 
@@ -74,7 +74,7 @@ std::vector<int> hosts_of(const Network &network, const std::string &word) {
     int host = -1;
     const auto [end, code] = std::from_chars(word.data(), word.data() + word.size(), host);
     if (code != std::errc() || end != word.data() + word.size() || host < 0 || host >= network.hosts())
-        throw Mistake{"'" + word + "' is no host; 0 to " + std::to_string(network.hosts() - 1) + ", or *"};
+        throw Mistake{"'" + word + "' is not a host; write 0 to " + std::to_string(network.hosts() - 1) + ", or *"};
     return {host};
 }
 
@@ -121,7 +121,7 @@ void shape(Network &network, Words &words) {
     const std::string port_word = words.next("the port");
     std::uint16_t port = 0;
     const auto [end, code] = std::from_chars(port_word.data(), port_word.data() + port_word.size(), port);
-    if (code != std::errc() || *end != 0) throw Mistake{"'" + port_word + "' is no port"};
+    if (code != std::errc() || *end != 0) throw Mistake{"'" + port_word + "' is not a port"};
     if (words.next("rate") != "rate") throw Mistake{"expected: shape A B port P rate R"};
     const std::string rate_word = words.next("the rate");
     words.end();
@@ -186,7 +186,7 @@ std::string carry_out(Network &network, Words &words, bool &stop) {
     } else if (command == "stop") {
         stop = true;
     } else {
-        throw Mistake{"'" + command + "' is no command; set, block, unblock, shape, remove, show, stop"};
+        throw Mistake{"'" + command + "' is not a command; use set, block, unblock, shape, remove, show or stop"};
     }
     return "";
 }
