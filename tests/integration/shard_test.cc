@@ -1,5 +1,5 @@
-// Reduce-scatter and all-gather, alone and one after the other, compared with double arithmetic. Valid and stale shards, losses,
-// misuse, and concurrent operations.
+// Compares reduce-scatter and all-gather, alone and in sequence, with double arithmetic. Tests valid and stale shards, losses,
+// misuse and concurrent operations.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>

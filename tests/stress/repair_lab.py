@@ -55,16 +55,16 @@ def one_run(build, fault, size, rate, kill_at, in_place):
 
 
 def judge(run, count):
-    """An error text; None if all survivors hold the same correct averages."""
+    """An error text, or None if all survivors hold the same correct averages."""
     answers = run["answers"]
     survivors = sum(1 << host for host in range(MEMBERS) if host != VICTIM)
     if any(a["wrong"] for a in answers):
-        return "elements that are nobody's average"
+        return "some elements are not the average of any contributions"
     if len({a["hash"] for a in answers}) != 1:
-        return "different bits at different members"
+        return "members hold different bits"
     for a in answers:
         if sum(a["participants"].values()) != count or any(int(mask) & survivors != survivors for mask in a["participants"]):
-            return f"averages that leave out a survivor: {a['participants']}"
+            return f"some averages lack a survivor: {a['participants']}"
     return None
 
 
