@@ -44,7 +44,7 @@ def iperf3_gbits(network, seconds):
 
 
 def pccl(network, build, sizes, iterations, options=(), meanwhile=None):
-    """{size: sample} of one run of pccl-perf among all hosts; the master is on host 0. Calls `meanwhile` once the peers have started."""
+    """{size: sample} of one run of pccl-perf on all hosts. The master runs on host 0. Calls `meanwhile` once the peers have started."""
     master = network.start(0, [str(build / "bin" / "pccl-master"), "--no-journal", "--listen", f"0.0.0.0:{netlab.MASTER_PORT}"], stdout=subprocess.PIPE,
                            stderr=subprocess.DEVNULL, text=True)
     if "listening" not in master.stdout.readline():

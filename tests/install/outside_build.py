@@ -30,7 +30,7 @@ def by_cmake(args, prefix, work, target):
 def by_pkg_config(args, prefix, work, static):
     pc_dirs = {p.parent for p in prefix.rglob("pccl.pc")}
     environment = dict(os.environ, PKG_CONFIG_PATH=":".join(map(str, pc_dirs)))
-    if static:  # the linker would take the shared library where both are
+    if static:  # the linker prefers the shared library if both exist
         for library in prefix.rglob("libpccl.so*"):
             library.unlink()
     ask = ["pkg-config", "--static"] if static else ["pkg-config"]

@@ -1,5 +1,5 @@
-"""Compression over a slow path: it switches on where it saves time, and operations become faster. Two pairs of peers, one with compression
-and one without, each with a path of its own, take turns.
+"""Compression over a slow path is switched on if it saves time, and operations become faster. Two pairs of peers take turns on separate paths,
+one pair with compression and one without.
 
     compression_test.py [CASE ...] [--rate-mbit 100] [--delay-ms 10] [--rounds 8]     prints times and ratios
 

@@ -1,6 +1,6 @@
 """A wide-area network on one machine: hosts are network namespaces, and netlab-forwarder carries packets between them with delay, rate,
-queue and loss. Nothing is left behind: the namespaces have no names and end with their last process, and the forwarder kills the
-processes in them when this process ends, even by SIGKILL.
+queue and loss. A lab leaves nothing on the machine: the namespaces have no names and end with their last process, and the forwarder kills
+the processes in them when this process ends, even by SIGKILL.
 
     with Lab(hosts=2, delay="25ms", rate="1gbit") as lab:
         process = lab.start(0, ["sleep", "1"])
@@ -20,9 +20,9 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
-MARK = "NETLAB"  # in the environment of every process started in a lab: the lab's folder
+MARK = "NETLAB"  # environment variable of every process of a lab, with the lab's folder
 PREFIX = "netlab-"
-MASTER_PORT = 48148  # of pccl-master
+MASTER_PORT = 48148  # port of pccl-master
 ESTABLISHED = "01"
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -105,7 +105,8 @@ class Lab:
         return self.folder / "control"
 
     def open(self):
-        # Its own process group: this process handles Ctrl-C. It ends with its standard input, including when this process is killed.
+        # The forwarder has its own process group, because this process handles Ctrl-C. It ends with its standard input, which closes even
+        # when this process is killed.
         self.process = subprocess.Popen([forwarder(), *self.options, "--socket", str(self.socket)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
         words = self.process.stdout.readline().split()

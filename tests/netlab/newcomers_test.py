@@ -20,7 +20,7 @@ from trainers import Run  # noqa: E402
 
 EVERY_S = 1.0
 ROUND_TRIPS = 2
-COUNT = 16384  # elements of 8 bytes: 128 KiB a step
+COUNT = 16384  # elements of 8 bytes, 128 KiB in each step
 
 
 def train(peer, slot):

@@ -1,4 +1,4 @@
-"""The network is split in two and then healed: the side with the master continues, the calls of the other side return, and its peers join
+"""The network is split in two and then healed. The side with the master continues. The calls of the other side return, and its peers join
 again.
 
 Four peers, two on each side. Exit status 77: a lab is not permitted on this machine.

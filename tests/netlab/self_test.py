@@ -2,7 +2,7 @@
 
     self_test.py [CASE...]     exit status 77: a lab is not permitted on this machine
 
-Measurements depend on the load of the machine, so one that is off is repeated, at most twice.
+Measurements depend on the load of the machine, so a wrong one is repeated, at most twice.
 """
 
 import os
@@ -87,7 +87,7 @@ def loss():
         print(f"{20000 - received} of 20000 datagrams lost, requested was 1 %")
         expect(100 <= seen["lost"] <= 320, f"lost {seen['lost']}")
         expect(20000 - received >= seen["lost"] - 5, "more datagrams arrived than the lab delivered")
-        # Segments are lost from the middle of larger packets. The stream must arrive whole nevertheless.
+        # Segments in the middle of larger packets are lost. The stream must still arrive complete.
         lab.command("set * * loss 0.2%")
         before = lab.counters(0, 1)
         sink = traffic(lab, 1, "sink", lab.addresses[1], PORT, 0, 0, ready=True)
@@ -111,7 +111,7 @@ def block():
             return int(result(traffic(lab, 0, "ping", lab.addresses[host], count, 0.3))[0])
 
         expect(answers(1) == 3 and answers(2) == 3, "answers are missing")
-        lab.command("block 1 0")  # only the way back
+        lab.command("block 1 0")  # blocks the return direction only
         expect(answers(1) == 0 and answers(2) == 3, "the wrong direction was blocked")
         expect(lab.counters(0, 1)["dropped"] == 0 and lab.counters(1, 0)["dropped"] == 3, "the other direction was blocked")
         lab.command("unblock 1 0")
@@ -186,7 +186,7 @@ def alive(marks):
     return found
 
 
-def ends_with_its_driver():
+def programs_end_with_the_lab():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         mark = f"{100000 + os.getpid()}.{int(number)}"
         command = ["sh", "-c", f"setsid sleep {mark} & wait"]  # a signal to the parent's group does not reach the sleep
@@ -207,7 +207,7 @@ def ends_with_its_driver():
     netlab.clean()
 
 
-CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, slow_lane, remove, ends_with_its_driver)}
+CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, slow_lane, remove, programs_end_with_the_lab)}
 
 
 def main():

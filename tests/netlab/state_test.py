@@ -3,7 +3,7 @@ meanwhile.
 
     state_test.py [CASE ...] [--mib 1024] [--rate-mbit 1000] [--delay-ms 5]     prints seconds and rates
 
-The newcomer's downlink is not limited; each source's path to it is. Exit status 77: a lab is not
+The rate of each source's path to the newcomer is limited, and the newcomer's downlink is not. Exit status 77: a lab is not
 permitted on this machine.
 """
 
@@ -21,7 +21,7 @@ from cases import expect, run_cases  # noqa: E402
 from trainers import Run  # noqa: E402
 
 MIB = 1 << 20
-CHUNKS_IN_FLIGHT = 256  # of one source, at most
+CHUNKS_IN_FLIGHT = 256  # limit for one source
 LIMIT_S = 110
 
 

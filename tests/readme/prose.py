@@ -5,7 +5,7 @@ import io
 import re
 import tokenize
 
-START = "\x01"  # stands at the beginning of a comment, a string, a paragraph or a table cell
+START = "\x01"  # marks the beginning of a comment, a string, a paragraph or a table cell
 
 C_TOKEN = re.compile(r'//[^\n]*(?:\n[ \t]*//[^\n]*)*|/\*.*?\*/|R"\w*\(.*?\)\w*"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 C_MARK = re.compile(r"^([ \t]*)(?://[/!]?<?|/\*+<?|\*(?!/))|\*+/", re.MULTILINE)
@@ -99,7 +99,7 @@ def of_markdown(text):
             lines[i] = blank(line)
         elif fenced or (line.startswith("    ") and not re.match(r"\s*(?:[-*]|\d+\.)\s", line) and not previous.strip()):
             lines[i] = blank(line)
-            continue  # an indented block goes on until a line that is not
+            continue  # an indented block ends at the first line without indentation
         elif line.startswith("|"):
             lines[i] = line.replace("|", START)
         elif not previous.strip() or re.match(r"\s*(?:[-*#>]+|\d+\.)\s", line):

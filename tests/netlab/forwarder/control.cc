@@ -10,13 +10,13 @@
 namespace netlab {
 
 const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each applies to the direction from A to B.
-  set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   what is not named stays; auto is what the rate carries in two
-                                     delays, 256kb at least
-  block A B / unblock A B            drop silently everything, including packets in flight
-  shape A B port P rate 100mbit|10%  a bottleneck of its own for what has this port; with %, of the rate of A B. `rate none` ends it
-  remove A                           the host vanishes, in both directions and for good
-  show A B                           settings and counters
-  stop                               end of the lab
+  set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   other settings do not change; auto is the bytes that the rate
+                                     carries in two delays, at least 256kb
+  block A B / unblock A B            drop all packets silently, including those in flight
+  shape A B port P rate 100mbit|10%  a separate bottleneck for packets with this port; % is of the rate of A B; `rate none` removes it
+  remove A                           remove the host permanently, in both directions
+  show A B                           print settings and counters
+  stop                               end the lab
 )";
 
 namespace {
@@ -132,7 +132,7 @@ void shape(Network &network, Words &words) {
         ShaperOptions options;
         if (rate_word.back() == '%') {
             options.rate = required(parse_fraction(rate_word), "rate", rate_word) * link.wire.options().rate;
-            if (options.rate <= 0) throw Mistake{"a fraction needs a rate of the pair; set that first"};
+            if (options.rate <= 0) throw Mistake{"a fraction needs a rate of the pair; set the rate first"};
         } else {
             options.rate = required(parse_rate(rate_word), "rate; write 100mbit or 10%", rate_word);
         }

@@ -2,14 +2,14 @@
 """Injects random faults into a live run on emulated hosts: kills, stops and replaces processes, including the master; cuts paths in one
 direction or both; separates hosts from the rest; slows links; sends bytes to every port over unauthenticated connections.
 
-Storms and calms alternate. In a storm a fault strikes about every second. Then all faults are healed, and within a limit every trainer must
-make steps together with all others. Every sum that a trainer receives is checked element by element, and the weights after each step must
-be equal at all trainers.
+Storms and calms alternate. In a storm there is a fault about every second. In the calm that follows, all faults are healed, and within a
+limit every trainer must make steps together with all others. Every sum that a trainer receives is checked element by element, and the
+weights after each step must be equal at all trainers.
 
   chaos.py --build build                     five minutes
   chaos.py --build build --minutes 30 --seed 7 --svg docs/internals/chaos.svg --json chaos.json
 
-Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: a lab is
+Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum and no crash; 77: a lab is
 not permitted on this machine.
 """
 
@@ -33,7 +33,7 @@ import lab as netlab  # noqa: E402
 import timeline  # noqa: E402
 
 HEARTBEAT = 3.0  # seconds of silence after which the master removes a peer
-WINDOW = 5.0  # for members to resume at a restarted master
+WINDOW = 5.0  # seconds for members to resume at a restarted master
 MASTER_LIMIT = 30.0  # a trainer without contact to the master for longer joins again
 CALM_LIMIT = 90.0  # from the end of a storm until all make steps together; longer is a hang
 RAW_CLIENT = """
@@ -75,7 +75,7 @@ class Chaos:
         self.acts = {}
         self.events, self.steps, self.recoveries = [], [], []
         self.wrong, self.crashes, self.hangs, self.removed, self.joins, self.highest = [], [], [], 0, 0, 0
-        self.pending = []  # (time, action that ends a fault)
+        self.pending = []  # list of (time, action that ends a fault)
 
     # ---------------------------------------------------------------------------------------------------------- processes
 
