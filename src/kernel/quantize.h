@@ -1,7 +1,7 @@
 // Packs floating-point elements into integers of 2 to 16 bits. Each block of elements is preceded by its own range or scale.
 //
 // Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed
-// bytes and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as
+// bytes and the dequantized values are the same on every instruction set. A block that contains a NaN or an infinity becomes
 // all NaN. Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter
 // (base/float_mode.h). `how.algorithm` is not `none` in any of these calls. Packed bytes arrive from the network: dequantizing
 // any bytes is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.

@@ -134,7 +134,7 @@ TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     constexpr std::size_t kConnections = 10000;
     rlimit files{};
     ::getrlimit(RLIMIT_NOFILE, &files);
-    // The master runs in this process and needs a descriptor of its own for each connection, up to its limit.
+    // The master runs in this process and needs a separate descriptor for each connection, up to its limit.
     const std::size_t needed = kConnections + (GetParam() == Target::kMaster ? 8192 : 0) + 200;
     if (files.rlim_cur < needed) GTEST_SKIP() << "needs " << needed << " open files, and ulimit -Hn allows " << files.rlim_cur;
     const auto memory = [&] { return GetParam() == Target::kMaster ? resident_bytes() : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>(); };

@@ -23,7 +23,7 @@ using ::testing::Not;
 
 std::string program(const char *name) { return (fs::path(tools::self_path()).parent_path() / name).string(); }
 
-/// A shell command in a process of its own.
+/// A shell command in a separate process.
 tools::Child shell(const std::string &command) {
     return tools::Child::spawn({"/bin/sh", "-c", command}, {.capture_stdout = true, .pipe_stdin = false, .stderr_file = {}});
 }

@@ -91,7 +91,7 @@ TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotCall) {
 TEST_F(WaitHook, AppliesToItsThreadOnly) {
     Patience patience{comms_[1]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
-    admit_the_second();  // it connects on a thread of its own, and the hook is not called for that thread
+    admit_the_second();  // it connects on another thread, for which the hook is not called
     std::thread waits([&] {
         float value = 1;
         const pcclReduceDescriptor_t descriptor{1, pcclSum, 0, {pcclFloat, pcclDistributionNone}, {}};

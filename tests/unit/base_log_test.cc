@@ -144,7 +144,7 @@ TEST_F(Log, LinesOfManyThreadsDoNotMix) {
     EXPECT_EQ(lines, 200U);
 }
 
-// The environment is read at the first use, so each of these runs in a process of its own.
+// The environment is read at the first use, so each of these tests runs in a separate process.
 void expect_level(const char *value, LogLevel lowest, const char *words) {
     testing::FLAGS_gtest_death_test_style = "threadsafe";
     if (value)

@@ -451,7 +451,7 @@ TEST_F(MasterServer, PausesInsteadOfSpinningWithoutFileDescriptors) {
     ::close(socket);
 }
 
-/// A server in a process of its own, which can be stopped as a whole.
+/// A server in a separate process, which a test can stop as a whole.
 class ServerProcess {
 public:
     explicit ServerProcess(const ServerOptions &options) {
