@@ -51,7 +51,7 @@ def warm_up_can_be_forced(perf, folder):
         expect(f"3 iterations after {number}" in text, text)
 
 
-def processor_time_of_each_peer(perf, folder):
+def processor_time_of_each_peer_is_reported(perf, folder):
     text, result = results(perf, folder, "-t", "2", "-b", "4M", "-e", "4M", "-n", "10", "--concurrent", "2")
     row = result["rows"][0]
     expect(len(row["cpu_s"]) == 2 and all(0 < seconds < 10 for seconds in row["cpu_s"]), f"{row['cpu_s']}")
@@ -74,7 +74,7 @@ def halves_of_an_all_reduce_are_checked_and_measured(perf, folder):
     expect("unknown --collective" in call(perf, "-t", "2", "--collective", "gather", status=64), "gather was accepted")
 
 
-def algorithm_and_lanes_that_were_taken(perf, folder):
+def algorithm_and_lanes_are_reported(perf, folder):
     for asked in ("ring", "direct"):
         text, result = results(perf, folder, "-t", "2", "-b", "4K", "-e", "4K", "-n", "3", "-a", asked, "--lanes", "2")
         row, shown = result["rows"][0], rows_of(text)[0]
@@ -83,7 +83,7 @@ def algorithm_and_lanes_that_were_taken(perf, folder):
     expect("unknown algorithm" in call(perf, "-t", "2", "-a", "tree", status=64), "tree was accepted")
 
 
-def memory_beyond_the_buffers(perf, folder):
+def memory_beyond_the_buffers_is_reported(perf, folder):
     size = 64 << 20
     text, result = results(perf, folder, "-t", "2", "-b", size, "-e", size, "-n", "2", "--memory")
     memory = result["rows"][0]["memory_bytes"]
@@ -123,14 +123,14 @@ def plots_several_results(perf, folder):
     expect("--plot" in call(perf, "--help"), "--help")
 
 
-def a_plot_that_cannot_be_written_is_said(perf, folder):
+def unwritable_plot_is_reported(perf, folder):
     text = call(perf, "-t", "2", "-b", "1K", "-e", "1K", "-n", "2", "--plot", folder / "none" / "out.svg", status=2)
     expect("no plot" in text, text)
 
 
 CASES = {case.__name__: case for case in (
-    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer,
-    halves_of_an_all_reduce_are_checked_and_measured, algorithm_and_lanes_that_were_taken, memory_beyond_the_buffers, plots_one_run, plots_several_results, a_plot_that_cannot_be_written_is_said)}
+    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer_is_reported,
+    halves_of_an_all_reduce_are_checked_and_measured, algorithm_and_lanes_are_reported, memory_beyond_the_buffers_is_reported, plots_one_run, plots_several_results, unwritable_plot_is_reported)}
 
 
 def main():
