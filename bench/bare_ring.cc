@@ -1,11 +1,12 @@
-// bare_ring: the speed of light of TCP on this machine. A ring all-reduce (float32, sum) with nothing around it: one process per
-// rank, one thread each, one connection to each neighbour; no membership, no checksums, no agreement, no failures. What a library
-// does beyond that is its overhead, and the ratio of the two times is what it costs.
+// bare_ring measures the limit of TCP on this machine. It is a minimal ring all-reduce (float32, sum): one process per rank, one
+// thread each, one connection to each neighbour. It has no membership, checksums, agreement or fault tolerance. A library's
+// additional work is its overhead, and the ratio of the two times is the cost of that overhead.
 //
-// The buffer is cut in N blocks and those in slices. Each connection carries one fixed sequence: in round t, step s of slice t -
-// s, for every step s of the 2(N-1). So a chunk that arrives in one round leaves in the next, partial results fit in a few slots
-// of scratch that stay in the cache, and nothing ever waits for a step to end everywhere. A partial result is combined in the
-// scratch it arrived in and sent from there; what is final is written once, straight into the receive buffer.
+// The buffer is cut into N blocks, and each block into slices. Each connection carries one fixed sequence: round t contains
+// step s of slice t - s, for each of the 2(N-1) steps. A chunk that arrives in one round is sent in the next. Partial results
+// fit in a few slots of scratch memory that stay in the cache, and no rank waits until all ranks have ended a step. A partial
+// result is combined in the slot in which it arrived and sent from there. A final result is written once, directly into the
+// receive buffer.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -29,10 +30,10 @@
 namespace {
 
 constexpr std::size_t kWindow = 4;              // slots of scratch per step
-constexpr std::size_t kLeastWrite = 64 * 1024;  // smaller pieces wait for more, unless a chunk ends
+constexpr std::size_t kLeastWrite = 64 * 1024;  // smaller pieces wait for more data, except at the end of a chunk
 constexpr std::size_t kSmallestChunk = 4 * 1024;
 constexpr int kTriesBeforeSleep = 100;
-constexpr int kSocketBuffer = 1 << 20;  // more would only push what is under way out of the cache
+constexpr int kSocketBuffer = 1 << 20;  // a larger buffer would push the data in flight out of the cache
 constexpr int kMostRanks = 256;
 
 struct Options {
@@ -42,7 +43,7 @@ struct Options {
     int iterations = 20;
     int warm_up = 5;
     std::size_t chunk = 256 * 1024;
-    std::string congestion = "cubic";  // the rate estimate and pacing of others cost time on a loopback
+    std::string congestion = "cubic";  // rate estimates and pacing of other algorithms cost time on loopback
     const char *json = nullptr;
 };
 
@@ -94,7 +95,7 @@ public:
             const bool put = send();
             idle = got || put ? 0 : idle + 1;
             if (idle == 0) continue;
-            // Sleeping and waking up costs more than what is awaited, mostly; others have the core meanwhile.
+            // The data usually arrive in less time than sleeping and waking up take. Other processes can use the core meanwhile.
             if (idle < kTriesBeforeSleep)
                 ::sched_yield();
             else
@@ -107,8 +108,8 @@ private:
     struct Cursor {
         std::size_t round = 0, step = 0;
         std::size_t slice = 0, block = 0;
-        std::size_t bytes = 0;  // of the chunk it stands at
-        std::size_t done = 0;   // bytes of it that were carried
+        std::size_t bytes = 0;  // length of the current chunk
+        std::size_t done = 0;   // bytes of it that were transferred
         bool ended = false;
     };
 
@@ -130,7 +131,7 @@ private:
         return scratch_.data() + (step * kWindow + slice % kWindow) * (chunk_ / sizeof(float));
     }
 
-    /// Moves the cursor to the first chunk at or behind it. `behind`: whose blocks these are, 0 ours, 1 our predecessor's.
+    /// Moves the cursor to the first chunk at or after its position. `behind`: 0 for this rank's blocks, 1 for its predecessor's.
     void settle(Cursor &at, std::size_t behind) const {
         for (; at.round < slices_ + steps_ - 1; ++at.round, at.step = 0) {
             for (; at.step < steps_; ++at.step) {
@@ -208,7 +209,7 @@ private:
     }
 };
 
-/// Small integers, so that every order of summation gives the same exact result.
+/// The values are small integers, so every order of summation gives the same exact result.
 float input_value(int rank, std::size_t i) { return static_cast<float>((rank + 1) * static_cast<int>(i * 7 % 1021)); }
 
 Result measure(Ring &ring, int rank, const Options &options, std::size_t bytes) {
@@ -265,7 +266,7 @@ std::size_t size_of(const char *text) {
     const double value = std::strtod(text, &unit);
     const double scale = *unit == 'K' ? 0x1p10 : *unit == 'M' ? 0x1p20 : *unit == 'G' ? 0x1p30 : 1;
     if (unit == text || value * scale < 1 || (*unit != 0 && scale == 1)) {
-        std::fprintf(stderr, "bare_ring: '%s' is no size; write 4K, 256M or 1G\n", text);
+        std::fprintf(stderr, "bare_ring: invalid size '%s'; write a size as 4K, 256M or 1G\n", text);
         std::exit(64);
     }
     return static_cast<std::size_t>(value * scale);
@@ -294,16 +295,16 @@ Options parse(int argc, char **argv) {
                 "bare_ring [-t RANKS] [-b FIRST] [-e LAST] [-f FACTOR] [-n ITERATIONS] [-w WARM_UP] [--chunk SIZE] [--congestion "
                 "NAME]\n"
                 "          [--json FILE]\n"
-                "All-reduce of float32 over TCP on this machine, with nothing around it. Example: bare_ring -t 4 -b 1M -e 64M -f "
+                "Times a minimal ring all-reduce of float32 over TCP on this machine. Example: bare_ring -t 4 -b 1M -e 64M -f "
                 "4\n"
-                "Times are medians at the slowest rank. Exit status: 0, 1 if results were wrong, 2 if it failed, 64 for "
-                "mistakes.\n");
+                "Times are medians at the slowest rank. Exit status: 0 on success, 1 for wrong results, 2 for a "
+                "failed system call, 64 for invalid options.\n");
             std::exit(key == 'h' ? 0 : 64);
         }
     }
     if (options.ranks < 2 || options.ranks > kMostRanks || options.iterations < 1 || options.warm_up < 0 || options.factor <= 1 ||
         options.chunk < 64) {
-        std::fprintf(stderr, "bare_ring: 2 to %d ranks, 1 iteration or more, a factor above 1, chunks of 64 bytes or more\n",
+        std::fprintf(stderr, "bare_ring: invalid options; choose 2 to %d ranks, 1 iteration or more, a factor above 1, chunks of 64 bytes or more\n",
                      kMostRanks);
         std::exit(64);
     }

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Measures PCCL's all-reduce against what the machine allows and against others, on this machine and over an emulated wide area, and says
-which bars are met.
+"""Compares PCCL's all-reduce with the limit of the machine and with other libraries, on this machine and over an emulated wide area, and
+reports which bars are met.
 
-  bench.py                      quick: every regime, fewer and smaller cases; about four minutes
+  bench.py                      quick: every regime with fewer and smaller cases; about four minutes
   bench.py --full --gloo        every case, and Gloo (installs torch into build/gloo-venv); about 25 minutes
-  bench.py --list               the regimes
-  bench.py --only latency,wan   these alone
-  bench.py --against OLD/build  another build as well: old against new, interleaved (sizes, large, wan, wan-fast)
+  bench.py --list               lists the regimes
+  bench.py --only latency,wan   runs these regimes only
+  bench.py --against OLD/build  compares with another build, in turns (sizes, large, wan, wan-fast)
   bench.py --full --gloo --write-docs        replaces the tables and plots of docs/internals/performance.md
-  bench.py --from build/bench.json --write-docs  the same, of results that were saved, by several runs perhaps
+  bench.py --from build/bench.json --write-docs  as above, with results saved by one or several runs
 
-The contestants take turns (A B C, C B A, ...), so that what else the machine does meets all alike; the result is the median of the rounds.
-Prints tables, writes JSON (build/bench.json). A missed bar is told, and is no failure. Installs what it needs, and shows that. The wide
-area needs root.
+The contestants take turns (A B C, C B A, ...), so that other load on the machine affects all of them equally. The result is the median of
+the rounds. Prints tables and writes JSON (build/bench.json). A missed bar is reported and is not a failure. Installs the packages that it
+needs and prints the commands. The wide area needs root.
 """
 
 import argparse
@@ -49,12 +49,12 @@ def commit():
 
 
 def measure(args):
-    """All that was asked for, as plain data."""
+    """Measures the chosen regimes and returns plain data."""
     chosen = regimes.named(args.only) if args.only else regimes.ALL
     if any(regime.over_lab for regime in chosen):
         os.environ.setdefault("NETLAB_FORWARDER", str(args.build / "bin" / "netlab-forwarder"))
         if problem := wide_area.why_not():
-            progress(f"no wide area: {problem}")
+            progress(f"the regimes of the wide area are skipped: {problem}")
             chosen = [regime for regime in chosen if not regime.over_lab]
     contestants = all_contestants(args.build, args.against, not args.no_mpi, args.gloo)
     context = Context(args.build, contestants, args.full, args.rounds, args.lab_rounds, args.ranks)
@@ -83,7 +83,7 @@ def case(row):
 
 
 def merged(results):
-    """The cases of several results, the last of each. Results of other contestants replace a regime."""
+    """Merges several results. The last measurement of each case is kept. A regime with other contestants replaces the former one."""
     found = {}
     for regime in (regime for result in results for regime in result["regimes"]):
         before = found.get(regime["name"])
@@ -98,17 +98,17 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words = parser.add_argument
     words("--build", type=pathlib.Path, default=ROOT / "build")
-    words("--full", action="store_true", help="every case; about 25 minutes")
-    words("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="regimes")
-    words("--list", action="store_true", help="say which there are")
-    words("--gloo", action="store_true", help="Gloo as well")
-    words("--no-mpi", action="store_true", help="without Open MPI")
-    words("--against", type=pathlib.Path, action="append", default=[], metavar="BUILD", help="another build folder")
+    words("--full", action="store_true", help="measure every case; about 25 minutes")
+    words("--only", type=lambda text: text.split(","), metavar="NAME[,NAME]", help="run these regimes only")
+    words("--list", action="store_true", help="list the regimes")
+    words("--gloo", action="store_true", help="measure Gloo as well")
+    words("--no-mpi", action="store_true", help="do not measure Open MPI")
+    words("--against", type=pathlib.Path, action="append", default=[], metavar="BUILD", help="build folder of another version to compare with")
     words("--rounds", type=int, help="turns of each contestant (3)")
     words("--lab-rounds", type=int, help="turns over the wide area (1; 2 with --full)")
-    words("--ranks", type=lambda text: [int(word) for word in text.split(",")], help="2,4,8")
+    words("--ranks", type=lambda text: [int(word) for word in text.split(",")], help="numbers of ranks, for example 2,4,8")
     words("--json", type=pathlib.Path)
-    words("--from", type=pathlib.Path, nargs="+", dest="saved", metavar="JSON", help="print results that were saved; measure nothing")
+    words("--from", type=pathlib.Path, nargs="+", dest="saved", metavar="JSON", help="print saved results without a measurement")
     words("--write-docs", action="store_true", help="replace the tables and plots of docs/internals/performance.md")
     args = parser.parse_args()
     args.build = args.build.resolve()

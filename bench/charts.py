@@ -1,4 +1,4 @@
-"""The plots of docs/internals/performance.md, drawn with what pccl-perf-plot draws with."""
+"""Draws the plots of docs/internals/performance.md with the module of pccl-perf-plot."""
 
 import pathlib
 import sys
@@ -16,7 +16,7 @@ def rows_of(result, *names):
 
 
 def loopback(result):
-    """Bus bandwidth over size, a panel for each number of ranks."""
+    """Plots bus bandwidth over size, with a panel for each number of ranks."""
     rows = rows_of(result, "sizes", "large")
     panels = []
     for ranks in sorted({row["ranks"] for row in rows}):
@@ -29,7 +29,7 @@ def loopback(result):
 
 
 def wide_area(result):
-    """Bars: what each link carries, beside what iperf3 gets through it."""
+    """Draws bars: the bus bandwidth of each link, compared with iperf3."""
     groups = []
     for row in rows_of(result, "wan", "wan-fast"):
         bars = [("iperf3 -P 16", row["iperf3_gbits"], plot.SOFT), ("float32", row["gbits"], plot.COLOURS[0]),
@@ -53,10 +53,10 @@ def wide_area(result):
 
 
 def of(result):
-    """(file name, regime that it follows, words instead of it, SVG) of all there is data for."""
+    """(file name, regime that it follows, alternative text, SVG) of each plot that has data."""
     measured = [regime["name"] for regime in result["regimes"]]
     for name, after, words, svg in (
             ("performance-loopback.svg", ("large", "sizes"), "Bus bandwidth over size on one machine", loopback(result)),
-            ("performance-wide-area.svg", ("wan-fast", "wan"), "Bus bandwidth over a wide area beside that of iperf3", wide_area(result))):
+            ("performance-wide-area.svg", ("wan-fast", "wan"), "Bus bandwidth over a wide area, compared with iperf3", wide_area(result))):
         if svg:
             yield name, next(regime for regime in after if regime in measured), words, svg

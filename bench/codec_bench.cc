@@ -1,5 +1,6 @@
-// What compression makes of the kinds of data that travel, and how fast one core does it: `left` is the compressed length over the plain
-// one; speeds are of plain bytes, byte planes included. Chunks of 64 KiB, as over long paths, and of 1 MiB, as of shared state.
+// Measures the compression of the kinds of data that PCCL sends, on one core. `left` is the compressed length divided by the
+// plain length. Speeds count plain bytes and include the byte planes. Chunks have 64 KiB, as on long paths, or 1 MiB, as in
+// shared state.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -36,7 +37,7 @@ template <class T> Bytes bytes_of(const std::vector<T> &values) {
     return out;
 }
 
-/// As trained weights are distributed.
+/// Numbers with the distribution of trained weights.
 Bytes weights(op::Type type) {
     const auto values = floats(kTotal / op::size_of(type), 0.02F, 0);
     if (type == op::Type::f32) return bytes_of(values);
@@ -46,7 +47,7 @@ Bytes weights(op::Type type) {
     return out;
 }
 
-/// As gradients and their like are: a normal number times a lognormal one.
+/// Numbers with the distribution of gradients: a normal number times a lognormal number.
 Bytes quantized(op::Quantization how) {
     const auto values = floats(kTotal, 0.001F, 1);
     Bytes out(kernel::packed_bytes(how, op::Type::f32, values.size()));
@@ -62,7 +63,7 @@ Bytes noise() {
     return bytes_of(words);
 }
 
-/// All whole chunks, each by itself; empty where one does not shrink.
+/// Compresses each whole chunk separately. A chunk that does not shrink is empty.
 std::vector<Bytes> compress_all(const Bytes &data, std::size_t chunk, unsigned planes) {
     std::vector<Bytes> all;
     for (std::size_t at = 0; at + chunk <= data.size(); at += chunk) {

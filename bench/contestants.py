@@ -1,8 +1,8 @@
-"""Who is measured: each is a name and a way to time an all-reduce among ranks on this machine. All time alike: the median of single
-calls at the slowest rank, float32 sums, out of place where it can be said, results checked.
+"""The contestants. Each has a name and a way to time an all-reduce among ranks on this machine. All of them report the median of single
+calls at the slowest rank, compute float32 sums, work out of place where possible, and check the results.
 
-A sample is a dict: `us`, and where it is known `cpu_s` (processor time of all ranks for one all-reduce) and `memory` (bytes beyond the
-buffers at the rank that needed most).
+A sample is a dict: `us` and, where known, `cpu_s` (processor time of all ranks for one all-reduce) and `memory` (bytes beyond the
+buffers at the rank that used most).
 """
 
 import json
@@ -19,7 +19,7 @@ MOST_WARM_UP = 5
 
 
 class Failed(RuntimeError):
-    """A contestant that did not run, or got wrong results."""
+    """A contestant did not run or returned wrong results."""
 
 
 def call(command, limit_s=LIMIT_S, **popen):
@@ -33,13 +33,13 @@ def call(command, limit_s=LIMIT_S, **popen):
 
 
 def visibly(command, **popen):
-    """Runs something that changes the machine, and shows it."""
+    """Runs a command that changes the machine, and prints it."""
     print("+ " + " ".join(map(str, command)), file=sys.stderr, flush=True)
     subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr, **popen)
 
 
 def install(packages):
-    """Debian packages, given as {program that it brings: package}."""
+    """Installs Debian packages, given as {program of the package: package}."""
     missing = sorted({package for program, package in packages.items() if not shutil.which(program)})
     if missing:
         as_root = [] if os.geteuid() == 0 else ["sudo"]
@@ -63,7 +63,7 @@ def samples_of(path):
 
 
 def factor_of(sizes):
-    """The factor between neighbours; None if they are no geometric row."""
+    """The factor between neighbouring sizes; None if they are not a geometric sequence."""
     factors = {after // before for before, after in zip(sizes, sizes[1:]) if after % before == 0}
     if len(sizes) == 1:
         return 2
@@ -71,13 +71,13 @@ def factor_of(sizes):
 
 
 class Program:
-    """bare_ring, pccl-perf, and others that take the same options."""
+    """bare_ring, pccl-perf, and other programs with the same options."""
 
     def __init__(self, name, path):
         self.name, self.path = name, path
 
     def measure(self, ranks, sizes, iterations, options=(), warm_up=None):
-        """{size: sample}; one process for all sizes where their row allows."""
+        """Returns {size: sample}. One run measures all sizes if they are a geometric sequence."""
         factor = factor_of(sizes)
         if factor is None:
             return {k: v for size in sizes for k, v in self.measure(ranks, [size], iterations, options, warm_up).items()}
@@ -89,7 +89,7 @@ class Program:
 
 
 class Lines:
-    """Programs that print `bytes microseconds wrong processor-seconds`."""
+    """A program that prints `bytes microseconds wrong processor-seconds`."""
 
     def measure(self, ranks, sizes, iterations):
         samples = {}
@@ -119,7 +119,7 @@ class OpenMpi(Lines):
         return {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
     def command(self, ranks, sizes, iterations):
-        # TCP alone, over the loopback: what it would use between machines, not its shared memory.
+        # Only TCP over loopback, which Open MPI would use between machines, and not its shared memory.
         return ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "pml", "ob1", "--mca", "btl", "tcp,self",
                 "--mca", "btl_tcp_if_include", "lo", "-n", ranks, self.program, iterations, *sizes]
 
@@ -144,11 +144,11 @@ class Gloo(Lines):
 
 
 def all_contestants(build, against=(), mpi=True, gloo=False):
-    """What the machine allows first, then PCCL, then the others."""
+    """bare_ring first, then PCCL, then the others."""
     found = [Program("bare_ring", build / "bin" / "bare_ring"), Program("PCCL", build / "bin" / "pccl-perf")]
     for contestant in found:
         if not contestant.path.exists():
-            raise SystemExit(f"{contestant.path} is not built; cmake --preset release -DPCCL_BUILD_BENCH=ON, and build")
+            raise SystemExit(f"{contestant.path} does not exist; configure with `cmake --preset release -DPCCL_BUILD_BENCH=ON` and build")
     for folder in against:
         found.append(Program(f"PCCL of {folder}", folder / "bin" / "pccl-perf"))
     if mpi:

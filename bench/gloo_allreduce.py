@@ -1,11 +1,11 @@
-"""Times all-reduce (float32, sum) of torch.distributed with Gloo, as pccl-perf and bare_ring time theirs: medians at the slowest rank,
-results checked.
+"""Times all-reduce (float32, sum) of torch.distributed with Gloo, in the same way as pccl-perf and bare_ring: medians at the slowest rank,
+with checked results.
 
     gloo_allreduce.py RANKS ITERATIONS BYTES...            all ranks on this machine
     gloo_allreduce.py RANKS ITERATIONS BYTES... --rank R --master HOST:PORT
 
-Rank 0 prints one line per size: bytes, microseconds, wrong elements, seconds of processor time of all ranks for one all-reduce. One
-thread per rank computes.
+Rank 0 prints one line per size: bytes, microseconds, wrong elements, seconds of processor time of all ranks for one all-reduce. Each
+rank computes in one thread.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 
-import torch  # before the ranks are forked, so that this is done once
+import torch  # imported before the ranks are forked, so that it is imported once
 import torch.distributed as dist
 
 MOST_WARM_UP = 5
@@ -32,7 +32,7 @@ def measure(rank, args, master):
     dist.init_process_group("gloo", init_method=f"tcp://{master}", rank=rank, world_size=args.ranks)
     wrong_in_all = 0
     for size in args.bytes:
-        # Gloo reduces in place. Zeros stay zeros, so that repeating needs no copy; the values are checked once, at the end.
+        # Gloo reduces in place. Zeros stay zeros, so repeated calls need no copy. The values are checked once, at the end.
         values = torch.zeros(size // 4)
         times = []
         for i in range(-min(MOST_WARM_UP, args.iterations), args.iterations):

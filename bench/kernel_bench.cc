@@ -1,5 +1,5 @@
-// Speed of the kernels on one core, in bytes of unpacked elements per second (of one operand), for buffers of 256 KiB (in L2) and
-// of 64 MiB (in memory). The target's name is printed first; PCCL_BENCH_TARGET=AVX2 (AVX3, SSE4 ...) chooses another one.
+// Measures the speed of the kernels on one core in bytes of unpacked elements per second (of one operand), for buffers of 256 KiB
+// (in L2) and of 64 MiB (in memory). Prints the target's name first. PCCL_BENCH_TARGET=AVX2 (AVX3, SSE4 ...) selects another one.
 #include "kernel/targets.h"
 
 #include <hwy/highway.h>
@@ -106,7 +106,7 @@ void bench_quantize(benchmark::State &state, Step step, Quantization how, Type o
     set_bytes(state);
 }
 
-/// At the owner of a chunk, which comes packed and in the cache, while its own elements and the result are not.
+/// The step of a chunk's owner. The chunk is packed and in the cache; the owner's elements and the result are not in the cache.
 void bench_requantize_final(benchmark::State &state, Quantization how, Type operand) {
     const std::size_t count = static_cast<std::size_t>(state.range(0)) / size_of(operand);
     const std::size_t chunk = std::min(count, std::size_t{512 << 10} / size_of(operand));

@@ -121,7 +121,7 @@ def memory(context):
 
 
 def cpu(context):
-    """From the rounds of `large`."""
+    """Uses the rounds of `large`."""
     rows = []
     for ranks, size, rounds in large_rounds(context):
         per_gb = {name: cpu_s and cpu_s / (size / 1e9) for name, cpu_s in rounds.medians("cpu_s").items() if name in (OURS, MPI, GLOO)}

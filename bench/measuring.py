@@ -1,5 +1,5 @@
-"""How measurements are taken and judged: turns, medians, bars. A regime (see regimes.py) is measured by a function of a Context, and what
-it returns is plain data, which goes to the JSON file and from there to tables and plots."""
+"""Takes and judges measurements: turns, medians, bars. A function of a Context measures a regime (see regimes.py). It returns plain data,
+which is written to the JSON file and shown in tables and plots."""
 
 import statistics
 import sys
@@ -26,7 +26,7 @@ def time_name(us):
 
 
 def check(what, value, at_least=None, at_most=None, unit=""):
-    """A value and its bar. Without a value it was not measured; without a bar it is only told."""
+    """A value and its bar. A check without a value was not measured; a check without a bar is only reported."""
     bar = at_least if at_most is None else at_most
     met = None if value is None or bar is None else value >= at_least if at_most is None else value <= at_most
     return {"what": what, "value": value, "bar": bar, "sign": "≥" if at_most is None else "≤", "unit": unit, "met": met}
@@ -63,8 +63,8 @@ def progress(*words):
 
 
 def take_turns(measures, rounds, what):
-    """Calls each of {name: function that returns a sample} once per round: A B C, C B A, ..., so that what else the machine does meets
-    all alike. One that fails is told and has no sample of that round."""
+    """Calls each of {name: function that returns a sample} once per round: A B C, C B A, ..., so that other load on the machine affects all
+    of them equally. A failure is reported and gives no sample for that round."""
     samples = {name: [] for name in measures}
     for turn in range(rounds):
         for name in list(measures) if turn % 2 == 0 else reversed(measures):
@@ -77,7 +77,7 @@ def take_turns(measures, rounds, what):
 
 @dataclass
 class Context:
-    """What was asked for, and what was measured already: regimes share measurements."""
+    """The chosen options and the measurements so far, which several regimes share."""
 
     build: object
     contestants: list
@@ -107,7 +107,7 @@ class Context:
         progress(f"  {int(seconds // 60)}:{int(seconds % 60):02} {what}: " + ", ".join(f"{k} {time_name(v)}" for k, v in medians.items()))
 
     def loopback(self, ranks, sizes, iterations, names=None):
-        """{size: Rounds} of the contestants, on this machine; measured once."""
+        """{size: Rounds} of the contestants on this machine. Each case is measured once."""
         key = (ranks, tuple(sizes), tuple(names or ()))
         if key not in self.known:
             chosen = [c for c in self.contestants if names is None or c.name in names]

@@ -1,9 +1,9 @@
-/* Times MPI_Allreduce (float, sum) as pccl-perf and bare_ring time theirs: medians at the slowest rank, results checked.
+/* Times MPI_Allreduce (float, sum) in the same way as pccl-perf and bare_ring: medians at the slowest rank, with checked results.
  *
  *   mpirun -n 4 --mca btl tcp,self mpi_allreduce ITERATIONS BYTES...
  *
  * Rank 0 prints one line per size: bytes, microseconds, wrong elements, seconds of processor time of all ranks for one
- * all-reduce. Small integers are summed, so that every order is exact.
+ * all-reduce. The values are small integers, so every order of summation is exact.
  */
 #include <mpi.h>
 #include <stdio.h>

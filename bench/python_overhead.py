@@ -1,8 +1,9 @@
-"""What Python adds to an all-reduce: the same calls through the package and through C, between two processes on this machine.
+"""Measures the time that Python adds to an all-reduce: the same calls through the package and through C, between two processes on this
+machine.
 
-Each process has two communicators, each with a run of its own: one of the package `pccl`, one of libpccl.so, whose functions are called
-with arguments made beforehand. Rounds of the one and of the other take turns, so that whatever else the machine does meets both. The
-median of each round counts, and of the rounds' differences the median.
+Each process has two communicators in separate runs: one of the package `pccl`, and one of libpccl.so, whose functions are called with
+prepared arguments. Their rounds take turns, so that other load on the machine affects both. The result is the median over the rounds of
+the differences between the rounds' medians.
 
     python3 bench/python_overhead.py --build build
 
@@ -41,7 +42,7 @@ class Info(ctypes.Structure):
 
 
 class BareC:
-    """The C interface, as little wrapped as can be."""
+    """A minimal wrapper of the C interface."""
 
     def __init__(self, library, port):
         self.c = ctypes.CDLL(str(library))
@@ -106,7 +107,7 @@ def peer(rank, ports, library):
     sides = [Package(pccl, ports[0]), BareC(library, ports[1])]
     for side in sides:
         if rank == 1:
-            sys.stdin.readline()  # the other is in
+            sys.stdin.readline()  # the other process is a member
         side.connect()
         print("in", flush=True)
         while side.size() < 2:
@@ -122,7 +123,7 @@ def peer(rank, ports, library):
                     begin = time.perf_counter_ns()
                     reduces[which]()
                     times.append(time.perf_counter_ns() - begin)
-                if i > 0:  # the first is to get warm
+                if i > 0:  # the first round is a warm-up
                     medians[which].append(statistics.median(times) / 1000)
         results.append((size, medians))
     for side in sides:
@@ -132,7 +133,7 @@ def peer(rank, ports, library):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--build", default="build", help="the build folder, with python/ and lib/ in it")
+    parser.add_argument("--build", default="build", help="build folder that contains python/ and lib/")
     parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     build = pathlib.Path(args.build).resolve()
@@ -143,7 +144,7 @@ def main():
     try:
         import pccl
     except ImportError:
-        print("the Python package is not built; `make python build` builds it")
+        print("the Python package is not built; run `make python build`")
         return None
 
     masters = [pccl.MasterNode("127.0.0.1:0", daemon=True) for _ in range(2)]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures how soon the survivors of a kill have their next result, and what a step costs: PCCL and torchft, three replicas on this machine.
+"""Measures the time from a kill to the survivors' next result, and the time of a step: PCCL and torchft, three replicas on this machine.
 
   bench/survivors.py --build build                 5 kills and 3 rounds of steps each; about three minutes
-  bench/survivors.py --build build --rounds 1      a quick look
+  bench/survivors.py --build build --rounds 1      a shorter measurement
 
 The contestants take turns. Each replica averages a float32 tensor in a loop. For a kill, one replica receives SIGKILL during its loop, and the
-result is the time from the signal to the first average that a survivor completes without it; then the median over kills.
+result is the time from the signal to the first average that a survivor completes without it. The tool prints the median over the kills.
 torchft (with Gloo, its process group for CPU tensors) is installed from PyPI into BUILD/torchft-venv. Its lighthouse runs with a heartbeat
 timeout of 1 s instead of 5 s: a loss takes longer than the heartbeat timeout.
 """
@@ -30,7 +30,7 @@ LIMIT_S = 90
 
 
 class Failed(RuntimeError):
-    """A contestant that did not run."""
+    """A contestant did not run."""
 
 
 def free_port():
@@ -40,7 +40,7 @@ def free_port():
 
 
 def torchft_python(build):
-    """The interpreter of an environment that has torchft beside the PyTorch of BUILD/venv."""
+    """The interpreter of an environment with torchft and the PyTorch of BUILD/venv."""
     folder = (build / "torchft-venv").resolve()
     python = folder / "bin/python"
     if not (folder / "ready").exists():
@@ -53,13 +53,13 @@ def torchft_python(build):
         (pathlib.Path(here) / "pccl-base.pth").write_text(packages + "\n")
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "opentelemetry-api", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"], check=True)
-        subprocess.run([*pip, "--no-deps", "torchft"], check=True)  # its torch is that of BUILD/venv
+        subprocess.run([*pip, "--no-deps", "torchft"], check=True)  # uses the torch of BUILD/venv
         (folder / "ready").touch()
     return python
 
 
 class Contestant:
-    """A server, and replicas that average in a loop."""
+    """A server and replicas that average in a loop."""
 
     def __init__(self, name, build):
         self.name = name

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One replica of bench/survivors.py: averages a tensor again and again with PCCL or torchft, and prints a line for each result.
+"""One replica of bench/survivors.py: averages a tensor repeatedly with PCCL or torchft, and prints a line for each result.
 
 The lines are `<step> <time of the end, CLOCK_MONOTONIC> <seconds> <members>`. All processes of one machine share that clock.
 """
@@ -56,7 +56,7 @@ def run_torchft(args):
     step = 0
     while step < args.steps:
         began = time.monotonic()
-        while True:  # a step whose commit fails is made again
+        while True:  # a step whose commit fails is repeated
             manager.start_quorum()
             result = tensor.clone()  # torchft reduces in place; a repeated step needs the input again
             manager.allreduce(result).wait()

@@ -1,4 +1,4 @@
-"""Results as text, as Markdown, and between the markers of docs/internals/performance.md. A result is what bench.py collects: see there."""
+"""Writes results as text, as Markdown, and between the markers of docs/internals/performance.md. bench.py collects a result."""
 
 import re
 
@@ -19,7 +19,7 @@ def check_cell(one):
 
 
 def table(regime):
-    """(head, rows of text): the cells, then the checks of which any row has a value."""
+    """(head, rows of text): the cells, then the checks that have a value in any row."""
     whats = list(dict.fromkeys(one["what"] for row in regime["rows"] for one in row["checks"] if one["value"] is not None))
     rows = []
     for row in regime["rows"]:
@@ -51,7 +51,7 @@ def origin(result):
 
 
 def as_document(result, plots):
-    """`plots`: [(file name beside the document, regime that it follows, words instead of it)]."""
+    """`plots`: [(file name in the folder of the document, regime that it follows, alternative text)]."""
     lines = [origin(result), ""]
     for regime in result["regimes"]:
         lines += [f"## {regime['title']}", "", regime["words"], "", as_markdown(*table(regime)), ""]
@@ -62,7 +62,7 @@ def as_document(result, plots):
 
 
 def write_document(path, result):
-    """Replaces what is between the markers, and draws the plots beside it."""
+    """Replaces the text between the markers, and draws the plots into the folder of the document."""
     plots = []
     for name, after, words, svg in charts.of(result):
         (path.parent / name).write_text(svg)
@@ -70,5 +70,5 @@ def write_document(path, result):
     fresh, found = re.subn(re.escape(BEGIN) + ".*?" + re.escape(END), lambda _: f"{BEGIN}\n{as_document(result, plots)}{END}",
                            path.read_text(), flags=re.DOTALL)
     if found != 1:
-        raise SystemExit(f"{path}: needs the markers {BEGIN} and {END} once")
+        raise SystemExit(f"cannot write {path}: it must contain the markers {BEGIN} and {END} exactly once")
     path.write_text(fresh)

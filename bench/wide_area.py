@@ -1,4 +1,4 @@
-"""Regimes over an emulated wide area (tests/netlab), with iperf3 over 16 connections as what the path carries."""
+"""Regimes over an emulated wide area (tests/netlab). iperf3 over 16 connections measures the capacity of the path."""
 
 import json
 import pathlib
@@ -18,11 +18,11 @@ IPERF3_PORT = 5201
 SETTLE_S = 3
 LIMIT_S = 600
 QUANTIZED = ("-q", "minmax:u8")
-# Of a path that is new to them, connections learn for ten operations of 0.2 s, on a plateau at first: a warm-up that watches the times
-# takes that for the end.
+# Connections learn a new path during ten operations of 0.2 s. Their times have a plateau at first, which a warm-up that watches the
+# times takes for the end.
 WARM_UP = ("-w", 10)
 SLOW_LANES = 16
-SLOW_PART = 10  # of a lane's even share
+SLOW_PART = 10  # the slow lane has this fraction of its equal share
 
 
 def why_not():
@@ -30,21 +30,21 @@ def why_not():
 
 
 def iperf3_gbits(network, seconds):
-    """Gigabits per second from host 0 to host 1 over 16 connections, once they have settled."""
+    """Gigabits per second from host 0 to host 1 over 16 connections, after they have settled."""
     server = network.start(1, ["iperf3", "--server", "--one-off", "--json"], stdout=subprocess.PIPE, text=True)
     for _ in range(50):
         if f":{IPERF3_PORT:04X} " in network.run(1, ["cat", "/proc/net/tcp", "/proc/net/tcp6"]):
             break
         time.sleep(0.1)
     network.run(0, ["iperf3", "--client", network.addresses[1], "-P", "16", "-t", str(SETTLE_S + seconds), "--json"])
-    # Of the seconds that the receiver saw: its sum over all would count what was still queued at the end.
+    # Counts the receiver's seconds. Its total would include the bytes that were still queued at the end.
     intervals = json.loads(server.communicate(timeout=30)[0])["intervals"]
     settled = [interval["sum"] for interval in intervals if interval["sum"]["seconds"] > 0.5][SETTLE_S:]
     return sum(part["bytes"] for part in settled) * 8 / sum(part["seconds"] for part in settled) / 1e9
 
 
 def pccl(network, build, sizes, iterations, options=(), meanwhile=None):
-    """{size: sample} of one run of pccl-perf among all hosts; the master is on host 0. Calls `meanwhile` once the peers have started."""
+    """{size: sample} of one run of pccl-perf on all hosts. The master runs on host 0. Calls `meanwhile` once the peers have started."""
     master = network.start(0, [str(build / "bin" / "pccl-master"), "--no-journal", "--listen", f"0.0.0.0:{netlab.MASTER_PORT}"], stdout=subprocess.PIPE,
                            stderr=subprocess.DEVNULL, text=True)
     if "listening" not in master.stdout.readline():
@@ -78,7 +78,7 @@ def path_words(one_way_ms, rate):
 
 
 def of_iperf3(gbits, iperf3, ranks, us, one_way_us, bar):
-    """Two hosts have nothing but bytes to wait for. Among more of them a block has 2(N-1) hops to go besides, one after the other."""
+    """Two hosts wait for the bytes only. With more hosts, a block also crosses 2(N-1) hops in sequence."""
     of_bytes = ratio(gbits, iperf3)
     if ranks == 2:
         return [check("of iperf3 -P 16", of_bytes, at_least=bar)]
@@ -158,11 +158,11 @@ def slow_lane(context):
                 for port in ports:
                     network.command(f"shape * * port {port} rate none")
 
-        taken = take_turns({"all alike": lambda: pccl(network, context.build, [size], 3, options)[size], "one slow": with_slow_lane},
+        taken = take_turns({"all equal": lambda: pccl(network, context.build, [size], 3, options)[size], "one slow": with_slow_lane},
                            context.lab_rounds, "slow lane")
     rounds = Rounds(taken)
     us = rounds.medians()
     context.say(f"2 hosts, {SLOW_LANES} lanes, {size_name(size)}", us)
-    return (["lanes", "rate of the slow one", "size", "all alike", "one slow"],
-            [row([str(SLOW_LANES), slow, size_name(size), time_name(us["all alike"]), time_name(us["one slow"])],
-                 [check("times the time without", ratio(us["one slow"], us["all alike"]), at_most=1.15)], rounds=rounds.samples)])
+    return (["lanes", "rate of the slow lane", "size", "all equal", "one slow"],
+            [row([str(SLOW_LANES), slow, size_name(size), time_name(us["all equal"]), time_name(us["one slow"])],
+                 [check("times the time without", ratio(us["one slow"], us["all equal"]), at_most=1.15)], rounds=rounds.samples)])

@@ -1,6 +1,6 @@
 # Flags that every target of this project shares.
 add_library(pccl_options INTERFACE)
-# Contraction would let an FMA machine round differently from one without: results must not depend on the instruction set.
+# With contraction, a machine with FMA would round differently from one without. Results must not depend on the instruction set.
 target_compile_options(pccl_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -ffp-contract=off)
 target_link_options(pccl_options INTERFACE -Wl,--gc-sections)
 target_compile_options(pccl_options INTERFACE -ffunction-sections -fdata-sections)
@@ -12,9 +12,9 @@ if(PCCL_ASSERTIONS)
 endif()
 if(PCCL_SANITIZE)
   target_compile_options(pccl_options INTERFACE -fsanitize=${PCCL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  # The instrumentation confuses GCC's analysis: it finds the standard library's own code uninitialized.
+  # With the instrumentation, GCC wrongly reports uninitialized variables in the standard library.
   target_compile_options(pccl_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
-  # Asio's fences, which GCC's thread sanitizer does not follow: what they order, its mutexes order, too.
+  # GCC's thread sanitizer does not follow Asio's fences. Asio's mutexes order the same accesses.
   if(PCCL_SANITIZE MATCHES "thread")
     target_compile_options(pccl_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
   endif()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages of a list (debian-packages.txt unless another is given) that are missing, and shows which. Does nothing, and
-# needs no rights, if none is.
+# Installs the missing packages of a list (by default debian-packages.txt) and prints their names. If none is missing, it does nothing
+# and needs no privileges.
 set -euo pipefail
 
 list="${1:-$(dirname "$0")/debian-packages.txt}"

@@ -1,9 +1,9 @@
 /* Point-to-point exchange: messages from one peer of a group to another, and graphs that define which peers are neighbours. Both
  * work during all other calls and while the membership changes.
  *
- * A message is delivered exactly once or not at all, and its sender learns which. The data of a message that was not delivered
- * still belongs to the sender. A receiver takes messages out of a bounded mailbox. While the mailbox is full, the messages to it
- * wait; nothing else waits.
+ * A message is delivered exactly once or not at all, and its sender receives this outcome. The data of a message that was not
+ * delivered still belongs to the sender. A receiver takes messages out of a bounded mailbox. While the mailbox is full, only the
+ * messages to it wait.
  *
  *     pcclPost(comm, &neighbour, tag, half, bytes, PCCL_FOREVER, &post);
  *     pcclReceive(comm, tag, buffer, room, 100, &info);
@@ -105,7 +105,7 @@ PCCL_EXPORT pcclResult_t pcclAwaitPost(const pcclPostOp_t *post, uint32_t timeou
 PCCL_EXPORT pcclResult_t pcclReceive(const pcclComm_t *communicator, uint64_t tag, void *buffer, size_t capacity,
                                      uint32_t timeout_ms, pcclMessageInfo_t *info);
 
-/** Which members of a group are neighbours. */
+/** The rule that makes members of a group neighbours. */
 typedef enum pcclGraphKind_t {
     pcclGraphNone = 0, /**< no graph */
     pcclGraphRing = 1, /**< each member and the next one in the order of joining are neighbours */

@@ -121,13 +121,13 @@ typedef enum pcclQuantizationScale_t {
 typedef enum pcclReduceAlgorithm_t {
     pcclAlgorithmAuto = 0, /**< the library chooses, from facts that all members share */
     pcclAlgorithmRing = 1, /**< twice around the ring, 2(N-1) hops; needs only the connections of a ring */
-    /** Every contribution to every peer, one hop. Up to 1 MiB and 64 peers, all connected; not quantized. */
+    /** Sends every contribution to every peer, in one hop. Up to 1 MiB and 64 peers, all connected; not quantized. */
     pcclAlgorithmDirect = 2,
-    /** Each block to its owner, and the combined block from there to every peer: two hops. All peers connected. */
+    /** Sends each block to its owner, which sends the combined block to every peer: two hops. All peers are connected. */
     pcclAlgorithmOneHop = 3
 } pcclReduceAlgorithm_t;
 
-/** What happens to an all-reduce if a member is lost before the operation has ended. */
+/** The action of an all-reduce if a member is lost before the operation has ended. */
 typedef enum pcclLossPolicy_t {
     pcclLossPolicyRetry = 0, /**< the operation fails at every survivor; the program calls again */
     /** For averages: the operation continues among the survivors. Elements that are final at any survivor are kept and sent to
@@ -136,8 +136,8 @@ typedef enum pcclLossPolicy_t {
     pcclLossPolicyRepair = 1
 } pcclLossPolicy_t;
 
-/** When data sent to other peers is compressed (zstd, lossless). Every peer can decompress, whatever it chooses itself. Results
- * do not depend on this setting. */
+/** The condition under which this peer compresses the data that it sends (zstd, lossless). Every peer can decompress, with any
+ * setting. Results do not depend on this setting. */
 typedef enum pcclCompression_t {
     pcclCompressionAuto = 0, /**< if the measured path to a peer is slower than the codec and the data becomes smaller */
     pcclCompressionOff = 1,  /**< never */
@@ -211,7 +211,7 @@ typedef struct pcclReduceOptions_t {
     bool check_finite;
 } pcclReduceOptions_t;
 
-/** How one operation was carried out. */
+/** A report on the execution of one operation. */
 typedef struct pcclReduceReport_t {
     size_t struct_size;              /**< sizeof(pcclReduceReport_t), set by pcclReduceReportInit */
     uint32_t world_size;             /**< peers that took part until the end */
@@ -221,7 +221,7 @@ typedef struct pcclReduceReport_t {
     uint64_t chunk_bytes;            /**< size of the largest chunk, in bytes of `sendbuff` */
     pcclReduceAlgorithm_t algorithm; /**< the algorithm used; pcclAlgorithmAuto if the operation never began */
     uint32_t repairs;                /**< membership changes after which the operation was repaired */
-    /** The smallest number of peers that took part in any element; 1 if this peer was left alone. */
+    /** The smallest number of peers that took part in any element; 1 if all other peers were lost. */
     uint32_t fewest_took_part;
     uint64_t fewest_elements; /**< number of elements with this smallest number of peers; `count` if no peer was lost */
     uint64_t repair_tx_bytes; /**< the part of `tx_bytes` that was sent after the first loss */
@@ -328,13 +328,13 @@ typedef struct pcclCommConfig_t {
     uint16_t listen_port_last;  /**< last port to try, inclusive; 0: first + 1023 (at most 65535) */
     /** "host" or "host:port" under which other peers reach this one; NULL: the address that the master sees. */
     const char *advertise_address;
-    /** Limit of one attempt to reach the master or a peer, including the look-up of its name. Also the limit of the look-up of
+    /** Limit of one attempt to reach the master or a peer, including the look-up of its name, and of the look-up of
      * `advertise_address`. 0: 5000. */
     uint32_t connect_timeout_ms;
     /** Congestion control of the data connections, as the system names it ("bbr", "cubic"). If the system does not offer it,
      * pcclConnect fails. NULL: bbr on paths of 1 ms and more if the system offers it. */
     const char *congestion_control;
-    /** How long to wait for a master that keeps a journal after it has gone. Calls take longer meanwhile and then return
+    /** Limit of the wait for a lost master that keeps a journal. Calls block during the wait and then return
      * pcclMasterConnectionFailed. 0: 600000, ten minutes. */
     uint32_t master_limit_ms;
     pcclCompression_t compression; /**< for chunks of reduces and of shared state that this peer sends */
@@ -343,8 +343,8 @@ typedef struct pcclCommConfig_t {
      * of the run. The peers of an island agree on a random number, and on a new one each time the island joins. 0: no island.
      * */
     uint64_t island;
-    /** Number of peers of the island, 1 to 4096, each in a group of its own. An island of which not all peers have come within
-     * three times the master's `misuse_grace_ms` is refused. 0 without an island. */
+    /** Number of peers of the island, 1 to 4096, each in a separate group. An island is refused if not all of its peers have
+     * joined within three times the master's `misuse_grace_ms`. 0 without an island. */
     uint32_t island_peers;
 } pcclCommConfig_t;
 
@@ -434,9 +434,10 @@ PCCL_EXPORT pcclResult_t pcclSetWaitHook(void (*hook)(void *context), void *cont
  * world.
  * @retval pcclTooFewPeers         This peer is alone in its group; nothing was changed. Wait for peers.
  * @retval pcclInvalidUsage        Not connected; the members' descriptors differ; an operation with this tag has not ended; or
- * the buffers overlap those of another operation. Also if the library noticed that the program changed or freed a buffer during
- * the operation; then the other members get pcclRankConnectionLost.
- * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or integers are to be quantized.
+ * the buffers overlap those of another operation; or the program changed or freed a buffer during the operation and the library
+ * noticed it (the other members then get pcclRankConnectionLost).
+ * @retval pcclInvalidArgument     An argument is NULL, `count` is 0, an enum value is unknown, or quantization of integers is
+ * requested.
  * @retval pcclMasterConnectionFailed  The master is gone, or has removed this peer. Connect again.
  *
  * Source of the ring algorithm: Patarasuk and Yuan 2009, sec. 3. Source of the rules for failures: docs/internals/protocol.md. */

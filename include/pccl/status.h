@@ -20,7 +20,7 @@
     X(pcclTimeout, 13, "timed out: call again")
 
 #define PCCL_STATUS_ENUMERATOR(name, value, phrase) name = value,
-/** What every function returns. `pcclStatusEnd_` is one past the last code and is never returned. */
+/** The result of every function. `pcclStatusEnd_` is one past the last code and is never returned. */
 typedef enum pcclResult_t { PCCL_STATUS_TABLE(PCCL_STATUS_ENUMERATOR) pcclStatusEnd_ } pcclResult_t;
 #undef PCCL_STATUS_ENUMERATOR
 

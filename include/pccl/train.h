@@ -38,9 +38,9 @@
 extern "C" {
 #endif
 
-/** How the models of the peers are combined. */
+/** The method that combines the models of the peers. */
 typedef enum pcclMethod_t {
-    /** They are not combined. For comparison, and to use the other functions of a trainer on one machine. */
+    /** The models are not combined. For comparison, and to use the other functions of a trainer on one machine. */
     pcclMethodLocal = 0,
     /** Every `sync_every` steps; the outer step waits for the average. Source: Douillard et al. 2023, alg. 1. */
     pcclMethodDiLoCo = 1,
@@ -70,8 +70,8 @@ typedef enum pcclOuterOptimizer_t {
     pcclOuterNesterov = 2   /**< v = u v + g; p -= h (g + u v) */
 } pcclOuterOptimizer_t;
 
-/** What a newcomer receives if an average is in flight when it is admitted (pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo,
- * pcclMethodCO2). */
+/** The state that a newcomer receives if an average is in flight when it is admitted (pcclMethodAsyncDiLoCo,
+ * pcclMethodEagerDiLoCo, pcclMethodCO2). */
 typedef enum pcclNewcomers_t {
     /** The members wait for the average and apply it at once. The next outer step then has nothing to apply. */
     pcclNewcomersDrain = 0,
@@ -107,10 +107,10 @@ typedef enum pcclPartners_t {
     pcclPartnersNext = 2
 } pcclPartners_t;
 
-/** When a peer mixes received models into its own. */
+/** The time at which a peer mixes received models into its own. */
 typedef enum pcclMerge_t {
     pcclMergeAvailable = 0, /**< at the end of each round, the models that have arrived; never waits */
-    /** When as many models have arrived as the peer has neighbours (as it has partners, if it pushes to one); never waits. */
+    /** When as many models have arrived as the peer has neighbours (partners, if it pushes to one of them). Never waits. */
     pcclMergeAfterAll = 1,
     /** Each round waits for as many models of the same round as the peer has pushed. It waits at most `exchange_wait_ms`, and
      * stops when the neighbours change. The rounds are then those of synchronous gossip. */
@@ -127,7 +127,7 @@ typedef enum pcclVariance_t {
     pcclVarianceNone = 3        /**< no correction: the average as it is */
 } pcclVariance_t;
 
-/** What happens to a round in which a peer's contribution contains an infinity or a NaN. */
+/** The action on a round in which a peer's contribution contains an infinity or a NaN. */
 typedef enum pcclNonFinite_t {
     /** The contribution is left out, and all peers get the average of the others. A peer whose contributions were all left out in
      * three consecutive rounds receives the run's state from the others. */
@@ -186,12 +186,12 @@ typedef struct pcclTrainerConfig_t {
     uint32_t round_ms;
 
     pcclQuantizationOptions_t quantization; /**< of averages on the wire; zeroed: none */
-    /** How averages are carried out. Copied. NULL: the defaults. pcclLossPolicyRepair cannot be combined with `weighted`: a
+    /** The options of averages. Copied. NULL: the defaults. pcclLossPolicyRepair cannot be combined with `weighted`: a
      * repaired sum does not show which contributions are missing. */
     const pcclReduceOptions_t *reduce;
 
     uint32_t min_peers; /**< a round begins when the group has this many peers; default 1 */
-    /** How long a peer that fell out of the run tries to join it again; default 600000; 0: it does not try. */
+    /** Time for which a peer that fell out of the run tries to join it again; default 600000; 0: it does not try. */
     uint32_t rejoin_ms;
     /** Number of outer steps after which peers compare their outer states. A peer whose state differs receives that of the
      * others. Default 1 (two 8-byte reductions during the average); 0: never. */
@@ -227,7 +227,7 @@ typedef struct pcclTrainerConfig_t {
     const char *uncorrected;
     /** pcclMethodGossip: models are weighted by the number of inner steps that they contain, instead of by `own_weight`. */
     bool weigh_by_age;
-    /** For the processes of an island. NULL: this process trains a copy of the model by itself. Cannot be combined with gossip,
+    /** For the processes of an island. NULL: this process trains a whole copy of the model. Cannot be combined with gossip,
      * push-sum or `round_ms`. */
     pcclIslandConsensus_t island_consensus;
     void *agree_context; /**< passed to `island_consensus` */

@@ -76,8 +76,8 @@ struct Lookup::Table {
     std::map<std::string, std::vector<std::shared_ptr<Waiter>>> waiters;
 };
 
-/// Never destroyed, because a resolver's thread may finish while the process exits. A fork has a table of its own, because the
-/// threads that answer, or hold the mutex, exist in its parent only.
+/// Never destroyed, because a resolver's thread may finish while the process exits. A fork has a separate table, because the
+/// threads that answer or hold the mutex exist in its parent only.
 Lookup::Table &Lookup::table() {
     static std::mutex *const mutex = new std::mutex;
     static auto &tables = *new std::map<int, Table *>;

@@ -1,4 +1,4 @@
-// An asynchronous name look-up: the system's resolver runs on a thread of its own.
+// An asynchronous name look-up: the system's resolver runs on a separate thread.
 //
 // The resolver can take arbitrarily long, and cannot be interrupted. To give up, the caller destroys the Lookup; the thread then
 // ends by itself, and its result is discarded. Simultaneous look-ups of one name share a thread, so that threads do not

@@ -13,12 +13,12 @@
 namespace pccl::codec {
 namespace {
 
-/// The fastest that codes by frequency: for quantized values and exponents that is all there is to gain. Negative levels leave it
-/// out. Repetitions are chance, and a reference costs more than the few bytes that it stands for: long ones alone count (runs of
-/// zeros), and those not far back, which a table of the least size finds. See bench/codec_bench.cc.
+/// The fastest level with entropy coding, which is the whole gain for quantized values and exponents. Negative levels omit it.
+/// Most repetitions are accidental, and a reference costs more than the few bytes that it replaces. Only long repetitions that
+/// are near each other count (runs of zeros), and a table of the smallest size finds these. See bench/codec_bench.cc.
 constexpr int kLevel = 1, kLeastMatch = 7, kHashLog = 6;
 
-/// Shorter planes are not worth a table of frequencies each.
+/// Planes shorter than this do not repay the cost of separate frequency tables.
 constexpr std::size_t kLeastPlane = 1024;
 
 constexpr std::array<std::uint8_t, 4> kMagic{0x28, 0xb5, 0x2f, 0xfd};
@@ -27,13 +27,13 @@ constexpr std::array<std::uint8_t, 4> kMagic{0x28, 0xb5, 0x2f, 0xfd};
 struct Contexts {
     Contexts() {
         if (!encoder || !decoder) throw std::bad_alloc();
-        // The length is known from elsewhere, and so is a checksum.
+        // The protocol's frame already contains the length and a checksum.
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_compressionLevel, kLevel);
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_checksumFlag, 0);
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_minMatch, kLeastMatch);
         ZSTD_CCtx_setParameter(encoder.get(), ZSTD_c_hashLog, kHashLog);
     }
-    /// Room for a chunk in planes.
+    /// Holds the planes of a chunk.
     std::byte *planes(std::size_t bytes) {
         if (bytes > planes_bytes) {
             planes_bytes = 0;
@@ -58,8 +58,8 @@ Contexts &contexts() {
     return of_this_thread;
 }
 
-/// Each plane ends its block of zstd's, which codes a block by the frequencies in it: digits that are noise would hide exponents
-/// that are alike. 0: no room.
+/// Each plane ends a zstd block, because zstd codes a block by the frequencies in it: mantissa bytes, which are noise, would hide
+/// the similarity of the exponents. Returns 0 if the output does not fit.
 std::size_t compress_planes(ZSTD_CCtx *encoder, ZSTD_outBuffer out, ZSTD_inBuffer in, std::size_t plane) {
     const std::size_t bytes = in.size;
     ZSTD_CCtx_reset(encoder, ZSTD_reset_session_only);
@@ -86,9 +86,9 @@ std::size_t compress(std::byte *out, std::size_t room, const std::byte *in, std:
 
 bool decompress(std::byte *out, std::size_t bytes, const std::byte *in, std::size_t length, unsigned planes) {
     if (bytes == 0 || !kernel::is_plane_count(planes)) return false;
-    // The library also reads formats of its past, by code that few look after.
+    // zstd can also decode its legacy formats, with code that is rarely maintained. Such input is refused.
     if (length < kMagic.size() || std::memcmp(in, kMagic.data(), kMagic.size()) != 0) return false;
-    // Exactly one frame, and one that says what is expected. It is decoded in one piece: no window is allocated for it.
+    // The input must be exactly one frame with the expected length. It is decoded in one piece, so no window is allocated.
     if (ZSTD_getFrameContentSize(in, length) != bytes || ZSTD_findFrameCompressedSize(in, length) != length) return false;
     Contexts &mine = contexts();
     std::byte *const into = planes > 1 ? mine.planes(bytes) : out;

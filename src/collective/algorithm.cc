@@ -40,7 +40,7 @@ constexpr std::size_t kMaxOneHopMembers = 256;
 constexpr double kDefaultMbitPerS = 1000;
 /// Larger buffers take the ring, which loads all paths evenly.
 constexpr double kMaxOneHopBytes = 4 << 20;
-/// The share of the transfer time that one-hop must save to be chosen. Many streams into one member have a cost of their own.
+/// The share of the transfer time that one-hop must save to be chosen. Many streams into one member have an additional cost.
 constexpr double kMinRelativeSaving = 0.1;
 /// The delay that a direct exchange saves must be this many times the time that its additional bytes take.
 constexpr double kMinDelayGain = 2;

@@ -11,7 +11,7 @@ namespace pccl::collective {
 /// The slowest path between members, identical at all of them. 0 means that the value is unknown.
 struct Path {
     double round_trip_us = 0;
-    double mbit_per_s = 0;  ///< of one direction
+    double mbit_per_s = 0;  ///< rate of one direction
 };
 
 /// True if the delay of the path dominates: then an operation sends more bytes in fewer hops, and in smaller chunks.

@@ -7,7 +7,7 @@
 // order, and the ring algorithm uses the same one.
 //
 // An owner holds contributions until the last one has arrived. So it grants the other members a window of chunks, which begins
-// with the first chunk that it still holds. The window bounds the memory of an owner whatever the distance between fast and slow
+// with the first chunk that it still holds. The window bounds the memory of an owner for any distance between fast and slow
 // members.
 //
 // A reduce-scatter ends when the owners have combined. An all-gather begins there.

@@ -6,12 +6,13 @@ namespace pccl::collective {
 
 namespace {
 
-/// Walks one rank's ranges in step with the others'.
+/// Iterates over one rank's ranges, in parallel with those of the other ranks.
 class Cursor {
 public:
     explicit Cursor(const op::FinalRanges &ranges) : ranges_(&ranges) {}
 
-    /// The range that holds `element`; null if none does. `until`: lowered to where that changes. Elements only grow.
+    /// Returns the range that contains `element`, or null. Lowers `until` to the element at which the answer changes. Calls
+    /// have ascending elements.
     const op::FinalRange *at(std::uint64_t element, std::uint64_t &until) {
         while (next_ < ranges_->size() && (*ranges_)[next_].begin + (*ranges_)[next_].count <= element)
             ++next_;

@@ -1,4 +1,4 @@
-// One unit of kScaleUnit elements to codes with a scale for each block of it, and back. Partial units are padded by the caller.
+// Converts one unit of kScaleUnit elements to codes with a scale for each block, and back. The caller pads partial units.
 #if defined(PCCL_KERNEL_BLOCK_SCALE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_BLOCK_SCALE_INL_H_
 #undef PCCL_KERNEL_BLOCK_SCALE_INL_H_
@@ -15,11 +15,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
 
-/// Every block is a multiple of this, and this of every vector.
+/// Every block is a multiple of this number, and this number is a multiple of every vector.
 inline constexpr std::size_t kRun = 32;
 
-/// Integers that order like what find_largest looks for: the bits of magnitudes, infinity and NaN above all numbers; with kSign
-/// the positive one of two equal magnitudes is larger.
+/// Converts elements to integers whose order find_largest uses: the bits of magnitudes, with infinity and NaN above all
+/// numbers. With kSign, the positive one of two equal magnitudes is larger.
 template <bool kSign, class D> HWY_INLINE hn::Vec<D> order(D d, hn::Vec<D> x) {
     using Signed = hn::TFromD<D>;
     using Bits = std::make_unsigned_t<Signed>;
@@ -90,7 +90,7 @@ template <class C> HWY_INLINE void encode_run(C inverse, std::int8_t *codes, con
             store(d_code, codes, i, round_to_bytes(d, hn::Mul(load(d, block, i), by)));
 }
 
-/// With kSignedScale the values of zero codes are positive zeros, whatever the scale's sign.
+/// With kSignedScale, the values of zero codes are positive zeros for either sign of the scale.
 template <class Codes, bool kPlain, class C>
 HWY_INLINE void decode_run(C scale, void *out, const std::int8_t *codes, std::size_t count) {
     const hn::ScalableTag<C> d;
@@ -106,7 +106,7 @@ HWY_INLINE void decode_run(C scale, void *out, const std::int8_t *codes, std::si
         }
 }
 
-/// `scales` gets the scales of kScaleUnit / block blocks, `codes` the codes of kScaleUnit elements.
+/// `scales` receives the scales of kScaleUnit / block blocks, and `codes` the codes of kScaleUnit elements.
 template <class Codes, class C>
 void encode_unit(const Quantization &how, std::uint8_t *scales, std::uint8_t *codes, const void *unit) {
     constexpr bool kNarrow = Codes::kBits < 8;
@@ -125,7 +125,7 @@ void encode_unit(const Quantization &how, std::uint8_t *scales, std::uint8_t *co
         else
             std::memset(to + i, 0, block);
     }
-    // Rounding may give an element the code after the highest, which becomes the highest.
+    // Rounding can give an element the code after the highest code. It then gets the highest code.
     if constexpr (kNarrow) join_codes<Codes::kBits, kHighest, kOffset>(codes, bytes, kScaleUnit);
 }
 

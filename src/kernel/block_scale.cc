@@ -1,4 +1,4 @@
-// Buffers of any length and element type, unit by unit; the units themselves are in block_scale-inl.h.
+// Processes buffers of any length and element type, unit by unit. block_scale-inl.h converts a unit.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -19,7 +19,7 @@ template <class C> constexpr std::size_t scales_bytes(Quantization how, std::siz
     return (count / how.block + (count % how.block != 0)) * scale_bytes(how, sizeof(C) == 8);
 }
 
-/// One unit's worth of each, where a caller's buffer will not do.
+/// Scratch memory of one unit, for cases in which the caller's buffer cannot be used.
 template <class C> struct UnitBuffer {
     alignas(64) C values[kScaleUnit];
     std::uint8_t scales[kScaleUnit / kMinScaleBlock * sizeof(C)];
@@ -44,7 +44,7 @@ void pack_units(Quantization how, Type from, std::uint8_t *out, const std::uint8
         }
         if (now == kScaleUnit) {
             encode_unit<Codes, C>(how, scales, codes, unit);
-        } else {  // zeros leave the largest magnitude as it is
+        } else {  // zeros do not change the largest magnitude
             std::fill(buffer.values + now, buffer.values + kScaleUnit, C(0));
             encode_unit<Codes, C>(how, buffer.scales, buffer.codes, unit);
             std::memcpy(scales, buffer.scales, scales_bytes<C>(how, now));

@@ -49,7 +49,7 @@ Seals combine_and_finish_checked(const Combine &how, void *out, const void *a, c
     const std::size_t a_size = how.a_is_input ? narrow : wide, b_size = how.b_is_input ? narrow : wide;
     auto *to = static_cast<std::byte *>(out);
     const auto *first = static_cast<const std::byte *>(a), *second = static_cast<const std::byte *>(b);
-    alignas(64) std::array<std::byte, 2 * kPiece * 8> wider;  // where the sum is wider than the result
+    alignas(64) std::array<std::byte, 2 * kPiece * 8> wider;  // used if the sum is wider than the result
     Seal in, result;
     for_each_piece(count, [&](std::size_t begin, std::size_t n, bool last) {
         std::byte *final = to + begin * narrow;

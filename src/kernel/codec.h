@@ -6,7 +6,7 @@
 
 namespace pccl::kernel {
 
-/// One algorithm. Another algorithm is one more row in codec_of(), one more value of Quant and one more row in kQuantTable.
+/// One algorithm. A new algorithm needs a row in codec_of(), a value of Quant and a row in kQuantTable.
 struct Codec {
     /// Bytes that `count` elements take when packed.
     std::size_t (*bytes)(Quantization how, Type operand, std::size_t count);

@@ -1,4 +1,4 @@
-// The element-wise operators for every type; see reduce.h for their rules.
+// Implements the element-wise operators for every type. reduce.h has their rules.
 #if defined(PCCL_KERNEL_COMBINE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_COMBINE_INL_H_
 #undef PCCL_KERNEL_COMBINE_INL_H_
@@ -18,7 +18,7 @@ template <class D> inline constexpr bool kIsFloat = std::is_floating_point_v<hn:
 
 struct Sum {
     static constexpr bool kWide = true;      ///< 16-bit floats are combined in float32
-    static constexpr bool kUnsigned = true;  ///< signed integers may be taken as unsigned ones, which wrap
+    static constexpr bool kUnsigned = true;  ///< signed integers can be computed as unsigned ones, which wrap
 
     template <class D> static HWY_INLINE hn::Vec<D> apply(D d, hn::Vec<D> a, hn::Vec<D> b) {
         if constexpr (kIsFloat<D>)
@@ -65,13 +65,13 @@ struct Prod {
     }
 };
 
-/// The larger (or smaller) of two floats. Where they are equal they differ at most in the sign of a zero: the bits' conjunction
-/// is the positive zero, their disjunction the negative one.
+/// The larger (or smaller) of two floats. Equal floats differ at most in the sign of a zero: the AND of their bits is the
+/// positive zero, and the OR is the negative zero.
 template <bool kMax, class D> HWY_INLINE hn::Vec<D> extremum(D d, hn::Vec<D> a, hn::Vec<D> b) {
     const auto equal = kMax ? hn::And(a, b) : hn::Or(a, b);
     const auto chosen = hn::IfThenElse(kMax ? hn::Gt(a, b) : hn::Lt(a, b), a, b);
     const auto either = hn::IfThenElse(hn::Eq(a, b), equal, chosen);
-    // b was chosen if anything is NaN; so only a's NaN can be lost.
+    // If either operand is NaN, b was chosen. So only a's NaN can be lost.
     return canonical(d, hn::IfThenElse(hn::IsNaN(a), a, either));
 }
 
@@ -106,21 +106,21 @@ template <class O, class T> void combine_same(void *out, const void *a, const vo
     map(d, d, d, out, a, b, count, [d](auto x, auto y) HWY_ATTR { return O::apply(d, x, y); });
 }
 
-/// Maximum or minimum of 16-bit floats whose infinity is `kInfinity`, as integers that order like them.
+/// Maximum or minimum of 16-bit floats whose infinity is `kInfinity`, computed with integers in the same order.
 template <class O, std::uint16_t kInfinity> void combine_ordered(void *out, const void *a, const void *b, std::size_t count) {
     const hn::ScalableTag<std::int16_t> d;
     map(d, d, d, out, a, b, count, [d](auto x, auto y) HWY_ATTR {
         const auto magnitude = hn::Set(d, std::int16_t{0x7FFF});
         const auto infinity = hn::Set(d, std::int16_t{kInfinity});
         const auto order = [magnitude](auto v) HWY_ATTR { return hn::Xor(v, hn::And(hn::ShiftRight<15>(v), magnitude)); };
-        const auto chosen = order(O::apply(d, order(x), order(y)));  // order is its own inverse
+        const auto chosen = order(O::apply(d, order(x), order(y)));  // order() is its own inverse
         const auto largest = hn::Max(hn::And(x, magnitude), hn::And(y, magnitude));
         const auto quiet = hn::Set(d, std::int16_t{kInfinity == 0x7C00 ? 0x7E00 : 0x7FC0});
         return hn::IfThenElse(hn::Gt(largest, infinity), quiet, chosen);
     });
 }
 
-/// Sums and products of 16-bit floats, in float32; each operand as input or already widened.
+/// Sums and products of 16-bit floats, in float32. Each operand is an input or already widened.
 template <class O, class H> void combine_wide(const Combine &how, void *out, const void *a, const void *b, std::size_t count) {
     const Floats d;
     const Halves h;

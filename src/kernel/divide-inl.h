@@ -1,4 +1,4 @@
-// Division of every element by one divisor: floats by the IEEE operation, integers by a multiplication and shifts (Granlund and
+// Divides every element by one divisor: floats with the IEEE operation, integers with a multiplication and shifts (Granlund and
 // Montgomery 1994, fig. 4.1 and 5.2), truncating toward zero. The divisor is at least 1.
 #if defined(PCCL_KERNEL_DIVIDE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_DIVIDE_INL_H_
@@ -85,7 +85,7 @@ template <class T> void divide_integers(void *out, const void *in, std::size_t c
     }
 }
 
-/// 64 bits: no instruction set multiplies vectors of them into 128.
+/// For 64 bits: no instruction set multiplies vectors of 64-bit integers to 128 bits.
 template <class T> void divide_words(void *out, const void *in, std::size_t count, std::uint32_t divisor) {
     const Reciprocal<std::uint64_t> by(divisor);
     for (std::size_t i = 0; i < count; ++i) {
@@ -103,7 +103,7 @@ template <class T> void divide_words(void *out, const void *in, std::size_t coun
 template <class T> void divide_floats(void *out, const void *in, std::size_t count, std::uint32_t divisor) {
     const hn::ScalableTag<T> d;
     const auto by = static_cast<T>(divisor);
-    if (std::has_single_bit(divisor)) {  // the same quotient, rounded once, and several times as fast
+    if (std::has_single_bit(divisor)) {  // the same quotient, also rounded once, and several times as fast
         const T factor = 1 / by;
         return map(d, d, out, in, count, [d, factor](auto v) HWY_ATTR { return canonical(d, hn::Mul(v, hn::Set(d, factor))); });
     }

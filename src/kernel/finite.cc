@@ -14,7 +14,7 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// The first word all of whose `exponent` bits are set.
+/// The first word in which all `exponent` bits are set.
 template <class Word> std::size_t find(const std::uint8_t *data, std::size_t count, Word exponent) {
     std::size_t i = 0;
 #if HWY_TARGET != HWY_SCALAR

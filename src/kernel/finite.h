@@ -1,4 +1,5 @@
-// Looks for what is infinite or not a number. In integers: no floating-point mode matters, and nothing traps. Pure; any alignment, any thread.
+// Finds infinities and NaNs. It uses integer operations, so floating-point modes have no effect and nothing traps. Pure. Any
+// alignment, any thread.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
-// float16 and bfloat16 to float32 and back, the same on every instruction set: round to nearest even, infinities, subnormals and
-// signed zeros right, and every NaN narrowed to the one quiet NaN. Highway 1.0.3's own demotions truncate or lose NaN on some
-// targets.
+// Converts float16 and bfloat16 to float32 and back, with the same bits on every instruction set: round to nearest even, correct
+// infinities, subnormals and signed zeros, and every NaN narrowed to the one quiet NaN. Highway 1.0.3's own demotions truncate or
+// lose NaN on some targets.
 #if defined(PCCL_KERNEL_HALF_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_HALF_INL_H_
 #undef PCCL_KERNEL_HALF_INL_H_
@@ -17,10 +17,10 @@ namespace pccl::kernel::HWY_NAMESPACE {
 using Floats = hn::ScalableTag<float>;
 using FloatBits = hn::RebindToUnsigned<Floats>;
 using FloatInts = hn::RebindToSigned<Floats>;
-using Halves = hn::Rebind<std::uint16_t, Floats>;  ///< as many as there are floats in a vector
+using Halves = hn::Rebind<std::uint16_t, Floats>;  ///< as many lanes as a vector of floats
 
-/// v, with every NaN replaced by the positive quiet NaN without payload. The sum of two NaNs depends on the machine; this does
-/// not.
+/// Replaces every NaN in v by the positive quiet NaN without payload. The sum of two NaNs depends on the machine, and this result
+/// does not.
 template <class D> HWY_INLINE hn::Vec<D> canonical(D d, hn::Vec<D> v) {
     constexpr bool kDouble = sizeof(hn::TFromD<D>) == 8;
     using Bits = hn::TFromD<hn::RebindToUnsigned<D>>;
@@ -41,7 +41,7 @@ struct BFloat16 {
         const FloatBits d;
         const auto bits = hn::BitCast(d, canonical(Floats(), v));
         const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1u));
-        // The quiet NaN's low bits are zero: it does not round up.
+        // The low bits of the quiet NaN are zero, so it is not rounded up.
         return low_halves(hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7FFFu)))));
     }
 };
@@ -81,7 +81,7 @@ struct Float16 {
         const auto all = hn::BitCast(d, canonical(Floats(), v));
         const auto sign = hn::And(all, hn::Set(d, 0x80000000u));
         const auto bits = hn::Xor(all, sign);
-        // Adding 0.5 lets the adder round a value below 2^-14 to a multiple of 2^-24, which then lies in the low bits.
+        // Adding 0.5 rounds a value below 2^-14 to a multiple of 2^-24, which is then in the low bits.
         const auto half = hn::Set(Floats(), 0.5f);
         const auto subnormal = hn::Sub(hn::BitCast(d, hn::Add(hn::BitCast(Floats(), bits), half)), hn::BitCast(d, half));
         const auto odd = hn::And(hn::ShiftRight<13>(bits), hn::Set(d, 1u));
@@ -96,7 +96,7 @@ struct Float16 {
 
 #endif
 
-/// Whole buffers of f16 or bf16 to float32, and back.
+/// Converts whole buffers of f16 or bf16 to float32, and back.
 HWY_INLINE void widen_floats(Type from, void *out, const void *in, std::size_t count) {
     if (from == Type::f16)
         map(Floats(), Halves(), out, in, count, [](auto v) HWY_ATTR { return Float16::widen(v); });

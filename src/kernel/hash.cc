@@ -1,7 +1,8 @@
-// XXH3-64 whose loop over long inputs is as wide as the machine: xxhash.h alone would choose the width at compile time.
+// XXH3-64 with a loop over long inputs that uses the machine's widest vectors. xxhash.h alone would fix the width at compile
+// time.
 //
-// The loop is that of the XXH3 specification (64-byte stripes, blocks of 16, scrambled after each); tests compare it with
-// xxhash's own.
+// The loop follows the XXH3 specification (64-byte stripes in blocks of 16, scrambled after each block). Tests compare it with
+// xxhash.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -29,7 +30,7 @@ inline constexpr std::size_t kStripeBytes = 64;
 inline constexpr std::size_t kSecretBytes = 192;
 inline constexpr std::size_t kStripesPerBlock = (kSecretBytes - kStripeBytes) / 8;
 inline constexpr std::size_t kBlockBytes = kStripesPerBlock * kStripeBytes;
-inline constexpr std::size_t kShortBytes = 240;  ///< up to here XXH3 is another function, without the loop
+inline constexpr std::size_t kShortBytes = 240;  ///< up to this length XXH3 is another function, without the loop
 
 }  // namespace pccl::kernel
 
@@ -124,7 +125,7 @@ HWY_INLINE void store(const Accumulators &acc, std::uint64_t *words) {
 
 #endif
 
-/// Whole blocks, behind which more follows. `read` and `write` are the addresses of as many bytes that will be used next, or 0.
+/// Hashes whole blocks that do not end the data. `read` and `write` are addresses of as many bytes that will be used next, or 0.
 void checksum_blocks(std::uint64_t *words, const std::uint8_t *data, std::size_t blocks, std::uintptr_t read, std::uintptr_t write) {
     Accumulators acc = load(words);
     for (; blocks != 0; --blocks, data += kBlockBytes) {
@@ -140,7 +141,7 @@ void checksum_blocks(std::uint64_t *words, const std::uint8_t *data, std::size_t
     store(acc, words);
 }
 
-/// At most one block, with which the data end. The last stripe is taken apart, and may overlap the one before.
+/// Hashes the end of the data, at most one block. The last stripe is processed separately and can overlap the previous one.
 void checksum_rest(std::uint64_t *words, const std::uint8_t *data, std::size_t bytes) {
     Accumulators acc = load(words);
     const std::size_t stripes = (bytes - 1) / kStripeBytes;

@@ -1,4 +1,4 @@
-// XXH3 over spans: 64-bit checksums of frames, and the content hash of a tensor (XXH3-128 over the XXH3-64 of each 1 MiB chunk).
+// XXH3 over spans: 64-bit checksums of frames, and the content hash of a tensor (XXH3-128 over the XXH3-64 of its 1 MiB chunks).
 #pragma once
 
 #include <array>
@@ -22,7 +22,7 @@ public:
     /// `bytes` is a multiple of kGrain. `read` and `write`: memory of about as many bytes that will be used next, which is
     /// fetched into the cache meanwhile; NULL if there is none.
     void add(const void *data, std::size_t bytes, const void *read = nullptr, void *write = nullptr);
-    /// The last piece: at least 64 bytes, or all there is.
+    /// The last piece: at least 64 bytes, or all data.
     std::uint64_t finish(const void *data, std::size_t bytes);
 
 private:
@@ -35,7 +35,7 @@ struct ContentHash {
     friend auto operator<=>(const ContentHash &, const ContentHash &) = default;
 };
 
-/// One checksum per 1 MiB chunk of the data; the last may be shorter; none for empty data.
+/// One checksum per 1 MiB chunk of the data. The last chunk can be shorter. Empty data have no checksum.
 std::vector<std::uint64_t> chunk_checksums(const void *data, std::size_t bytes);
 
 /// The hash of the list: two tensors of equal size with equal hashes hold the same bytes. The list is hashed as little-endian

@@ -1,7 +1,7 @@
-// Loops over buffers of any alignment and any count: whole vectors, then one more on padded copies of what is left.
+// Loops over buffers of any alignment and any count: first whole vectors, then one vector with a padded copy of the rest.
 //
-// Step i loads all its inputs before it stores, and steps ascend; so `out` may be an input of the same element size, and
-// narrowing in place is safe. No byte outside the buffers is touched.
+// Step i loads all its inputs before it stores, and steps are in ascending order. So `out` can be an input with the same
+// element size, and narrowing in place is safe. No byte outside the buffers is accessed.
 #if defined(PCCL_KERNEL_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_LANES_INL_H_
 #undef PCCL_KERNEL_LANES_INL_H_
@@ -20,7 +20,7 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Vector of D at element `i` of `from`.
+/// Loads a vector of D at element `i` of `from`.
 template <class D> HWY_INLINE hn::Vec<D> load(D d, const void *from, std::size_t i) {
     return hn::LoadU(d, static_cast<const hn::TFromD<D> *>(from) + i);
 }
@@ -29,7 +29,7 @@ template <class D> HWY_INLINE void store(D d, void *to, std::size_t i, hn::Vec<D
     hn::StoreU(value, d, static_cast<hn::TFromD<D> *>(to) + i);
 }
 
-/// The `count` elements from `i` on, fewer than a vector, followed by zeros.
+/// Loads the `count` elements from element `i`, fewer than a vector, followed by zeros.
 template <class D> HWY_INLINE hn::Vec<D> load_tail(D d, const void *from, std::size_t i, std::size_t count) {
     using T = hn::TFromD<D>;
     HWY_ALIGN T padded[hn::MaxLanes(D())] = {};
@@ -44,7 +44,7 @@ template <class D> HWY_INLINE void store_tail(D d, void *to, std::size_t i, std:
     std::memcpy(static_cast<std::uint8_t *>(to) + i * sizeof(T), padded, count * sizeof(T));
 }
 
-/// 32-bit integers as bytes, limited to their range. Highway 1.0 takes four instructions for what AVX-512 has one.
+/// Converts 32-bit integers to bytes, limited to their range. Highway 1.0 uses four instructions where AVX-512 has one.
 template <class D> HWY_INLINE auto saturate_to_bytes(D d, hn::Vec<D> v) {
     static_cast<void>(d);
     using Bytes = hn::Rebind<std::int8_t, D>;

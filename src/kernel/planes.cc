@@ -1,4 +1,5 @@
-// split_planes and join_planes: vectors for elements of 2 and 4 bytes, plain loops over tiles for 8 and for what vectors leave.
+// split_planes and join_planes use vectors for elements of 2 and 4 bytes. Plain loops over tiles process elements of 8 bytes
+// and the rest after the vectors.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE

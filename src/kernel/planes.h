@@ -1,5 +1,5 @@
-// Byte planes: the first bytes of all elements, then the second ones, and so on. In floating-point
-// data the planes with the exponents are similar and the planes with the last digits are not. Separate planes compress better.
+// Byte planes: the first bytes of all elements, then the second bytes, and so on. In floating-point data the bytes of exponents
+// are similar and the bytes of the last mantissa digits are not. Separate planes compress better.
 #pragma once
 
 #include <cstddef>

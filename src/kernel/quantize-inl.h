@@ -1,4 +1,4 @@
-// One whole block of kQuantBlock elements: to codes, and back. Partial blocks are padded by the caller.
+// Converts one whole block of kQuantBlock elements to codes, and back. The caller pads partial blocks.
 #if defined(PCCL_KERNEL_QUANTIZE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef PCCL_KERNEL_QUANTIZE_INL_H_
 #undef PCCL_KERNEL_QUANTIZE_INL_H_
@@ -17,7 +17,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
 
-/// Least and greatest element (a zero is +0), and whether all are finite. Where not, the extrema mean nothing.
+/// Smallest and largest element (a zero is +0), and whether all elements are finite. If not, the extrema have no meaning.
 template <class C> struct Extrema {
     C low;
     C high;
@@ -28,7 +28,7 @@ template <class C> HWY_INLINE Extrema<C> find_extrema(const void *block) {
     const hn::ScalableTag<C> d;
     using V = hn::Vec<decltype(d)>;
     constexpr std::size_t kLanes = hn::MaxLanes(hn::ScalableTag<C>());
-    constexpr std::size_t kChains = 4;  // as the latency of min and max asks for
+    constexpr std::size_t kChains = 4;  // hides the latency of min and max
     V low[kChains], high[kChains], rest[kChains];
     for (std::size_t k = 0; k < kChains; ++k) {
         const V x = load(d, block, k * kLanes);
@@ -51,18 +51,18 @@ template <class C> HWY_INLINE Extrema<C> find_extrema(const void *block) {
             hn::AllTrue(d, hn::Eq(all_rest, hn::Zero(d)))};
 }
 
-/// Codes of signed types are those of unsigned ones with the top bit flipped.
+/// The codes of signed types are those of unsigned types with the top bit inverted.
 template <class DCode> HWY_INLINE hn::Vec<DCode> flip(DCode d, hn::Vec<DCode> code, bool is_signed) {
     using U = hn::TFromD<DCode>;
     return hn::Xor(code, hn::Set(d, is_signed ? static_cast<U>(U{1} << (8 * sizeof(U) - 1)) : U{0}));
 }
 
-/// t rounded to an integer, plus zero, as codes. The sum is a code or beside the range by one.
+/// Rounds t to an integer, adds zero, and returns codes. The sum is a code or outside the range by one.
 template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<float> d, hn::Vec<hn::ScalableTag<float>> t, float zero) {
     constexpr float kRound = GridLimits<float>::kRound;
     const hn::RebindToSigned<decltype(d)> ints;
     const hn::Rebind<U, decltype(d)> d_code;
-    constexpr std::int32_t kSigned = sizeof(U) == 1 ? 128 : 0;  // bytes go by way of signed ones
+    constexpr std::int32_t kSigned = sizeof(U) == 1 ? 128 : 0;  // bytes are converted as signed bytes
     const auto shift = static_cast<std::int32_t>(zero) - std::bit_cast<std::int32_t>(kRound) - kSigned;
     const auto u = hn::Add(hn::BitCast(ints, hn::Add(t, hn::Set(d, kRound))), hn::Set(ints, shift));
     if constexpr (sizeof(U) == 1)
@@ -78,7 +78,7 @@ template <class U> HWY_INLINE auto to_codes(hn::ScalableTag<double> d, hn::Vec<h
     return hn::DemoteTo(hn::Rebind<U, decltype(d)>(), in_ints);
 }
 
-/// So far ahead of what is packed memory is asked for. Beyond the buffer's end that does nothing.
+/// Memory is prefetched at this distance ahead of packing. A prefetch beyond the buffer's end has no effect.
 inline constexpr std::size_t kAhead = 2048;
 
 template <bool kPlain, class U, class C>
@@ -149,7 +149,7 @@ template <class Codes, class C> void encode_block(Quantization how, std::uint8_t
         encode<true, U>(encoder, Codes::kSigned, to, block);
     else
         encode<false, U>(encoder, Codes::kSigned, to, block);
-    // Rounding may give the code after the highest, which becomes the highest.
+    // Rounding can give the code after the highest code. It then becomes the highest code.
     if constexpr (kNarrow)
         join_codes<Codes::kBits, Codes::kLevels, 0>(codes, reinterpret_cast<const std::int8_t *>(bytes), kQuantBlock);
 }

@@ -1,4 +1,4 @@
-// Buffers of any length and element type, block by block; the blocks themselves are in quantize-inl.h.
+// Processes buffers of any length and element type, block by block. quantize-inl.h converts a block.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,7 +23,7 @@ static_assert(std::endian::native == std::endian::little, "ranges and codes trav
 HWY_BEFORE_NAMESPACE();
 namespace pccl::kernel::HWY_NAMESPACE {
 
-/// Elements of one block, or their packed form, where a caller's buffer will not do.
+/// Scratch memory for the elements of one block or their packed form, for cases in which the caller's buffer cannot be used.
 template <class C> struct BlockBuffer { alignas(64) C values[kQuantBlock]; };
 template <class Codes, class C> struct PackedBuffer {
     std::uint8_t bytes[sizeof(Range<C>) + Codes::kBlockBytes];
@@ -48,7 +48,7 @@ void pack(Quantization how, Type from, std::uint8_t *out, const std::uint8_t *in
         const std::size_t bytes = sizeof(Range<C>) + code_bytes(how.type, now);
         if (now == kQuantBlock) {
             encode_block<Codes, C>(how, out, block);
-        } else {  // repeated elements leave the extrema as they are
+        } else {  // repeated elements do not change the extrema
             std::fill(buffer.values + now, buffer.values + kQuantBlock, buffer.values[0]);
             encode_block<Codes, C>(how, packed.bytes, block);
             std::memcpy(out, packed.bytes, bytes);
@@ -150,7 +150,7 @@ void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *ou
     });
 }
 
-/// lost[i] = (value[i] - back[i]) * factor, plus what `lost` held if `more`; 0 where that is not finite.
+/// lost[i] = (value[i] - back[i]) * factor, plus the old lost[i] if `more`; 0 if the result is not finite.
 template <class C> void lose(void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
     const hn::ScalableTag<C> d;
     const auto by = static_cast<C>(factor);
@@ -211,8 +211,8 @@ const Codec &codec_of(Quant algorithm) {
     return *kCodecs[static_cast<int>(algorithm)];
 }
 
-/// Elements that pass through all steps while they are in the first-level cache; whole blocks of every algorithm. Few, since those of the
-/// next piece are asked for meanwhile, and a processor waits for only so many cache lines at once.
+/// Elements that pass through all steps while they are in the first-level cache: whole blocks of every algorithm. The number is
+/// small because the next piece is prefetched meanwhile, and a processor can have a limited number of cache lines in flight.
 constexpr std::size_t kPiece = 512;
 static_assert(kPiece % kQuantBlock == 0 && kPiece % kMaxScaleBlock == 0);
 static_assert(kMaxFinish >= kPiece);
@@ -227,19 +227,19 @@ template <class Step> void in_pieces(Quantization how, Type operand, std::size_t
         step(i, std::min(kPiece, count - i), i / kPiece * packed);
 }
 
-/// Asks for what is to be read soon. Beyond the buffer's end it does nothing.
+/// Prefetches memory that will be read soon. A prefetch beyond the buffer's end has no effect.
 void fetch(const std::uint8_t *from, std::size_t bytes) {
     for (std::size_t i = 0; i < bytes; i += 64)
         hwy::Prefetch(from + i);
 }
 
-/// Feedback of the elements from `i` on.
+/// The feedback for the elements that begin at `i`.
 Feedback from(Feedback feedback, Type operand, std::size_t i) {
     const std::size_t at = i * size_of(compute_type(operand));
     return feedback ? Feedback{bytes_at(feedback.residual) + at, bytes_at(feedback.lost) + at} : feedback;
 }
 
-/// Writes down what packing took from `values`, `factor` times.
+/// Stores the error of packing `values`, multiplied by `factor`.
 void note_lost(Quantization how, Type operand, Feedback feedback, const void *values, const void *packed, std::size_t count,
                std::uint32_t factor, bool more) {
     Piece back;
@@ -247,19 +247,19 @@ void note_lost(Quantization how, Type operand, Feedback feedback, const void *va
     HWY_DYNAMIC_DISPATCH(lose_here)(compute_type(operand), feedback.lost, values, back.values, count, factor, more);
 }
 
-/// What is to be packed: own elements and the residual, in the compute type.
+/// Returns the elements to pack: own elements plus the residual, in the compute type.
 void add_residual(Type operand, Feedback feedback, void *values, const void *own, std::size_t count) {
     combine({operand, Op::sum, false, true}, values, feedback.residual, own, count);
 }
 
-/// values = unpacked op own, or op what add_residual makes of it.
+/// values = unpacked op own, or unpacked op the result of add_residual.
 void add_own(Quantization how, Type operand, Op op, void *values, const void *packed, const void *own, std::size_t count, Feedback feedback) {
     if (!feedback) return dequantize_combine(how, operand, op, values, packed, own, count);
     add_residual(operand, feedback, values, own, count);
     dequantize_combine(how, compute_type(operand), op, values, packed, values, count);
 }
 
-/// The last steps: divides, packs, and unpacks for this member as for the others.
+/// The last steps: divides, packs, and unpacks the result as the other members do.
 void finish_piece(Quantization how, Type operand, Op op, void *packed, void *values, void *out, std::size_t count, std::uint32_t divisor,
                   Feedback feedback, bool more) {
     scale_average(operand, op, values, count, divisor);

@@ -1,10 +1,10 @@
-// Packing of floating-point elements into integers of 2 to 16 bits, per block of elements with its own range or scale in band.
+// Packs floating-point elements into integers of 2 to 16 bits. Each block of elements is preceded by its own range or scale.
 //
-// Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed bytes
-// and the dequantized values are the same on every instruction set. A block that holds a NaN or an infinity comes out as all NaN.
-// Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter
-// (base/float_mode.h). `how.algorithm` is not `none` in any of these calls. Packed bytes come from the network: whatever they
-// are, dequantizing them is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
+// Values are quantized from, and dequantized to, the *compute type* C: f64 for f64 operands, f32 for all others. The packed
+// bytes and the dequantized values are the same on every instruction set. A block that contains a NaN or an infinity becomes
+// all NaN. Signs of zeros are not kept. Rounding is to nearest even, and the caller's floating-point mode does not matter
+// (base/float_mode.h). `how.algorithm` is not `none` in any of these calls. Packed bytes arrive from the network: dequantizing
+// any bytes is defined and gives finite values or the quiet NaN. Pure: no state, no allocation, any thread.
 //
 // Layout of min_max and zero_point_scale. Blocks of kQuantBlock elements follow each other without padding, the last one with as
 // many elements as are left:
@@ -30,9 +30,9 @@
 //
 //       value = (u - z) * scale
 //
-//     0.0 in a block comes back as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
+//     0.0 in a block is returned as exactly 0.0. A constant block has scale = the constant, z = -1 and u = 0.
 //
-// Where first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error
+// If first or second is not finite, every value is the quiet NaN. The sender rounds each element to the nearest u; the error
 // is at most half a step, and the roundings above. The scale of zero_point_scale is (maximum - minimum) / L for u4 and u2, and
 // (maximum - minimum) / (L - 1) for the other types.
 //
@@ -50,8 +50,8 @@
 //     C = f64, E two bytes. E is the least for which all elements round to codes of at most L, from 7 (i8) or 3 (i4; a smaller
 //     one is read as this) to 254 or 2046. A larger one means NaN.
 //
-// The error is at most half of the scale; for elements near C's largest number, that the largest scale's codes do not reach, one
-// scale.
+// The error is at most half of the scale. For elements near C's largest number, which the codes of the largest scale do not
+// reach, it is at most one scale.
 //
 // u4 and u2 have one more negative code than positive codes, and a scale with a sign: the sign that gives the block's element of
 // largest magnitude the lowest code. Codes u are unsigned; two (u4) or four (u2) share a byte, as above. With x the element of
@@ -64,17 +64,16 @@
 //     than C's smallest normal number, for which x rounds to -H or above; its sign is that of -x. It is 0 for a block of zeros.
 //
 // The error is at most half of the scale, and one scale for elements whose sign is not that of x and whose magnitude is more than
-// H - 1/2 scales. With the floating scale x comes back as it was,
-// unless x / H is smaller than the smallest normal number.
+// H - 1/2 scales. With the floating scale, x is returned unchanged unless x / H is smaller than the smallest normal number.
 //
-// Why this format: with as many bits, a relative error of standard normal data of .086 for u4 where i4 has .097, and .36 for u2.
-// Codes without a zero, (u - H + 1/2) * scale, have .089 and .36 on normal data, but on data of which four fifths are zeros .23
-// and .91 where this format has .06 and .27: they turn each zero into half of the scale. Symmetric codes of 2 bits, -1 to 1, have
-// .66.
+// The reason for this format is its relative error. On standard normal data it is .086 for u4, compared with .097 for i4, which
+// has as many bits, and .36 for u2. Codes without a zero, (u - H + 1/2) * scale, have .089 and .36 on normal data. On data with
+// four fifths zeros they have .23 and .91, and this format has .06 and .27: codes without a zero turn each zero into half of
+// the scale. Symmetric codes of 2 bits, -1 to 1, have .66.
 //
-// Where a scale is not finite, or E means NaN, every value of the block is the quiet NaN.
+// If a scale is not finite or E means NaN, every value of the block is the quiet NaN.
 //
-// With all of them, a value beyond C's largest finite number is that number.
+// With all algorithms, a value beyond C's largest finite number becomes that number.
 #pragma once
 
 #include "kernel/vocabulary.h"
@@ -90,8 +89,8 @@ std::size_t packed_bytes(Quantization how, Type operand, std::size_t count);
 /// Packs `count` elements of the compute type. `out` has packed_bytes() bytes, any alignment.
 void quantize(Quantization how, Type operand, void *out, const void *in, std::size_t count);
 
-/// The rounding errors of earlier sums, which are added to this one, and the place for the new errors: as many elements of the
-/// compute type as the operands have. Null: no feedback. An error that was added to a value whose result is NaN is discarded.
+/// The rounding errors of earlier sums, which are added to this sum and then replaced by the new errors: as many elements of the
+/// compute type as the operands have. Null: no feedback. If the result of a value is NaN, its added error is discarded.
 struct Feedback {
     const void *residual = nullptr;
     void *lost = nullptr;
@@ -109,24 +108,24 @@ void dequantize(Quantization how, Type operand, void *out, const void *packed, s
 /// types are the same. NaN and zeros as in reduce.h.
 void dequantize_combine(Quantization how, Type operand, Op op, void *out, const void *packed, const void *own, std::size_t count);
 
-/// Unpacks into the operand type (what every peer stores as its result).
+/// Unpacks into the operand type, in which every peer stores its result.
 void dequantize_output(Quantization how, Type operand, void *out, const void *packed, std::size_t count);
 
-/// value /= divisor for avg, in place, compute type. Nothing for other operators. `divisor` is at least 1.
+/// value /= divisor for avg, in place, compute type. Other operators change nothing. `divisor` is at least 1.
 void scale_average(Type operand, Op op, void *values, std::size_t count, std::uint32_t divisor);
 
-/// packed = packed(unpacked op own), in place: a partial result in transit. The steps are taken in pieces that stay in the
-/// first-level cache, as they are in the next one.
+/// packed = packed(unpacked op own), in place: a partial result in transit. This function and the next one run the steps in
+/// pieces that stay in the first-level cache.
 void requantize(Quantization how, Type operand, Op op, void *packed, const void *own, std::size_t count, Feedback feedback = {});
 
-/// The last step at a chunk's owner: as requantize, then scale_average before it is packed; `out`, of the operand type, gets what
-/// the others will unpack.
+/// The last step at a chunk's owner: as requantize, with scale_average before packing. `out`, in the operand type, receives the
+/// values that the other members will unpack.
 void requantize_final(Quantization how, Type operand, Op op, void *packed, const void *own, void *out, std::size_t count,
                       std::uint32_t divisor, Feedback feedback = {});
 
-/// The owner's part of a one-hop all-reduce: combines `sum`, of the compute type and the others' contributions, with its own,
-/// which is packed once as theirs were; then as requantize_final. `packed` gets what the others will unpack. At most kMaxFinish
-/// elements.
+/// The owner's part of a one-hop all-reduce. Combines `sum`, which holds the other contributions in the compute type, with the
+/// owner's contribution, which is packed once as the others were. Then continues as requantize_final. `packed` receives the
+/// bytes that the other members will unpack. At most kMaxFinish elements.
 inline constexpr std::size_t kMaxFinish = 2048;
 void finish_one_hop(Quantization how, Type operand, Op op, void *packed, void *sum, const void *own, void *out, std::size_t count,
                     std::uint32_t divisor, Feedback feedback = {});

@@ -1,6 +1,6 @@
-// The numbers with which one block is quantized: from its minimum and maximum to the two on the wire and the sender's factors,
-// and from the two on the wire to the receiver's factors. The formulas are those of quantize.h; here are the choices that they
-// leave open.
+// Computes the numbers that quantize one block: from its minimum and maximum the two numbers on the wire and the sender's
+// factors, and from the two numbers on the wire the receiver's factors. The formulas are those of quantize.h. This file makes
+// the choices that they leave open.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ template <> struct GridLimits<float> {
     static constexpr float kHuge = 0x1p126f;
     static constexpr float kTiny = 0x1p-60f;
     static constexpr float kEnlarge = 0x1p64f;
-    static constexpr float kZeroPoint = 0x1p22f;  ///< z and u - z are exact, and kRound rounds as far
+    static constexpr float kZeroPoint = 0x1p22f;  ///< limit of z: z and u - z are exact, and kRound rounds numbers up to it
     static constexpr float kRound = 0x1.8p23f;    ///< v + kRound is v rounded to an integer, in the low bits
     static constexpr float kNan = std::bit_cast<float>(0x7FC00000u);
 };
@@ -47,7 +47,7 @@ template <class C> struct Encoder {
     C zero;
 };
 
-/// value = ((u - zero) * scale + base) * down, and limited to finite values unless `plain`, where down is 1.
+/// value = ((u - zero) * scale + base) * down, limited to finite values. With `plain` there is no limit, and down is 1.
 template <class C> struct Decoder {
     C zero;
     C scale;
@@ -56,7 +56,8 @@ template <class C> struct Decoder {
     bool plain;
 };
 
-/// A power of two by which numbers of this magnitude are multiplied lest their differences overflow or their fractions vanish.
+/// A power of two that multiplies numbers of this magnitude, so that their differences do not overflow and their fractions do not
+/// vanish.
 template <class C> C enlargement(C magnitude) {
     using Limits = GridLimits<C>;
     return magnitude >= Limits::kHuge ? C(0.25) : magnitude < Limits::kTiny ? Limits::kEnlarge : C(1);
@@ -77,9 +78,9 @@ template <class C> Decoder<C> min_max_decoder(Range<C> range, C levels) {
     return {0, (range.second * up - base) / levels, base, 1 / up, up == 1};
 }
 
-/// Rounding of both ends to the grid may take one step. It is left to spare where there are many. The few steps of narrow codes
-/// all serve: an end that rounds to the code after the highest or before the lowest was half a step from it, and so is half a
-/// step from the code that it gets.
+/// Rounding both ends to the grid can need one more step. Codes with many steps leave one step unused for this. Narrow codes
+/// use all of their few steps: an end that rounds to the code after the highest or before the lowest was half a step from it,
+/// and so it is half a step from the code that it gets.
 template <class C> C zero_point_scale_of(C low, C high, C levels) {
     using Number = std::numeric_limits<C>;
     const C steps = levels < 255 ? levels : levels - 1;

@@ -1,4 +1,4 @@
-// combine, finish and widen: each is one run-time choice of the instruction set, then a switch over types.
+// combine, finish and widen: each chooses the instruction set at run time and then switches over types.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE

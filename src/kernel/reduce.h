@@ -1,7 +1,7 @@
 // Element-wise combination of buffers. The result never depends on the instruction set: every target computes the same IEEE
 // operations in the same order, without contraction, and every NaN that comes out of an operation or a narrowing is the one
-// positive quiet NaN without payload. The caller's floating-point mode does not matter (base/float_mode.h). Any alignment. Pure: no
-// state, no allocation, any thread.
+// positive quiet NaN without payload. The caller's floating-point mode does not matter (base/float_mode.h). Any alignment.
+// Pure: no state, no allocation, any thread.
 #pragma once
 
 #include "kernel/vocabulary.h"
@@ -9,9 +9,9 @@
 namespace pccl::kernel {
 
 /// out[i] = a[i] op b[i]. `out` and `a` have the accumulator type of (type, op); `b` has `type` if `b_is_input`, else the
-/// accumulator type, and so has `a` if `a_is_input`. avg adds. `out` may equal `a` or `b` if their types have the same size; else
-/// no overlap. Integers wrap. max and min of a NaN and anything are a (quiet) NaN; of zeros of both signs, max is +0 and min is
-/// -0.
+/// accumulator type, and so has `a` if `a_is_input`. avg adds. `out` may equal `a` or `b` if their types have the same size.
+/// Otherwise they must not overlap. Integers wrap. If an operand is NaN, max and min are a (quiet) NaN. For zeros of both
+/// signs, max is +0 and min is -0.
 struct Combine {
     Type type;
     Op op;
@@ -25,7 +25,7 @@ void combine(const Combine &how, void *out, const void *a, const void *b, std::s
 /// least 1.
 void finish(Type type, Op op, void *out, const void *in, std::size_t count, std::uint32_t divisor);
 
-/// out (accumulator type) = in (type), widened. Copies where the two are the same.
+/// out (accumulator type) = in (type), widened. Copies if the two types are the same.
 void widen(Type type, Op op, void *out, const void *in, std::size_t count);
 
 /// Name of the instruction set in use, e.g. "AVX2".

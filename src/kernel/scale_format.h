@@ -1,5 +1,5 @@
-// The scale of one block: from the largest magnitude in it to the bytes on the wire and the sender's factor, and from the bytes to the
-// receiver's factor. The formulas are those of quantize.h.
+// Computes the scale of one block: from the largest magnitude the bytes on the wire and the sender's factor, and from the bytes
+// the receiver's factor. The formulas are those of quantize.h.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 
 namespace pccl::kernel {
 
-/// Blocks divide it.
+/// A multiple of every block size.
 inline constexpr std::size_t kScaleUnit = kMaxScaleBlock;
 
 template <class C> struct ScaleFormat;
@@ -35,11 +35,11 @@ template <> struct ScaleFormat<double> {
     static constexpr double kPlain = std::numeric_limits<double>::max() / 128;
 };
 
-/// The codes of a quantized type. Those of i8 and i4 go from -kLargest to kLargest. With `kSignedScale` they go from -kLargest to
-/// kLargest - 1, and the scale has the sign that gives the element of largest magnitude the code -kLargest.
+/// The codes of a quantized type. Codes of i8 and i4 are -kLargest to kLargest. With `kSignedScale` codes are -kLargest to
+/// kLargest - 1, and the sign of the scale gives the element of largest magnitude the code -kLargest.
 ///
-/// kDigits: the binary digits of kLargest before its last. The first magnitudes that round beyond 127 and 7 are 127.5 and 7.5, a
-/// little less than two times 2^6 and 2^2; the last ones that round to 8 and 2 are 8.5 and 2.5.
+/// kDigits: the number of binary digits of kLargest minus one. The smallest magnitudes that round beyond 127 and 7 are 127.5
+/// and 7.5, which are less than two times 2^6 and 2^2. The largest magnitudes that round to 8 and 2 are 8.5 and 2.5.
 template <Type kType> struct ScaledCodes;
 template <> struct ScaledCodes<Type::i8> {
     static constexpr Type kType = Type::i8;
@@ -71,8 +71,8 @@ constexpr std::size_t scale_bytes(Quantization how, bool wide) {
 
 /// The element of largest magnitude in a block.
 template <class C> struct Largest {
-    typename ScaleFormat<C>::Bits bits;  ///< of the magnitude. Infinity or more: an element is not finite
-    bool positive;                       ///< an element of this magnitude is positive. Known with kSignedScale only
+    typename ScaleFormat<C>::Bits bits;  ///< bits of the magnitude; if at least those of infinity, an element is not finite
+    bool positive;                       ///< an element of this magnitude is positive; known with kSignedScale only
 };
 
 /// The power of two with this exponent in its bits.
@@ -81,7 +81,8 @@ template <class C> C power(int exponent) {
     return std::bit_cast<C>(static_cast<typename Format::Bits>(exponent) << Format::kMantissa);
 }
 
-/// Writes the scale of a block whose element of largest magnitude is `largest`; returns the factor that makes codes of elements.
+/// Writes the scale of a block whose element of largest magnitude is `largest`. Returns the factor that converts elements to
+/// codes.
 template <class Codes, class C> C put_power(void *scale, Largest<C> largest) {
     using Format = ScaleFormat<C>;
     constexpr int kShift = Codes::kDigits;

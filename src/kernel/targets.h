@@ -1,8 +1,8 @@
 // The instruction sets for which the kernels are compiled. Include before any Highway header, in every file that uses Highway.
 //
-// On x86-64 with Highway 1.0: a baseline without vectors, SSE4, AVX2 and AVX3 (AVX-512 F/BW/CD/DQ/VL). Those between and beyond
-// add nothing that the kernels use, only compile time. Vectors of unknown length (SVE, RVV) cannot be kept in arrays, as hash.cc
-// does; NEON runs on all machines that have SVE.
+// On x86-64 with Highway 1.0: a baseline without vectors, SSE4, AVX2 and AVX3 (AVX-512 F/BW/CD/DQ/VL). Other targets
+// add no instruction that the kernels use, only compile time. hash.cc keeps vectors in arrays, which is impossible for vectors of
+// unknown length (SVE, RVV). NEON runs on all machines that have SVE.
 #pragma once
 
 #include <hwy/detect_targets.h>  // only the names

@@ -1,6 +1,6 @@
 // The master's record on disk: a small SQLite file with which a new process resumes the run of this one.
 //
-// Guarantee: after write() has succeeded, open() finds that record, whatever has happened to the process or the machine. An
+// Guarantee: after write() has succeeded, open() finds that record even if the process or the machine has crashed. An
 // interrupted write leaves the record before it. Only the file's owner can read it, because it holds the members' secrets. A file
 // that is damaged, of a newer version or not a PCCL journal is refused. The journal is written when a membership changes or
 // shared state was synchronized, never for an operation, and only the values that changed are written.

@@ -8,7 +8,7 @@ import sys
 
 
 def exported(nm, library):
-    """Names of defined dynamic symbols; version nodes ("A") are no symbols."""
+    """Names of defined dynamic symbols; version nodes ("A") are not symbols."""
     out = subprocess.run([nm, "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
     rows = [line.split() for line in out.splitlines()]
     return {row[-1].split("@")[0] for row in rows if row[-2] != "A"}
@@ -27,7 +27,7 @@ def main():
     args = parser.parse_args()
 
     names, wanted = exported(args.nm, args.library), declared(args.include)
-    problems = [f"exported, but no function of the headers: {name}" for name in sorted(names - wanted)]
+    problems = [f"exported, but not declared in the headers: {name}" for name in sorted(names - wanted)]
     problems += [f"declared, but not exported: {name}" for name in sorted(wanted - names)]
     if not wanted:
         problems.append("the headers declare nothing")

@@ -1,10 +1,10 @@
-"""The names, values, field orders and prototypes that programs were compiled with are still those of the list.
+"""Checks that the names, values, field orders and prototypes with which programs were compiled are still those of the list.
 
 The list has one fact per line:
     value     NAME NUMBER                an enumerator or macro
     struct    TYPE SIZE field@offset...  all fields, in order
-    function  PROTOTYPE                  declared again beside the header's own: the compiler compares them
-Sizes are those of 64-bit systems; elsewhere only values, prototypes and the order of fields are checked.
+    function  PROTOTYPE                  declared again after the header, so that the compiler compares both
+Sizes are those of 64-bit systems. On other systems only values, prototypes and the order of fields are checked.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def program(facts):
     declarations, checks = [], []
     for kind, rest in facts:
         if kind == "function":
-            # In parentheses, the name of a function that is a macro, too, is the function's.
+            # Parentheses select the function if a macro has the same name.
             declarations.append(re.sub(r"\b(\w+)\(", r"(\1)(", rest, count=1) + ";")
         elif kind == "value":
             name, number = rest.split()
@@ -47,7 +47,7 @@ def program(facts):
             for (first, _), (second, _) in zip(fields, fields[1:]):
                 checks.append(f'is("{name}: {first} before {second}", offsetof({name}, {first}) < offsetof({name}, {second}), 1UL);')
         else:
-            sys.exit(f"the list has a line of unknown kind: {kind} {rest}")
+            sys.exit(f"the list has a line of an unknown kind: {kind} {rest}")
     return "\n".join([HEAD, *declarations, "int main(void) {", *checks, "return failures != 0;", "}"])
 
 

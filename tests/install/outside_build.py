@@ -1,4 +1,4 @@
-"""Installs the build into an empty prefix, moves that elsewhere, and builds and runs a C99 project against it."""
+"""Installs the build into an empty prefix, moves the prefix, and builds and runs a C99 project with it."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def run(command, **options):
-    """Output of a command; ends the test with all that it said if it fails."""
+    """Returns the output of a command. If the command fails, prints the output and ends the test."""
     result = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     if result.returncode != 0:
         sys.exit(f"failed ({result.returncode}): {shlex.join(map(str, command))}\n{result.stdout}")
@@ -30,13 +30,13 @@ def by_cmake(args, prefix, work, target):
 def by_pkg_config(args, prefix, work, static):
     pc_dirs = {p.parent for p in prefix.rglob("pccl.pc")}
     environment = dict(os.environ, PKG_CONFIG_PATH=":".join(map(str, pc_dirs)))
-    if static:  # the linker would take the shared library where both are
+    if static:  # the linker prefers the shared library if both exist
         for library in prefix.rglob("libpccl.so*"):
             library.unlink()
     ask = ["pkg-config", "--static"] if static else ["pkg-config"]
     version = run([*ask, "--modversion", "pccl"], env=environment).strip()
     if version != args.version:
-        sys.exit(f"pccl.pc says version {version}, not {args.version}")
+        sys.exit(f"pccl.pc has version {version} instead of {args.version}")
     flags = shlex.split(run([*ask, "--cflags", "--libs", "pccl"], env=environment))
     program = work / "outside"
     run([args.cc, "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", HERE / "outside" / "outside.c", "-o", program, *flags])

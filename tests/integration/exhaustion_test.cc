@@ -18,9 +18,9 @@ protected:
 
     void SetUp() override {
         // Sanitizers reserve terabytes of address space, and their allocators end the process when memory is exhausted.
-        if (kSanitized) GTEST_SKIP() << "limits of memory mean nothing under a sanitizer";
+        if (kSanitized) GTEST_SKIP() << "memory limits have no meaning under a sanitizer";
     }
-    /// All peers except `without` still reduce, after an error that reports the loss if there was one.
+    /// Checks that all peers except `without` still reduce. After a loss, the first call reports it as an error.
     void expect_others_go_on(std::size_t without) {
         std::vector<int> calls;
         for (std::size_t i = 0; i < world.size(); ++i) {
@@ -92,7 +92,7 @@ TEST_F(Exhaustion, ReduceReportsMissingMemoryForItsUndoCopy) {
     EXPECT_TRUE(has_code(answer, pcclInternalError));
     EXPECT_NE(words(answer).find("no 64 MiB for the copy of the input that an in-place operation overwrites; free memory"), std::string::npos) << answer.dump();
     world[0].call("limit");
-    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "the operation had not begun, so nobody was lost";
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "the operation had not begun, so no peer was lost";
 }
 
 TEST_F(Exhaustion, MemberWithoutMemoryDuringAReduceLeavesAlone) {
@@ -120,7 +120,7 @@ TEST_F(Exhaustion, MemberWithoutMemoryForPulledStateLeavesAlone) {
     world.join(3);
     const Json tensors = {{{"name", "w"}, {"count", 96 * kMiB / 4}, {"seed", 1}}};
     world.call_all("define", {{"tensors", tensors}});
-    world[0].call("poke", {{"at", 5}});  // the right revision with other content: pulled chunks are staged beside the tensor
+    world[0].call("poke", {{"at", 5}});  // the correct revision with other content: pulled chunks are staged in other memory than the tensor
     world[0].call("limit", {{"memory", 32 * kMiB}});
     const auto answers = world.call_all("sync");
     EXPECT_TRUE(has_code(answers[0], pcclInternalError));

@@ -37,7 +37,7 @@ protected:
 
     std::uint16_t port() const { return GetParam() == Target::kMaster ? world.master_port() : peer_port; }
 
-    /// The loop has continued, lost nobody, and a newcomer can still join.
+    /// Checks that the loop has continued and lost no peer, and that a newcomer can still join.
     void expect_undisturbed() {
         PeerProcess &newcomer = world.spawn();
         EXPECT_TRUE(has_code(newcomer.call("connect", {{"thread", 1}}), pcclSuccess));
@@ -76,7 +76,7 @@ TEST_P(Hostile, RandomBytesDisturbNobody) {
     RawClient much(port());
     for (int i = 0; i < 64 && much.send(random_bytes(7, 1 << 20)); ++i) {
     }
-    EXPECT_TRUE(much.closed_within(10000)) << "a flood of noise is not cut off";
+    EXPECT_TRUE(much.closed_within(10000)) << "the connection of a flood of noise stays open";
     expect_undisturbed();
 }
 
@@ -90,7 +90,7 @@ TEST_P(Hostile, HugeLengthsDisturbNobody) {
             clients.back().send(std::string(zeros, '\0') + std::string(64, fill));
         }
     }
-    std::this_thread::sleep_for(Millis(300));  // for an allocation that must not happen: no event can show its absence
+    std::this_thread::sleep_for(Millis(300));  // time for an allocation that must not happen, because no event can show its absence
     const auto after = world.call_all("memory");
     EXPECT_LT(after[0].at("peak").get<std::uint64_t>(), before[0].at("peak").get<std::uint64_t>() + (256 << 20));
     expect_undisturbed();
@@ -134,7 +134,7 @@ TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     constexpr std::size_t kConnections = 10000;
     rlimit files{};
     ::getrlimit(RLIMIT_NOFILE, &files);
-    // The master runs in this process and needs a descriptor of its own for each connection, up to its limit.
+    // The master runs in this process and needs a separate descriptor for each connection, up to its limit.
     const std::size_t needed = kConnections + (GetParam() == Target::kMaster ? 8192 : 0) + 200;
     if (files.rlim_cur < needed) GTEST_SKIP() << "needs " << needed << " open files, and ulimit -Hn allows " << files.rlim_cur;
     const auto memory = [&] { return GetParam() == Target::kMaster ? resident_bytes() : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>(); };
@@ -144,7 +144,7 @@ TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     for (std::size_t i = 0; i < kConnections; ++i) {
         clients.emplace_back(port());
         ASSERT_TRUE(clients.back().valid()) << "connection " << i;
-        // The first half of a valid first message: the connection is kept as long as the limits allow.
+        // The first half of a valid first message keeps the connection open as long as the limits allow.
         clients.back().send(std::string("\xff\x03\0\0", 4) + std::string(36, '\0'));
     }
     const std::uint64_t after = memory();
@@ -155,7 +155,8 @@ TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     expect_undisturbed();
 }
 
-/// Valid beginnings of a greeting, one byte at a time: the time limit runs from the connection on, not from the last byte.
+/// Sends valid beginnings of a greeting, one byte at a time. The time limit begins with the connection and not with the last
+/// byte.
 TEST_P(Hostile, SlowGreetingsAreCutOff) {
     const bool at_master = GetParam() == Target::kMaster;
     std::vector<RawClient> clients;

@@ -1,5 +1,5 @@
-// kill -9 at random times, a hundred times in a row: no hang, no wrong sum, the same outcomes at all peers, and the next success
-// within a second.
+// Kills peers with SIGKILL a hundred times, at random times. No call hangs, no sum is wrong, all peers have the same outcomes,
+// and the next operation succeeds within a second.
 #include "harness/sanitized.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"
@@ -99,7 +99,7 @@ private:
     std::string algorithm_;
     bool sharded_;  ///< reduce-scatter and all-gather
     std::string folder_;
-    std::vector<int> slots_;  ///< of the peers of world_, in order
+    std::vector<int> slots_;  ///< slots of the peers of world_, in order
     std::vector<std::string> paths_;
     std::map<std::string, int> loops_;
 
@@ -127,7 +127,7 @@ Millis kill_and_replace(TrainingWorld &world, int rounds, std::mt19937_64 &rando
         world.await_everyone(kStepLimit);
         const auto took = std::chrono::ceil<Millis>(Clock::now() - killed_at);
         slowest = std::max(slowest, took);
-        EXPECT_LE(took, Millis(1000) * kSlowdown) << "until the next success without the killed peer";
+        EXPECT_LE(took, Millis(1000) * kSlowdown) << "time until the next success without the killed peer";
         world.replace();
         world.await_everyone(kStepLimit);
     }

@@ -1,4 +1,4 @@
-// Joining, world sizes, are_peers_pending, leaving, aborting, IPv6.
+// Tests of joining, world sizes, are_peers_pending, leaving, aborting and IPv6.
 #include "harness/reduce.h"
 
 #include <thread>
@@ -29,7 +29,7 @@ TEST_F(Membership, FirstPeerIsAdmittedAtOnceAndTheNextByVote) {
     world.join(1);
     PeerProcess &second = world.spawn();
     const int connect = second.start("connect");
-    // Nobody has voted: the newcomer waits, and is reported as pending after some time.
+    // No member has voted, so the newcomer waits and is reported as pending after some time.
     while (world[0].call("pending").at("pending") != "1") {
     }
     EXPECT_FALSE(second.answered(connect));

@@ -1,4 +1,5 @@
-// Memory of a peer and of the master: a large reduce in place needs its undo copy and little more, and long runs do not grow.
+// Memory of a peer and of the master: a large reduce in place needs its undo copy and at most 64 MiB more, and it does not grow
+// in long runs.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -28,7 +29,7 @@ TEST(Memory, ReduceInPlaceNeedsOnlyItsUndoCopy) {
     for (std::size_t i = 0; i < 2; ++i) {
         const std::uint64_t growth = after[i].at("peak").get<std::uint64_t>() - before[i];
         if (!kSanitized) {
-            EXPECT_LE(growth, bytes + bytes + 64 * kMiB) << "the buffer, its undo copy and 64 MiB; peer " << i;
+            EXPECT_LE(growth, bytes + bytes + 64 * kMiB) << "the limit is the buffer, its undo copy and 64 MiB; peer " << i;
         }
         RecordProperty("growth_mib_" + std::to_string(i), static_cast<int>(growth / kMiB));
     }
@@ -47,7 +48,7 @@ TEST(Memory, ReduceOutOfPlaceNeedsNoUndoCopy) {
     for (std::size_t i = 0; i < 2; ++i) {
         if (!kSanitized) {
             EXPECT_LE(after[i].at("peak").get<std::uint64_t>() - before[i], 2 * bytes + 64 * kMiB)
-                << "two buffers and 64 MiB; peer " << i;
+                << "the limit is two buffers and 64 MiB; peer " << i;
         }
     }
 }

@@ -1,5 +1,5 @@
-// Programs that disagree: calls whose descriptors differ, calls that can never complete together, buffers used twice. None may
-// hang, and the error names both peers and both values.
+// Programs that disagree: calls with different descriptors, calls that can never complete together, buffers that are used
+// twice. No call may hang, and the error names both peers and both values.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -15,7 +15,7 @@ struct Difference {
     const char *name;
     Json one;
     Json other;
-    const char *one_word;  ///< of the value, in the error
+    const char *one_word;  ///< the text of the value in the error
     const char *other_word;
 };
 
@@ -37,7 +37,7 @@ TEST_P(Mismatch, IsInvalidUsageAndTheTextNamesBothValues) {
         EXPECT_THAT(answer.at("error").get<std::string>(), HasSubstr(GetParam().other_word));
         EXPECT_EQ(answer.at("send_intact"), true);
     }
-    // Only that call was wrong: the next one succeeds.
+    // Only that call was wrong, so the next one succeeds.
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1000}}))));
 }
 
@@ -179,7 +179,7 @@ TEST_F(Overlap, ConcurrentBuffersMustNotOverlap) {
     EXPECT_TRUE(has_code(launch("reads the same input", 6, 0, 40000), pcclSuccess));
     EXPECT_TRUE(has_code(launch("adjacent", 7, 20000, 14000), pcclSuccess));
     EXPECT_TRUE(has_code(outcome("own buffers", 8, 50000, 52000), pcclInvalidUsage));
-    // Rejected launches leave nothing behind; the others complete with their counterparts.
+    // Rejected launches have no effect. The others complete with the operations of the other peers.
     for (const int tag : {1, 6, 7}) {
         world[1].call("launch", {{"count", 1000}, {"tag", tag}, {"handle", std::to_string(tag)}});
         EXPECT_TRUE(has_code(world[1].call("await", {{"handle", std::to_string(tag)}}), pcclSuccess));

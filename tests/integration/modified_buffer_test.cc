@@ -1,5 +1,5 @@
 // A program that writes to the buffers of its all-reduces while they run. The operation fails with an error that names the cause.
-// No link breaks, nobody is removed, and the operations of other threads continue.
+// No link breaks, no peer is removed, and the operations of other threads continue.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -57,7 +57,7 @@ TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
     }
     std::cout << failed << " of " << kTimes << " operations failed\n";
     EXPECT_GT(failed, 0);
-    // No link broke and nobody was lost: otherwise a call would have failed for that reason.
+    // No link broke and no peer was lost: otherwise a call would have failed for that reason.
     const std::string buffer = what.buffer == std::string("send") ? "sendbuff" : "recvbuff";
     for (const Json &answer : answers) {
         for (const Json &error : answer.at("errors"))

@@ -1,5 +1,5 @@
-// All-reduces in two hops: correct for every type, operator and quantization, the same bits at every peer, in any order of calls.
-// Failures leave inputs unchanged. The memory that is held for a slow peer is bounded.
+// All-reduces in two hops are correct for every type, operator and quantization, give the same bits at every peer, and work in
+// any order of calls. Failures leave inputs unchanged. The memory for a slow peer is bounded.
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
 
@@ -19,7 +19,7 @@ Json one_hop(Json request) {
 
 class OneHopMatrix : public ::testing::TestWithParam<int> {};
 
-TEST_P(OneHopMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
+TEST_P(OneHopMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     const int peers = GetParam();
     World world;
     world.join(peers);
@@ -97,7 +97,7 @@ TEST(OneHop, IsUsedForBlockScalesCoarseTypesAndOnRequest) {
     EXPECT_EQ(taken({{"count", 100000}, {"quant", "minmax:u2"}, {"algorithm", "ring"}}), "ring");
     EXPECT_EQ(taken({{"count", 100000}, {"quant", "blockscale:i4"}, {"algorithm", "ring"}}), "ring");
     EXPECT_EQ(taken({{"count", 100000}, {"algorithm", "one-hop"}}), "one-hop");
-    EXPECT_EQ(taken({{"count", 300000}, {"algorithm", "direct"}}), "one-hop") << "too large to go to everyone";
+    EXPECT_EQ(taken({{"count", 300000}, {"algorithm", "direct"}}), "one-hop") << "too large for a direct exchange";
 }
 
 TEST(OneHop, ConcurrentOperationsSurviveDifferentOrders) {

@@ -1,5 +1,5 @@
-// The programs in the environments of init scripts, cron jobs and containers: closed standard streams, no writable folder, no
-// answer from the name server.
+// Runs the programs in the environments of init scripts, cron jobs and containers: closed standard streams, no writable folder,
+// no answer from the name server.
 #include "common/child.h"
 #include "harness/raw_client.h"
 #include "harness/world.h"
@@ -23,12 +23,12 @@ using ::testing::Not;
 
 std::string program(const char *name) { return (fs::path(tools::self_path()).parent_path() / name).string(); }
 
-/// A shell command in a process of its own.
+/// A shell command in a separate process.
 tools::Child shell(const std::string &command) {
     return tools::Child::spawn({"/bin/sh", "-c", command}, {.capture_stdout = true, .pipe_stdin = false, .stderr_file = {}});
 }
 
-/// Its output up to a line that contains `until`, or up to its end.
+/// The output of the child up to a line that contains `until`, or up to its end.
 std::string output_of(tools::Child &child, const std::string &until = "") {
     std::string text;
     char byte = 0;

@@ -1,4 +1,4 @@
-// Peers that cannot all reach one another. A peer that advertises an address where nobody listens can dial but cannot be dialled.
+// Peers that cannot all reach one another. A peer that advertises an address without a listener can dial but cannot be dialled.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>

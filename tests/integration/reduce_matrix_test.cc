@@ -7,7 +7,7 @@ namespace {
 
 class ReduceMatrix : public ::testing::TestWithParam<int> {};
 
-TEST_P(ReduceMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
+TEST_P(ReduceMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     const int peers = GetParam();
     World world;
     world.join(peers);

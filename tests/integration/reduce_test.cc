@@ -1,4 +1,4 @@
-// Reduces apart from plain arithmetic: 16-bit ranges, special values, concurrent operations, order of launch, tags, groups.
+// Reduces with 16-bit ranges, special values, concurrent operations, other orders of launch, tags and groups.
 #include "harness/reduce.h"
 
 #include <tuple>

@@ -12,7 +12,7 @@ constexpr std::size_t kCount = 4 << 20;
 
 /// The result of one average at the survivors.
 struct Result {
-    std::map<unsigned, std::uint64_t> participants;  ///< elements by who took part, a bit for each slot
+    std::map<unsigned, std::uint64_t> participants;  ///< number of elements for each set of contributors, which has a bit for each slot
     std::vector<Json> answers;
 };
 
@@ -126,7 +126,7 @@ TEST(Repairs, OtherAlgorithmsRestart) {
             std::vector<int> calls;
             const Json request = {{"algorithm", algorithm}, {"count", 100000}, {"in_place", in_place}};
             for (std::size_t i = 0; i < 3; ++i) calls.push_back(world[i].start("average", average(i, request)));
-            world[3].kill();  // it has not called
+            world[3].kill();  // this member has not called
             std::vector<Json> answers;
             for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
             expect_repaired(answers, 100000, 0b0111);

@@ -1,4 +1,4 @@
-// A master that is killed and started again: calls take longer and do not fail.
+// A master is killed and started again. Calls take longer and do not fail.
 #include "harness/master_process.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"
@@ -21,7 +21,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kPeers = 4;
 
-/// How often the master is killed. PCCL_RESTARTS sets another number.
+/// The number of times that the master is killed. PCCL_RESTARTS sets another number.
 int restarts() {
     const char *wanted = std::getenv("PCCL_RESTARTS");
     return wanted ? std::atoi(wanted) : 15;
@@ -145,7 +145,7 @@ TEST(Restart, MasterMovesToAnotherAddressWithItsJournal) {
     EXPECT_TRUE(all_have_code(world.call_all("reduce", {{"count", 1000}}), pcclSuccess)) << master.log();
 }
 
-TEST(Restart, FullDiskOfTheJournalStopsNobody) {
+TEST(Restart, FullDiskOfTheJournalStopsNoPeer) {
     MasterProcess master;
     master.kill();
     const std::string disk = master.folder() + "/disk";

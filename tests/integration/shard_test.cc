@@ -1,5 +1,5 @@
-// Reduce-scatter and all-gather, alone and one after the other, compared with double arithmetic. Valid and stale shards, losses,
-// misuse, and concurrent operations.
+// Compares reduce-scatter and all-gather, alone and in sequence, with double arithmetic. Tests valid and stale shards, losses,
+// misuse and concurrent operations.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -18,7 +18,7 @@ struct Matrix {
 
 class ShardMatrix : public ::testing::TestWithParam<Matrix> {};
 
-TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdenticalAtAllPeers) {
+TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     World world;
     world.join(GetParam().peers);
     std::vector<Json> requests;

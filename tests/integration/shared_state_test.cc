@@ -1,4 +1,4 @@
-// Shared state: which content is elected, which peers are behind, which bytes move, which members are removed.
+// Shared state: the elected content, the peers that are behind, the bytes that move, and the members that are removed.
 #include "harness/reduce.h"
 
 #include <gmock/gmock.h>
@@ -34,7 +34,7 @@ TEST_F(SharedState, EqualContentMovesNothing) {
     }
 }
 
-TEST_F(SharedState, TheMostCommonContentWins) {
+TEST_F(SharedState, MostCommonContentWins) {
     world.join(3);
     define_each({single(1), single(2), single(1)});
     const auto answers = sync_all();

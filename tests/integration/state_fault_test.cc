@@ -79,7 +79,7 @@ TEST(StateFault, OtherSourcesSendTheRestWhenOneDies) {
 }
 
 TEST(StateFault, StoppedSourceDoesNotDelayThePull) {
-    Pull pull({.heartbeat_timeout_ms = 3600000});  // the master never notices
+    Pull pull({.heartbeat_timeout_ms = 3600000});  // the master never removes the stopped peer
     pull.await(chunks() / 8);
     ASSERT_FALSE(pull.over()) << "the pull ended before the fault: set PCCL_STATE_MIB to a larger size";
     pull.world[0].stop();
@@ -100,7 +100,7 @@ TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     EXPECT_THAT(culprit.at("error").get<std::string>(), ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
     for (const std::size_t other : {std::size_t{1}, std::size_t{2}, kSources})
         EXPECT_TRUE(has_code(pull.finish(other), pcclNoSharedStateAvailable));
-    // No link broke because of it.
+    // The fault broke no link.
     EXPECT_TRUE(all_right(pull.world.call_each("reduce", ranked(kSources + 1, {{"count", 1000}}))));
 }
 

@@ -1,4 +1,4 @@
-"""Faults of hosts and paths, each caused in the lab: the log and the calls must name the right peer or path, in time.
+"""Causes faults of hosts and paths in the lab. The log and the calls must name the correct peer or path in time.
 
     blame_test.py [CASE ...] [--timeout SECONDS] [--runs N]     prints the time of each run, and the median
 
@@ -22,7 +22,7 @@ from cases import expect, run_cases  # noqa: E402
 from trainers import Run  # noqa: E402
 
 OK, LOST = 0, 8
-BULK = 1 << 22  # elements: more than the buffers of a connection hold
+BULK = 1 << 22  # elements, more than the buffers of a connection hold
 
 
 def says(answer, *words):
@@ -44,7 +44,7 @@ def reduce_all(peers, **arguments):
     return lambda: [peer.finish(call) for peer, call in zip(peers, calls)]
 
 
-def everybody_reduces(peers):
+def expect_reduce(peers):
     for answer in reduce_all(peers)():
         expect(answer["code"] == OK and answer["wrong"] == 0 and answer["peers"] == len(peers), f"afterwards: {answer}")
 
@@ -69,7 +69,7 @@ def member_lost(limit_s, fault):
             expect(answer["code"] == LOST, f"{answer}")
             says(answer, f"peer 4 at {lab.addresses[4]}", "silent for")
             within(answer["at"] - begin, limit_s, "the survivors' reduce ended")
-        everybody_reduces(survivors)
+        expect_reduce(survivors)
         print(line)
         return took
 
@@ -82,11 +82,11 @@ def vanished(limit_s):
     return member_lost(limit_s, lambda lab, run: lab.remove(4))
 
 
-def silent_to_master(limit_s):
+def path_to_master_dead(limit_s):
     return member_lost(limit_s, lambda lab, run: lab.command("block 4 0"))
 
 
-def deaf_to_master(limit_s):
+def path_from_master_dead(limit_s):
     return member_lost(limit_s, lambda lab, run: lab.command("block 0 4"))
 
 
@@ -94,23 +94,23 @@ def dead_path(limit_s):
     """The path between two neighbours of four is dead in one direction while idle. The next operation finds it, and the ring then avoids it."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
-        everybody_reduces(run.peers)
+        expect_reduce(run.peers)
         lab.command("block 1 2")
         begin = time.monotonic()
         for answer in reduce_all(run.peers)():
             expect(answer["code"] == LOST, f"{answer}")
             says(answer, "peer 1", "peer 2", "not acknowledged for", "the path is dead")
             took = within(answer["at"] - begin, limit_s, "the reduce ended")
-        everybody_reduces(run.peers)
+        expect_reduce(run.peers)
         _, line = run.log.wait_for("not acknowledged")
         run.log.wait_for("will not be neighbours")
-        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        expect(not run.log.find("removed"), "a peer was removed:\n" + run.log.text())
         print(line)
         return took
 
 
 def dead_path_heals(limit_s):
-    """The path between the only two members is dead: nobody is removed, and the link is made again once packets pass."""
+    """The path between the only two members is dead. No member is removed, and the link is restored when packets pass again."""
     with network(3) as lab:
         run = run_of(lab, limit_s)
         answers = reduce_all(run.peers, type="double")
@@ -122,13 +122,13 @@ def dead_path_heals(limit_s):
         lab.command("unblock 2 1")
         for answer in answers():
             expect(answer["code"] == LOST, f"{answer}")
-        everybody_reduces(run.peers)
-        expect(not run.log.find("removed"), "somebody was removed:\n" + run.log.text())
+        expect_reduce(run.peers)
+        expect(not run.log.find("removed"), "a peer was removed:\n" + run.log.text())
         print(line)
         return took
 
 
-def short_gap(limit_s):
+def short_outage(limit_s):
     """A path that loses everything for less than the limit delays operations and fails none."""
     with network(4) as lab:
         run = run_of(lab, limit_s)
@@ -145,25 +145,25 @@ def short_gap(limit_s):
 
 
 def straggler(limit_s):
-    """One of four does not call: the log names it after the limit, reports the end of the wait when it calls, and nobody is removed."""
+    """One of four does not call: the log names it after the limit, reports the end of the wait when it calls, and no member is removed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", f"{limit_s}s")
         begin = time.monotonic()
         calls = [peer.start("reduce", count=BULK, rank=i, ranks=4) for i, peer in enumerate(run.peers[:3])]
         at, line = run.log.wait_for("peer 4", "holds the others up", "has not called pcclAllReduce with tag 0", "peer 1, peer 2, peer 3")
-        took = within(at - begin, limit_s + 1, "named")  # it is looked for once a second
+        took = within(at - begin, limit_s + 1, "named")  # the master checks once a second
         time.sleep(2 * limit_s)
         expect(not any(peer.answered(call) for peer, call in zip(run.peers, calls)), "the operation ended")
         calls.append(run.peers[3].start("reduce", count=BULK, rank=3, ranks=4))
         for peer, call in zip(run.peers, calls):
             expect(peer.finish(call)["code"] == OK, "the reduce failed")
         run.log.wait_for("over after", "peer 4")
-        expect(sum("holds the others up: it" in line for _, line in run.log.lines) == 1, "said more than once:\n" + run.log.text())
+        expect(sum("holds the others up: it" in line for _, line in run.log.lines) == 1, "the end of the wait was logged more than once:\n" + run.log.text())
         print(line)
         return took
 
 
-def hung(limit_s):
+def hung_process(limit_s):
     """A stopped process is distinguished from a vanished host before it is removed."""
     with network(5) as lab:
         run = run_of(lab, limit_s)
@@ -217,14 +217,14 @@ def small_send_buffer(limit_s):
     """The sender's buffer holds one packet per connection, which is too little for the length of the path."""
     with network(5, delay="40ms") as lab:
         run = run_of(lab, limit_s)
-        everybody_reduces(run.peers)
+        expect_reduce(run.peers)
         answer = run.peers[1].call("send_buffers", port=48149, bytes=4096)
         expect(answer["changed"] >= 3, f"{answer}")
         return slow_by("its sender's socket buffer is too small", run)
 
 
 def jitter(limit_s, rounds=1000, compute_s=0.02):
-    """Four equal peers compute for a time that varies at random by a fifth, and reduce, repeatedly: nobody is blamed."""
+    """Four equal peers compute for a time that varies at random by a fifth, and reduce, repeatedly. No peer is blamed."""
     with network(5) as lab:
         run = run_of(lab, limit_s, "--straggler-after", "1s")
         begin = time.monotonic()
@@ -245,22 +245,22 @@ def jitter(limit_s, rounds=1000, compute_s=0.02):
         return time.monotonic() - begin
 
 
-def homogeneous(limit_s, seconds=25):
-    """Four equal peers reduce for a long time at a rate at which each reduce takes several seconds: nobody is blamed."""
+def equal_peers(limit_s, seconds=25):
+    """Four equal peers reduce for a long time at a rate at which each reduce takes several seconds. No peer is blamed."""
     with network(5, rate="40mbit") as lab:
         run = run_of(lab, limit_s, "--straggler-after", "2s")
         end = time.monotonic() + seconds
         rounds = 0
         while time.monotonic() < end:
-            everybody_reduces(run.peers)
+            expect_reduce(run.peers)
             rounds += 1
         for words in ("is slow", "is dead", "holds", "does not answer", "no progress"):
             expect(not run.log.find("warn", words), run.log.text())
         return seconds / rounds
 
 
-CASES = {case.__name__: case for case in (stopped, vanished, silent_to_master, deaf_to_master, dead_path, dead_path_heals, short_gap,
-                                         straggler, hung, slow_link, slow_receiver, small_send_buffer, jitter, homogeneous)}
+CASES = {case.__name__: case for case in (stopped, vanished, path_to_master_dead, path_from_master_dead, dead_path, dead_path_heals, short_outage,
+                                         straggler, hung_process, slow_link, slow_receiver, small_send_buffer, jitter, equal_peers)}
 
 
 def main():
@@ -268,7 +268,7 @@ def main():
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--timeout", type=float, default=3)
     parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=1000, help="of jitter")
+    parser.add_argument("--rounds", type=int, default=1000, help="rounds of the jitter case")
     args = parser.parse_args()
 
     def run(name, case):

@@ -1,4 +1,4 @@
-"""Shared parts of the lab's tests: expectations, and running cases by name."""
+"""Code that the lab's tests share: it checks expectations and runs cases by name."""
 
 import os
 import sys

@@ -1,5 +1,5 @@
-"""Compression over a slow path: it switches on where it saves time, and operations become faster. Two pairs of peers, one with compression
-and one without, each with a path of its own, take turns.
+"""Compression over a slow path is switched on if it saves time, and operations become faster. Two pairs of peers take turns on separate paths,
+one pair with compression and one without.
 
     compression_test.py [CASE ...] [--rate-mbit 100] [--delay-ms 10] [--rounds 8]     prints times and ratios
 
@@ -24,7 +24,7 @@ LIMIT_S = 110
 
 
 def pairs(lab):
-    """Two runs, each with a master of its own: one of the peers on hosts 1 and 2, one of those on hosts 4 and 5."""
+    """Two runs with separate masters: one with the peers on hosts 1 and 2, and one with the peers on hosts 4 and 5."""
     return Run(lab, count=2, compression=AUTO), Run(lab, count=2, first=3, compression=OFF)
 
 
@@ -77,7 +77,7 @@ def plain_floats(args):
 
 
 def incompressible(args):
-    """Data that cannot be compressed are sent plain and take at most negligible time longer."""
+    """Data that cannot be compressed are sent plain, with negligible additional time."""
     print(f"noise, {args.elements} elements")
     saved = take_turns(args, count=args.elements, type="uint8", pattern="uniform:0,255.99", algorithm="ring")
     expect(saved < 0.01, f"{100 * saved:.1f} % of noise saved")

@@ -1,6 +1,6 @@
 """A wide-area network on one machine: hosts are network namespaces, and netlab-forwarder carries packets between them with delay, rate,
-queue and loss. Nothing is left behind: the namespaces have no names and end with their last process, and the forwarder kills the
-processes in them when this process ends, even by SIGKILL.
+queue and loss. A lab leaves nothing on the machine: the namespaces have no names and end with their last process, and the forwarder kills
+the processes in them when this process ends, even by SIGKILL.
 
     with Lab(hosts=2, delay="25ms", rate="1gbit") as lab:
         process = lab.start(0, ["sleep", "1"])
@@ -20,19 +20,19 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
-MARK = "NETLAB"  # in the environment of every process started in a lab: the lab's folder
+MARK = "NETLAB"  # environment variable of every process of a lab, with the lab's folder
 PREFIX = "netlab-"
-MASTER_PORT = 48148  # of pccl-master
+MASTER_PORT = 48148  # port of pccl-master
 ESTABLISHED = "01"
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class LabError(RuntimeError):
-    """An error: what failed, and what to do."""
+    """An error text that names the failure and the remedy."""
 
 
 def why_not():
-    """Why a lab is not permitted on this machine, or None."""
+    """The reason why a lab is not permitted on this machine, or None."""
     if os.uname().sysname != "Linux":
         return "network namespaces need Linux"
     if not os.path.exists("/dev/net/tun"):
@@ -53,12 +53,12 @@ def forwarder():
     built = sorted(HERE.parent.parent.glob("build*/bin/netlab-forwarder"), key=lambda path: path.stat().st_mtime)
     found = str(built[-1]) if built else shutil.which("netlab-forwarder")
     if not found:
-        raise LabError("netlab-forwarder is not built: ninja -C build netlab-forwarder, or set NETLAB_FORWARDER")
+        raise LabError("netlab-forwarder is not built: run `ninja -C build netlab-forwarder`, or set NETLAB_FORWARDER")
     return found
 
 
 def ask(path, text):
-    """Sends one command to a lab's socket; returns the answer without its `ok`."""
+    """Sends one command to a lab's socket. Returns the answer without its `ok`."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(10)
         connection.connect(str(path))
@@ -105,7 +105,8 @@ class Lab:
         return self.folder / "control"
 
     def open(self):
-        # Its own process group: this process handles Ctrl-C. It ends with its standard input, including when this process is killed.
+        # The forwarder has its own process group, because this process handles Ctrl-C. It ends with its standard input, which closes even
+        # when this process is killed.
         self.process = subprocess.Popen([forwarder(), *self.options, "--socket", str(self.socket)], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, start_new_session=True)
         words = self.process.stdout.readline().split()
@@ -150,7 +151,7 @@ class Lab:
                 "HOST_ADDRESS": self.addresses[host], "HOSTS": ",".join(self.addresses), "MASTER_ADDRESS": self.addresses[0]}
 
     def start(self, host, command, env=None, **popen):
-        """Starts a program on a host; it is killed at the end of the lab if it still runs."""
+        """Starts a program on a host. If it still runs at the end of the lab, it is killed."""
         space = self.spaces[host]
 
         def enter():
@@ -166,7 +167,7 @@ class Lab:
         return child
 
     def run(self, host, command, **popen):
-        """Runs a program on a host to its end; returns its standard output."""
+        """Runs a program on a host until it ends. Returns its standard output."""
         child = self.start(host, command, stdout=subprocess.PIPE, text=True, **popen)
         out, _ = child.communicate()
         if child.returncode != 0:
@@ -184,8 +185,8 @@ class Lab:
         return max(groups.values(), key=len, default=[])
 
     def slow_lane(self, a, b, rate, timeout_s=60, settle_s=1):
-        """Waits until there are several connections between two hosts and their number stays the same; then limits one of them to this
-        rate in both directions. Returns (its port, the number of connections)."""
+        """Waits until there are several connections between two hosts and their number is stable. Then limits one of them to this rate in both
+        directions. Returns (its port, the number of connections)."""
         end, lanes, since = time.monotonic() + timeout_s, [], 0.0
         while len(lanes) < 2 or time.monotonic() < since + settle_s:
             if time.monotonic() > end:
@@ -203,7 +204,7 @@ class Lab:
         self.run(host, ["sh", "-c", 'printf %s "$1" > "$2"', "sh", value, path])
 
     def set_congestion(self, host, name):
-        """Set by route: the default of a namespace can only be an algorithm that the machine allows every user."""
+        """Sets the algorithm by route, because the default of a namespace can only be an algorithm that the machine allows every user."""
         route = ["ip", "route", "change", "10.77.0.0/24", "dev", "wan0", "src", self.addresses[host], "congctl", name]
         try:
             self.run(host, route)
@@ -216,7 +217,7 @@ class Lab:
 
 
 def parse_connections(text):
-    """[(local port, address of the other end, its port)] of the established ones in /proc/net/tcp and tcp6; IPv4 alone."""
+    """[(local port, address of the other end, its port)] of the established IPv4 connections in /proc/net/tcp and tcp6."""
     out = []
     for words in map(str.split, text.splitlines()):
         if len(words) < 4 or words[3] != ESTABLISHED or ":" not in words[1]:

@@ -1,4 +1,4 @@
-"""Newcomers that join while others train over a wide-area network: how long an admission delays the members.
+"""Newcomers join while others train over a wide-area network. Measures the time by which an admission delays the members.
 
     newcomers_test.py [--members 8] [--newcomers 12] [--delay-ms 50]     prints the delay of each admission
 
@@ -20,7 +20,7 @@ from trainers import Run  # noqa: E402
 
 EVERY_S = 1.0
 ROUND_TRIPS = 2
-COUNT = 16384  # elements of 8 bytes: 128 KiB a step
+COUNT = 16384  # elements of 8 bytes, 128 KiB in each step
 
 
 def train(peer, slot):
@@ -28,7 +28,7 @@ def train(peer, slot):
 
 
 def measure(members, newcomers, delay_ms):
-    """Milliseconds that each member was in pcclUpdateTopology, for each admission."""
+    """For each admission, the milliseconds that each member spent in pcclUpdateTopology."""
     with netlab.Lab(1 + members + newcomers, delay=f"{delay_ms}ms", rate="1gbit") as lab:
         run = Run(lab, count=members)
         loops = [(peer, train(peer, slot)) for slot, peer in enumerate(run.peers)]
@@ -49,7 +49,7 @@ def measure(members, newcomers, delay_ms):
         for answer in answers:
             if answer["code"] != 0 or answer["lost"] != 0:
                 raise AssertionError(f"a step failed: {answer}\n" + run.log.text())
-        print(f"{answers[0]['good']} steps; the master said:\n" + run.log.text() if os.environ.get("VERBOSE") else
+        print(f"{answers[0]['good']} steps; the log of the master:\n" + run.log.text() if os.environ.get("VERBOSE") else
               f"{answers[0]['good']} steps")
         return [answer["updates_ms"] for answer in answers[:members]]
 
@@ -68,7 +68,7 @@ def main():
           " ".join(f"{ms:.0f}" for ms in worst))
     print(f"median {statistics.median(worst):.0f} ms, worst {max(worst):.0f} ms; the limit is {limit:.0f} ms")
     if max(worst) > limit:
-        sys.exit("members were held up for too long")
+        sys.exit("an admission delayed the members for longer than the limit")
 
 
 if __name__ == "__main__":

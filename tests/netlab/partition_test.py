@@ -1,4 +1,4 @@
-"""The network is split in two and then healed: the side with the master continues, the calls of the other side return, and its peers join
+"""The network is split in two and then healed. The side with the master continues. The calls of the other side return, and its peers join
 again.
 
 Four peers, two on each side. Exit status 77: a lab is not permitted on this machine.
@@ -45,7 +45,7 @@ def main():
             expect(answer["code"] == MASTER_FAILED and answer.get("send_intact", True), f"the calls of the other side must return: {answer}")
         print(f"the other side's calls returned after {time.monotonic() - begin:.1f} s: {answer['error']}")
         for answer in (peer.call("connect") for peer in without):
-            expect(answer["code"] == MASTER_FAILED, f"the other side must not form a run of its own: {answer}")
+            expect(answer["code"] == MASTER_FAILED, f"the other side must not form a separate run: {answer}")
 
         for a, b in across:
             lab.command(f"unblock {a} {b}")

@@ -1,6 +1,6 @@
 """A master that is killed and started again while a large all-reduce runs: the transfer does not pause, and the call succeeds.
 
-    restart_test.py [--build DIR] [--rate RATE]     prints the share of the path that was used while there was no master
+    restart_test.py [--build DIR] [--rate RATE]     prints the used share of the path while there was no master
 
 Exit status 77: a lab is not permitted on this machine.
 """

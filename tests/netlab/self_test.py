@@ -2,7 +2,7 @@
 
     self_test.py [CASE...]     exit status 77: a lab is not permitted on this machine
 
-Measurements depend on the load of the machine, so one that is off is repeated, at most twice.
+Measurements depend on the load of the machine, so a wrong one is repeated, at most twice.
 """
 
 import os
@@ -35,7 +35,7 @@ def result(child, timeout_s=60):
 
 
 def persistently(measure, good, words):
-    """Repeats a measurement until it is good."""
+    """Repeats a measurement until its result is good."""
     for attempt in range(ATTEMPTS):
         value = measure()
         print(f"{words}: {value:.4g}{'' if good(value) else ' (off)'}", flush=True)
@@ -52,7 +52,7 @@ def round_trip():
 
             def measure():
                 received, median = result(traffic(lab, 0, "ping", lab.addresses[1], 20, 2))
-                expect(received == "20", f"{received} of 20 answers came")
+                expect(received == "20", f"{received} of 20 answers arrived")
                 return float(median)
 
             asked = 2 * delay_ms
@@ -84,10 +84,10 @@ def loss():
         result(traffic(lab, 0, "burst", lab.addresses[1], 20000))
         received = int(result(counter)[0])
         seen = lab.counters(0, 1)
-        print(f"{20000 - received} of 20000 datagrams lost, asked for 1 %")
+        print(f"{20000 - received} of 20000 datagrams lost, requested was 1 %")
         expect(100 <= seen["lost"] <= 320, f"lost {seen['lost']}")
-        expect(20000 - received >= seen["lost"] - 5, "more datagrams arrived than were let through")
-        # Segments are lost from the middle of larger packets. The stream must arrive whole nevertheless.
+        expect(20000 - received >= seen["lost"] - 5, "more datagrams arrived than the lab delivered")
+        # Segments in the middle of larger packets are lost. The stream must still arrive complete.
         lab.command("set * * loss 0.2%")
         before = lab.counters(0, 1)
         sink = traffic(lab, 1, "sink", lab.addresses[1], PORT, 0, 0, ready=True)
@@ -98,7 +98,7 @@ def loss():
         segments = after["segments"] - before["segments"]
         fraction = (after["lost"] - before["lost"]) / segments
         together = segments / (after["packets"] - before["packets"])
-        print(f"{fraction:.3%} of {segments:.0f} segments lost, asked for 0.2 %; {together:.1f} travel in a packet")
+        print(f"{fraction:.3%} of {segments:.0f} segments lost, requested were 0.2 %; a packet contains {together:.1f} segments")
         expect(0.0013 <= fraction <= 0.0027, "the rate of loss differs from the requested one")
 
 
@@ -111,7 +111,7 @@ def block():
             return int(result(traffic(lab, 0, "ping", lab.addresses[host], count, 0.3))[0])
 
         expect(answers(1) == 3 and answers(2) == 3, "answers are missing")
-        lab.command("block 1 0")  # only the way back
+        lab.command("block 1 0")  # blocks the return direction only
         expect(answers(1) == 0 and answers(2) == 3, "the wrong direction was blocked")
         expect(lab.counters(0, 1)["dropped"] == 0 and lab.counters(1, 0)["dropped"] == 3, "the other direction was blocked")
         lab.command("unblock 1 0")
@@ -136,7 +136,7 @@ def shape():
             slow, fast = (float(result(sink)[0]) / (1 - HEADERS / MTU) for sink, _ in streams)
             for _, source in streams:
                 result(source)
-            print(f"{slow:.1f} and {fast:.1f} Mbit/s of 40 and 360")
+            print(f"{slow:.1f} and {fast:.1f} Mbit/s, requested were 40 and 360")
             return max(abs(slow / 40 - 1), abs(fast / 360 - 1))
 
         persistently(measure, lambda off: off <= 0.1, "shaped off by")
@@ -186,10 +186,10 @@ def alive(marks):
     return found
 
 
-def ends_with_its_driver():
+def programs_end_with_the_lab():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         mark = f"{100000 + os.getpid()}.{int(number)}"
-        command = ["sh", "-c", f"setsid sleep {mark} & wait"]  # one that a signal to its parent's group does not reach
+        command = ["sh", "-c", f"setsid sleep {mark} & wait"]  # a signal to the parent's group does not reach the sleep
         driver = subprocess.Popen([sys.executable, str(HERE / "netlab"), "run", "--hosts", "2", "--", *command])
         end = time.monotonic() + 20
         while len(alive([mark])) < 2 and time.monotonic() < end:
@@ -203,11 +203,11 @@ def ends_with_its_driver():
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         expect(not left, f"{number.name}: programs were left running")
-        print(f"{number.name}: nothing left")
+        print(f"{number.name}: no program is left")
     netlab.clean()
 
 
-CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, slow_lane, remove, ends_with_its_driver)}
+CASES = {case.__name__: case for case in (round_trip, throughput, loss, block, shape, slow_lane, remove, programs_end_with_the_lab)}
 
 
 def main():

@@ -1,8 +1,9 @@
-"""Shared state over a wide-area network: how fast a newcomer receives it, and the cost of a source that dies or stops meanwhile.
+"""Shared state over a wide-area network. Measures the rate at which a newcomer receives it, and the cost of a source that dies or stops
+meanwhile.
 
     state_test.py [CASE ...] [--mib 1024] [--rate-mbit 1000] [--delay-ms 5]     prints seconds and rates
 
-The newcomer's downlink is not limited; each source's path to it is. Exit status 77: a lab is not
+The rate of each source's path to the newcomer is limited, and the newcomer's downlink is not. Exit status 77: a lab is not
 permitted on this machine.
 """
 
@@ -20,7 +21,7 @@ from cases import expect, run_cases  # noqa: E402
 from trainers import Run  # noqa: E402
 
 MIB = 1 << 20
-CHUNKS_IN_FLIGHT = 256  # of one source, at most
+CHUNKS_IN_FLIGHT = 256  # limit for one source
 LIMIT_S = 110
 
 
@@ -38,7 +39,7 @@ def define(peers, args, seed):
 
 
 class Pull:
-    """Members that hold a state, and a newcomer that pulls it."""
+    """Members with a state, and a newcomer that pulls it."""
 
     def __init__(self, lab, args, sources, *options):
         self.lab, self.args = lab, args
@@ -69,7 +70,7 @@ class Pull:
         expect(all(other["hashes"] == answer["hashes"] for other in others), "the peers hold different content")
         expect(answer["rx"] == self.args.mib * MIB, f"{answer['rx']} bytes were received of {self.args.mib} MiB")
         wire = self.arrived() / (self.args.mib * MIB)
-        print(f"meanwhile {100 * max(0.0, idle):.0f} % of the processors rested")
+        print(f"meanwhile {100 * max(0.0, idle):.0f} % of the processor time was idle")
         return 0.9 * self.args.mib * MIB * 8 / (end - begin) / 1e6, wire
 
 
@@ -93,7 +94,7 @@ def three_sources(args):
 
 
 def long_path(args):
-    """Round trips of 100 ms: the pull must not wait for requests."""
+    """With round trips of 100 ms, the pull must not wait for requests."""
     args.delay_ms = max(args.delay_ms, 50)
     rate = one_source(args)
     expect(rate >= 0.8 * args.rate_mbit, "the path is not used fully")

@@ -1,4 +1,4 @@
-"""Small senders and receivers that the lab's own test runs on its hosts: traffic.py ROLE ARGUMENTS. Each prints one line of result."""
+"""Small senders and receivers that the test of the lab runs on its hosts: traffic.py ROLE ARGUMENTS. Each prints one line with its result."""
 
 import hashlib
 import select
@@ -70,7 +70,7 @@ def burst(address, number):
 
 
 def sink(address, port, settle_s, measure_s):
-    """Receives a stream; prints megabits per second after `settle_s`, or with `measure_s` 0 the bytes and their hash until its end."""
+    """Receives a stream and prints megabits per second after `settle_s`. If `measure_s` is 0, prints the bytes until its end and their hash."""
     listener = socket.create_server((address, int(port)))
     print("ready", flush=True)
     stream, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""A master and peers on the hosts of a lab: each peer is a pccl-test-peer, controlled by lines of JSON, as in tests/integration."""
+"""A master and peers on the hosts of a lab. Each peer is a pccl-test-peer that lines of JSON control, as in tests/integration."""
 
 import json
 import os
@@ -40,7 +40,7 @@ class Log:
         with self.changed:
             while not (found := self.find(*words, since=since)):
                 if not self.changed.wait(max(0.0, end - time.monotonic())):
-                    raise AssertionError(f"{self.name} did not say {words} within {limit_s} s; it said:\n" + self.text())
+                    raise AssertionError(f"{self.name} did not log {words} within {limit_s} s; its log:\n" + self.text())
             return found
 
     def text(self):
@@ -95,8 +95,8 @@ class Peer:
 
 
 class Run:
-    """A master on the lab's host `first` and a peer on each host behind it, or on `count` of them, all joined. Peer i of `peers` is the
-    i-th of them, from 0; the master calls it peer i + 1."""
+    """A master on the lab's host `first`, and a joined peer on each host after it, or on the first `count` of them. `peers[i]` is the peer
+    that the master calls peer i + 1."""
 
     def __init__(self, lab, *options, count=None, first=0, **settings):
         self.lab = lab
@@ -116,7 +116,7 @@ class Run:
                     raise AssertionError(f"join: {answer}")
 
     def spawn(self, host, **settings):
-        """A peer that is not connected yet, and not in `peers`."""
+        """A peer that is not connected yet and is not in `peers`."""
         return Peer(self.lab, host, f"{self.lab.addresses[self.first]}:48148", **settings)
 
     def stop(self):

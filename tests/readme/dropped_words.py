@@ -1,4 +1,4 @@
-"""A word that docs/reference/glossary.md lists as dropped does not come back as an identifier: dropped_words.py [ROOT]; --self-test."""
+"""Checks that no identifier contains a word that docs/reference/glossary.md lists as dropped: dropped_words.py [ROOT]; --self-test."""
 
 import pathlib
 import re

@@ -12,7 +12,7 @@ STEP = re.compile(r"step (\d+): (\d+) peers, weight (-?[\d.]+)$")
 
 
 class Trainer:
-    """A trainer process, and the steps that it has printed."""
+    """A trainer process and the steps that it has printed."""
 
     def __init__(self, hello, address, steps):
         self.process = subprocess.Popen([hello, address, str(steps)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -30,7 +30,7 @@ class Trainer:
                     self.news.notify_all()
 
     def await_peers(self, peers):
-        """Returns when it has made a step among this number of peers."""
+        """Waits until the trainer has made a step with this number of peers."""
         with self.news:
             seen = self.news.wait_for(lambda: self.steps and self.steps[max(self.steps)][0] == peers, LIMIT_S)
         if not seen:

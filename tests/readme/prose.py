@@ -1,10 +1,11 @@
-"""The prose of a source file: comments, doc strings and messages, in place, with everything else blank. Offsets and lines stay as they are."""
+"""Extracts the prose of a source file: comments, doc strings and messages stay in place, and all other text becomes blank. Offsets and lines do
+not change."""
 
 import io
 import re
 import tokenize
 
-START = "\x01"  # stands at the beginning of a comment, a string, a paragraph or a table cell
+START = "\x01"  # marks the beginning of a comment, a string, a paragraph or a table cell
 
 C_TOKEN = re.compile(r'//[^\n]*(?:\n[ \t]*//[^\n]*)*|/\*.*?\*/|R"\w*\(.*?\)\w*"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 C_MARK = re.compile(r"^([ \t]*)(?://[/!]?<?|/\*+<?|\*(?!/))|\*+/", re.MULTILINE)
@@ -17,7 +18,7 @@ def blank(text):
 
 
 def marked(text):
-    """The text with a mark where its first word begins, in place of the blank before it, if there is one."""
+    """The text with a mark instead of the blank before its first word, if there is one."""
     match = re.search(r"\S", text)
     if not match:
         return text
@@ -98,7 +99,7 @@ def of_markdown(text):
             lines[i] = blank(line)
         elif fenced or (line.startswith("    ") and not re.match(r"\s*(?:[-*]|\d+\.)\s", line) and not previous.strip()):
             lines[i] = blank(line)
-            continue  # an indented block goes on until a line that is not
+            continue  # an indented block ends at the first line without indentation
         elif line.startswith("|"):
             lines[i] = line.replace("|", START)
         elif not previous.strip() or re.match(r"\s*(?:[-*#>]+|\d+\.)\s", line):
@@ -108,7 +109,7 @@ def of_markdown(text):
 
 
 def of_script(text):
-    """Comments behind `#` of CMake, shell, make, YAML and TOML, and what `message(` and `echo` print."""
+    """Comments after `#` in CMake, shell, make, YAML and TOML, and the texts of `message(` and `echo`."""
     lines, previous = text.split("\n"), False
     for i, line in enumerate(lines):
         match = re.search(r"(?:^|\s)#+(?!!)(.*)$", line)
@@ -125,7 +126,7 @@ def of_script(text):
 
 
 def of(path, text):
-    """The prose of a file, or None where it has none that is ours."""
+    """The prose of a file, or None for a file whose prose is not checked."""
     name, ending = path.name, path.suffix
     if ending in {".c", ".cc", ".h"}:
         prose = of_c(text)

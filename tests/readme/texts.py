@@ -1,4 +1,4 @@
-"""Checks that README.md and docs/ agree with the tree: the programs they quote, the functions, messages, fields, files and values they name."""
+"""Checks that README.md and docs/ agree with the tree: the programs that they quote, and the functions, messages, fields, files and values that they name."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Values in the documentation that a reader relies on, compared with the constants of the sources. texts.py runs these checks."""
+"""Compares values in the documentation with the constants of the sources. texts.py runs these checks."""
 
 import re
 
@@ -39,7 +39,7 @@ def spellings(value, is_time):
 
 
 def limits(root):
-    """Each row of the table of limits that names constants has their values; and each constant of limits.h is in a row."""
+    """Each row of the table of limits that names constants has their values, and each constant of limits.h is in a row."""
     page = (root / "docs/internals/protocol.md").read_text()
     section = page.split("\n## Limits\n", 1)[1].split("\n## ", 1)[0]
     named = set()
@@ -76,7 +76,7 @@ def version(root):
 
 
 def lanes(root):
-    """The number of lanes by round trip: (limit in ms, lanes), the last without a limit."""
+    """The number of lanes by round trip: (limit in ms, lanes). The last entry has no limit."""
     source = next((p.read_text() for p in sorted((root / "src/peer").rglob("*.cc")) if "wanted_lanes() const {" in p.read_text()), None)
     if source is None:
         yield "src/peer: no wanted_lanes()"
@@ -111,7 +111,7 @@ def tables_of_op(root):
 
 
 def kinds(root):
-    """No more frame kinds and messages than the code has."""
+    """The documentation has no more frame kinds and messages than the code."""
     page = (root / "docs/internals/protocol.md").read_text()
     count = int(re.search(r"kFrameKinds = (\d+);", (root / "src/wire/frame.h").read_text())[1])
     rows = re.findall(r"^\| \d+ \| [a-z_]+ \| (?!u\d+ \|)", page, re.MULTILINE)

@@ -1,6 +1,6 @@
-"""Kills one of four members when it has sent a part of its bytes of a large average, in the wide-area lab, and prints the bytes that the
-others sent after that, as a share of the bytes of the whole operation. Exit status 1: more than --at-most, or a wrong element; 77: a lab is
-not permitted on this machine.
+"""Kills one of four members in the wide-area lab when it has sent a part of its bytes of a large average. Prints the bytes that the others
+sent after that, as a share of the bytes of the whole operation. Exit status 1: the share is above --at-most, or an element is wrong; 77: a
+lab is not permitted on this machine.
 
     repair_lab.py --build build                          the figures of docs/internals/reliability.md: with repair, and without
     repair_lab.py --build build --on-peer-loss repair --size 64 --at-most 0.25
@@ -31,7 +31,7 @@ def sent_by(lab, host):
 
 def one_run(build, fault, size, rate, kill_at, in_place):
     """The answers of the survivors, the time of the kill, and the bytes of the operation per member."""
-    whole = 2 * (MEMBERS - 1) * size // MEMBERS  # of each member, without headers
+    whole = 2 * (MEMBERS - 1) * size // MEMBERS  # bytes of each member, without headers
     with netlab.Lab(MEMBERS, delay="0.5ms", rate=rate) as lab:
         master = lab.start(0, [str(build / "bin" / "pccl-master"), "--no-journal", "--listen", f"0.0.0.0:{netlab.MASTER_PORT}"],
                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -55,16 +55,16 @@ def one_run(build, fault, size, rate, kill_at, in_place):
 
 
 def judge(run, count):
-    """An error text; None if all survivors hold the same correct averages."""
+    """An error text, or None if all survivors hold the same correct averages."""
     answers = run["answers"]
     survivors = sum(1 << host for host in range(MEMBERS) if host != VICTIM)
     if any(a["wrong"] for a in answers):
-        return "elements that are nobody's average"
+        return "some elements are not the average of any contributions"
     if len({a["hash"] for a in answers}) != 1:
-        return "different bits at different members"
+        return "members hold different bits"
     for a in answers:
         if sum(a["participants"].values()) != count or any(int(mask) & survivors != survivors for mask in a["participants"]):
-            return f"averages that leave out a survivor: {a['participants']}"
+            return f"some averages lack a survivor: {a['participants']}"
     return None
 
 

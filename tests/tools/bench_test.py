@@ -1,4 +1,4 @@
-"""Tests of how bench/bench.py takes, judges and shows measurements; nothing is measured here."""
+"""Tests of bench/bench.py: turns, bars and tables, with contestants that return fixed times."""
 
 import pathlib
 import subprocess
@@ -42,12 +42,12 @@ def result(**measured):
 
 
 class Bench(unittest.TestCase):
-    def test_contestants_take_turns_forth_and_back(self):
+    def test_contestants_take_turns_in_alternating_order(self):
         calls = []
         measuring.take_turns({name: lambda name=name: calls.append(name) or {} for name in "ABC"}, 3, "")
         self.assertEqual("".join(calls), "ABCCBAABC")
 
-    def test_one_that_fails_has_no_sample_and_the_others_go_on(self):
+    def test_failure_gives_no_sample_and_the_others_continue(self):
         def fail():
             raise contestants.Failed("broken")
 
@@ -55,11 +55,11 @@ class Bench(unittest.TestCase):
         self.assertEqual(samples, {"A": [], "B": [{"us": 1.0}, {"us": 1.0}]})
         self.assertIsNone(measuring.Rounds(samples).median("A"))
 
-    def test_medians_pass_over_samples_that_lack_the_value(self):
+    def test_medians_ignore_samples_without_the_value(self):
         rounds = measuring.Rounds({"A": [{"us": 1.0}, {"us": 9.0, "cpu_s": 2.0}, {"us": 3.0}]})
         self.assertEqual((rounds.median("A"), rounds.median("A", "cpu_s"), rounds.median("B")), (3.0, 2.0, None))
 
-    def test_bars_are_met_or_missed_at_their_edge(self):
+    def test_bars_are_met_at_their_limit(self):
         cases = [({"at_least": 0.9}, 0.9, True), ({"at_least": 0.9}, 0.89, False), ({"at_most": 64}, 64, True), ({"at_most": 64}, 65, False),
                  ({}, 1.0, None), ({"at_least": 0.9}, None, None)]
         for bar, value, met in cases:
@@ -70,12 +70,12 @@ class Bench(unittest.TestCase):
         self.assertEqual({us: measuring.time_name(us) for us in times}, times)
         self.assertEqual(measuring.time_name(None), "failed")
 
-    def test_without_gloo_nothing_is_said_about_the_better_of_two(self):
+    def test_comparison_with_the_better_of_two_needs_gloo(self):
         checks = checks_of(loopback.large(context({"bare_ring": 1, "PCCL": 1.1, "Open MPI": 2})))
         self.assertTrue(checks["of bare_ring's bandwidth"]["met"])
         self.assertEqual({checks[what]["met"] for what in ("times the better of Open MPI and Gloo", "times Gloo")}, {None})
 
-    def test_a_faster_rival_is_a_missed_bar(self):
+    def test_faster_contestant_misses_the_bar(self):
         checks = checks_of(loopback.large(context({"bare_ring": 1, "PCCL": 2, "Open MPI": 3, "Gloo": 1.9})))
         self.assertEqual([one["met"] for one in checks.values()], [False, False, False])
 
@@ -86,7 +86,7 @@ class Bench(unittest.TestCase):
         self.assertTrue(checks_of(loopback.cpu(shared))["of Gloo's"]["met"])
         self.assertEqual(len(shared.known), known)
 
-    def test_rows_of_sizes_with_one_factor_are_one_call(self):
+    def test_sizes_with_one_factor_are_one_call(self):
         self.assertEqual([contestants.factor_of(row) for row in ([4], [4, 64], [1, 4, 16], [1, 2, 8], [3, 4])], [2, 16, 4, None, None])
 
     def test_regimes_are_chosen_by_name_in_their_order(self):
@@ -95,7 +95,7 @@ class Bench(unittest.TestCase):
         with self.assertRaises(ValueError):
             regimes.named(["none"])
 
-    def test_results_of_several_runs_are_one(self):
+    def test_results_of_several_runs_are_merged(self):
         rows = {(ranks, words): {"cells": [words], "checks": [], "data": {"ranks": ranks}} for ranks in (2, 4) for words in ("old", "new")}
         first = result(wan=([], [rows[2, "old"]]), latency=(["us"], [rows[2, "old"], rows[4, "old"]]))
         second = result(latency=(["us"], [rows[4, "new"]]), wan=(["other"], [rows[4, "new"]]))
@@ -103,7 +103,7 @@ class Bench(unittest.TestCase):
         self.assertEqual([(regime["name"], regime["rows"]) for regime in merged["regimes"]],
                          [("latency", [rows[2, "old"], rows[4, "new"]]), ("wan", [rows[4, "new"]])])
 
-    def test_the_document_has_tables_and_plots_between_its_markers(self):
+    def test_document_has_tables_and_plots_between_its_markers(self):
         measured = result(large=loopback.large(context({"bare_ring": 1, "PCCL": 2})))
         with tempfile.TemporaryDirectory() as folder:
             page = pathlib.Path(folder) / "performance.md"
@@ -116,7 +116,7 @@ class Bench(unittest.TestCase):
             self.assertIn("](performance-loopback.svg)", text)
             xml.parse(page.parent / "performance-loopback.svg")
 
-    def test_list_tells_every_regime(self):
+    def test_list_prints_every_regime(self):
         text = subprocess.run([sys.executable, ROOT / "bench" / "bench.py", "--list"], capture_output=True, text=True, check=True).stdout
         self.assertEqual([line.split()[0] for line in text.splitlines()], [regime.name for regime in regimes.ALL])
 

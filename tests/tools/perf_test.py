@@ -1,4 +1,4 @@
-"""Tests of pccl-perf and pccl-perf-plot as they are called: perf_test.py --perf PROGRAM [CASE...]."""
+"""Runs pccl-perf and pccl-perf-plot and checks their output: perf_test.py --perf PROGRAM [CASE...]."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ def warm_up_is_automatic_and_counted(perf, folder):
     text, result = results(perf, folder, "-t", "3", "-b", "1K", "-e", "64K", "-f", "64", "-n", "5")
     for shown, row in zip(rows_of(text), result["rows"], strict=True):
         expect(3 <= row["warm_up"] <= 100, f"{row['warm_up']} iterations before")
-        expect(shown["warm"] == str(row["warm_up"]), f"the table says {shown['warm']}, JSON {row['warm_up']}")
+        expect(shown["warm"] == str(row["warm_up"]), f"the table has {shown['warm']}, and JSON has {row['warm_up']}")
 
 
 def warm_up_can_be_forced(perf, folder):
@@ -51,7 +51,7 @@ def warm_up_can_be_forced(perf, folder):
         expect(f"3 iterations after {number}" in text, text)
 
 
-def processor_time_of_each_peer(perf, folder):
+def processor_time_of_each_peer_is_reported(perf, folder):
     text, result = results(perf, folder, "-t", "2", "-b", "4M", "-e", "4M", "-n", "10", "--concurrent", "2")
     row = result["rows"][0]
     expect(len(row["cpu_s"]) == 2 and all(0 < seconds < 10 for seconds in row["cpu_s"]), f"{row['cpu_s']}")
@@ -74,7 +74,7 @@ def halves_of_an_all_reduce_are_checked_and_measured(perf, folder):
     expect("unknown --collective" in call(perf, "-t", "2", "--collective", "gather", status=64), "gather was accepted")
 
 
-def algorithm_and_lanes_that_were_taken(perf, folder):
+def algorithm_and_lanes_are_reported(perf, folder):
     for asked in ("ring", "direct"):
         text, result = results(perf, folder, "-t", "2", "-b", "4K", "-e", "4K", "-n", "3", "-a", asked, "--lanes", "2")
         row, shown = result["rows"][0], rows_of(text)[0]
@@ -83,15 +83,15 @@ def algorithm_and_lanes_that_were_taken(perf, folder):
     expect("unknown algorithm" in call(perf, "-t", "2", "-a", "tree", status=64), "tree was accepted")
 
 
-def memory_beyond_the_buffers(perf, folder):
+def memory_beyond_the_buffers_is_reported(perf, folder):
     size = 64 << 20
     text, result = results(perf, folder, "-t", "2", "-b", size, "-e", size, "-n", "2", "--memory")
     memory = result["rows"][0]["memory_bytes"]
     expect(len(memory) == 2, f"{memory}")
     if None in memory:
-        print("not known here")
+        print("this system does not report the peak memory")
         return
-    expect(all(0 < peak < 2 * size for peak in memory), f"{memory}: the buffers alone are {2 * size}")
+    expect(all(0 < peak < 2 * size for peak in memory), f"{memory}: the peaks must be below the size of the buffers, {2 * size}")
     expect(math.isclose(float(rows_of(text)[0]["mem"]), max(memory) / (1 << 20), abs_tol=0.06), text)
 
 
@@ -106,7 +106,7 @@ def plots_one_run(perf, folder):
     call(perf, "-t", "2", "-b", "1K", "-e", "64K", "-f", "8", "-n", "3", "--plot", plot)
     words, lines = curves(plot)
     expect("2 peers" in words and len(lines) == 2 and all(len(line.split()) == 3 for line in lines), f"{words}, {lines}")
-    expect(list(folder.iterdir()) == [plot], "left something behind")
+    expect(list(folder.iterdir()) == [plot], "temporary files were not removed")
 
 
 def plots_several_results(perf, folder):
@@ -123,14 +123,14 @@ def plots_several_results(perf, folder):
     expect("--plot" in call(perf, "--help"), "--help")
 
 
-def a_plot_that_cannot_be_written_is_said(perf, folder):
+def unwritable_plot_is_reported(perf, folder):
     text = call(perf, "-t", "2", "-b", "1K", "-e", "1K", "-n", "2", "--plot", folder / "none" / "out.svg", status=2)
     expect("no plot" in text, text)
 
 
 CASES = {case.__name__: case for case in (
-    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer,
-    halves_of_an_all_reduce_are_checked_and_measured, algorithm_and_lanes_that_were_taken, memory_beyond_the_buffers, plots_one_run, plots_several_results, a_plot_that_cannot_be_written_is_said)}
+    warm_up_is_automatic_and_counted, warm_up_can_be_forced, processor_time_of_each_peer_is_reported,
+    halves_of_an_all_reduce_are_checked_and_measured, algorithm_and_lanes_are_reported, memory_beyond_the_buffers_is_reported, plots_one_run, plots_several_results, unwritable_plot_is_reported)}
 
 
 def main():

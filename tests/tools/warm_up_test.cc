@@ -1,4 +1,4 @@
-// When pccl-perf finds its times settled.
+// The decision of pccl-perf that its times are stable.
 #include "perf/warm_up.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 namespace pccl::perf {
 namespace {
 
-/// How many of these times it takes; one more than there are if they do not settle.
+/// The number of these times after which they count as stable, or their number plus one if they never do.
 int iterations_until_settled(std::initializer_list<double> times_us) {
     WarmUp times;
     for (const double time_us : times_us) {

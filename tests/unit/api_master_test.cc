@@ -60,7 +60,7 @@ TEST_F(Master, MayBeDestroyedInAnyState) {
     }
 }
 
-TEST_F(Master, SaysThatAPortIsTaken) {
+TEST_F(Master, ReportsThatAPortIsTaken) {
     const pcclMasterConfig_t config = config_on("127.0.0.1:0");
     pcclMasterInstance_t *master = nullptr;
     ASSERT_EQ(pcclCreateMasterWithConfig(&config, &master), pcclSuccess);
@@ -75,7 +75,7 @@ TEST_F(Master, SaysThatAPortIsTaken) {
     EXPECT_EQ(pcclDestroyMaster(master), pcclSuccess);
 }
 
-TEST_F(Master, RejectsArgumentsInWords) {
+TEST_F(Master, RejectsInvalidArgumentsWithAReason) {
     pcclMasterInstance_t *master = nullptr;
     std::uint16_t port = 0;
     const pcclMasterConfig_t good = config_on("127.0.0.1:0");
@@ -153,7 +153,7 @@ TEST_F(Master, HandlesOfAParentProcessAreRefusedInAFork) {
     EXPECT_EQ(pcclDestroyMaster(master), pcclSuccess);
 }
 
-TEST(Errors, EveryCodeHasAPhraseAndOthersToo) {
+TEST(Errors, EveryCodeHasAPhraseAndSoDoUnknownCodes) {
     for (int code = 0; code < pcclStatusEnd_; ++code)
         EXPECT_STRNE(pcclGetErrorString(static_cast<pcclResult_t>(code)), "unknown status code") << code;
     EXPECT_STREQ(pcclGetErrorString(pcclStatusEnd_), "unknown status code");

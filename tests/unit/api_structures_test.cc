@@ -54,7 +54,7 @@ template <class T> class Structure : public ::testing::Test {};
 using Structures = ::testing::Types<pcclCommConfig_t, pcclMasterConfig_t, pcclReduceOptions_t, pcclReduceReport_t>;
 TYPED_TEST_SUITE(Structure, Structures);
 
-TYPED_TEST(Structure, OfAnySizeIsSetToItsEndAndNoFurther) {
+TYPED_TEST(Structure, AnySizeIsSetToItsEndAndNoFurther) {
     using T = TypeParam;
     T whole;
     set_fresh(whole);
@@ -72,7 +72,7 @@ TYPED_TEST(Structure, OfAnySizeIsSetToItsEndAndNoFurther) {
     }
 }
 
-TYPED_TEST(Structure, ThatNoReleaseHasIsRefusedUntouched) {
+TYPED_TEST(Structure, UnknownSizeIsRefusedAndUntouched) {
     using T = TypeParam;
     for (const std::size_t size : {std::size_t{0}, Growing<T>::least - 1, kLargestStructure + 1, ~std::size_t{0}}) {
         Room<T> room;
@@ -118,7 +118,7 @@ TYPED_TEST(Structure, IsReadToItsEndAndNoFurther) {
     }
 }
 
-TYPED_TEST(Structure, OfANewerHeaderIsReadIfItsNewFieldsAreAsTheyWereSet) {
+TYPED_TEST(Structure, NewerHeaderIsReadIfItsNewFieldsAreDefaults) {
     using T = TypeParam;
     const std::size_t size = sizeof(T) + 24;
     Room<T> room;
@@ -135,7 +135,7 @@ TYPED_TEST(Structure, OfANewerHeaderIsReadIfItsNewFieldsAreAsTheyWereSet) {
     }
 }
 
-TYPED_TEST(Structure, IsHandedOutToItsEndAndNoFurther) {
+TYPED_TEST(Structure, IsReturnedToItsEndAndNoFurther) {
     using T = TypeParam;
     T whole;
     set_fresh(whole);

@@ -1,4 +1,4 @@
-// pcclSetWaitHook: called while a call blocks, on the thread that made it, and able to end it.
+// pcclSetWaitHook: the library calls the hook while a call blocks, on the thread of that call. The hook can end the call.
 #include <string>
 #include <thread>
 
@@ -64,7 +64,7 @@ void abort_when_asked_twice(void *context) {
     }
 }
 
-TEST_F(WaitHook, EndsAConnectThatNobodyAdmits) {
+TEST_F(WaitHook, EndsAConnectThatIsNotAdmitted) {
     Patience patience{comms_[1]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
     EXPECT_EQ(pcclConnect(comms_[1]), pcclRankConnectionLost);
@@ -72,7 +72,7 @@ TEST_F(WaitHook, EndsAConnectThatNobodyAdmits) {
     EXPECT_FALSE(patience.elsewhere);
 }
 
-TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotMake) {
+TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotCall) {
     admit_the_second();
     Patience patience{comms_[0]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
@@ -81,17 +81,17 @@ TEST_F(WaitHook, EndsReducesThatTheOtherPeerDoesNotMake) {
     EXPECT_EQ(pcclAllReduce(values, values, &op.descriptor, comms_[0], nullptr), pcclRankConnectionLost);
     EXPECT_EQ(patience.asked, 2);
 
-    // Retrying is for losses: an abort ends that, too.
+    // All-reduces are retried after a loss only. An abort ends the retries as well.
     patience.asked = 0;
     EXPECT_EQ(pcclAllReduceMultipleWithRetry(&op, 1, comms_[0], nullptr, 1), pcclRankConnectionLost);
     EXPECT_GE(patience.asked, 2);
     EXPECT_EQ(values[3], 4);
 }
 
-TEST_F(WaitHook, IsOfItsThreadAlone) {
+TEST_F(WaitHook, AppliesToItsThreadOnly) {
     Patience patience{comms_[1]};
     ASSERT_EQ(pcclSetWaitHook(abort_when_asked_twice, &patience), pcclSuccess);
-    admit_the_second();  // whose connect, on a thread of its own, is not asked for
+    admit_the_second();  // it connects on another thread, for which the hook is not called
     std::thread waits([&] {
         float value = 1;
         const pcclReduceDescriptor_t descriptor{1, pcclSum, 0, {pcclFloat, pcclDistributionNone}, {}};

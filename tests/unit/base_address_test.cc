@@ -33,7 +33,7 @@ TEST(ParseHostPort, ReadsEverySpelling) {
     }
 }
 
-TEST(ParseHostPort, RejectsTheRestAndQuotesIt) {
+TEST(ParseHostPort, RejectsAndQuotesInvalidText) {
     for (const char *text :
          {"",        ":",           "host:",        "host:65536", "host:99999", "host:123456", "host:-1", "host:+1",
           "host: 1", "host:1 ",     "host:1x",      "host:0x10",  "[]",         "[]:5",        "[::1",    "[::1]5",

@@ -72,7 +72,7 @@ TEST(Descriptors, OtherEndSeesTheEndWhileAForkLives) {
         ::close(hold[1]);
         char byte = 0;
         static_cast<void>(!::write(ready[1], &byte, 1));
-        static_cast<void>(!::read(hold[0], &byte, 1));  // until the parent lets go
+        static_cast<void>(!::read(hold[0], &byte, 1));  // until the parent closes the pipe
         ::_exit(0);
     }
     char byte = 0;

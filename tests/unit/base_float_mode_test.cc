@@ -14,7 +14,7 @@ using test::float_control;
 using test::mode_of;
 using test::WithFloatControl;
 
-TEST(FloatMode, IsTheDefaultWhileItLivesAndThenTheOldOne) {
+TEST(FloatMode, GuardSetsTheDefaultAndRestoresTheOldMode) {
     const auto standard = mode_of(float_control());
     auto modes = test::float_modes();
     modes.push_back(test::trapping_mode());
@@ -55,7 +55,7 @@ TEST(FloatMode, KeepsTheFlagsOfItsCaller) {
 }
 #endif
 
-TEST(FloatMode, OfAThreadIsInheritedFromItsCreator) {  // the reason why threads of the library set theirs
+TEST(FloatMode, ThreadInheritsTheModeOfItsCreator) {  // the reason why threads of the library set theirs
     const WithFloatControl with(test::float_modes().back());
     test::FloatControl inherited = 0;
     std::thread([&] { inherited = float_control(); }).join();

@@ -1,4 +1,4 @@
-// The log's quota for what strangers do.
+// The quota of log lines about unauthenticated connections.
 #include "base/log_quota.h"
 
 #include <gtest/gtest.h>
@@ -24,7 +24,7 @@ TEST(LogQuota, WritesTheFirstFewOfAMinuteAndCountsTheRest) {
     EXPECT_TRUE(quota.admit(now));
 }
 
-TEST(LogQuota, WithholdsNothingFromWhatIsRare) {
+TEST(LogQuota, WritesAllRareMessages) {
     LogQuota quota(1);
     Time now{};
     for (int i = 0; i < 10; ++i) {
@@ -34,7 +34,7 @@ TEST(LogQuota, WithholdsNothingFromWhatIsRare) {
     }
 }
 
-TEST(LogQuota, TellsTheCountAlsoWhenTheNextWindowHasBegunBefore) {
+TEST(LogQuota, ReportsTheCountAfterTheNextWindowHasBegun) {
     LogQuota quota(1);
     Time now{};
     EXPECT_TRUE(quota.admit(now));

@@ -14,7 +14,7 @@
 namespace pccl {
 namespace {
 
-/// Puts another file in the place of standard error for its lifetime.
+/// Redirects standard error to another file for its lifetime.
 class StderrIs {
 public:
     explicit StderrIs(int fd) : saved_(dup(STDERR_FILENO)) {
@@ -32,7 +32,7 @@ private:
     int saved_;
 };
 
-/// What `body` writes to standard error.
+/// The text that `body` writes to standard error.
 template <class Body> std::string stderr_of(Body body) {
     std::FILE *file = std::tmpfile();
     {
@@ -144,7 +144,7 @@ TEST_F(Log, LinesOfManyThreadsDoNotMix) {
     EXPECT_EQ(lines, 200U);
 }
 
-// The environment is read at the first use, so each of these runs in a process of its own.
+// The environment is read at the first use, so each of these tests runs in a separate process.
 void expect_level(const char *value, LogLevel lowest, const char *words) {
     testing::FLAGS_gtest_death_test_style = "threadsafe";
     if (value)

@@ -50,7 +50,7 @@ TEST(Lookup, EachOfSeveralLookupsIsAnswered) {
 
 TEST(Resolve, EndsAtItsDeadline) {
     int asked = 0;
-    // No answer comes within no time.
+    // The deadline has already passed, so no answer can arrive in time.
     EXPECT_FALSE(resolve("localhost", Duration(0), [&] { return ++asked > 0; }));
     const auto ip = resolve("localhost");
     ASSERT_TRUE(ip);

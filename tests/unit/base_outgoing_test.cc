@@ -59,7 +59,8 @@ Fd self_connected(std::uint16_t &port) {
     return socket;
 }
 
-/// Runs `body` in a fork with a network of its own, whose outgoing connections have few ports. Its exit status, kSkipped without.
+/// Runs `body` in a fork that has its own network namespace with few ports for outgoing connections.
+/// Returns the exit status, or kSkipped if network namespaces are not permitted.
 template <class F> int with_few_ports(const char *range, F body) {
     const pid_t child = ::fork();
     if (child == 0) {
@@ -138,7 +139,7 @@ TEST(Interfaces, LoopbackBelongsToThisHostAndOthersDoNot) {
 TEST(PortHolder, NamesTheProcessThatListens) {
     const Fd listener = open_stream(false);
     ASSERT_TRUE(bind_to(listener, 0));
-    EXPECT_EQ(port_holder(port_of(listener)), "");  // bound, and not in the kernel's list
+    EXPECT_EQ(port_holder(port_of(listener)), "");  // bound but not listening, so it is not in the kernel's list
     ASSERT_EQ(::listen(listener.get(), 1), 0);
     const std::string holder = port_holder(port_of(listener));
     EXPECT_NE(holder.find("process " + std::to_string(::getpid()) + " ("), std::string::npos) << holder;

@@ -32,7 +32,7 @@ TEST(ParseDuration, ZeroNeedsNoUnitButOtherNumbersDo) {
     EXPECT_FALSE(parse_duration("1.5"));
 }
 
-TEST(ParseDuration, RejectsWhatIsNoDuration) {
+TEST(ParseDuration, RejectsInvalidDurations) {
     for (const char *text : {"",   " ",  "s",   "ms",  "-1s",   "+1s",    "-0",    " 1s",  "1s ", "1 s", "1sx",  "1ss",
                              "1S", "1d", "1.s", ".5s", "1..5s", "1.5.5s", "0x10s", "1e3s", "inf", "nan", "1,5s", "1s\n"})
         EXPECT_FALSE(parse_duration(text)) << '"' << text << '"';

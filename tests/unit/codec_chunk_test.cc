@@ -1,4 +1,4 @@
-// Chunks that are compressed come back as they were; whatever else is given is refused, and writes nothing outside its place.
+// Decompression returns the bytes that were compressed. It refuses any other input and writes nothing outside its output.
 #include "codec/chunk.h"
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-/// Bytes that shrink.
+/// Compressible bytes.
 Bytes text(std::size_t bytes, std::uint64_t seed = 1) {
     std::mt19937_64 random(seed);
     Bytes out(bytes);
@@ -55,7 +55,7 @@ Bytes compressed(const Bytes &in, unsigned planes, std::size_t room) {
 }
 Bytes compressed(const Bytes &in, unsigned planes = 1) { return compressed(in, planes, in.size() + 600); }
 
-/// Nothing if it was refused. What is behind the place for it stays as it was.
+/// Empty if the input was refused. The bytes after the output buffer must not change.
 std::vector<Bytes> decompressed(const Bytes &in, std::size_t bytes, unsigned planes = 1) {
     Bytes out(bytes + 64, std::byte{0xa5});
     const bool right = decompress(out.data(), bytes, in.data(), in.size(), planes);
@@ -79,19 +79,19 @@ TEST(CodecChunk, ComesBackForEveryLengthAndElementSize) {
     }
 }
 
-TEST(CodecChunk, OfNothingIsNothing) {
+TEST(CodecChunk, EmptyChunkIsEmpty) {
     EXPECT_EQ(compressed({}).size(), 0u);
     EXPECT_TRUE(decompressed({}, 0).empty());
     EXPECT_TRUE(decompressed({}, 10).empty());
 }
 
-TEST(CodecChunk, ThatDoesNotShrinkIsRefused) {
+TEST(CodecChunk, ChunkThatDoesNotShrinkIsRefused) {
     const Bytes in = noise(100000);
     EXPECT_TRUE(compressed(in, 1, in.size() - in.size() / 32).empty());
     EXPECT_TRUE(compressed(text(100000), 1, 100).empty());
 }
 
-TEST(CodecChunk, OfFloatingPointShrinksByItsPlanesAlone) {
+TEST(CodecChunk, FloatingPointShrinksByItsPlanesOnly) {
     const Bytes in = weights(1 << 18);
     const double as_bytes = static_cast<double>(compressed(in, 1).size()) / static_cast<double>(in.size());
     const double in_planes = static_cast<double>(compressed(in, 4).size()) / static_cast<double>(in.size());
@@ -99,8 +99,8 @@ TEST(CodecChunk, OfFloatingPointShrinksByItsPlanesAlone) {
     EXPECT_LT(in_planes, as_bytes - 0.05);
 }
 
-/// Short ones too, which one block of zstd's would hold as a whole: its exponents would be coded by the frequencies of noise.
-TEST(CodecChunk, OfFloatingPointShrinksAsWellIfItIsShort) {
+/// One block of zstd would hold a short chunk as a whole and code its exponents by the frequencies of the mantissas' noise.
+TEST(CodecChunk, ShortFloatingPointChunkShrinksAsWell) {
     for (const std::size_t count : {std::size_t{1} << 12, std::size_t{1} << 14, std::size_t{1} << 16}) {
         const Bytes in = weights(count), packed = compressed(in, 4);
         EXPECT_LT(static_cast<double>(packed.size()) / static_cast<double>(in.size()), 0.86) << count;
@@ -108,19 +108,19 @@ TEST(CodecChunk, OfFloatingPointShrinksAsWellIfItIsShort) {
     }
 }
 
-TEST(CodecChunk, ThatIsCutAnywhereIsRefused) {
+TEST(CodecChunk, TruncatedChunkIsRefused) {
     const Bytes in = text(5000), packed = compressed(in);
     for (std::size_t n = 0; n < packed.size(); ++n)
         ASSERT_TRUE(decompressed(Bytes(packed.begin(), packed.begin() + static_cast<std::ptrdiff_t>(n)), in.size()).empty()) << n;
 }
 
-TEST(CodecChunk, OfAnotherLengthThanIsExpectedIsRefused) {
+TEST(CodecChunk, UnexpectedLengthIsRefused) {
     const Bytes in = text(5000), packed = compressed(in, 4);
     for (const std::size_t bytes : {0u, 1u, 4999u, 5001u, 1u << 20})
         EXPECT_TRUE(decompressed(packed, bytes, 4).empty()) << bytes;
 }
 
-TEST(CodecChunk, WithAnythingBehindItIsRefused) {
+TEST(CodecChunk, TrailingBytesAreRefused) {
     const Bytes in = text(5000);
     Bytes packed = compressed(in);
     Bytes twice = packed;
@@ -130,25 +130,25 @@ TEST(CodecChunk, WithAnythingBehindItIsRefused) {
     EXPECT_TRUE(decompressed(packed, in.size()).empty());
 }
 
-/// A frame of a few bytes that unfolds to very many writes no further than its place.
-TEST(CodecChunk, ABombIsRefused) {
+/// A frame of a few bytes that expands to many megabytes must not write beyond its output.
+TEST(CodecChunk, DecompressionBombIsRefused) {
     const Bytes zeros(std::size_t{64} << 20);
     Bytes packed = compressed(zeros, 1, 1 << 20);
     ASSERT_LT(packed.size(), 10000u);
     EXPECT_TRUE(decompressed(packed, 4096).empty());
-    // And one that says it is small: its header names 4096 bytes, its blocks bring more.
+    // A frame with a false length: its header gives 4096 bytes, and its blocks contain more.
     Bytes small = compressed(Bytes(4096));
     ASSERT_EQ(ZSTD_getFrameContentSize(small.data(), small.size()), 4096u);
     const std::size_t header = 4 + 1 + 2;  // magic, descriptor, content size
     Bytes lying(small.begin(), small.begin() + header);
-    const std::uint32_t block = 1u | (1u << 1) | (std::uint32_t{100000} << 3);  // the last, one byte again and again
+    const std::uint32_t block = 1u | (1u << 1) | (std::uint32_t{100000} << 3);  // the last block, one byte repeated
     for (int i = 0; i < 3; ++i)
         lying.push_back(static_cast<std::byte>(block >> (8 * i)));
     lying.push_back(std::byte{7});
     EXPECT_TRUE(decompressed(lying, 4096).empty());
 }
 
-TEST(CodecChunk, WithoutItsLengthOrOfAnotherFormatIsRefused) {
+TEST(CodecChunk, MissingLengthOrOtherFormatIsRefused) {
     const Bytes in = text(5000);
     Bytes out(10000);
     ZSTD_CCtx *context = ZSTD_createCCtx();
@@ -163,7 +163,7 @@ TEST(CodecChunk, WithoutItsLengthOrOfAnotherFormatIsRefused) {
     }
 }
 
-TEST(CodecChunk, OfAnUnknownElementSizeIsRefused) {
+TEST(CodecChunk, UnknownElementSizeIsRefused) {
     const Bytes packed = compressed(text(300));
     for (const unsigned planes : {0u, 3u, 5u, 16u, 255u}) {
         EXPECT_TRUE(decompressed(packed, 300, planes).empty());
@@ -171,13 +171,13 @@ TEST(CodecChunk, OfAnUnknownElementSizeIsRefused) {
     }
 }
 
-TEST(CodecChunk, DamagedIsRefusedOrOfTheRightLength) {
+TEST(CodecChunk, DamagedChunkIsRefusedOrHasTheRightLength) {
     const Bytes in = text(3000), packed = compressed(in, 4);
     std::mt19937_64 random(9);
     for (int i = 0; i < 3000; ++i) {
         Bytes damaged = packed;
         damaged[random() % damaged.size()] ^= static_cast<std::byte>(1 + random() % 255);
-        (void)decompressed(damaged, in.size(), 4);  // it checks what is around the place
+        (void)decompressed(damaged, in.size(), 4);  // the helper checks the bytes around the output
     }
 }
 

@@ -1,4 +1,4 @@
-// Whose part of a buffer is whose.
+// The owner of each part of a buffer.
 #include "collective/blocks.h"
 
 #include <gtest/gtest.h>
@@ -17,10 +17,10 @@ Span shard_of(std::size_t count, const std::vector<PeerId> &ring, std::uint64_t 
     return blocks_of(op::Collective::all_gather, count, ring, 512).of(rank);
 }
 
-TEST(Blocks, ShardsLieInTheOrderOfIdsAndCoverEveryElementOnce) {
+TEST(Blocks, ShardsFollowTheOrderOfIdsAndCoverAllOnce) {
     for (const std::size_t count : {1, 255, 256, 257, 1023, 100003}) {
         for (std::uint64_t members = 1; members <= 9; ++members) {
-            std::vector<PeerId> ring;  // every other one first, so that the ring is in no order
+            std::vector<PeerId> ring;  // ids of even positions first, so that the ring is not in the order of ids
             for (std::uint64_t id = 1; id <= members; ++id) ring.push_back(PeerId{id % 2 == 1 ? id : 100 - id});
             auto sorted = ring;
             std::ranges::sort(sorted);
@@ -36,7 +36,7 @@ TEST(Blocks, ShardsLieInTheOrderOfIdsAndCoverEveryElementOnce) {
     }
 }
 
-TEST(Blocks, AShardStaysWhereItIsWhenOnlyTheRingChanges) {
+TEST(Blocks, ShardStaysInPlaceWhenOnlyTheRingChanges) {
     for (const std::uint64_t member : {3, 5, 8, 20}) {
         const Span before = shard_of(100003, ids({3, 5, 8, 20}), member);
         EXPECT_EQ(shard_of(100003, ids({8, 3, 20, 5}), member), before);
@@ -51,7 +51,7 @@ TEST(Blocks, MembersBeyondTheUnitsHaveEmptyShards) {
     EXPECT_EQ(empty, 3u);
 }
 
-TEST(Blocks, AnAllReducesBlocksLieInTheOrderOfTheRing) {
+TEST(Blocks, AllReduceBlocksFollowTheOrderOfTheRing) {
     const auto blocks = blocks_of(op::Collective::all_reduce, 4096, ids({9, 2, 5}), 512);
     EXPECT_EQ(blocks.of(0).begin, 0u);
     EXPECT_EQ(blocks.of(1).begin, blocks.of(0).count);

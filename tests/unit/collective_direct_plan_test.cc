@@ -1,4 +1,5 @@
-// The arithmetic of the direct exchange: every element is in exactly one piece, and pieces are as many as connections can carry at once.
+// The arithmetic of the direct exchange: every element is in exactly one piece, and there are as many pieces as connections
+// can carry at the same time.
 #include "collective/direct_plan.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +24,7 @@ TEST(DirectPlan, PiecesCoverEveryElementOnce) {
             }
 }
 
-TEST(DirectPlan, AContributionGoesWholeOverShortPathsAndInPiecesOverLongOnes) {
+TEST(DirectPlan, ContributionIsSplitOverLongPathsOnly) {
     EXPECT_EQ(DirectPlan(262144, 4, false).pieces(), 1u);
     EXPECT_EQ(DirectPlan(1024, 4, true).pieces(), 1u) << "a few packets";
     EXPECT_EQ(DirectPlan(1025, 4, true).pieces(), 2u);

@@ -1,4 +1,5 @@
-// The arithmetic of the one-hop all-reduce: every element is in exactly one chunk of one owner, and what is held is bounded.
+// The arithmetic of the one-hop all-reduce: every element is in exactly one chunk of one owner, and the buffered bytes are
+// bounded.
 #include "collective/one_hop_plan.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +9,7 @@
 namespace pccl::collective {
 namespace {
 
-TEST(OneHopPlan, ChunksCoverEveryElementOnceAtBoundariesOfEveryQuantizationBlock) {
+TEST(OneHopPlan, ChunksAlignToQuantizationBlocksAndCoverAllOnce) {
     for (const std::size_t members : {2, 3, 8, 64, 256})
         for (const std::size_t bytes : {1, 2, 4, 8})
             for (const std::size_t count : {1, 511, 512, 513, 10007, 3 << 20}) {
@@ -40,7 +41,7 @@ TEST(OneHopPlan, AWindowOfChunksFromAllIsWithinTheBound) {
             }
 }
 
-TEST(OneHopPlan, ContributionsAreCombinedInRingOrderTheOwnersLast) {
+TEST(OneHopPlan, CombinesInRingOrderWithTheOwnerLast) {
     const OneHopPlan plan(10000, 4, 5);
     for (std::size_t b = 0; b < 5; ++b) {
         std::set<std::size_t> seen;

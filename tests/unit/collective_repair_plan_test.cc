@@ -1,4 +1,4 @@
-// What remains to be done after a loss: every element of every member becomes final exactly once, and nothing moves that need not.
+// The repair after a loss makes every element of every member final exactly once and transfers no element unnecessarily.
 #include "collective/repair_plan.h"
 #include "wire/repair.h"
 
@@ -12,7 +12,7 @@ namespace {
 
 using op::FinalRanges;
 
-/// Element by element: who took part, 0 where it is not final.
+/// For each element the number of contributors, 0 if the element is not final.
 using Elements = std::vector<std::uint32_t>;
 
 FinalRanges ranges_of(const Elements &elements) {
@@ -23,13 +23,13 @@ FinalRanges ranges_of(const Elements &elements) {
     return joined(ranges);
 }
 
-/// Who holds what after some losses: an element that several hold is the same at all of them.
+/// Random final elements of each member after some losses. Members that hold the same element hold the same value.
 std::vector<Elements> draw(std::mt19937 &random, std::size_t count, std::size_t members) {
     std::vector<Elements> held(members, Elements(count));
     for (std::size_t begin = 0; begin < count;) {
         const std::size_t end = std::min<std::size_t>(count, begin + 1 + random() % 40);
         const std::uint32_t took_part = static_cast<std::uint32_t>(members + 1 + random() % 2);
-        const unsigned how = random() % 4;  // nowhere, everywhere, or at some
+        const unsigned how = random() % 4;  // 0: final at no member, 1: at all, 2 and 3: at some
         for (auto &elements : held) {
             if (how == 0 || (how > 1 && random() % 2)) continue;
             std::fill(elements.begin() + static_cast<std::ptrdiff_t>(begin), elements.begin() + static_cast<std::ptrdiff_t>(end), took_part);
@@ -88,10 +88,10 @@ TEST_P(Repairs, MakeEveryElementOfEveryMemberFinalExactlyOnce) {
         const auto holders = static_cast<std::size_t>(std::ranges::count_if(held, [&](const auto &mine) { return mine[i] > 0; }));
         if (holders > 0) missing += members - holders;
     }
-    EXPECT_EQ(moved, missing) << "a final element goes once to each that lacks it";
+    EXPECT_EQ(moved, missing) << "a final element is sent once to each member that lacks it";
 }
 
-TEST_P(Repairs, CutWhatIsOpenInTheSameChunksAtEveryMember) {
+TEST_P(Repairs, CutOpenRangesIntoEqualChunksAtEveryMember) {
     for (std::size_t rank = 0; rank < members; ++rank) {
         const RingPlan ring(plan.open, 4, members, rank);
         std::vector<int> times(count);
@@ -110,7 +110,7 @@ TEST_P(Repairs, CutWhatIsOpenInTheSameChunksAtEveryMember) {
             most_of_a_block = std::max(most_of_a_block, block);
             open += block;
         }
-        EXPECT_LE(most_of_a_block, open / members + ring.max_chunk_elements() + 1) << "no member has more than its share to send";
+        EXPECT_LE(most_of_a_block, open / members + ring.max_chunk_elements() + 1) << "no member sends more than its share";
         for (std::size_t e = 0; e < count; ++e) {
             const bool is_open = std::ranges::any_of(plan.open, [&](const Span &s) { return s.begin <= e && e < s.begin + s.count; });
             EXPECT_EQ(times[e], is_open ? 1 : 0);
@@ -120,7 +120,7 @@ TEST_P(Repairs, CutWhatIsOpenInTheSameChunksAtEveryMember) {
 
 INSTANTIATE_TEST_SUITE_P(Seeds, Repairs, testing::Range(1u, 200u));
 
-TEST(RepairPlan, AWholeBufferThatIsOpenIsCutAsEver) {
+TEST(RepairPlan, WhollyOpenBufferIsCutAsWithoutALoss) {
     const std::size_t count = 100000;
     const RingPlan whole(count, 4, 3, 1), open(std::vector<Span>{{0, count}}, 4, 3, 1);
     EXPECT_EQ(open.max_chunk_elements(), whole.max_chunk_elements());
@@ -129,12 +129,12 @@ TEST(RepairPlan, AWholeBufferThatIsOpenIsCutAsEver) {
     EXPECT_EQ(chunks, (count + open.max_chunk_elements() - 1) / open.max_chunk_elements());
 }
 
-TEST(RepairPlan, NothingOpenIsNoChunk) {
+TEST(RepairPlan, NoOpenRangeGivesNoChunk) {
     const RingPlan plan(std::vector<Span>{}, 4, 3, 1);
     for (std::size_t b = 0; b < 3; ++b) EXPECT_EQ(plan.chunks(b), 0u);
 }
 
-TEST(RepairPlan, RangesBeyondTheBufferAreCutOff) {
+TEST(RepairPlan, RangesBeyondTheBufferAreTruncated) {
     const auto plan = plan_repair(100, {{{90, 1000, 3}}, {}}, 64);
     ASSERT_EQ(plan.missing.size(), 1u);
     EXPECT_EQ(plan.missing[0].span.count, 10u);
@@ -142,7 +142,7 @@ TEST(RepairPlan, RangesBeyondTheBufferAreCutOff) {
     EXPECT_EQ(plan.open[0].count, 90u);
 }
 
-TEST(FinalRanges, JoinWhereTheyTouchAndAsManyTookPart) {
+TEST(FinalRanges, AdjacentRangesWithEqualCountsAreJoined) {
     EXPECT_EQ(joined({{20, 10, 3}, {0, 10, 4}, {10, 10, 4}, {30, 5, 4}}), (FinalRanges{{0, 20, 4}, {20, 10, 3}, {30, 5, 4}}));
     EXPECT_EQ(joined({{0, 10, 4}, {5, 10, 3}, {6, 2, 2}}), (FinalRanges{{0, 10, 4}, {10, 5, 3}}));
     EXPECT_FALSE(wire::well_formed({{0, 10, 4}, {9, 1, 4}}));
@@ -152,7 +152,7 @@ TEST(FinalRanges, JoinWhereTheyTouchAndAsManyTookPart) {
     EXPECT_TRUE(wire::well_formed({{0, 10, 4}, {10, 1, 4}}));
 }
 
-TEST(FinalRanges, TellHowFewTookPartAndInHowMuch) {
+TEST(FinalRanges, ReportTheFewestContributorsAndTheirElements) {
     const auto found = participation({{0, 20, 4}, {20, 10, 3}, {30, 5, 4}, {40, 7, 3}});
     EXPECT_EQ(found.fewest, 3u);
     EXPECT_EQ(found.elements, 17u);

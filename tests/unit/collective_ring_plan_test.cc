@@ -1,4 +1,5 @@
-// The arithmetic of the ring: every element is in exactly one chunk, and every chunk passes every member in the order of the ring.
+// The arithmetic of the ring: every element is in exactly one chunk, and every chunk passes every member in the order of the
+// ring.
 #include "collective/ring_plan.h"
 
 #include <gtest/gtest.h>
@@ -19,7 +20,7 @@ protected:
     RingPlan plan(std::size_t rank) const { return {GetParam().count, GetParam().element_bytes, GetParam().members, rank}; }
 };
 
-TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizationBlocks) {
+TEST_P(RingPlanTest, ChunksAlignToQuantizationBlocksAndCoverAllOnce) {
     const RingPlan p = plan(0);
     std::size_t next = 0;
     for (std::size_t b = 0; b < p.members(); ++b) {
@@ -37,7 +38,7 @@ TEST_P(RingPlanTest, BlocksAndChunksCoverEveryElementOnceAtBoundariesOfQuantizat
     EXPECT_EQ(next, GetParam().count);
 }
 
-TEST_P(RingPlanTest, AllMembersCutAlike) {
+TEST_P(RingPlanTest, AllMembersMakeTheSameChunks) {
     const RingPlan first = plan(0);
     for (std::size_t rank = 1; rank < GetParam().members; ++rank) {
         const RingPlan other = plan(rank);
@@ -48,19 +49,19 @@ TEST_P(RingPlanTest, AllMembersCutAlike) {
     }
 }
 
-TEST_P(RingPlanTest, EachBlockGathersEveryContributionOnItsWayToItsOwnerAndThenReachesEveryOther) {
+TEST_P(RingPlanTest, EachBlockPassesAllMembersTwice) {
     const std::size_t n = GetParam().members;
     if (n < 2) return;
     for (std::size_t b = 0; b < n; ++b) {
-        std::size_t rank = n;  // where its journey begins
+        std::size_t rank = n;  // the member at which the block starts
         for (std::size_t r = 0; r < n; ++r) {
             if (plan(r).first_block() == b) {
-                EXPECT_EQ(rank, n) << "it begins once";
+                EXPECT_EQ(rank, n) << "a block starts at one member only";
                 rank = r;
             }
         }
         ASSERT_LT(rank, n);
-        EXPECT_EQ(plan(rank).reduce_arrival(b), 0u) << "nothing arrives where it begins";
+        EXPECT_EQ(plan(rank).reduce_arrival(b), 0u) << "nothing arrives at the member where the block starts";
         std::vector<int> seen(n);
         ++seen[rank];
         for (std::size_t hop = 0; hop < n - 1; ++hop) {
@@ -77,7 +78,7 @@ TEST_P(RingPlanTest, EachBlockGathersEveryContributionOnItsWayToItsOwnerAndThenR
             rank = plan(rank).successor();
             EXPECT_EQ(plan(rank).gather_arrival(b), hop + 1);
         }
-        EXPECT_FALSE(plan(rank).forwards_gather(b)) << "the last one has nobody to send to";
+        EXPECT_FALSE(plan(rank).forwards_gather(b)) << "the last member does not forward the block";
         EXPECT_EQ(plan(rank).successor(), plan(b).rank());
     }
 }
@@ -113,7 +114,8 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
     }
 }
 
-/// How long an all-reduce takes of members that each send one chunk at a time by their turns, in chunks, if one is so long on its way.
+/// The duration of a simulated all-reduce, in units of the time that a member needs to send one chunk. Each member sends one
+/// chunk at a time in the order of its plan, and a chunk arrives `delay` units later.
 std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, std::size_t pipeline_depth) {
     const std::size_t elements = members * chunks * RingPlan::kMaxChunk / 4;
     std::vector<RingPlan> plans;
@@ -123,7 +125,7 @@ std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, 
     };
     const std::size_t steps = 2 * (members - 1);
     std::vector<std::multimap<std::size_t, Chunk>> ready(members);
-    std::multimap<std::size_t, std::pair<std::size_t, Chunk>> under_way;  // by the time at which they are there
+    std::multimap<std::size_t, std::pair<std::size_t, Chunk>> under_way;  // chunks in flight, by their arrival time
     const auto make_ready = [&](std::size_t rank, Chunk c) {
         const bool final = c.step >= members - 1;
         ready[rank].emplace(plans[rank].send_priority(final ? op::Phase::gather_from_owner : op::Phase::reduce_to_owner, final ? c.step - (members - 1) : c.step, c.index, pipeline_depth), c);
@@ -147,12 +149,12 @@ std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, 
     return now;
 }
 
-TEST(RingPlan, OverALongPathAllLinksStayBusyToTheEndIfStepsAreAsFarApartAsThePath) {
+TEST(RingPlan, StepsAsFarApartAsThePathKeepAllLinksBusy) {
     constexpr std::size_t kChunks = 200, kDelay = 50;
     for (const std::size_t members : {2u, 3u, 4u, 8u}) {
         const std::size_t least = 2 * (members - 1) * kChunks + kDelay;
         EXPECT_LE(time_of(members, kChunks, kDelay, 2 * kDelay), least + kDelay / 10) << members;
-        if (members == 2) continue;  // the two steps of two members are one delay apart by themselves
+        if (members == 2) continue;  // with two members, the two steps are always one delay apart
         EXPECT_GE(time_of(members, kChunks, kDelay, 1), least + kDelay / 2) << members;
     }
 }

@@ -9,7 +9,7 @@
 
 namespace pccl::test {
 
-/// `body(target)`, with failures naming the target. `chosen` says which one the code under test takes.
+/// Calls `body(target)`; failures name the target. `chosen` returns the target that the code under test selects.
 template <class Body> void on_every_target(const char *(*chosen)(), Body body) {
     for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
         hwy::SetSupportedTargetsForTest(target);

@@ -1,4 +1,5 @@
-// Runs code under every floating-point mode that a program may leave its thread in, and sees that its results and the mode stay.
+// Runs code under every floating-point mode that a program can set for its thread, and checks that results and mode are
+// unchanged.
 #pragma once
 
 #include <cstdint>
@@ -15,10 +16,10 @@ namespace pccl::test {
 using FloatControl = unsigned;
 inline FloatControl float_control() { return __builtin_ia32_stmxcsr(); }
 inline void set_float_control(FloatControl control) { __builtin_ia32_ldmxcsr(control); }
-/// Bits that are a mode: all but the exception flags.
+/// The bits of the mode, which are all bits except the exception flags.
 inline FloatControl mode_of(FloatControl control) { return control & ~0x3FU; }
 
-/// Flushing of results and of operands, and the rounding direction.
+/// All combinations of flushed results, flushed operands and rounding directions.
 inline std::vector<FloatControl> float_modes() {
     std::vector<FloatControl> modes;
     for (const unsigned flush : {0U, 0x8000U})
@@ -47,13 +48,13 @@ inline std::vector<FloatControl> float_modes() {
             modes.push_back(flush | rounding << 22U);
     return modes;
 }
-inline FloatControl trapping_mode() { return 0x1F00; }  // where the processor has traps
+inline FloatControl trapping_mode() { return 0x1F00; }  // only some processors support traps
 
 #else
 #error "no floating-point modes are known for this processor"
 #endif
 
-/// For the time that it lives, the thread has this mode.
+/// Sets this mode for the thread during its lifetime.
 class WithFloatControl {
 public:
     explicit WithFloatControl(FloatControl control) : before_(float_control()) { set_float_control(control); }
@@ -67,7 +68,7 @@ private:
 
 using Bits = std::vector<std::uint8_t>;
 
-/// `compute` gives the same bits under every mode as under the default one, and leaves the mode as it was.
+/// Expects that `compute` gives the same bits under every mode as under the default mode, and does not change the mode.
 inline void expect_same_bits_in_every_mode(const std::string &what, const std::function<Bits()> &compute) {
     const Bits expected = compute();
     for (const FloatControl mode : float_modes()) {
@@ -89,7 +90,7 @@ inline void expect_same_bits_in_every_mode(const std::string &what, const std::f
         after = float_control();
     }
     EXPECT_EQ(found, expected) << what << " with traps";
-    EXPECT_EQ(mode_of(after), mode_of(trapping_mode())) << what << " changes what traps";
+    EXPECT_EQ(mode_of(after), mode_of(trapping_mode())) << what << " changes which exceptions trap";
 }
 
 }  // namespace pccl::test

@@ -1,5 +1,5 @@
-// Quant::block_scale on every instruction set: against a plain reading of quantize.h, one element at a time; equal bytes everywhere;
-// blocks at the edges of what floats can hold; bytes that nobody would send.
+// Quant::block_scale on every instruction set: comparison with a direct implementation of quantize.h, one element at a time;
+// equal bytes on all of them; blocks at the limits of the float formats; and bytes that no sender produces.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -42,7 +42,8 @@ long double largest_code(Quantization how) {
     }
 }
 
-/// The scale's sign where the element of largest magnitude, the positive one of two, has the code -largest_code().
+/// The sign of a signed scale: the element of largest magnitude gets the code -largest_code(). In a tie it is the positive
+/// element.
 template <class C> long double sign_of_scale(Quantization how, const C *block, std::size_t count, C m) {
     return has_signed_scale(how) && std::find(block, block + count, m) != block + count ? -1 : 1;
 }
@@ -51,7 +52,7 @@ template <class C> long double sign_of_scale(Quantization how, const C *block, s
 template <class C> long double plain_scale(Quantization how, C m) {
     using Number = std::numeric_limits<C>;
     if (how.scale == Scale::floating) return m == 0 ? 0 : std::max(static_cast<C>(m / static_cast<C>(largest_code(how))), Number::min());
-    // The scale of the signed formats is a C without other limits than C's own.
+    // The scale of the signed formats is limited only by the range of C.
     const int lowest = Number::min_exponent - 1,
               highest = has_signed_scale(how) ? kLargestExponent<C> : kLargestExponent<C> - (how.type == Type::i8 ? 6 : 2);
     int e = lowest;
@@ -60,7 +61,8 @@ template <class C> long double plain_scale(Quantization how, C m) {
     return std::ldexp(1.0L, e);
 }
 
-/// What comes back. Elements that lie on a tie, or as close to one as the rounding of a factor, may go either way with a floating scale.
+/// Checks the result of packing and unpacking. With a floating scale, an element at a tie, or as close to a tie as the rounding
+/// error of a factor, may be rounded in either direction.
 template <class C> void expect_block(Quantization how, const C *block, const C *back, std::size_t count) {
     C m = 0;
     for (std::size_t i = 0; i < count; ++i)
@@ -80,7 +82,7 @@ template <class C> void expect_block(Quantization how, const C *block, const C *
         const long double codes = static_cast<long double>(block[i]) / scale;
         const long double highest = has_signed_scale(how) ? largest_code(how) - 1 : largest_code(how);
         if (how.scale == Scale::power_of_two) {
-            // The lowest code of i8 and i4 is reached by elements near C's lowest number only.
+            // Only elements near C's lowest number get the lowest code of i8 and i4.
             const long double lowest = has_signed_scale(how) ? -largest_code(how) : -largest_code(how) - 1;
             const long double code = std::clamp(std::nearbyint(codes), lowest, highest);
             ASSERT_EQ(static_cast<long double>(back[i]), std::clamp(code * scale, -top, top)) << describe(how) << " " << i << ": " << block[i];
@@ -121,7 +123,7 @@ template <class C> std::vector<C> normal(std::size_t count, double deviation, st
     return values;
 }
 
-TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStepForEveryCount) {
+TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStep) {
     for (const Quantization how : all_block_scales())
         for (const std::size_t count : test_counts()) {
             ASSERT_NO_FATAL_FAILURE(expect_round_trip(how, normal<float>(count, 1, kSeed + count)));
@@ -148,7 +150,7 @@ template <class C> void expect_edges() {
         }
 }
 
-TEST(KernelBlockScale, HoldsItsErrorForHugeTinySubnormalConstantAndOneSidedBlocks) {
+TEST(KernelBlockScale, HoldsItsErrorForExtremeBlocks) {
     expect_edges<float>();
     expect_edges<double>();
 }
@@ -171,7 +173,7 @@ TEST(KernelBlockScale, PowersOfTwoScaleExactly) {
     }
 }
 
-TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargestElement) {
+TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargest) {
     for (const Quantization how : all_block_scales()) {
         if (!has_signed_scale(how) || how.scale != Scale::floating) continue;
         for (const float constant : {3.0f, -3.0f, 0.1f, -0.1f, 3e38f, -3e38f}) {
@@ -192,7 +194,7 @@ TEST(KernelBlockScale, SignedScalesKeepConstantsAndTheLargestElement) {
     }
 }
 
-TEST(KernelBlockScale, OfEqualMagnitudesThePositiveOneSetsTheSign) {
+TEST(KernelBlockScale, PositiveElementSetsTheSignInATie) {
     for (const Type type : {Type::u4, Type::u2})
         for (const Scale scale : {Scale::floating, Scale::power_of_two})
             on_every_target([&](std::int64_t) {
@@ -221,7 +223,7 @@ TEST(KernelBlockScale, SmallIntegersAreExact) {
     }
 }
 
-TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNot) {
+TEST(KernelBlockScale, NanOrInfinityMakesOnlyItsBlockNan) {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
         for (const Quantization how : all_block_scales())
             for (std::size_t where = 3; where < 1200; where += 101)
@@ -235,7 +237,7 @@ TEST(KernelBlockScale, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDo
                 });
 }
 
-/// quantize.h's formulas for what came over the wire.
+/// The formulas of quantize.h for received bytes.
 template <class C> std::vector<C> plain_dequantize(Quantization how, const std::vector<std::uint8_t> &bytes, std::size_t count) {
     const bool wide = sizeof(C) == 8;
     const std::size_t size = how.scale == Scale::floating ? sizeof(C) : wide || has_signed_scale(how) ? 2 : 1;
@@ -305,7 +307,7 @@ template <class C> void expect_any_bytes_read_alike() {
     }
 }
 
-TEST(KernelBlockScale, AnyBytesUnpackAsDocumentedToFiniteValuesOrNan) {
+TEST(KernelBlockScale, AnyBytesUnpackAsDocumented) {
     expect_any_bytes_read_alike<float>();
     expect_any_bytes_read_alike<double>();
 }
@@ -328,7 +330,7 @@ TEST(KernelBlockScale, PackedBytesCountsScalesAndCodes) {
     EXPECT_EQ(packed_bytes({Quant::block_scale, Type::u4, 64, Scale::power_of_two}, Type::f32, 65), 4u + 33u);
 }
 
-TEST(KernelBlockScale, OtherOperandTypesGoThroughTheComputeTypeAtAnyAlignment) {
+TEST(KernelBlockScale, OtherOperandTypesUseTheComputeType) {
     std::mt19937_64 random(kSeed + 6);
     for (const Quantization how : all_block_scales())
         for (const Type operand : {Type::f16, Type::bf16, Type::f32, Type::f64})
@@ -355,7 +357,7 @@ TEST(KernelBlockScale, OtherOperandTypesGoThroughTheComputeTypeAtAnyAlignment) {
             }
 }
 
-/// Relative L2 error of a mean over peers whose contributions are quantized once, and then the mean.
+/// Relative L2 error of a mean over peers, if each contribution is quantized once and then the mean is quantized.
 double one_hop_error(Quantization how, std::size_t peers) {
     constexpr std::size_t kCount = 262144;
     std::vector<double> mean(kCount, 0), sum(kCount, 0);
@@ -378,7 +380,7 @@ double one_hop_error(Quantization how, std::size_t peers) {
     return std::sqrt(error / norm);
 }
 
-TEST(KernelBlockScale, ErrorOfAMeanIsSmallAndDoesNotGrowWithThePeers) {
+TEST(KernelBlockScale, ErrorOfAMeanDoesNotGrowWithThePeers) {
     for (const Scale scale : {Scale::floating, Scale::power_of_two}) {
         const Quantization bytes{Quant::block_scale, Type::i8, 32, scale}, nibbles{Quant::block_scale, Type::i4, 32, scale};
         EXPECT_LE(one_hop_error(bytes, 8), 0.012);
@@ -388,7 +390,7 @@ TEST(KernelBlockScale, ErrorOfAMeanIsSmallAndDoesNotGrowWithThePeers) {
         EXPECT_NEAR(one_hop_error(nibbles, 8) / one_hop_error(nibbles, 2), 1, spread);
     }
     EXPECT_LE(one_hop_error({Quant::block_scale, Type::i8, 32, Scale::floating}, 8), 0.008);
-    // The element of largest magnitude has a code of its own: closer than i4 with as many bits.
+    // u4 reserves a code for the element of largest magnitude, so its error is smaller than that of i4 with the same bits.
     EXPECT_LE(one_hop_error({Quant::block_scale, Type::u4, 32, Scale::floating}, 8), 0.125);
     EXPECT_LE(one_hop_error({Quant::block_scale, Type::u2, 32, Scale::floating}, 8), 0.52);
     EXPECT_NEAR(one_hop_error({Quant::block_scale, Type::u2, 32, Scale::floating}, 8) /

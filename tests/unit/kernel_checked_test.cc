@@ -1,4 +1,4 @@
-// Combining with checksums along the way: the same bytes as combine() and finish(), the same sums as checksum().
+// Combining with checksums in one pass gives the same bytes as combine() and finish(), and the same sums as checksum().
 #include "kernel/checked.h"
 
 #include "unit/kernel_targets.h"
@@ -36,7 +36,7 @@ TEST(KernelChecked, CombinesAsCombineDoesAndSealsBothSides) {
     });
 }
 
-TEST(KernelChecked, InPlaceItSealsWhatCameAndWhatResulted) {
+TEST(KernelChecked, SealsInputAndResultInPlace) {
     for (const std::size_t count : kCounts) {
         const auto a = some_bytes(count * 4, 3), b = some_bytes(count * 4, 4);
         auto both = a;

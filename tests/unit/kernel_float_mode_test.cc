@@ -1,4 +1,4 @@
-// Kernels give the same bits whatever the floating-point mode of their caller.
+// Kernels give the same bits under every floating-point mode of the caller.
 #include <cstring>
 #include <limits>
 #include <random>
@@ -18,9 +18,9 @@ namespace {
 using test::Bits;
 using test::expect_same_bits_in_every_mode;
 
-constexpr std::size_t kCount = 1100;  // two blocks and some, of every kind of block
+constexpr std::size_t kCount = 1100;  // more than two blocks of every block size
 
-/// Normal and denormal numbers, such that sums and products are denormal, inexact, and beyond the largest.
+/// Normal and denormal numbers whose sums and products include denormal, inexact and overflowing results.
 template <class T> std::vector<T> values(std::uint64_t seed) {
     std::mt19937_64 random(seed);
     std::vector<T> out(kCount);
@@ -31,7 +31,7 @@ template <class T> std::vector<T> values(std::uint64_t seed) {
     return out;
 }
 
-/// As `type`; halves by way of the library itself, in the default mode.
+/// The numbers converted to `type`. The library itself converts 16-bit floats, in the default mode.
 Bits elements(Type type, std::uint64_t seed) {
     Bits out(kCount * size_of(type));
     if (type == Type::f64) {

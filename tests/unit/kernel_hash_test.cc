@@ -1,4 +1,4 @@
-// checksum against xxhash's own XXH3 on every instruction set; the content hash's chunks and byte order.
+// Compares checksum with xxhash's XXH3 on every instruction set, and checks the chunks and byte order of the content hash.
 #include "kernel/hash.h"
 
 #include <numeric>
@@ -36,7 +36,7 @@ TEST(KernelChecksum, IsXxh3ForBlockMultiplesAndLargeBuffers) {
     }
 }
 
-TEST(KernelChecksum, PieceByPieceIsTheSame) {
+TEST(KernelChecksum, ChecksumInPiecesEqualsTheWhole) {
     const auto bytes = some_bytes(8 * Checksum::kGrain);
     on_every_target([&](std::int64_t) {
         for (const std::size_t first : {std::size_t{0}, Checksum::kGrain, 3 * Checksum::kGrain}) {
@@ -63,7 +63,7 @@ TEST(KernelContentHash, HasOneChecksumPerChunkAndNoneForNoData) {
     EXPECT_EQ(sums[2], XXH3_64bits(bytes.data() + 2 * kHashChunkBytes, 5));
 }
 
-TEST(KernelContentHash, IsTheCanonicalXxh3OfTheListAndChangesWithAnyBit) {
+TEST(KernelContentHash, IsXxh3OfTheListAndChangesWithAnyBit) {
     auto bytes = some_bytes(kHashChunkBytes + 100);
     const auto sums = chunk_checksums(bytes.data(), bytes.size());
     const ContentHash before = content_hash(sums);
@@ -76,7 +76,7 @@ TEST(KernelContentHash, IsTheCanonicalXxh3OfTheListAndChangesWithAnyBit) {
     EXPECT_NE(content_hash(chunk_checksums(bytes.data(), bytes.size())), before);
 }
 
-TEST(KernelContentHash, OfTheEmptyListIsXxh3OfNothing) {
+TEST(KernelContentHash, HashOfTheEmptyListIsXxh3OfNoBytes) {
     const ContentHash empty = content_hash({});
     EXPECT_EQ(empty.bytes[0], 0x99);  // 99aa06d3014798d86001c324468d497f
     EXPECT_EQ(empty.bytes[15], 0x7f);

@@ -1,4 +1,4 @@
-// Byte planes: where each byte goes, and back, on every instruction set, for every length.
+// Byte planes: the position of each byte after splitting, and joining again, on every instruction set and for every length.
 #include "kernel/planes.h"
 
 #include "unit/kernel_targets.h"
@@ -16,7 +16,7 @@ std::vector<std::uint8_t> planes_of(const std::vector<std::uint8_t> &in, std::si
     return out;
 }
 
-TEST(KernelPlanes, GoApartAndTogetherForEveryLengthAndAlignment) {
+TEST(KernelPlanes, SplitAndJoinForEveryLengthAndAlignment) {
     on_every_target([](std::int64_t) {
         for (const unsigned planes : {2u, 4u, 8u}) {
             for (const std::size_t bytes : test_counts()) {

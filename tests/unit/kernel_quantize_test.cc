@@ -1,5 +1,5 @@
-// Quantization on every instruction set: errors against float64 and long double, the wire's layout against a plain reading of
-// quantize.h, equal bytes everywhere, and blocks at the edges of what floats can hold.
+// Quantization on every instruction set: errors compared with float64 and long double, the wire layout compared with a direct
+// implementation of quantize.h, equal bytes on all of them, and blocks at the limits of the float formats.
 #include "kernel/quantize.h"
 
 #include <algorithm>
@@ -97,7 +97,7 @@ template <class C> std::vector<C> uniform(std::size_t count, long double low, lo
     return values;
 }
 
-/// On every target and with every quantization: as close as promised, and the same bits.
+/// Checks on every target and with every quantization that errors are within their limits and that the bits are equal.
 template <class C> void expect_round_trip(const std::vector<C> &values) {
     for (const Quantization how : all_quantizations()) {
         std::vector<std::uint8_t> first;
@@ -116,7 +116,7 @@ template <class C> void expect_round_trip(const std::vector<C> &values) {
     }
 }
 
-TEST(KernelQuantize, ReturnsEveryElementWithinHalfAStepForEveryCount) {
+TEST(KernelQuantize, ReturnsEveryElementWithinHalfAStep) {
     for (const std::size_t count : test_counts()) {
         expect_round_trip(normal<float>(count, 0, 1, kSeed + count));
         expect_round_trip(normal<double>(count, 3, 1, kSeed + count));
@@ -163,7 +163,7 @@ template <class C> void expect_round_trip_at_edges() {
     }
 }
 
-TEST(KernelQuantize, HoldsItsErrorForOneSidedHugeTinyAndSubnormalBlocks) {
+TEST(KernelQuantize, HoldsItsErrorForExtremeBlocks) {
     expect_round_trip_at_edges<float>();
     expect_round_trip_at_edges<double>();
     expect_round_trip(uniform<double>(600, -1e300L, 1e300L, kSeed));
@@ -247,7 +247,7 @@ template <class C> void expect_nan_blocks() {
                 });
 }
 
-TEST(KernelQuantize, ABlockWithNanOrInfinityComesOutAsAllNanAndItsNeighboursDoNot) {
+TEST(KernelQuantize, NanOrInfinityMakesOnlyItsBlockNan) {
     expect_nan_blocks<float>();
     expect_nan_blocks<double>();
 }
@@ -303,7 +303,7 @@ template <class C> std::vector<C> plain_dequantize(Quantization how, const std::
     return out;
 }
 
-/// Equal bits, but for the sign of a zero.
+/// Equal bits, except for the sign of a zero.
 template <class C> bool same(C a, C b) { return std::memcmp(&a, &b, sizeof a) == 0 || (a == 0 && b == 0); }
 
 template <class C> void expect_documented_layout() {
@@ -321,12 +321,12 @@ template <class C> void expect_documented_layout() {
         }
 }
 
-TEST(KernelQuantize, TheWireReadsAsDocumented) {
+TEST(KernelQuantize, WireFormatIsAsDocumented) {
     expect_documented_layout<float>();
     expect_documented_layout<double>();
 }
 
-/// A range of arbitrary bits, favouring the extremes.
+/// A range of random bits that often contains extreme values.
 template <class C> void hostile_range(std::uint8_t *at, std::mt19937_64 &random) {
     for (int k = 0; k < 2; ++k) {
         const auto bytes = reference::elements(type_of<C>, 1, random);
@@ -356,7 +356,7 @@ template <class C> void expect_hostile_bytes_harmless() {
     }
 }
 
-TEST(KernelQuantize, AnyBytesUnpackToTheSameFiniteValuesOrNanEverywhere) {
+TEST(KernelQuantize, AnyBytesUnpackToTheSameValuesEverywhere) {
     expect_hostile_bytes_harmless<float>();
     expect_hostile_bytes_harmless<double>();
 }
@@ -529,7 +529,7 @@ TEST(KernelQuantize, ScaleAverageDividesForAvgOnlyInTheComputeType) {
     EXPECT_EQ(wide, (std::vector<double>{10.0 / 3, -1.0 / 3}));
 }
 
-TEST(KernelQuantize, RequantizeIsItsStepsOneAfterAnother) {
+TEST(KernelQuantize, RequantizeEqualsItsStepsInSequence) {
     auto all = all_quantizations();
     all.push_back({Quant::block_scale, Type::i8, 32, Scale::floating});
     all.push_back({Quant::block_scale, Type::i4, 512, Scale::power_of_two});
@@ -553,7 +553,7 @@ TEST(KernelQuantize, RequantizeIsItsStepsOneAfterAnother) {
         }
 }
 
-/// What all peers hold after a re-quantizing ring average of these contributions, relative to the float64 mean (L2).
+/// Relative L2 error of the result that all peers hold after a re-quantizing ring average, compared with the float64 mean.
 double ring_error(Quantization how, const std::vector<std::vector<float>> &peers) {
     const std::size_t count = peers[0].size();
     std::vector<std::uint8_t> wire(packed_bytes(how, Type::f32, count));
@@ -586,21 +586,21 @@ template <class Make> void expect_ring_error_below(double bar, Make make) {
         for (const Type type : {Type::u8, Type::i8}) {
             const double error = ring_error({algorithm, type}, peers);
             EXPECT_LE(error, bar) << describe({algorithm, type}, Type::f32, peers[0].size());
-            EXPECT_GT(error, bar / 10);  // or the test measures something else
+            EXPECT_GT(error, bar / 10);  // a much smaller error means that the test measures something else
             const Type wide = type == Type::u8 ? Type::u16 : Type::i16;
             EXPECT_LE(ring_error({algorithm, wide}, peers), bar / 100);
         }
 }
 
-TEST(KernelQuantize, RingOfFourOverNormalDataErrsByLessThanTwelveThousandths) {
+TEST(KernelQuantize, RingOverNormalDataErrsByLessThan12Thousandths) {
     expect_ring_error_below(0.012, [](std::uint64_t seed) { return normal<float>(262144, 0, 1, seed); });
 }
 
-TEST(KernelQuantize, RingOfFourOverOffsetDataKeepsFullResolution) {
+TEST(KernelQuantize, RingOverOffsetDataKeepsFullResolution) {
     expect_ring_error_below(0.00012, [](std::uint64_t seed) { return normal<float>(262144, 10, 0.1, seed); });
 }
 
-TEST(KernelQuantize, RingOfFourOverNegativeOneSidedDataKeepsFullResolution) {
+TEST(KernelQuantize, RingOverNegativeDataKeepsFullResolution) {
     expect_ring_error_below(0.0004, [](std::uint64_t seed) { return uniform<float>(262144, -11, -10, seed); });
 }
 

@@ -1,4 +1,4 @@
-// combine, finish and widen against the plain reference, bit for bit, on every instruction set.
+// Compares combine, finish and widen with the plain reference, bit for bit, on every instruction set.
 #include <algorithm>
 
 #include "kernel/reduce.h"
@@ -45,7 +45,7 @@ std::string describe(const Case &c, std::size_t count) {
            std::to_string(count);
 }
 
-TEST(KernelCombine, EqualsThePlainReferenceForEveryTypeOperatorCountAndAlignment) {
+TEST(KernelCombine, EqualsThePlainReferenceInEveryCase) {
     std::mt19937_64 random(kSeed);
     for (const Case &c : combine_cases()) {
         const bool repeats = c.how.a_is_input != c.how.b_is_input && c.a == c.b;  // another case has the same types
@@ -131,7 +131,8 @@ TEST(KernelHalf, EveryPatternWidensExactly) {
     }
 }
 
-/// Every half, the floats just beside it, the ties between it and the next, and those just beside these.
+/// For every half: the half, its neighbouring floats, the tie between it and the next half, and the neighbouring floats of the
+/// tie.
 std::vector<float> floats_around_halves(Type type) {
     std::vector<float> values;
     for (std::uint32_t i = 0; i < 65536; ++i) {
@@ -221,7 +222,7 @@ TEST(KernelFinish, AverageOfNarrowIntegersIsRightForEveryValue) {
     expect_averages(Type::i16, std::vector<std::int16_t>(words.begin(), words.end()));
 }
 
-TEST(KernelFinish, AverageOfWideIntegersIsRightAroundMultiplesAndLimits) {
+TEST(KernelFinish, AverageOfWideIntegersIsRightAroundLimits) {
     std::vector<std::uint64_t> words;
     for (const std::uint32_t divisor : divisors())
         for (const std::uint64_t base : {std::uint64_t{0}, ~std::uint64_t{0} / divisor * divisor, (std::uint64_t{1} << 63),

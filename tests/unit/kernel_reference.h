@@ -1,5 +1,5 @@
-// The kernels' arithmetic once more, one element at a time, in plain C++ and by other means than theirs: halves through exact
-// doubles and ldexp, integers through 128-bit ones.
+// An independent implementation of the kernels' arithmetic in plain C++, one element at a time. Halves use exact doubles and
+// ldexp, and integers use 128-bit integers.
 #pragma once
 
 #include <bit>
@@ -19,7 +19,7 @@ __extension__ typedef unsigned __int128 Uint128;
 
 struct HalfFormat {
     int mantissa_bits;
-    int smallest_exponent;  ///< of the unit of a subnormal
+    int smallest_exponent;  ///< exponent of the unit of a subnormal
     std::uint16_t infinity;
     std::uint16_t quiet;
 };
@@ -27,7 +27,7 @@ inline constexpr HalfFormat kF16{10, -24, 0x7C00, 0x7E00};
 inline constexpr HalfFormat kBf16{7, -133, 0x7F80, 0x7FC0};
 inline const HalfFormat &format_of(Type type) { return type == Type::f16 ? kF16 : kBf16; }
 
-/// Exact, but for NaN.
+/// Exact, except for NaN.
 inline double decode(const HalfFormat &f, std::uint16_t bits) {
     const double sign = bits & 0x8000 ? -1 : 1;
     const int magnitude = bits & 0x7FFF;
@@ -47,7 +47,7 @@ inline std::uint16_t encode(const HalfFormat &f, double value) {
     if (std::isinf(value)) return sign | f.infinity;
     const int unit = value == 0 ? f.smallest_exponent : std::max(std::ilogb(value) - f.mantissa_bits, f.smallest_exponent);
     const double units = std::nearbyint(std::ldexp(value, -unit));
-    // Units of the binade, counted on from the smallest: the mantissa's carry moves the exponent by itself.
+    // Counts units of the binade from the smallest number, so that a carry of the mantissa increments the exponent.
     const double bits = units + std::ldexp(unit - f.smallest_exponent, f.mantissa_bits);
     return sign | (bits >= f.infinity ? f.infinity : static_cast<std::uint16_t>(bits));
 }
@@ -113,7 +113,7 @@ template <class T> void average_integer(void *out, const void *in, std::uint32_t
     write(out, static_cast<T>(Int128{read<T>(in)} / Int128{divisor}));
 }
 
-/// avg's division, then the narrowing.
+/// The division of avg, and then the narrowing.
 inline void average(Type type, void *out, const void *in, std::uint32_t divisor) {
     switch (type) {
     case Type::u8: return average_integer<std::uint8_t>(out, in, divisor);

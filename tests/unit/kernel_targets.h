@@ -19,7 +19,7 @@
 
 namespace pccl::kernel {
 
-/// `body(target)`, with failures naming the target.
+/// Calls `body(target)`; failures name the target.
 template <class Body> void on_every_target(Body body) { test::on_every_target(target_name, body); }
 
 /// `bytes` bytes at an address that is `offset` past a multiple of 64, between guards that must not change.
@@ -53,7 +53,7 @@ private:
     std::vector<std::uint8_t> all_;
 };
 
-/// 0 to 257, and some that take many vectors.
+/// Counts from 0 to 257, and some that need many vectors.
 inline std::vector<std::size_t> test_counts() {
     std::vector<std::size_t> counts;
     for (std::size_t n = 0; n <= 257; ++n)

@@ -23,7 +23,7 @@
 namespace pccl::master::test {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kPatience{20000};  ///< a wait that is expected to end; generous, for loaded machines
+constexpr milliseconds kPatience{20000};  ///< limit of a wait that should end sooner; large because machines can be loaded
 
 class Client {
 public:
@@ -64,7 +64,7 @@ public:
         return send(wire::ToMaster(hello));
     }
 
-    /// The next message; nullopt: the connection ended, or nothing came in time (see ended()).
+    /// The next message, or nullopt if the connection ended or no message arrived in time (see ended()).
     std::optional<wire::ToPeer> receive(milliseconds limit = kPatience) {
         const auto end = std::chrono::steady_clock::now() + limit;
         std::array<std::byte, 65536> buffer;
@@ -88,7 +88,7 @@ public:
     }
     bool ended() const { return ended_; }
 
-    /// The next message of type M; others are passed over.
+    /// The next message of type M. Other messages are ignored.
     template <class M> std::optional<M> await(milliseconds limit = kPatience) {
         const auto end = std::chrono::steady_clock::now() + limit;
         for (;;) {

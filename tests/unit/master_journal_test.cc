@@ -1,4 +1,4 @@
-// The journal returns its record, the record before it, or an error, whatever has happened to its file.
+// For any damage to its file, the journal returns its last record, the record before it, or an error.
 #include "master/journal.h"
 
 #include <filesystem>

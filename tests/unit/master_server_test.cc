@@ -121,7 +121,7 @@ TEST_F(MasterServer, SurvivesRandomBytes) {
         wire::Bytes bytes(1 + random() % 5000);
         for (std::byte &byte : bytes)
             byte = static_cast<std::byte>(random());
-        if (i % 4 < 2) {  // a length that can be, so that the decoder sees the rest
+        if (i % 4 < 2) {  // a valid length, so that the decoder reads the rest
             const auto length = static_cast<std::uint32_t>(std::max<std::size_t>(1, bytes.size() % 1000));
             const auto word = length_word(length);
             bytes.insert(bytes.begin(), word.begin(), word.end());
@@ -302,7 +302,7 @@ TEST_F(MasterServer, DoesNotWaitForAPeerThatNeverClosesItsEnd) {
     ASSERT_TRUE(refused.send(wire::ToMaster(wire::Done{})));
     ASSERT_TRUE(refused.await<wire::Removed>());
     ASSERT_TRUE(refused.await_end());
-    // Its own end stays open; after the time limit the master has closed, and sending meets a reset.
+    // The peer's end stays open. After the time limit the master has closed its end, and sending fails with a reset.
     const auto begin = monotonic_now();
     const std::byte zero{};
     while (refused.send(std::span(&zero, 1)) && monotonic_now() - begin < kPatience)
@@ -451,11 +451,11 @@ TEST_F(MasterServer, PausesInsteadOfSpinningWithoutFileDescriptors) {
     ::close(socket);
 }
 
-/// A server in a process of its own, which can be stopped as a whole.
+/// A server in a separate process, which a test can stop as a whole.
 class ServerProcess {
 public:
     explicit ServerProcess(const ServerOptions &options) {
-        // Made in the child: of an event loop that two processes share, one would end the other's watches.
+        // The child creates the server: if two processes shared an event loop, one would remove the watches of the other.
         int ends[2];
         if (::pipe(ends) != 0) throw std::runtime_error("no pipe");
         pid_ = ::fork();

@@ -1,5 +1,5 @@
-// Graphs of neighbours: connected, with enough neighbours for everyone, changed little by those who come and go, the same for the same
-// seed.
+// Graphs of neighbours are connected and give every member enough neighbours. A member that joins or leaves changes few edges,
+// and the same seed gives the same graph.
 #include "topology/neighbours.h"
 
 #include <gtest/gtest.h>
@@ -34,7 +34,7 @@ std::size_t changed(const Edges &before, const Edges &after) {
 
 std::size_t degree(const Graph &graph, PeerId id) { return graph.neighbours(id).size(); }
 
-/// What is promised of any graph over these members.
+/// Checks the guarantees of any graph over these members.
 void check(const Graph &graph, const std::set<PeerId> &members) {
     const auto listed = graph.members();
     ASSERT_TRUE(std::ranges::equal(listed, members));
@@ -49,7 +49,7 @@ void check(const Graph &graph, const std::set<PeerId> &members) {
     for (const PeerId id : members) {
         const auto neighbours = graph.neighbours(id);
         ASSERT_GE(neighbours.size(), wanted) << to_string(id);
-        ASSERT_EQ(std::set<PeerId>(neighbours.begin(), neighbours.end()).size(), neighbours.size()) << "one twice";
+        ASSERT_EQ(std::set<PeerId>(neighbours.begin(), neighbours.end()).size(), neighbours.size()) << "a neighbour is listed twice";
         for (const PeerId other : neighbours) {
             ASSERT_NE(other, id);
             ASSERT_TRUE(members.contains(other));
@@ -72,7 +72,7 @@ void check(const Graph &graph, const std::set<PeerId> &members) {
 
 constexpr GraphKind kAll[] = {GraphKind::ring, GraphKind::random_regular, GraphKind::exponential, GraphKind::preferential};
 
-TEST(Neighbours, AnyNumberOfMembersIsConnectedWithEnoughNeighboursForAll) {
+TEST(Neighbours, MembersAreConnectedWithEnoughNeighbours) {
     for (const GraphKind kind : kAll) {
         for (std::uint32_t degree = 2; degree <= 6; ++degree) {
             for (std::size_t n = 1; n <= 40; ++n) {
@@ -117,7 +117,7 @@ TEST(Neighbours, APreferentialGraphHasHubs) {
     EXPECT_LE(edges_of(graph).size(), 2 * 300U);
 }
 
-TEST(Neighbours, WhoComesAndGoesChangesFewEdges) {
+TEST(Neighbours, JoiningAndLeavingChangeFewEdges) {
     for (unsigned seed = 0; seed < 20; ++seed) {
         for (const GraphKind kind : {GraphKind::ring, GraphKind::random_regular, GraphKind::preferential}) {
             SCOPED_TRACE(::testing::Message() << "seed " << seed << ", kind " << static_cast<int>(kind));
@@ -139,19 +139,20 @@ TEST(Neighbours, WhoComesAndGoesChangesFewEdges) {
                 ASSERT_EQ(graph.update(members), events > 0);
                 check(graph, members);
                 if (HasFatalFailure()) return;
-                // What goes with those who went, as much again for who lost it, what newcomers get, and joining what fell apart.
+                // The edges of lost members, the same number to replace them at their neighbours, the edges of newcomers, and
+                // the edges that connect separated parts.
                 const std::size_t bound = 2 * lost + 3 * (k + 2) * events + lost;
                 ASSERT_LE(changed(before, edges_of(graph)), bound) << members.size() << " members, " << lost << " edges lost, " << events << " events";
             }
             if (kind != GraphKind::random_regular) continue;
             std::size_t sum = 0;
             for (const PeerId id : members) sum += degree(graph, id);
-            EXPECT_LE(sum, members.size() * std::min<std::size_t>(k, members.size() - 1) + members.size() / 2 + 3) << "it has grown denser";
+            EXPECT_LE(sum, members.size() * std::min<std::size_t>(k, members.size() - 1) + members.size() / 2 + 3) << "the graph became denser";
         }
     }
 }
 
-TEST(Neighbours, TheLossOfAllHubsIsMended) {
+TEST(Neighbours, GraphRecoversFromTheLossOfAllHubs) {
     for (unsigned seed = 0; seed < 10; ++seed) {
         SCOPED_TRACE(::testing::Message() << "seed " << seed);
         Graph graph({GraphKind::preferential, 2, seed});
@@ -166,7 +167,7 @@ TEST(Neighbours, TheLossOfAllHubsIsMended) {
     }
 }
 
-TEST(Neighbours, TheSameSeedGivesTheSameGraphAlsoFromItsRecord) {
+TEST(Neighbours, SameSeedOrRecordGivesTheSameGraph) {
     for (const GraphKind kind : kAll) {
         const GraphSpec spec{kind, 3, 9};
         Graph one(spec), other(spec);
@@ -186,7 +187,7 @@ TEST(Neighbours, TheSameSeedGivesTheSameGraphAlsoFromItsRecord) {
     }
 }
 
-TEST(Neighbours, EverybodyMayGo) {
+TEST(Neighbours, AllMembersCanLeave) {
     Graph graph({GraphKind::random_regular, 3, 1});
     graph.update(first(8));
     EXPECT_TRUE(graph.update({}));

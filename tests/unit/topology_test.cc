@@ -12,7 +12,7 @@
 namespace pccl::topology {
 namespace {
 
-/// Portable random numbers: the same on every machine for a seed.
+/// Portable random numbers: a seed gives the same numbers on every machine.
 class Dice {
 public:
     explicit Dice(unsigned seed) : engine_(seed) {}
@@ -43,7 +43,7 @@ bool is_permutation_from_zero(const Ring &ring, std::size_t n) {
     return sorted == all && (n == 0 || ring[0] == 0);
 }
 
-/// All rings tried, in lexicographic order; the first of the best ones wins.
+/// Tries all rings in lexicographic order and returns the first of the best rings.
 std::optional<Ring> brute_force(const Matrix &matrix) {
     const Speeds speeds(matrix);
     Ring ring(matrix.size());
@@ -60,7 +60,7 @@ std::optional<Ring> brute_force(const Matrix &matrix) {
     return best;
 }
 
-TEST(BestRing, OfNoneOneAndTwo) {
+TEST(BestRing, NoneOneAndTwoMembersHaveTrivialRings) {
     EXPECT_EQ(best_ring(Matrix(0)), Ring{});
     EXPECT_EQ(best_ring(Matrix(1)), Ring{0});
     Matrix two(2);
@@ -69,14 +69,14 @@ TEST(BestRing, OfNoneOneAndTwo) {
     EXPECT_EQ(best_ring(two), std::nullopt);
 }
 
-TEST(BestRing, TakesTheFastestSlowestLinkThoughTheSumIsSmaller) {
+TEST(BestRing, PrefersTheFastestSlowestLinkToTheLargestSum) {
     Matrix matrix(4);
     for (std::size_t a = 0; a < 4; ++a)
         for (std::size_t b = 0; b < 4; ++b)
             matrix.at(a, b).mbit_per_s = 10;
     for (const auto &[from, to] : {std::pair{0, 1}, {1, 2}, {2, 3}})
         matrix.at(from, to).mbit_per_s = 1000;
-    matrix.at(3, 0).mbit_per_s = 5;  // 0 1 2 3 has the largest sum and this link
+    matrix.at(3, 0).mbit_per_s = 5;  // the ring 0 1 2 3 has the largest sum and contains this link
     const auto ring = best_ring(matrix);
     ASSERT_TRUE(ring);
     EXPECT_EQ(quality(matrix, *ring).slowest, 10);
@@ -87,7 +87,7 @@ TEST(BestRing, EqualsBruteForce) {
     for (unsigned seed = 0; seed < 400; ++seed) {
         Dice dice(seed);
         const std::size_t n = 1 + dice.below(7);
-        // Few levels make many ties, which the smallest ring must win.
+        // Few levels make many ties. The lexicographically smallest ring must be chosen.
         Matrix matrix = random_matrix(dice, n, seed % 2 ? 3 : 0);
         ASSERT_EQ(best_ring(matrix), brute_force(matrix)) << "seed " << seed << " n " << n;
     }
@@ -116,7 +116,7 @@ TEST(BestRing, OneDeadDirectionMakesALinkUseless) {
     EXPECT_EQ(best_ring(matrix), std::nullopt);
 }
 
-TEST(Quality, UnmeasuredCountsAsTheMedianAndAsOneWhereNothingIsKnown) {
+TEST(Quality, UnmeasuredLinksCountAsTheMedianOrAsOne) {
     Matrix matrix(3);
     EXPECT_EQ(quality(matrix, {0, 1, 2}).sum, 3);
     matrix.at(0, 1).mbit_per_s = 10;
@@ -198,7 +198,7 @@ TEST(SearchRing, AvoidsUnreachablePairs) {
     }
 }
 
-TEST(SearchRing, SaysSoWhereNoRingExists) {
+TEST(SearchRing, ReportsThatNoRingExists) {
     Matrix matrix(20);
     for (std::size_t a = 0; a < 10; ++a)
         for (std::size_t b = 10; b < 20; ++b)
@@ -233,7 +233,8 @@ TEST(SearchRing, IsQuickAt128Peers) {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
     ASSERT_TRUE(ring);
     RecordProperty("seconds", std::to_string(took.count()));
-    // Two orders of magnitude above a measured release build would still mean a mistake in the work bounds, sanitizers or not.
+    // The limit is two orders of magnitude above the time of a release build. A longer time is an error in the work bounds,
+    // even with sanitizers.
     EXPECT_LT(took.count(), 30);
 }
 

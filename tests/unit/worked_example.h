@@ -1,4 +1,4 @@
-// The worked bytes of docs/internals/protocol.md: a block of lines "hex bytes ; what they mean" behind a comment that names it.
+// The worked examples of docs/internals/protocol.md: a comment names a block of lines "hex bytes ; meaning".
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 
 namespace pccl {
 
-/// Empty if there is no such example, or it is not written as it should be.
+/// Empty if there is no such example or its format is invalid.
 inline std::vector<std::byte> worked_example(const std::string &name) {
     std::ifstream document(PCCL_DOCS "/internals/protocol.md");
     std::vector<std::byte> bytes;

@@ -16,7 +16,7 @@ constexpr std::size_t kPeriod = 65521;  // prime
 /// Ranks below this contribute factors of two to integer products: 2^6 fits the smallest type.
 constexpr int kRanksWithFactors = 6;
 
-/// Element `i` of `rank`, before rounding to the type; integers are chosen so that no operator leaves the range.
+/// Element `i` of `rank`, before rounding to the type. No operator leaves the range of an integer type with these values.
 double ideal_value(const Case &what, int rank, std::size_t i) {
     const std::uint64_t bits =
         mix(mix(static_cast<std::uint64_t>(rank) * 1024 + static_cast<std::uint64_t>(what.buffer)) + i % kPeriod);
@@ -63,7 +63,7 @@ template <typename T> Reference reference(const Case &what) {
             if (!is_float(what.type)) total = std::trunc(total);
         }
         out.value[i] = total;
-        // Each addition may round once, in whatever order; so may each factor. Maxima and integers are exact.
+        // Each addition can round once, in any order, and so can each multiplication. Maxima and integers are exact.
         const double scale = what.op == pcclProd ? std::fabs(total) : magnitude;
         const bool exact = what.op == pcclMax || what.op == pcclMin;
         out.tolerance[i] = exact ? 0 : (what.ranks + 1) * roundoff<T>() * scale;
@@ -71,12 +71,12 @@ template <typename T> Reference reference(const Case &what) {
     return out;
 }
 
-/// Relative L2 error that quantization may cause: each of the ranks' contributions is rounded to one of 2^bits steps of its
-/// block's range (about 2 here, 1.5 for products), as is each partial sum.
+/// The relative L2 error that quantization can cause: each rank's contribution and each partial sum is rounded to one of 2^bits
+/// steps of its block's range (about 2 here, 1.5 for products).
 double allowed_relative_error(const Case &what) {
     const pcclDataType_t to = what.packing.quantization.quantized_datatype;
     double steps = std::ldexp(1.0, code_bits(to)) - 1;
-    // From the largest magnitude to its negative, and a power of two may leave half of the codes unused.
+    // The range is from the largest magnitude to its negative, and a power of two can leave half of the codes unused.
     if (what.packing.quantization.algorithm == pcclQuantBlockScale) steps /= what.packing.scale == pcclScalePowerOfTwo ? 3 : 1.5;
     return 4.0 * std::sqrt(static_cast<double>(what.ranks)) / steps +
            4 * visit_type(what.type, [](auto value) { return roundoff<decltype(value)>(); });

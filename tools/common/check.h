@@ -1,7 +1,7 @@
 // Inputs that every peer can compute for every rank, and the check of a result against double arithmetic on all inputs.
 //
-// Inputs repeat with a prime period that fits no chunk or block size, so that misplaced data shows; the reference is therefore
-// computed for one period alone and checking costs one pass over the result.
+// Inputs repeat with a prime period that divides no chunk or block size, so that misplaced data are detected. The reference is
+// computed for one period only, and a check takes one pass over the result.
 #pragma once
 
 #include "common/elements.h"
@@ -27,10 +27,10 @@ struct Case {
 void fill_input(const Case &what, int rank, void *out);
 
 struct Verdict {
-    std::size_t wrong = 0;        ///< elements outside the tolerance; with quantization all or none, judged by the error
-    double relative_error = 0;    ///< L2 norm of the error over that of the exact result
+    std::size_t wrong = 0;        ///< elements outside the tolerance; with quantization all or none, according to the relative error
+    double relative_error = 0;    ///< L2 norm of the error divided by that of the exact result
     std::size_t first_wrong = 0;  ///< index, if wrong > 0
-    double expected = 0;          ///< there
+    double expected = 0;          ///< the expected value at that index
     double found = 0;
 };
 

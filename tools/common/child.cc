@@ -103,7 +103,7 @@ void Child::signal(int number) {
 std::optional<int> Child::wait(std::chrono::milliseconds limit) {
     if (status_ || pid_ <= 0) return status_;
     if (limit.count() > 0) {
-        // The process as a file that becomes readable when it ends: no polling, no signal handler.
+        // A descriptor of the process becomes readable when the process ends, without polling or a signal handler.
         const int handle = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
         if (handle >= 0) {
             pollfd entry{handle, POLLIN, 0};

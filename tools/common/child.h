@@ -1,5 +1,6 @@
-// A child process: started by fork and exec, watched, signalled and reaped. It dies with the parent (PR_SET_PDEATHSIG), so that a
-// program that is interrupted leaves none behind; the kernel ties that to the spawning thread, which must live as long.
+// A child process: starts it by fork and exec, waits for it, sends it signals and reaps it. The child ends with the parent
+// (PR_SET_PDEATHSIG), so that an interrupted program leaves no child running. The kernel sends the signal when the starting
+// thread ends, so this thread must live as long as the child.
 #pragma once
 
 #include <chrono>
@@ -13,7 +14,7 @@ namespace pccl::tools {
 struct SpawnOptions {
     bool capture_stdout = false;  ///< Child::output() is then the read end of a pipe
     bool pipe_stdin = false;      ///< Child::input() is then the write end of a pipe
-    std::string stderr_file;      ///< appended to; empty: the parent's
+    std::string stderr_file;      ///< file to append to; empty: the parent's standard error
 };
 
 /// Move-only; the destructor kills and reaps a child that still runs. Not thread-safe.
@@ -36,7 +37,7 @@ public:
 
     bool running();  ///< reaps it if it has ended
     void signal(int number);
-    /// Waits; -1 for ever. nullopt if it still runs after that time.
+    /// Waits for this time; -1 waits without a limit. Returns nullopt if the child still runs.
     std::optional<int> wait(std::chrono::milliseconds limit = std::chrono::milliseconds(-1));
     /// The wait status, once reaped.
     std::optional<int> status() const { return status_; }

@@ -73,13 +73,13 @@ template <> Half from_double<Half>(double value) {
     }
     const int exponent = std::ilogb(magnitude);
     const int fraction = static_cast<int>(std::ldexp(round_to_multiple(magnitude, exponent - 10), 10 - exponent)) - 1024;
-    // A fraction that rounded up to 1024 carries into the exponent, as it should.
+    // A fraction that is rounded up to 1024 correctly carries into the exponent.
     return Half{static_cast<std::uint16_t>(sign | (((exponent + 15) << 10) + fraction))};
 }
 
 template <> BFloat from_double<BFloat>(double value) {
     if (std::isnan(value)) return BFloat{0x7fc0};
-    // One rounding, from double: by way of float, values near a tie would be rounded twice.
+    // Rounds once, from double. With float in between, values near a tie would be rounded twice.
     double rounded = value;
     if (std::isfinite(value) && value != 0) {
         const int exponent = std::max(std::ilogb(std::fabs(value)), -126);

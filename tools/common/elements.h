@@ -1,5 +1,5 @@
-// Element types of the C API as C++ types, for programs that use the library from outside: filling buffers and checking results
-// against plain double arithmetic. Independent of the library's kernels, so that it can check them.
+// Element types of the C API as C++ types, for programs that use the library from outside: they fill buffers and compare
+// results with plain double arithmetic. This code is independent of the library's kernels, so that it can check them.
 #pragma once
 
 #include <pccl.h>
@@ -83,7 +83,7 @@ std::optional<pcclReduceAlgorithm_t> algorithm_named(std::string_view name);
 
 std::optional<pcclLossPolicy_t> loss_policy_named(std::string_view name);  ///< "retry", "repair"
 
-/// A quantization. One part of it is in the descriptor of a reduce, the other in its options.
+/// A quantization. A reduce has one part of it in its descriptor and the other part in its options.
 struct Packing {
     pcclQuantizationOptions_t quantization{};
     std::uint32_t block = 0;

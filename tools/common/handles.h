@@ -1,4 +1,5 @@
-// Owners of the C API's handles, and an exception with the library's error text. For programs; the library itself throws nothing.
+// Owners of the C API's handles, and an exception with the library's error text. For programs only: the library throws no
+// exception.
 #pragma once
 
 #include <pccl.h>
@@ -10,7 +11,7 @@
 
 namespace pccl::tools {
 
-/// A call that failed: which, with what code, and pcclGetLastError of the calling thread.
+/// A failed call: its name, its code, and pcclGetLastError of the calling thread.
 class CallFailed : public std::runtime_error {
 public:
     CallFailed(const char *call, pcclResult_t result)

@@ -7,7 +7,7 @@ namespace pccl::tools {
 
 namespace {
 
-/// Affine in the index, so that the sum over members is too: checking costs one multiplication per element.
+/// The value is affine in the index, and so is the sum over members. A check takes one multiplication per element.
 struct Pattern {
     std::uint64_t offset = 0;
     std::uint64_t slope = 0;

@@ -1,8 +1,8 @@
-// Contributions whose sum shows exactly which members took part and can be checked exactly.
+// Contributions whose sum identifies the contributing members and can be checked exactly.
 //
-// A contribution is uint64 elements, summed. Element 0 is one bit per member (its *slot*, 0..63), element 1 a nonce, so that
-// equal sums mean the same operation, element 2 a vote; the others are a known function of slot, step and index. From the bits of
-// the result, the receiver knows the expected sum of all other elements.
+// A contribution consists of uint64 elements, which are summed. Element 0 has one bit per member (its *slot*, 0..63). Element 1
+// is a nonce, so that equal sums mean the same operation. Element 2 is a vote. The others are a known function of slot, step
+// and index. From the bits in element 0 of the result, the receiver knows the expected sum of all other elements.
 #pragma once
 
 #include <cstddef>
@@ -25,9 +25,9 @@ void fill_membership(const Contribution &own, std::uint64_t *out, std::size_t co
 
 struct MembershipSum {
     std::uint64_t members = 0;      ///< one bit per slot
-    std::uint64_t digest = 0;  ///< of the operation
+    std::uint64_t digest = 0;  ///< digest of the operation
     std::uint64_t votes = 0;
-    std::size_t wrong = 0;  ///< elements that are not what those members' contributions add up to
+    std::size_t wrong = 0;  ///< elements that differ from the sum of those members' contributions
     int size() const { return __builtin_popcountll(members); }
 };
 

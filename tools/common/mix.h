@@ -1,4 +1,4 @@
-// The mixing function of SplitMix64. Tools and tests derive seeds, patterns and checksums from it that are equal in every
+// The mixing function of SplitMix64. Tools and tests use it to derive seeds, patterns and checksums that are equal in every
 // process. Source: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators.
 #pragma once
 

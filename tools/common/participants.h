@@ -1,4 +1,4 @@
-// Inputs of averages whose results show, for each element, which peers took part.
+// Inputs of averages whose results identify, for each element, the contributing peers.
 #pragma once
 
 #include <pccl.h>
@@ -17,10 +17,10 @@ inline constexpr int kSlots = 4;
 void fill_slot(int slot, pcclDataType_t type, void *out, std::size_t count);
 
 struct Participants {
-    std::map<unsigned, std::uint64_t> elements;  ///< by who took part, a bit for each slot
-    std::uint64_t wrong = 0;                     ///< elements that are no average of anybody's
+    std::map<unsigned, std::uint64_t> elements;  ///< number of elements for each set of contributors, which has a bit for each slot
+    std::uint64_t wrong = 0;                     ///< elements that are not the average of any set of contributions
     std::size_t first_wrong = 0;
-    double found = 0;  ///< there
+    double found = 0;  ///< the value found at that index
 };
 Participants check_participants(pcclDataType_t type, const void *result, std::size_t count);
 

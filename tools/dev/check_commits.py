@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks commit messages: `check_commits.py [RANGE]`, by default the commits that origin/main (or main) does not have yet.
+"""Checks commit messages: `check_commits.py [RANGE]`, by default the commits that are not in origin/main (or main) yet.
 
 A subject is `subsystem: imperative verb ...`, at most 72 characters, with one change and no full stop. A body that explains the reason is
 required unless the change is documentation or formatting alone. CONTRIBUTING.md has examples. Exit status 0 if every message passes.
@@ -36,7 +36,7 @@ def problems(message):
     if len(subject) > MOST_CHARACTERS:
         yield f"the subject has {len(subject)} characters; the limit is {MOST_CHARACTERS}"
     if ";" in subject:
-        yield "the subject has a semicolon: make two commits of two changes"
+        yield "the subject has a semicolon: make a separate commit for each change"
     if subject.endswith("."):
         yield "the subject ends with a full stop"
     match = SUBJECT.match(subject)
@@ -50,7 +50,7 @@ def problems(message):
         yield "the second line is not empty"
     body = [line for line in lines[2:] if line.strip() and not re.match(r"^[\w-]+: ", line)]
     if not body and match["subsystem"].split(",")[0].strip() not in NEED_NO_BODY:
-        yield "there is no body: say why, and what was measured"
+        yield "there is no body: give the reason and the measurement"
 
 
 def git(*words):
@@ -85,7 +85,7 @@ def self_test():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("range", nargs="?", help="commits, as git log takes them (default: those that origin/main or main lacks)")
+    parser.add_argument("range", nargs="?", help="commits in the syntax of git log (default: those that are not in origin/main or main)")
     parser.add_argument("--message", type=pathlib.Path, help="check the message in this file instead")
     parser.add_argument("--self-test", action="store_true", help="check this script")
     options = parser.parse_args()

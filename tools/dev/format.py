@@ -1,6 +1,6 @@
-"""Checks that every tracked C and C++ file is laid out by clang-format with .clang-format; --write lays them out.
+"""Checks that every tracked C and C++ file has the format of clang-format with .clang-format. --write formats the files.
 
-The version matters: releases of clang-format lay out some code differently. Debian's clang-format-14 is the reference. CLANG_FORMAT names
+Releases of clang-format format some code differently. Debian's clang-format-14 is the reference. CLANG_FORMAT names
 another program. Exit status: 0 if all files are formatted, 1 if not, 77 (skipped) without clang-format 14 or outside a git tree."""
 
 import argparse

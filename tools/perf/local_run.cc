@@ -1,4 +1,4 @@
-// Parent of a local run. It starts and reaps the peers; the first of them prints.
+// The parent of a local run. It starts and reaps the peers, and the first peer prints the results.
 #include "perf/local_run.h"
 
 #include "common/child.h"
@@ -16,7 +16,7 @@ namespace pccl::perf {
 
 namespace {
 
-/// The arguments that the children share: ours without the number of peers, which they receive in other options.
+/// The arguments that the children share: those of this process without the number of peers, which they receive in other options.
 std::vector<std::string> shared_arguments(int argc, char **argv) {
     std::vector<std::string> out;
     for (int i = 1; i < argc; ++i) {

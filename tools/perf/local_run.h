@@ -1,11 +1,11 @@
-// A run on one machine: an embedded master and child processes, each this program again as one peer.
+// A run on one machine: an embedded master and child processes. Each child runs this program as one peer.
 #pragma once
 
 #include "perf/options.h"
 
 namespace pccl::perf {
 
-/// Returns the exit status of the process: the worst of the children's. `argv` is passed on to the children.
+/// Returns the exit status of the process, which is the highest of the children. The children receive `argv`.
 int run_local(const Options &options, int argc, char **argv);
 
 }  // namespace pccl::perf

@@ -103,7 +103,7 @@ tools::Verdict Measurement::check() {
     Iteration ignored;
     if (options_.collective == Collective::all_reduce) {
         perform(Collective::all_reduce, ignored);
-    } else {  // each half is checked by the result of both
+    } else {  // the result of both halves checks each of them
         perform(Collective::reduce_scatter, ignored);
         perform(Collective::all_gather, ignored);
     }

@@ -1,4 +1,4 @@
-// The buffers of one case, for all concurrent operations, and one iteration of it at a time.
+// The buffers of one case for all concurrent operations. Runs one iteration of the case at a time.
 #pragma once
 
 #include "common/check.h"
@@ -11,7 +11,7 @@ namespace pccl::perf {
 
 /// The results of one iteration at one peer.
 struct Iteration {
-    std::uint64_t tx_bytes = 0;  ///< in all
+    std::uint64_t tx_bytes = 0;  ///< total of all operations
     pcclReduceAlgorithm_t algorithm = pcclAlgorithmAuto;
     std::uint32_t lanes = 0;
     std::uint64_t chunk_bytes = 0;
@@ -37,8 +37,8 @@ private:
     tools::Case what_;
     std::vector<std::vector<unsigned char>> send_;
     std::vector<std::vector<unsigned char>> receive_;
-    std::vector<std::vector<unsigned char>> part_;  ///< of a reduce-scatter and an all-gather
-    pcclShard_t shard_{};                           ///< the same
+    std::vector<std::vector<unsigned char>> part_;  ///< the shards of a reduce-scatter and an all-gather
+    pcclShard_t shard_{};                           ///< the shard that `part_` holds
 
     void *result(std::size_t i) { return options_.in_place ? send_[i].data() : receive_[i].data(); }
     void *part(std::size_t i) {

@@ -22,10 +22,10 @@ struct Options {
     std::size_t bytes_last = std::size_t{64} << 20;
     double factor = 4;
     int iterations = 20;
-    int warm_up = -1;  ///< -1: until the times have settled
+    int warm_up = -1;  ///< -1: until the times are stable
     int peers = 2;
-    std::string master;  ///< empty: a world of our own on this machine
-    int index = -1;      ///< -1: find out from the others
+    std::string master;  ///< empty: a separate run on this machine
+    int index = -1;      ///< -1: agree on it with the other peers
     std::vector<pcclDataType_t> types = {pcclFloat};
     std::vector<pcclRedOp_t> ops = {pcclSum};
     tools::Packing packing;
@@ -40,7 +40,7 @@ struct Options {
     bool check = true;
     bool in_place = false;
     bool optimize = false;
-    bool memory = false;  ///< a column for it
+    bool memory = false;  ///< print the memory column
     int join_timeout_s = 60;
     std::string json_file;
     std::string plot_file;

@@ -1,5 +1,5 @@
-// The measurement at one peer. Everything that decides how many calls are made is the same at all peers: the options, and values
-// that were reduced over all of them.
+// The measurement at one peer. All peers must make the same number of calls, so only the options and values that were reduced
+// over all peers decide this number.
 #include "perf/peer.h"
 
 #include "common/elements.h"
@@ -24,7 +24,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Tags of the program's own small reduces; those that are measured count up from 0.
+/// Tags of the program's own small reduces. The tags of measured operations begin at 0.
 constexpr std::uint64_t kControlTag = std::uint64_t{1} << 62;
 
 template <typename T> constexpr pcclDataType_t type_of();
@@ -70,7 +70,7 @@ tools::Comm join(const Options &options) {
         size = tools::attribute(handle, PCCL_ATTRIBUTE_GLOBAL_WORLD_SIZE);
     }
     if (size > options.peers)
-        throw std::runtime_error("the run has more peers than --peers says; give all of them the same number");
+        throw std::runtime_error("the run has more peers than --peers. Pass the same number to all of them");
     if (options.optimize) tools::require("pcclOptimizeTopology", pcclOptimizeTopology(handle));
     return comm;
 }
@@ -111,7 +111,7 @@ int warm_up(const Options &options, const pcclComm_t *comm, Measurement &measure
     if (options.warm_up >= 0) {
         while (times.iterations() < options.warm_up)
             times.add(timed(measurement, ignored));
-        static_cast<void>(reduce_value<std::uint8_t>(comm, pcclMax, 0));  // all begin together
+        static_cast<void>(reduce_value<std::uint8_t>(comm, pcclMax, 0));  // a barrier, so that all peers begin at the same time
         return times.iterations();
     }
     do

@@ -5,7 +5,7 @@
 
 namespace pccl::perf {
 
-/// Exit status of the process: 0, 1 if results were wrong. Throws tools::CallFailed or std::runtime_error.
+/// Returns the exit status of the process: 0, or 1 if results were wrong. Throws tools::CallFailed or std::runtime_error.
 int run_peer(const Options &options);
 
 }  // namespace pccl::perf

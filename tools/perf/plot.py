@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Draws saved results of pccl-perf, one or several, as SVG: bus bandwidth and time over the size. Needs nothing but Python.
+"""Draws one or several saved results of pccl-perf as SVG: bus bandwidth and time over the size. Needs only Python.
 
   pccl-perf -t 4 --json four.json && pccl-perf-plot four.json -o four.svg
   pccl-perf-plot old.json new.json -o both.svg
   pccl-perf-plot 'before=old.json' 'after=new.json' --title 'Four peers' -o both.svg
 
-A curve is named as its file, or as what stands before `=`; with its type and operator, where a file has several.
+The name of a curve is its file name, or the text before `=`. If a file has several types and operators, the name contains them as well.
 """
 
 import argparse
@@ -22,7 +22,7 @@ INK, SOFT, GRID, GROUND = "#1f2933", "#52606d", "#e4e7eb", "#fafbfc"
 COLOURS = ("#1d4ed8", "#c2410c", "#0b6e4f", "#6d28d9", "#b91c1c", "#0e7490", "#a16207", "#be185d")
 DASHES = ("", "7 4", "2 4")
 FONT = "font-family=\"-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif\""
-LEGEND_LETTER = 7.2  # about as wide as one is
+LEGEND_LETTER = 7.2  # approximate width of a letter
 
 
 @dataclass
@@ -62,7 +62,7 @@ def size_label(size):
 
 
 def number_label(value):
-    """Of a tick: 0.1, 1, 1k, 1M."""
+    """The label of a tick: 0.1, 1, 1k, 1M."""
     for unit, scale in (("M", 1e6), ("k", 1e3)):
         if value >= scale:
             return f"{value / scale:g}{unit}"
@@ -129,7 +129,7 @@ def draw_panel(panel, style):
 
 
 def draw_legend(style, top):
-    """Rows of names under the title. Returns (parts, where they end)."""
+    """Rows of names under the title. Returns (parts, y position of their end)."""
     parts, x, y = [], float(LEFT), float(top)
     for label, (colour, dash) in style.items():
         width = 34 + LEGEND_LETTER * len(label) + 22
@@ -148,7 +148,7 @@ def document(title, height, parts):
 
 
 def render(title, panels, columns=1, x_title="size of one buffer, bytes"):
-    """The SVG document: panels row by row, one legend for all. Series of one label look alike in every panel."""
+    """The SVG document: panels row by row, one legend for all. Series with the same label have the same style in every panel."""
     labels = list(dict.fromkeys(series.label for panel in panels for series in panel.series))
     style = {label: (COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]) for i, label in enumerate(labels)}
     parts, legend_end = draw_legend(style, TOP - 6)
@@ -165,7 +165,7 @@ def render(title, panels, columns=1, x_title="size of one buffer, bytes"):
 
 
 def series_of(words, path):
-    """{name: rows} of a file's results; the words alone, if it has one type and operator."""
+    """{name: rows} of a file's results. The name is `words` alone if the file has one type and operator."""
     rows = json.loads(path.read_text())["rows"]
     kinds = list(dict.fromkeys((row["type"], row["op"]) for row in rows))
     return {words if len(kinds) == 1 else f"{words}, {kind[0]} {kind[1]}": [row for row in rows if (row["type"], row["op"]) == kind]
@@ -182,7 +182,7 @@ def named(argument):
 
 def main():
     parser = argparse.ArgumentParser(prog="pccl-perf-plot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", metavar="[NAME=]FILE.json", help="what pccl-perf --json wrote")
+    parser.add_argument("results", nargs="+", metavar="[NAME=]FILE.json", help="file that pccl-perf --json wrote")
     parser.add_argument("-o", "--out", type=pathlib.Path, required=True, metavar="FILE.svg")
     parser.add_argument("--title", default="All-reduce")
     args = parser.parse_args()

@@ -113,7 +113,7 @@ bool Report::write_json(const std::string &path) const {
     std::ofstream file(path);
     file << json.dump(2) << '\n';
     file.close();
-    if (!file) std::fprintf(stderr, "pccl-perf: cannot write %s; is the folder there and writable?\n", path.c_str());
+    if (!file) std::fprintf(stderr, "pccl-perf: cannot write %s. Check that the folder exists and is writable\n", path.c_str());
     return static_cast<bool>(file);
 }
 

@@ -1,4 +1,4 @@
-// The table on standard output, a row as soon as it is measured, and the JSON file.
+// Prints the table on standard output, each row as soon as it is measured, and writes the JSON file.
 #pragma once
 
 #include "perf/measurement.h"
@@ -17,12 +17,12 @@ struct Row {
     double time_us = 0;
     double algbw_gbs = 0;
     double busbw_gbs = 0;
-    int warm_up = 0;                   ///< iterations before those that were timed
-    std::vector<double> cpu_s;         ///< of each peer: processor time of one iteration
-    double cpu_s_per_gb = 0;           ///< of all peers together, for 10^9 bytes of one peer's send buffers
-    std::vector<double> memory_bytes;  ///< of each peer: its peak beyond the buffers and the program; NaN if unknown
+    int warm_up = 0;                   ///< iterations before the timed ones
+    std::vector<double> cpu_s;         ///< processor time of one iteration, for each peer
+    double cpu_s_per_gb = 0;           ///< processor time of all peers together, for 10^9 bytes of one peer's send buffers
+    std::vector<double> memory_bytes;  ///< for each peer its peak beyond the buffers and the program; NaN if unknown
     Iteration iteration;               ///< the last one of this peer
-    std::uint64_t wrong = 0;           ///< over all peers
+    std::uint64_t wrong = 0;           ///< wrong elements at all peers together
     double relative_error = 0;         ///< the largest of all peers
     bool checked = false;
 };

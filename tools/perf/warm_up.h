@@ -1,7 +1,8 @@
-// When a measurement has warmed up: the time of an iteration has stopped falling. Connections of a wide area begin slowly and
-// fill their path over several iterations; how many depends on size, rate and delay, so a fixed number is too few or too many.
+// Decides whether a measurement has warmed up, which means that the time of an iteration has stopped falling. Connections over
+// a wide area begin slowly and need several iterations to fill their path. Their number depends on size, rate and delay, so a
+// fixed number would be too small or too large.
 //
-// Pure: times are handed in, nothing is measured here. It is one peer's answer; the caller makes the peers agree.
+// Pure: the caller measures the times. The decision is that of one peer, and the caller makes the peers agree.
 #pragma once
 
 #include <vector>
@@ -12,13 +13,13 @@ class WarmUp {
 public:
     static constexpr int kLeast = 3;           ///< iterations, in any case
     static constexpr int kMost = 100;          ///< iterations, in any case
-    static constexpr double kMostTime_s = 60;  ///< in all; an iteration that has begun is finished
+    static constexpr double kMostTime_s = 60;  ///< limit of all iterations together; an iteration that has begun is finished
 
-    /// An iteration took this long.
+    /// Records the time of an iteration.
     void add(double time_us);
 
-    /// True once the median of the last three is within 5 % of the best so far, or, where noise is larger than that, the last
-    /// five brought nothing better by more than 5 %, or a bound is reached.
+    /// True if the median of the last three times is within 5 % of the best time; or, with larger noise, none of the last five
+    /// times improved the best by more than 5 %; or a limit is reached.
     bool settled() const;
 
     int iterations() const { return static_cast<int>(times_us_.size()); }

@@ -13,7 +13,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// The path of pccl-test-peer: beside the test's own executable by default.
+/// The path of pccl-test-peer; by default in the folder of the test's executable.
 std::string peer_program() {
     const std::string self = tools::self_path();
     return self.substr(0, self.rfind('/') + 1) + "pccl-test-peer";

@@ -29,7 +29,7 @@ public:
 
 class PeerProcess {
 public:
-    /// `name` is used in messages. Settings are made by calls.
+    /// Messages contain `name`. Calls make the settings of the peer.
     explicit PeerProcess(std::string name);
 
     const std::string &name() const { return name_; }

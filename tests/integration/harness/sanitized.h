@@ -1,4 +1,4 @@
-// Sanitizers slow programs down and use memory of their own, so limits of time and memory are larger in builds with one.
+// Sanitizers slow programs down and use additional memory, so limits of time and memory are larger in builds with one.
 #pragma once
 
 namespace pccl::itest {

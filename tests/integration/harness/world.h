@@ -27,7 +27,7 @@ struct PeerOptions {
     int lanes = 0;
     int port = 0;           ///< to listen on; 0: the library's default range
     int compression = 0;    ///< a pcclCompression_t; 0: $PCCL_TEST_COMPRESSION, by default auto
-    int master_limit_ms = 0;  ///< how long the peer waits for a lost master; 0: the default
+    int master_limit_ms = 0;  ///< limit of the peer's wait for a lost master; 0: the default
     std::string advertise = {};  ///< address for other peers; empty: as the master sees it
 };
 
@@ -50,7 +50,7 @@ public:
     /// Kills a peer and removes it from the list.
     void erase(std::size_t i) { peers_.erase(peers_.begin() + static_cast<std::ptrdiff_t>(i)); }
 
-    /// The same call at every peer, at the same time. Answers in the order of the peers.
+    /// Makes the same call at every peer at the same time. Returns the answers in the order of the peers.
     std::vector<Json> call_all(const std::string &call, const Json &arguments = Json::object(), Millis limit = kAnswerLimit);
     /// As call_all, with arguments for each.
     std::vector<Json> call_each(const std::string &call, const std::vector<Json> &arguments, Millis limit = kAnswerLimit);

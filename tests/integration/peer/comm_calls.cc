@@ -110,7 +110,8 @@ Json call_memory(Session &, const Json &) {
     return answer;
 }
 
-/// "files": that many more files may be opened. "memory": that many more bytes may be mapped. 0 or more; absent: no limit.
+/// "files": the number of further files that can be opened. "memory": the number of further bytes that can be mapped. 0 or
+/// more; without a field there is no limit.
 Json call_limit(Session &, const Json &request) {
     const auto set = [](auto resource, bool wanted, std::uint64_t value) {
         rlimit limit{};

@@ -10,13 +10,13 @@
 namespace netlab {
 
 const char *const kCommands = R"(Commands; A and B are hosts 0 to n-1, or * for all. Each applies to the direction from A to B.
-  set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   what is not named stays; auto is what the rate carries in two
-                                     delays, 256kb at least
-  block A B / unblock A B            drop silently everything, including packets in flight
-  shape A B port P rate 100mbit|10%  a bottleneck of its own for what has this port; with %, of the rate of A B. `rate none` ends it
-  remove A                           the host vanishes, in both directions and for good
-  show A B                           settings and counters
-  stop                               end of the lab
+  set A B [delay 25ms] [rate 1gbit|none] [queue 4mb|auto] [loss 0.01%]   other settings do not change; auto is the bytes that the rate
+                                     carries in two delays, at least 256kb
+  block A B / unblock A B            drop all packets silently, including those in flight
+  shape A B port P rate 100mbit|10%  a separate bottleneck for packets with this port; % is of the rate of A B; `rate none` removes it
+  remove A                           remove the host permanently, in both directions
+  show A B                           print settings and counters
+  stop                               end the lab
 )";
 
 namespace {
@@ -52,7 +52,7 @@ public:
     bool next_if_any(std::string &word) { return static_cast<bool>(in_ >> word); }
     void end() {
         std::string word;
-        if (in_ >> word) throw Mistake{"'" + word + "' is too much"};
+        if (in_ >> word) throw Mistake{"'" + word + "' is not expected here"};
     }
 
 private:
@@ -60,7 +60,7 @@ private:
 };
 
 template <typename T> T required(std::optional<T> value, const char *what, const std::string &word) {
-    if (!value) throw Mistake{"'" + word + "' is no " + what};
+    if (!value) throw Mistake{"'" + word + "' is not a " + what};
     return *value;
 }
 
@@ -74,7 +74,7 @@ std::vector<int> hosts_of(const Network &network, const std::string &word) {
     int host = -1;
     const auto [end, code] = std::from_chars(word.data(), word.data() + word.size(), host);
     if (code != std::errc() || end != word.data() + word.size() || host < 0 || host >= network.hosts())
-        throw Mistake{"'" + word + "' is no host; 0 to " + std::to_string(network.hosts() - 1) + ", or *"};
+        throw Mistake{"'" + word + "' is not a host; write 0 to " + std::to_string(network.hosts() - 1) + ", or *"};
     return {host};
 }
 
@@ -121,7 +121,7 @@ void shape(Network &network, Words &words) {
     const std::string port_word = words.next("the port");
     std::uint16_t port = 0;
     const auto [end, code] = std::from_chars(port_word.data(), port_word.data() + port_word.size(), port);
-    if (code != std::errc() || *end != 0) throw Mistake{"'" + port_word + "' is no port"};
+    if (code != std::errc() || *end != 0) throw Mistake{"'" + port_word + "' is not a port"};
     if (words.next("rate") != "rate") throw Mistake{"expected: shape A B port P rate R"};
     const std::string rate_word = words.next("the rate");
     words.end();
@@ -132,7 +132,7 @@ void shape(Network &network, Words &words) {
         ShaperOptions options;
         if (rate_word.back() == '%') {
             options.rate = required(parse_fraction(rate_word), "rate", rate_word) * link.wire.options().rate;
-            if (options.rate <= 0) throw Mistake{"a fraction needs a rate of the pair; set that first"};
+            if (options.rate <= 0) throw Mistake{"a fraction needs a rate of the pair; set the rate first"};
         } else {
             options.rate = required(parse_rate(rate_word), "rate; write 100mbit or 10%", rate_word);
         }
@@ -186,7 +186,7 @@ std::string carry_out(Network &network, Words &words, bool &stop) {
     } else if (command == "stop") {
         stop = true;
     } else {
-        throw Mistake{"'" + command + "' is no command; set, block, unblock, shape, remove, show, stop"};
+        throw Mistake{"'" + command + "' is not a command; use set, block, unblock, shape, remove, show or stop"};
     }
     return "";
 }

@@ -1,4 +1,5 @@
-// The text protocol: one command per line, one answer per command, whose last line is `ok` or starts with `error: `.
+// The text protocol: one command per line, and one answer per command. The last line of an answer is `ok` or begins with
+// `error: `.
 #pragma once
 
 #include "forwarder/network.h"
@@ -17,7 +18,7 @@ std::optional<double> parse_rate(std::string_view text);
 std::optional<double> parse_bytes(std::string_view text);
 std::optional<double> parse_fraction(std::string_view text);
 
-/// Carries a command out; returns the answer. Sets `stop` on the command of that name.
+/// Executes a command and returns the answer. The command `stop` sets `stop`.
 std::string execute(Network &network, std::string_view line, bool &stop);
 
 }  // namespace netlab

@@ -1,5 +1,5 @@
-// A host of the lab: a network namespace without a name, with a loopback and one TUN device `wan0`. The namespace lives as long
-// as this object or a process in it, so that nothing is left behind however the lab ends.
+// A host of the lab: a network namespace without a name, with a loopback and one TUN device `wan0`. The namespace exists as
+// long as this object or a process in it, so that the system removes it however the lab ends.
 #pragma once
 
 #include "forwarder/packet.h"
@@ -35,10 +35,10 @@ struct Host {
     Fd device;  // packets, non-blocking
 };
 
-/// Makes the host 10.77.0.`number`. Throws std::system_error, whose text names what was not permitted.
+/// Creates the host 10.77.0.`number`. Throws std::system_error, whose text names the call that failed.
 Host make_host(int number, int mtu);
 
-/// SIGKILL to every process inside these namespaces but our own.
+/// Sends SIGKILL to every process in these namespaces except this one.
 void kill_processes_in(const std::vector<Host> &hosts);
 
 }  // namespace netlab

@@ -1,5 +1,5 @@
-// netlab-forwarder: makes the hosts of a lab and carries packets between them until its standard input ends; then kills the
-// processes that still run in them. One thread. `netlab` starts and controls it.
+// netlab-forwarder creates the hosts of a lab and carries packets between them until its standard input ends. Then it kills the
+// processes that still run on them. It has one thread. `netlab` starts and controls it.
 #include "forwarder/control.h"
 #include "forwarder/host.h"
 #include "forwarder/network.h"
@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kMostHosts = 64;
 constexpr int kReadsPerTurn = 16;                // packets read from one host before the next host
-constexpr Nanoseconds kSpin = 30'000;            // about the time of falling asleep and waking up
+constexpr Nanoseconds kSpin = 30'000;            // about the time that sleeping and waking up take
 constexpr std::uint32_t kKeepWhole = 32 * 1024;  // packets above it stay in the buffer they were read into
 constexpr std::size_t kLongestLine = 4096;
 
@@ -70,7 +70,7 @@ public:
         if (listener_) ::unlink(options_.socket.c_str());
     }
 
-    /// `ready`, our process id, and the descriptors of the namespaces: they are entered through /proc.
+    /// Prints `ready`, the process id, and the descriptors of the namespaces, which programs enter through /proc.
     void announce() const {
         std::printf("ready %d", static_cast<int>(::getpid()));
         for (const Host &host : hosts_)
@@ -105,7 +105,7 @@ private:
         epoll_event event{};
         event.events = EPOLLIN;
         event.data.fd = fd;
-        // A standard input that is a file or /dev/null cannot be waited for; then no command arrives from it.
+        // epoll cannot wait for a standard input that is a file or /dev/null. No command arrives from it then.
         if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0 && fd != STDIN_FILENO)
             throw std::runtime_error(std::string("epoll: ") + std::strerror(errno));
     }
@@ -167,7 +167,7 @@ private:
     }
 
     void deliver(int host, const Packet &packet) const {
-        // Refused by a device that is going down, or for want of memory: lost, as on any network.
+        // The device is going down or memory is short: the packet is lost, as on any network.
         static_cast<void>(!::write(hosts_[static_cast<std::size_t>(host)].device.get(), packet.data.get(), packet.size));
     }
 
@@ -212,7 +212,7 @@ Options parse(int argc, char **argv) {
         }
     }
     if (options.hosts < 1 || options.hosts > kMostHosts || options.mtu < 576 || options.mtu > 65535) {
-        std::fprintf(stderr, "netlab-forwarder: 1 to %d hosts, an MTU of 576 to 65535\n", kMostHosts);
+        std::fprintf(stderr, "netlab-forwarder: invalid options; choose 1 to %d hosts and an MTU of 576 to 65535\n", kMostHosts);
         std::exit(64);
     }
     return options;
@@ -227,7 +227,7 @@ int main(int argc, char **argv) {
     std::signal(SIGPIPE, SIG_IGN);
     ::prctl(PR_SET_TIMERSLACK, 1);
     ::mallopt(M_TRIM_THRESHOLD, 1 << 30);  // packets are allocated and freed all the time; returned memory would be faulted in again
-    ::setpriority(PRIO_PROCESS, 0, -15);   // a late forwarder would be measured as delay
+    ::setpriority(PRIO_PROCESS, 0, -15);   // a forwarder that waits for a processor would add delay
     try {
         netlab::Forwarder forwarder(options);
         forwarder.announce();

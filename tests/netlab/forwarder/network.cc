@@ -44,7 +44,7 @@ void Network::send(Nanoseconds now, int from, Packet packet) {
     announce(static_cast<std::size_t>(from * hosts_ + to));
 }
 
-/// A link has one entry per earliest time; an entry that turns out to be early does no harm.
+/// A link has one entry per earliest time. An entry that is too early does no harm.
 void Network::announce(std::size_t index) {
     Nanoseconds earliest = links_[index].wire.empty() ? -1 : links_[index].wire.next();
     for (const Link::Flow &flow : links_[index].flows) {

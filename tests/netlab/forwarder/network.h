@@ -1,5 +1,5 @@
-// The wide area: every directed pair of hosts has a Shaper, and single flows may have one in front of it. Knows the hosts by
-// number, 0 to n - 1. Reads no clock.
+// The wide area: every directed pair of hosts has a Shaper, and single flows can have another one in front of it. Hosts are
+// numbered from 0 to n - 1. Reads no clock.
 #pragma once
 
 #include "forwarder/shaper.h"
@@ -18,7 +18,7 @@ class Link {
 public:
     explicit Link(std::uint64_t seed) : wire(seed) {}
 
-    /// A bottleneck of its own for packets with a port, in front of the wire that all share.
+    /// A separate bottleneck for packets with a port, in front of the shared wire.
     struct Flow {
         std::uint16_t port;
         Shaper shaper;

@@ -1,6 +1,6 @@
-// A packet as a TUN device with virtio-net headers passes it: the header, then an IPv4 packet. With segmentation offload one
-// "packet" may hold up to 64 KiB of TCP, which are many segments on a wire. `split` cuts it at a segment boundary, so that
-// rate, queue and loss apply to segments although whole packets are carried.
+// A packet in the format of a TUN device with virtio-net headers: the header, then an IPv4 packet. With segmentation offload,
+// one "packet" can contain up to 64 KiB of TCP, which are many segments on a wire. `split` cuts it at a segment boundary, so
+// that rate, queue and loss apply to segments although whole packets are carried.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@ constexpr std::size_t kLargestPacket = kVnetHeader + 65536;
 
 struct Packet {
     std::unique_ptr<std::uint8_t[]> data;
-    std::uint32_t size = 0;  // with the virtio-net header
+    std::uint32_t size = 0;  // includes the virtio-net header
 
     const std::uint8_t *ip() const { return data.get() + kVnetHeader; }
     std::uint8_t *ip() { return data.get() + kVnetHeader; }
@@ -25,8 +25,8 @@ struct Packet {
 struct Shape {
     std::uint32_t segments = 1;
     std::uint32_t headers = 0;          // bytes of IP and TCP header, in each segment
-    std::uint32_t segment_payload = 0;  // in each but the last
-    std::uint32_t wire_bytes = 0;       // of all segments, IP headers included
+    std::uint32_t segment_payload = 0;  // bytes in each segment except the last
+    std::uint32_t wire_bytes = 0;       // bytes of all segments, IP headers included
 
     /// Bytes on the wire of the first `count` segments.
     std::uint32_t wire_bytes_of(std::uint32_t count) const {
@@ -37,8 +37,8 @@ struct Shape {
 /// Whether it is a whole IPv4 packet with a valid header. All other functions here require one.
 bool is_sound(const Packet &packet);
 Shape shape_of(const Packet &packet);
-/// Cuts a TCP packet of several segments behind the first `segments`, 0 < segments < all; returns the first part and leaves the
-/// rest.
+/// Cuts a TCP packet of several segments after the first `segments`, 0 < segments < all. Returns the first part and leaves the
+/// rest in the packet.
 Packet split(Packet &packet, std::uint32_t segments);
 
 /// The last byte of the addresses 10.77.0.x, or 0 for any other address.

@@ -10,7 +10,7 @@ namespace netlab {
 namespace {
 
 constexpr double kLeastQueue = 256 * 1024;
-/// The most that is delivered at once: a wire delivers a large packet over time, not in one moment.
+/// The largest number of bytes that are delivered at once. A wire delivers a large packet over time.
 constexpr Nanoseconds kLongestBurst = kSecond / 2000;
 
 }  // namespace
@@ -22,7 +22,7 @@ void Shaper::configure(const ShaperOptions &options) {
     if (new_loss) draw_loss();
 }
 
-/// A geometric draw, equivalent to one draw per segment.
+/// A draw from the geometric distribution, equivalent to one draw per segment.
 void Shaper::draw_loss() {
     if (options_.loss <= 0)
         until_loss_ = std::numeric_limits<std::uint64_t>::max();

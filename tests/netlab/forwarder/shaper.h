@@ -1,9 +1,9 @@
-// A bottleneck: a rate, a drop-tail queue in front of it, random loss, and a delay behind it. Packets leave in the order of
-// arrival. Time is an argument, in nanoseconds; nothing here reads a clock or does I/O, and the same seed loses the same
+// A bottleneck: a rate with a drop-tail queue in front of it, random loss, and then a delay. Packets leave in the order of
+// arrival. Time is an argument, in nanoseconds. This code reads no clock and does no I/O, and the same seed loses the same
 // segments.
 //
-// There is no token bucket: the time at which the wire becomes free gives both the departure of a packet and the fill of the
-// queue.
+// There is no token bucket: the time at which the wire becomes free determines both the departure of a packet and the length of
+// the queue.
 #pragma once
 
 #include "forwarder/packet.h"
@@ -20,7 +20,7 @@ constexpr Nanoseconds kSecond = 1'000'000'000;
 struct ShaperOptions {
     Nanoseconds delay = 0;
     double rate = 0;         // bits per second; 0: no limit
-    double queue_bytes = 0;  // 0: what the rate carries in two delays, at least 256 KiB
+    double queue_bytes = 0;  // 0: the bytes that the rate carries in two delays, at least 256 KiB
     double loss = 0;         // probability for each segment
 };
 

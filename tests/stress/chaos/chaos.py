@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Random faults of all kinds against a live run on emulated hosts: processes, including the master, are killed, stopped and replaced; paths are
-cut in one direction or both; hosts are separated from the rest; links are slowed; unauthenticated connections send bytes to every port.
+"""Injects random faults into a live run on emulated hosts: kills, stops and replaces processes, including the master; cuts paths in one
+direction or both; separates hosts from the rest; slows links; sends bytes to every port over unauthenticated connections.
 
-Storms and calms alternate. In a storm a fault strikes about every second. Then all faults are healed, and within a limit every trainer must
-make steps together with all others. Every sum that a trainer receives is checked element by element, and the weights after each step must
-be equal at all trainers.
+Storms and calms alternate. In a storm there is a fault about every second. In the calm that follows, all faults are healed, and within a
+limit every trainer must make steps together with all others. Every sum that a trainer receives is checked element by element, and the
+weights after each step must be equal at all trainers.
 
   chaos.py --build build                     five minutes
   chaos.py --build build --minutes 30 --seed 7 --svg docs/internals/chaos.svg --json chaos.json
 
-Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum, no crash; 77: a lab is
+Needs root and /dev/net/tun (tests/netlab/netlab check). Exit status 0: no hang, no wrong sum and no crash; 77: a lab is
 not permitted on this machine.
 """
 
@@ -33,7 +33,7 @@ import lab as netlab  # noqa: E402
 import timeline  # noqa: E402
 
 HEARTBEAT = 3.0  # seconds of silence after which the master removes a peer
-WINDOW = 5.0  # for members to resume at a restarted master
+WINDOW = 5.0  # seconds for members to resume at a restarted master
 MASTER_LIMIT = 30.0  # a trainer without contact to the master for longer joins again
 CALM_LIMIT = 90.0  # from the end of a storm until all make steps together; longer is a hang
 RAW_CLIENT = """
@@ -75,7 +75,7 @@ class Chaos:
         self.acts = {}
         self.events, self.steps, self.recoveries = [], [], []
         self.wrong, self.crashes, self.hangs, self.removed, self.joins, self.highest = [], [], [], 0, 0, 0
-        self.pending = []  # (time, action that ends a fault)
+        self.pending = []  # list of (time, action that ends a fault)
 
     # ---------------------------------------------------------------------------------------------------------- processes
 
@@ -156,7 +156,7 @@ class Chaos:
         self.pending.append((self.now() + seconds, action))
 
     def well(self):
-        """Trainers that a fault may strike. Two that hold the run's state are always spared."""
+        """The trainers that a fault can affect. Two trainers that hold the run's state are always excluded."""
         working = [t for t in self.trainers.values() if t.works and not t.stopped and not t.doomed]
         self.random.shuffle(working)
         return working[2:] + [t for t in self.trainers.values() if not t.works and not t.stopped and not t.doomed]
@@ -290,7 +290,7 @@ class Chaos:
             if not trainer.last_step or trainer.last_step < began:
                 self.hangs.append(f"{self.now():.1f} s: host {trainer.host} makes no step after the storm; last line: {trainer.words}")
         if not self.hangs:
-            self.hangs.append(f"{self.now():.1f} s: not all are in one run after the storm")
+            self.hangs.append(f"{self.now():.1f} s: after the storm, the trainers are not all in one run")
         return False
 
     def members(self):
@@ -340,12 +340,12 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent.parent / "build", help="folder of the build")
     parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--trainers", type=int, default=5, help="number of trainers, each on a host of its own")
+    parser.add_argument("--trainers", type=int, default=5, help="number of trainers, each on a separate host")
     parser.add_argument("--delay", default="5ms", help="delay of one direction")
     parser.add_argument("--rate", default="200mbit")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--svg", type=pathlib.Path, help="draw a timeline")
-    parser.add_argument("--json", type=pathlib.Path, help="all events, steps and counts")
+    parser.add_argument("--json", type=pathlib.Path, help="write all events, steps and counts to this file")
     parser.add_argument("--keep", action="store_true", help="keep the logs even if the run is good")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-// The conductor. One thread: it polls the trainers' pipes and acts when the next action is due.
+// The conductor has one thread. It polls the trainers' pipes and acts when the next action is due.
 #include "churn/conductor.h"
 
 #include "common/child.h"
@@ -37,9 +37,9 @@ struct Process {
     tools::Child child;
     int slot = 0;
     std::string partial_line;
-    Clock::time_point last_step;                   ///< or the time when it began or was continued
+    Clock::time_point last_step;                   ///< the time of its last step, or the time when it began or was continued
     std::string last_words;                        ///< its last line other than a step
-    std::optional<Clock::time_point> continue_at;  ///< stopped until then
+    std::optional<Clock::time_point> continue_at;  ///< the end of its stop
     bool steps = false;                            ///< has made a step since it began or was stopped: it holds the run's state
     bool stopped = false;
     bool doomed = false;  ///< the conductor killed it or asked it to leave
@@ -199,7 +199,7 @@ private:
             const bool fine = process->doomed && (status == 0 || signalled);
             if (!fine) {
                 ++counts_.crashes;
-                note(*process, "crash: " + tools::describe_status(status) + "; last words: " + process->last_words);
+                note(*process, "crash: " + tools::describe_status(status) + "; last line: " + process->last_words);
             }
             return true;
         });
@@ -258,7 +258,7 @@ private:
             ++counts_.stops;
             victim.stopped = true;
             victim.steps = false;
-            // Some continue before they are noticed, others long after they were removed.
+            // Some trainers continue before the master detects the stop, and others long after they were removed.
             victim.continue_at = Clock::now() + Millis(100 + random_() % (3 * options_.heartbeat_timeout_ms));
             victim.child.signal(SIGSTOP);
         } else {
@@ -281,7 +281,7 @@ private:
         std::fflush(stdout);
     }
 
-    /// Asks all to leave. A trainer that has not ended within the limit hangs.
+    /// Requests all trainers to leave. A trainer that has not ended within the limit counts as a hang.
     void end_all() {
         const bool hung = counts_.hangs > 0;
         for (const auto &process : processes_) {

@@ -18,10 +18,10 @@ int main(int argc, char **argv) {
     app.add_option("--minutes", options.minutes, "how long")->check(CLI::PositiveNumber)->capture_default_str();
     app.add_option("--peers", options.peers, "trainers at a time")->check(CLI::Range(3, 60))->capture_default_str();
     app.add_option("--seed", options.seed, "seed of the actions; printed at the end");
-    app.add_flag("--master-process", options.master_process, "run the master in a process of its own");
-    app.add_option("--heartbeat-timeout-ms", options.heartbeat_timeout_ms, "after which a silent trainer is removed")
+    app.add_flag("--master-process", options.master_process, "run the master in a separate process");
+    app.add_option("--heartbeat-timeout-ms", options.heartbeat_timeout_ms, "silence after which a trainer is removed")
         ->capture_default_str();
-    app.add_option("--trainer", options.trainer_master, "be a trainer of this master")->group("");
+    app.add_option("--trainer", options.trainer_master, "run as a trainer of this master")->group("");
     app.add_option("--slot", options.slot)->group("");
     app.add_option("--master-limit-ms", options.master_limit_ms)->group("");
     app.add_flag("--serve-master", options.serve_master)->group("");

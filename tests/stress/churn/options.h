@@ -15,7 +15,7 @@ struct Options {
     int hang_s = 20;
 
     std::string trainer_master;  ///< set in a trainer's process: the master's address
-    std::uint32_t master_limit_ms = 0;  ///< how long a trainer waits for a lost master; 0: the default
+    std::uint32_t master_limit_ms = 0;  ///< limit of a trainer's wait for a lost master; 0: the default
     int slot = -1;               ///< number of a trainer
     bool serve_master = false;   ///< this process is the separate master
 };

@@ -83,7 +83,7 @@ public:
                 say("removed", removed.words);
                 if (random_() % 2 == 0) {
                     create();
-                    next_revision_ = 0;  // as a restarted program; other trainers rejoin with the state that they had
+                    next_revision_ = 0;  // as in a restarted program; other trainers rejoin with their former state
                 }
                 connect();
                 just_joined = true;
@@ -115,7 +115,7 @@ private:
         comm_.reset(comm);
     }
 
-    /// Others may die while it connects, so it tries again, as a program would.
+    /// Other trainers can die while this one connects, so it tries again as a program does.
     void connect() {
         watchdog_.in("pcclConnect");
         for (int attempt = 0; !leave; ++attempt) {
@@ -154,7 +154,7 @@ private:
         if (!synchronize()) return;
         std::array<tools::MembershipSum, kCounts.size()> sums{};
         if (!reduce_two_in_flight(sums) || !reduce_with_retry(sums)) return;
-        // Equal at all members, as the fingerprints are.
+        // The value is equal at all members, because the fingerprints are equal.
         for (std::size_t i = 0; i < weights_.size(); i += 97)
             weights_[i] += sums[i % sums.size()].digest * (i + 1);
         std::uint64_t hash = step_;

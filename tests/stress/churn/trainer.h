@@ -1,4 +1,4 @@
-// One trainer: the typical loop, with sums that encode their contributors and are checked element by element.
+// One trainer runs the typical loop. Its sums encode their contributors and are checked element by element.
 //
 // It reports lines on standard output:
 //   joined                     admitted to the run

@@ -1,8 +1,8 @@
-// pccl-graph-losses: how many peers a loss of peers or of links disrupts, in the graphs of neighbours as the master makes them.
+// pccl-graph-losses counts the peers that a loss of peers or links disrupts, in the master's graphs of neighbours.
 //
-// Computed over the library's own graphs, without processes: a run cannot show the loss of links between living peers, or graphs
-// that are not repaired. The question is that of "disrupted P2P" (arXiv 2310.02986): hubs against leaves of a Barabasi-Albert
-// graph.
+// It computes with the library's graphs, without processes, because a run can show neither the loss of links between living
+// peers nor graphs that are not repaired. The question is from "disrupted P2P" (arXiv 2310.02986): hubs compared with leaves of
+// a Barabasi-Albert graph.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -33,9 +33,9 @@ struct Loss {
 /// Percentages of the survivors, unless the field names another total.
 struct Damage {
     double lost_peers = 0.0;  ///< percentage of all peers
-    double cut_links = 0.0;   ///< of all
-    double cut_off = 0.0;     ///< outside the largest connected part of the survivors
-    double short_of = 0.0;    ///< with fewer neighbours than before, so that their rounds have fewer models
+    double cut_links = 0.0;   ///< percentage of all links
+    double cut_off = 0.0;     ///< survivors outside the largest connected part
+    double short_of = 0.0;    ///< survivors with fewer neighbours than before, so that their rounds have fewer models
     double mended_cut_off = 0.0,
            mended_too_few = 0.0;  ///< after the master's repair: cut off; with fewer neighbours than `degree`
     double new_links = 0.0;       ///< links added by the repair, as a percentage of all links before
@@ -151,8 +151,8 @@ struct Options {
     std::vector<double> percent{10, 20, 30};
 };
 
-/// The losses that are compared: of the peers with the most links, of those with the fewest, of random peers, and of as many
-/// links as the first loss cuts, between peers that stay.
+/// The compared losses: the peers with the most links, the peers with the fewest links, random peers, and as many links between
+/// remaining peers as the first loss cuts.
 std::map<std::string, Damage> losses(const Options &options, double percent) {
     const auto count = static_cast<std::size_t>(static_cast<double>(options.peers) * percent / 100.0 + 0.5);
     std::map<std::string, Damage> sums;
@@ -198,9 +198,9 @@ void print(const Options &options, double percent, const std::string &what, cons
 int main(int argc, char **argv) {
     pccl::Options options;
     CLI::App app{
-        "How many peers a loss of peers or links disrupts in a graph of neighbours, before the master mends it and after.\n"
-        "Prints one JSON object per loss; percentages of the survivors, means over the seeds. Exit status 1 if a mended graph\n"
-        "leaves anybody cut off, or with fewer neighbours than the degree.",
+        "Counts the peers that a loss of peers or links disrupts in a graph of neighbours, before and after the master repairs it.\n"
+        "Prints one JSON object per loss: percentages of the survivors, means over the seeds. Exit status 1 if a repaired graph\n"
+        "leaves a peer cut off, or with fewer neighbours than the degree.",
         "pccl-graph-losses"};
     app.add_option("--graph", options.kind, "barabasi-albert or random")
         ->check(CLI::IsMember({"barabasi-albert", "random"}))
@@ -208,7 +208,7 @@ int main(int argc, char **argv) {
     app.add_option("--peers", options.peers, "members of the graph")->check(CLI::Range(8, 2000))->capture_default_str();
     app.add_option("--degree", options.degree, "as in pcclGraphOptions_t")->check(CLI::Range(2, 64))->capture_default_str();
     app.add_option("--seeds", options.seeds, "graphs")->check(CLI::Range(1, 100'000))->capture_default_str();
-    app.add_option("--percent", options.percent, "of the peers that are lost, or are those whose links are")
+    app.add_option("--percent", options.percent, "percentage of the peers that are lost or lose their links")
         ->check(CLI::Range(1, 90))
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
@@ -219,6 +219,6 @@ int main(int argc, char **argv) {
             if (what.starts_with("peers")) mended &= sum.mended_cut_off == 0.0 && sum.mended_too_few == 0.0;
         }
     }
-    if (!mended) std::fprintf(stderr, "pccl-graph-losses: a mended graph is not what the library promises\n");
+    if (!mended) std::fprintf(stderr, "pccl-graph-losses: a repaired graph does not have the guaranteed properties\n");
     return mended ? 0 : 1;
 }

@@ -1,5 +1,5 @@
-// pccl-repair-member: one peer of a large average during which a member is killed. Waits until all have joined, averages once,
-// checks every element, and prints the result as one line of JSON.
+// pccl-repair-member is one peer of a large average during which a member is killed. It waits until all have joined, averages
+// once, checks every element, and prints the result as one line of JSON.
 #include "common/elements.h"
 #include "common/handles.h"
 #include "common/participants.h"
@@ -104,7 +104,7 @@ int main(int argc, char **argv) {
     Options how;
     CLI::App app{"One peer of an average that loses a member.", "pccl-repair-member"};
     app.add_option("--master", how.master, "host:port")->required();
-    app.add_option("--slot", how.slot, "which peer this is")->check(CLI::Range(0, tools::kSlots - 1));
+    app.add_option("--slot", how.slot, "number of this peer")->check(CLI::Range(0, tools::kSlots - 1));
     app.add_option("--peers", how.peers, "number of peers to wait for")->check(CLI::Range(2, tools::kSlots))->capture_default_str();
     app.add_option("--bytes", how.bytes, "of the buffer")->capture_default_str();
     app.add_option("--type", how.type, "element type")->capture_default_str();
