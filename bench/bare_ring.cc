@@ -304,7 +304,9 @@ Options parse(int argc, char **argv) {
     }
     if (options.ranks < 2 || options.ranks > kMostRanks || options.iterations < 1 || options.warm_up < 0 || options.factor <= 1 ||
         options.chunk < 64) {
-        std::fprintf(stderr, "bare_ring: invalid options; choose 2 to %d ranks, 1 iteration or more, a factor above 1, chunks of 64 bytes or more\n",
+        std::fprintf(stderr,
+                     "bare_ring: invalid options; choose 2 to %d ranks, 1 iteration or more, a factor above 1, chunks of 64 "
+                     "bytes or more\n",
                      kMostRanks);
         std::exit(64);
     }

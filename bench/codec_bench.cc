@@ -107,8 +107,12 @@ void bench_decompress(benchmark::State &state, const Bytes &data, unsigned plane
 void add(const std::string &name, Bytes data, unsigned planes) {
     const auto shared = std::make_shared<Bytes>(std::move(data));
     for (const std::int64_t chunk : {64 << 10, 1 << 20}) {
-        benchmark::RegisterBenchmark((name + "/compress").c_str(), [=](benchmark::State &s) { bench_compress(s, *shared, planes); })->Arg(chunk);
-        benchmark::RegisterBenchmark((name + "/decompress").c_str(), [=](benchmark::State &s) { bench_decompress(s, *shared, planes); })->Arg(chunk);
+        benchmark::RegisterBenchmark((name + "/compress").c_str(), [=](benchmark::State &s) {
+            bench_compress(s, *shared, planes);
+        })->Arg(chunk);
+        benchmark::RegisterBenchmark((name + "/decompress").c_str(), [=](benchmark::State &s) {
+            bench_decompress(s, *shared, planes);
+        })->Arg(chunk);
     }
 }
 

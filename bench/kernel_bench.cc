@@ -117,7 +117,8 @@ void bench_requantize_final(benchmark::State &state, Quantization how, Type oper
     for (auto _ : state) {
         for (std::size_t i = 0; i < count; i += chunk) {
             std::memcpy(packed.data(), came.data(), came.size());
-            requantize_final(how, operand, Op::sum, packed.data(), own.data() + i * size_of(operand), out.data() + i * size_of(operand), chunk, 2);
+            requantize_final(how, operand, Op::sum, packed.data(), own.data() + i * size_of(operand),
+                             out.data() + i * size_of(operand), chunk, 2);
         }
         benchmark::ClobberMemory();
     }

@@ -38,9 +38,12 @@ const Names<pcclGraphKind_t> kGraphs{{"ring", pcclGraphRing},
                                      {"exponential", pcclGraphExponential},
                                      {"barabasi-albert", pcclGraphBarabasiAlbert}};
 const Names<pcclPartners_t> kPartners{{"all", pcclPartnersAll}, {"one", pcclPartnersOne}, {"next", pcclPartnersNext}};
-const Names<pcclMerge_t> kMerges{{"available", pcclMergeAvailable}, {"after-all", pcclMergeAfterAll}, {"synchronous", pcclMergeSynchronous}};
-const Names<pcclVariance_t> kVariances{
-    {"of-received", pcclVarianceOfReceived}, {"of-own", pcclVarianceOfOwn}, {"weighted", pcclVarianceWeighted}, {"none", pcclVarianceNone}};
+const Names<pcclMerge_t> kMerges{
+    {"available", pcclMergeAvailable}, {"after-all", pcclMergeAfterAll}, {"synchronous", pcclMergeSynchronous}};
+const Names<pcclVariance_t> kVariances{{"of-received", pcclVarianceOfReceived},
+                                       {"of-own", pcclVarianceOfOwn},
+                                       {"weighted", pcclVarianceWeighted},
+                                       {"none", pcclVarianceNone}};
 const Names<pcclQuantizationOptions_t> kQuantizations{{"none", {}},
                                                       {"u8", {pcclUint8, pcclQuantMinMax}},
                                                       {"u16", {pcclUint16, pcclQuantMinMax}},
@@ -95,9 +98,9 @@ void read_penalty(const std::string &text, pcclTrainerConfig_t &config) {
 
 void add_run_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--master", options.master, "Address of the master, host:port")->capture_default_str();
-    app.add_option("--shard", given.shard, "This peer's part of the training data: i/n is the i-th of n")
-        ->capture_default_str();
-    app.add_option("--split", given.split, "How the data is divided: random, or sorted by label, so that each shard has few classes")
+    app.add_option("--shard", given.shard, "This peer's part of the training data: i/n is the i-th of n")->capture_default_str();
+    app.add_option("--split", given.split,
+                   "How the data is divided: random, or sorted by label, so that each shard has few classes")
         ->check(CLI::IsMember(kSplits))
         ->capture_default_str();
     app.add_option("--steps", options.rounds, "Rounds of the whole run, not of this peer only")
@@ -121,7 +124,8 @@ void add_run_options(CLI::App &app, Options &options, Given &given) {
     app.add_option("--test-every", options.test_every, "Rounds between two tests; 0: one test, at the end")
         ->capture_default_str();
     app.add_option("--test-images", options.test_images, "Largest number of test images")->check(CLI::Range(1, 100'000));
-    app.add_option("--load", options.load, "Begin with the checkpoint in this file; the state of a run with members has precedence");
+    app.add_option("--load", options.load,
+                   "Begin with the checkpoint in this file; the state of a run with members has precedence");
     app.add_option("--save", options.save, "Write a checkpoint to this file at the end");
     app.add_option("--save-every", options.save_every, "Number of rounds after which --save also writes; 0: only at the end");
     app.add_option("--report", options.report, "File for one JSON line per round; - is standard output");
@@ -141,14 +145,16 @@ void add_method_options(CLI::App &app, Given &given) {
     app.add_option("--outer", given.outer, "Outer optimizer: sgd, heavy-ball or nesterov")->check(CLI::IsMember(kOptimizers));
     app.add_option("--outer-rate", given.rate, "Learning rate of the outer optimizer");
     app.add_option("--momentum", given.momentum, "Momentum of the outer optimizer");
-    app.add_option("--newcomers", given.newcomers, "async, eager, co2: how newcomers get the pending average: drain, share or resync")
+    app.add_option("--newcomers", given.newcomers,
+                   "async, eager, co2: how newcomers get the pending average: drain, share or resync")
         ->check(CLI::IsMember(kNewcomers))
         ->capture_default_str();
     app.add_option("--fragments", given.fragments, "streaming: number of fragments of the model");
     app.add_option("--pattern", given.pattern, "streaming: how the model is divided: strided, sequential or even")
         ->check(CLI::IsMember(kPatterns))
         ->capture_default_str();
-    app.add_option("--overlap", given.overlap, "streaming: inner steps between the launch and the application of a fragment's average");
+    app.add_option("--overlap", given.overlap,
+                   "streaming: inner steps between the launch and the application of a fragment's average");
     app.add_option("--mixing", given.mixing, "streaming: weight of a peer's own parameters, 0 to 1");
     app.add_option("--penalty", given.penalty, "co2: divisor of late averages: none, gap (measured) or a number");
     app.add_option("--clip", given.clip, "co2: bound on each element of the outer momentum; 0: none");
@@ -167,8 +173,7 @@ void add_method_options(CLI::App &app, Given &given) {
 }
 
 void add_gossip_options(CLI::App &app, Options &options, Given &given) {
-    app.add_option("--graph", given.graph,
-                   "gossip, pushsum: graph of neighbours: ring, random, exponential or barabasi-albert")
+    app.add_option("--graph", given.graph, "gossip, pushsum: graph of neighbours: ring, random, exponential or barabasi-albert")
         ->check(CLI::IsMember(kGraphs));
     app.add_option("--degree", given.degree,
                    "Neighbours of a peer in a random graph; neighbours that a joining peer chooses in a barabasi-albert graph");
@@ -182,18 +187,17 @@ void add_gossip_options(CLI::App &app, Options &options, Given &given) {
         ->check(CLI::IsMember(kMerges))
         ->capture_default_str();
     app.add_option("--own-weight", given.own_weight, "gossip: weight of a peer's own model in the mix, 0 to 1");
-    app.add_option(
-           "--variance", given.variance,
-           "gossip: target variance of mixed weights: of-received, of-own, weighted or none. Biases are not corrected")
+    app.add_option("--variance", given.variance,
+                   "gossip: target variance of mixed weights: of-received, of-own, weighted or none. Biases are not corrected")
         ->check(CLI::IsMember(kVariances))
         ->capture_default_str();
     app.add_flag("--by-age", given.by_age, "gossip: weight models by their numbers of inner steps instead");
-    app.add_flag(
-        "--own-start", options.own_start,
-        "gossip, pushsum: begin with this peer's own parameters instead of the run's. The shard is the seed, so shards must differ");
-    app.add_option(
-           "--distance-every", options.distance_every,
-           "gossip, pushsum: rounds between two measurements of the distance between models. All peers wait for it; 0: only at the end")
+    app.add_flag("--own-start", options.own_start,
+                 "gossip, pushsum: begin with this peer's own parameters instead of the run's. The shard is the seed, so shards "
+                 "must differ");
+    app.add_option("--distance-every", options.distance_every,
+                   "gossip, pushsum: rounds between two measurements of the distance between models. All peers wait for it; 0: "
+                   "only at the end")
         ->capture_default_str();
 }
 
@@ -205,7 +209,8 @@ void add_times(CLI::App &app, Given &given) {
             ->default_str(shown);
     };
     add("--join-timeout", given.join_timeout_ms, "Time limit for reaching the master, at the start and after its loss", "30s");
-    add("--round-time", given.round_ms, "End each round after this time instead of after --inner steps; needs --weighted. 0: off", "0s");
+    add("--round-time", given.round_ms, "End each round after this time instead of after --inner steps; needs --weighted. 0: off",
+        "0s");
     add("--step-time", given.step_ms, "Shortest duration of an inner step, to simulate a larger model or a slow peer", "0ms");
 }
 
@@ -260,7 +265,8 @@ void apply(const Given &given, Options &options) {
 
     options.models_differ = method.method == pcclMethodGossip || method.method == pcclMethodPushSum;
     if (options.own_start && !options.models_differ) {
-        throw CLI::ValidationError("--own-start", "is for gossip and pushsum, because with other methods all peers have one model");
+        throw CLI::ValidationError("--own-start",
+                                   "is for gossip and pushsum, because with other methods all peers have one model");
     }
     check(pcclReduceOptionsInit(&options.reduce), "pcclReduceOptionsInit");
     options.reduce.quantization_block = given.block;

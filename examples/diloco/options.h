@@ -28,7 +28,7 @@ struct Options {
     std::string state_file;
 
     std::uint64_t expected_step = 0;  ///< smallest number of rounds that the run must have made when this peer joins
-    std::uint64_t rounds = 60;  ///< rounds of the whole run, with trainer.sync_every inner steps each
+    std::uint64_t rounds = 60;        ///< rounds of the whole run, with trainer.sync_every inner steps each
     std::size_t batch = 64;
     std::size_t hidden = 128;  ///< units of a hidden layer
     std::size_t layers = 1;    ///< hidden layers

@@ -67,8 +67,8 @@ void Report::done(const FinalRecord &r) {
         distance = r.spread->distance;
         mean_accuracy = r.spread->mean_accuracy;
         char text[128];
-        std::snprintf(text, sizeof text, "of this peer only; distance between models %.4f, mean of %d models: test %.2f %%", *distance,
-                      r.world, 100.0 * *mean_accuracy);
+        std::snprintf(text, sizeof text, "of this peer only; distance between models %.4f, mean of %d models: test %.2f %%",
+                      *distance, r.world, 100.0 * *mean_accuracy);
         verdict = text;
     }
     std::fprintf(stderr, "diloco: done after step %" PRIu64 ": test %.2f %%, outer state %016" PRIx64 ", %s\n", r.step,

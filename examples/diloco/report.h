@@ -27,12 +27,12 @@ struct StepRecord {
     double loss = 0.0;               ///< training loss over the inner steps of this peer
     std::optional<double> accuracy;  ///< on the test images, from 0 to 1; empty if this round had no test
     std::uint64_t tx_bytes = 0, rx_bytes = 0;
-    double communication_s = 0.0;  ///< time in which the caller waited for the library, including for slower peers
-    double under_way_s = 0.0;      ///< time in which averages were in flight, with or without waiting
-    double compute_s = 0.0;        ///< time of inner steps and tests
-    double time_s = 0.0;           ///< time since this peer joined, without its tests
-    double penalty = 0.0;          ///< divisor of the last average (CO2)
-    std::uint64_t digest = 0;  ///< of the outer state at the start of the last average; with gossip, of this peer's model
+    double communication_s = 0.0;    ///< time in which the caller waited for the library, including for slower peers
+    double under_way_s = 0.0;        ///< time in which averages were in flight, with or without waiting
+    double compute_s = 0.0;          ///< time of inner steps and tests
+    double time_s = 0.0;             ///< time since this peer joined, without its tests
+    double penalty = 0.0;            ///< divisor of the last average (CO2)
+    std::uint64_t digest = 0;        ///< of the outer state at the start of the last average; with gossip, of this peer's model
     std::optional<double> distance;  ///< of the models from their mean at the round's start, by the mean's norm (gossip)
 };
 

@@ -1,4 +1,5 @@
-/* Trains with DiLoCo. Start pccl-master, then any number of these, on any machine, at any time: train HOST[:PORT] [OUTER STEPS] */
+/* Trains with DiLoCo. Start pccl-master, then any number of these, on any machine, at any time: train HOST[:PORT] [OUTER STEPS]
+ */
 #include <pccl/train.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,8 @@ int main(int argc, char **argv) {
     config.min_peers = 2;
     check("pcclCreateTrainer", pcclCreateTrainer(&config, comm, parameters, 1, &trainer));
     check("pcclTrainerStatusInit", pcclTrainerStatusInit(&status));
-    check("pcclTrainerJoin", pcclTrainerJoin(trainer)); /* blocks until the members admit this peer; then the weights are the run's */
+    check("pcclTrainerJoin",
+          pcclTrainerJoin(trainer)); /* blocks until the members admit this peer; then the weights are the run's */
 
     while (status.outer_steps < steps) {
         for (int i = 0; i < COUNT; i++)

@@ -172,7 +172,8 @@ typedef struct pcclReduceOperandDescriptor_t {
     pcclDistributionHint_t distribution_hint; /**< ignored */
 } pcclReduceOperandDescriptor_t;
 
-/** Quantization on the wire. Zeroed: none. The operand must be a floating-point type. docs/training/quantization.md lists the errors. */
+/** Quantization on the wire. Zeroed: none. The operand must be a floating-point type. docs/training/quantization.md lists the
+ * errors. */
 typedef struct pcclQuantizationOptions_t {
     /** pcclUint8, pcclInt8, pcclUint16, pcclInt16, pcclUint4 or pcclUint2; with pcclQuantBlockScale pcclInt8, pcclInt4,
      * pcclUint4 or pcclUint2. Ignored with pcclQuantNone. */

@@ -39,7 +39,8 @@ Result<ParsedReduce> sharded(op::Collective collective, const void *send, void *
         return invalid("options->on_peer_loss is pcclLossPolicyRepair, which only all-reduces support. Use pcclLossPolicyRetry");
     if (!request.spec.combines()) {
         if (request.spec.error_feedback)
-            return invalid("options->error_feedback is set, but an " + std::string(row.name) + " has no error feedback. Clear it");
+            return invalid("options->error_feedback is set, but an " + std::string(row.name) +
+                           " has no error feedback. Clear it");
         request.spec.op = {};
     }
     // An argument that covers an empty shard can be NULL.

@@ -6,8 +6,8 @@
 //   abort  In the simulator, the protocol's unit tests, the replay of fuzz corpora and builds with -DPCCL_ASSERTIONS=ON (presets
 //          dev, asan, tsan and fuzz) the process prints the condition with its place and aborts. State machines also check all of
 //          their invariants after every step.
-//          pccl-master does so too: it sets PCCL_ASSERTIONS=abort for its process unless the variable is set already. Started again
-//          with its journal, it continues the run.
+//          pccl-master does so too: it sets PCCL_ASSERTIONS=abort for its process unless the variable is set already. Started
+//          again with its journal, it continues the run.
 //   throw  Elsewhere, including a trainer's process, PCCL_ASSERT throws BrokenInvariant. protocol::Peer::step
 //          catches it: the communicator fails with pcclInternalError and the text, and the process continues.
 //          protocol::Master::step logs it as an error. Walks over the whole state (check_invariants) do not run.

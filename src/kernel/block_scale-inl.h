@@ -147,7 +147,8 @@ void decode_unit(const Quantization &how, void *out, const std::uint8_t *scales,
         else if (std::isfinite(scale))
             decode_run<Codes, false>(scale, values, from + i, block);
         else
-            for (std::size_t j = 0; j < block; ++j) std::memcpy(values + j, &kNan, sizeof(C));  // at any alignment
+            for (std::size_t j = 0; j < block; ++j)
+                std::memcpy(values + j, &kNan, sizeof(C));  // at any alignment
     }
 }
 

@@ -138,8 +138,8 @@ void unpack_scaled(Quantization how, Type to, std::uint8_t *out, const std::uint
     });
 }
 
-void unpack_combine_scaled(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed, const std::uint8_t *own,
-                           std::size_t count) {
+void unpack_combine_scaled(Quantization how, Type operand, Op op, std::uint8_t *out, const std::uint8_t *packed,
+                           const std::uint8_t *own, std::size_t count) {
     with_codes(how.type, [=](auto codes) {
         using Codes = decltype(codes);
         operand == Type::f64 ? unpack_and_combine<Codes, double>(how, operand, op, out, packed, own, count)

@@ -11,10 +11,10 @@ constexpr std::size_t kPiece = 1024;
 static_assert(kPiece % Checksum::kGrain == 0);
 
 /// Calls work(begin, count, last) for all pieces but the last one, which is no shorter than the others unless it is the only one.
-template <class Work>
-void for_each_piece(std::size_t count, Work &&work) {
+template <class Work> void for_each_piece(std::size_t count, Work &&work) {
     std::size_t begin = 0;
-    for (; count - begin >= 2 * kPiece; begin += kPiece) work(begin, kPiece, false);
+    for (; count - begin >= 2 * kPiece; begin += kPiece)
+        work(begin, kPiece, false);
     work(begin, count - begin, true);
 }
 
@@ -23,8 +23,10 @@ struct Seal {
     Checksum sum;
     std::uint64_t value = 0;
     void take(const std::byte *data, std::size_t bytes, bool last, const std::byte *read = nullptr, std::byte *write = nullptr) {
-        if (last) value = sum.finish(data, bytes);
-        else sum.add(data, bytes, read, write);
+        if (last)
+            value = sum.finish(data, bytes);
+        else
+            sum.add(data, bytes, read, write);
     }
 };
 
@@ -44,7 +46,8 @@ Seals combine_checked(const Combine &how, void *out, const void *a, const void *
     return {in.value, result.value};
 }
 
-Seals combine_and_finish_checked(const Combine &how, void *out, const void *a, const void *b, std::size_t count, std::uint32_t divisor) {
+Seals combine_and_finish_checked(const Combine &how, void *out, const void *a, const void *b, std::size_t count,
+                                 std::uint32_t divisor) {
     const std::size_t wide = size_of(accumulator(how.type, how.op)), narrow = size_of(how.type);
     const std::size_t a_size = how.a_is_input ? narrow : wide, b_size = how.b_is_input ? narrow : wide;
     auto *to = static_cast<std::byte *>(out);

@@ -22,7 +22,8 @@ template <class Word> std::size_t find(const std::uint8_t *data, std::size_t cou
     const hn::ScalableTag<std::uint8_t> bytes;
     const auto all = hn::Set(words, exponent);
     const std::size_t lanes = hn::Lanes(words), step = 4 * lanes;
-    const auto at = [&](std::size_t i) HWY_ATTR { return hn::And(hn::BitCast(words, hn::LoadU(bytes, data + i * sizeof(Word))), all); };
+    const auto at = [&](std::size_t i)
+                        HWY_ATTR { return hn::And(hn::BitCast(words, hn::LoadU(bytes, data + i * sizeof(Word))), all); };
     const auto is = [&](std::size_t i) HWY_ATTR { return hn::Eq(at(i), all); };
     for (; i + step <= count; i += step) {
         const auto low = hn::Or(is(i), is(i + lanes)), high = hn::Or(is(i + 2 * lanes), is(i + 3 * lanes));

@@ -126,7 +126,8 @@ HWY_INLINE void store(const Accumulators &acc, std::uint64_t *words) {
 #endif
 
 /// Hashes whole blocks that do not end the data. `read` and `write` are addresses of as many bytes that will be used next, or 0.
-void checksum_blocks(std::uint64_t *words, const std::uint8_t *data, std::size_t blocks, std::uintptr_t read, std::uintptr_t write) {
+void checksum_blocks(std::uint64_t *words, const std::uint8_t *data, std::size_t blocks, std::uintptr_t read,
+                     std::uintptr_t write) {
     Accumulators acc = load(words);
     for (; blocks != 0; --blocks, data += kBlockBytes) {
         for (std::size_t i = 0; i < kStripesPerBlock; ++i) {
@@ -163,7 +164,8 @@ HWY_EXPORT(checksum_rest);
 static_assert(Checksum::kGrain == kBlockBytes);
 
 Checksum::Checksum()
-    : words_{XXH_PRIME32_3, XXH_PRIME64_1, XXH_PRIME64_2, XXH_PRIME64_3, XXH_PRIME64_4, XXH_PRIME32_2, XXH_PRIME64_5, XXH_PRIME32_1} {}
+    : words_{XXH_PRIME32_3, XXH_PRIME64_1, XXH_PRIME64_2, XXH_PRIME64_3,
+             XXH_PRIME64_4, XXH_PRIME32_2, XXH_PRIME64_5, XXH_PRIME32_1} {}
 
 void Checksum::add(const void *data, std::size_t bytes, const void *read, void *write) {
     bytes_ += bytes;

@@ -15,12 +15,8 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 /// The word whose bytes are the codes of one packed byte.
 template <int kBits> struct NarrowWord;
-template <> struct NarrowWord<4> {
-    using Type = std::uint16_t;
-};
-template <> struct NarrowWord<2> {
-    using Type = std::uint32_t;
-};
+template <> struct NarrowWord<4> { using Type = std::uint16_t; };
+template <> struct NarrowWord<2> { using Type = std::uint32_t; };
 
 /// Packs the low kBits of min(code, kMost) + kOffset. `count` is a multiple of 256.
 template <int kBits, int kMost, int kOffset>

@@ -19,13 +19,15 @@ namespace hn = hwy::HWY_NAMESPACE;
 using Bytes = hn::ScalableTag<std::uint8_t>;
 
 /// Elements `from` to `count`.
-template <std::size_t kPlanes> HWY_INLINE void split_rest(std::uint8_t *out, const std::uint8_t *in, std::size_t from, std::size_t count) {
+template <std::size_t kPlanes>
+HWY_INLINE void split_rest(std::uint8_t *out, const std::uint8_t *in, std::size_t from, std::size_t count) {
     for (std::size_t i = from; i < count; ++i)
         for (std::size_t p = 0; p < kPlanes; ++p)
             out[p * count + i] = in[i * kPlanes + p];
 }
 
-template <std::size_t kPlanes> HWY_INLINE void join_rest(std::uint8_t *out, const std::uint8_t *in, std::size_t from, std::size_t count) {
+template <std::size_t kPlanes>
+HWY_INLINE void join_rest(std::uint8_t *out, const std::uint8_t *in, std::size_t from, std::size_t count) {
     for (std::size_t i = from; i < count; ++i)
         for (std::size_t p = 0; p < kPlanes; ++p)
             out[i * kPlanes + p] = in[p * count + i];
@@ -80,15 +82,21 @@ HWY_NOINLINE void join_4(std::uint8_t *out, const std::uint8_t *in, std::size_t 
 }
 
 void split_here(std::uint8_t *out, const std::uint8_t *in, std::size_t count, unsigned planes) {
-    if (planes == 2) split_2(out, in, count);
-    else if (planes == 4) split_4(out, in, count);
-    else split_rest<8>(out, in, 0, count);
+    if (planes == 2)
+        split_2(out, in, count);
+    else if (planes == 4)
+        split_4(out, in, count);
+    else
+        split_rest<8>(out, in, 0, count);
 }
 
 void join_here(std::uint8_t *out, const std::uint8_t *in, std::size_t count, unsigned planes) {
-    if (planes == 2) join_2(out, in, count);
-    else if (planes == 4) join_4(out, in, count);
-    else join_rest<8>(out, in, 0, count);
+    if (planes == 2)
+        join_2(out, in, count);
+    else if (planes == 4)
+        join_4(out, in, count);
+    else
+        join_rest<8>(out, in, 0, count);
 }
 
 }  // namespace pccl::kernel::HWY_NAMESPACE
@@ -104,18 +112,21 @@ namespace {
 
 void copy_rest(void *out, const void *in, std::size_t bytes, unsigned planes) {
     const std::size_t whole = bytes / planes * planes;
-    if (whole < bytes) std::memcpy(static_cast<std::uint8_t *>(out) + whole, static_cast<const std::uint8_t *>(in) + whole, bytes - whole);
+    if (whole < bytes)
+        std::memcpy(static_cast<std::uint8_t *>(out) + whole, static_cast<const std::uint8_t *>(in) + whole, bytes - whole);
 }
 
 }  // namespace
 
 void split_planes(void *out, const void *in, std::size_t bytes, unsigned planes) {
-    HWY_DYNAMIC_DISPATCH(split_here)(static_cast<std::uint8_t *>(out), static_cast<const std::uint8_t *>(in), bytes / planes, planes);
+    HWY_DYNAMIC_DISPATCH(split_here)
+    (static_cast<std::uint8_t *>(out), static_cast<const std::uint8_t *>(in), bytes / planes, planes);
     copy_rest(out, in, bytes, planes);
 }
 
 void join_planes(void *out, const void *in, std::size_t bytes, unsigned planes) {
-    HWY_DYNAMIC_DISPATCH(join_here)(static_cast<std::uint8_t *>(out), static_cast<const std::uint8_t *>(in), bytes / planes, planes);
+    HWY_DYNAMIC_DISPATCH(join_here)
+    (static_cast<std::uint8_t *>(out), static_cast<const std::uint8_t *>(in), bytes / planes, planes);
     copy_rest(out, in, bytes, planes);
 }
 

@@ -25,9 +25,7 @@ namespace pccl::kernel::HWY_NAMESPACE {
 
 /// Scratch memory for the elements of one block or their packed form, for cases in which the caller's buffer cannot be used.
 template <class C> struct BlockBuffer { alignas(64) C values[kQuantBlock]; };
-template <class Codes, class C> struct PackedBuffer {
-    std::uint8_t bytes[sizeof(Range<C>) + Codes::kBlockBytes];
-};
+template <class Codes, class C> struct PackedBuffer { std::uint8_t bytes[sizeof(Range<C>) + Codes::kBlockBytes]; };
 
 /// `in` holds elements of type `from`: C, or a 16-bit float where C is float.
 template <class Codes, class C>
@@ -151,7 +149,8 @@ void unpack_combine_here(Quantization how, Type operand, Op op, std::uint8_t *ou
 }
 
 /// lost[i] = (value[i] - back[i]) * factor, plus the old lost[i] if `more`; 0 if the result is not finite.
-template <class C> void lose(void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
+template <class C>
+void lose(void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
     const hn::ScalableTag<C> d;
     const auto by = static_cast<C>(factor);
     const auto rest = [d, by](auto v, auto b) HWY_ATTR {
@@ -168,8 +167,10 @@ template <class C> void lose(void *lost, const void *value, const void *back, st
     }
 }
 
-void lose_here(Type compute, void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor, bool more) {
-    compute == Type::f64 ? lose<double>(lost, value, back, count, factor, more) : lose<float>(lost, value, back, count, factor, more);
+void lose_here(Type compute, void *lost, const void *value, const void *back, std::size_t count, std::uint32_t factor,
+               bool more) {
+    compute == Type::f64 ? lose<double>(lost, value, back, count, factor, more)
+                         : lose<float>(lost, value, back, count, factor, more);
 }
 
 }  // namespace pccl::kernel::HWY_NAMESPACE
@@ -253,15 +254,16 @@ void add_residual(Type operand, Feedback feedback, void *values, const void *own
 }
 
 /// values = unpacked op own, or unpacked op the result of add_residual.
-void add_own(Quantization how, Type operand, Op op, void *values, const void *packed, const void *own, std::size_t count, Feedback feedback) {
+void add_own(Quantization how, Type operand, Op op, void *values, const void *packed, const void *own, std::size_t count,
+             Feedback feedback) {
     if (!feedback) return dequantize_combine(how, operand, op, values, packed, own, count);
     add_residual(operand, feedback, values, own, count);
     dequantize_combine(how, compute_type(operand), op, values, packed, values, count);
 }
 
 /// The last steps: divides, packs, and unpacks the result as the other members do.
-void finish_piece(Quantization how, Type operand, Op op, void *packed, void *values, void *out, std::size_t count, std::uint32_t divisor,
-                  Feedback feedback, bool more) {
+void finish_piece(Quantization how, Type operand, Op op, void *packed, void *values, void *out, std::size_t count,
+                  std::uint32_t divisor, Feedback feedback, bool more) {
     scale_average(operand, op, values, count, divisor);
     quantize(how, operand, packed, values, count);
     if (feedback) note_lost(how, operand, feedback, values, packed, count, op == Op::avg ? divisor : 1, more);

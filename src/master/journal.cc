@@ -36,7 +36,8 @@ Statement prepare(sqlite3 *db, const char *sql) {
 
 /// The checksum of a key with its value, so that flipped bits and swapped rows are detected.
 std::int64_t checksum_of(const std::string &key, std::span<const std::byte> value) {
-    wire::Bytes both(reinterpret_cast<const std::byte *>(key.data()), reinterpret_cast<const std::byte *>(key.data()) + key.size());
+    wire::Bytes both(reinterpret_cast<const std::byte *>(key.data()),
+                     reinterpret_cast<const std::byte *>(key.data()) + key.size());
     both.push_back(std::byte{0});
     both.insert(both.end(), value.begin(), value.end());
     return static_cast<std::int64_t>(kernel::checksum(both.data(), both.size()));
@@ -108,7 +109,8 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
     sqlite3 *db = nullptr;
     const std::string first = existed ? path : path + ".new";
     if (!existed) fs::remove(first, error);
-    const int opened = sqlite3_open_v2(first.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXRESCODE, nullptr);
+    const int opened =
+        sqlite3_open_v2(first.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXRESCODE, nullptr);
     std::unique_ptr<Journal> journal(new Journal(db, path));
     if (opened != SQLITE_OK) return journal->failed("cannot open it");
     if (empty) return journal->damaged("it is empty");
@@ -131,9 +133,10 @@ Result<std::unique_ptr<Journal>> Journal::open(const JournalName &name) {
 }
 
 Status Journal::begin() {
-    const std::string sql = "PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = " +
-                            std::to_string(kFormat) + "; PRAGMA synchronous = FULL;" +
-                            "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;";
+    const std::string sql =
+        "PRAGMA application_id = " + std::to_string(kApplicationId) + "; PRAGMA user_version = " + std::to_string(kFormat) +
+        "; PRAGMA synchronous = FULL;" +
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;";
     return run(sql.c_str());
 }
 
@@ -168,7 +171,8 @@ Status Journal::load() {
         const auto bytes = static_cast<std::size_t>(sqlite3_column_bytes(rows.get(), 1));
         wire::Bytes &held = written_[name];
         if (bytes > 0) held.assign(value, value + bytes);
-        if (checksum_of(name, held) != sqlite3_column_int64(rows.get(), 2)) return damaged("the checksum of '" + name + "' is wrong");
+        if (checksum_of(name, held) != sqlite3_column_int64(rows.get(), 2))
+            return damaged("the checksum of '" + name + "' is wrong");
     }
     if (step != SQLITE_DONE) return damaged(sqlite3_errmsg(db_));
     if (written_.empty()) return {};
@@ -179,11 +183,13 @@ Status Journal::load() {
 }
 
 Status Journal::put(const std::string &key, const wire::Bytes &value) {
-    const Statement statement = prepare(db_, "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value, checksum = excluded.checksum");
+    const Statement statement = prepare(db_, "INSERT INTO facts VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET value = "
+                                             "excluded.value, checksum = excluded.checksum");
     if (!statement) return failed("cannot write");
     sqlite3_bind_text(statement.get(), 1, key.c_str(), -1, SQLITE_STATIC);
     // SQLite stores a null pointer as NULL instead of an empty blob.
-    sqlite3_bind_blob64(statement.get(), 2, value.empty() ? static_cast<const void *>("") : value.data(), value.size(), SQLITE_STATIC);
+    sqlite3_bind_blob64(statement.get(), 2, value.empty() ? static_cast<const void *>("") : value.data(), value.size(),
+                        SQLITE_STATIC);
     sqlite3_bind_int64(statement.get(), 3, checksum_of(key, value));
     if (sqlite3_step(statement.get()) != SQLITE_DONE) return failed("cannot write");
     return {};

@@ -181,7 +181,8 @@ void Server::Service::on_accepted(Accepted accepted) {
 void Server::Service::log_refusal(const char *what, const SocketAddress &who, const std::string &why) {
     if (refusals_.admit(monotonic_now()))
         PCCL_LOG_WARN("%s %s: %s", what, to_string(who).c_str(), why.c_str());
-    else PCCL_LOG_DEBUG("%s %s: %s", what, to_string(who).c_str(), why.c_str());
+    else
+        PCCL_LOG_DEBUG("%s %s: %s", what, to_string(who).c_str(), why.c_str());
 }
 
 bool Server::Service::make_room() {

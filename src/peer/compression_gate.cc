@@ -26,7 +26,8 @@ double seconds(Duration d) { return static_cast<double>(d.count()) / 1e6; }
 
 }  // namespace
 
-CompressionGate::CompressionGate(Compression mode, Duration round_trip) : mode_(mode), window_(std::max(kLeastWindow, 2 * round_trip)) {
+CompressionGate::CompressionGate(Compression mode, Duration round_trip)
+    : mode_(mode), window_(std::max(kLeastWindow, 2 * round_trip)) {
     for (Kind &kind : kinds_)
         kind.pause = kFirstPause;
 }

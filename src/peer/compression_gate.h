@@ -33,9 +33,7 @@ class CompressionGate {
 public:
     /// Chunks are judged by kind: element size of 1, 2, 4 or 8 bytes; of operations, or of shared state and messages.
     static constexpr std::size_t kKinds = 8;
-    static std::size_t kind_of(unsigned planes, bool state) {
-        return (planes == 8 ? 3 : planes / 2) + (state ? 4u : 0u);
-    }
+    static std::size_t kind_of(unsigned planes, bool state) { return (planes == 8 ? 3 : planes / 2) + (state ? 4u : 0u); }
 
     /// `round_trip`: of the path. Rates are measured over at least two round trips.
     explicit CompressionGate(Compression mode, Duration round_trip = {});
@@ -45,11 +43,15 @@ public:
     void observe(Time now, const LinkWork &work);
 
     /// Whether chunks of that kind are compressed.
-    bool open(std::size_t kind) const { return mode_ == Compression::on || (mode_ == Compression::automatic && kinds_[kind].open); }
+    bool open(std::size_t kind) const {
+        return mode_ == Compression::on || (mode_ == Compression::automatic && kinds_[kind].open);
+    }
     /// Whether the next chunk must be compressed, because the kind is open or as a trial. Call learn() with the outcome.
     bool wants(std::size_t kind, Time now) const;
     /// Whether wants() can be true. Needs no clock.
-    bool may_want(std::size_t kind) const { return open(kind) || (mode_ == Compression::automatic && bytes_per_s_ > 0 && bytes_per_s_ < kFastest); }
+    bool may_want(std::size_t kind) const {
+        return open(kind) || (mode_ == Compression::automatic && bytes_per_s_ > 0 && bytes_per_s_ < kFastest);
+    }
     void learn(std::size_t kind, std::size_t plain_bytes, std::size_t packed_bytes, Duration took, Time now);
 
     /// Bytes per second that the path delivers; 0: unknown.
@@ -63,7 +65,7 @@ private:
         double plain = 0, saved = 0, seconds = 0;  ///< sums over the codec's recent work
         std::size_t tried = 0;                     ///< bytes compressed in this trial
         Time next_trial{};
-        Duration pause{};                  ///< before the trial after that
+        Duration pause{};  ///< before the trial after that
         double saves_per_s() const { return seconds > 0 ? saved / seconds : saved > 0 ? 1e12 : 0; }
     };
     void judge(Kind &kind, Time now);

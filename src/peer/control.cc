@@ -211,8 +211,10 @@ void Control::hang_up(std::function<void()> done) {
     timer_.async_wait([self = shared_from_this()](const asio::error_code &error) {
         if (!error) self->close();
     });
-    if (queued_.empty() && sending_.empty()) finish_sending();
-    else flush();
+    if (queued_.empty() && sending_.empty())
+        finish_sending();
+    else
+        flush();
 }
 
 void Control::drop() {

@@ -311,7 +311,8 @@ Intake Engine::intake_early(Link &link, const FrameHeader &header) {
 }
 
 std::vector<FrameKind> Engine::kinds() const {
-    return {FrameKind::op_open, FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::reduce_credit};
+    return {FrameKind::op_open, FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk,
+            FrameKind::reduce_credit};
 }
 
 Intake Engine::prepare_receive(Link &link, const FrameHeader &header) {

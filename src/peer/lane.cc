@@ -68,8 +68,10 @@ void Lane::fail(const std::string &why) {
 void Lane::wait_readable() {
     if (closed_) return;
     socket_.async_wait(asio::ip::tcp::socket::wait_read, [self = shared_from_this()](const asio::error_code &error) {
-        if (!error) self->read_some();
-        else if (error != asio::error::operation_aborted) self->fail(error.message());
+        if (!error)
+            self->read_some();
+        else if (error != asio::error::operation_aborted)
+            self->fail(error.message());
     });
 }
 
@@ -266,8 +268,10 @@ void Lane::wait_writable() {
     waiting_to_write_ = true;
     socket_.async_wait(asio::ip::tcp::socket::wait_write, [self = shared_from_this()](const asio::error_code &error) {
         self->waiting_to_write_ = false;
-        if (!error) self->kick();
-        else if (error != asio::error::operation_aborted) self->fail(error.message());
+        if (!error)
+            self->kick();
+        else if (error != asio::error::operation_aborted)
+            self->fail(error.message());
     });
 }
 
@@ -285,7 +289,8 @@ bool Lane::kick_once() {
     writing_ = true;
     const auto keep = shared_from_this();
     std::size_t put = write_some(kTiny);
-    while (put > kGatherBytes + kFrameHeaderBytes) put = write_some(kGatherBytes);
+    while (put > kGatherBytes + kFrameHeaderBytes)
+        put = write_some(kGatherBytes);
     writing_ = false;
     return put > 0;
 }
@@ -294,7 +299,8 @@ bool Lane::kick_once() {
 /// `gather_bytes`. A large frame has a system call of its own, while its payload is still in cache.
 std::size_t Lane::write_some(std::size_t gather_bytes) {
     std::size_t queued = 0;
-    for (const auto &frame : sending_) queued += kFrameHeaderBytes + frame.header.bytes;
+    for (const auto &frame : sending_)
+        queued += kFrameHeaderBytes + frame.header.bytes;
     while (sending_.size() < kGather && queued < gather_bytes) {
         OutFrame frame;
         if (!handler_->next_frame(*this, frame)) break;

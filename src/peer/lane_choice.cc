@@ -19,7 +19,8 @@ bool LaneChoice::observe(bool path_known, const Work &work) {
     if (decided_ || !path_known) return false;
     const std::uint64_t judged = work.busy_us - since_.busy_us;
     if (halved_ && judged < kJudgedUs) return false;
-    const bool too_few = halved_ && static_cast<double>(work.held_up_us - since_.held_up_us) > kHeldUp * static_cast<double>(judged);
+    const bool too_few =
+        halved_ && static_cast<double>(work.held_up_us - since_.held_up_us) > kHeldUp * static_cast<double>(judged);
     since_ = work;
     halved_ = !too_few;
     decided_ = too_few;

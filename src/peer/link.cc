@@ -61,7 +61,8 @@ Link::Link(asio::io_context &io, LinkOwner &owner, const FrameConsumers &consume
 void Link::dial() {
     timer_.expires_after(options_.connect_timeout);
     timer_.async_wait([self = shared_from_this()](const asio::error_code &error) {
-        if (!error && !self->up_) self->fail("no answer from " + to_string(self->address_) + " within " + to_string(self->options_.connect_timeout));
+        if (!error && !self->up_)
+            self->fail("no answer from " + to_string(self->address_) + " within " + to_string(self->options_.connect_timeout));
     });
     dial_lane();
 }
@@ -127,7 +128,8 @@ void Link::on_accept(Lane &lane) {
     if (!up_) {
         came_up(lane);
         timer_.cancel();
-        for (std::size_t i = 1; i < wanted_lanes(); ++i) dial_lane();
+        for (std::size_t i = 1; i < wanted_lanes(); ++i)
+            dial_lane();
         owner_.on_link_up(*this);
     }
     kick();
@@ -141,7 +143,8 @@ void Link::came_up(const Lane &lane) {
 
 std::uint64_t Link::read_bytes() const {
     std::uint64_t bytes = 0;
-    for (const auto &lane : lanes_) bytes += lane->read_bytes();
+    for (const auto &lane : lanes_)
+        bytes += lane->read_bytes();
     return bytes;
 }
 
@@ -191,11 +194,14 @@ void Link::judge_compression(Time now) {
 /// from a receiver that was stopped for a while.
 void Link::watch(Time now) {
     watched_ = now;
-    for (const auto &lane : lanes_) lane->watch(now, dead_after_);
+    for (const auto &lane : lanes_)
+        lane->watch(now, dead_after_);
 }
 
 wire::LinkProgress Link::progress() {
-    const auto ms = [](Duration d) { return static_cast<std::uint32_t>(std::clamp<Duration::rep>(d.count() / 1000, 0, UINT32_MAX)); };
+    const auto ms = [](Duration d) {
+        return static_cast<std::uint32_t>(std::clamp<Duration::rep>(d.count() / 1000, 0, UINT32_MAX));
+    };
     wire::LinkProgress sum;
     sum.other = other();
     sum.looks = looks_;
@@ -276,7 +282,8 @@ void Link::compare_lanes(Time now) {
     for (auto &[lane, pace] : paces_) {
         const bool busy = pace.outstanding > 0;
         if (busy && pace.busy && passed < 4 * least) {
-            const double achieved = static_cast<double>(pace.delivered - pace.at_last) * 1e6 / static_cast<double>(passed.count());
+            const double achieved =
+                static_cast<double>(pace.delivered - pace.at_last) * 1e6 / static_cast<double>(passed.count());
             pace.bytes_per_s = pace.bytes_per_s == 0 ? achieved : (pace.bytes_per_s + achieved) / 2;
         }
         pace.at_last = pace.delivered;
@@ -344,7 +351,8 @@ void Link::kick() {
     // Each call begins with another lane.
     const std::size_t first = next_lane_++;
     if (round_trip_ < kLongPath) {
-        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) lanes_[(first + i) % lanes_.size()]->kick();
+        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i)
+            lanes_[(first + i) % lanes_.size()]->kick();
         return;
     }
     // One frame at a time, each on the next lane: a lane that took as much as its buffer holds would need several round trips to
@@ -352,24 +360,29 @@ void Link::kick() {
     bool more = true;
     while (more) {
         more = false;
-        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i) more = lanes_[(first + i) % lanes_.size()]->kick_once() || more;
+        for (std::size_t i = 0; i < lanes_.size() && !closed_; ++i)
+            more = lanes_[(first + i) % lanes_.size()]->kick_once() || more;
     }
 }
 
 void Link::resume() {
     const auto lanes = lanes_;
-    for (const auto &lane : lanes) lane->resume();
+    for (const auto &lane : lanes)
+        lane->resume();
 }
 
 void Link::detach(const void *owner) {
-    for (const auto &lane : lanes_) lane->detach(owner);
+    for (const auto &lane : lanes_)
+        lane->detach(owner);
 }
 
 void Link::close() {
     closed_ = true;
     timer_.cancel();
-    for (const auto &lane : lanes_) lane->close();
-    for (const auto &lane : greeting_) lane->close();
+    for (const auto &lane : lanes_)
+        lane->close();
+    for (const auto &lane : greeting_)
+        lane->close();
     urgent_.clear();
     urgent_bytes_ = 0;
     damaged_.clear();
@@ -450,7 +463,8 @@ void Link::on_asked_again(const std::byte *payload) {
 }
 
 void Link::send_again(const FrameHeader &header, Buffer payload) {
-    if (++sent_again_ > wire::kMaxSentAgain) return fail_soon("the path damages frames: " + std::to_string(sent_again_) + " arrived with a wrong checksum");
+    if (++sent_again_ > wire::kMaxSentAgain)
+        return fail_soon("the path damages frames: " + std::to_string(sent_again_) + " arrived with a wrong checksum");
     OutFrame frame;
     frame.header = header;
     frame.payload = payload.get();

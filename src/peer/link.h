@@ -158,7 +158,9 @@ private:
         std::uint32_t index, aux;
         friend auto operator<=>(const FrameName &, const FrameName &) = default;
     };
-    static FrameName name_of(const wire::FrameHeader &header) { return {header.kind, header.hop, header.op(), header.index, header.aux}; }
+    static FrameName name_of(const wire::FrameHeader &header) {
+        return {header.kind, header.hop, header.op(), header.index, header.aux};
+    }
     std::set<FrameName> damaged_;  ///< frames that arrived with a wrong checksum and were requested again
     std::size_t sent_again_ = 0;
 
@@ -178,12 +180,12 @@ private:
     void choose_lanes(const LaneChoice::Work &work);
     bool holds_back(Lane &lane);
 
-    std::vector<std::shared_ptr<Lane>> lanes_;                           ///< in use
+    std::vector<std::shared_ptr<Lane>> lanes_;  ///< in use
     std::map<const Lane *, Pace> paces_;
     Time compared_{};
-    bool resting_ = true;                                                ///< no bytes were outstanding at the last tick
-    std::vector<std::shared_ptr<Lane>> greeting_;                        ///< dialled, not accepted yet
-    std::vector<const Lane *> greeting_due_;  ///< lanes whose first frame, a hello or an accept, is not sent yet
+    bool resting_ = true;                          ///< no bytes were outstanding at the last tick
+    std::vector<std::shared_ptr<Lane>> greeting_;  ///< dialled, not accepted yet
+    std::vector<const Lane *> greeting_due_;       ///< lanes whose first frame, a hello or an accept, is not sent yet
     std::deque<OutFrame> urgent_;
     std::size_t urgent_bytes_ = 0;
     std::vector<Producer *> producers_;

@@ -26,7 +26,8 @@ constexpr int kAcceptsAtOnce = 64;
 /// Compares in constant time.
 bool same_secret(const Secret &a, const Secret &b) {
     std::uint8_t difference = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) difference |= a[i] ^ b[i];
+    for (std::size_t i = 0; i < a.size(); ++i)
+        difference |= a[i] ^ b[i];
     return difference == 0;
 }
 
@@ -205,7 +206,8 @@ void LinkTable::drop(PeerId other) {
 }
 
 void LinkTable::drop_all() {
-    for (auto &[id, link] : links_) link->close();
+    for (auto &[id, link] : links_)
+        link->close();
     links_.clear();
 }
 

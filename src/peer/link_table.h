@@ -60,9 +60,9 @@ public:
 
     /// The link to that peer; null if there is none, or it is not up.
     Link *up(PeerId other);
-    template <class F>
-    void for_each(F &&f) {
-        for (auto &[id, link] : links_) f(*link);
+    template <class F> void for_each(F &&f) {
+        for (auto &[id, link] : links_)
+            f(*link);
     }
 
 private:

@@ -12,8 +12,8 @@
 namespace pccl::peer {
 
 using protocol::PostEnd;
-using protocol::PostVerdict;
 using protocol::PostSender;
+using protocol::PostVerdict;
 using wire::FrameHeader;
 using wire::FrameKind;
 

@@ -43,7 +43,7 @@ private:
     Duration window_;
     Time begin_{};
     std::uint64_t at_begin_ = 0, resent_at_begin_ = 0;
-    bool whole_ = false;  ///< backlogged since the window began
+    bool whole_ = false;            ///< backlogged since the window began
     Duration least_in_window_{};    ///< round trip
     bool has_queue_ = false;        ///< in the last window
     std::array<double, 5> last_{};  ///< bytes per second of the last windows, a ring buffer
@@ -52,9 +52,9 @@ private:
         Duration least = Duration::max();  ///< round trip
     };
     Period period_, before_;  ///< older measurements are dropped, because paths change
-    int windows_ = 0;     ///< in this period
-    int flat_ = 0;        ///< windows since the rate last grew by kGrowthThreshold
-    bool known_ = false;  ///< the rate has stopped growing
+    int windows_ = 0;         ///< in this period
+    int flat_ = 0;            ///< windows since the rate last grew by kGrowthThreshold
+    bool known_ = false;      ///< the rate has stopped growing
 };
 
 }  // namespace pccl::peer

@@ -46,7 +46,8 @@ void PostOffice::end(pcclResult_t code, const std::string &why) {
     const std::lock_guard lock(mutex_);
     end_ = {code == pcclSuccess ? pcclRankConnectionLost : code, why};
     for (const auto &[tag, messages] : held_) {
-        for (const auto &message : messages) bytes_ -= message.bytes;
+        for (const auto &message : messages)
+            bytes_ -= message.bytes;
         messages_ -= messages.size();
     }
     held_.clear();

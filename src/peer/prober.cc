@@ -20,7 +20,8 @@ void Prober::start(const wire::Probe &probe) {
     auto sending = std::make_unique<Sending>();
     sending->round = probe.round;
     // The congestion windows of a long path need several round trips to grow.
-    sending->until = monotonic_now() + std::chrono::milliseconds(std::min<std::uint32_t>(probe.duration_ms, 10'000)) + 8 * link->round_trip();
+    sending->until =
+        monotonic_now() + std::chrono::milliseconds(std::min<std::uint32_t>(probe.duration_ms, 10'000)) + 8 * link->round_trip();
     sending->data = data_;
     sending->checksum = data_checksum_;
     Sending *producer = sending.get();
@@ -56,8 +57,10 @@ Intake Prober::prepare_receive(Link &link, const FrameHeader &header) {
     }
     Receiving &state = receiving_[link.other()];
     const Time now = monotonic_now();
-    if (!state.active || state.round != header.epoch) state = {header.epoch, now, now, 0, true};
-    else state.bytes += header.bytes;
+    if (!state.active || state.round != header.epoch)
+        state = {header.epoch, now, now, 0, true};
+    else
+        state.bytes += header.bytes;
     state.last = now;
     return {};  // the payload is drained
 }

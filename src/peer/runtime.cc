@@ -53,7 +53,8 @@ std::uint64_t next_instance() {
 /// Why an operation that requires finite elements must fail; empty if all are finite.
 std::string not_finite(const ReduceRequest &request) {
     const auto inputs = request.inputs();
-    const std::size_t count = inputs.count, first = kernel::first_not_finite(request.spec.type, request.input(inputs.begin), count);
+    const std::size_t count = inputs.count,
+                      first = kernel::first_not_finite(request.spec.type, request.input(inputs.begin), count);
     if (first == count) return "";
     return "element " + std::to_string(first) +
            " of sendbuff is infinite or not a number. Correct it, or let this peer contribute zeros";
@@ -98,8 +99,10 @@ Runtime::~Runtime() {
             fail_resolving({pcclRankConnectionLost, "this peer left the run"});
             feed(LeaveRun{});
             const auto stop = [this] { io_.stop(); };
-            if (control_) control_->hang_up(stop);
-            else stop();
+            if (control_)
+                control_->hang_up(stop);
+            else
+                stop();
         });
     } catch (const std::exception &) {
         io_.stop();  // out of memory: no Leave is sent, and the other peers see the connections end
@@ -527,7 +530,9 @@ void Runtime::on_link_up(Link &link) {
 void Runtime::on_link_down(Link &link, const std::string &why) { feed(LinkEvent{link.other(), link.attempt(), false, why, 0}); }
 
 void Runtime::op_finished(const OpId &op) { feed(OpFinished{op}); }
-void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) { feed(OpBroken{op, code, why, own}); }
+void Runtime::op_broken(const OpId &op, pcclResult_t code, const std::string &why, bool own) {
+    feed(OpBroken{op, code, why, own});
+}
 void Runtime::state_pulled(std::uint64_t sync, bool ok, const std::string &why) { feed(SyncPulled{sync, ok, why}); }
 void Runtime::offer_spoiled(std::uint64_t sync, const std::string &tensor, const char *what) {
     feed(OfferSpoiled{sync, "tensor '" + tensor + "' was " + what + " while pcclSynchronizeSharedState ran, by the program of " +

@@ -56,8 +56,10 @@ struct PendingCall {
     void wait() {
         waiter = std::this_thread::get_id();
         awaited.store(true, std::memory_order_release);
-        if (wait_hook().function) wait_with(wait_hook());
-        else done.wait(false, std::memory_order_acquire);
+        if (wait_hook().function)
+            wait_with(wait_hook());
+        else
+            done.wait(false, std::memory_order_acquire);
     }
     /// The I/O thread does not use the object after this.
     void end() {
@@ -103,8 +105,8 @@ public:
     struct GroupSnapshot {
         std::uint64_t run = 0;  ///< a checksum of the run's id
         PeerId self;
-        ViewNumber epoch;  ///< 0: not connected
-        std::vector<PeerId> members;  ///< in the order in which they joined
+        ViewNumber epoch;               ///< 0: not connected
+        std::vector<PeerId> members;    ///< in the order in which they joined
         std::uint64_t graph_epoch = 0;  ///< of the graph; 0: none is set
         std::vector<PeerId> neighbours;
     };

@@ -436,7 +436,8 @@ void StateTransfer::check_done() {
 // ------------------------------------------------------------------------------------------------------------------- frames --
 
 std::vector<FrameKind> StateTransfer::kinds() const {
-    return {FrameKind::state_ask_list, FrameKind::state_list, FrameKind::state_ask_chunk, FrameKind::state_chunk, FrameKind::state_refuse};
+    return {FrameKind::state_ask_list, FrameKind::state_list, FrameKind::state_ask_chunk, FrameKind::state_chunk,
+            FrameKind::state_refuse};
 }
 
 Intake StateTransfer::prepare_receive(Link &link, const FrameHeader &header) {

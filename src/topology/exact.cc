@@ -7,9 +7,9 @@ namespace {
 
 constexpr std::int64_t kNone = -1;
 
-/// A table with an entry for each set of visited peers and last visited peer: the value of the best path from there through all other
-/// peers and back to peer 0 over links of at least `threshold`, or kNone if there is no such path. The value of a path is `join` of the
-/// speeds of its links.
+/// A table with an entry for each set of visited peers and last visited peer: the value of the best path from there through all
+/// other peers and back to peer 0 over links of at least `threshold`, or kNone if there is no such path. The value of a path is
+/// `join` of the speeds of its links.
 ///
 /// Peer 0 is in every set, so the number of a set needs bits for the other peers only: bit i is peer i + 1.
 template <class Join> class Table {
@@ -61,8 +61,8 @@ std::optional<Ring> exact_ring(const Speeds &speeds) {
     const std::int64_t slowest = Table(speeds, 1, slower).value(0, 0);
     if (slowest == kNone) return std::nullopt;
 
-    // Among the rings without a link below that speed, take the one with the largest sum. At each step take the smallest peer that
-    // keeps the largest sum.
+    // Among the rings without a link below that speed, take the one with the largest sum. At each step take the smallest peer
+    // that keeps the largest sum.
     const Table table(speeds, slowest, sum);
     Ring ring{0};
     std::size_t set = 0;

@@ -1,8 +1,8 @@
 // Local search over directed rings: no move may reverse a section of the ring, because a link's two directions differ.
 //
-// There is one move: it cuts the ring in three pieces and exchanges two of them (3-opt without reversal; or-opt is the case of a short
-// piece). The move has two uses. First it removes links below a threshold, and moves sideways where no move removes one. Then it
-// increases the sum without adding such a link. A binary search over the occurring speeds finds the threshold.
+// There is one move: it cuts the ring in three pieces and exchanges two of them (3-opt without reversal; or-opt is the case of a
+// short piece). The move has two uses. First it removes links below a threshold, and moves sideways where no move removes one.
+// Then it increases the sum without adding such a link. A binary search over the occurring speeds finds the threshold.
 #include "topology/local_search.h"
 
 #include <algorithm>
@@ -12,7 +12,8 @@
 namespace pccl::topology {
 namespace {
 
-/// The number of moves that all threshold trials together, and all polishing together, may evaluate. A move takes about a nanosecond.
+/// The number of moves that all threshold trials together, and all polishing together, may evaluate. A move takes about a
+/// nanosecond.
 constexpr std::int64_t kThresholdWork = 200'000'000, kPolishWork = 200'000'000;
 constexpr std::size_t kStepsPerPeer = 100, kKicksPerPeer = 12, kStarts = 4, kMaxPiece = 30;
 
@@ -30,7 +31,8 @@ private:
     std::uint64_t state_ = 0;
 };
 
-/// The two cuts of a ring that is written as a path starting behind the removed link: after `j` and after `k`, with j < k < size - 1.
+/// The two cuts of a ring that is written as a path starting behind the removed link: after `j` and after `k`, with j < k < size
+/// - 1.
 struct Cut {
     std::size_t j = 0, k = 0;
 };
@@ -40,7 +42,8 @@ class Search {
 public:
     Search(const Speeds &speeds, Random &random) : speeds_(speeds), random_(random), n_(speeds.size()) {}
 
-    /// Exchanges pieces of `ring` until no link is below `threshold`. Returns false if it gave up; `ring` is then no better than before.
+    /// Exchanges pieces of `ring` until no link is below `threshold`. Returns false if it gave up; `ring` is then no better than
+    /// before.
     bool repair(Ring &ring, std::int64_t threshold, std::int64_t work);
 
     /// Increases the sum by hill climbing with random perturbations. No link is below `threshold` before or after the call.
@@ -77,8 +80,8 @@ std::size_t Search::bad_links(const Ring &ring, std::vector<std::size_t> &at) co
     return at.size();
 }
 
-/// `path` ends before a bad link. Returns a cut that lowers the number of bad links. If there is none, `sideways` receives a random cut
-/// that keeps the number. The end of the path always gets a good link.
+/// `path` ends before a bad link. Returns a cut that lowers the number of bad links. If there is none, `sideways` receives a
+/// random cut that keeps the number. The end of the path always gets a good link.
 std::optional<Cut> Search::removing_cut(const Ring &path, std::optional<Cut> &sideways) {
     const std::size_t end = path[n_ - 1], begin = path[0], first = random_.below(n_ - 2);
     std::size_t seen = 0;
@@ -120,8 +123,9 @@ bool Search::repair(Ring &ring, std::int64_t threshold, std::int64_t work) {
     return false;
 }
 
-/// Returns the cut that increases the sum most. At least one of the three links that an improving move adds is faster than the link
-/// that it replaces at the same peer. So the search looks, from every peer, only at links that are faster than the peer's present link.
+/// Returns the cut that increases the sum most. At least one of the three links that an improving move adds is faster than the
+/// link that it replaces at the same peer. So the search looks, from every peer, only at links that are faster than the peer's
+/// present link.
 std::optional<Cut> Search::raising_cut(const Ring &path) {
     const std::size_t end = path[n_ - 1], begin = path[0];
     std::int64_t best = 0;
@@ -204,7 +208,8 @@ Ring greedy(const Speeds &speeds, std::size_t start) {
     return ring;
 }
 
-/// The speeds that the slowest link of a ring can have, in ascending order. Each peer has at least one incoming and one outgoing link.
+/// The speeds that the slowest link of a ring can have, in ascending order. Each peer has at least one incoming and one outgoing
+/// link.
 std::vector<std::int64_t> thresholds(const Speeds &speeds) {
     std::vector<std::int64_t> out;
     std::int64_t most = INT64_MAX;

@@ -30,7 +30,8 @@ bool chosen(GraphKind kind) { return kind == GraphKind::random_regular || kind =
 
 Graph::Graph(const GraphSpec &spec, std::uint64_t changes, const std::vector<PeerId> &members, const std::vector<Edge> &edges)
     : spec_(spec), changes_(changes) {
-    for (const PeerId member : members) near_[member];
+    for (const PeerId member : members)
+        near_[member];
     for (const auto &[a, b] : edges) {
         if (a != b && near_.contains(a) && near_.contains(b)) link(a, b);
     }
@@ -38,7 +39,8 @@ Graph::Graph(const GraphSpec &spec, std::uint64_t changes, const std::vector<Pee
 
 std::vector<PeerId> Graph::members() const {
     std::vector<PeerId> ids;
-    for (const auto &[id, others] : near_) ids.push_back(id);
+    for (const auto &[id, others] : near_)
+        ids.push_back(id);
     return ids;
 }
 
@@ -61,11 +63,13 @@ std::vector<PeerId> Graph::neighbours(PeerId of) const {
     std::vector<PeerId> result;
     if (n < 2) return result;
     if (spec_.kind == GraphKind::exponential) {
-        for (std::size_t step = 1; step < n; step *= 2) result.push_back(ids[(rank + step) % n]);
+        for (std::size_t step = 1; step < n; step *= 2)
+            result.push_back(ids[(rank + step) % n]);
     } else if (spec_.kind == GraphKind::ring) {
         result = {ids[(rank + n - 1) % n], ids[(rank + 1) % n]};
         std::ranges::sort(result);
-        result.erase(std::unique(result.begin(), result.end()), result.end());  // clang 14 does not compile std::ranges::unique of GCC 12
+        result.erase(std::unique(result.begin(), result.end()),
+                     result.end());  // clang 14 does not compile std::ranges::unique of GCC 12
     }
     return result;
 }
@@ -76,7 +80,8 @@ bool Graph::update(const std::set<PeerId> &members) {
     Random random{spec_.seed + 0x632be59bd9b4e019 * ++changes_};
     for (const PeerId gone : now) {
         if (members.contains(gone)) continue;
-        for (const PeerId other : std::set<PeerId>(near_.at(gone))) cut(gone, other);
+        for (const PeerId other : std::set<PeerId>(near_.at(gone)))
+            cut(gone, other);
         near_.erase(gone);
     }
     std::vector<PeerId> newcomers;
@@ -84,13 +89,16 @@ bool Graph::update(const std::set<PeerId> &members) {
         if (!near_.contains(member)) newcomers.push_back(member);
     }
     if (!chosen(spec_.kind)) {
-        for (const PeerId member : newcomers) near_[member];
+        for (const PeerId member : newcomers)
+            near_[member];
         return true;
     }
     std::vector<PeerId> ends = ends_of_edges();
     for (const PeerId member : newcomers) {
-        if (spec_.kind == GraphKind::preferential) insert_preferential(member, ends, random);
-        else insert_regular(member, random);
+        if (spec_.kind == GraphKind::preferential)
+            insert_preferential(member, ends, random);
+        else
+            insert_regular(member, random);
     }
     fill(random);
     join_parts();
@@ -168,7 +176,8 @@ bool Graph::take_over(PeerId member, Random &random) {
 /// Lists each member once, and once more for each neighbour: a random entry is a choice by degree.
 std::vector<PeerId> Graph::ends_of_edges() const {
     std::vector<PeerId> ends;
-    for (const auto &[id, others] : near_) ends.insert(ends.end(), others.size() + 1, id);
+    for (const auto &[id, others] : near_)
+        ends.insert(ends.end(), others.size() + 1, id);
     return ends;
 }
 
@@ -206,8 +215,8 @@ PeerId Graph::choose(PeerId member, Random &random) const {
     return random.any_of(candidates);
 }
 
-/// Adds edges until no member has too few neighbours. If all others have enough, the member takes over a neighbour of one that has too
-/// many, or is inserted into an edge.
+/// Adds edges until no member has too few neighbours. If all others have enough, the member takes over a neighbour of one that
+/// has too many, or is inserted into an edge.
 void Graph::fill(Random &random) {
     for (;;) {
         std::vector<PeerId> lacking;
@@ -218,7 +227,8 @@ void Graph::fill(Random &random) {
         const PeerId member = random.any_of(lacking);
         const bool alone = std::ranges::all_of(lacking, [&](PeerId other) { return other == member || linked(other, member); });
         const bool two = near_.at(member).size() + 2 <= least();
-        if (spec_.kind == GraphKind::random_regular && alone && (take_over(member, random) || (two && make_way(member, random)))) continue;
+        if (spec_.kind == GraphKind::random_regular && alone && (take_over(member, random) || (two && make_way(member, random))))
+            continue;
         link(member, choose(member, random));
     }
 }
@@ -241,8 +251,8 @@ std::vector<std::vector<PeerId>> Graph::parts() const {
     return all;
 }
 
-/// Connects each component to the largest one by an edge. It joins the members with the fewest neighbours of both; in a preferential
-/// graph it takes the member with the most neighbours of the largest component.
+/// Connects each component to the largest one by an edge. It joins the members with the fewest neighbours of both; in a
+/// preferential graph it takes the member with the most neighbours of the largest component.
 void Graph::join_parts() {
     const auto all = parts();
     const auto degree = [&](PeerId id) { return near_.at(id).size(); };

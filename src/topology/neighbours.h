@@ -1,9 +1,9 @@
 // The neighbour graph of a group: it is generated from a seed and repaired when members join and leave. Pure and deterministic.
 //
 // Guarantee: a graph over n members is connected, and each member has at least min(degree, n - 1) neighbours (min(2, n - 1) in a
-// ring). In a random regular graph no member has more, except one member where degree x n is odd and a small number of members after a
-// loss. When a member joins or leaves, the number of changed edges depends on the degree and not on n. An exponential graph is
-// different: it is defined by the members' positions alone, so it changes as a whole.
+// ring). In a random regular graph no member has more, except one member where degree x n is odd and a small number of members
+// after a loss. When a member joins or leaves, the number of changed edges depends on the degree and not on n. An exponential
+// graph is different: it is defined by the members' positions alone, so it changes as a whole.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +36,8 @@ public:
     /// Changes the graph to one over `members`. Returns false if it is one already.
     bool update(const std::set<PeerId> &members);
 
-    /// The members that `of` sends to: in the order of phases in an exponential graph, in ascending order in others. Empty if `of` is
-    /// not a member.
+    /// The members that `of` sends to: in the order of phases in an exponential graph, in ascending order in others. Empty if
+    /// `of` is not a member.
     std::vector<PeerId> neighbours(PeerId of) const;
     /// The edges that update() chose. Empty for a ring and an exponential graph.
     std::vector<Edge> edges() const;

@@ -36,10 +36,10 @@ Quality quality(const Matrix &matrix, const std::vector<std::size_t> &ring);
 
 inline constexpr std::size_t kExactLimit = 12;
 
-/// Returns the ring over all peers that maximises the slowest link, then the sum: exactly up to kExactLimit peers, by local search
-/// beyond. The ring starts at peer 0. Among equal rings it is the lexicographically smallest one (guaranteed up to kExactLimit).
-/// The ring of one peer is {0}. A link needs both directions reachable, because acknowledgements flow back. Returns nullopt if no
-/// ring exists or, beyond kExactLimit, none was found.
+/// Returns the ring over all peers that maximises the slowest link, then the sum: exactly up to kExactLimit peers, by local
+/// search beyond. The ring starts at peer 0. Among equal rings it is the lexicographically smallest one (guaranteed up to
+/// kExactLimit). The ring of one peer is {0}. A link needs both directions reachable, because acknowledgements flow back. Returns
+/// nullopt if no ring exists or, beyond kExactLimit, none was found.
 std::optional<std::vector<std::size_t>> best_ring(const Matrix &matrix);
 
 }  // namespace pccl::topology

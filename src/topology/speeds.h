@@ -1,4 +1,5 @@
-// The matrix in the form that both solvers use: whole bits per second, so that sums are exact in any order and equal rings compare equal.
+// The matrix in the form that both solvers use: whole bits per second, so that sums are exact in any order and equal rings
+// compare equal.
 #pragma once
 
 #include <cstdint>

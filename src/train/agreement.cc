@@ -8,7 +8,9 @@ Outcome Agreement::ask(Question question, std::uint64_t &value) {
     const auto code = agree_(context_, static_cast<std::uint32_t>(question), &value);
     broken_ = code != pcclSuccess || value == 0;
     if (code != pcclSuccess) return outcome_of(code, "the consensus of this island failed");
-    return broken_ ? Outcome{pcclMasterConnectionFailed, "another process of this island failed, so the whole island leaves the run"} : Outcome{};
+    return broken_
+               ? Outcome{pcclMasterConnectionFailed, "another process of this island failed, so the whole island leaves the run"}
+               : Outcome{};
 }
 
 Outcome Agreement::smallest(Question question, std::uint64_t &value) { return alone() ? Outcome{} : ask(question, value); }

@@ -15,7 +15,9 @@ namespace {
 
 /// The outcome of several operations is the one with the highest severity: 1 is repeated, 2 means that this peer is alone, and 3
 /// (out of the run, or misuse of the API) ends the average.
-int severity(pcclResult_t code) { return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3; }
+int severity(pcclResult_t code) {
+    return code == pcclSuccess ? 0 : code == pcclRankConnectionLost ? 1 : code == pcclTooFewPeers ? 2 : 3;
+}
 
 /// The first element that is not finite, in the form of Contribution::not_finite.
 std::size_t first_of(const float *x, std::size_t count) {
@@ -42,8 +44,10 @@ Outcome Together::run(Average &out) {
     std::vector<std::uint64_t> launched;
     for (const Reduce &reduce : reduces_) {
         auto outcome = collectives_.launch(reduce);
-        if (outcome.ok()) launched.push_back(reduce.what.tag);
-        else note(std::move(outcome));
+        if (outcome.ok())
+            launched.push_back(reduce.what.tag);
+        else
+            note(std::move(outcome));
     }
     std::vector<std::uint32_t> worlds;
     for (const std::uint64_t tag : launched) {
@@ -65,7 +69,8 @@ Outcome Together::run(Average &out) {
 }
 
 Averager::Averager(Collectives &collectives, Reducer &reducer, const std::atomic<bool> &interrupted, std::uint32_t stale_after)
-    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted), stale_after_(stale_after), worker_(collectives.worker()) {}
+    : collectives_(collectives), reducer_(reducer), interrupted_(interrupted), stale_after_(stale_after),
+      worker_(collectives.worker()) {}
 
 Averager::~Averager() {
     stop_ = true;
@@ -129,7 +134,8 @@ Outcome WholeAverage::attempt(const Contribution &c, Average &out) {
     ballot.count(members, out);
     // A repaired average divides some elements by fewer members than others, and no member knows which elements lack the
     // contribution that was left out.
-    if (out.left_out != 0 && out.world != members) return {pcclRankConnectionLost, "a peer was lost during an average from which another contribution was left out"};
+    if (out.left_out != 0 && out.world != members)
+        return {pcclRankConnectionLost, "a peer was lost during an average from which another contribution was left out"};
     if (c.weighted) {
         const float sum = quantized ? static_cast<float>(ballot.weights()) : c.recv[c.count];
         if (!std::isfinite(sum)) out.overflow = c.count;

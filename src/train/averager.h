@@ -43,8 +43,7 @@ constexpr std::uint64_t kTagsPerAverage = 8;
 struct Average {
     Outcome outcome;
     std::uint32_t world = 0;  ///< members that took part; 1: all others were lost, and this is the own contribution
-    bool nothing =
-        false;  ///< there is no average: the weights add up to 0, no contribution counts, or the average is not finite
+    bool nothing = false;  ///< there is no average: the weights add up to 0, no contribution counts, or the average is not finite
     bool diverged = false;                    ///< the digests differ; equal at all members
     std::uint32_t counted = 0, left_out = 0;  ///< contributions in the average; contributions that were not finite
     Culprit culprit;                          ///< one of the contributions that were left out

@@ -161,18 +161,24 @@ struct Header {
 };
 
 /// Reads a file completely. With `state`, stores its values there; otherwise only checks that it can be loaded.
-Outcome read_through(const std::string &path, OuterState *state, const PiecesOf &pieces, const std::vector<Parameter> &parameters, Header &header) {
+Outcome read_through(const std::string &path, OuterState *state, const PiecesOf &pieces, const std::vector<Parameter> &parameters,
+                     Header &header) {
     const auto refuse = [&](const std::string &what) { return invalid("checkpoint " + path + ": " + what); };
     const File file(std::fopen(path.c_str(), "rbe"));
     if (!file) return refuse(std::strerror(errno));
     Reader in(file.get());
-    const auto damaged = [&] { return refuse("the file is damaged: it ends too early or its checksum is wrong. Load an older checkpoint"); };
+    const auto damaged = [&] {
+        return refuse("the file is damaged: it ends too early or its checksum is wrong. Load an older checkpoint");
+    };
     char magic[8];
     std::uint32_t version = 0, flags = 0;
     std::uint64_t count = 0;
-    if (!in.value(magic) || std::memcmp(magic, kMagic, sizeof magic) != 0) return refuse("the file is not a checkpoint of a trainer");
+    if (!in.value(magic) || std::memcmp(magic, kMagic, sizeof magic) != 0)
+        return refuse("the file is not a checkpoint of a trainer");
     if (!in.value(version)) return damaged();
-    if (version != kVersion) return refuse("the file has version " + std::to_string(version) + ", and this library reads version 1. Use a newer library");
+    if (version != kVersion)
+        return refuse("the file has version " + std::to_string(version) +
+                      ", and this library reads version 1. Use a newer library");
     if (!in.value(flags) || !in.value(header.revision) || !in.value(header.counters) || !in.value(count)) return damaged();
     header.has_momentum = (flags & kHasMomentum) != 0;
     if (count != parameters.size()) {
@@ -189,7 +195,8 @@ Outcome read_through(const std::string &path, OuterState *state, const PiecesOf 
         if (!by_name.take(name, i))
             return refuse("tensor '" + name + "' of the file is not in the trainer, or is in the file twice");
         if (elements != parameters[i].count) {
-            return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements in the file and " + std::to_string(parameters[i].count) + " in the trainer");
+            return refuse("tensor '" + name + "' has " + std::to_string(elements) + " elements in the file and " +
+                          std::to_string(parameters[i].count) + " in the trainer");
         }
         for (int part = 0; part < (header.has_momentum ? 2 : 1); ++part) {
             float *to = state ? (part == 0 ? state->parameters : state->momentum) : nullptr;
@@ -205,8 +212,8 @@ Outcome read_through(const std::string &path, OuterState *state, const PiecesOf 
 
 }  // namespace
 
-Outcome save_state(const std::string &path, const OuterState &state, const Layout &layout, const std::vector<Parameter> &parameters,
-                   std::uint64_t revision) {
+Outcome save_state(const std::string &path, const OuterState &state, const Layout &layout,
+                   const std::vector<Parameter> &parameters, std::uint64_t revision) {
     const std::string beside = path + ".new";
     const auto failed = [&](const char *what) {
         const std::string why = std::strerror(errno);

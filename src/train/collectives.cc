@@ -26,7 +26,9 @@ public:
     }
     std::uint32_t world() override {
         int world = 0;
-        return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess ? static_cast<std::uint32_t>(world) : 0;
+        return pcclGetAttribute(comm_, PCCL_ATTRIBUTE_PEER_GROUP_WORLD_SIZE, &world) == pcclSuccess
+                   ? static_cast<std::uint32_t>(world)
+                   : 0;
     }
     std::uint64_t self() override {
         pcclPeerId_t rank;
@@ -34,7 +36,9 @@ public:
     }
     bool repairs() const override { return options_.on_peer_loss == pcclLossPolicyRepair; }
     Outcome connect() override { return outcome_of(pcclConnect(comm_), "pcclConnect"); }
-    Outcome are_peers_pending(bool &pending) override { return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending"); }
+    Outcome are_peers_pending(bool &pending) override {
+        return outcome_of(pcclArePeersPending(comm_, &pending), "pcclArePeersPending");
+    }
     Outcome update_topology() override { return outcome_of(pcclUpdateTopology(comm_), "pcclUpdateTopology"); }
     Outcome optimize_topology() override {
         auto outcome = outcome_of(pcclOptimizeTopology(comm_), "pcclOptimizeTopology");
@@ -45,20 +49,25 @@ public:
         return outcome;
     }
 
-    Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) override {
+    Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
+                        pcclSharedStateSyncInfo_t &info) override {
         return outcome_of(pcclSynchronizeSharedState(comm_, &state, strategy, &info), "pcclSynchronizeSharedState");
     }
 
-    Outcome shard(std::size_t count, pcclShard_t &out) override { return outcome_of(pcclGetShard(comm_, count, &out), "pcclGetShard"); }
+    Outcome shard(std::size_t count, pcclShard_t &out) override {
+        return outcome_of(pcclGetShard(comm_, count, &out), "pcclGetShard");
+    }
 
     Outcome launch(const Reduce &r) override {
         const auto *options = r.with_options ? &options_ : nullptr;
         pcclAsyncReduceOp_t handle;  // holds the communicator and the tag only
         switch (r.kind) {
         case Reduce::Kind::reduce_scatter:
-            return outcome_of(pcclReduceScatterAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle), "pcclReduceScatterAsync");
+            return outcome_of(pcclReduceScatterAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle),
+                              "pcclReduceScatterAsync");
         case Reduce::Kind::all_gather:
-            return outcome_of(pcclAllGatherAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle), "pcclAllGatherAsync");
+            return outcome_of(pcclAllGatherAsync(r.send, r.recv, &r.what, r.shard, options, comm_, &handle),
+                              "pcclAllGatherAsync");
         case Reduce::Kind::all_reduce: break;
         }
         return outcome_of(pcclAllReduceAsyncWithOptions(r.send, r.recv, &r.what, options, comm_, &handle), "pcclAllReduceAsync");

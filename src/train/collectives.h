@@ -48,7 +48,8 @@ public:
     virtual Outcome are_peers_pending(bool &pending) = 0;
     virtual Outcome update_topology() = 0;
     virtual Outcome optimize_topology() = 0;
-    virtual Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) = 0;
+    virtual Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
+                                pcclSharedStateSyncInfo_t &info) = 0;
     virtual Outcome shard(std::size_t count, pcclShard_t &shard) = 0;
     virtual Outcome launch(const Reduce &reduce) = 0;
     virtual Outcome await(std::uint64_t tag, ReduceReport &report) = 0;

@@ -19,8 +19,8 @@ public:
     virtual Outcome set_graph(const pcclGraphOptions_t &graph) = 0;
     /// Gets this peer's neighbours. `epoch` changes whenever the neighbours change.
     virtual Outcome neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) = 0;
-    virtual Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
-                         std::uint32_t timeout_ms, std::uint64_t &number) = 0;
+    virtual Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t timeout_ms,
+                         std::uint64_t &number) = 0;
     virtual Outcome await_post(std::uint64_t number, std::uint32_t timeout_ms) = 0;
     virtual Outcome receive(std::uint64_t tag, void *buffer, std::size_t capacity, std::uint32_t timeout_ms,
                             pcclMessageInfo_t &info) = 0;

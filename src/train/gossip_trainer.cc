@@ -46,7 +46,7 @@ struct GossipTrainer::Header {
     std::uint64_t generation = 0;
     std::uint64_t round = 0;
     std::uint64_t age = 0;
-    double weight = 0.0;  ///< push-sum's share
+    double weight = 0.0;           ///< push-sum's share
     std::uint64_t elements = 0;    ///< 0 in a notice
     std::uint64_t not_finite = 0;  ///< 1 + the sender's first parameter that was not finite in this round; 0: all were finite
     std::uint64_t reserved = 0;
@@ -117,8 +117,10 @@ bool GossipTrainer::find_not_finite() {
     float *scratch = state_.incoming + kHeaderFloats;
     for (const Piece &piece : layout_.fragments.front().pieces) {
         const Parameter &p = parameters_[piece.parameter];
-        if (pushes_sums()) difference(p.type, state_.parameters + piece.flat, p.at(piece.first), scratch, piece.count);
-        else train::load(p.type, p.at(piece.first), scratch, piece.count);
+        if (pushes_sums())
+            difference(p.type, state_.parameters + piece.flat, p.at(piece.first), scratch, piece.count);
+        else
+            train::load(p.type, p.at(piece.first), scratch, piece.count);
         const std::size_t first = first_not_finite(scratch, piece.count);
         if (first == piece.count) continue;
         not_finite_ = piece.parameter + 1;
@@ -136,7 +138,8 @@ Outcome GossipTrainer::capture() {
     if (status_.left_out) {
         ++streak_;
         state_.counters.age -= std::min<std::uint64_t>(state_.counters.age, config_.sync_every);
-        if (config_.non_finite == pcclNonFiniteFail) return invalid("'" + parameters_[not_finite_ - 1].name + "' is infinite or not a number");
+        if (config_.non_finite == pcclNonFiniteFail)
+            return invalid("'" + parameters_[not_finite_ - 1].name + "' is infinite or not a number");
         return {};
     }
     streak_ = 0;
@@ -202,7 +205,8 @@ void GossipTrainer::fill_message(double share) {
         std::copy_n(state_.parameters, state_.size, model);
     shared_weight_ = push_weight_ * share;
     posted_notice_ = not_finite_ != 0 && !pushes_sums();
-    const Header header{kFirstTag, generation_, round_, state_.counters.age, shared_weight_, posted_notice_ ? 0 : state_.size, not_finite_, 0};
+    const Header header{
+        kFirstTag, generation_, round_, state_.counters.age, shared_weight_, posted_notice_ ? 0 : state_.size, not_finite_, 0};
     std::memcpy(state_.outgoing, &header, sizeof header);
 }
 
@@ -307,8 +311,9 @@ bool GossipTrainer::refuse(const std::string &why) {
 bool GossipTrainer::hear_notice(const Header &header) {
     if (header.not_finite == 0 || header.not_finite > parameters_.size()) return false;
     const std::size_t parameter = header.not_finite - 1;
-    note_not_finite(number_of(from_), parameter, "the model of " + sender() + " is not finite: '" + parameters_[parameter].name +
-                                                     "' is infinite or not a number. Its inner steps since its last round are discarded");
+    note_not_finite(number_of(from_), parameter,
+                    "the model of " + sender() + " is not finite: '" + parameters_[parameter].name +
+                        "' is infinite or not a number. Its inner steps since its last round are discarded");
     if (header.elements != 0) return false;
     ++status_.models_refused;
     return true;
@@ -327,7 +332,8 @@ bool GossipTrainer::absorb(const Header &header) {
         const Moments m = moments(model + piece.flat, piece.count);
         if (!std::isfinite(m.mean) || !std::isfinite(m.variance)) {
             note_not_finite(number_of(from_), piece.parameter, "a received model is not finite");
-            return refuse("'" + parameters_[piece.parameter].name + "' is infinite or not a number: training has diverged at the sender");
+            return refuse("'" + parameters_[piece.parameter].name +
+                          "' is infinite or not a number: training has diverged at the sender");
         }
         variances[piece.parameter] = m.variance;
     }

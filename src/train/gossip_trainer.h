@@ -91,9 +91,9 @@ private:
     std::vector<double> variances_;  ///< weighted sums of the variances of the models in state_.sum, by parameter
     double push_weight_ = 1.0;
     pcclPeerId_t from_{};         ///< sender of the last message
-    std::size_t not_finite_ = 0;    ///< 1 + this peer's first parameter that was not finite in this round; 0: none
-    std::uint32_t streak_ = 0;      ///< rounds in a row in which a parameter was not finite
-    bool posted_notice_ = false;    ///< state_.outgoing holds a notice, not a model
+    std::size_t not_finite_ = 0;  ///< 1 + this peer's first parameter that was not finite in this round; 0: none
+    std::uint32_t streak_ = 0;    ///< rounds in a row in which a parameter was not finite
+    bool posted_notice_ = false;  ///< state_.outgoing holds a notice, not a model
 };
 
 }  // namespace pccl::train

@@ -14,7 +14,8 @@ namespace {
 constexpr std::size_t kAlignment = 16;  // elements: 64 bytes
 
 std::size_t total(const std::vector<Parameter> &parameters) {
-    return std::accumulate(parameters.begin(), parameters.end(), std::size_t{0}, [](std::size_t n, const Parameter &p) { return n + p.count; });
+    return std::accumulate(parameters.begin(), parameters.end(), std::size_t{0},
+                           [](std::size_t n, const Parameter &p) { return n + p.count; });
 }
 
 Outcome check_overlap(const std::vector<Parameter> &parameters) {

@@ -13,13 +13,15 @@ const Outcome kInterrupted{pcclRankConnectionLost, "pcclTrainerInterrupt was cal
 
 }  // namespace
 
-Membership::Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state)
+Membership::Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted,
+                       MembershipOptions options, State state)
     : collectives_(collectives), agreement_(agreement), interrupted_(interrupted), options_(options), state_(std::move(state)),
-      question_(collectives.worker(), [this](bool &wait) { return ask(wait); },
-                [this] {
-                    dropped_ = true;
-                    collectives_.abort();
-                }) {}
+      question_(
+          collectives.worker(), [this](bool &wait) { return ask(wait); },
+          [this] {
+              dropped_ = true;
+              collectives_.abort();
+          }) {}
 
 Outcome Membership::connect(Clock::Time deadline) {
     for (;;) {
@@ -48,7 +50,8 @@ Outcome Membership::join(Agreed &agreed, bool usable) {
         if (outcome.ok()) return outcome;
         // Among members of other revisions, a loaded state breaks the rule of revisions. As the state of a newcomer it does not.
         const bool out_of_turn = outcome.code == pcclInvalidUsage && loaded_ && !collectives_.connected();
-        const bool fell_out = outcome.code == pcclMasterConnectionFailed && collectives_.clock().now() < deadline && options_.rejoin.count() > 0;
+        const bool fell_out =
+            outcome.code == pcclMasterConnectionFailed && collectives_.clock().now() < deadline && options_.rejoin.count() > 0;
         if (out_of_turn) {
             loaded_ = false;
             revision_ = 0;

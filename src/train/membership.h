@@ -40,7 +40,8 @@ public:
     /// Describes the present shared state, which is offered and can be overwritten.
     using State = std::function<std::vector<pcclTensorInfo_t>()>;
 
-    Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options, State state);
+    Membership(Collectives &collectives, Agreement &agreement, const std::atomic<bool> &interrupted, MembershipOptions options,
+               State state);
 
     /// Connects if necessary, and settles. Retries for MembershipOptions::rejoin. A state that is not `usable` is never sent to
     /// others. If no member has a usable state, this fails with pcclNoSharedStateAvailable.
@@ -75,7 +76,10 @@ public:
     /// This peer's state is older than the state of any member.
     void outdated() { revision_ = 0; }
     /// Sets the revision of a state that was read from a file.
-    void set_revision(std::uint64_t revision) { revision_ = revision; loaded_ = true; }
+    void set_revision(std::uint64_t revision) {
+        revision_ = revision;
+        loaded_ = true;
+    }
 
 private:
     Outcome connect(Clock::Time deadline);
@@ -97,8 +101,8 @@ private:
     bool founding_ = false;
     bool unsynchronized_ = false;
     bool loaded_ = false;
-    bool takes_ = false;   ///< this peer receives its next state from others
-    bool usable_ = true;   ///< this peer's own state can be used if there are no others
+    bool takes_ = false;                ///< this peer receives its next state from others
+    bool usable_ = true;                ///< this peer's own state can be used if there are no others
     std::atomic<bool> dropped_{false};  ///< the answer to the question is no longer wanted
     Question question_;
 };

@@ -19,21 +19,26 @@ std::string megabytes(std::size_t bytes) { return std::to_string((bytes + (1U <<
 }  // namespace
 
 Memory::~Memory() {
-    if (mapped_bytes_ != 0) munmap(data_, mapped_bytes_);
-    else if (owned_) std::free(data_);
+    if (mapped_bytes_ != 0)
+        munmap(data_, mapped_bytes_);
+    else if (owned_)
+        std::free(data_);
 }
 
 Outcome Memory::allocate(std::size_t bytes) {
     const std::size_t whole = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     data_ = static_cast<std::byte *>(std::aligned_alloc(kAlignment, whole));
-    if (!data_) return {pcclInternalError, "the outer state of " + megabytes(bytes) + " could not be allocated: out of memory. Set `state_file` to keep it in a file"};
+    if (!data_)
+        return {pcclInternalError, "the outer state of " + megabytes(bytes) +
+                                       " could not be allocated: out of memory. Set `state_file` to keep it in a file"};
     owned_ = true;
     std::memset(data_, 0, whole);
     return {};
 }
 
 Outcome Memory::use(void *buffer, std::size_t buffer_bytes, std::size_t bytes) {
-    if (reinterpret_cast<std::uintptr_t>(buffer) % kAlignment != 0) return invalid("`state_buffer` is not aligned to 64 bytes. Use an aligned allocation");
+    if (reinterpret_cast<std::uintptr_t>(buffer) % kAlignment != 0)
+        return invalid("`state_buffer` is not aligned to 64 bytes. Use an aligned allocation");
     if (buffer_bytes < bytes) {
         return invalid("`state_buffer` has " + std::to_string(buffer_bytes) + " bytes and needs " + std::to_string(bytes) +
                        " (pcclTrainerStateBytes)");
@@ -44,7 +49,9 @@ Outcome Memory::use(void *buffer, std::size_t buffer_bytes, std::size_t bytes) {
 }
 
 Outcome Memory::map(const std::string &path, std::size_t bytes) {
-    const auto failed = [&](const char *what) { return invalid("state_file " + path + ": " + what + ": " + std::strerror(errno)); };
+    const auto failed = [&](const char *what) {
+        return invalid("state_file " + path + ": " + what + ": " + std::strerror(errno));
+    };
     const int file = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (file < 0) return failed("cannot be opened");
     // The file is allocated completely now. If the disk became full later, a store to memory would kill the process.

@@ -6,7 +6,8 @@ namespace pccl::train {
 namespace {
 
 std::size_t buffers(const Buffers &which) {
-    return std::size_t{1} + (which.momentum ? 1 : 0) + (which.average ? 2 : 0) + (which.overlay ? 2 : 0) + (which.exchange ? 4 : 0);
+    return std::size_t{1} + (which.momentum ? 1 : 0) + (which.average ? 2 : 0) + (which.overlay ? 2 : 0) +
+           (which.exchange ? 4 : 0);
 }
 
 }  // namespace
@@ -17,9 +18,12 @@ std::size_t OuterState::bytes(const Layout &layout, const Buffers &which) {
 
 Outcome OuterState::open(const pcclTrainerConfig_t &config, std::string state_file, const Layout &layout, const Buffers &which) {
     const std::size_t needed = bytes(layout, which);
-    if (config.state_buffer) PCCL_TRAIN_TRY(memory_.use(config.state_buffer, config.state_buffer_bytes, needed));
-    else if (!state_file.empty()) PCCL_TRAIN_TRY(memory_.map(state_file, needed));
-    else PCCL_TRAIN_TRY(memory_.allocate(needed));
+    if (config.state_buffer)
+        PCCL_TRAIN_TRY(memory_.use(config.state_buffer, config.state_buffer_bytes, needed));
+    else if (!state_file.empty())
+        PCCL_TRAIN_TRY(memory_.map(state_file, needed));
+    else
+        PCCL_TRAIN_TRY(memory_.allocate(needed));
     size = layout.size;
     parameters = memory_.take(size);
     if (which.momentum) momentum = memory_.take(size);

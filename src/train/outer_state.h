@@ -19,10 +19,10 @@ namespace pccl::train {
 struct Counters {
     std::uint64_t outer_steps = 0;
     std::uint64_t inner_steps = 0;
-    std::uint64_t held = 0;      ///< 1: an average is kept and will be applied in the next outer step
-    double usual_move = 0.0;     ///< running mean of the norms of the outer parameters' changes, per step (gap-aware penalty)
-    double last_move = 0.0;      ///< norm of the last change
-    std::uint64_t age = 0;       ///< inner steps in this peer's model (gossip)
+    std::uint64_t held = 0;   ///< 1: an average is kept and will be applied in the next outer step
+    double usual_move = 0.0;  ///< running mean of the norms of the outer parameters' changes, per step (gap-aware penalty)
+    double last_move = 0.0;   ///< norm of the last change
+    std::uint64_t age = 0;    ///< inner steps in this peer's model (gossip)
     std::uint64_t reserved[2]{};
 };
 constexpr std::size_t kCounterWords = sizeof(Counters) / sizeof(std::uint64_t);
@@ -30,8 +30,8 @@ constexpr std::size_t kCounterWords = sizeof(Counters) / sizeof(std::uint64_t);
 /// Which buffers a method needs. Each is `layout.size` floats.
 struct Buffers {
     bool momentum = false;
-    bool average = false;  ///< pseudo-gradient and average
-    bool overlay = false;  ///< start points and the overlay's momentum
+    bool average = false;   ///< pseudo-gradient and average
+    bool overlay = false;   ///< start points and the overlay's momentum
     bool exchange = false;  ///< an outgoing model, an incoming model, and a sum of models
 };
 
@@ -64,8 +64,8 @@ private:
 
 /// Writes parameters, momentum and counters. Tensors are stored by name, so the file does not depend on the layout. After a
 /// failure the previous file is unchanged.
-Outcome save_state(const std::string &path, const OuterState &state, const Layout &layout, const std::vector<Parameter> &parameters,
-                   std::uint64_t revision);
+Outcome save_state(const std::string &path, const OuterState &state, const Layout &layout,
+                   const std::vector<Parameter> &parameters, std::uint64_t revision);
 /// Reads a file of save_state. Changes nothing if it fails.
 Outcome load_state(const std::string &path, OuterState &state, const Layout &layout, const std::vector<Parameter> &parameters,
                    std::uint64_t &revision);

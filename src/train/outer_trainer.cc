@@ -19,7 +19,8 @@ constexpr std::size_t kBlock = 4096;       // elements that fit in the first-lev
 
 }  // namespace
 
-OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
+OuterTrainer::OuterTrainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives,
+                           std::vector<Parameter> parameters)
     : Trainer(config, std::move(collectives), std::move(parameters)), rule_(config_) {}
 
 OuterTrainer::~OuterTrainer() { averager_.reset(); }  // before the buffers that it uses
@@ -137,8 +138,8 @@ Outcome OuterTrainer::catch_up() {
     const Stopwatch blocked(status_.blocked_s);
     if (resyncing_) membership_->changed();  // the members' revision increased as well
     Agreed agreed;
-    auto outcome = membership_->synchronize(resyncing_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY,
-                                            agreed);
+    auto outcome = membership_->synchronize(
+        resyncing_ ? PCCL_SHARED_STATE_SYNC_STRATEGY_RECEIVE_ONLY : PCCL_SHARED_STATE_SYNC_STRATEGY_SEND_ONLY, agreed);
     const bool members_gone = resyncing_ && outcome.code == pcclNoSharedStateAvailable;
     second_sync_ = resyncing_ = false;
     status_.tx_bytes += agreed.tx_bytes;
@@ -221,15 +222,21 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
     if (average.left_out != 0) {
         peer = average.culprit.peer();
         element = average.culprit.element();
-        words = "the contribution of peer " + std::to_string(peer) + (average.own_left_out && peer == collectives_->self() ? " (this one)" : "") +
+        words = "the contribution of peer " + std::to_string(peer) +
+                (average.own_left_out && peer == collectives_->self() ? " (this one)" : "") +
                 " is not finite: " + words_of(fragment, element) + " is infinite or not a number. ";
-        if (average.left_out > 1) words += "In total, " + std::to_string(average.left_out) + " contributions are not finite" +
-                                           (average.own_left_out && peer != collectives_->self() ? ", including this peer's. " : ". ");
-        if (config_.non_finite == pcclNonFiniteFail) words += "The round fails because `non_finite` is pcclNonFiniteFail";
-        else if (average.counted == 0) words += "No outer step is made";
-        else words += "The average contains the other " + std::to_string(average.counted);
+        if (average.left_out > 1)
+            words += "In total, " + std::to_string(average.left_out) + " contributions are not finite" +
+                     (average.own_left_out && peer != collectives_->self() ? ", including this peer's. " : ". ");
+        if (config_.non_finite == pcclNonFiniteFail)
+            words += "The round fails because `non_finite` is pcclNonFiniteFail";
+        else if (average.counted == 0)
+            words += "No outer step is made";
+        else
+            words += "The average contains the other " + std::to_string(average.counted);
     } else {
-        words = "the average is not finite although all contributions are: " + words_of(fragment, element) + " overflows. No outer step is made";
+        words = "the average is not finite although all contributions are: " + words_of(fragment, element) +
+                " overflows. No outer step is made";
     }
     note_not_finite(peer, element < fragment.count ? place_in(fragment, element).parameter : SIZE_MAX, words);
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
@@ -237,8 +244,9 @@ Outcome OuterTrainer::note_contributions(const Fragment &fragment, const Average
 
 /// The state and the average are bit-identical at all members, so all members call this.
 Outcome OuterTrainer::note_step_overflow(const Fragment &fragment, std::size_t element) {
-    const std::string words = "the outer step is not finite although the average is: " + words_of(fragment, element) +
-                              " or its momentum overflows. The step is not applied. Use a smaller outer_learning_rate or outer_momentum";
+    const std::string words =
+        "the outer step is not finite although the average is: " + words_of(fragment, element) +
+        " or its momentum overflows. The step is not applied. Use a smaller outer_learning_rate or outer_momentum";
     note_not_finite(0, place_in(fragment, element).parameter, words);
     return config_.non_finite == pcclNonFiniteFail ? invalid(words) : Outcome{};
 }
@@ -343,7 +351,9 @@ Outcome OuterTrainer::boundary() {
     diverged |= agreement_.alone() && (diverged_ || stale_);
     if (diverged) {
         if (diverged_) status_.events |= PCCL_TRAINER_DIVERGED;
-        if (own_stale_) pcclLogWarning("this peer has made no finite contribution for three rounds. It receives the run's state from the others");
+        if (own_stale_)
+            pcclLogWarning(
+                "this peer has made no finite contribution for three rounds. It receives the run's state from the others");
         membership_->distrust(own_stale_);
         diverged_ = stale_ = own_stale_ = false;
     }

@@ -72,13 +72,12 @@ private:
     std::uint64_t round_steps_ = 0;       ///< inner steps made here since the last contribution
     Clock::Time round_start_;
     std::size_t not_finite_ = kAllFinite;  ///< the first element of the last pseudo-gradient that is not finite
-    std::vector<std::size_t>
-        replaced_;              ///< by fragment: the first parameter that was not finite at a replacement in its round
-    bool diverged_ = false;     ///< an average has shown that outer states differ
-    bool stale_ = false;        ///< an average has shown that some members need the run's state
-    bool own_stale_ = false;    ///< this peer needs the run's state
-    bool second_sync_ = false;  ///< newcomers must still receive the state after the members' next outer step
-    bool resyncing_ = false;    ///< this peer is such a newcomer
+    std::vector<std::size_t> replaced_;    ///< by fragment: the first parameter that was not finite at a replacement in its round
+    bool diverged_ = false;                ///< an average has shown that outer states differ
+    bool stale_ = false;                   ///< an average has shown that some members need the run's state
+    bool own_stale_ = false;               ///< this peer needs the run's state
+    bool second_sync_ = false;             ///< newcomers must still receive the state after the members' next outer step
+    bool resyncing_ = false;               ///< this peer is such a newcomer
 };
 
 }  // namespace pccl::train

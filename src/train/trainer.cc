@@ -47,11 +47,13 @@ private:
     Trainer &trainer_;
 };
 
-Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
-                      std::unique_ptr<Trainer> &out) {
+Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives,
+                      std::vector<Parameter> parameters, std::unique_ptr<Trainer> &out) {
     std::unique_ptr<Trainer> made;
-    if (traits_of(config).is_gossip()) made.reset(new GossipTrainer(config, std::move(collectives), std::move(parameters)));
-    else made.reset(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
+    if (traits_of(config).is_gossip())
+        made.reset(new GossipTrainer(config, std::move(collectives), std::move(parameters)));
+    else
+        made.reset(new OuterTrainer(config, std::move(collectives), std::move(parameters)));
     PCCL_TRAIN_TRY(made->open());
     out = std::move(made);
     if (const std::string words = warning(config); !words.empty()) pcclLogWarning(words.c_str());
@@ -59,13 +61,14 @@ Outcome Trainer::make(const pcclTrainerConfig_t &config, std::unique_ptr<Collect
 }
 
 Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters)
-    : config_(config), method_(traits_of(config_)), collectives_(std::move(collectives)), parameters_(std::move(parameters)), agreement_(config.island_consensus, config.agree_context) {
+    : config_(config), method_(traits_of(config_)), collectives_(std::move(collectives)), parameters_(std::move(parameters)),
+      agreement_(config.island_consensus, config.agree_context) {
     if (!agreement_.alone()) config_.rejoin_ms = 0;  // an island rejoins as a whole
     description_ = describe(config_);
     definition_ = definition_names(lines_of(parameters_), parameters_);
     if (config_.state_file) state_file_ = config_.state_file;
     config_.state_file = nullptr;
-    config_.reduce = nullptr;  // the collectives have a copy
+    config_.reduce = nullptr;       // the collectives have a copy
     config_.uncorrected = nullptr;  // the method has a copy
     status_.non_finite_tensor = SIZE_MAX;
     MembershipOptions options;
@@ -74,7 +77,8 @@ Trainer::Trainer(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives>
     options.optimize_topology = config_.optimize_topology;
     options.barrier_tag = kFirstTag;
     options.founder_leads = method_.is_gossip();
-    membership_ = std::make_unique<Membership>(*collectives_, agreement_, interrupted_, options, [this] { return shared_state(); });
+    membership_ =
+        std::make_unique<Membership>(*collectives_, agreement_, interrupted_, options, [this] { return shared_state(); });
 }
 
 Outcome Trainer::open() {
@@ -169,7 +173,8 @@ Outcome Trainer::join() {
         return {};
     }
     const Busy busy(*this);
-    if (ever_joined_) abandon();
+    if (ever_joined_)
+        abandon();
     else if (!loaded_)
         take_parameters();  // the caller may have changed them since the trainer was made
     agreement_.begin();
@@ -181,7 +186,8 @@ std::string Trainer::not_finite_in_state() const {
     for (const Fragment &fragment : layout_.fragments) {
         for (const float *buffer : {state_.parameters, state_.momentum}) {
             const std::size_t first = buffer ? first_not_finite(buffer + fragment.first, fragment.count) : fragment.count;
-            if (first != fragment.count) return (buffer == state_.momentum ? "the outer momentum of " : "") + words_of(fragment, first);
+            if (first != fragment.count)
+                return (buffer == state_.momentum ? "the outer momentum of " : "") + words_of(fragment, first);
         }
     }
     return "";
@@ -192,7 +198,8 @@ Outcome Trainer::enter() {
     const Stopwatch blocked(status_.blocked_s);
     const std::string unusable = not_finite_in_state();
     if (!unusable.empty()) {
-        pcclLogWarning((unusable + " is infinite or not a number. This peer receives the run's state and does not send its own").c_str());
+        pcclLogWarning(
+            (unusable + " is infinite or not a number. This peer receives the run's state and does not send its own").c_str());
     }
     Agreed agreed;
     Outcome outcome = membership_->join(agreed, unusable.empty());
@@ -215,7 +222,9 @@ Outcome Trainer::leave(Outcome outcome) {
 Outcome Trainer::step(bool end_round) {
     const FloatMode mode;
     if (!joined_) return {pcclInvalidUsage, "this peer is not in the run. Call pcclTrainerJoin first"};
-    if (end_round && !config_.weighted) return {pcclInvalidUsage, "pcclTrainerEndRound needs `weighted`, because peers then make different numbers of steps. Set `weighted`"};
+    if (end_round && !config_.weighted)
+        return {pcclInvalidUsage,
+                "pcclTrainerEndRound needs `weighted`, because peers then make different numbers of steps. Set `weighted`"};
     status_.events = 0;
     const bool together = end_round || is_due();  // otherwise this step contains nothing that an island must agree on
     const Busy busy(*this);
@@ -237,7 +246,8 @@ Outcome Trainer::advance_or_rejoin(bool end_round) {
 
 Outcome Trainer::finish() {
     const FloatMode mode;
-    if (!joined_) return {pcclInvalidUsage, "this peer is not in the run, so there is nothing to finish. Call pcclTrainerJoin first"};
+    if (!joined_)
+        return {pcclInvalidUsage, "this peer is not in the run, so there is nothing to finish. Call pcclTrainerJoin first"};
     status_.events = 0;
     const Busy busy(*this);
     Outcome outcome = agreement_.conclude(conclude());
@@ -248,17 +258,22 @@ Outcome Trainer::finish() {
 }
 
 Outcome Trainer::add_weight(double weight) {
-    if (!config_.weighted) return {pcclInvalidUsage, "contributions have equal weights in this configuration. Set `weighted` to use weights"};
+    if (!config_.weighted)
+        return {pcclInvalidUsage, "contributions have equal weights in this configuration. Set `weighted` to use weights"};
     if (!std::isfinite(weight) || weight < 0.0) return invalid("weight is negative, infinite or not a number");
     weight_ += weight;
     weight_given_ = true;
     return {};
 }
 
-Outcome Trainer::save(const std::string &path) const { return save_state(path, state_, layout_, parameters_, membership_->revision()); }
+Outcome Trainer::save(const std::string &path) const {
+    return save_state(path, state_, layout_, parameters_, membership_->revision());
+}
 
 Outcome Trainer::load(const std::string &path) {
-    if (ever_joined_) return {pcclInvalidUsage, "the trainer has joined already, and all peers share the run's state. Load checkpoints before pcclTrainerJoin"};
+    if (ever_joined_)
+        return {pcclInvalidUsage,
+                "the trainer has joined already, and all peers share the run's state. Load checkpoints before pcclTrainerJoin"};
     std::uint64_t revision = 0;
     PCCL_TRAIN_TRY(load_state(path, state_, layout_, parameters_, revision));
     membership_->set_revision(revision);
@@ -272,7 +287,8 @@ Outcome Trainer::outer_parameters(std::size_t index, float *out) const {
     if (!out) return invalid("out is NULL");
     for (const Fragment &fragment : layout_.fragments) {
         for (const Piece &piece : fragment.pieces) {
-            if (piece.parameter == index) std::memcpy(out + piece.first, state_.parameters + piece.flat, piece.count * sizeof(float));
+            if (piece.parameter == index)
+                std::memcpy(out + piece.first, state_.parameters + piece.flat, piece.count * sizeof(float));
         }
     }
     return {};

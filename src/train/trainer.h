@@ -39,8 +39,8 @@ private:
 class Trainer {
 public:
     /// `config` is the result of read_config. Allocates the outer state and fills it from the parameters.
-    static Outcome make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives, std::vector<Parameter> parameters,
-                        std::unique_ptr<Trainer> &out);
+    static Outcome make(const pcclTrainerConfig_t &config, std::unique_ptr<Collectives> collectives,
+                        std::vector<Parameter> parameters, std::unique_ptr<Trainer> &out);
     virtual ~Trainer() = default;
     Trainer(const Trainer &) = delete;
     Trainer &operator=(const Trainer &) = delete;

@@ -99,7 +99,8 @@ pcclResult_t pcclTrainerStatusInitSized(pcclTrainerStatus_t *status, size_t stru
     });
 }
 
-pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config, const pcclTensorInfo_t *parameters, size_t count, size_t *bytes_out) {
+pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config, const pcclTensorInfo_t *parameters, size_t count,
+                                   size_t *bytes_out) {
     return guarded([&]() -> Outcome {
         using namespace pccl::train;
         if (!bytes_out) return invalid("bytes_out is NULL");
@@ -114,8 +115,8 @@ pcclResult_t pcclTrainerStateBytes(const pcclTrainerConfig_t *config, const pccl
     });
 }
 
-pcclResult_t pcclCreateTrainer(const pcclTrainerConfig_t *config, pcclComm_t *comm, const pcclTensorInfo_t *parameters, size_t count,
-                               pcclTrainer_t **trainer_out) {
+pcclResult_t pcclCreateTrainer(const pcclTrainerConfig_t *config, pcclComm_t *comm, const pcclTensorInfo_t *parameters,
+                               size_t count, pcclTrainer_t **trainer_out) {
     return guarded([&]() -> Outcome {
         using namespace pccl::train;
         if (!trainer_out) return invalid("trainer_out is NULL");

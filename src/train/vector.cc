@@ -31,7 +31,8 @@ template <class Body> HWY_INLINE void each(std::size_t count, Body body) {
 }
 
 void subtract_here(const float *a, const float *b, float *out, std::size_t count) {
-    each(count, [=](auto d, std::size_t i) HWY_ATTR { hn::StoreU(hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i); });
+    each(count,
+         [=](auto d, std::size_t i) HWY_ATTR { hn::StoreU(hn::Sub(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, out + i); });
 }
 
 void multiply_here(float *x, float by, std::size_t count) {
@@ -68,10 +69,11 @@ void nesterov_here(float *p, float *v, const float *g, float rate, float momentu
 }
 
 /// `moved` receives the change of each p.
-void clipped_heavy_ball_here(float *p, float *v, const float *g, float *moved, float rate, float momentum, float divisor, float bound,
-                             std::size_t count) {
+void clipped_heavy_ball_here(float *p, float *v, const float *g, float *moved, float rate, float momentum, float divisor,
+                             float bound, std::size_t count) {
     each(count, [=](auto d, std::size_t i) HWY_ATTR {
-        auto next = hn::Add(hn::Mul(hn::Set(d, momentum), hn::LoadU(d, v + i)), hn::Div(hn::LoadU(d, g + i), hn::Set(d, divisor)));
+        auto next =
+            hn::Add(hn::Mul(hn::Set(d, momentum), hn::LoadU(d, v + i)), hn::Div(hn::LoadU(d, g + i), hn::Set(d, divisor)));
         // Min and Max are not used, because their result for a NaN differs between processors.
         const auto limit = hn::Set(d, bound);
         next = hn::IfThenElse(hn::Gt(next, limit), limit, next);
@@ -87,7 +89,8 @@ void clipped_heavy_ball_here(float *p, float *v, const float *g, float *moved, f
 void mix_here(float *x, const float *p, float own, std::size_t count) {
     const float others = 1.0F - own;
     each(count, [=](auto d, std::size_t i) HWY_ATTR {
-        hn::StoreU(hn::Add(hn::Mul(hn::Set(d, own), hn::LoadU(d, x + i)), hn::Mul(hn::Set(d, others), hn::LoadU(d, p + i))), d, x + i);
+        hn::StoreU(hn::Add(hn::Mul(hn::Set(d, own), hn::LoadU(d, x + i)), hn::Mul(hn::Set(d, others), hn::LoadU(d, p + i))), d,
+                   x + i);
     });
 }
 
@@ -108,7 +111,8 @@ std::size_t first_not_finite_here(const float *x, std::size_t count) {
     const hn::ScalableTag<std::uint32_t> words;
     const auto exponent = hn::Set(words, 0x7F800000U);
     const std::size_t lanes = hn::Lanes(words), step = 4 * lanes;
-    const auto load = [&](std::size_t i) HWY_ATTR { return hn::And(hn::BitCast(words, hn::LoadU(hn::ScalableTag<float>(), x + i)), exponent); };
+    const auto load = [&](std::size_t i)
+                          HWY_ATTR { return hn::And(hn::BitCast(words, hn::LoadU(hn::ScalableTag<float>(), x + i)), exponent); };
     std::size_t i = 0;
     for (; i + step <= count; i += step) {
         const auto most = hn::Max(hn::Max(load(i), load(i + lanes)), hn::Max(load(i + 2 * lanes), load(i + 3 * lanes)));
@@ -276,7 +280,8 @@ void nesterov(float *p, float *v, const float *g, float rate, float momentum, st
     HWY_DYNAMIC_DISPATCH(nesterov_here)(p, v, g, rate, momentum, count);
 }
 
-double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound, std::size_t count) {
+double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound,
+                          std::size_t count) {
     const FloatMode mode;
     if (bound == 0.0F) bound = std::bit_cast<float>(0x7F800000U);  // infinity
     SumOfSquares moved;

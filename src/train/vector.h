@@ -32,7 +32,8 @@ void heavy_ball(float *p, float *v, const float *g, float rate, float momentum, 
 void nesterov(float *p, float *v, const float *g, float rate, float momentum, std::size_t count);
 /// v = clip(momentum v + g / divisor), p -= rate v, where clip limits to [-bound, bound] (0: no limit).
 /// Returns the sum of the squares of p's changes.
-double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound, std::size_t count);
+double clipped_heavy_ball(float *p, float *v, const float *g, float rate, float momentum, float divisor, float bound,
+                          std::size_t count);
 
 /// The sum of the squares of a - b.
 double squared_distance(const float *a, const float *b, std::size_t count);

@@ -22,8 +22,7 @@ public:
     bool empty() const { return rest_.empty(); }
 
     template <class T = std::uint8_t>
-    requires std::is_trivially_copyable_v<T>
-    T take() {
+    requires std::is_trivially_copyable_v<T> T take() {
         T value{};
         const std::size_t bytes = std::min(sizeof value, rest_.size());
         if (bytes > 0) std::memcpy(static_cast<void *>(&value), rest_.data(), bytes);

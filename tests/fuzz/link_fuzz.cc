@@ -16,7 +16,8 @@ constexpr std::size_t kBig = kernel::kHashChunkBytes + 100;  ///< two chunks
 
 /// Contents that tensors may have: 0 and 1 differ in every chunk.
 struct Content {
-    Content(std::size_t bytes, char fill) : data(bytes, fill), list(kernel::chunk_checksums(data.data(), bytes)), hash(kernel::content_hash(list)) {}
+    Content(std::size_t bytes, char fill)
+        : data(bytes, fill), list(kernel::chunk_checksums(data.data(), bytes)), hash(kernel::content_hash(list)) {}
     std::string data;
     std::vector<std::uint64_t> list;
     kernel::ContentHash hash;
@@ -73,9 +74,7 @@ private:
         case 6: return scene_.deliver(remote(), input_.below(3) == 0 ? input_.take<std::uint16_t>() : SIZE_MAX);
         case 7:
         case 8: return answer(remote());
-        case 9:
-            remote().outbox += input_.text(70);
-            return;
+        case 9: remote().outbox += input_.text(70); return;
         default: return send_frame(remote());
         }
     }
@@ -122,7 +121,8 @@ private:
         case 5: return take_message();
         case 6: return scene_.messages.tick(Time{});
         case 7:
-            if (input_.one_in(4)) scene_.lose(PeerId{2 + input_.below(2)});
+            if (input_.one_in(4))
+                scene_.lose(PeerId{2 + input_.below(2)});
             else
                 scene_.messages.set_members({kSelf, PeerId{2}, PeerId{3}});
             return;
@@ -261,7 +261,8 @@ private:
         header.aux = static_cast<std::uint32_t>(input_.below(3));
         header.offset = input_.one_in(4);
         switch (header.kind) {
-        case FrameKind::state_list: return {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8 - (input_.one_in(16) ? 1 : 0)};
+        case FrameKind::state_list:
+            return {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8 - (input_.one_in(16) ? 1 : 0)};
         case FrameKind::state_chunk: {
             const std::size_t begin = std::min<std::size_t>(header.aux * kernel::kHashChunkBytes, sent.data.size());
             return sent.data.substr(begin, kernel::kHashChunkBytes - (input_.one_in(16) ? 1 : 0));
@@ -291,12 +292,14 @@ private:
     /// The payload of ask_again: the header of a frame that the peer may have sent, with the right checksum or another one. See
     /// ask_again_inputs.py.
     std::string header_to_request() {
-        static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk, FrameKind::post_chunk};
+        static constexpr FrameKind kKinds[] = {FrameKind::reduce_chunk, FrameKind::gather_chunk, FrameKind::direct_chunk,
+                                               FrameKind::post_chunk};
         FrameHeader header;
         header.kind = input_.one_in(8) ? static_cast<FrameKind>(input_.below(wire::kFrameKinds)) : input_.any_of(kKinds);
         std::string sent = LinkScene::receives(scene_.messages, header.kind) ? message_frame(header) : operation_frame(header);
         const std::vector<float> ones(sent.size() / sizeof(float), 1.0F);
-        if (!LinkScene::receives(scene_.messages, header.kind)) std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
+        if (!LinkScene::receives(scene_.messages, header.kind))
+            std::memcpy(sent.data(), ones.data(), ones.size() * sizeof(float));
         header.bytes = static_cast<std::uint32_t>(sent.size());
         header.checksum = kernel::checksum(sent.data(), sent.size()) + input_.one_in(4);
         return {reinterpret_cast<const char *>(&header), sizeof header - (input_.one_in(16) ? 1 : 0)};
@@ -342,9 +345,12 @@ private:
             const Content &sent = content(header.index, truth == 7 ? 0 : elected_[header.index]);
             header.kind = list ? FrameKind::state_list : FrameKind::state_chunk;
             if (truth == 6) header.kind = FrameKind::state_refuse;
-            if (truth == 6) LinkScene::send(from, header, "");
-            else if (list) LinkScene::send(from, header, {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8});
-            else LinkScene::send(from, header, sent.data.substr(header.aux * kernel::kHashChunkBytes, kernel::kHashChunkBytes));
+            if (truth == 6)
+                LinkScene::send(from, header, "");
+            else if (list)
+                LinkScene::send(from, header, {reinterpret_cast<const char *>(sent.list.data()), sent.list.size() * 8});
+            else
+                LinkScene::send(from, header, sent.data.substr(header.aux * kernel::kHashChunkBytes, kernel::kHashChunkBytes));
         }
     }
 

@@ -94,7 +94,8 @@ public:
         send(remote, header, {reinterpret_cast<const char *>(payload.data()), payload.size()});
     }
     /// Fills in the length and the checksums, to which `damage` and `header_damage` are added.
-    static void send(Remote &remote, FrameHeader header, const std::string &payload, std::uint64_t damage = 0, std::uint64_t header_damage = 0) {
+    static void send(Remote &remote, FrameHeader header, const std::string &payload, std::uint64_t damage = 0,
+                     std::uint64_t header_damage = 0) {
         header.bytes = static_cast<std::uint32_t>(payload.size());
         header.checksum = kernel::checksum(payload.data(), payload.size()) + damage;
         header.header_checksum = kernel::checksum(&header, wire::kHeaderChecked) + header_damage;
@@ -130,7 +131,8 @@ public:
         if (remote.inbox.size() < sizeof header) return false;
         std::memcpy(&header, remote.inbox.data(), sizeof header);
         FUZZ_CHECK(header.magic == wire::kFrameMagic && static_cast<int>(header.kind) < wire::kFrameKinds);
-        FUZZ_CHECK(header.header_checksum == kernel::checksum(&header, wire::kHeaderChecked) && header.bytes <= wire::kMaxChunkBytes);
+        FUZZ_CHECK(header.header_checksum == kernel::checksum(&header, wire::kHeaderChecked) &&
+                   header.bytes <= wire::kMaxChunkBytes);
         if (remote.inbox.size() < sizeof header + header.bytes) return false;
         payload = remote.inbox.substr(sizeof header, header.bytes);
         remote.inbox.erase(0, sizeof header + header.bytes);
@@ -157,7 +159,7 @@ public:
     std::vector<OpId> broken, finished;
     std::vector<wire::OpFault> own_faults;
     std::vector<std::string> spoiled;                      ///< tensors reported as changed by the program
-    std::map<PeerId, std::vector<std::string>> downs;  ///< reasons for which links ended
+    std::map<PeerId, std::vector<std::string>> downs;      ///< reasons for which links ended
     std::optional<std::pair<std::uint64_t, bool>> pulled;  ///< the sync that ended last, and whether it succeeded
 
 private:

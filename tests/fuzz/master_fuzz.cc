@@ -61,11 +61,12 @@ struct Conn {
 
 class Scene {
 public:
-    explicit Scene(Input &input) : input_(input), master_({}, [n = std::uint64_t{0}]() mutable {
-        Secret secret{};
-        std::memcpy(secret.data(), &++n, sizeof n);
-        return secret;
-    }) {}
+    explicit Scene(Input &input)
+        : input_(input), master_({}, [n = std::uint64_t{0}]() mutable {
+              Secret secret{};
+              std::memcpy(secret.data(), &++n, sizeof n);
+              return secret;
+          }) {}
 
     void run() {
         Conn &a = join_honest(), &b = join_honest();
@@ -144,8 +145,8 @@ private:
     }
 
     void pass_time() {
-        static constexpr Duration kSteps[] = {std::chrono::milliseconds(1), std::chrono::milliseconds(500), std::chrono::seconds(2),
-                                              std::chrono::seconds(4)};
+        static constexpr Duration kSteps[] = {std::chrono::milliseconds(1), std::chrono::milliseconds(500),
+                                              std::chrono::seconds(2), std::chrono::seconds(4)};
         const Duration step = input_.any_of(kSteps);
         now_ = now_ + step;
         for (Conn &conn : honest_)
@@ -173,17 +174,30 @@ private:
         Knowledge &k = conn.knows;
         switch (input_.below(18)) {
         case 17: return wire::StateFault{input_.mostly(k.sync), input_.text(5)};
-        case 16: return wire::SetGraph{k.call, {static_cast<wire::GraphKind>(input_.below(wire::kGraphKinds)), static_cast<std::uint32_t>(input_.below(5)), 1}};
-        case 0: return wire::Hello{input_.mostly(wire::kMagic), input_.mostly(wire::kVersion), GroupId{input_.below(2) ? 1u : 0u}, {}, input_.take<std::uint32_t>()};
+        case 16:
+            return wire::SetGraph{
+                k.call,
+                {static_cast<wire::GraphKind>(input_.below(wire::kGraphKinds)), static_cast<std::uint32_t>(input_.below(5)), 1}};
+        case 0:
+            return wire::Hello{input_.mostly(wire::kMagic),
+                               input_.mostly(wire::kVersion),
+                               GroupId{input_.below(2) ? 1u : 0u},
+                               {},
+                               input_.take<std::uint32_t>()};
         case 1: return wire::Heartbeat{};
         case 2:
         case 15: return link_report(k);
         case 3: return wire::VoteUpdate{k.call++};
         case 4: return wire::AskPending{input_.mostly(k.generation), input_.take<std::uint8_t>()};
         case 5: return wire::VoteOptimize{k.call++};
-        case 6: return wire::ProbeReport{input_.mostly(k.round), k.probes.empty() ? PeerId{input_.take<std::uint8_t>()} : input_.any_of(k.probes), input_.take<double>()};
+        case 6:
+            return wire::ProbeReport{input_.mostly(k.round),
+                                     k.probes.empty() ? PeerId{input_.take<std::uint8_t>()} : input_.any_of(k.probes),
+                                     input_.take<double>()};
         case 7: return wire::Done{ops(k)};
-        case 8: return wire::OpFault{op(k), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.text(5), input_.below(2) != 0};
+        case 8:
+            return wire::OpFault{op(k), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.text(5),
+                                 input_.below(2) != 0};
         case 9: return frozen(k);
         case 10: return offer(k);
         case 11: return wire::SyncDone{input_.mostly(k.sync), input_.below(4) != 0, input_.text(5)};
@@ -202,7 +216,10 @@ private:
         }
         return {other, attempt, input_.below(4) != 0, input_.take<std::uint32_t>(), input_.text(5)};
     }
-    OpId op(Knowledge &k) { return {ViewNumber{input_.mostly(k.epoch)}, Tag{input_.below(3)}, static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(0))}; }
+    OpId op(Knowledge &k) {
+        return {ViewNumber{input_.mostly(k.epoch)}, Tag{input_.below(3)},
+                static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(0))};
+    }
     std::vector<OpId> ops(Knowledge &k) {
         std::vector<OpId> all(input_.below(4));
         for (OpId &one : all)
@@ -269,12 +286,14 @@ private:
             FUZZ_CHECK(conn && conn->open);
             const wire::Bytes bytes = wire::encode(sent->message);
             wire::ToPeer read;
-            FUZZ_CHECK(bytes.size() <= wire::kMaxControlBytes && wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read));
+            FUZZ_CHECK(bytes.size() <= wire::kMaxControlBytes &&
+                       wire::decode(std::span(bytes).subspan(sizeof(std::uint32_t)), read));
             conn->knows.receive(read);
             const bool honest = conn >= honest_.data() && conn < honest_.data() + honest_.size();
             if (!honest || ending_) continue;
             FUZZ_CHECK(!std::holds_alternative<wire::Removed>(read) && !std::holds_alternative<wire::Freeze>(read));
-            if (const auto *link = std::get_if<wire::OpenLink>(&read)) reports.push_back({conn->id, {link->other, link->attempt, true, 0, ""}});
+            if (const auto *link = std::get_if<wire::OpenLink>(&read))
+                reports.push_back({conn->id, {link->other, link->attempt, true, 0, ""}});
             conn->inbox.push_back(std::move(read));
         }
         for (auto &[id, report] : reports)

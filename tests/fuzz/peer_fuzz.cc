@@ -77,7 +77,8 @@ private:
     }
     void data_plane() {
         OpId op{ViewNumber{epoch_}, Tag{input_.below(3)}, 0};
-        if (!started_.empty()) op = std::next(started_.begin(), static_cast<std::ptrdiff_t>(input_.below(started_.size())))->first;
+        if (!started_.empty())
+            op = std::next(started_.begin(), static_cast<std::ptrdiff_t>(input_.below(started_.size())))->first;
         if (input_.below(4) != 0) return feed(OpFinished{op});
         feed(OpBroken{op, pcclInvalidUsage, "test", input_.below(2) != 0});
     }
@@ -85,7 +86,8 @@ private:
     OpId op() {
         if (!started_.empty() && input_.below(4) != 0)
             return std::next(started_.begin(), static_cast<std::ptrdiff_t>(input_.below(started_.size())))->first;
-        return {ViewNumber{input_.mostly(epoch_)}, Tag{input_.below(3)}, static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(0))};
+        return {ViewNumber{input_.mostly(epoch_)}, Tag{input_.below(3)},
+                static_cast<std::uint32_t>(input_.mostly<std::uint8_t>(0))};
     }
     wire::View view() {
         wire::View m;
@@ -97,7 +99,8 @@ private:
         m.generation = 1;
         m.begun.resize(input_.below(4));
         for (auto &count : m.begun)
-            count = {Tag{input_.below(3)}, input_.one_in(4) ? input_.take<std::uint32_t>() : static_cast<std::uint32_t>(input_.below(4))};
+            count = {Tag{input_.below(3)},
+                     input_.one_in(4) ? input_.take<std::uint32_t>() : static_cast<std::uint32_t>(input_.below(4))};
         return m;
     }
     wire::ToPeer arbitrary() {
@@ -112,8 +115,12 @@ private:
         case 7: return view();
         case 8: return wire::PendingAnswer{input_.mostly<std::uint64_t>(1), input_.below(4), input_.below(2) != 0};
         case 9: return wire::Commit{{op(), op()}};
-        case 10: return wire::OpFailed{op(), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.below(2) != 0, input_.text(5), PeerId{input_.below(4)}};
-        case 11: return wire::CallDone{static_cast<wire::Call>(input_.below(6)), input_.mostly(call_number_), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.mostly<std::uint64_t>(1), ""};
+        case 10:
+            return wire::OpFailed{op(), static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.below(2) != 0,
+                                  input_.text(5), PeerId{input_.below(4)}};
+        case 11:
+            return wire::CallDone{static_cast<wire::Call>(input_.below(6)), input_.mostly(call_number_),
+                                  static_cast<pcclResult_t>(input_.below(pcclStatusEnd_)), input_.mostly<std::uint64_t>(1), ""};
         case 12:
             if (input_.below(2)) return wire::Probe{input_.below(3), PeerId{2}, 250};
             return wire::SyncPlan{input_.take<std::uint8_t>(), input_.mostly(call_number_), input_.below(2) != 0, {}};

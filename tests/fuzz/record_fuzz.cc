@@ -40,7 +40,8 @@ Record arbitrary(Input &input) {
 }
 
 void start_from(const Record &record) {
-    Master master({}, [] { return Secret{1}; }, record);
+    Master master(
+        {}, [] { return Secret{1}; }, record);
     MasterEffects effects;
     Time now{std::chrono::seconds(1)};
     for (int i = 0; i < 40; ++i) {

@@ -371,8 +371,12 @@ TEST_F(Connected, BadShardArgumentsAreInvalidArgument) {
     EXPECT_EQ(pcclGetShard(nullptr, 4, &shard), pcclInvalidArgument);
     EXPECT_EQ(pcclGetShard(comm.get(), 0, &shard), pcclInvalidArgument);
     EXPECT_EQ(pcclGetShard(comm.get(), 4, nullptr), pcclInvalidArgument);
-    const auto scatter = [&](const pcclReduceOptions_t *options = nullptr) { return pcclReduceScatter(data, out, &d, &shard, options, comm.get(), nullptr); };
-    const auto gather = [&](const pcclReduceOptions_t *options = nullptr) { return pcclAllGather(data, out, &d, &shard, options, comm.get(), nullptr); };
+    const auto scatter = [&](const pcclReduceOptions_t *options = nullptr) {
+        return pcclReduceScatter(data, out, &d, &shard, options, comm.get(), nullptr);
+    };
+    const auto gather = [&](const pcclReduceOptions_t *options = nullptr) {
+        return pcclAllGather(data, out, &d, &shard, options, comm.get(), nullptr);
+    };
     EXPECT_EQ(scatter(), pcclInvalidArgument);
     EXPECT_THAT(pcclGetLastError(), ::testing::HasSubstr("pcclGetShard"));
     ASSERT_EQ(pcclGetShard(comm.get(), 4, &shard), pcclSuccess);

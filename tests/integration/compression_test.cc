@@ -35,12 +35,14 @@ TEST(Compression, ResultsAreTheSameBitsForEverySetting) {
         const int count = std::string(algorithm) == "direct" ? 5003 : 100003;
         for (const char *type : {"uint8", "int32", "bfloat16", "float", "double"}) {
             for (const char *op : {"avg", "max"})
-                requests.push_back({{"count", count}, {"type", type}, {"op", op}, {"algorithm", algorithm}, {"pattern", "normal:40,3"}});
+                requests.push_back(
+                    {{"count", count}, {"type", type}, {"op", op}, {"algorithm", algorithm}, {"pattern", "normal:40,3"}});
         }
     }
     for (const char *quant : {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i4:64:pow2", "zps:u4", "blockscale:u2"}) {
         for (const char *algorithm : {"ring", "one-hop"})
-            requests.push_back({{"count", 100003}, {"quant", quant}, {"op", "avg"}, {"algorithm", algorithm}, {"pattern", "heavy:1,1"}});
+            requests.push_back(
+                {{"count", 100003}, {"quant", quant}, {"op", "avg"}, {"algorithm", algorithm}, {"pattern", "heavy:1,1"}});
     }
     for (Json &request : requests) {
         for (const bool in_place : {false, true}) {
@@ -66,7 +68,8 @@ TEST(Compression, ResultsAreTheSameBitsForEverySetting) {
 TEST(Compression, IncompressibleDataIsSentPlain) {
     World world;
     join(world, {kOn, kOn});
-    const auto answers = world.call_each("reduce", ranked(2, {{"count", 8 << 20}, {"type", "uint8"}, {"pattern", "uniform:0,255.99"}}));
+    const auto answers =
+        world.call_each("reduce", ranked(2, {{"count", 8 << 20}, {"type", "uint8"}, {"pattern", "uniform:0,255.99"}}));
     EXPECT_TRUE(all_same(answers, "hash"));
     EXPECT_EQ(sum(answers, "saved"), 0u);  // noise, whose sums are noise
 }

@@ -24,7 +24,9 @@ protected:
     void expect_others_go_on(std::size_t without) {
         std::vector<int> calls;
         for (std::size_t i = 0; i < world.size(); ++i) {
-            if (i != without) calls.push_back(world[i].start("multiple", {{"ops", {{{"count", 5000}, {"tag", 41}, {"pattern", "constant:1"}}}}}));
+            if (i != without)
+                calls.push_back(
+                    world[i].start("multiple", {{"ops", {{{"count", 5000}, {"tag", 41}, {"pattern", "constant:1"}}}}}));
         }
         std::size_t at = 0;
         for (std::size_t i = 0; i < world.size(); ++i) {
@@ -90,15 +92,19 @@ TEST_F(Exhaustion, ReduceReportsMissingMemoryForItsUndoCopy) {
     world[0].call("limit", {{"memory", 100 * kMiB}});
     const Json answer = world[0].call("reduce", {{"count", 64 * kMiB / 4}, {"in_place", true}, {"pattern", "constant:1"}});
     EXPECT_TRUE(has_code(answer, pcclInternalError));
-    EXPECT_NE(words(answer).find("no 64 MiB for the copy of the input that an in-place operation overwrites; free memory"), std::string::npos) << answer.dump();
+    EXPECT_NE(words(answer).find("no 64 MiB for the copy of the input that an in-place operation overwrites; free memory"),
+              std::string::npos)
+        << answer.dump();
     world[0].call("limit");
-    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}})))) << "the operation had not begun, so no peer was lost";
+    EXPECT_TRUE(all_right(world.call_each("reduce", ranked(3, {{"count", 1 << 18}}))))
+        << "the operation had not begun, so no peer was lost";
 }
 
 TEST_F(Exhaustion, MemberWithoutMemoryDuringAReduceLeavesAlone) {
     world.join(3);
     // The buffers are allocated before the limit is set, so only the memory that the library needs is missing.
-    Json request = {{"arena", "a"}, {"send_at", 0}, {"receive_at", 32 * kMiB}, {"count", 1000}, {"handle", "h"}, {"algorithm", "ring"}};
+    Json request = {{"arena", "a"},  {"send_at", 0},  {"receive_at", 32 * kMiB},
+                    {"count", 1000}, {"handle", "h"}, {"algorithm", "ring"}};
     for (const char *call : {"launch", "await"})
         EXPECT_TRUE(all_have_code(world.call_all(call, request), pcclSuccess));
     request["count"] = 32 * kMiB / 4;
@@ -120,11 +126,14 @@ TEST_F(Exhaustion, MemberWithoutMemoryForPulledStateLeavesAlone) {
     world.join(3);
     const Json tensors = {{{"name", "w"}, {"count", 96 * kMiB / 4}, {"seed", 1}}};
     world.call_all("define", {{"tensors", tensors}});
-    world[0].call("poke", {{"at", 5}});  // the correct revision with other content: pulled chunks are staged in other memory than the tensor
+    world[0].call(
+        "poke",
+        {{"at", 5}});  // the correct revision with other content: pulled chunks are staged in other memory than the tensor
     world[0].call("limit", {{"memory", 32 * kMiB}});
     const auto answers = world.call_all("sync");
     EXPECT_TRUE(has_code(answers[0], pcclInternalError));
-    EXPECT_NE(words(answers[0]).find("no 96 MiB for a copy of a tensor of the shared state"), std::string::npos) << answers[0].dump();
+    EXPECT_NE(words(answers[0]).find("no 96 MiB for a copy of a tensor of the shared state"), std::string::npos)
+        << answers[0].dump();
     EXPECT_TRUE(has_code(answers[1], pcclSuccess));
     EXPECT_TRUE(has_code(answers[2], pcclSuccess));
     expect_others_go_on(0);

@@ -1,7 +1,7 @@
 // Losses at particular times: during a reduce, during retries, during the bandwidth measurement, at the source of shared state.
 // Also processes that stop without ending.
-#include "harness/sanitized.h"
 #include "harness/reduce.h"
+#include "harness/sanitized.h"
 
 #include <gmock/gmock.h>
 
@@ -57,7 +57,8 @@ TEST(Loss, MultipleWithRetryContinuesWithTheSurvivors) {
         EXPECT_TRUE(all_have_code(answers, pcclSuccess));
         for (const Json &answer : answers) {
             for (std::size_t op = 0; op < 12; ++op) {
-                EXPECT_EQ(answer.at("results")[op].at("first"), 2.0);  // the average of equal values, regardless of the contributors
+                EXPECT_EQ(answer.at("results")[op].at("first"),
+                          2.0);  // the average of equal values, regardless of the contributors
                 EXPECT_EQ(answer.at("results")[op].at("hash"), answers[0].at("results")[op].at("hash"));
             }
         }
@@ -230,7 +231,9 @@ TEST(Straggler, IsRemovedWithAReasonIfConfigured) {
     for (std::size_t i = 0; i < 2; ++i) {
         const Json answer = world[2 * i].finish(calls[i], Millis(8000));
         EXPECT_TRUE(has_code(answer, pcclRankConnectionLost));
-        EXPECT_THAT(answer.at("error").get<std::string>(), ::testing::ContainsRegex("peer [0-9]+ at .* holds the others up and was removed.*it has not called pcclAllReduce with tag 0"));
+        EXPECT_THAT(answer.at("error").get<std::string>(),
+                    ::testing::ContainsRegex(
+                        "peer [0-9]+ at .* holds the others up and was removed.*it has not called pcclAllReduce with tag 0"));
     }
     const Json told = world[1].call("reduce", {{"count", 1000}});
     EXPECT_TRUE(has_code(told, pcclMasterConnectionFailed));

@@ -12,7 +12,9 @@ namespace {
 constexpr int kRounds = 60;
 
 Json rounds(const char *quant, const char *algorithm, bool feedback) {
-    return {{"count", 40007}, {"op", "avg"}, {"tag", 3}, {"quant", quant}, {"algorithm", algorithm}, {"error_feedback", feedback}, {"rounds", kRounds}};
+    return {
+        {"count", 40007},   {"op", "avg"}, {"tag", 3}, {"quant", quant}, {"algorithm", algorithm}, {"error_feedback", feedback},
+        {"rounds", kRounds}};
 }
 
 TEST(ErrorFeedback, ReturnsAllThatQuantizationRemoved) {
@@ -28,8 +30,10 @@ TEST(ErrorFeedback, ReturnsAllThatQuantizationRemoved) {
                 const auto without = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, false)), Millis(60000));
                 const auto with = world.call_each("rounds", ranked(peers, rounds(quant, algorithm, true)), Millis(60000));
                 ASSERT_TRUE(all_same(without, "hash") && all_same(with, "hash"));
-                const double before = without[0].at("relative_error"), after = with[0].at("relative_error"), flushed = with[0].at("flushed_error");
-                std::cout << peers << ' ' << algorithm << ' ' << quant << ": " << before << " -> " << after << " -> " << flushed << '\n';
+                const double before = without[0].at("relative_error"), after = with[0].at("relative_error"),
+                             flushed = with[0].at("flushed_error");
+                std::cout << peers << ' ' << algorithm << ' ' << quant << ": " << before << " -> " << after << " -> " << flushed
+                          << '\n';
                 // One rounding to 2 bits is as large as the sum, so the residual is larger after the last round.
                 EXPECT_LT(after, before / (std::string(quant) == "zps:u2" ? 2 : 4));
                 EXPECT_LT(flushed, after / 100);

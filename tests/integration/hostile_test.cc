@@ -1,8 +1,8 @@
 // Invalid bytes at the port of the master and of a peer. A reduce loop that runs meanwhile is not disturbed.
 #include "common/mix.h"
+#include "harness/raw_client.h"
 #include "harness/reduce.h"
 #include "harness/sanitized.h"
-#include "harness/raw_client.h"
 
 #include <fstream>
 #include <sys/resource.h>
@@ -90,7 +90,8 @@ TEST_P(Hostile, HugeLengthsDisturbNobody) {
             clients.back().send(std::string(zeros, '\0') + std::string(64, fill));
         }
     }
-    std::this_thread::sleep_for(Millis(300));  // time for an allocation that must not happen, because no event can show its absence
+    std::this_thread::sleep_for(
+        Millis(300));  // time for an allocation that must not happen, because no event can show its absence
     const auto after = world.call_all("memory");
     EXPECT_LT(after[0].at("peak").get<std::uint64_t>(), before[0].at("peak").get<std::uint64_t>() + (256 << 20));
     expect_undisturbed();
@@ -137,7 +138,10 @@ TEST_P(Hostile, TenThousandConnectionsUseLittleMemory) {
     // The master runs in this process and needs a separate descriptor for each connection, up to its limit.
     const std::size_t needed = kConnections + (GetParam() == Target::kMaster ? 8192 : 0) + 200;
     if (files.rlim_cur < needed) GTEST_SKIP() << "needs " << needed << " open files, and ulimit -Hn allows " << files.rlim_cur;
-    const auto memory = [&] { return GetParam() == Target::kMaster ? resident_bytes() : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>(); };
+    const auto memory = [&] {
+        return GetParam() == Target::kMaster ? resident_bytes()
+                                             : world[0].call("memory", {{"thread", 2}}).at("now").get<std::uint64_t>();
+    };
     const std::uint64_t before = memory();
     std::vector<RawClient> clients;
     clients.reserve(kConnections);

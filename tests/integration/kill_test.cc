@@ -1,8 +1,8 @@
 // Kills peers with SIGKILL a hundred times, at random times. No call hangs, no sum is wrong, all peers have the same outcomes,
 // and the next operation succeeds within a second.
-#include "harness/sanitized.h"
 #include "harness/outcome_log.h"
 #include "harness/reduce.h"
+#include "harness/sanitized.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -107,9 +107,13 @@ private:
         PeerProcess &peer = world_[slots_.size()];
         slots_.push_back(slot);
         paths_.push_back(folder_ + "/" + peer.name());
-        loops_[peer.name()] = peer.start(
-            "loop", {{"slot", slot}, {"count", count_}, {"log", paths_.back()}, {"in_place", in_place_}, {"algorithm", algorithm_}, {"sharded", sharded_},
-                     {"thread", 1}});
+        loops_[peer.name()] = peer.start("loop", {{"slot", slot},
+                                                  {"count", count_},
+                                                  {"log", paths_.back()},
+                                                  {"in_place", in_place_},
+                                                  {"algorithm", algorithm_},
+                                                  {"sharded", sharded_},
+                                                  {"thread", 1}});
     }
 };
 

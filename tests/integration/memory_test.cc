@@ -89,7 +89,8 @@ TEST(Memory, FreshTagsDoNotGrowMemory) {
     };
     steps(0, 20000);
     std::vector<std::uint64_t> before;
-    for (const Json &answer : world.call_all("memory")) before.push_back(answer.at("now"));
+    for (const Json &answer : world.call_all("memory"))
+        before.push_back(answer.at("now"));
     const std::uint64_t master_before = resident();
     steps(1'000'000, 200'000);
     const auto after = world.call_all("memory");
@@ -98,13 +99,15 @@ TEST(Memory, FreshTagsDoNotGrowMemory) {
         if (!kSanitized) {
             EXPECT_LE(after[i].at("now").get<std::uint64_t>(), before[i] + 8 * kMiB) << "peer " << i;
         }
-        RecordProperty("growth_kib_" + std::to_string(i), static_cast<int>((after[i].at("now").get<std::int64_t>() - static_cast<std::int64_t>(before[i])) / 1024));
+        RecordProperty("growth_kib_" + std::to_string(i),
+                       static_cast<int>((after[i].at("now").get<std::int64_t>() - static_cast<std::int64_t>(before[i])) / 1024));
     }
     const std::uint64_t master_after = resident();
     if (!kSanitized) {
         EXPECT_LE(master_after, master_before + 8 * kMiB) << "the master";
     }
-    RecordProperty("growth_kib_master", static_cast<int>((static_cast<std::int64_t>(master_after) - static_cast<std::int64_t>(master_before)) / 1024));
+    RecordProperty("growth_kib_master",
+                   static_cast<int>((static_cast<std::int64_t>(master_after) - static_cast<std::int64_t>(master_before)) / 1024));
 }
 
 }  // namespace

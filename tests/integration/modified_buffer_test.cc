@@ -30,8 +30,10 @@ TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
     world.join(what.peers, {.compression = what.compression});
     std::vector<int> honest, calls;
     for (int i = 0; i < what.peers; ++i) {
-        honest.push_back(world[i].start("reduce", {{"count", 5000}, {"tag", 2}, {"times", 100}, {"rank", i}, {"ranks", what.peers}, {"thread", 1}}));
-        Json request = {{"count", 400'000}, {"type", "float"}, {"op", "sum"}, {"tag", 1}, {"times", kTimes}, {"algorithm", what.algorithm}};
+        honest.push_back(world[i].start(
+            "reduce", {{"count", 5000}, {"tag", 2}, {"times", 100}, {"rank", i}, {"ranks", what.peers}, {"thread", 1}}));
+        Json request = {{"count", 400'000}, {"type", "float"}, {"op", "sum"},
+                        {"tag", 1},         {"times", kTimes}, {"algorithm", what.algorithm}};
         if (i == kCulprit) request["modify"] = what.buffer;
         calls.push_back(world[i].start("modified_reduces", request));
     }
@@ -48,7 +50,10 @@ TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
         failed += fails;
         for (int i = 0; i < what.peers; ++i) {
             const bool mine = i == kCulprit;
-            ASSERT_EQ(answers[i].at("codes")[k], !fails ? pcclSuccess : mine ? pcclInvalidUsage : pcclRankConnectionLost) << "call " << k << " at peer " << i;
+            ASSERT_EQ(answers[i].at("codes")[k], !fails ? pcclSuccess
+                                                 : mine ? pcclInvalidUsage
+                                                        : pcclRankConnectionLost)
+                << "call " << k << " at peer " << i;
             // The receive buffer of the culprit is not compared if its program wrote to it.
             if (!fails && !(mine && what.buffer == std::string("receive"))) {
                 ASSERT_EQ(answers[i].at("hashes")[k], answers[0].at("hashes")[k]) << "call " << k << " at peer " << i;
@@ -61,15 +66,18 @@ TEST_P(ModifiedBuffer, FailsOnlyTheOperationAndAtEveryMember) {
     const std::string buffer = what.buffer == std::string("send") ? "sendbuff" : "recvbuff";
     for (const Json &answer : answers) {
         for (const Json &error : answer.at("errors"))
-            ASSERT_THAT(error.get<std::string>(), ::testing::HasSubstr(buffer + " of the all-reduce with tag 1 was modified while it ran"));
+            ASSERT_THAT(error.get<std::string>(),
+                        ::testing::HasSubstr(buffer + " of the all-reduce with tag 1 was modified while it ran"));
     }
     EXPECT_TRUE(all_right(world.call_each("reduce", ranked(what.peers, {{"count", 1000}}))));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ModifiedBuffer,
-                         ::testing::Values(Modification{"SendOfTwo", 2, "ring", "send", 0}, Modification{"SendOfThree", 3, "ring", "send", 0},
+                         ::testing::Values(Modification{"SendOfTwo", 2, "ring", "send", 0},
+                                           Modification{"SendOfThree", 3, "ring", "send", 0},
                                            Modification{"SendInOneHop", 3, "one-hop", "send", 0},
-                                           Modification{"ReceiveOfThree", 3, "ring", "receive", 0}, Modification{"ReceiveInOneHop", 3, "one-hop", "receive", 0}),
+                                           Modification{"ReceiveOfThree", 3, "ring", "receive", 0},
+                                           Modification{"ReceiveInOneHop", 3, "one-hop", "receive", 0}),
                          [](const auto &param) { return std::string(param.param.name); });
 
 }  // namespace

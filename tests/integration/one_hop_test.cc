@@ -44,7 +44,8 @@ TEST(OneHop, EveryQuantizationIsWithinToleranceAndBitIdentical) {
                      {"minmax:u8", "zps:i16", "blockscale:i8", "blockscale:i8:512", "blockscale:i4", "blockscale:i4:64:pow2",
                       "minmax:u4", "zps:u2", "blockscale:u4", "blockscale:u2:64:pow2"}) {
                     for (const int count : {3, 10007}) {
-                        const Json request = one_hop({{"count", count}, {"type", type}, {"op", op}, {"quant", quant}, {"offset", 1}});
+                        const Json request =
+                            one_hop({{"count", count}, {"type", type}, {"op", op}, {"quant", quant}, {"offset", 1}});
                         const auto answers = world.call_each("reduce", ranked(peers, request));
                         // A relative error over three elements means little: one of them may be far off.
                         ASSERT_TRUE(count < 1000 || all_right(answers)) << type << ' ' << op << ' ' << quant;
@@ -68,8 +69,11 @@ TEST(OneHop, ErrorOfAQuantizedMeanDoesNotGrowWithTheGroup) {
              {"blockscale:i8", "blockscale:i4", "blockscale:i8:32:pow2", "minmax:u8", "blockscale:u4", "blockscale:u2",
               "blockscale:u4:32:pow2", "blockscale:u2:32:pow2", "minmax:u4", "minmax:u2", "zps:u4", "zps:u2"}) {
             for (const char *algorithm : {"ring", "one-hop"}) {
-                const auto answers = world.call_each(
-                    "reduce", ranked(peers, {{"count", 1 << 18}, {"quant", quant}, {"op", "avg"}, {"pattern", "normal:0,1"}, {"algorithm", algorithm}}));
+                const auto answers = world.call_each("reduce", ranked(peers, {{"count", 1 << 18},
+                                                                              {"quant", quant},
+                                                                              {"op", "avg"},
+                                                                              {"pattern", "normal:0,1"},
+                                                                              {"algorithm", algorithm}}));
                 EXPECT_TRUE(all_right(answers));
                 errors[std::string(quant) + " " + algorithm].push_back(answers[0].at("relative_error"));
             }
@@ -108,8 +112,13 @@ TEST(OneHop, ConcurrentOperationsSurviveDifferentOrders) {
         for (std::size_t rank = 0; rank < 4; ++rank) {
             for (int i = 0; i < kOperations; ++i) {
                 const int tag = rank % 2 == 0 ? i : kOperations - 1 - i;
-                const Json request = one_hop({{"count", 60000 * (1 + tag % 5)}, {"tag", tag}, {"rank", rank}, {"ranks", 4}, {"quant", quant},
-                                              {"in_place", tag % 2 == 0}, {"handle", std::to_string(tag)}});
+                const Json request = one_hop({{"count", 60000 * (1 + tag % 5)},
+                                              {"tag", tag},
+                                              {"rank", rank},
+                                              {"ranks", 4},
+                                              {"quant", quant},
+                                              {"in_place", tag % 2 == 0},
+                                              {"handle", std::to_string(tag)}});
                 ASSERT_TRUE(has_code(world[rank].call("launch", request), pcclSuccess));
             }
         }
@@ -123,7 +132,11 @@ TEST(OneHop, LargeOperationsInOppositeOrderDoNotBlock) {
     world.join(2);
     for (std::size_t rank = 0; rank < 2; ++rank) {
         for (std::size_t i = 0; i < 2; ++i) {
-            const Json request = one_hop({{"count", 8 << 20}, {"ranks", 2}, {"rank", rank}, {"tag", (i + rank) % 2}, {"handle", std::to_string((i + rank) % 2)}});
+            const Json request = one_hop({{"count", 8 << 20},
+                                          {"ranks", 2},
+                                          {"rank", rank},
+                                          {"tag", (i + rank) % 2},
+                                          {"handle", std::to_string((i + rank) % 2)}});
             EXPECT_TRUE(has_code(world[rank].call("launch", request), pcclSuccess));
         }
     }
@@ -149,7 +162,8 @@ TEST(OneHop, LossFailsItEverywhereAndTheInputIsIntact) {
                 EXPECT_EQ(answer.at("send_intact"), true);
             }
             world.erase(3);
-            const auto again = world.call_each("reduce", ranked(3, one_hop({{"count", 4 << 20}, {"quant", quant}, {"in_place", in_place}})));
+            const auto again =
+                world.call_each("reduce", ranked(3, one_hop({{"count", 4 << 20}, {"quant", quant}, {"in_place", in_place}})));
             EXPECT_TRUE(all_right(again));
             EXPECT_EQ(again[0].at("peers"), 3);
         }
@@ -160,7 +174,11 @@ TEST(OneHop, MemoryHeldForALatePeerIsBounded) {
     World world;
     world.join(4);
     const auto request = [](std::size_t rank, std::uint64_t bytes) {
-        return one_hop({{"count", bytes / 4}, {"rank", rank}, {"in_place", true}, {"pattern", "constant:1"}, {"handle", std::to_string(bytes)}});
+        return one_hop({{"count", bytes / 4},
+                        {"rank", rank},
+                        {"in_place", true},
+                        {"pattern", "constant:1"},
+                        {"handle", std::to_string(bytes)}});
     };
     for (const std::uint64_t bytes : {4 * kMiB, 256 * kMiB}) {
         std::vector<std::uint64_t> before;
@@ -168,7 +186,8 @@ TEST(OneHop, MemoryHeldForALatePeerIsBounded) {
             ASSERT_TRUE(has_code(world[i].call("launch", request(i, bytes)), pcclSuccess));
             before.push_back(world[i].call("memory").at("now"));
         }
-        std::this_thread::sleep_for(Millis(500));  // everything that may be sent without peer 3 has been sent by then; more must not be sent, which no event can show
+        std::this_thread::sleep_for(Millis(500));  // everything that may be sent without peer 3 has been sent by then; more must
+                                                   // not be sent, which no event can show
         for (std::size_t i = 0; i < 3 && !kSanitized; ++i)
             EXPECT_LE(world[i].call("memory").at("now").get<std::uint64_t>(), before[i] + 48 * kMiB);
         ASSERT_TRUE(has_code(world[3].call("launch", request(3, bytes)), pcclSuccess));

@@ -81,7 +81,8 @@ TEST(Quantization, SmallCountsAndInPlaceCallsWork) {
                               "blockscale:u4:64", "minmax:u2", "zps:u2", "blockscale:u2", "blockscale:u2:128:pow2"}) {
         for (const int count : {1, 2, 3, 5, 255, 256, 257, 1025}) {
             for (const bool in_place : {false, true}) {
-                const auto answers = world.call_each("reduce", ranked(4, {{"count", count}, {"quant", quant}, {"in_place", in_place}}));
+                const auto answers =
+                    world.call_each("reduce", ranked(4, {{"count", count}, {"quant", quant}, {"in_place", in_place}}));
                 ASSERT_TRUE(all_same(answers, "hash")) << quant << ' ' << count;
                 const std::string_view name = quant;
                 const double bound = name.find(":u2") != name.npos                                 ? 3

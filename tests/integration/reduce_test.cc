@@ -72,7 +72,10 @@ TEST_F(Reduce, ReportNamesTheAlgorithmAndTheBytes) {
         const char *asked;
         std::size_t count;
         const char *taken;
-    } const cases[] = {{"auto", 1000, "direct"}, {"auto", 8 << 20, "ring"}, {"ring", 1000, "ring"}, {"direct", 200000, "direct"},
+    } const cases[] = {{"auto", 1000, "direct"},
+                       {"auto", 8 << 20, "ring"},
+                       {"ring", 1000, "ring"},
+                       {"direct", 200000, "direct"},
                        {"direct", 300000, "one-hop"}};
     for (const auto &c : cases) {
         const auto answers = world.call_each("reduce", ranked(3, {{"count", c.count}, {"algorithm", c.asked}}));

@@ -12,7 +12,8 @@ constexpr std::size_t kCount = 4 << 20;
 
 /// The result of one average at the survivors.
 struct Result {
-    std::map<unsigned, std::uint64_t> participants;  ///< number of elements for each set of contributors, which has a bit for each slot
+    std::map<unsigned, std::uint64_t>
+        participants;  ///< number of elements for each set of contributors, which has a bit for each slot
     std::vector<Json> answers;
 };
 
@@ -53,7 +54,8 @@ Json average(std::size_t slot, Json request = Json::object()) {
 /// final there. Returns the answers of the others.
 std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &deaths, const Json &request) {
     World world;
-    for (int i = 0; i < 4; ++i) world.join(1);
+    for (int i = 0; i < 4; ++i)
+        world.join(1);
     std::vector<int> calls;
     for (std::size_t i = 0; i < 4; ++i) {
         Json one = average(i, request);
@@ -69,7 +71,8 @@ std::vector<Json> average_with_deaths(const std::map<std::size_t, double> &death
 
 /// As `average_with_deaths`, repeated until each of `parts` (a set of contributors) has elements: a death can come too early or
 /// too late.
-std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std::map<std::size_t, double> &deaths, const Json &request) {
+std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std::map<std::size_t, double> &deaths,
+                                   const Json &request) {
     std::vector<Json> answers;
     const auto complete = [&] {
         const auto there = [&](unsigned who) { return answers[0].at("participants").contains(std::to_string(who)); };
@@ -83,7 +86,8 @@ std::vector<Json> average_in_parts(const std::vector<unsigned> &parts, const std
 class Repair : public testing::TestWithParam<Json> {};
 
 TEST_P(Repair, LossChangesOnlyElementsThatWereNotFinal) {
-    const auto answers = average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that this member completes
+    const auto answers =
+        average_in_parts({0b1111, 0b1011}, {{2, (2 + 0.9) / 4}}, GetParam());  // in the block that this member completes
     auto result = expect_repaired(answers, kCount, 0b1011);
     EXPECT_GT(result.participants[0b1111], 0U) << "final elements are kept";
     for (const Json &answer : answers) {
@@ -98,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, Repair,
                                          Json{{"type", "int32"}, {"in_place", true}}, Json{{"type", "double"}, {"async", true}},
                                          Json{{"type", "float"}, {"in_place", true}, {"async", true}}),
                          [](const auto &kind) {
-                             return kind.param.at("type").template get<std::string>() + (kind.param.contains("in_place") ? "InPlace" : "") +
+                             return kind.param.at("type").template get<std::string>() +
+                                    (kind.param.contains("in_place") ? "InPlace" : "") +
                                     (kind.param.contains("async") ? "Async" : "");
                          });
 
@@ -125,10 +130,12 @@ TEST(Repairs, OtherAlgorithmsRestart) {
             world.join(4);
             std::vector<int> calls;
             const Json request = {{"algorithm", algorithm}, {"count", 100000}, {"in_place", in_place}};
-            for (std::size_t i = 0; i < 3; ++i) calls.push_back(world[i].start("average", average(i, request)));
+            for (std::size_t i = 0; i < 3; ++i)
+                calls.push_back(world[i].start("average", average(i, request)));
             world[3].kill();  // this member has not called
             std::vector<Json> answers;
-            for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+            for (std::size_t i = 0; i < 3; ++i)
+                answers.push_back(world[i].finish(calls[i]));
             expect_repaired(answers, 100000, 0b0111);
             EXPECT_EQ(answers[0].at("algorithm"), algorithm);
         }
@@ -139,19 +146,23 @@ TEST(Repairs, LateMemberJoinsTheRepairedCall) {
     World world;
     world.join(4);
     std::vector<int> calls;
-    for (std::size_t i = 0; i < 2; ++i) calls.push_back(world[i].start("average", average(i)));
+    for (std::size_t i = 0; i < 2; ++i)
+        calls.push_back(world[i].start("average", average(i)));
     world[3].kill();
     world.erase(3);
     while (world[2].call("attributes").at("group_world") != 3)
         world[2].call("pending");  // lets it learn of the loss before it calls
     calls.push_back(world[2].start("average", average(2)));
     std::vector<Json> answers;
-    for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+    for (std::size_t i = 0; i < 3; ++i)
+        answers.push_back(world[i].finish(calls[i]));
     expect_repaired(answers, kCount, 0b0111);
     // The next call with the tag is the same operation at all members.
     answers.clear();
-    for (std::size_t i = 0; i < 3; ++i) calls[i] = world[i].start("average", average(i));
-    for (std::size_t i = 0; i < 3; ++i) answers.push_back(world[i].finish(calls[i]));
+    for (std::size_t i = 0; i < 3; ++i)
+        calls[i] = world[i].start("average", average(i));
+    for (std::size_t i = 0; i < 3; ++i)
+        answers.push_back(world[i].finish(calls[i]));
     expect_repaired(answers, kCount, 0b0111);
     EXPECT_EQ(answers[0].at("repairs"), 0);
 }
@@ -159,7 +170,8 @@ TEST(Repairs, LateMemberJoinsTheRepairedCall) {
 TEST(Repairs, DifferentLossPoliciesAreReported) {
     World world;
     world.join(2);
-    const int repairs = world[0].start("average", average(0)), retries = world[1].start("average", average(1, {{"fault", "retry"}}));
+    const int repairs = world[0].start("average", average(0)),
+              retries = world[1].start("average", average(1, {{"fault", "retry"}}));
     for (const Json &answer : {world[0].finish(repairs), world[1].finish(retries)}) {
         EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
         EXPECT_NE(answer.at("error").get<std::string>().find("repair after a loss"), std::string::npos) << answer.dump();
@@ -174,7 +186,8 @@ TEST(Repairs, AbortEndsItEverywhere) {
         ASSERT_TRUE(has_code(world[i].call("launch", request), pcclSuccess));
     }
     world[0].call("abort");
-    for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(has_code(world[i].call("await", {{"handle", "h"}}), pcclRankConnectionLost));
+    for (std::size_t i = 0; i < 2; ++i)
+        EXPECT_TRUE(has_code(world[i].call("await", {{"handle", "h"}}), pcclRankConnectionLost));
 }
 
 }  // namespace

@@ -46,7 +46,8 @@ TEST(Restart, MasterDiesAtAnyTimeAndNoStepFails) {
         std::this_thread::sleep_for(std::chrono::microseconds(random() % 200000));  // the master's absence, random on purpose
         master.start();
         for (std::size_t i = 0; i < kPeers; ++i) {
-            if (world[i].answered(loops[i])) FAIL() << world[i].name() << ": " << world[i].finish(loops[i]).dump() << master.log();
+            if (world[i].answered(loops[i]))
+                FAIL() << world[i].name() << ": " << world[i].finish(loops[i]).dump() << master.log();
         }
     }
     world[0].call("stop_loop");
@@ -138,7 +139,8 @@ TEST(Restart, PeerDiesWhileTheMasterIsAway) {
 TEST(Restart, MasterMovesToAnotherAddressWithItsJournal) {
     MasterProcess master;
     const std::uint16_t elsewhere = free_port();
-    World world({.master = "127.0.0.1:" + std::to_string(elsewhere) + "," + master.address()});  // nothing listens at the first address yet
+    World world({.master = "127.0.0.1:" + std::to_string(elsewhere) + "," +
+                           master.address()});  // nothing listens at the first address yet
     world.join(2);
     master.kill();
     master.start_elsewhere(elsewhere);

@@ -23,7 +23,8 @@ TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
     world.join(GetParam().peers);
     std::vector<Json> requests;
     for (int rank = 0; rank < GetParam().peers; ++rank) {
-        requests.push_back({{"rank", rank}, {"ranks", GetParam().peers}, {"counts", {1, 7, 700, 100003}}, {"algorithm", GetParam().algorithm}});
+        requests.push_back(
+            {{"rank", rank}, {"ranks", GetParam().peers}, {"counts", {1, 7, 700, 100003}}, {"algorithm", GetParam().algorithm}});
     }
     const auto answers = world.call_each("sharded_matrix", requests, Millis(80000));
     for (const Json &answer : answers)
@@ -33,7 +34,8 @@ TEST_P(ShardMatrix, EveryTypeAndOperatorIsExactAndBitIdentical) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Peers, ShardMatrix,
-                         ::testing::Values(Matrix{2, "auto"}, Matrix{3, "ring"}, Matrix{3, "one-hop"}, Matrix{4, "auto"}, Matrix{5, "auto"}),
+                         ::testing::Values(Matrix{2, "auto"}, Matrix{3, "ring"}, Matrix{3, "one-hop"}, Matrix{4, "auto"},
+                                           Matrix{5, "auto"}),
                          [](const auto &of) {
                              std::string name = std::to_string(of.param.peers) + "Peers_" + of.param.algorithm;
                              std::erase(name, '-');
@@ -60,9 +62,11 @@ TEST(Shard, MovesOnlyWhenTheMembersChange) {
     World world;
     world.join(3);
     std::vector<Json> before;
-    for (std::size_t i = 0; i < 3; ++i) before.push_back(shard_of(world[i], 100000));
+    for (std::size_t i = 0; i < 3; ++i)
+        before.push_back(shard_of(world[i], 100000));
     ASSERT_TRUE(all_have_code(world.call_all("optimize"), pcclSuccess));
-    for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(shard_of(world[i], 100000), before[i]);
+    for (std::size_t i = 0; i < 3; ++i)
+        EXPECT_EQ(shard_of(world[i], 100000), before[i]);
     const auto answers = world.call_each("sharded", ranked(3, {{"count", 100000}}));
     EXPECT_TRUE(all_right(answers));
     world.spawn();
@@ -74,7 +78,8 @@ TEST(Shard, StaleShardFailsEverywhereBeforeDataMoves) {
     World world;
     world.join(4);
     std::vector<Json> requests = ranked(4, {{"count", 100000}});
-    for (std::size_t i = 0; i < 4; ++i) requests[i]["shard"] = shard_of(world[i], 100000);
+    for (std::size_t i = 0; i < 4; ++i)
+        requests[i]["shard"] = shard_of(world[i], 100000);
     world[1].kill();
     world.erase(1);
     requests.erase(requests.begin() + 1);
@@ -99,11 +104,13 @@ TEST(Shard, ShardOfALostPeerFailsTheAllGather) {
     scatter["collective"] = "reduce-scatter";
     gather["collective"] = "all-gather";
     std::vector<Json> shards;
-    for (std::size_t i = 0; i < 3; ++i) shards.push_back(shard_of(world[i], 100000));
+    for (std::size_t i = 0; i < 3; ++i)
+        shards.push_back(shard_of(world[i], 100000));
     ASSERT_TRUE(all_have_code(world.call_all("launch_part", scatter), pcclSuccess));
     const auto scattered = world.call_all("await_part", {{"handle", "h"}});
     ASSERT_TRUE(all_have_code(scattered, pcclSuccess));
-    for (const Json &answer : scattered) EXPECT_EQ(answer.at("all"), 3);
+    for (const Json &answer : scattered)
+        EXPECT_EQ(answer.at("all"), 3);
     world[2].kill();
     world.erase(2);
     for (std::size_t i = 0; i < 2; ++i) {
@@ -112,7 +119,8 @@ TEST(Shard, ShardOfALostPeerFailsTheAllGather) {
     }
     const auto gathered = world.call_all("await_part", {{"handle", "h"}});
     EXPECT_TRUE(all_have_code(gathered, pcclRankConnectionLost));
-    for (const Json &answer : gathered) EXPECT_EQ(answer.at("given_intact"), true);
+    for (const Json &answer : gathered)
+        EXPECT_EQ(answer.at("given_intact"), true);
     EXPECT_TRUE(all_right(world.call_each("sharded", ranked(2, {{"count", 100000}}))));
 }
 
@@ -124,15 +132,17 @@ TEST(Shard, LossFailsItEverywhereAndKeepsInputs) {
             world.join(4);
             // Peer 3 never calls, so the operations of the others are in flight when it dies.
             for (std::size_t i = 0; i < 3; ++i) {
-                ASSERT_TRUE(has_code(world[i].call("launch_part", {{"count", 4 << 20}, {"collective", collective}, {"algorithm", algorithm},
-                                                                   {"handle", "h"}}),
-                                     pcclSuccess));
+                ASSERT_TRUE(has_code(
+                    world[i].call("launch_part",
+                                  {{"count", 4 << 20}, {"collective", collective}, {"algorithm", algorithm}, {"handle", "h"}}),
+                    pcclSuccess));
             }
             world[3].kill();
             world.erase(3);
             const auto answers = world.call_all("await_part", {{"handle", "h"}}, Millis(5000));
             EXPECT_TRUE(all_have_code(answers, pcclRankConnectionLost));
-            for (const Json &answer : answers) EXPECT_EQ(answer.at("given_intact"), true);
+            for (const Json &answer : answers)
+                EXPECT_EQ(answer.at("given_intact"), true);
             EXPECT_TRUE(all_right(world.call_each("sharded", ranked(3, {{"count", 4 << 20}, {"algorithm", algorithm}}))));
         }
     }
@@ -143,15 +153,19 @@ TEST(Shard, AbortEndsItEverywhereAndTheShardStaysValid) {
     world.join(3);
     const Json part = {{"count", 1 << 20}, {"collective", "all-gather"}, {"handle", "h"}};
     std::vector<Json> shards;
-    for (std::size_t i = 0; i < 3; ++i) shards.push_back(shard_of(world[i], 1 << 20));
-    for (std::size_t i = 0; i < 2; ++i) ASSERT_TRUE(has_code(world[i].call("launch_part", part), pcclSuccess));
+    for (std::size_t i = 0; i < 3; ++i)
+        shards.push_back(shard_of(world[i], 1 << 20));
+    for (std::size_t i = 0; i < 2; ++i)
+        ASSERT_TRUE(has_code(world[i].call("launch_part", part), pcclSuccess));
     ASSERT_TRUE(has_code(world[0].call("abort"), pcclSuccess));
-    for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(has_code(world[i].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
+    for (std::size_t i = 0; i < 2; ++i)
+        EXPECT_TRUE(has_code(world[i].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
     // The third peer has not made the call that failed; the others have.
     EXPECT_TRUE(has_code(world[2].call("launch_part", part), pcclSuccess));
     EXPECT_TRUE(has_code(world[2].call("await_part", {{"handle", "h"}}), pcclRankConnectionLost));
     std::vector<Json> requests = ranked(3, {{"count", 1 << 20}});
-    for (std::size_t i = 0; i < 3; ++i) requests[i]["shard"] = shards[i];
+    for (std::size_t i = 0; i < 3; ++i)
+        requests[i]["shard"] = shards[i];
     EXPECT_TRUE(all_right(world.call_each("sharded", requests)));
 }
 
@@ -165,7 +179,8 @@ TEST(Shard, ConcurrentOperationsOfAllKindsDoNotMix) {
             for (int k = 0; k < 6; ++k) {
                 const int at = i % 2 == 0 ? k : 5 - k;  // in reverse order
                 const std::string handle = std::to_string(at);
-                const Json same = {{"count", 300000 + at * 1000}, {"tag", at}, {"type", "uint8"}, {"handle", handle}, {"value", at + 1}};
+                const Json same = {
+                    {"count", 300000 + at * 1000}, {"tag", at}, {"type", "uint8"}, {"handle", handle}, {"value", at + 1}};
                 Json request = same;
                 if (at % 3 == 0) request["collective"] = "reduce-scatter";
                 if (at % 3 == 1) request["collective"] = "all-gather";
@@ -180,7 +195,8 @@ TEST(Shard, ConcurrentOperationsOfAllKindsDoNotMix) {
                 EXPECT_TRUE(all_right(answers));
                 continue;
             }
-            for (const Json &answer : answers) EXPECT_EQ(answer.at("all"), at % 3 == 0 ? 3 * (at + 1) : at + 1) << at;
+            for (const Json &answer : answers)
+                EXPECT_EQ(answer.at("all"), at % 3 == 0 ? 3 * (at + 1) : at + 1) << at;
         }
     }
 }
@@ -207,14 +223,16 @@ TEST(Shard, QuantizedResultIsAsCloseAsThatOfTheAllReduce) {
                 SCOPED_TRACE(std::string(quant) + " " + algorithm);
                 World world;
                 world.join(3);
-                const Json base = {{"count", 300001}, {"quant", quant}, {"algorithm", algorithm}, {"op", "avg"}, {"in_place", in_place}};
+                const Json base = {
+                    {"count", 300001}, {"quant", quant}, {"algorithm", algorithm}, {"op", "avg"}, {"in_place", in_place}};
                 const auto reduced = world.call_each("reduce", ranked(3, base));
                 ASSERT_TRUE(all_right(reduced));
                 const auto sharded = world.call_each("sharded", ranked(3, base));
                 EXPECT_TRUE(all_same(sharded, "hash"));
                 for (const Json &answer : sharded) {
                     // The all-gather rounds once more.
-                    EXPECT_LE(answer.at("relative_error").get<double>(), 2 * reduced[0].at("relative_error").get<double>() + 1e-6) << answer.dump();
+                    EXPECT_LE(answer.at("relative_error").get<double>(), 2 * reduced[0].at("relative_error").get<double>() + 1e-6)
+                        << answer.dump();
                     EXPECT_LT(answer.at("scatter_tx").get<double>() + answer.at("gather_tx").get<double>(),
                               1.02 * reduced[0].at("tx").get<double>() + 4096);
                 }

@@ -97,7 +97,8 @@ TEST(StateFault, ModifiedTensorFailsTheCallAndRemovesNobody) {
     pull.world[0].call("spoil", {{"thread", 1}});
     const Json culprit = pull.finish(0);
     EXPECT_TRUE(has_code(culprit, pcclInvalidUsage));
-    EXPECT_THAT(culprit.at("error").get<std::string>(), ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
+    EXPECT_THAT(culprit.at("error").get<std::string>(),
+                ::testing::HasSubstr("was modified while pcclSynchronizeSharedState ran"));
     for (const std::size_t other : {std::size_t{1}, std::size_t{2}, kSources})
         EXPECT_TRUE(has_code(pull.finish(other), pcclNoSharedStateAvailable));
     // The fault broke no link.

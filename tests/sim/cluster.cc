@@ -230,8 +230,10 @@ Time Cluster::arrival(const Node &node, Channel &channel, bool up) {
 
 void Cluster::cut(Node &node, bool up, bool down, Duration time) {
     if (!node.alive) return;
-    observe([&](Observer &o) { o.on_world_event("the path of " + node.name + (up ? " to the master" : "") + (up && down ? " and" : "") +
-                                                (down ? " from the master" : "") + " is cut for " + to_string(time)); });
+    observe([&](Observer &o) {
+        o.on_world_event("the path of " + node.name + (up ? " to the master" : "") + (up && down ? " and" : "") +
+                         (down ? " from the master" : "") + " is cut for " + to_string(time));
+    });
     if (up) node.up_blocked_until = queue_.now() + time;
     if (down) node.down_blocked_until = queue_.now() + time;
 }
@@ -286,7 +288,8 @@ void Cluster::send_up(Node &node, const wire::ToMaster &message) {
     if (node.conn.value == 0) return;
     Conn &conn = *conns_[node.conn.value - 1];
     const auto number = conn.up.sent++;
-    queue_.at(arrival(*conn.node, conn.up, true), [this, &conn, number, bytes = wire::encode(message)] { arrive_up(conn, number, bytes); });
+    queue_.at(arrival(*conn.node, conn.up, true),
+              [this, &conn, number, bytes = wire::encode(message)] { arrive_up(conn, number, bytes); });
 }
 
 void Cluster::arrive_up(Conn &conn, std::uint64_t number, const wire::Bytes &bytes) {
@@ -395,7 +398,8 @@ void Cluster::step_master(const protocol::MasterInput &input) {
         if (auto *persist = std::get_if<protocol::Persist>(&effect)) journal_ = protocol::encode(*persist->record);
         if (auto *send = std::get_if<protocol::SendToPeer>(&effect))
             send_down(*conns_.at(send->conn.value - 1), std::move(send->message));
-        if (auto *close = std::get_if<protocol::CloseConnection>(&effect)) close_down(*conns_.at(close->conn.value - 1), close->why);
+        if (auto *close = std::get_if<protocol::CloseConnection>(&effect))
+            close_down(*conns_.at(close->conn.value - 1), close->why);
         if (auto *note = std::get_if<protocol::Log>(&effect))
             observe([&](Observer &o) { o.on_master_note(note->level, note->text); });
     }

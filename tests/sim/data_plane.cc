@@ -116,7 +116,8 @@ void DataPlane::drop_link(Node &node, PeerId other) {
     links.erase(found);
     Node &far = *cluster_.nodes()[old.other];
     const Side *theirs = side(far, node.peer->id());
-    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting && delivers_closing(node, far))
+    if (far.alive && theirs && theirs->attempt == old.attempt && theirs->state != Side::State::waiting &&
+        delivers_closing(node, far))
         lose_side(far, node.peer->id(), old.attempt, "closed by the other side", cluster_.delay());
 }
 
@@ -149,7 +150,8 @@ void DataPlane::lose_path(Node &from, Node &to, Paths::Loss what, Duration time)
     const bool for_good = time == kForGood;
     paths_.lose(from.index, to.index, what, queue.now(), for_good ? Paths::kNever : queue.now() + time);
     cluster_.observe([&](Observer &o) {
-        o.on_world_event("the path from " + from.name + " to " + to.name + " loses " + (what == Paths::Loss::all ? "everything" : "what is large") +
+        o.on_world_event("the path from " + from.name + " to " + to.name + " loses " +
+                         (what == Paths::Loss::all ? "everything" : "what is large") +
                          (for_good ? " for good" : " for " + to_string(time)));
         o.on_path_lost(from, to);
     });
@@ -179,7 +181,8 @@ void DataPlane::await_acknowledgement(Node &node, PeerId other) {
         if (!paths_.bad_since(node.index, own->other, sent, cluster_.queue().now())) return await_acknowledgement(node, other);
         Node &far = *cluster_.nodes()[own->other];
         lose_side(node, other, attempt, "nothing was acknowledged for 10 s", Duration(0));
-        if (far.alive && delivers_closing(node, far)) lose_side(far, node.peer->id(), attempt, "connection reset", cluster_.delay());
+        if (far.alive && delivers_closing(node, far))
+            lose_side(far, node.peer->id(), attempt, "connection reset", cluster_.delay());
     });
 }
 
@@ -225,13 +228,16 @@ void DataPlane::start_op(Node &node, const protocol::StartOp &start) {
     const auto [spec_hash, content, fault] = announced_.at(start.call);
     Op &op = data.ops[start.op] = {start.call, spec_hash, false, {}};
     data.begun[start.op.tag] = start.op.seq + 1;
-    if (spec_hash == kStaleShard) return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
+    if (spec_hash == kStaleShard)
+        return break_op(node, start.op, pcclRankConnectionLost, "the members have changed since it was asked for");
     op.elements.resize(fault == op::LossPolicy::repair ? kElements : 1);
     if (fault == op::LossPolicy::repair) plan_repair(node, start.op, op);
     auto early = data.early.extract(start.op);
     for (std::size_t i = 0; i < op.elements.size(); ++i) {
-        if (op.elements[i].missing.empty()) accept(node, start.op, {node.peer->id(), spec_hash, content, i});
-        else if (op.elements[i].final()) hand_on(node, start.op, op, i);
+        if (op.elements[i].missing.empty())
+            accept(node, start.op, {node.peer->id(), spec_hash, content, i});
+        else if (op.elements[i].final())
+            hand_on(node, start.op, op, i);
     }
     finish_if_final(node, start.op, op);
     if (early.empty()) return;
@@ -283,7 +289,8 @@ void DataPlane::drop_tags(Node &node, const protocol::DropTags &drop) {
     auto &data = of(node);
     if (drop.floor <= data.floor) return;
     const std::set<Tag> keep(drop.keep.begin(), drop.keep.end());
-    for (const Tag tag : keep) data.begun.try_emplace(tag, data.floor);
+    for (const Tag tag : keep)
+        data.begun.try_emplace(tag, data.floor);
     std::erase_if(data.begun, [&](const auto &entry) { return !keep.contains(entry.first); });
     data.floor = drop.floor;
 }
@@ -318,8 +325,10 @@ void DataPlane::carry_ops(Node &node, const protocol::CarryOps &carry) {
         Op &op = data.ops.at(id);
         op::FinalRanges final;
         for (std::size_t i = 0; i < op.elements.size(); ++i) {
-            if (op.elements[i].final()) final.push_back({i, 1, static_cast<std::uint32_t>(op.elements[i].took_part.size())});
-            else op.elements[i] = {};
+            if (op.elements[i].final())
+                final.push_back({i, 1, static_cast<std::uint32_t>(op.elements[i].took_part.size())});
+            else
+                op.elements[i] = {};
         }
         data.carried[op.call] = op.elements;
         answer.ops.push_back({id.tag, id.seq, collective::joined(final)});
@@ -332,7 +341,8 @@ void DataPlane::accept(Node &node, const OpId &id, const Contribution &contribut
     Op &op = of(node).ops.at(id);
     if (op.broken) return;
     if (op.spec_hash != contribution.spec_hash)
-        return break_op(node, id, pcclInvalidUsage, "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce");
+        return break_op(node, id, pcclInvalidUsage,
+                        "the callers of tag " + std::to_string(id.tag.value) + " disagree on what to reduce");
     if (contribution.took_part.empty()) return accept_value(node, id, op, contribution);
     if (op.elements[contribution.element].final()) return;
     make_final(node, id, op, contribution.element, contribution.took_part, contribution.content);
@@ -428,8 +438,10 @@ void DataPlane::copy_again(Node &sender, const OpId &id) {
 void DataPlane::take_in(Node &node, const OpId &id, const Contribution &sent) {
     auto &data = of(node);
     if (id.epoch < data.epoch || data.has_ended(id)) return;
-    if (data.ops.contains(id)) accept(node, id, sent);
-    else data.early[id].push_back(sent);
+    if (data.ops.contains(id))
+        accept(node, id, sent);
+    else
+        data.early[id].push_back(sent);
 }
 
 void DataPlane::send(Node &node, PeerId to, EventQueue::Action arrives) {
@@ -522,7 +534,8 @@ void DataPlane::pull_tensor(Node &node, std::uint64_t sync, bool in_place, wire:
             await_acknowledgement(source, node.peer->id());
         }
         const std::uint64_t wanted = content_of(item.hash);
-        const bool offered = theirs.offering && item.index < theirs.content.tensors.size() && theirs.content.tensors[item.index] == wanted;
+        const bool offered =
+            theirs.offering && item.index < theirs.content.tensors.size() && theirs.content.tensors[item.index] == wanted;
         const bool received = theirs.sync == sync && theirs.missing == 0 && theirs.received.contains(item.index) &&
                               theirs.received.at(item.index) == wanted;
         const bool serving = there && !silent && !source.hung && (offered || received);

@@ -58,7 +58,8 @@ public:
 
     // Facts that only the simulation knows.
     void announce(CallId call, std::uint64_t spec_hash, std::uint64_t content, op::LossPolicy fault) {
-        announced_[call] = {spec_hash == kStaleShard ? spec_hash : mix(spec_hash, static_cast<std::uint64_t>(fault)), content, fault};
+        announced_[call] = {spec_hash == kStaleShard ? spec_hash : mix(spec_hash, static_cast<std::uint64_t>(fault)), content,
+                            fault};
     }
     static constexpr std::size_t kElements = 6;  ///< of an operation with LossPolicy::repair; others have one
     void on_crash(Node &node, bool silent);
@@ -80,7 +81,7 @@ private:
         std::uint32_t attempt = 0;
         bool dial = false;
         Secret token{};
-        std::size_t other = 0;  ///< node index
+        std::size_t other = 0;        ///< node index
         bool unacknowledged = false;  ///< sent data is not acknowledged; a check is scheduled
     };
     /// A member's value of an element or, if `took_part` is not empty, the result of the element.
@@ -100,7 +101,7 @@ private:
         std::map<PeerId, std::uint64_t> have;
         std::set<PeerId> took_part;  ///< once it is final
         std::uint64_t result = 0;
-        std::vector<bool> missing;   ///< in a repair: true if the member of that rank misses the element
+        std::vector<bool> missing;  ///< in a repair: true if the member of that rank misses the element
         bool final() const { return !took_part.empty(); }
     };
     struct Op {
@@ -145,7 +146,8 @@ private:
     void try_match(Node &acceptor, PeerId dialler);
     void accept(Node &node, const OpId &id, const Contribution &contribution);
     void accept_value(Node &node, const OpId &id, Op &op, const Contribution &contribution);
-    void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part, std::uint64_t result);
+    void make_final(Node &node, const OpId &id, Op &op, std::size_t element, const std::set<PeerId> &took_part,
+                    std::uint64_t result);
     void plan_repair(Node &node, const OpId &id, Op &op);
     void break_op(Node &node, const OpId &id, pcclResult_t code, const std::string &why, bool own = false);
     void finish_if_final(Node &node, const OpId &id, Op &op);

@@ -10,7 +10,7 @@ constexpr Duration kLongestLoss = std::chrono::seconds(40);
 
 Faults::Faults(Cluster &cluster, const Profile &profile, std::vector<std::unique_ptr<Program>> &programs, std::uint64_t seed)
     : cluster_(cluster), programs_(programs), rng_(seed), last_fault_(cluster.queue().now() + profile.faults_until),
-      quiet_from_(last_fault_ + (profile.bad_paths > 0                         ? kLongestLoss
+      quiet_from_(last_fault_ + (profile.bad_paths > 0                        ? kLongestLoss
                                  : profile.long_hangs > 0 || profile.cuts > 0 ? kLongestHang
                                                                               : Duration(std::chrono::seconds(10)))) {
     std::vector<Kind> kinds;
@@ -112,7 +112,9 @@ void Faults::watch(When when, const Node &node, std::size_t message) {
     }
 }
 
-void Faults::on_peer_receives(const Node &node, const wire::ToPeer &message) { watch(When::on_peer_receives, node, message.index()); }
+void Faults::on_peer_receives(const Node &node, const wire::ToPeer &message) {
+    watch(When::on_peer_receives, node, message.index());
+}
 void Faults::on_master_receives(const Node &node, const wire::ToMaster &message) {
     watch(When::on_master_receives, node, message.index());
 }

@@ -37,7 +37,8 @@ public:
     virtual void on_effect(const Node &, const protocol::PeerEffect &) {}
     virtual void on_peer_receives(const Node &, const wire::ToPeer &) {}      ///< a message arrives; called before the step
     virtual void on_master_receives(const Node &, const wire::ToMaster &) {}  ///< a message arrives; called before the step
-    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {}  ///< a message leaves; 0: the connection has no id yet
+    virtual void on_master_sends(const Node &, PeerId, const wire::ToPeer &) {
+    }  ///< a message leaves; 0: the connection has no id yet
     virtual void on_master_closes(const Node &, PeerId, const std::string &) {}  ///< a connection ends, from either side
     virtual void on_master_note(LogLevel, const std::string &) {}
     virtual void on_result(const Node &, const OpId &, std::uint64_t) {}  ///< the node holds a whole result
@@ -47,7 +48,7 @@ public:
     virtual void on_link(const Node &, PeerId, bool) {}
     virtual void on_path_lost(const Node &, const Node &) {}     ///< from the first to the second
     virtual void on_path_settled(const Node &, const Node &) {}  ///< both directions have been good for a long time
-    virtual void on_world_event(const std::string &) {}                   ///< crashes and other faults
+    virtual void on_world_event(const std::string &) {}          ///< crashes and other faults
 };
 
 }  // namespace pccl::sim

@@ -25,7 +25,9 @@ public:
     Time heals(std::size_t from, std::size_t to) const { return paths_.at({from, to}).until; }
     /// Good in both directions.
     bool well(std::size_t a, std::size_t b, Time now) const { return carries(a, b, now) && carries(b, a, now); }
-    bool connects(std::size_t a, std::size_t b, Time now) const { return loss(a, b, now) != Loss::all && loss(b, a, now) != Loss::all; }
+    bool connects(std::size_t a, std::size_t b, Time now) const {
+        return loss(a, b, now) != Loss::all && loss(b, a, now) != Loss::all;
+    }
     /// The path is bad or was bad at some time after `since`.
     bool bad_within(std::size_t from, std::size_t to, Time since) const {
         const auto found = paths_.find({from, to});

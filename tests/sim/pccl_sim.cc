@@ -79,8 +79,7 @@ bool run_one(const pccl::sim::Profile &profile, std::uint64_t seed, bool transcr
                     static_cast<double>(report.virtual_time.count()) / 1e6, static_cast<unsigned long long>(report.reduced));
     for (const auto &violation : report.violations)
         std::printf("%s seed %llu: %s\n", profile.name, static_cast<unsigned long long>(seed), violation.c_str());
-    if (!report.violations.empty() && !transcript)
-        std::printf("%s", pccl::sim::last_lines(options, kLastLines).c_str());
+    if (!report.violations.empty() && !transcript) std::printf("%s", pccl::sim::last_lines(options, kLastLines).c_str());
     return report.violations.empty();
 }
 

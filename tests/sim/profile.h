@@ -16,8 +16,8 @@ struct Profile {
     unsigned nodes_min = 2, nodes_max = 5;  ///< nodes that start at once
     unsigned joins_max = 2;                 ///< nodes that start later, at any time
     unsigned groups_max = 1;
-    /// The largest number of peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above count
-    /// islands.
+    /// The largest number of peers of an island. If it is not 0, all nodes belong to islands, and the numbers of nodes above
+    /// count islands.
     unsigned islands_of = 0;
     Duration faults_until = std::chrono::seconds(25);
 
@@ -38,7 +38,7 @@ struct Profile {
     unsigned stale_per_mille = 0;     ///< reduces that one member calls with a shard of an older membership
     unsigned receive_only_per_mille = 0;
     unsigned forgetful_per_mille = 0;  ///< members that never increment the revision of their shared state
-    bool free_tensors = true;  ///< the shared state has tensors that may differ
+    bool free_tensors = true;          ///< the shared state has tensors that may differ
     bool optimizes = true;
     bool continuous = false;      ///< no fault makes a call fail
     bool repairs = false;         ///< most reduces have LossPolicy::repair; otherwise some have

@@ -201,8 +201,11 @@ Task Program::reduce_some(std::vector<Tag> tags) {
             const bool otherwise = rng_.per_mille(rules_.mismatch_per_mille);  // calls with the other loss policy
             const bool repair = otherwise != (mix(rules_.salt + step_, tag.value) % 1000 < rules_.repairs_per_mille);
             const bool stale = rules_.stale_per_mille > 0 && rng_.per_mille(rules_.stale_per_mille) && !repair;
-            const auto answer = co_await call(CallKind::reduce, tag, stale ? kStaleShard : differs ? rng_.next() : mix(step_, tag.value), {},
-                                              repair ? op::LossPolicy::repair : op::LossPolicy::retry);
+            const auto answer = co_await call(CallKind::reduce, tag,
+                                              stale     ? kStaleShard
+                                              : differs ? rng_.next()
+                                                        : mix(step_, tag.value),
+                                              {}, repair ? op::LossPolicy::repair : op::LossPolicy::retry);
             if (answer.code == pcclSuccess) {
                 ++reduced_;
                 sum_ ^= mix(tag.value, cluster_.data().result(answer.call));

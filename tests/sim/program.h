@@ -56,8 +56,8 @@ private:
     Task synchronize(bool &synced);
     Task reduce_all(const std::vector<Tag> &tags);
     Task reduce_some(std::vector<Tag> tags);
-    Call call(CallKind kind, Tag tag = {}, std::uint64_t spec_hash = 0,
-              wire::Strategy strategy = wire::Strategy::enforce_popular, op::LossPolicy fault = op::LossPolicy::retry);
+    Call call(CallKind kind, Tag tag = {}, std::uint64_t spec_hash = 0, wire::Strategy strategy = wire::Strategy::enforce_popular,
+              op::LossPolicy fault = op::LossPolicy::retry);
     Sleep think();
     Sleep sleep(Duration time);
     bool gone() const { return node_.peer->view() == ViewNumber{}; }

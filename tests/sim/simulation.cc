@@ -45,8 +45,10 @@ protocol::MasterOptions draw_master(Rng &rng, const Profile &profile) {
 class Run {
 public:
     explicit Run(const RunOptions &options)
-        : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)), cluster_(options.seed, draw_network(rng_, profile_), draw_master(rng_, profile_)),
-          checkers_(all_checkers(verdict_, !profile_.expects_misuse)), groups_(profile_.islands_of > 0 ? rng_.between(2, profile_.islands_of) : 1 + rng_.below(profile_.groups_max)),
+        : profile_(*options.profile), rng_(mix(options.seed, 0x70ccf1)),
+          cluster_(options.seed, draw_network(rng_, profile_), draw_master(rng_, profile_)),
+          checkers_(all_checkers(verdict_, !profile_.expects_misuse)),
+          groups_(profile_.islands_of > 0 ? rng_.between(2, profile_.islands_of) : 1 + rng_.below(profile_.groups_max)),
           rules_(draw_rules(rng_, profile_, groups_)), faults_(cluster_, profile_, programs_, rng_.next()) {
         checkers_.push_back(check_tags(verdict_, kMostTags));
         if (profile_.continuous) checkers_.push_back(check_continuity(verdict_));
@@ -154,7 +156,9 @@ private:
         for (const auto &a : programs_) {
             for (const auto &b : programs_) {
                 Node &x = a->node(), &y = b->node();
-                if (x.index >= y.index || !x.alive || !y.alive || (data.reachable(x, y) && data.reachable(y, x) && data.path_well(x, y))) continue;
+                if (x.index >= y.index || !x.alive || !y.alive ||
+                    (data.reachable(x, y) && data.reachable(y, x) && data.path_well(x, y)))
+                    continue;
                 if (!data.up(x, y.peer->id())) return true;
             }
         }

@@ -78,8 +78,12 @@ struct Describe {
         return " round=" + text(m.round) + " to " + text(m.to) + " " + text(static_cast<std::uint64_t>(m.mbit_per_s)) + " Mbit/s";
     }
     std::string operator()(const wire::Done &m) { return " " + text(m.ops); }
-    std::string operator()(const wire::OpFault &m) { return " " + text(m.op) + " " + text(m.code) + (m.own ? " own" : "") + because(m.why); }
-    std::string operator()(const wire::Frozen &m) { return " freeze=" + text(m.freeze) + " opened=" + text(m.opened) + unless_empty("carried", m.carried); }
+    std::string operator()(const wire::OpFault &m) {
+        return " " + text(m.op) + " " + text(m.code) + (m.own ? " own" : "") + because(m.why);
+    }
+    std::string operator()(const wire::Frozen &m) {
+        return " freeze=" + text(m.freeze) + " opened=" + text(m.opened) + unless_empty("carried", m.carried);
+    }
     std::string operator()(const wire::OfferState &m) {
         static constexpr const char *kStrategies[] = {"popular", "receive-only", "send-only"};
         return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision) + " " +
@@ -88,14 +92,17 @@ struct Describe {
     std::string operator()(const wire::SyncDone &m) { return " sync=" + text(m.sync) + " ok=" + text(m.ok) + because(m.why); }
     std::string operator()(const wire::StateFault &m) { return " sync=" + text(m.sync) + because(m.why); }
     std::string operator()(const wire::Abort &) { return ""; }
-    std::string operator()(const wire::Waiting &m) { return " " + text(m.ops) + (m.blocked == wire::Blocked::none ? "" : " blocked"); }
+    std::string operator()(const wire::Waiting &m) {
+        return " " + text(m.ops) + (m.blocked == wire::Blocked::none ? "" : " blocked");
+    }
     std::string operator()(const wire::Leave &) { return ""; }
     std::string operator()(const wire::Resume &m) {
         return " " + text(m.peer) + (m.member ? " member" : " newcomer") + " view=" + text(m.view.value);
     }
     std::string operator()(const wire::RecoveryReport &m) {
         std::string out = " view=" + text(m.view.value) + " epoch=" + text(m.epoch.value) + " generation=" + text(m.generation);
-        if (m.open != wire::Call::none) out += std::string(" in ") + wire::name_of(m.open) + " call=" + text(std::uint64_t{m.open_number});
+        if (m.open != wire::Call::none)
+            out += std::string(" in ") + wire::name_of(m.open) + " call=" + text(std::uint64_t{m.open_number});
         if (m.aborted) out += " aborted";
         if (!m.frozen.empty()) out += " frozen" + (*this)(m.frozen.front());
         out += " answers=" + text(m.run_outcome.decision) + "," + text(m.group_outcome.decision) + " links=[";
@@ -104,18 +111,23 @@ struct Describe {
         out += "] commits=" + text(m.commits) + " recent=[";
         for (const auto &commit : m.recent)
             out += (out.back() == '[' ? "" : " ") + text(commit.ops);
-        for (const auto &forgotten : m.forgotten) out += "] forgotten [" + (*this)(forgotten).substr(1);
+        for (const auto &forgotten : m.forgotten)
+            out += "] forgotten [" + (*this)(forgotten).substr(1);
         return out + "] failures=" + text(std::uint64_t{m.failures.size()}) + " done=" + text(m.done);
     }
     std::string operator()(const wire::ProgressReport &m) {
         std::string words;
-        for (const auto &op : m.ops) words += " " + text(op.op) + " waits for " + text(op.waits_for);
+        for (const auto &op : m.ops)
+            words += " " + text(op.op) + " waits for " + text(op.waits_for);
         return words;
     }
     std::string operator()(const wire::TagsInUse &m) {
-        return " round=" + text(m.round) + " next=" + text(std::uint64_t{m.next_seq}) + " " + text(m.tags) + (m.too_many ? " too many" : "");
+        return " round=" + text(m.round) + " next=" + text(std::uint64_t{m.next_seq}) + " " + text(m.tags) +
+               (m.too_many ? " too many" : "");
     }
-    std::string operator()(const wire::SetGraph &m) { return " kind=" + text(std::uint64_t{static_cast<unsigned>(m.graph.kind)}); }
+    std::string operator()(const wire::SetGraph &m) {
+        return " kind=" + text(std::uint64_t{static_cast<unsigned>(m.graph.kind)});
+    }
     // To a peer.
     std::string operator()(const wire::Welcome &m) { return " you=" + text(m.you); }
     std::string operator()(const wire::Removed &m) { return std::string(" ") + text(m.code) + because(m.why); }
@@ -123,7 +135,9 @@ struct Describe {
         return " " + text(m.other) + " attempt=" + text(std::uint64_t{m.attempt}) + (m.dial ? " dial" : " accept");
     }
     std::string operator()(const wire::Notice &m) { return because(m.why); }
-    std::string operator()(const wire::Neighbours &m) { return " epoch=" + text(m.epoch) + " " + text(m.neighbours) + because(m.why); }
+    std::string operator()(const wire::Neighbours &m) {
+        return " epoch=" + text(m.epoch) + " " + text(m.neighbours) + because(m.why);
+    }
     std::string operator()(const wire::AskTags &m) { return " round=" + text(m.round); }
     std::string operator()(const wire::ForgetTags &m) {
         return " round=" + text(m.round) + " floor=" + text(std::uint64_t{m.floor}) + " keep=" + text(m.keep);
@@ -140,7 +154,8 @@ struct Describe {
     }
     std::string operator()(const wire::Commit &m) { return " " + text(m.ops); }
     std::string operator()(const wire::OpFailed &m) {
-        return " " + text(m.op) + " " + text(m.code) + (m.skip ? " skip" : "") + (m.culprit == PeerId{} ? "" : " of " + text(m.culprit)) + because(m.why);
+        return " " + text(m.op) + " " + text(m.code) + (m.skip ? " skip" : "") +
+               (m.culprit == PeerId{} ? "" : " of " + text(m.culprit)) + because(m.why);
     }
     std::string operator()(const wire::Probe &m) { return " round=" + text(m.round) + " to " + text(m.to); }
     std::string operator()(const wire::CallDone &m) {
@@ -153,7 +168,9 @@ struct Describe {
     std::string operator()(const wire::SyncCommit &m) {
         return " call=" + text(std::uint64_t{m.call}) + " revision=" + text(m.revision);
     }
-    std::string operator()(const wire::Resumed &m) { return " generation=" + text(m.generation) + " answers=" + text(m.decision); }
+    std::string operator()(const wire::Resumed &m) {
+        return " generation=" + text(m.generation) + " answers=" + text(m.decision);
+    }
 };
 
 std::string describe_call(const CallInfo &call) {
@@ -203,7 +220,8 @@ void Transcript::on_peer_receives(const Node &node, const wire::ToPeer &message)
 }
 
 void Transcript::on_master_receives(const Node &node, const wire::ToMaster &message) {
-    const bool routine = std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::ProgressReport>(message);
+    const bool routine =
+        std::holds_alternative<wire::Heartbeat>(message) || std::holds_alternative<wire::ProgressReport>(message);
     if (!routine) line("  " + node.name + " -> master  " + describe(message));
 }
 

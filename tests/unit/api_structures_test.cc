@@ -20,7 +20,8 @@ template <class T> struct Room {
     T *get() { return reinterpret_cast<T *>(bytes); }
     /// The first byte at or after `from` that is not a guard byte.
     std::size_t touched_after(std::size_t from) const {
-        while (from < sizeof bytes && bytes[from] == kGuard) ++from;
+        while (from < sizeof bytes && bytes[from] == kGuard)
+            ++from;
         return from;
     }
     bool intact_after(std::size_t from) const { return touched_after(from) == sizeof bytes; }
@@ -64,11 +65,12 @@ TYPED_TEST(Structure, AnySizeIsSetToItsEndAndNoFurther) {
         EXPECT_TRUE(room.intact_after(size)) << size << ": byte " << room.touched_after(size) << " was written";
         EXPECT_EQ(room.get()->struct_size, size);
         const std::size_t known = std::min(size, sizeof(T));
-        EXPECT_EQ(std::memcmp(room.bytes + sizeof(std::size_t), reinterpret_cast<const unsigned char *>(&whole) + sizeof(std::size_t),
-                              known - sizeof(std::size_t)),
+        EXPECT_EQ(std::memcmp(room.bytes + sizeof(std::size_t),
+                              reinterpret_cast<const unsigned char *>(&whole) + sizeof(std::size_t), known - sizeof(std::size_t)),
                   0)
             << size << ": not the defaults";
-        for (std::size_t i = known; i < size; ++i) EXPECT_EQ(room.bytes[i], 0) << size << ": byte " << i << " of a newer header";
+        for (std::size_t i = known; i < size; ++i)
+            EXPECT_EQ(room.bytes[i], 0) << size << ": byte " << i << " of a newer header";
     }
 }
 

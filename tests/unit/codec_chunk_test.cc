@@ -156,7 +156,8 @@ TEST(CodecChunk, MissingLengthOrOtherFormatIsRefused) {
     out.resize(ZSTD_compress2(context, out.data(), out.size(), in.data(), in.size()));
     ZSTD_freeCCtx(context);
     EXPECT_TRUE(decompressed(out, in.size()).empty());
-    for (const char *magic : {"\x27\xb5\x2f\xfd", "\x25\xb5\x2f\xfd", "\x50\x2a\x4d\x18", "\x1f\x8b\x08\x00"}) {  // old ones, skippable, gzip
+    for (const char *magic :
+         {"\x27\xb5\x2f\xfd", "\x25\xb5\x2f\xfd", "\x50\x2a\x4d\x18", "\x1f\x8b\x08\x00"}) {  // old ones, skippable, gzip
         Bytes other = compressed(in);
         std::memcpy(other.data(), magic, 4);
         EXPECT_TRUE(decompressed(other, in.size()).empty());

@@ -81,7 +81,9 @@ TEST(Algorithm, CodesOfLessThanAByteAreRoundedOnceWithEveryFormat) {
 }
 
 TEST(Algorithm, OneHopIsUsedOnLongPathsWhereItIsFaster) {
-    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
+    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) {
+        return choose_algorithm(floats(bytes / 4), members, true, path);
+    };
     EXPECT_EQ(choose_on(1 << 20, 8, {}), Algorithm::ring) << "nothing is known of the path";
     EXPECT_EQ(choose_on(1 << 20, 8, {50000, 1000}), Algorithm::one_hop);
     EXPECT_EQ(choose_on(1 << 20, 8, {50000, 0}), Algorithm::one_hop);
@@ -93,14 +95,17 @@ TEST(Algorithm, OneHopIsUsedOnLongPathsWhereItIsFaster) {
 }
 
 TEST(Algorithm, DirectIsUsedOnLongPathsWhereItIsFaster) {
-    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) { return choose_algorithm(floats(bytes / 4), members, true, path); };
+    const auto choose_on = [](std::size_t bytes, std::size_t members, Path path) {
+        return choose_algorithm(floats(bytes / 4), members, true, path);
+    };
     EXPECT_EQ(choose_on(1 << 20, 2, {50000, 1000}), Algorithm::direct);
     EXPECT_EQ(choose_on((1 << 20) + 4, 2, {50000, 1000}), Algorithm::ring) << "too large for the buffer of contributions";
     EXPECT_EQ(choose_on(1 << 20, 2, {1000, 1}), Algorithm::direct) << "between two members it sends no more than a ring";
     EXPECT_EQ(choose_on(64 << 10, 2, {999, 1000}), Algorithm::ring) << "short path";
     EXPECT_EQ(choose_on(256 << 10, 4, {50000, 1000}), Algorithm::direct);
     EXPECT_NE(choose_on(512 << 10, 4, {50000, 1000}), Algorithm::direct) << "three contributions are too large for the buffer";
-    EXPECT_NE(choose_on(256 << 10, 4, {50000, 100}), Algorithm::direct) << "the additional bytes take longer than the saved delay";
+    EXPECT_NE(choose_on(256 << 10, 4, {50000, 100}), Algorithm::direct)
+        << "the additional bytes take longer than the saved delay";
     EXPECT_NE(choose_on(256 << 10, 65, {50000, 1000}), Algorithm::direct);
     EXPECT_EQ(choose_algorithm(floats(65536), 2, false, {50000, 1000}), Algorithm::ring) << "not all are connected";
 }

@@ -8,7 +8,8 @@ namespace {
 
 std::vector<PeerId> ids(std::initializer_list<std::uint64_t> values) {
     std::vector<PeerId> ring;
-    for (const std::uint64_t value : values) ring.push_back(PeerId{value});
+    for (const std::uint64_t value : values)
+        ring.push_back(PeerId{value});
     return ring;
 }
 
@@ -21,7 +22,8 @@ TEST(Blocks, ShardsFollowTheOrderOfIdsAndCoverAllOnce) {
     for (const std::size_t count : {1, 255, 256, 257, 1023, 100003}) {
         for (std::uint64_t members = 1; members <= 9; ++members) {
             std::vector<PeerId> ring;  // ids of even positions first, so that the ring is not in the order of ids
-            for (std::uint64_t id = 1; id <= members; ++id) ring.push_back(PeerId{id % 2 == 1 ? id : 100 - id});
+            for (std::uint64_t id = 1; id <= members; ++id)
+                ring.push_back(PeerId{id % 2 == 1 ? id : 100 - id});
             auto sorted = ring;
             std::ranges::sort(sorted);
             std::size_t next = 0;
@@ -47,7 +49,8 @@ TEST(Blocks, ShardStaysInPlaceWhenOnlyTheRingChanges) {
 TEST(Blocks, MembersBeyondTheUnitsHaveEmptyShards) {
     const auto ring = ids({1, 2, 3, 4, 5});
     std::size_t empty = 0;
-    for (std::uint64_t member = 1; member <= 5; ++member) empty += shard_of(300, ring, member).count == 0;
+    for (std::uint64_t member = 1; member <= 5; ++member)
+        empty += shard_of(300, ring, member).count == 0;
     EXPECT_EQ(empty, 3u);
 }
 

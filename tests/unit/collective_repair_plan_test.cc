@@ -32,7 +32,8 @@ std::vector<Elements> draw(std::mt19937 &random, std::size_t count, std::size_t 
         const unsigned how = random() % 4;  // 0: final at no member, 1: at all, 2 and 3: at some
         for (auto &elements : held) {
             if (how == 0 || (how > 1 && random() % 2)) continue;
-            std::fill(elements.begin() + static_cast<std::ptrdiff_t>(begin), elements.begin() + static_cast<std::ptrdiff_t>(end), took_part);
+            std::fill(elements.begin() + static_cast<std::ptrdiff_t>(begin), elements.begin() + static_cast<std::ptrdiff_t>(end),
+                      took_part);
         }
         begin = end;
     }
@@ -48,8 +49,10 @@ protected:
         most = 1 + random() % 300;
         held = draw(random, count, members);
         std::vector<FinalRanges> lists;
-        for (const auto &elements : held) lists.push_back(ranges_of(elements));
-        for (const auto &list : lists) EXPECT_TRUE(wire::well_formed(list));
+        for (const auto &elements : held)
+            lists.push_back(ranges_of(elements));
+        for (const auto &list : lists)
+            EXPECT_TRUE(wire::well_formed(list));
         plan = plan_repair(count, lists, most);
     }
     std::size_t members, count, most;
@@ -60,7 +63,8 @@ protected:
 TEST_P(Repairs, MakeEveryElementOfEveryMemberFinalExactlyOnce) {
     std::vector<std::vector<int>> times(members, std::vector<int>(count));
     for (std::size_t rank = 0; rank < members; ++rank) {
-        for (std::size_t i = 0; i < count; ++i) times[rank][i] += held[rank][i] > 0;
+        for (std::size_t i = 0; i < count; ++i)
+            times[rank][i] += held[rank][i] > 0;
     }
     std::size_t moved = 0, missing = 0;
     for (const auto &piece : plan.missing) {
@@ -80,10 +84,12 @@ TEST_P(Repairs, MakeEveryElementOfEveryMemberFinalExactlyOnce) {
     }
     for (const Span &span : plan.open) {
         for (std::size_t i = span.begin; i < span.begin + span.count; ++i) {
-            for (auto &mine : times) ++mine[i];
+            for (auto &mine : times)
+                ++mine[i];
         }
     }
-    for (std::size_t rank = 0; rank < members; ++rank) EXPECT_EQ(times[rank], std::vector<int>(count, 1)) << "rank " << rank;
+    for (std::size_t rank = 0; rank < members; ++rank)
+        EXPECT_EQ(times[rank], std::vector<int>(count, 1)) << "rank " << rank;
     for (std::size_t i = 0; i < count; ++i) {
         const auto holders = static_cast<std::size_t>(std::ranges::count_if(held, [&](const auto &mine) { return mine[i] > 0; }));
         if (holders > 0) missing += members - holders;
@@ -105,14 +111,16 @@ TEST_P(Repairs, CutOpenRangesIntoEqualChunksAtEveryMember) {
                 EXPECT_LE(chunk.count, ring.max_chunk_elements());
                 next = chunk.begin + chunk.count;
                 block += chunk.count;
-                for (std::size_t e = chunk.begin; e < next; ++e) ++times[e];
+                for (std::size_t e = chunk.begin; e < next; ++e)
+                    ++times[e];
             }
             most_of_a_block = std::max(most_of_a_block, block);
             open += block;
         }
         EXPECT_LE(most_of_a_block, open / members + ring.max_chunk_elements() + 1) << "no member sends more than its share";
         for (std::size_t e = 0; e < count; ++e) {
-            const bool is_open = std::ranges::any_of(plan.open, [&](const Span &s) { return s.begin <= e && e < s.begin + s.count; });
+            const bool is_open =
+                std::ranges::any_of(plan.open, [&](const Span &s) { return s.begin <= e && e < s.begin + s.count; });
             EXPECT_EQ(times[e], is_open ? 1 : 0);
         }
     }
@@ -125,13 +133,15 @@ TEST(RepairPlan, WhollyOpenBufferIsCutAsWithoutALoss) {
     const RingPlan whole(count, 4, 3, 1), open(std::vector<Span>{{0, count}}, 4, 3, 1);
     EXPECT_EQ(open.max_chunk_elements(), whole.max_chunk_elements());
     std::size_t chunks = 0;
-    for (std::size_t b = 0; b < 3; ++b) chunks += open.chunks(b);
+    for (std::size_t b = 0; b < 3; ++b)
+        chunks += open.chunks(b);
     EXPECT_EQ(chunks, (count + open.max_chunk_elements() - 1) / open.max_chunk_elements());
 }
 
 TEST(RepairPlan, NoOpenRangeGivesNoChunk) {
     const RingPlan plan(std::vector<Span>{}, 4, 3, 1);
-    for (std::size_t b = 0; b < 3; ++b) EXPECT_EQ(plan.chunks(b), 0u);
+    for (std::size_t b = 0; b < 3; ++b)
+        EXPECT_EQ(plan.chunks(b), 0u);
 }
 
 TEST(RepairPlan, RangesBeyondTheBufferAreTruncated) {

@@ -31,7 +31,8 @@ TEST_P(RingPlanTest, ChunksAlignToQuantizationBlocksAndCoverAllOnce) {
             EXPECT_EQ(chunk.begin % op::kQuantBlock, 0u);
             EXPECT_GT(chunk.count, 0u);
             EXPECT_LE(chunk.count, p.max_chunk_elements());
-            EXPECT_LE(chunk.count * GetParam().element_bytes, std::max(RingPlan::kMaxChunk, op::kQuantBlock * GetParam().element_bytes));
+            EXPECT_LE(chunk.count * GetParam().element_bytes,
+                      std::max(RingPlan::kMaxChunk, op::kQuantBlock * GetParam().element_bytes));
             next += chunk.count;
         }
     }
@@ -95,7 +96,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, RingPlanTest,
 TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
     const std::vector<PeerId> ring{PeerId{4}, PeerId{1}, PeerId{3}};
     for (std::size_t rank = 0; rank < 3; ++rank) {
-        const auto plan = [&](op::Collective what) { return RingPlan(what, blocks_of(what, 100003, ring, op::kQuantBlock), 4, rank); };
+        const auto plan = [&](op::Collective what) {
+            return RingPlan(what, blocks_of(what, 100003, ring, op::kQuantBlock), 4, rank);
+        };
         const RingPlan scatter = plan(op::Collective::reduce_scatter), gather = plan(op::Collective::all_gather);
         EXPECT_EQ(scatter.first_block(), scatter.predecessor());
         EXPECT_EQ(gather.first_block(), rank);
@@ -109,8 +112,8 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
         EXPECT_EQ(scatter.finals_due(), scatter.chunks(rank));
         EXPECT_EQ(gather.finals_due(), all - gather.chunks(rank));
         EXPECT_EQ(plan(op::Collective::all_reduce).finals_due(), plan(op::Collective::all_reduce).chunks(0) +
-                                                                       plan(op::Collective::all_reduce).chunks(1) +
-                                                                       plan(op::Collective::all_reduce).chunks(2));
+                                                                     plan(op::Collective::all_reduce).chunks(1) +
+                                                                     plan(op::Collective::all_reduce).chunks(2));
     }
 }
 
@@ -119,7 +122,8 @@ TEST(RingPlan, AReduceScatterEndsWhereAnAllGatherBegins) {
 std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, std::size_t pipeline_depth) {
     const std::size_t elements = members * chunks * RingPlan::kMaxChunk / 4;
     std::vector<RingPlan> plans;
-    for (std::size_t rank = 0; rank < members; ++rank) plans.emplace_back(elements, 4, members, rank);
+    for (std::size_t rank = 0; rank < members; ++rank)
+        plans.emplace_back(elements, 4, members, rank);
     struct Chunk {
         std::size_t step, index;  ///< step: of the reduce-scatter, and then of the all-gather
     };
@@ -128,10 +132,13 @@ std::size_t time_of(std::size_t members, std::size_t chunks, std::size_t delay, 
     std::multimap<std::size_t, std::pair<std::size_t, Chunk>> under_way;  // chunks in flight, by their arrival time
     const auto make_ready = [&](std::size_t rank, Chunk c) {
         const bool final = c.step >= members - 1;
-        ready[rank].emplace(plans[rank].send_priority(final ? op::Phase::gather_from_owner : op::Phase::reduce_to_owner, final ? c.step - (members - 1) : c.step, c.index, pipeline_depth), c);
+        ready[rank].emplace(plans[rank].send_priority(final ? op::Phase::gather_from_owner : op::Phase::reduce_to_owner,
+                                                      final ? c.step - (members - 1) : c.step, c.index, pipeline_depth),
+                            c);
     };
     for (std::size_t rank = 0; rank < members; ++rank) {
-        for (std::size_t i = 0; i < chunks; ++i) make_ready(rank, {0, i});
+        for (std::size_t i = 0; i < chunks; ++i)
+            make_ready(rank, {0, i});
     }
     std::size_t now = 0;
     for (std::size_t left = members * steps * chunks; left > 0; ++now) {

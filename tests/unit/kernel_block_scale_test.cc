@@ -51,7 +51,8 @@ template <class C> long double sign_of_scale(Quantization how, const C *block, s
 /// The scale that quantize.h prescribes for a block whose largest magnitude is m.
 template <class C> long double plain_scale(Quantization how, C m) {
     using Number = std::numeric_limits<C>;
-    if (how.scale == Scale::floating) return m == 0 ? 0 : std::max(static_cast<C>(m / static_cast<C>(largest_code(how))), Number::min());
+    if (how.scale == Scale::floating)
+        return m == 0 ? 0 : std::max(static_cast<C>(m / static_cast<C>(largest_code(how))), Number::min());
     // The scale of the signed formats is limited only by the range of C.
     const int lowest = Number::min_exponent - 1,
               highest = has_signed_scale(how) ? kLargestExponent<C> : kLargestExponent<C> - (how.type == Type::i8 ? 6 : 2);
@@ -85,7 +86,8 @@ template <class C> void expect_block(Quantization how, const C *block, const C *
             // Only elements near C's lowest number get the lowest code of i8 and i4.
             const long double lowest = has_signed_scale(how) ? -largest_code(how) : -largest_code(how) - 1;
             const long double code = std::clamp(std::nearbyint(codes), lowest, highest);
-            ASSERT_EQ(static_cast<long double>(back[i]), std::clamp(code * scale, -top, top)) << describe(how) << " " << i << ": " << block[i];
+            ASSERT_EQ(static_cast<long double>(back[i]), std::clamp(code * scale, -top, top))
+                << describe(how) << " " << i << ": " << block[i];
         } else {
             // An element beyond the highest code by more than half of the scale gets the highest code.
             const long double allowed = std::max(0.5L, codes - highest) + 300 * std::numeric_limits<C>::epsilon();
@@ -134,8 +136,9 @@ TEST(KernelBlockScale, ReturnsEveryElementWithinHalfAStep) {
 
 template <class C> void expect_edges() {
     using Number = std::numeric_limits<C>;
-    for (const C edge : {C(0), Number::denorm_min(), 77 * Number::denorm_min(), Number::min(), 126 * Number::min(), 128 * Number::min(), C(1e-30),
-                         C(127), C(127.5), C(127.49), C(7.5), C(63.75), C(1), C(1e30), Number::max() / 2, Number::max(), Number::lowest()})
+    for (const C edge : {C(0), Number::denorm_min(), 77 * Number::denorm_min(), Number::min(), 126 * Number::min(),
+                         128 * Number::min(), C(1e-30), C(127), C(127.5), C(127.49), C(7.5), C(63.75), C(1), C(1e30),
+                         Number::max() / 2, Number::max(), Number::lowest()})
         for (const Quantization how : all_block_scales()) {
             std::vector<C> values(700, C(0));
             expect_round_trip(how, values);
@@ -224,7 +227,8 @@ TEST(KernelBlockScale, SmallIntegersAreExact) {
 }
 
 TEST(KernelBlockScale, NanOrInfinityMakesOnlyItsBlockNan) {
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()})
         for (const Quantization how : all_block_scales())
             for (std::size_t where = 3; where < 1200; where += 101)
                 on_every_target([&](std::int64_t) {
@@ -313,7 +317,8 @@ TEST(KernelBlockScale, AnyBytesUnpackAsDocumented) {
 }
 
 TEST(KernelBlockScale, PackedBytesCountsScalesAndCodes) {
-    const Quantization bytes{Quant::block_scale, Type::i8, 32, Scale::floating}, nibbles{Quant::block_scale, Type::i4, 512, Scale::power_of_two};
+    const Quantization bytes{Quant::block_scale, Type::i8, 32, Scale::floating},
+        nibbles{Quant::block_scale, Type::i4, 512, Scale::power_of_two};
     EXPECT_EQ(packed_bytes(bytes, Type::f32, 0), 0u);
     EXPECT_EQ(packed_bytes(bytes, Type::bf16, 1), 5u);
     EXPECT_EQ(packed_bytes(bytes, Type::f32, 33), 8u + 33u);

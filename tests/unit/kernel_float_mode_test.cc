@@ -25,7 +25,9 @@ template <class T> std::vector<T> values(std::uint64_t seed) {
     std::mt19937_64 random(seed);
     std::vector<T> out(kCount);
     for (std::size_t i = 0; i < out.size(); ++i) {
-        const T unit = i < kCount / 3 ? std::numeric_limits<T>::denorm_min() * T(1000) : i < kCount / 2 ? std::numeric_limits<T>::min() : T(1) / T(3);
+        const T unit = i < kCount / 3   ? std::numeric_limits<T>::denorm_min() * T(1000)
+                       : i < kCount / 2 ? std::numeric_limits<T>::min()
+                                        : T(1) / T(3);
         out[i] = (static_cast<T>(random() % 2001) - T(1000)) * unit;
     }
     return out;
@@ -41,7 +43,8 @@ Bits elements(Type type, std::uint64_t seed) {
     } else {
         auto from = values<float>(seed);
         for (std::size_t i = 0; i < kCount / 3; ++i)
-            from[i] = static_cast<float>(static_cast<int>(i % 200) - 100) * (type == Type::f16 ? 0x1p-24F : 0x1p-133F);  // their denormals
+            from[i] = static_cast<float>(static_cast<int>(i % 200) - 100) *
+                      (type == Type::f16 ? 0x1p-24F : 0x1p-133F);  // their denormals
         finish(type, Op::sum, out.data(), from.data(), kCount, 1);
     }
     return out;
@@ -87,19 +90,22 @@ TEST(KernelFloatMode, DoesNotChangeQuantization) {
             const Bits a = elements(type, 3), b = elements(type, 4);
             const std::size_t wide = size_of(compute_type(type));
             for (const Quantization how : quantizations()) {
-                expect_same_bits_in_every_mode(std::string("quantize ") + name_of(type) + " algorithm " + std::to_string(static_cast<int>(how.algorithm)), [&] {
-                    const std::size_t bytes = packed_bytes(how, type, kCount);
-                    Bits packed(bytes), back(kCount * wide), residual(kCount * wide), lost(kCount * wide), out(kCount * size_of(type));
-                    std::memset(residual.data(), 0, residual.size());
-                    const Feedback feedback{residual.data(), lost.data()};
-                    quantize_input(how, type, packed.data(), a.data(), kCount, feedback);
-                    dequantize(how, type, back.data(), packed.data(), kCount);
-                    requantize(how, type, Op::avg, packed.data(), b.data(), kCount, feedback);
-                    requantize_final(how, type, Op::avg, packed.data(), b.data(), out.data(), kCount, 3, feedback);
-                    for (const Bits *part : {&back, &lost, &out})
-                        packed.insert(packed.end(), part->begin(), part->end());
-                    return packed;
-                });
+                expect_same_bits_in_every_mode(
+                    std::string("quantize ") + name_of(type) + " algorithm " + std::to_string(static_cast<int>(how.algorithm)),
+                    [&] {
+                        const std::size_t bytes = packed_bytes(how, type, kCount);
+                        Bits packed(bytes), back(kCount * wide), residual(kCount * wide), lost(kCount * wide),
+                            out(kCount * size_of(type));
+                        std::memset(residual.data(), 0, residual.size());
+                        const Feedback feedback{residual.data(), lost.data()};
+                        quantize_input(how, type, packed.data(), a.data(), kCount, feedback);
+                        dequantize(how, type, back.data(), packed.data(), kCount);
+                        requantize(how, type, Op::avg, packed.data(), b.data(), kCount, feedback);
+                        requantize_final(how, type, Op::avg, packed.data(), b.data(), out.data(), kCount, 3, feedback);
+                        for (const Bits *part : {&back, &lost, &out})
+                            packed.insert(packed.end(), part->begin(), part->end());
+                        return packed;
+                    });
             }
         }
     });

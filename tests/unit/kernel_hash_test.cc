@@ -46,7 +46,8 @@ TEST(KernelChecksum, ChecksumInPiecesEqualsTheWhole) {
                     sum.add(bytes.data(), first);
                     sum.add(bytes.data() + first, second);
                     const std::size_t so_far = first + second;
-                    ASSERT_EQ(sum.finish(bytes.data() + so_far, last), XXH3_64bits(bytes.data(), so_far + last)) << so_far << "+" << last;
+                    ASSERT_EQ(sum.finish(bytes.data() + so_far, last), XXH3_64bits(bytes.data(), so_far + last))
+                        << so_far << "+" << last;
                 }
             }
         }

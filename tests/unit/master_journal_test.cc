@@ -5,12 +5,12 @@
 #include <fstream>
 #include <random>
 
+#include <csignal>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <csignal>
 #include <unistd.h>
 
 namespace pccl::master {
@@ -144,7 +144,8 @@ TEST_F(JournalTest, NewerFormatIsRefused) {
 }
 
 TEST_F(JournalTest, ForeignFileIsRefusedAndUnchanged) {
-    std::ofstream(path()) << "dear diary, nothing of note happened today, and so on for more than a hundred bytes, which is what it takes";
+    std::ofstream(path())
+        << "dear diary, nothing of note happened today, and so on for more than a hundred bytes, which is what it takes";
     EXPECT_THAT(refusal(), HasSubstr("cannot be used"));
     sqlite3 *db = nullptr;
     fs::remove(path());

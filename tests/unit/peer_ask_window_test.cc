@@ -45,8 +45,8 @@ private:
 };
 
 TEST(AskWindow, FillsALongFastPath) {
-    Holder holder(100ms, 8400us);  // 1 Gbit/s
-    holder.run(600ms);             // until the path is full
+    Holder holder(100ms, 8400us);     // 1 Gbit/s
+    holder.run(600ms);                // until the path is full
     EXPECT_GE(holder.run(2s), 230U);  // the path carries 238
     EXPECT_LE(holder.window.size(), 40U);
 }

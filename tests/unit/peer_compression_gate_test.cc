@@ -18,8 +18,8 @@ protected:
     LinkWork work;
     int tried = 0;
 
-    /// The path delivers at this rate for this time; the gate observes it every 25 ms. `codec`: the share of the time that the thread
-    /// spends in the codec.
+    /// The path delivers at this rate for this time; the gate observes it every 25 ms. `codec`: the share of the time that the
+    /// thread spends in the codec.
     void deliver(double bytes_per_s, Duration time, bool path_limited = true, double codec = 0) {
         for (Duration passed{}; passed < time; passed += 25ms) {
             work.busy = true;
@@ -40,7 +40,8 @@ protected:
         for (int i = 0; i < chunks; ++i) {
             if (!gate.wants(kind, now)) continue;
             ++tried;
-            gate.learn(kind, kChunk, static_cast<std::size_t>(kChunk * leaves), Duration(static_cast<Duration::rep>(kChunk * 1e6 / codec_bytes_per_s)), now);
+            gate.learn(kind, kChunk, static_cast<std::size_t>(kChunk * leaves),
+                       Duration(static_cast<Duration::rep>(kChunk * 1e6 / codec_bytes_per_s)), now);
         }
     }
 };

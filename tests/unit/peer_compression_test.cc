@@ -94,16 +94,21 @@ protected:
         scene.receive(behind());
         while (scene.next_frame(behind(), h, payload)) {
             if (h.kind != FrameKind::reduce_chunk && h.kind != FrameKind::gather_chunk) continue;
-            EXPECT_EQ(h.checksum, kernel::checksum(payload.data(), payload.size())) << "the checksum covers the bytes on the wire";
+            EXPECT_EQ(h.checksum, kernel::checksum(payload.data(), payload.size()))
+                << "the checksum covers the bytes on the wire";
             return true;
         }
         return false;
     }
     static std::vector<float> plain(const FrameHeader &h, const std::string &payload) {
-        std::vector<float> values(h.planes == 0 ? payload.size() / 4 : plain_length(reinterpret_cast<const std::byte *>(payload.data())) / 4);
+        std::vector<float> values(h.planes == 0 ? payload.size() / 4
+                                                : plain_length(reinterpret_cast<const std::byte *>(payload.data())) / 4);
         auto *const out = reinterpret_cast<std::byte *>(values.data());
-        if (h.planes == 0) std::memcpy(out, payload.data(), payload.size());
-        else EXPECT_TRUE(unpack(out, values.size() * 4, reinterpret_cast<const std::byte *>(payload.data()), payload.size(), h.planes));
+        if (h.planes == 0)
+            std::memcpy(out, payload.data(), payload.size());
+        else
+            EXPECT_TRUE(
+                unpack(out, values.size() * 4, reinterpret_cast<const std::byte *>(payload.data()), payload.size(), h.planes));
         return values;
     }
 
@@ -167,7 +172,8 @@ TEST_F(CompressionTest, FinalChunkIsRelayedPlainIfTheLinkMayNotCompress) {
 
 TEST_F(CompressionTest, PayloadThatIsNotZstdEndsTheLink) {
     begin(Compression::off);
-    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, std::string(500, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)),
+               with_plain_length(kCount / 3 * 4, std::string(500, 'x')));
     expect_closed("cannot be decompressed");
 }
 
@@ -194,13 +200,15 @@ TEST_F(CompressionTest, PlainLengthOfAnotherOperationEndsTheLink) {
 
 TEST_F(CompressionTest, PlainLengthBeyondTheLimitEndsTheLink) {
     begin(Compression::off);
-    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)),
+               with_plain_length(wire::kMaxChunkBytes + 1, std::string(500, 'x')));
     expect_closed("an invalid plain length");
 }
 
 TEST_F(CompressionTest, PlainLengthBelowThePackedLengthEndsTheLink) {
     begin(Compression::off);
-    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)), with_plain_length(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
+    send_frame(before(), in_planes(header(FrameKind::reduce_chunk, 1, 0)),
+               with_plain_length(kCount / 3 * 4, std::string(kCount / 3 * 4, 'x')));
     expect_closed("an invalid plain length");
 }
 

@@ -30,12 +30,14 @@ protected:
 
 TEST_F(Path50ms, HasNoLimitBeforeItsBandwidthIsKnown) {
     EXPECT_EQ(pacer.limit(), std::nullopt);
-    for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);  // slow start
+    for (double rate = 1e6; rate < 1e8; rate *= 2)
+        deliver(rate, 50ms);  // slow start
     EXPECT_EQ(pacer.limit(), std::nullopt);
 }
 
 TEST_F(Path50ms, IsLimitedToItsRateOnceThatStopsGrowing) {
-    for (double rate = 1e6; rate < 1e8; rate *= 2) deliver(rate, 50ms);
+    for (double rate = 1e6; rate < 1e8; rate *= 2)
+        deliver(rate, 50ms);
     deliver(1.2e8, 500ms);
     int probes = 0, drains = 0, cruises = 0;
     for (int i = 0; i < 64; ++i) {
@@ -99,7 +101,8 @@ TEST_F(Path50ms, LearnsFromLossesWithoutAFullBacklog) {
 
 TEST_F(Path50ms, FollowsAPathThatBecomesFaster) {
     deliver(1e8, 500ms);
-    for (int i = 0; i < 100; ++i) deliver(std::min(2e8, static_cast<double>(pacer.limit().value_or(200'000'000))), 50ms);
+    for (int i = 0; i < 100; ++i)
+        deliver(std::min(2e8, static_cast<double>(pacer.limit().value_or(200'000'000))), 50ms);
     EXPECT_GE(*pacer.limit(), 1.6e8);
 }
 

@@ -19,7 +19,8 @@ constexpr std::size_t kBytes = kCount * sizeof(float);
 /// Separate pages, which a test can unmap.
 class Pages {
 public:
-    explicit Pages(std::size_t bytes) : bytes_(bytes), data_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {}
+    explicit Pages(std::size_t bytes)
+        : bytes_(bytes), data_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {}
     ~Pages() { ::munmap(data_, bytes_); }
     Pages(const Pages &) = delete;
     Pages &operator=(const Pages &) = delete;
@@ -381,7 +382,9 @@ protected:
         return h;
     }
     /// Requests the last chunk.
-    void ask(bool doubted) { send_frame(next(), request(kChunks - 1, doubted), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()}); }
+    void ask(bool doubted) {
+        send_frame(next(), request(kChunks - 1, doubted), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()});
+    }
 
     static constexpr std::uint32_t kChunks = 16;  ///< more than the socket's buffer holds
     static constexpr std::size_t kTensorBytes = kChunks * kernel::kHashChunkBytes;
@@ -414,7 +417,8 @@ TEST_F(SpoiledState, TensorThatIsFreedWhileItIsWrittenLeavesTheLinkUp) {
     FrameHeader h;
     for (std::uint32_t chunk = 0; chunk < kChunks; ++chunk)
         LinkScene::send(next(), request(chunk, false), {reinterpret_cast<const char *>(hash.bytes.data()), hash.bytes.size()});
-    ASSERT_EQ(::send(next().fd, next().outbox.data(), next().outbox.size(), MSG_NOSIGNAL), static_cast<ssize_t>(next().outbox.size()));
+    ASSERT_EQ(::send(next().fd, next().outbox.data(), next().outbox.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(next().outbox.size()));
     next().outbox.clear();
     scene.turn();  // a part of the chunks has been sent, and the socket is full
     tensor.take_away();

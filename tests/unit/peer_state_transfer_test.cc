@@ -1,4 +1,5 @@
-// Pulling and serving shared state with two other peers, whose frames are written here. Invalid frames are in peer_invalid_frames_test.cc.
+// Pulling and serving shared state with two other peers, whose frames are written here. Invalid frames are in
+// peer_invalid_frames_test.cc.
 #include "fuzz/link_scene.h"
 
 #include <set>

@@ -17,7 +17,8 @@ using Begun = std::map<Tag, std::uint32_t>;
 const op::FinalRanges kSome{{0, 100, 3}, {200, 50, 3}};
 
 TEST(EndCalls, CallThatAllCallersCarryOverContinues) {
-    const EpochOutcome ended = end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
+    const EpochOutcome ended =
+        end_calls({}, Carried{{PeerId{1}, {{Tag{5}, 2, kSome}}}, {PeerId{2}, {{Tag{5}, 2, {}}}}, {PeerId{3}, {}}});
     EXPECT_TRUE(ended.begun.empty());
     ASSERT_EQ(ended.repaired.size(), 1u);
     EXPECT_EQ(ended.repaired[0], (wire::RepairedOp{Tag{5}, 2, {{PeerId{1}, kSome}}}));
@@ -52,7 +53,8 @@ TEST(CarriedOps, ImpossibleListsAreRejected) {
     EXPECT_FALSE(well_formed({{Tag{5}, 0, {{0, 10, 3}, {5, 10, 3}}}})) << "overlapping ranges";
     EXPECT_FALSE(well_formed({{Tag{5}, UINT32_MAX, {}}}));
     op::FinalRanges many;
-    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 3});
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i)
+        many.push_back({2 * i, 1, 3});
     EXPECT_TRUE(well_formed({{Tag{5}, 0, many}}));
     EXPECT_FALSE(well_formed({{Tag{5}, 0, many}, {Tag{6}, 0, kSome}})) << "too many ranges in total";
 }
@@ -70,7 +72,8 @@ protected:
     std::vector<wire::Frozen> frozen() { return sent<wire::Frozen>(); }
     std::vector<OpId> started() {
         std::vector<OpId> ops;
-        for (const auto &start : effects<StartOp>()) ops.push_back(start.op);
+        for (const auto &start : effects<StartOp>())
+            ops.push_back(start.op);
         return ops;
     }
 };
@@ -167,7 +170,8 @@ TEST_F(CarryingPeer, TooManyRangesAreNotCarried) {
     const CallId small = reduce(5), large = reduce(6);
     receive(wire::Freeze{7, "lost"});
     op::FinalRanges many;
-    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i) many.push_back({2 * i, 1, 2});
+    for (std::uint64_t i = 0; i < wire::kMaxFinalRanges; ++i)
+        many.push_back({2 * i, 1, 2});
     step(OpsCarried{{{Tag{5}, 0, kSome}, {Tag{6}, 0, many}}});
     ASSERT_EQ(frozen().size(), 1u);
     ASSERT_EQ(frozen()[0].carried.size(), 1u);

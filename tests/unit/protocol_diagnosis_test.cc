@@ -16,7 +16,8 @@ class DiagnosisTest : public testing::Test {
 protected:
     DiagnosisTest() {
         for (std::uint64_t i = 1; i <= 4; ++i)
-            snapshot.members.push_back({PeerId{i}, GroupId{0}, "peer " + std::to_string(i) + " at 10.0.0." + std::to_string(i) + ":1", 0s, false});
+            snapshot.members.push_back(
+                {PeerId{i}, GroupId{0}, "peer " + std::to_string(i) + " at 10.0.0." + std::to_string(i) + ":1", 0s, false});
     }
 
     /// The peers in `waiting` have been in a call for the given times. All other peers have not made it.
@@ -73,7 +74,9 @@ TEST_F(DiagnosisTest, PeerThatDoesNotCallIsTheStraggler) {
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].what, "peer 3 at 10.0.0.3:1 holds the others up");
     EXPECT_EQ(found[0].lasting, 12s) << "the time for which half of the members have waited";
-    EXPECT_NE(found[0].evidence.find("has not called pcclAllReduce with tag 7, in which 3 of 4 members wait, half of them for 12s"), std::string::npos)
+    EXPECT_NE(
+        found[0].evidence.find("has not called pcclAllReduce with tag 7, in which 3 of 4 members wait, half of them for 12s"),
+        std::string::npos)
         << found[0].evidence;
     EXPECT_NE(found[0].evidence.find("held up: peer 1, peer 2, peer 4"), std::string::npos) << found[0].evidence;
 }
@@ -89,7 +92,7 @@ TEST_F(DiagnosisTest, PeerFarAheadDoesNotMakeOthersStragglers) {
 }
 
 TEST_F(DiagnosisTest, ChainIsFollowedToThePeerThatDoesNotWait) {
-    wait("pcclUpdateTopology", {{1, 20s}, {2, 20s}});               // peers 3 and 4 are missing, but peer 3
+    wait("pcclUpdateTopology", {{1, 20s}, {2, 20s}});                  // peers 3 and 4 are missing, but peer 3
     wait("pcclAllReduce with tag 7", {{1, 20s}, {2, 20s}, {3, 20s}});  // waits for peer 4 itself
     const auto found = find();
     ASSERT_EQ(found.size(), 1u);
@@ -113,7 +116,8 @@ TEST_F(DiagnosisTest, FindingShowsIfTheHostOfAHungPeerAnswers) {
     EXPECT_NE(find()[0].evidence.find("its process does not run"), std::string::npos) << find()[0].evidence;
     to.unanswered_ms = 5900;
     diagnosis.report(now, PeerId{1}, {{op(5900, 4)}, {to}});
-    EXPECT_NE(find()[0].evidence.find("4242 bytes from peer 1 have not been acknowledged for 5.9s: its host is down"), std::string::npos)
+    EXPECT_NE(find()[0].evidence.find("4242 bytes from peer 1 have not been acknowledged for 5.9s: its host is down"),
+              std::string::npos)
         << find()[0].evidence;
 }
 
@@ -148,8 +152,9 @@ TEST_F(DiagnosisTest, IdleOperationIsReportedWithItsChain) {
     const auto found = find();
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].kind, Kind::no_progress);
-    EXPECT_EQ(found[0].evidence, "all members have called it, and no byte has moved for 10.5s: peer 1 waits for peer 4; peer 2 waits for peer 1; "
-                                 "peer 3 waits for peer 2; peer 4 waits for peer 3");
+    EXPECT_EQ(found[0].evidence,
+              "all members have called it, and no byte has moved for 10.5s: peer 1 waits for peer 4; peer 2 waits for peer 1; "
+              "peer 3 waits for peer 2; peer 4 waits for peer 3");
     diagnosis.report(now, PeerId{3}, {{op(900, 2)}, {}});  // bytes move again
     EXPECT_EQ(blamed(), Blamed{});
 }
@@ -189,17 +194,20 @@ TEST_F(SlowLinks, LinkThatIsAlwaysBackloggedIsSlow) {
     const auto found = find();
     ASSERT_EQ(found.size(), 1u);
     EXPECT_EQ(found[0].what, "the link from peer 2 at 10.0.0.2:1 to peer 3 is slow");
-    EXPECT_NE(found[0].evidence.find("83 Mbit/s while the other links of its group carry 838 Mbit/s"), std::string::npos) << found[0].evidence;
+    EXPECT_NE(found[0].evidence.find("83 Mbit/s while the other links of its group carry 838 Mbit/s"), std::string::npos)
+        << found[0].evidence;
     EXPECT_NE(found[0].evidence.find("the path itself is slow"), std::string::npos);
 }
 
 TEST_F(SlowLinks, SlowReceiverAndSmallBufferAreNotASlowPath) {
     for (const bool receiver : {true, false}) {
         for (int i = 0; i < 4; ++i) {
-            second({{0.1, 100 * kMb}, {1, 10 * kMb, receiver ? 0.9 : 0.0, receiver ? 0.0 : 0.9}, {0, 120 * kMb}, {0.2, 90 * kMb}});
+            second(
+                {{0.1, 100 * kMb}, {1, 10 * kMb, receiver ? 0.9 : 0.0, receiver ? 0.0 : 0.9}, {0, 120 * kMb}, {0.2, 90 * kMb}});
             (void)find();
         }
-        EXPECT_NE(find()[0].evidence.find(receiver ? "its receiver reads too slowly" : "socket buffer is too small"), std::string::npos);
+        EXPECT_NE(find()[0].evidence.find(receiver ? "its receiver reads too slowly" : "socket buffer is too small"),
+                  std::string::npos);
     }
 }
 
@@ -244,7 +252,9 @@ TEST_F(AlarmLines, AppearAtTheBeginningAndAtTheEnd) {
     EXPECT_EQ(pass(20s, false), Lines{"over after 20s: peer 3 holds the others up"});
 }
 
-TEST_F(AlarmLines, BecomeRarerWhileTheFindingLasts) { EXPECT_EQ(pass(1h, true).size(), 7u); }  // after 0, 30, 90, 210, 450, 930, 1890 s
+TEST_F(AlarmLines, BecomeRarerWhileTheFindingLasts) {
+    EXPECT_EQ(pass(1h, true).size(), 7u);
+}  // after 0, 30, 90, 210, 450, 930, 1890 s
 
 TEST_F(AlarmLines, StayFewForAFindingThatComesAndGoes) {
     std::size_t lines = 0;

@@ -196,7 +196,8 @@ TEST_F(ElectionTest, MemberWithEqualContentReceivesTheRevisionOnly) {
 TEST_F(ElectionTest, MemberBehindReceivesTensorsThatMayDiffer) {
     offer(4, {1, 5});
     offer(3, {1, 6});
-    for (auto &o : offers_) o->tensors[1].allow_content_inequality = true;
+    for (auto &o : offers_)
+        o->tensors[1].allow_content_inequality = true;
     synced(3, {1, 2});
     const auto election = held();
     ASSERT_EQ(who(election.receivers), Ids{2});

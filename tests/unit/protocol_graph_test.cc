@@ -8,7 +8,8 @@ class MasterGraphTest : public MasterTest {};
 
 TEST_F(MasterGraphTest, FirstRequestedGraphHoldsForAllMembers) {
     const auto all = members(5);
-    for (const ConnId conn : all) send(conn, wire::VoteUpdate{2});
+    for (const ConnId conn : all)
+        send(conn, wire::VoteUpdate{2});
     const wire::GraphSpec graph{wire::GraphKind::random_regular, 2, 7};
     send(all[3], wire::SetGraph{1, graph});
     for (const ConnId conn : all) {
@@ -34,9 +35,11 @@ TEST_F(MasterGraphTest, FirstRequestedGraphHoldsForAllMembers) {
 
 TEST_F(MasterGraphTest, ImpossibleGraphAndRequestOfANewcomerAreRefused) {
     const auto all = members(2);
-    for (const ConnId conn : all) send(conn, wire::VoteUpdate{2});
-    for (const wire::GraphSpec &graph : {wire::GraphSpec{wire::GraphKind::random_regular, 1, 0}, wire::GraphSpec{wire::GraphKind::preferential, 65, 0},
-                                         wire::GraphSpec{wire::GraphKind::ring, 2, 0}}) {
+    for (const ConnId conn : all)
+        send(conn, wire::VoteUpdate{2});
+    for (const wire::GraphSpec &graph :
+         {wire::GraphSpec{wire::GraphKind::random_regular, 1, 0}, wire::GraphSpec{wire::GraphKind::preferential, 65, 0},
+          wire::GraphSpec{wire::GraphKind::ring, 2, 0}}) {
         send(all[0], wire::SetGraph{1, graph});
         EXPECT_EQ(received<wire::Neighbours>(all[0]).back().code, pcclInvalidArgument);
     }
@@ -47,7 +50,8 @@ TEST_F(MasterGraphTest, ImpossibleGraphAndRequestOfANewcomerAreRefused) {
 
 TEST_F(MasterGraphTest, GraphIsRepairedAfterTheView) {
     auto all = members(6);
-    for (const ConnId conn : all) send(conn, wire::VoteUpdate{2});
+    for (const ConnId conn : all)
+        send(conn, wire::VoteUpdate{2});
     send(all[0], wire::SetGraph{1, {wire::GraphKind::random_regular, 3, 7}});
     lose(all[5]);
     all.pop_back();
@@ -62,7 +66,8 @@ TEST_F(MasterGraphTest, GraphIsRepairedAfterTheView) {
     }
     const ConnId newcomer = join();
     link_all();
-    for (const ConnId conn : all) send(conn, wire::VoteUpdate{3});
+    for (const ConnId conn : all)
+        send(conn, wire::VoteUpdate{3});
     ASSERT_EQ(received<wire::Neighbours>(newcomer).size(), 1u);
     EXPECT_GE(received<wire::Neighbours>(newcomer)[0].neighbours.size(), 3u);
     EXPECT_EQ(received<wire::Neighbours>(newcomer)[0].epoch, 3u);

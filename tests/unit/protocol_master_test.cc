@@ -443,7 +443,8 @@ TEST_F(MasterTest, SilentMemberIsRemovedAndItsAddressLogged) {
     }
     EXPECT_GE(now_ - last, 10s);
     EXPECT_LE(now_ - last, 10s + 100ms);
-    EXPECT_NE(received<wire::Freeze>(all[0]).back().why.find("peer 3 at 0.0.0.0:0 was removed: silent for 10s"), std::string::npos)
+    EXPECT_NE(received<wire::Freeze>(all[0]).back().why.find("peer 3 at 0.0.0.0:0 was removed: silent for 10s"),
+              std::string::npos)
         << received<wire::Freeze>(all[0]).back().why;
 }
 

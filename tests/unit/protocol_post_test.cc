@@ -38,11 +38,15 @@ public:
     void break_or_make() {
         if (sender_up_ && receiver_up_) {
             (below(2) ? sender_up_ : receiver_up_) = false;
-            if (!sender_up_) sender_down();
-            else receiver_down();
+            if (!sender_up_)
+                sender_down();
+            else
+                receiver_down();
         } else if (sender_up_ || receiver_up_) {
-            if (sender_up_) sender_down();
-            else receiver_down();
+            if (sender_up_)
+                sender_down();
+            else
+                receiver_down();
             sender_up_ = receiver_up_ = false;
             wire_.clear();
         } else {
@@ -52,7 +56,8 @@ public:
         }
     }
     void mend() {
-        while (!sender_up_ || !receiver_up_) break_or_make();
+        while (!sender_up_ || !receiver_up_)
+            break_or_make();
     }
     /// The sender hands a part of the message to the link, or a frame arrives, in any order.
     bool move() {
@@ -70,8 +75,10 @@ public:
         const auto at = wire_.begin() + below(static_cast<unsigned>(wire_.size()));
         const Frame frame = *at;
         wire_.erase(at);
-        if (frame.kind <= Kind::withdraw) receive_at_receiver(frame);
-        else receive_at_sender(frame);
+        if (frame.kind <= Kind::withdraw)
+            receive_at_receiver(frame);
+        else
+            receive_at_sender(frame);
         return true;
     }
     bool idle() const { return sender_.empty(); }
@@ -163,7 +170,8 @@ private:
             }
         } else {
             verdict = receiver_.part(frame.number);
-            if (verdict == PostVerdict::fresh && arrived_.insert(frame.detail).second && arrived_.size() == parts_[frame.number]) {
+            if (verdict == PostVerdict::fresh && arrived_.insert(frame.detail).second &&
+                arrived_.size() == parts_[frame.number]) {
                 arrived_.clear();
                 finish(PostEnd::delivered);
             }
@@ -193,11 +201,16 @@ TEST(Post, TotalIsConservedOverRandomMessages) {
         const unsigned breaks = pair.below(4);
         for (int i = 0; i < 300; ++i) {
             const unsigned what = pair.below(40);
-            if (what < 3) pair.post();
-            else if (what < 4) pair.withdraw();
-            else if (what < 5) pair.set_room(pair.below(2) != 0);
-            else if (what < 5 + breaks) pair.break_or_make();
-            else pair.move();
+            if (what < 3)
+                pair.post();
+            else if (what < 4)
+                pair.withdraw();
+            else if (what < 5)
+                pair.set_room(pair.below(2) != 0);
+            else if (what < 5 + breaks)
+                pair.break_or_make();
+            else
+                pair.move();
         }
         pair.set_room(true);
         for (int i = 0; i < 10000 && !pair.idle(); ++i) {

@@ -39,7 +39,8 @@ protected:
         MasterOptions options;
         options.journal = true;
         options.recovery_window = 5s;
-        master_.emplace(options, [] { return Secret{}; }, record_);
+        master_.emplace(
+            options, [] { return Secret{}; }, record_);
         step(MasterTick{});
     }
     void step(const MasterInput &input) {

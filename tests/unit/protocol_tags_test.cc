@@ -24,7 +24,8 @@ protected:
 
 TEST_F(PeerTags, ForgottenTagIsNumberedFromTheFloor) {
     join();
-    for (std::uint64_t tag = 10; tag < 20; ++tag) succeed(tag, 0);
+    for (std::uint64_t tag = 10; tag < 20; ++tag)
+        succeed(tag, 0);
     succeed(10, 1);
     EXPECT_EQ(peer_.tags_known(), 10u);
     receive(wire::AskTags{1});
@@ -165,7 +166,8 @@ TEST_F(PeerTags, RoundIsReceivedTwiceAfterARestart) {
 TEST_F(PeerTags, CallOfALonePeerLeavesNoTag) {
     join();
     view(2, {}, {PeerId{1}});
-    for (std::uint64_t tag = 0; tag < 100; ++tag) EXPECT_EQ(outcome(reduce(tag)), pcclTooFewPeers);
+    for (std::uint64_t tag = 0; tag < 100; ++tag)
+        EXPECT_EQ(outcome(reduce(tag)), pcclTooFewPeers);
     EXPECT_EQ(peer_.tags_known(), 0u);
 }
 
@@ -185,7 +187,8 @@ TEST(TagRound, KeepsTagsThatAnyMemberUses) {
 TEST(TagRound, ForgetsNothingIfTooManyAreInUse) {
     TagRound round(1, {PeerId{1}, PeerId{2}});
     wire::TagsInUse many{1, 5, false, {}};
-    for (std::uint64_t tag = 0; tag < wire::kMaxOpsInMessage; ++tag) many.tags.push_back(Tag{tag});
+    for (std::uint64_t tag = 0; tag < wire::kMaxOpsInMessage; ++tag)
+        many.tags.push_back(Tag{tag});
     round.answer(PeerId{1}, many);
     round.answer(PeerId{2}, {1, 5, false, {Tag{UINT64_MAX}}});
     EXPECT_EQ(round.outcome(2).floor, 2u);
@@ -201,7 +204,8 @@ protected:
     /// Commits the next `count` operations, each with a new tag.
     void commit_fresh(const std::vector<ConnId> &all, std::uint64_t count, std::uint32_t seq = 0) {
         for (std::uint64_t i = 0; i < count; ++i, ++tag_) {
-            for (const ConnId conn : all) send(conn, wire::Done{{op(conn, tag_, seq)}});
+            for (const ConnId conn : all)
+                send(conn, wire::Done{{op(conn, tag_, seq)}});
         }
     }
     const std::uint64_t limit_ = MasterOptions{}.idle_tags;
@@ -213,7 +217,8 @@ TEST_F(MasterTags, RoundBeginsOnceEnoughTagsAreKnown) {
     commit_fresh(all, limit_ - 1);
     EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 0u);
     commit_fresh(all, 1);
-    for (const ConnId conn : all) EXPECT_EQ(received<wire::AskTags>(conn).size(), 1u);
+    for (const ConnId conn : all)
+        EXPECT_EQ(received<wire::AskTags>(conn).size(), 1u);
     send(all[0], wire::TagsInUse{1, 1, false, {Tag{3}}});
     EXPECT_EQ(received<wire::ForgetTags>(all[0]).size(), 0u);
     send(all[1], wire::TagsInUse{1, 1, false, {}});
@@ -229,7 +234,8 @@ TEST_F(MasterTags, RoundBeginsOnceEnoughTagsAreKnown) {
 TEST_F(MasterTags, RepeatedTagsNeedNoRound) {
     const auto all = members(2);
     for (std::uint32_t seq = 0; seq < 2 * limit_; ++seq) {
-        for (const ConnId conn : all) send(conn, wire::Done{{op(conn, 1, seq)}});
+        for (const ConnId conn : all)
+            send(conn, wire::Done{{op(conn, 1, seq)}});
     }
     EXPECT_EQ(received<wire::AskTags>(all[0]).size(), 0u);
 }

@@ -14,14 +14,16 @@ using Edges = std::set<Graph::Edge>;
 
 std::set<PeerId> first(std::size_t n) {
     std::set<PeerId> ids;
-    for (std::size_t i = 1; i <= n; ++i) ids.insert(PeerId{i});
+    for (std::size_t i = 1; i <= n; ++i)
+        ids.insert(PeerId{i});
     return ids;
 }
 
 Edges edges_of(const Graph &graph) {
     Edges edges;
     for (const PeerId id : graph.members()) {
-        for (const PeerId other : graph.neighbours(id)) edges.insert(std::minmax(id, other));
+        for (const PeerId other : graph.neighbours(id))
+            edges.insert(std::minmax(id, other));
     }
     return edges;
 }
@@ -44,12 +46,14 @@ void check(const Graph &graph, const std::set<PeerId> &members) {
     if (kind == GraphKind::ring) wanted = std::min<std::size_t>(2, n - 1);
     if (kind == GraphKind::exponential) {
         wanted = 0;
-        for (std::size_t step = 1; step < n; step *= 2) ++wanted;
+        for (std::size_t step = 1; step < n; step *= 2)
+            ++wanted;
     }
     for (const PeerId id : members) {
         const auto neighbours = graph.neighbours(id);
         ASSERT_GE(neighbours.size(), wanted) << to_string(id);
-        ASSERT_EQ(std::set<PeerId>(neighbours.begin(), neighbours.end()).size(), neighbours.size()) << "a neighbour is listed twice";
+        ASSERT_EQ(std::set<PeerId>(neighbours.begin(), neighbours.end()).size(), neighbours.size())
+            << "a neighbour is listed twice";
         for (const PeerId other : neighbours) {
             ASSERT_NE(other, id);
             ASSERT_TRUE(members.contains(other));
@@ -76,7 +80,8 @@ TEST(Neighbours, MembersAreConnectedWithEnoughNeighbours) {
     for (const GraphKind kind : kAll) {
         for (std::uint32_t degree = 2; degree <= 6; ++degree) {
             for (std::size_t n = 1; n <= 40; ++n) {
-                SCOPED_TRACE(::testing::Message() << "kind " << static_cast<int>(kind) << ", degree " << degree << ", members " << n);
+                SCOPED_TRACE(::testing::Message()
+                             << "kind " << static_cast<int>(kind) << ", degree " << degree << ", members " << n);
                 Graph graph({kind, degree, n});
                 ASSERT_TRUE(graph.update(first(n)));
                 check(graph, first(n));
@@ -94,7 +99,8 @@ TEST(Neighbours, ARandomRegularGraphIsRegular) {
             Graph graph({GraphKind::random_regular, k, 5});
             graph.update(first(n));
             std::size_t more = 0;
-            for (const PeerId id : first(n)) more += degree(graph, id) - k;
+            for (const PeerId id : first(n))
+                more += degree(graph, id) - k;
             EXPECT_LE(more, k * n % 2 + (k == 2 ? 2 : 0));
         }
     }
@@ -110,7 +116,8 @@ TEST(Neighbours, APreferentialGraphHasHubs) {
     Graph graph({GraphKind::preferential, 2, 3});
     graph.update(first(300));
     std::vector<std::size_t> degrees;
-    for (const PeerId id : first(300)) degrees.push_back(degree(graph, id));
+    for (const PeerId id : first(300))
+        degrees.push_back(degree(graph, id));
     std::ranges::sort(degrees);
     EXPECT_GE(degrees.back(), 20U);
     EXPECT_EQ(degrees[150], 2U + (degrees[150] > 2));
@@ -135,19 +142,23 @@ TEST(Neighbours, JoiningAndLeavingChangeFewEdges) {
                     lost += degree(graph, *victim);
                     members.erase(victim);
                 }
-                for (unsigned i = random() % 3; i > 0; --i, ++events) members.insert(PeerId{next++});
+                for (unsigned i = random() % 3; i > 0; --i, ++events)
+                    members.insert(PeerId{next++});
                 ASSERT_EQ(graph.update(members), events > 0);
                 check(graph, members);
                 if (HasFatalFailure()) return;
                 // The edges of lost members, the same number to replace them at their neighbours, the edges of newcomers, and
                 // the edges that connect separated parts.
                 const std::size_t bound = 2 * lost + 3 * (k + 2) * events + lost;
-                ASSERT_LE(changed(before, edges_of(graph)), bound) << members.size() << " members, " << lost << " edges lost, " << events << " events";
+                ASSERT_LE(changed(before, edges_of(graph)), bound)
+                    << members.size() << " members, " << lost << " edges lost, " << events << " events";
             }
             if (kind != GraphKind::random_regular) continue;
             std::size_t sum = 0;
-            for (const PeerId id : members) sum += degree(graph, id);
-            EXPECT_LE(sum, members.size() * std::min<std::size_t>(k, members.size() - 1) + members.size() / 2 + 3) << "the graph became denser";
+            for (const PeerId id : members)
+                sum += degree(graph, id);
+            EXPECT_LE(sum, members.size() * std::min<std::size_t>(k, members.size() - 1) + members.size() / 2 + 3)
+                << "the graph became denser";
         }
     }
 }
@@ -160,7 +171,8 @@ TEST(Neighbours, GraphRecoversFromTheLossOfAllHubs) {
         graph.update(members);
         std::vector<PeerId> by_degree(members.begin(), members.end());
         std::ranges::stable_sort(by_degree, std::ranges::greater(), [&](PeerId id) { return degree(graph, id); });
-        for (std::size_t i = 0; i < 10; ++i) members.erase(by_degree[i]);
+        for (std::size_t i = 0; i < 10; ++i)
+            members.erase(by_degree[i]);
         graph.update(members);
         check(graph, members);
         if (HasFatalFailure()) return;
@@ -176,7 +188,8 @@ TEST(Neighbours, SameSeedOrRecordGivesTheSameGraph) {
         Graph again(spec, one.changes(), one.members(), one.edges());
         auto members = first(24);
         members.erase(PeerId{3});
-        for (Graph *graph : {&one, &other, &again}) graph->update(members);
+        for (Graph *graph : {&one, &other, &again})
+            graph->update(members);
         EXPECT_EQ(edges_of(one), edges_of(other));
         EXPECT_EQ(edges_of(one), edges_of(again));
         if (kind != GraphKind::random_regular && kind != GraphKind::preferential) continue;

@@ -24,9 +24,12 @@ template <class T> Bytes reduced_as(const std::vector<const void *> &sends, cons
         T value = static_cast<const T *>(sends.front())[i];
         for (std::size_t k = 1; k < sends.size(); ++k) {
             const T other = static_cast<const T *>(sends[k])[i];
-            if (what.op == pcclMin) value = std::min(value, other);
-            else if (what.op == pcclMax) value = std::max(value, other);
-            else value = static_cast<T>(value + other);
+            if (what.op == pcclMin)
+                value = std::min(value, other);
+            else if (what.op == pcclMax)
+                value = std::max(value, other);
+            else
+                value = static_cast<T>(value + other);
         }
         result[i] = what.op == pcclAvg ? static_cast<T>(value / static_cast<T>(sends.size())) : value;
     }

@@ -155,8 +155,10 @@ private:
     void carry_out(std::vector<CallPtr> &calls) {
         const FloatMode mode;  // as on a thread of the library
         std::ranges::sort(calls, {}, [](const CallPtr &c) { return c->id; });
-        if (calls.front()->kind == Reduce::Kind::all_gather) gather(calls);
-        else combine(calls);
+        if (calls.front()->kind == Reduce::Kind::all_gather)
+            gather(calls);
+        else
+            combine(calls);
         for (const auto &call : calls) {
             call->world = static_cast<std::uint32_t>(calls.size());
             end(*call, pcclSuccess);
@@ -166,7 +168,8 @@ private:
     static void combine(const std::vector<CallPtr> &calls) {
         const auto &what = calls.front()->what;
         std::vector<const void *> sends;
-        for (const auto &call : calls) sends.push_back(call->send);
+        for (const auto &call : calls)
+            sends.push_back(call->send);
         const Bytes result = reduced(sends, what);
         const std::size_t size = size_of(what.src_descriptor.datatype);
         for (const auto &call : calls) {
@@ -180,7 +183,8 @@ private:
         for (const auto &to : calls)
             for (const auto &from : calls)
                 if (from->shard.elements != 0) {
-                    std::memcpy(static_cast<float *>(to->recv) + from->shard.first, from->send, from->shard.elements * sizeof(float));
+                    std::memcpy(static_cast<float *>(to->recv) + from->shard.first, from->send,
+                                from->shard.elements * sizeof(float));
                 }
     }
 
@@ -221,7 +225,8 @@ private:
                 const auto &from = best->state->infos[i];
                 auto &to = offer->state->infos[i];
                 if (to.allow_content_inequality && offer->state->revision == highest) continue;
-                if (std::strcmp(from.name, to.name) != 0) offer->code = pcclInvalidUsage;
+                if (std::strcmp(from.name, to.name) != 0)
+                    offer->code = pcclInvalidUsage;
                 else if (from.data != to.data && std::memcmp(from.data, to.data, bytes(from)) != 0) {
                     std::memcpy(to.data, from.data, bytes(from));
                     offer->info->rx_bytes += bytes(from);
@@ -234,7 +239,8 @@ private:
 
     static bool same(const pcclSharedState_t &a, const pcclSharedState_t &b) {
         for (std::size_t i = 0; i < a.count; ++i)
-            if (!a.infos[i].allow_content_inequality && std::memcmp(a.infos[i].data, b.infos[i].data, bytes(a.infos[i])) != 0) return false;
+            if (!a.infos[i].allow_content_inequality && std::memcmp(a.infos[i].data, b.infos[i].data, bytes(a.infos[i])) != 0)
+                return false;
         return true;
     }
 
@@ -315,14 +321,16 @@ public:
             run_.tags_.clear();
             start_generation();
         }
-        run_.changed_.wait(lock, [&] { return run_.updates_ != updates || run_.lost_updates_ != lost || run_.dead_.contains(id_); });
+        run_.changed_.wait(lock,
+                           [&] { return run_.updates_ != updates || run_.lost_updates_ != lost || run_.dead_.contains(id_); });
         if (run_.dead_.contains(id_)) return gone();
         return run_.updates_ != updates ? Outcome{} : lost_peer();
     }
 
     Outcome optimize_topology() override { return {}; }
 
-    Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy, pcclSharedStateSyncInfo_t &info) override {
+    Outcome synchronize(pcclSharedState_t &state, pcclSharedStateSyncStrategy_t strategy,
+                        pcclSharedStateSyncInfo_t &info) override {
         std::unique_lock lock(run_.mutex_);
         if (run_.dies(id_)) return gone();
         const auto offer = std::make_shared<FakeRun::Offer>(FakeRun::Offer{&state, strategy, &info});

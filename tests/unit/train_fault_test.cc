@@ -25,7 +25,6 @@ const std::vector<Case> kCases = {
     {pcclMethodCO2, pcclNewcomersResync, true},
 };
 
-
 void set_up(World &world, const Case &c) {
     world.config.newcomers = c.newcomers;
     world.config.sharded = c.sharded;
@@ -42,8 +41,9 @@ void expect_survival(World &world, const std::map<int, Log> &logs, const std::st
     expect_parity(logs);
     std::size_t finished = 0;
     for (const auto &[id, log] : logs) {
-        if (log.outcome.code == pcclMasterConnectionFailed) continue;  // it was killed, or asked to join after the others had finished
-        if (log.outer.empty()) continue;                               // it did not join
+        if (log.outcome.code == pcclMasterConnectionFailed)
+            continue;                     // it was killed, or asked to join after the others had finished
+        if (log.outer.empty()) continue;  // it did not join
         EXPECT_TRUE(log.outcome.ok()) << "peer " << id << ": " << log.outcome.why;
         EXPECT_EQ(log.status.inner_steps, world.steps) << "peer " << id;
         ++finished;
@@ -66,7 +66,9 @@ TEST(Loss, AtAnyCallLeavesTheSurvivorsWithTheSameBits) {
             // A peer that is lost before it has joined must not be waited for.
             world.joins_at[1] = 0;
             world.joins_at[2] = 0;
-            expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", killed at call " + std::to_string(at));
+            expect_survival(world, world.train(1),
+                            "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) +
+                                (c.sharded ? " sharded" : "") + ", killed at call " + std::to_string(at));
         }
     }
 }
@@ -80,7 +82,9 @@ TEST(Newcomer, HasTheSameBitsAfterItsFirstOuterStep) {
             world.joins_at[1] = 0;
             world.joins_at[2] = at;
             const auto logs = world.train(1);
-            expect_survival(world, logs, "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", joining at " + std::to_string(at));
+            expect_survival(world, logs,
+                            "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) +
+                                (c.sharded ? " sharded" : "") + ", joining at " + std::to_string(at));
             EXPECT_EQ(logs.at(0).received, 0U) << "a member received a state that it already had";
             const std::uint64_t bytes = c.newcomers == pcclNewcomersResync ? 2 : 1;
             EXPECT_LE(logs.at(2).received, bytes);
@@ -99,8 +103,10 @@ TEST(Newcomer, JoinsWhileAPeerIsLostAtAnyCall) {
                 world.joins_at[1] = 0;
                 world.joins_at[2] = 7;
                 world.run.kill_at(victim, at);
-                expect_survival(world, world.train(1), "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) + (c.sharded ? " sharded" : "") + ", peer " +
-                                                           std::to_string(victim) + " killed at call " + std::to_string(at));
+                expect_survival(world, world.train(1),
+                                "method " + std::to_string(c.method) + "/" + std::to_string(c.newcomers) +
+                                    (c.sharded ? " sharded" : "") + ", peer " + std::to_string(victim) + " killed at call " +
+                                    std::to_string(at));
             }
         }
     }

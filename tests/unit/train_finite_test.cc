@@ -218,7 +218,8 @@ TEST(NotFinite, OuterStepThatOverflowsIsNotApplied) {
 
 TEST(NotFinite, OuterStepThatOverflowsFailsAllPeersIfConfigured) {
     for (const Case &c : kCases) {
-        if (c.method == pcclMethodEagerDiLoCo) continue;  // its start point overflows first, so the message names the contribution
+        if (c.method == pcclMethodEagerDiLoCo)
+            continue;  // its start point overflows first, so the message names the contribution
         SCOPED_TRACE(c.name);
         World world(c.method);
         set_up(world, c);

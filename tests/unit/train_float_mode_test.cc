@@ -109,7 +109,8 @@ TEST(FloatMode, DoesNotChangeGossip) {
 
 /// Inner steps from denormal parameters to denormal parameters, at one peer that flushes denormals and at others that do not.
 TEST(FloatMode, OuterStatesAgreeIfOnePeerFlushesDenormals) {
-    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method :
+         {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         for (const bool sharded : {false, true}) {
             if (sharded && (method == pcclMethodEagerDiLoCo || method == pcclMethodStreamingDiLoCo)) continue;
             World world(method);
@@ -128,7 +129,8 @@ TEST(FloatMode, OuterStatesAgreeIfOnePeerFlushesDenormals) {
             expect_parity(logs);
             for (const auto &[id, log] : logs) {
                 EXPECT_TRUE(log.outcome.ok()) << log.outcome.why;
-                EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "method " << method << (sharded ? " sharded" : "") << ", peer " << id;
+                EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U)
+                    << "method " << method << (sharded ? " sharded" : "") << ", peer " << id;
             }
         }
     }

@@ -453,7 +453,8 @@ TEST(Configuration, GossipRefusalNamesTheReason) {
     EXPECT_THAT(refused([](auto &c) { c.graph_degree = 65; }), HasSubstr("not 2 to 64"));
     EXPECT_THAT(refused([](auto &c) { c.weighted = true; }), HasSubstr("weighted"));
     EXPECT_THAT(refused([](auto &c) { c.exchange_wait_ms = 0; }), HasSubstr("exchange_wait_ms"));
-    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeSynchronous, c.partners = pcclPartnersOne; }), HasSubstr("pcclMergeSynchronous"));
+    EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeSynchronous, c.partners = pcclPartnersOne; }),
+                HasSubstr("pcclMergeSynchronous"));
     EXPECT_THAT(refused([](auto &c) { c.merge = pcclMergeAfterAll; }, pcclMethodPushSum), HasSubstr("pcclMergeAfterAll"));
     EXPECT_THAT(refused([](auto &c) { c.quantization = {pcclUint8, pcclQuantMinMax}; }), HasSubstr("quantization"));
 }

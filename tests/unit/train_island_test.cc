@@ -70,12 +70,16 @@ struct Islands {
 
     void train() {
         std::vector<std::thread> threads;
-        for (FakeRun &run : runs) run.seat({0, 1, 2});
+        for (FakeRun &run : runs)
+            run.seat({0, 1, 2});
         for (int part = 0; part < kParts; ++part)
-            for (int island = 0; island < kIslands; ++island) logs[static_cast<std::size_t>(part)][island];
+            for (int island = 0; island < kIslands; ++island)
+                logs[static_cast<std::size_t>(part)][island];
         for (int part = 0; part < kParts; ++part)
-            for (int island = 0; island < kIslands; ++island) threads.emplace_back([this, part, island] { live(part, island); });
-        for (auto &thread : threads) thread.join();
+            for (int island = 0; island < kIslands; ++island)
+                threads.emplace_back([this, part, island] { live(part, island); });
+        for (auto &thread : threads)
+            thread.join();
     }
 
 private:
@@ -124,11 +128,13 @@ void expect_whole(Islands &world, int victim) {
             EXPECT_EQ(log.final, logs.at(victim == 0 ? 1 : 0).final);
         }
     }
-    for (const MeetingPlace &place : world.places) EXPECT_FALSE(place.parted());
+    for (const MeetingPlace &place : world.places)
+        EXPECT_FALSE(place.parted());
 }
 
 TEST(Island, EndsIfItLosesAProcessAndTheOthersContinue) {
-    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method :
+         {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         Islands undisturbed(method);
         undisturbed.train();
         expect_whole(undisturbed, -1);

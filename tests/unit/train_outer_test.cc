@@ -86,7 +86,8 @@ private:
                     mean[i] += delta[id][i] / peers_;
                 }
             if (!pending.empty()) {
-                if (c_.method == pcclMethodCO2) co2(pending, usual, last);
+                if (c_.method == pcclMethodCO2)
+                    co2(pending, usual, last);
                 else
                     for (std::size_t i = 0; i < n_; ++i)
                         outer(i, pending[i]);
@@ -148,8 +149,10 @@ private:
                 Flight f{n_ * p / c_.fragments, n_ * (p + 1) / c_.fragments, s + c_.overlap_steps, Doubles(n_, 0.0)};
                 for (std::size_t i = f.first; i < f.end; ++i)
                     f.mean[i] = mean_gradient(i);
-                if (f.at == s) land(f);
-                else flights.push_back(f);
+                if (f.at == s)
+                    land(f);
+                else
+                    flights.push_back(f);
             }
         }
         for (const Flight &f : flights)
@@ -285,7 +288,8 @@ TEST(SpecialCase, OnePeerAtRateOneIsItsInnerOptimizer) {
     world.config.outer_learning_rate = 1.0F;
     world.inner = [](Values &w, int, std::uint64_t step) {
         for (float &x : w)
-            x = std::ldexp(std::round(std::ldexp(x, 3)), -3) + 0.125F * static_cast<float>(step % 3);  // multiples of 1/8 are exact
+            x = std::ldexp(std::round(std::ldexp(x, 3)), -3) +
+                0.125F * static_cast<float>(step % 3);  // multiples of 1/8 are exact
     };
     const auto log = one(world, 1);
     Values alone(world.elements);
@@ -330,7 +334,8 @@ TEST(SpecialCase, IdenticalPeersMoveAsOnePeer) {
 }
 
 TEST(SpecialCase, NothingMovesWithoutInnerSteps) {
-    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method :
+         {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World world(method);
         world.inner = [](Values &, int, std::uint64_t) {};
         const auto log = one(world, 3);
@@ -484,7 +489,8 @@ TEST(Weights, ChangeNothingIfAllAreZero) {
 }
 
 TEST(Due, IsTrueExactlyForStepsThatTouchParameters) {
-    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo,
+                              pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World world(method);
         world.config.outer_learning_rate = 0.3F;
         std::mutex mutex;
@@ -514,7 +520,8 @@ TEST(Due, IsTrueExactlyForStepsThatTouchParameters) {
 }
 
 TEST(Timing, DoesNotChangeTheResult) {
-    for (const auto method : {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method :
+         {pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         World quick(method);
         const auto expected = one(quick, 3).outer;
         for (const std::uint64_t seed : {1U, 2U, 3U}) {

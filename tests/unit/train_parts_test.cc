@@ -105,7 +105,8 @@ TEST(Layout, EveryElementHasOneFragmentAndAUniquePlace) {
 
 TEST(Layout, NamesThePlaceOfEveryElement) {
     std::vector<float> a(5), b(40), c(3);
-    const std::vector<Parameter> parameters = {{"a", a.data(), a.size(), pcclFloat}, {"b", b.data(), b.size(), pcclFloat}, {"c", c.data(), c.size(), pcclFloat}};
+    const std::vector<Parameter> parameters = {
+        {"a", a.data(), a.size(), pcclFloat}, {"b", b.data(), b.size(), pcclFloat}, {"c", c.data(), c.size(), pcclFloat}};
     Layout layout;
     ASSERT_TRUE(make_layout(parameters, pcclFragmentsEven, 3, layout).ok());
     for (const Fragment &fragment : layout.fragments) {
@@ -173,7 +174,8 @@ protected:
 
     /// A state of three tensors, filled with consecutive numbers that begin at `first`.
     struct Held {
-        explicit Held(float first, pcclFragments_t pattern = pcclFragmentsStrided, std::uint32_t fragments = 1, bool momentum = true) {
+        explicit Held(float first, pcclFragments_t pattern = pcclFragmentsStrided, std::uint32_t fragments = 1,
+                      bool momentum = true) {
             parameters = some_parameters({100, 7, 33});
             EXPECT_TRUE(make_layout(parameters, pattern, fragments, layout).ok());
             pcclTrainerConfig_t config;
@@ -242,7 +244,8 @@ TEST_F(Files, EveryDamageIsDetectedAndChangesNothing) {
     const auto refused = [&](const std::string &bytes) {
         std::ofstream(path("bad"), std::ios::binary) << bytes;
         const auto outcome = load_state(path("bad"), held.state, held.layout, held.parameters, revision);
-        return outcome.code == pcclInvalidArgument && outcome.why.find(path("bad")) != std::string::npos && held.state.digest() == before && revision == 7;
+        return outcome.code == pcclInvalidArgument && outcome.why.find(path("bad")) != std::string::npos &&
+               held.state.digest() == before && revision == 7;
     };
     for (std::size_t n = 0; n < good.size(); ++n)
         ASSERT_TRUE(refused(good.substr(0, n))) << "cut after " << n;
@@ -258,7 +261,8 @@ TEST_F(Files, EveryDamageIsDetectedAndChangesNothing) {
     EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("'p1'"));
     renamed = held.parameters;
     renamed[1].count = 8;
-    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why, HasSubstr("7 elements in the file and 8 in the trainer"));
+    EXPECT_THAT(load_state(path("c"), held.state, held.layout, renamed, revision).why,
+                HasSubstr("7 elements in the file and 8 in the trainer"));
 }
 
 TEST_F(Files, NamesMatchWithoutWrapperParts) {
@@ -354,7 +358,8 @@ TEST(Config, WarnsOfDivergingSettings) {
         config.min_peers = 4;
         return warning(config);
     };
-    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo, pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
+    for (const auto method : {pcclMethodLocal, pcclMethodDiLoCo, pcclMethodAsyncDiLoCo, pcclMethodEagerDiLoCo,
+                              pcclMethodStreamingDiLoCo, pcclMethodCO2}) {
         pcclTrainerConfig_t config;
         set_defaults(config, method);
         EXPECT_EQ(warning(config), "") << method;

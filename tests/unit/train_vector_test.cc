@@ -23,7 +23,8 @@ std::vector<float> values(std::size_t count, std::uint64_t seed) {
     std::mt19937_64 random(seed);
     std::vector<float> out(count);
     for (float &x : out)
-        x = static_cast<float>(static_cast<std::int64_t>(random() % 2'000'001) - 1'000'000) * std::ldexp(1.0F, static_cast<int>(random() % 40) - 30);
+        x = static_cast<float>(static_cast<std::int64_t>(random() % 2'000'001) - 1'000'000) *
+            std::ldexp(1.0F, static_cast<int>(random() % 40) - 30);
     return out;
 }
 
@@ -36,9 +37,11 @@ std::vector<std::uint32_t> bits(const std::vector<float> &x) {
 
 /// Expects that `run(p, v, g, n)` gives the result of `one(p, v, g)` for each element, on every target and for sizes around the
 /// vector's.
-void expect_each(const std::function<void(float *, float *, const float *, std::size_t)> &run, const std::function<void(float &, float &, float)> &one) {
+void expect_each(const std::function<void(float *, float *, const float *, std::size_t)> &run,
+                 const std::function<void(float &, float &, float)> &one) {
     test::on_every_target(vector_target, [&](std::int64_t) {
-        for (const std::size_t n : {0U, 1U, 2U, 3U, 5U, 7U, 8U, 15U, 16U, 17U, 31U, 33U, 63U, 64U, 65U, 255U, 1024U, 1025U, 4099U}) {
+        for (const std::size_t n :
+             {0U, 1U, 2U, 3U, 5U, 7U, 8U, 15U, 16U, 17U, 31U, 33U, 63U, 64U, 65U, 255U, 1024U, 1025U, 4099U}) {
             // The buffers begin at an unaligned address and have one more element, which must not change.
             auto p = values(n + 2, kSeed), v = values(n + 2, kSeed + 1);
             const auto g = values(n + 2, kSeed + 2);
@@ -59,7 +62,8 @@ float product(float a, float b) {
 }
 
 TEST(Vector, SgdIsRoundedStepByStep) {
-    expect_each([](float *p, float *, const float *g, std::size_t n) { sgd(p, g, 0.7F, n); }, [](float &p, float &, float g) { p -= product(0.7F, g); });
+    expect_each([](float *p, float *, const float *g, std::size_t n) { sgd(p, g, 0.7F, n); },
+                [](float &p, float &, float g) { p -= product(0.7F, g); });
 }
 
 TEST(Vector, HeavyBallIsRoundedStepByStep) {
@@ -80,7 +84,8 @@ TEST(Vector, NesterovIsRoundedStepByStep) {
 
 TEST(Vector, ClippedMomentumAndStepStayWithinTheBound) {
     constexpr float kBound = 25.0F;
-    expect_each([](float *p, float *v, const float *g, std::size_t n) { static_cast<void>(clipped_heavy_ball(p, v, g, 1.0F, 0.5F, 1.7F, kBound, n)); },
+    expect_each([](float *p, float *v, const float *g,
+                   std::size_t n) { static_cast<void>(clipped_heavy_ball(p, v, g, 1.0F, 0.5F, 1.7F, kBound, n)); },
                 [](float &p, float &v, float g) {
                     v = product(0.5F, v) + g / 1.7F;
                     v = v > kBound ? kBound : v < -kBound ? -kBound : v;
@@ -108,8 +113,10 @@ TEST(Vector, MixingAndOverlaysAreRoundedStepByStep) {
                     v = product(0.9F, v) + g;
                     p -= product(0.4F, g + product(0.9F, v));
                 });
-    expect_each([](float *p, float *, const float *, std::size_t n) { multiply(p, 3.3F, n); }, [](float &p, float &, float) { p *= 3.3F; });
-    expect_each([](float *p, float *, const float *, std::size_t n) { divide(p, 3.3F, n); }, [](float &p, float &, float) { p /= 3.3F; });
+    expect_each([](float *p, float *, const float *, std::size_t n) { multiply(p, 3.3F, n); },
+                [](float &p, float &, float) { p *= 3.3F; });
+    expect_each([](float *p, float *, const float *, std::size_t n) { divide(p, 3.3F, n); },
+                [](float &p, float &, float) { p /= 3.3F; });
 }
 
 TEST(Halves, EveryValueSurvivesWideningAndNarrowing) {

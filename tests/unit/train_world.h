@@ -42,7 +42,7 @@ struct Log {
     Values final;                           ///< parameters at the end
     Outcome outcome;
     pcclTrainerStatus_t status{};
-    std::uint32_t events = 0;  ///< all events of the run
+    std::uint32_t events = 0;    ///< all events of the run
     std::uint64_t received = 0;  ///< calls in which state was received from others
 };
 
@@ -79,8 +79,10 @@ struct World {
             threads.emplace_back([this, id = id, at = static_cast<std::int64_t>(at), &log = logs[id]] {
                 while (reached_ < at && !ended_)
                     std::this_thread::sleep_for(std::chrono::microseconds(20));
-                if (ended_) run.leave(id);  // it does not join
-                else live(id, log);
+                if (ended_)
+                    run.leave(id);  // it does not join
+                else
+                    live(id, log);
             });
         }
         for (auto &thread : threads)
@@ -92,9 +94,11 @@ private:
     void live(int id, Log &log) {
         Values w(elements);
         for (std::size_t i = 0; i < w.size(); ++i)
-            w[i] = 0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // the first peer's become the run's
+            w[i] =
+                0.5F + 0.125F * static_cast<float>(i % 11) + static_cast<float>(100 * id);  // the first peer's become the run's
         const std::size_t half = w.size() / 2;
-        std::vector<Parameter> parameters = {{"a", w.data(), half, pcclFloat}, {"b", w.data() + half, w.size() - half, pcclFloat}};
+        std::vector<Parameter> parameters = {{"a", w.data(), half, pcclFloat},
+                                             {"b", w.data() + half, w.size() - half, pcclFloat}};
         std::unique_ptr<Trainer> trainer;
         log.outcome = Trainer::make(config, run.peer(id), parameters, trainer);
         if (log.outcome.ok()) log.outcome = trainer->join();
@@ -113,7 +117,8 @@ private:
             const auto status = trainer->status();
             log.events |= status.events;
             log.received += (status.events & PCCL_TRAINER_STATE_RECEIVED) != 0 ? 1 : 0;
-            if ((status.events & PCCL_TRAINER_OUTER_STEP) != 0 && log.outcome.ok()) log.outer[status.outer_steps] = outer(*trainer);
+            if ((status.events & PCCL_TRAINER_OUTER_STEP) != 0 && log.outcome.ok())
+                log.outer[status.outer_steps] = outer(*trainer);
         }
         if (log.outcome.ok()) {
             log.outcome = trainer->finish();
@@ -144,7 +149,8 @@ inline void expect_parity(const std::map<int, Log> &logs) {
         for (const auto &[step, values] : log.outer) {
             const auto [found, is_new] = first.try_emplace(step, id, &values);
             if (!is_new) {
-                EXPECT_EQ(values, *found->second.second) << "peers " << id << " and " << found->second.first << " after outer step " << step;
+                EXPECT_EQ(values, *found->second.second)
+                    << "peers " << id << " and " << found->second.first << " after outer step " << step;
             }
         }
     }

@@ -27,7 +27,7 @@ struct Case {
 void fill_input(const Case &what, int rank, void *out);
 
 struct Verdict {
-    std::size_t wrong = 0;        ///< elements outside the tolerance; with quantization all or none, according to the relative error
+    std::size_t wrong = 0;  ///< elements outside the tolerance; with quantization all or none, according to the relative error
     double relative_error = 0;    ///< L2 norm of the error divided by that of the exact result
     std::size_t first_wrong = 0;  ///< index, if wrong > 0
     double expected = 0;          ///< the expected value at that index

@@ -24,8 +24,8 @@ struct Contribution {
 void fill_membership(const Contribution &own, std::uint64_t *out, std::size_t count);
 
 struct MembershipSum {
-    std::uint64_t members = 0;      ///< one bit per slot
-    std::uint64_t digest = 0;  ///< digest of the operation
+    std::uint64_t members = 0;  ///< one bit per slot
+    std::uint64_t digest = 0;   ///< digest of the operation
     std::uint64_t votes = 0;
     std::size_t wrong = 0;  ///< elements that differ from the sum of those members' contributions
     int size() const { return __builtin_popcountll(members); }

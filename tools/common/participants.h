@@ -17,8 +17,9 @@ inline constexpr int kSlots = 4;
 void fill_slot(int slot, pcclDataType_t type, void *out, std::size_t count);
 
 struct Participants {
-    std::map<unsigned, std::uint64_t> elements;  ///< number of elements for each set of contributors, which has a bit for each slot
-    std::uint64_t wrong = 0;                     ///< elements that are not the average of any set of contributions
+    std::map<unsigned, std::uint64_t>
+        elements;             ///< number of elements for each set of contributors, which has a bit for each slot
+    std::uint64_t wrong = 0;  ///< elements that are not the average of any set of contributions
     std::size_t first_wrong = 0;
     double found = 0;  ///< the value found at that index
 };

@@ -124,10 +124,11 @@ bool interpret(const Texts &texts, Options &options) {
     if (!interpret_list("operator (-o)", texts.op, tools::kAllOps, tools::op_named, options.ops)) return false;
     const auto packing = tools::packing_named(texts.quantization);
     if (!packing) {
-        std::cerr << "pccl-perf: unknown quantization (-q) '" << texts.quantization
-                  << "'. Use none; minmax or zps, a colon, and u8, i8, u16, i16, u4 or u2; or blockscale, a colon, i8, i4, u4 or u2, "
-                     "and optionally a colon and\n"
-                     "32, 64, 128, 256 or 512 elements to a block, and :pow2\n";
+        std::cerr
+            << "pccl-perf: unknown quantization (-q) '" << texts.quantization
+            << "'. Use none; minmax or zps, a colon, and u8, i8, u16, i16, u4 or u2; or blockscale, a colon, i8, i4, u4 or u2, "
+               "and optionally a colon and\n"
+               "32, 64, 128, 256 or 512 elements to a block, and :pow2\n";
         return false;
     }
     options.packing = *packing;

@@ -1,5 +1,6 @@
-/* Three peers train, and the third never touches the revision of its shared state. It stays a member for all steps: each synchronization
- * gives it the others' content, where its own differs, and their revision. The tag of each reduce is the number of the step. */
+/* Three peers train, and the third never touches the revision of its shared state. It stays a member for all steps: each
+ * synchronization gives it the others' content, where its own differs, and their revision. The tag of each reduce is the number
+ * of the step. */
 #include "peers.h"
 
 enum { kPeers = 3, kSteps = 60, kWeights = 1000 };
@@ -25,12 +26,14 @@ static void *run(void *argument) {
         if (forgets) EXPECT(sync.tx_bytes == 0);
         EXPECT(weights[0] == (float)(kPeers * step) && weights[kWeights - 1] == weights[0]);
 
-        for (int i = 0; i < kWeights; ++i) gradient[i] = 1;
+        for (int i = 0; i < kWeights; ++i)
+            gradient[i] = 1;
         const pcclReduceDescriptor_t descriptor = sum_of(kWeights, (uint64_t)step);
         pcclReduceInfo_t reduced;
         SUCCEED(pcclAllReduce(gradient, gradient, &descriptor, comm, &reduced));
         EXPECT(reduced.local_world_size == kPeers);
-        for (int i = 0; i < kWeights; ++i) weights[i] += gradient[i];
+        for (int i = 0; i < kWeights; ++i)
+            weights[i] += gradient[i];
         if (!forgets) ++state.revision;
     }
     SUCCEED(pcclDestroyCommunicator(comm));
@@ -47,7 +50,8 @@ int main(void) {
         numbers[i] = i;
         EXPECT(pthread_create(&threads[i], NULL, run, &numbers[i]) == 0);
     }
-    for (int i = 0; i < kPeers; ++i) EXPECT(pthread_join(threads[i], NULL) == 0);
+    for (int i = 0; i < kPeers; ++i)
+        EXPECT(pthread_join(threads[i], NULL) == 0);
     end_master(master);
     return 0;
 }

@@ -34,8 +34,13 @@ std::string MasterProcess::log() const {
 }
 
 void MasterProcess::start() {
-    std::vector<std::string> argv = {std::filesystem::path(tools::self_path()).parent_path() / "pccl-master", "--listen", address(),
-                                     "--journal", journal(), "--log-level", "INFO"};
+    std::vector<std::string> argv = {std::filesystem::path(tools::self_path()).parent_path() / "pccl-master",
+                                     "--listen",
+                                     address(),
+                                     "--journal",
+                                     journal(),
+                                     "--log-level",
+                                     "INFO"};
     argv.insert(argv.end(), options_.begin(), options_.end());
     child_ = tools::Child::spawn(argv, {.capture_stdout = true, .pipe_stdin = false, .stderr_file = folder_ + "/log"});
     char line = 0;

@@ -25,7 +25,9 @@ World::World(const WorldOptions &options)
     master_ = tools::Master::start(config);
 }
 
-std::string World::master_address() const { return !elsewhere_.empty() ? elsewhere_ : host_ + ":" + std::to_string(master_.port); }
+std::string World::master_address() const {
+    return !elsewhere_.empty() ? elsewhere_ : host_ + ":" + std::to_string(master_.port);
+}
 
 /// The test's setting or, by default, that of the environment, so that every test can run with compression.
 static int compression_of(const PeerOptions &options) {

@@ -17,7 +17,7 @@ struct WorldOptions {
     std::string host = "127.0.0.1";
     std::uint32_t heartbeat_timeout_ms = 0;  ///< 0: the default
     std::uint32_t misuse_grace_ms = 0;
-    std::string master = {};  ///< address of a master that the test runs itself; empty: one inside the test
+    std::string master = {};                       ///< address of a master that the test runs itself; empty: one inside the test
     std::uint32_t remove_stragglers_after_ms = 0;  ///< 0: never
 };
 
@@ -25,9 +25,9 @@ struct WorldOptions {
 struct PeerOptions {
     int group = 0;
     int lanes = 0;
-    int port = 0;           ///< to listen on; 0: the library's default range
-    int compression = 0;    ///< a pcclCompression_t; 0: $PCCL_TEST_COMPRESSION, by default auto
-    int master_limit_ms = 0;  ///< limit of the peer's wait for a lost master; 0: the default
+    int port = 0;                ///< to listen on; 0: the library's default range
+    int compression = 0;         ///< a pcclCompression_t; 0: $PCCL_TEST_COMPRESSION, by default auto
+    int master_limit_ms = 0;     ///< limit of the peer's wait for a lost master; 0: the default
     std::string advertise = {};  ///< address for other peers; empty: as the master sees it
 };
 

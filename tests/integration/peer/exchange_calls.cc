@@ -30,7 +30,8 @@ std::string name_of(const pcclPeerId_t &rank) {
 
 pcclPeerId_t rank_named(const std::string &text) {
     pcclPeerId_t rank{};
-    for (std::size_t i = 0; i < sizeof rank.data; ++i) rank.data[i] = static_cast<std::uint8_t>(std::stoul(text.substr(2 * i, 2), nullptr, 16));
+    for (std::size_t i = 0; i < sizeof rank.data; ++i)
+        rank.data[i] = static_cast<std::uint8_t>(std::stoul(text.substr(2 * i, 2), nullptr, 16));
     return rank;
 }
 
@@ -77,7 +78,8 @@ Json call_members(Session &session, const Json &request) {
     Json answer = answer_of(pcclGetMembers(session.comm(request), nullptr, 0, nullptr, &epoch));
     answer["epoch"] = epoch;
     answer["members"] = Json::array();
-    for (const auto &rank : members_of(session.comm(request))) answer["members"].push_back(name_of(rank));
+    for (const auto &rank : members_of(session.comm(request)))
+        answer["members"].push_back(name_of(rank));
     return answer;
 }
 
@@ -95,7 +97,8 @@ Json call_neighbours(Session &session, const Json &request) {
     Json answer = answer_of(pcclGetNeighbours(session.comm(request), ranks.data(), ranks.size(), &count, &epoch));
     answer["epoch"] = epoch;
     answer["neighbours"] = Json::array();
-    for (std::size_t i = 0; i < count; ++i) answer["neighbours"].push_back(name_of(ranks[i]));
+    for (std::size_t i = 0; i < count; ++i)
+        answer["neighbours"].push_back(name_of(ranks[i]));
     return answer;
 }
 
@@ -104,8 +107,8 @@ Json call_post(Session &session, const Json &request) {
     auto sent = std::make_unique<Sent>();
     sent->data = content(request.value("seed", std::uint64_t{0}), request.value("bytes", std::size_t{0}));
     const pcclPeerId_t to = rank_named(request.at("to"));
-    const pcclResult_t result = pcclPost(session.comm(request), &to, request.value("tag", 0U), sent->data.data(), sent->data.size(),
-                                         request.value("timeout_ms", PCCL_FOREVER), &sent->handle);
+    const pcclResult_t result = pcclPost(session.comm(request), &to, request.value("tag", 0U), sent->data.data(),
+                                         sent->data.size(), request.value("timeout_ms", PCCL_FOREVER), &sent->handle);
     const Json answer = answer_of(result);
     const std::scoped_lock lock(posts.mutex);
     if (result == pcclSuccess) posts.named[request.value("post", "")] = std::move(sent);
@@ -138,7 +141,8 @@ Json call_receive(Session &session, const Json &request) {
 }
 
 Json call_mailbox(Session &session, const Json &request) {
-    return answer_of(pcclSetMailbox(session.comm(request), request.value("bytes", std::uint64_t{1} << 30), request.value("messages", 4096U)));
+    return answer_of(
+        pcclSetMailbox(session.comm(request), request.value("bytes", std::uint64_t{1} << 30), request.value("messages", 4096U)));
 }
 
 /// Ends one connection to another peer, as a broken path does. "spared": the port of the master, which is not a peer.
@@ -203,7 +207,8 @@ private:
         sent->to = name_of(to);
         sent->data = content(sent->amount, random_() % 3 == 0 ? 64 : 64 + random_() % bytes_);
         std::memcpy(sent->data.data(), &sent->amount, 8);
-        if (pcclPost(comm_, &to, kGossipTag, sent->data.data(), sent->data.size(), timeout_ms_, &sent->handle) != pcclSuccess) return;
+        if (pcclPost(comm_, &to, kGossipTag, sent->data.data(), sent->data.size(), timeout_ms_, &sent->handle) != pcclSuccess)
+            return;
         mass_ -= sent->amount;
         sent_.push_back(std::move(sent));
     }
@@ -245,8 +250,10 @@ private:
         result["wrong"] = wrong_;
         result["outcomes"] = outcomes_;
         result["rank"] = name_of(self_);
-        for (const auto &[to, tally] : delivered_) result["delivered"][to] = {tally.messages, tally.amount};
-        for (const auto &[from, tally] : received_) result["received"][from] = {tally.messages, tally.amount};
+        for (const auto &[to, tally] : delivered_)
+            result["delivered"][to] = {tally.messages, tally.amount};
+        for (const auto &[from, tally] : received_)
+            result["received"][from] = {tally.messages, tally.amount};
         return result;
     }
 

@@ -61,7 +61,8 @@ pcclResult_t sum(pcclComm_t *comm, const Json &request, std::vector<std::uint64_
     d.tag = 1;
     d.src_descriptor.datatype = pcclUint64;
     const pcclReduceOptions_t options = options_of(request);
-    if (!request.value("sharded", false)) return pcclAllReduceWithOptions(send.data(), receive.data(), &d, &options, comm, nullptr);
+    if (!request.value("sharded", false))
+        return pcclAllReduceWithOptions(send.data(), receive.data(), &d, &options, comm, nullptr);
     pcclShard_t shard{};
     tools::require("pcclGetShard", pcclGetShard(comm, d.count, &shard));
     std::vector<std::uint64_t> part(&send == &receive ? 0 : shard.elements);
@@ -94,7 +95,8 @@ bool step(Session &session, const Json &request, LoopState &state, OutcomeLog &l
     tools::require("pcclAllReduce", result);
     const tools::MembershipSum found = tools::check_membership(0, sums.data(), sums.size());
     if (found.wrong > 0 || (found.members >> own.slot & 1) == 0) {
-        throw std::runtime_error("wrong sum: " + std::to_string(found.wrong) + " elements, members " + std::to_string(found.members));
+        throw std::runtime_error("wrong sum: " + std::to_string(found.wrong) + " elements, members " +
+                                 std::to_string(found.members));
     }
     ++state.good;
     log.add("ok " + std::to_string(found.digest) + " " + std::to_string(found.members));

@@ -78,8 +78,8 @@ Json call_reduce(Session &session, const Json &request) {
         Buffers buffers = make_buffers(d, request);
         pcclReduceReport_t report = empty_report();
         const auto begin = std::chrono::steady_clock::now();
-        const pcclResult_t result = pcclAllReduceWithOptions(buffers.send_data(), buffers.receive_data(), &d, &options,
-                                                             session.comm(request), &report);
+        const pcclResult_t result =
+            pcclAllReduceWithOptions(buffers.send_data(), buffers.receive_data(), &d, &options, session.comm(request), &report);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         answer = reduce_answer(result, report, buffers, request);
         answer["seconds"] = took.count();
@@ -108,7 +108,8 @@ Json call_launch(Session &session, const Json &request) {
         receive = flight->buffers.receive_data();
     }
     const pcclReduceOptions_t options = options_of(request);
-    const pcclResult_t result = pcclAllReduceAsyncWithOptions(send, receive, &d, &options, session.comm(request), &flight->handle);
+    const pcclResult_t result =
+        pcclAllReduceAsyncWithOptions(send, receive, &d, &options, session.comm(request), &flight->handle);
     return keep(session, request, std::move(flight), result);
 }
 
@@ -215,7 +216,8 @@ Json call_rounds(Session &session, const Json &request) {
         tools::fill_input(what, request.at("rank"), data.data());
         const auto aborted = request.value("aborted_rounds", std::vector<int>());
         if (request.at("rank") == what.ranks - 1 && std::ranges::find(aborted, round) != aborted.end()) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the others have called by then; an abort before that has the same outcome
+            std::this_thread::sleep_for(
+                std::chrono::milliseconds(30));  // the others have called by then; an abort before that has the same outcome
             tools::require("pcclAbort", pcclAbort(session.comm(request)));
         }
         if (const auto result = average(session, request, data, lost); result != pcclSuccess) return answer_of(result);

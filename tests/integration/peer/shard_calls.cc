@@ -17,7 +17,11 @@ tools::Case case_of(const pcclReduceDescriptor_t &d, const Json &request) {
 }
 
 Json to_json(const pcclShard_t &shard) {
-    return {{"first", shard.first}, {"elements", shard.elements}, {"membership", shard.membership}, {"world", shard.world_size}, {"rank", shard.rank}};
+    return {{"first", shard.first},
+            {"elements", shard.elements},
+            {"membership", shard.membership},
+            {"world", shard.world_size},
+            {"rank", shard.rank}};
 }
 
 /// "shard": a shard returned by an earlier call; by default the current one.
@@ -56,8 +60,9 @@ struct Sharded {
     pcclReduceReport_t scattered{}, gathered{};
 
     Sharded(Session &session, const Json &request)
-        : d(descriptor_of(request)), options(options_of(request)), shard(shard_of(session, request)), size(tools::size_of(d.src_descriptor.datatype)),
-          offset(request.value("offset", std::size_t{0})), in_place(request.value("in_place", false)) {
+        : d(descriptor_of(request)), options(options_of(request)), shard(shard_of(session, request)),
+          size(tools::size_of(d.src_descriptor.datatype)), offset(request.value("offset", std::size_t{0})),
+          in_place(request.value("in_place", false)) {
         whole.resize(offset + d.count * size);
         fill_input(request.value("pattern", "seeded"), case_of(d, request), request.value("rank", 0), whole_data());
         whole_hash = hash_bytes(whole_data(), d.count * size);
@@ -76,7 +81,9 @@ struct Sharded {
         part_hash = hash_bytes(part_data(), shard.elements * size);
         return code;
     }
-    pcclResult_t gather(pcclComm_t *comm) { return pcclAllGather(part_data(), result_data(), &d, &shard, &options, comm, &gathered); }
+    pcclResult_t gather(pcclComm_t *comm) {
+        return pcclAllGather(part_data(), result_data(), &d, &shard, &options, comm, &gathered);
+    }
     bool whole_intact() { return hash_bytes(whole_data(), d.count * size) == whole_hash; }
     bool part_intact() { return hash_bytes(part_data(), shard.elements * size) == part_hash; }
 };
@@ -134,8 +141,14 @@ Json call_sharded_matrix(Session &session, const Json &request) {
         for (const pcclRedOp_t op : tools::kAllOps) {
             for (const std::size_t count : request.at("counts").get<std::vector<std::size_t>>()) {
                 for (const bool in_place : {false, true}) {
-                    Json one = {{"count", count},     {"type", tools::name_of(type)}, {"op", tools::name_of(op)},   {"tag", cases % 7},
-                                {"in_place", in_place}, {"offset", cases % 4 * 3},      {"rank", request.at("rank")}, {"ranks", request.at("ranks")},
+                    Json one = {{"count", count},
+                                {"type", tools::name_of(type)},
+                                {"op", tools::name_of(op)},
+                                {"tag", cases % 7},
+                                {"in_place", in_place},
+                                {"offset", cases % 4 * 3},
+                                {"rank", request.at("rank")},
+                                {"ranks", request.at("ranks")},
                                 {"algorithm", request.value("algorithm", "auto")}};
                     const Json answer = run(session, one);
                     ++cases;
@@ -176,8 +189,8 @@ Json call_launch_part(Session &session, const Json &request) {
     std::ranges::fill(given, request.value("value", static_cast<unsigned char>(1)));
     buffers.given_hash = hash_bytes(given.data(), given.size());
     const auto start = scatters ? pcclReduceScatterAsync : pcclAllGatherAsync;
-    const pcclResult_t result = start(given.data(), scatters ? buffers.part.data() : buffers.whole.data(), &d, &buffers.shard, &options,
-                                      session.comm(request), &flight->handle);
+    const pcclResult_t result = start(given.data(), scatters ? buffers.part.data() : buffers.whole.data(), &d, &buffers.shard,
+                                      &options, session.comm(request), &flight->handle);
     return keep(session, request, std::move(flight), result);
 }
 

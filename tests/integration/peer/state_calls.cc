@@ -59,7 +59,8 @@ Json call_define(Session &session, const Json &request) {
                       entry.value("seed", std::uint64_t{0})};
         tensor.data.resize(tensor.count * tools::size_of(tensor.type));
         if (entry.contains("pattern")) {
-            fill_input(entry.at("pattern"), {tensor.type, pcclSum, {}, tensor.count, 1, 0}, static_cast<int>(tensor.seed), tensor.data.data());
+            fill_input(entry.at("pattern"), {tensor.type, pcclSum, {}, tensor.count, 1, 0}, static_cast<int>(tensor.seed),
+                       tensor.data.data());
         } else {
             fill_seeded(tensor.data, tensor.seed);
         }

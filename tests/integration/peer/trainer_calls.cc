@@ -51,7 +51,8 @@ Json call_train(Session &session, const Json &request) {
     pcclReduceOptions_t reduce;
     const pcclTrainerConfig_t config = config_of(request, reduce);
     pcclTrainer_t *made = nullptr;
-    if (const auto result = pcclCreateTrainer(&config, session.comm(request), tensors, 2, &made); result != pcclSuccess) return answer_of(result);
+    if (const auto result = pcclCreateTrainer(&config, session.comm(request), tensors, 2, &made); result != pcclSuccess)
+        return answer_of(result);
     const TrainerHandle trainer(made);
     if (const auto result = pcclTrainerJoin(made); result != pcclSuccess) return answer_of(result);
 
@@ -62,7 +63,10 @@ Json call_train(Session &session, const Json &request) {
     const auto tell = [&] {
         pcclTrainerGetOuterParameters(made, 0, outer.data());
         pcclTrainerGetOuterParameters(made, 1, outer.data() + count / 2);
-        session.emit({{"event", "outer"}, {"outer", status.outer_steps}, {"hash", hash_bytes(outer.data(), count * sizeof(float))}, {"world", status.world_size}});
+        session.emit({{"event", "outer"},
+                      {"outer", status.outer_steps},
+                      {"hash", hash_bytes(outer.data(), count * sizeof(float))},
+                      {"world", status.world_size}});
     };
     pcclResult_t result = pcclSuccess;
     while (status.inner_steps < steps && result == pcclSuccess) {

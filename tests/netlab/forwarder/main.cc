@@ -226,8 +226,9 @@ int main(int argc, char **argv) {
     const netlab::Options options = netlab::parse(argc, argv);
     std::signal(SIGPIPE, SIG_IGN);
     ::prctl(PR_SET_TIMERSLACK, 1);
-    ::mallopt(M_TRIM_THRESHOLD, 1 << 30);  // packets are allocated and freed all the time; returned memory would be faulted in again
-    ::setpriority(PRIO_PROCESS, 0, -15);   // a forwarder that waits for a processor would add delay
+    ::mallopt(M_TRIM_THRESHOLD,
+              1 << 30);  // packets are allocated and freed all the time; returned memory would be faulted in again
+    ::setpriority(PRIO_PROCESS, 0, -15);  // a forwarder that waits for a processor would add delay
     try {
         netlab::Forwarder forwarder(options);
         forwarder.announce();

@@ -10,8 +10,9 @@ public:
 
     void on_complete(const Node &node, const CallInfo &call, const protocol::Complete &done) override {
         if (call.kind == CallKind::connect) return;  // the master may be down
-        require(done.code == pcclSuccess || done.code == pcclTooFewPeers,
-                std::string(name_of(call.kind)) + " of " + node.name + " fails with " + std::to_string(done.code) + ": " + done.why);
+        require(done.code == pcclSuccess || done.code == pcclTooFewPeers, std::string(name_of(call.kind)) + " of " + node.name +
+                                                                              " fails with " + std::to_string(done.code) + ": " +
+                                                                              done.why);
     }
 };
 

@@ -37,8 +37,8 @@ private:
     void admitted_whole() {
         for (const auto &[island, peers] : admitted_) {
             const auto all = islands_[*peers.begin()].peers;
-            require(peers.size() == all, "view " + std::to_string(number_.value) + " admits " + std::to_string(peers.size()) + " of the " +
-                                             std::to_string(all) + " peers of island " + std::to_string(island));
+            require(peers.size() == all, "view " + std::to_string(number_.value) + " admits " + std::to_string(peers.size()) +
+                                             " of the " + std::to_string(all) + " peers of island " + std::to_string(island));
         }
         admitted_.clear();
     }

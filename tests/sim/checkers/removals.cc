@@ -43,7 +43,8 @@ private:
 
     Nodes nodes_of(const std::set<PeerId> &peers) const {
         Nodes nodes;
-        for (const PeerId peer : peers) nodes.push_back(nodes_.at(peer));
+        for (const PeerId peer : peers)
+            nodes.push_back(nodes_.at(peer));
         return nodes;
     }
     /// Whether good paths form a ring of all these nodes. Tries every order.

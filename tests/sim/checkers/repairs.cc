@@ -21,9 +21,11 @@ public:
         }
     }
 
-    void on_final(const Node &node, const OpId &op, CallId call, std::size_t element, const std::set<PeerId> &took_part) override {
+    void on_final(const Node &node, const OpId &op, CallId call, std::size_t element,
+                  const std::set<PeerId> &took_part) override {
         Member &member = members_[node.index];
-        const std::string what = "element " + std::to_string(element) + " with tag " + std::to_string(op.tag.value) + " at " + node.name;
+        const std::string what =
+            "element " + std::to_string(element) + " with tag " + std::to_string(op.tag.value) + " at " + node.name;
         require(member.final.insert({call, element}).second, what + " becomes final twice");
         require(std::ranges::includes(took_part, member.ring), what + " leaves out a member of the ring it became final in");
     }

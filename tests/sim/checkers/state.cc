@@ -14,7 +14,9 @@ public:
         const auto *sent = std::get_if<protocol::SendToMaster>(&effect);
         const auto *offer = sent ? std::get_if<wire::OfferState>(&sent->message) : nullptr;
         if (!offer) return;
-        offered_[node.index] = offer->strategy == wire::Strategy::receive_only ? 0 : offer->revision;  // its offer does not take part in the election
+        offered_[node.index] = offer->strategy == wire::Strategy::receive_only
+                                   ? 0
+                                   : offer->revision;  // its offer does not take part in the election
     }
 
     void on_peer_receives(const Node &node, const wire::ToPeer &message) override {

@@ -18,7 +18,8 @@ public:
     }
 
     void on_complete(const Node &node, const CallInfo &, const protocol::Complete &) override {
-        require(node.peer->tags_known() <= most_, node.name + " holds counters of " + std::to_string(node.peer->tags_known()) + " tags");
+        require(node.peer->tags_known() <= most_,
+                node.name + " holds counters of " + std::to_string(node.peer->tags_known()) + " tags");
     }
 
 private:

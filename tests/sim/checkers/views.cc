@@ -35,7 +35,8 @@ public:
 
         const auto group = groups_.try_emplace({view->number, node.group}, *view).first;
         const wire::View &known = group->second;
-        require(known.epoch == view->epoch && known.ring == view->ring && known.full_mesh == view->full_mesh && known.path == view->path,
+        require(known.epoch == view->epoch && known.ring == view->ring && known.full_mesh == view->full_mesh &&
+                    known.path == view->path,
                 node.name + " disagrees on the ring of " + name);
         require(known.generation == view->generation, node.name + " disagrees on the generation of " + name);
 

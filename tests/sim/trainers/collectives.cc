@@ -131,7 +131,8 @@ std::unique_ptr<train::Worker> SimulatedCollectives::worker() { return std::make
 
 void SimulatedCollectives::check_kept(const Pending &pending) {
     if (holds(pending.reduce.send, stage_.given_.at(pending.id).data)) return;
-    stage_.misuse_ = actor_.node_.name + " changed a buffer during the reduction with tag " + std::to_string(pending.reduce.what.tag);
+    stage_.misuse_ =
+        actor_.node_.name + " changed a buffer during the reduction with tag " + std::to_string(pending.reduce.what.tag);
 }
 
 void SimulatedCollectives::check_repeated(const Reduce &reduce) {

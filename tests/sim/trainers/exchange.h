@@ -15,8 +15,8 @@ public:
 
     train::Outcome set_graph(const pcclGraphOptions_t &graph) override;
     train::Outcome neighbours(std::vector<pcclPeerId_t> &out, std::uint64_t &epoch) override;
-    train::Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes,
-                        std::uint32_t timeout_ms, std::uint64_t &number) override;
+    train::Outcome post(const pcclPeerId_t &to, std::uint64_t tag, const void *data, std::size_t bytes, std::uint32_t timeout_ms,
+                        std::uint64_t &number) override;
     train::Outcome await_post(std::uint64_t number, std::uint32_t timeout_ms) override;
     train::Outcome receive(std::uint64_t tag, void *buffer, std::size_t capacity, std::uint32_t timeout_ms,
                            pcclMessageInfo_t &info) override;

@@ -72,13 +72,13 @@ struct Run {
     std::map<int, const GossipTrainer *> members;        ///< peers that hold a share of the sums
     std::set<int> finishing;                             ///< members that hand over their share
     std::map<int, std::set<std::uint64_t>> generations;  ///< generations in which a peer has pushed
-    Sums brought;                                        ///< added by newcomers and inner steps, less the shares of peers that left
-    Sums under_way;                                      ///< posted shares that no peer has yet
+    Sums brought;    ///< added by newcomers and inner steps, less the shares of peers that left
+    Sums under_way;  ///< posted shares that no peer has yet
     std::uint64_t messages = 0, digest = 0, received = 0, undelivered = 0;
     std::map<int, double> left_with;  ///< weight of a peer when it left
     std::map<int, PeerId> ids;
     std::map<PeerId, std::uint64_t>
-        unclaimed;           ///< by receiver: messages that count as delivered at their senders and that the receiver has not taken
+        unclaimed;  ///< by receiver: messages that count as delivered at their senders and that the receiver has not taken
     bool disturbed = false;  ///< a peer has left or was lost
     Duration longest_step{};
     std::string wrong;  ///< the first violation; empty if there is none
@@ -206,8 +206,9 @@ private:
     void check_mix(const Values &own, const pcclTrainerStatus_t &status) {
         const bool mixes = (status.events & PCCL_TRAINER_OUTER_STEP) != 0;
         if (!mixes) return run_.require(w_ == own, name_ + " changed its model without mixing");
-        run_.require(status.contributors == come_.size() + 1, name_ + " reports that it mixed " + std::to_string(status.contributors - 1) +
-                                                              " models; " + std::to_string(come_.size()) + " have arrived");
+        run_.require(status.contributors == come_.size() + 1, name_ + " reports that it mixed " +
+                                                                  std::to_string(status.contributors - 1) + " models; " +
+                                                                  std::to_string(come_.size()) + " have arrived");
         if (come_.empty() || (config_.weigh_by_age && !age_known_)) return come_.clear();
         const Values expected = mixed(config_, own, age_, come_);
         for (std::size_t i = 0; i < kElements; ++i)

@@ -10,8 +10,8 @@
 namespace pccl::sim {
 
 using protocol::PostEnd;
-using protocol::PostVerdict;
 using protocol::PostSender;
+using protocol::PostVerdict;
 
 namespace {
 
@@ -167,7 +167,8 @@ void Mail::hear(PeerId from, const Frame &frame) {
 void Mail::take_offer(PeerId from, const Frame &frame) {
     Source &source = sources_[from];
     const PostVerdict heard = source.state.offered(frame.number);
-    if (heard == PostVerdict::repeat) return say(from, {.kind = Kind::end, .number = frame.number, .how = source.state.last_end()});
+    if (heard == PostVerdict::repeat)
+        return say(from, {.kind = Kind::end, .number = frame.number, .how = source.state.last_end()});
     if (!is_news(heard)) return;
     source.offer = frame;
     if (frame.content && waiting_.empty() && make_room(from, source)) return deliver(from, source, frame.content);

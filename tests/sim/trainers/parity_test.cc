@@ -27,7 +27,7 @@ constexpr std::uint64_t kSteps = 12;
 constexpr milliseconds kInnerStep{5};  // an average takes about as long as a round of two steps
 constexpr milliseconds kSecond{10};    // it joins when the first peer is a member
 constexpr std::uint64_t kNobody = ~std::uint64_t{0};
-constexpr int kSpoiled = 1;               // a peer whose parameters are not finite
+constexpr int kSpoiled = 1;                // a peer whose parameters are not finite
 constexpr std::uint64_t kSpoiledStep = 8;  // after this inner step
 
 /// The contribution of a peer to an average: its parameters at the start of the round, less those at the end.
@@ -39,8 +39,8 @@ struct Contribution {
 /// An outer step as a peer saw it.
 struct Round {
     std::uint32_t contributors = 0;  ///< members; 0: not known to a peer that joined while the average was in flight
-    std::uint32_t left_out = 0;  ///< members whose contribution was not finite
-    Values before, after;        ///< outer parameters; `before` is empty if the call has made several
+    std::uint32_t left_out = 0;      ///< members whose contribution was not finite
+    Values before, after;            ///< outer parameters; `before` is empty if the call has made several
 };
 
 struct Run {
@@ -116,7 +116,8 @@ private:
         if (due) begun_ = w_;
         if (!log_.outcome.ok() || (status.events & PCCL_TRAINER_OUTER_STEP) == 0) return;
         if (status.outer_steps != steps + 1) before.clear();
-        run_.rounds[id_][status.outer_steps] = {status.contributors, status.non_finite_rounds != left_out ? 1U : 0U, std::move(before), outer_of(*trainer_)};
+        run_.rounds[id_][status.outer_steps] = {status.contributors, status.non_finite_rounds != left_out ? 1U : 0U,
+                                                std::move(before), outer_of(*trainer_)};
     }
 
     const int id_;
@@ -150,9 +151,8 @@ Run train_with(const pcclTrainerConfig_t &config, const Script &script) {
     for (std::size_t i = 0; i < kPeers; ++i) {
         const int id = static_cast<int>(i);
         run.logs[id], run.rounds[id];
-        actors.push_back(&stage.add(come[i], [&run, &config, &script, id](Stage::Actor &actor) {
-            Program(id, config, script.spoils, run).live(actor);
-        }));
+        actors.push_back(&stage.add(
+            come[i], [&run, &config, &script, id](Stage::Actor &actor) { Program(id, config, script.spoils, run).live(actor); }));
     }
     run.ended = stage.run(std::chrono::minutes(5), [&] {
         if (script.victim < kPeers && !actors[script.victim]->dead() && stage.messages() >= script.killed_after)
@@ -238,23 +238,27 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
     EXPECT_TRUE(run.ended) << "a trainer has not ended";
     EXPECT_EQ(run.misuse, "");
     const Explanation explanation(run, config);
-    std::map<std::uint64_t, const Values *> seen;  // rounds of all peers, including peers lost later: all apply a round or none does
+    std::map<std::uint64_t, const Values *>
+        seen;  // rounds of all peers, including peers lost later: all apply a round or none does
     for (const auto &[id, rounds] : run.rounds) {
         for (const auto &[step, round] : rounds) {
             if (explanation.possible()) {
                 EXPECT_TRUE(explanation.explains(rounds, step))
-                    << "peer " << id << ", round " << step << " is not the mean of the contributions of " << round.contributors << " peers";
+                    << "peer " << id << ", round " << step << " is not the mean of the contributions of " << round.contributors
+                    << " peers";
             }
             if (round.contributors < 2) continue;  // a peer that joins after the loss of all members begins a new run
             const auto found = seen.try_emplace(step, &round.after).first;
-            EXPECT_EQ(*found->second, round.after) << "peer " << id << " has another result of round " << step << " than the other peers";
+            EXPECT_EQ(*found->second, round.after)
+                << "peer " << id << " has another result of round " << step << " than the other peers";
         }
     }
     // No round is made twice. A round is lost only with the only member that has not yet sent it to resynchronizing newcomers.
     const std::uint64_t fragments = config.method == pcclMethodStreamingDiLoCo ? config.fragments : 1;
     const std::uint64_t rounds = fragments * kSteps / config.sync_every;
     const std::uint64_t untold = config.newcomers == pcclNewcomersResync && script.victim < kPeers ? 1 : 0;
-    const std::uint64_t can_be_lost = untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // if the others are lost
+    const std::uint64_t can_be_lost =
+        untold + (script.spoils && script.victim < kPeers ? fragments : 0);  // if the others are lost
     const Log *first = nullptr;
     for (const auto &[id, log] : run.logs) {
         if (static_cast<std::size_t>(id) == script.victim) continue;
@@ -262,7 +266,8 @@ void expect_parity(const Run &run, const Script &script, const pcclTrainerConfig
         EXPECT_EQ(log.events & PCCL_TRAINER_DIVERGED, 0U) << "peer " << id;
         EXPECT_TRUE(std::ranges::all_of(log.final, [](float x) { return std::isfinite(x); })) << "peer " << id;
         if (script.spoils && script.victim == kPeers) {
-            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U) << "peer " << id << " has no event for the contribution that is not finite";
+            EXPECT_NE(log.events & PCCL_TRAINER_NON_FINITE, 0U)
+                << "peer " << id << " has no event for the contribution that is not finite";
         }
         EXPECT_EQ(log.status.inner_steps, kSteps) << "peer " << id;
         EXPECT_LE(log.status.outer_steps, rounds) << "peer " << id;
@@ -393,8 +398,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"SharingAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending},
                     Case{"ResyncingAsync", pcclMethodAsyncDiLoCo, pcclNewcomersResync},
                     Case{"WeightedAsync", pcclMethodAsyncDiLoCo, pcclNewcomersSharePending, weighed_beside},
-                    Case{"Eager", pcclMethodEagerDiLoCo},
-                    Case{"SharingEager", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
+                    Case{"Eager", pcclMethodEagerDiLoCo}, Case{"SharingEager", pcclMethodEagerDiLoCo, pcclNewcomersSharePending},
                     Case{"CO2", pcclMethodCO2, pcclNewcomersDrain, clipped},
                     Case{"ShardedCO2", pcclMethodCO2, pcclNewcomersSharePending, clipped_and_sharded},
                     Case{"ResyncingShardedCO2", pcclMethodCO2, pcclNewcomersResync, clipped_and_sharded},

@@ -14,10 +14,10 @@ struct Options {
     std::uint32_t heartbeat_timeout_ms = 1500;
     int hang_s = 20;
 
-    std::string trainer_master;  ///< set in a trainer's process: the master's address
+    std::string trainer_master;         ///< set in a trainer's process: the master's address
     std::uint32_t master_limit_ms = 0;  ///< limit of a trainer's wait for a lost master; 0: the default
-    int slot = -1;               ///< number of a trainer
-    bool serve_master = false;   ///< this process is the separate master
+    int slot = -1;                      ///< number of a trainer
+    bool serve_master = false;          ///< this process is the separate master
 };
 
 }  // namespace pccl::churn

@@ -198,7 +198,8 @@ void print(const Options &options, double percent, const std::string &what, cons
 int main(int argc, char **argv) {
     pccl::Options options;
     CLI::App app{
-        "Counts the peers that a loss of peers or links disrupts in a graph of neighbours, before and after the master repairs it.\n"
+        "Counts the peers that a loss of peers or links disrupts in a graph of neighbours, before and after the master repairs "
+        "it.\n"
         "Prints one JSON object per loss: percentages of the survivors, means over the seeds. Exit status 1 if a repaired graph\n"
         "leaves a peer cut off, or with fewer neighbours than the degree.",
         "pccl-graph-losses"};

@@ -105,7 +105,9 @@ int main(int argc, char **argv) {
     CLI::App app{"One peer of an average that loses a member.", "pccl-repair-member"};
     app.add_option("--master", how.master, "host:port")->required();
     app.add_option("--slot", how.slot, "number of this peer")->check(CLI::Range(0, tools::kSlots - 1));
-    app.add_option("--peers", how.peers, "number of peers to wait for")->check(CLI::Range(2, tools::kSlots))->capture_default_str();
+    app.add_option("--peers", how.peers, "number of peers to wait for")
+        ->check(CLI::Range(2, tools::kSlots))
+        ->capture_default_str();
     app.add_option("--bytes", how.bytes, "of the buffer")->capture_default_str();
     app.add_option("--type", how.type, "element type")->capture_default_str();
     app.add_option("--on-peer-loss", how.on_peer_loss, "retry or repair")->capture_default_str();
