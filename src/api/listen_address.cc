@@ -1,3 +1,4 @@
+// See api/listen_address.h.
 #include "api/listen_address.h"
 
 #include <algorithm>

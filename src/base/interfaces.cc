@@ -1,3 +1,4 @@
+// See base/interfaces.h.
 #include "base/interfaces.h"
 
 #include <cstring>

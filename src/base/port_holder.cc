@@ -1,3 +1,4 @@
+// See base/port_holder.h.
 #include "base/port_holder.h"
 
 #include <algorithm>

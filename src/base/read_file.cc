@@ -1,3 +1,4 @@
+// See base/read_file.h.
 #include "base/read_file.h"
 
 #include <cerrno>

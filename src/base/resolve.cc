@@ -1,3 +1,4 @@
+// See base/resolve.h.
 #include "base/resolve.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See codec/chunk.h.
 #include "codec/chunk.h"
 
 #include <array>

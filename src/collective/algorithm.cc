@@ -1,3 +1,4 @@
+// See collective/algorithm.h.
 #include "collective/algorithm.h"
 
 #include <algorithm>

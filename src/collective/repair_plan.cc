@@ -1,3 +1,4 @@
+// See collective/repair_plan.h.
 #include "collective/repair_plan.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See kernel/checked.h.
 #include "kernel/checked.h"
 
 #include <array>

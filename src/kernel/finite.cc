@@ -1,3 +1,4 @@
+// See kernel/finite.h.
 #include "kernel/targets.h"
 
 #undef HWY_TARGET_INCLUDE

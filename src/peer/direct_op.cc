@@ -38,11 +38,11 @@ const std::byte *DirectOp::contribution(std::size_t rank) const {
 const char *DirectOp::reject_reason(PeerId from, const FrameHeader &header) const {
     if (header.kind != FrameKind::direct_chunk) return "a chunk of a ring in a direct exchange";
     if (header.index >= ring_.size() || ring_[header.index] != from) return "a contribution under another member's rank";
-    if (header.aux >= plan_.pieces()) return "a piece that does not exist";
+    if (header.chunk() >= plan_.pieces()) return "a piece that does not exist";
     const Member &member = members_[header.index];
-    if (member.missing == 0 || (!member.arrived.empty() && member.arrived[header.aux]))
+    if (member.missing == 0 || (!member.arrived.empty() && member.arrived[header.chunk()]))
         return "a contribution that it sent before";
-    if (header.bytes != plan_.piece(header.aux).count * element_bytes_) return "a contribution of the wrong length";
+    if (header.bytes != plan_.piece(header.chunk()).count * element_bytes_) return "a contribution of the wrong length";
     return nullptr;
 }
 
@@ -54,17 +54,17 @@ std::byte *DirectOp::place(Member &member, std::size_t piece) {
 
 Intake DirectOp::prepare_receive(const FrameHeader &header) {
     Member &member = members_[header.index];
-    std::byte *const into = place(member, header.aux);
+    std::byte *const into = place(member, header.chunk());
     return {Intake::Action::take, into, member.contribution, nullptr, ""};
 }
 
 Received DirectOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &) {
     Member &member = members_[header.index];
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
-    std::byte *const into = place(member, header.aux);
+    std::byte *const into = place(member, header.chunk());
     if (payload != into) std::memcpy(into, payload, header.bytes);  // it arrived before the operation was posted
     member.arrived.resize(plan_.pieces());
-    member.arrived[header.aux] = true;
+    member.arrived[header.chunk()] = true;
     if (--member.missing > 0 || ++arrived_ < ring_.size()) return Received::part;
     combine_all();
     return Received::last;
@@ -97,9 +97,9 @@ void DirectOp::posted_at(Link &link) {
 Source DirectOp::source(PeerId to, const FrameHeader &sent) const {
     const std::size_t other = rank_of(to);
     if (other >= members_.size() || sent.kind != FrameKind::direct_chunk || sent.index != rank_ ||
-        sent.aux >= members_[other].sent)
+        sent.chunk() >= members_[other].sent)
         return {};
-    const Span span = plan_.piece(sent.aux);
+    const Span span = plan_.piece(sent.chunk());
     if (sent.bytes != span.count * element_bytes_) return {};
     return {Source::Memory::library, copy_.get() + span.begin * element_bytes_};
 }

@@ -332,7 +332,7 @@ Intake Engine::prepare_receive(Link &link, const FrameHeader &header) {
     }
     Operation &op = *ops_.at(id);
     if (op.reported && !op.finished()) return {};
-    if (header.offset != op.spec_hash()) return {};  // from a member with another spec: its op_open reports that
+    if (header.spec_hash() != op.spec_hash()) return {};  // from a member with another spec: its op_open reports that
     if (const char *why = op.reject_reason(link.other(), header)) return Intake::reject(why);
     return op.prepare_receive(header);
 }
@@ -358,7 +358,7 @@ bool Engine::receive(Link &link, const FrameHeader &header, std::byte *payload, 
 bool Engine::receive_chunk(Link &link, const FrameHeader &header, std::byte *payload, const Buffer &keep, std::size_t saved,
                            const PackedPtr &packed) {
     Operation &op = *ops_.at(header.op());
-    if ((op.reported && !op.finished()) || header.offset != op.spec_hash()) return true;
+    if ((op.reported && !op.finished()) || header.spec_hash() != op.spec_hash()) return true;
     if (const char *why = op.reject_reason(link.other(), header)) {  // only early frames and duplicates get here
         PCCL_LOG_WARN("%s sent %s", to_string(link.other()).c_str(), why);
         return true;
@@ -383,7 +383,7 @@ void Engine::send_again(Link &link, const FrameHeader &sent) {
     const auto found = ops_.find(sent.op());
     if (found == ops_.end() || found->second->spoiled) return;  // the operation has failed or ended
     Operation &op = *found->second;
-    const Source source = sent.offset == op.spec_hash() ? op.source(link.other(), sent) : Source{};
+    const Source source = sent.spec_hash() == op.spec_hash() ? op.source(link.other(), sent) : Source{};
     if (source.memory == Source::Memory::none) return link.give_up("it requested a frame again that was not sent to it");
     if (source.memory == Source::Memory::gone) return link.give_up("the path damages frames: one arrived with a wrong checksum");
     const bool callers = source.memory != Source::Memory::library;

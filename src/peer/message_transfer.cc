@@ -119,11 +119,11 @@ void MessageTransfer::send_again(Link &link, const FrameHeader &sent) {
     const auto found = destinations_.find(link.other());
     if (found == destinations_.end()) return;
     Destination &destination = *found->second;
-    if (destination.posts.empty() || destination.posts.front()->number != sent.epoch) return;  // the message has ended
+    if (destination.posts.empty() || destination.posts.front()->number != sent.message()) return;  // the message has ended
     const Post &post = *destination.posts.front();
     if (!post.spoiled.empty()) return;
-    const std::size_t begin = sent.aux * destination.chunk_bytes;
-    if (sent.aux >= destination.next_chunk || sent.bytes != std::min(destination.chunk_bytes, post.bytes - begin))
+    const std::size_t begin = sent.chunk() * destination.chunk_bytes;
+    if (sent.chunk() >= destination.next_chunk || sent.bytes != std::min(destination.chunk_bytes, post.bytes - begin))
         return link.give_up("it requests a message chunk again that was not sent to it");
     const Buffer copy(new std::byte[sent.bytes]);
     if (!copy_carefully(copy.get(), post.data + begin, sent.bytes)) return withdraw_spoiled(link.other(), destination, "freed");
@@ -181,7 +181,8 @@ void MessageTransfer::receiver_gone(PeerId to) {
 
 Intake MessageTransfer::on_grant(PeerId from, const FrameHeader &header) {
     const auto found = destinations_.find(from);
-    const PostVerdict heard = found == destinations_.end() ? PostVerdict::invalid : found->second->state.granted(header.epoch);
+    const PostVerdict heard =
+        found == destinations_.end() ? PostVerdict::invalid : found->second->state.granted(header.message());
     if (heard == PostVerdict::invalid) return Intake::reject("a grant for a message that was not offered");
     if (heard != PostVerdict::fresh) return {};
     Destination &destination = *found->second;
@@ -200,22 +201,22 @@ Intake MessageTransfer::on_end(PeerId from, const FrameHeader &header) {
         return Intake::reject("an end of a message that does not exist");
     const auto how = static_cast<PostEnd>(header.aux);
     Destination &destination = *found->second;
-    const PostVerdict heard = destination.state.ended(header.epoch, how);
+    const PostVerdict heard = destination.state.ended(header.message(), how);
     if (heard == PostVerdict::invalid) return Intake::reject("an end that is impossible for its message");
     if (heard != PostVerdict::fresh) return {};
     const std::string to = to_string(from);
     switch (how) {
-    case PostEnd::delivered: complete(from, destination, header.epoch, pcclSuccess, ""); break;
+    case PostEnd::delivered: complete(from, destination, header.message(), pcclSuccess, ""); break;
     case PostEnd::withdrawn:
-        complete(from, destination, header.epoch, pcclRankConnectionFailed,
+        complete(from, destination, header.message(), pcclRankConnectionFailed,
                  to + " did not accept the message in time: its mailbox is full, or the path to it is slow");
         break;
     case PostEnd::too_large:
-        complete(from, destination, header.epoch, pcclInvalidArgument,
+        complete(from, destination, header.message(), pcclInvalidArgument,
                  "the message is larger than the mailbox of " + to + " (pcclSetMailbox)");
         break;
     case PostEnd::no_memory:
-        complete(from, destination, header.epoch, pcclRankConnectionFailed, to + " is out of memory for the message");
+        complete(from, destination, header.message(), pcclRankConnectionFailed, to + " is out of memory for the message");
         break;
     }
     send_next(from, destination);
@@ -225,21 +226,21 @@ Intake MessageTransfer::on_end(PeerId from, const FrameHeader &header) {
 // ---------------------------------------------------------------------------------------------------------------- receiving --
 
 Intake MessageTransfer::on_offer(Link &link, const FrameHeader &header) {
-    const bool whole = header.bytes == header.offset;
+    const bool whole = header.bytes == header.message_bytes();
     if ((header.bytes > 0 && !whole) || header.bytes > wire::kMaxInlineMessage)
         return Intake::reject("an offer with a payload of the wrong length");
     if (header.aux < wire::kMinMessageChunk || header.aux > wire::kMaxChunkBytes ||
-        header.offset / header.aux >= wire::kMaxMessageChunks) {
+        header.message_bytes() / header.aux >= wire::kMaxMessageChunks) {
         return Intake::reject("an offer of a message in too many chunks");
     }
     Source &source = sources_[link.other()];
-    switch (source.state.offered(header.epoch)) {
+    switch (source.state.offered(header.message())) {
     case PostVerdict::invalid: return Intake::reject("an offer of a message before the last one ended");
     case PostVerdict::stale: return {};
-    case PostVerdict::repeat: send_end(link, header.epoch, source.state.last_end()); return {};
+    case PostVerdict::repeat: send_end(link, header.message(), source.state.last_end()); return {};
     case PostVerdict::fresh: break;
     }
-    source.message = {link.other(), Tag{header.tag}, header.epoch, nullptr, header.offset};
+    source.message = {link.other(), Tag{header.tag}, header.message(), nullptr, header.message_bytes()};
     source.chunk_bytes = header.aux;
     if (whole && waiting_.empty() && make_room(source)) {
         source.missing = 1;
@@ -290,27 +291,27 @@ void MessageTransfer::grant_waiting() {
 
 Intake MessageTransfer::on_chunk(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
-    switch (source.state.part(header.epoch)) {
+    switch (source.state.part(header.message())) {
     case PostVerdict::fresh: break;
     case PostVerdict::invalid: return Intake::reject("a message chunk without a grant");
     default: return {};
     }
-    if (header.aux >= source.arrived.size()) return Intake::reject("a message chunk that does not exist");
-    const std::size_t begin = header.aux * source.chunk_bytes;
+    if (header.chunk() >= source.arrived.size()) return Intake::reject("a message chunk that does not exist");
+    const std::size_t begin = header.chunk() * source.chunk_bytes;
     if (header.bytes != std::min(source.chunk_bytes, source.message.bytes - begin))
         return Intake::reject("a message chunk of the wrong length");
-    if (source.arrived[header.aux]) return Intake::reject("a message chunk that arrived before");
-    source.arrived[header.aux] = true;
+    if (source.arrived[header.chunk()]) return Intake::reject("a message chunk that arrived before");
+    source.arrived[header.chunk()] = true;
     return {Intake::Action::take, source.message.data.get() + begin, source.message.data, nullptr, ""};
 }
 
 Intake MessageTransfer::on_withdrawal(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
-    switch (source.state.withdrawn(header.epoch)) {
+    switch (source.state.withdrawn(header.message())) {
     case PostVerdict::invalid: return Intake::reject("a withdrawal of a message that was not offered");
     case PostVerdict::stale: return {};
     case PostVerdict::fresh: forget_message(source); [[fallthrough]];
-    case PostVerdict::repeat: send_end(link, header.epoch, source.state.last_end());
+    case PostVerdict::repeat: send_end(link, header.message(), source.state.last_end());
     }
     grant_waiting();
     return {};
@@ -359,15 +360,15 @@ Intake MessageTransfer::prepare_receive(Link &link, const FrameHeader &header) {
 /// A payload whose message was given up meanwhile is ignored.
 bool MessageTransfer::receive(Link &link, const FrameHeader &header, std::byte *, const Buffer &) {
     Source &source = sources_[link.other()];
-    if (!source.state.open() || source.state.current() != header.epoch || source.missing == 0) return true;
+    if (!source.state.open() || source.state.current() != header.message() || source.missing == 0) return true;
     if (--source.missing == 0) deliver(link, source);
     return true;
 }
 
 void MessageTransfer::damaged(Link &link, const FrameHeader &header) {
     Source &source = sources_[link.other()];
-    if (source.state.open() && source.state.current() == header.epoch && header.aux < source.arrived.size())
-        source.arrived[header.aux] = false;
+    if (source.state.open() && source.state.current() == header.message() && header.chunk() < source.arrived.size())
+        source.arrived[header.chunk()] = false;
 }
 
 void MessageTransfer::link_up(Link &link) {

@@ -77,8 +77,8 @@ const char *OneHopOp::reject_reason(PeerId from, const FrameHeader &header) cons
     case FrameKind::reduce_chunk: return contribution_reject_reason(header);
     case FrameKind::gather_chunk: return final_reject_reason(header);
     case FrameKind::reduce_credit:
-        if (header.index != header.hop) return "a credit for another member's block";
-        if (header.aux > plan_.chunks(header.index)) return "a credit for chunks that do not exist";
+        if (header.block() != header.hop) return "a credit for another member's block";
+        if (header.chunk() > plan_.chunks(header.block())) return "a credit for chunks that do not exist";
         if (header.bytes != 0) return "a credit with a payload";
         return nullptr;
     default: return "a frame of another algorithm in a one-hop operation";
@@ -86,12 +86,12 @@ const char *OneHopOp::reject_reason(PeerId from, const FrameHeader &header) cons
 }
 
 const char *OneHopOp::contribution_reject_reason(const FrameHeader &header) const {
-    if (header.index != rank_) return "a contribution to another member's block";
-    if (header.aux >= plan_.chunks(rank_)) return "a chunk that does not exist";
-    if (header.aux >= granted_) return "a contribution beyond its credit";
-    if (header.bytes != payload_bytes(plan_.chunk(rank_, header.aux).count)) return "a chunk of the wrong length";
-    if (header.aux < released_) return "a contribution that it sent before";
-    const std::size_t at = header.aux - released_;
+    if (header.block() != rank_) return "a contribution to another member's block";
+    if (header.chunk() >= plan_.chunks(rank_)) return "a chunk that does not exist";
+    if (header.chunk() >= granted_) return "a contribution beyond its credit";
+    if (header.bytes != payload_bytes(plan_.chunk(rank_, header.chunk()).count)) return "a chunk of the wrong length";
+    if (header.chunk() < released_) return "a contribution that it sent before";
+    const std::size_t at = header.chunk() - released_;
     if (at < own_chunks_.size() &&
         (own_chunks_[at].complete || (own_chunks_[at].arrived > 0 && own_chunks_[at].contributions[header.hop]))) {
         return "a contribution that it sent before";
@@ -100,19 +100,19 @@ const char *OneHopOp::contribution_reject_reason(const FrameHeader &header) cons
 }
 
 const char *OneHopOp::final_reject_reason(const FrameHeader &header) const {
-    if (header.index != header.hop) return "a final chunk of a block that it does not own";
-    if (header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
-    const Member &owner = members_[header.index];
-    if (reduces() && header.aux >= owner.sent) return "a final chunk that lacks this member's contribution";
-    if (owner.marks[header.aux] & kFinalIn) return "a final chunk that it sent before";
-    if (header.bytes != payload_bytes(plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
+    if (header.block() != header.hop) return "a final chunk of a block that it does not own";
+    if (header.chunk() >= plan_.chunks(header.block())) return "a chunk that does not exist";
+    const Member &owner = members_[header.block()];
+    if (reduces() && header.chunk() >= owner.sent) return "a final chunk that lacks this member's contribution";
+    if (owner.marks[header.chunk()] & kFinalIn) return "a final chunk that it sent before";
+    if (header.bytes != payload_bytes(plan_.chunk(header.block(), header.chunk()).count)) return "a chunk of the wrong length";
     return nullptr;
 }
 
 Intake OneHopOp::prepare_receive(const FrameHeader &header) {
     if (header.kind == FrameKind::gather_chunk && !quantized()) {
-        const Span span = plan_.chunk(header.index, header.aux);
-        save(header.index, header.aux);
+        const Span span = plan_.chunk(header.block(), header.chunk());
+        save(header.block(), header.chunk());
         return {Intake::Action::take, output(span), nullptr, this, ""};
     }
     if (header.kind == FrameKind::reduce_credit) return {Intake::Action::take, nullptr, nullptr, nullptr, ""};
@@ -122,8 +122,8 @@ Intake OneHopOp::prepare_receive(const FrameHeader &header) {
 Received OneHopOp::receive(const FrameHeader &header, std::byte *payload, const Buffer &keep) {
     request_.rx_bytes += wire::kFrameHeaderBytes + header.bytes;
     if (header.kind == FrameKind::reduce_credit) {
-        Member &owner = members_[header.index];
-        owner.granted = std::max<std::size_t>(owner.granted, header.aux);  // credits can arrive out of order
+        Member &owner = members_[header.block()];
+        owner.granted = std::max<std::size_t>(owner.granted, header.chunk());  // credits can arrive out of order
         return Received::part;
     }
     if (header.kind == FrameKind::gather_chunk)
@@ -149,25 +149,25 @@ std::vector<PeerId> OneHopOp::waits_for() const {
 }
 
 void OneHopOp::take_final(const FrameHeader &header, std::byte *payload) {
-    const Span span = plan_.chunk(header.index, header.aux);
+    const Span span = plan_.chunk(header.block(), header.chunk());
     std::byte *final = output(span);
-    save(header.index, header.aux);
+    save(header.block(), header.chunk());
     if (quantized()) {
         kernel::dequantize_output(spec().quantization, spec().type, final, payload, span.count);
     } else if (payload != final) {
         request_.store(span, payload);
     }
-    members_[header.index].marks[header.aux] |= kFinalIn;
+    members_[header.block()].marks[header.chunk()] |= kFinalIn;
     ++finals_;
 }
 
 void OneHopOp::take_contribution(const FrameHeader &header, const Buffer &keep) {
-    while (own_chunks_.size() <= header.aux - released_)
+    while (own_chunks_.size() <= header.chunk() - released_)
         own_chunks_.emplace_back();
-    OwnChunk &chunk = own_chunks_[header.aux - released_];
+    OwnChunk &chunk = own_chunks_[header.chunk() - released_];
     if (chunk.contributions.empty()) chunk.contributions.resize(ring_.size());
     chunk.contributions[header.hop] = keep;
-    if (++chunk.arrived == ring_.size() - 1) complete(header.aux);
+    if (++chunk.arrived == ring_.size() - 1) complete(header.chunk());
 }
 
 // ------------------------------------------------------------------------------------------------------------------ combining --
@@ -340,12 +340,12 @@ Source OneHopOp::source(PeerId to, const FrameHeader &sent) const {
     const bool final = sent.kind == FrameKind::gather_chunk;
     if (final ? !gathers() : sent.kind != FrameKind::reduce_chunk || !reduces()) return {};
     const std::size_t block = final ? rank_ : other;
-    if (sent.index != block || sent.aux >= plan_.chunks(block)) return {};
-    const Span span = plan_.chunk(block, sent.aux);
+    if (sent.block() != block || sent.chunk() >= plan_.chunks(block)) return {};
+    const Span span = plan_.chunk(block, sent.chunk());
     const bool combined = final && reduces();
-    const bool was_sent = combined ? (members_[rank_].marks[sent.aux] & kFinalIn) != 0 : sent.aux < members_[other].sent;
+    const bool was_sent = combined ? (members_[rank_].marks[sent.chunk()] & kFinalIn) != 0 : sent.chunk() < members_[other].sent;
     if (!was_sent || sent.bytes != payload_bytes(span.count)) return {};
-    if (!final && members_[other].marks[sent.aux] & kFinalIn)
+    if (!final && members_[other].marks[sent.chunk()] & kFinalIn)
         return {};  // the final chunk shows that the owner has received this one
     if (quantized()) return {Source::Memory::gone};
     return combined ? Source{Source::Memory::recvbuff, request_.result(span.begin)}
@@ -371,7 +371,7 @@ bool OneHopOp::produce(Link &link, OutFrame &frame) {
     }
     request_.tx_bytes += wire::kFrameHeaderBytes + frame.header.bytes;
     if (final) {
-        --own_chunks_[frame.header.aux - released_].unsent;
+        --own_chunks_[frame.header.chunk() - released_].unsent;
         release();  // last, because it can make other links call produce()
     }
     return true;

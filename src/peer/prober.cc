@@ -57,8 +57,8 @@ Intake Prober::prepare_receive(Link &link, const FrameHeader &header) {
     }
     Receiving &state = receiving_[link.other()];
     const Time now = monotonic_now();
-    if (!state.active || state.round != header.epoch)
-        state = {header.epoch, now, now, 0, true};
+    if (!state.active || state.round != header.round())
+        state = {header.round(), now, now, 0, true};
     else
         state.bytes += header.bytes;
     state.last = now;
@@ -70,8 +70,8 @@ bool Prober::receive(Link &link, const FrameHeader &header, std::byte *, const B
         Receiving &state = receiving_[link.other()];
         FrameHeader answer;
         answer.kind = FrameKind::probe_result;
-        answer.epoch = header.epoch;
-        if (state.active && state.round == header.epoch) {
+        answer.epoch = header.round();
+        if (state.active && state.round == header.round()) {
             answer.offset = state.bytes;
             answer.aux = static_cast<std::uint32_t>(std::max<std::int64_t>(1, (state.last - state.first).count()));
         }
@@ -80,8 +80,8 @@ bool Prober::receive(Link &link, const FrameHeader &header, std::byte *, const B
         return true;
     }
     const auto found = sending_.find(link.other());
-    if (found == sending_.end() || found->second->round != header.epoch) return true;
-    finish(link.other(), header.aux == 0 ? 0 : static_cast<double>(header.offset) * 8 / header.aux);
+    if (found == sending_.end() || found->second->round != header.round()) return true;
+    finish(link.other(), header.elapsed_us() == 0 ? 0 : static_cast<double>(header.bytes_measured()) * 8 / header.elapsed_us());
     return true;
 }
 

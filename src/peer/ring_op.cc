@@ -71,7 +71,7 @@ void RingOp::finish_alone() {
 }
 
 Span RingOp::span_of(const FrameHeader &header) const {
-    return is_missing(header) ? missing_[header.aux].span : plan_.chunk(header.index, header.aux);
+    return is_missing(header) ? missing_[header.chunk()].span : plan_.chunk(header.block(), header.chunk());
 }
 
 /// Calls f(index of the chunk, span, number of contributors to its final value).
@@ -138,20 +138,22 @@ const char *RingOp::reject_reason(PeerId from, const FrameHeader &header) const 
     if (header.kind == FrameKind::direct_chunk) return "a chunk of a direct exchange in a ring operation";
     if (!plan_.has(phase_of(header.kind))) return "a chunk that this collective does not have";
     if (is_missing(header)) return missing_reject_reason(header);
-    if (header.index >= plan_.members() || header.aux >= plan_.chunks(header.index)) return "a chunk that does not exist";
+    if (header.block() >= plan_.members() || header.chunk() >= plan_.chunks(header.block())) return "a chunk that does not exist";
     const bool final = header.kind == FrameKind::gather_chunk;
-    const std::size_t arrival = final ? plan_.gather_arrival(header.index) : plan_.reduce_arrival(header.index);
+    const std::size_t arrival = final ? plan_.gather_arrival(header.block()) : plan_.reduce_arrival(header.block());
     if (arrival == 0 || header.hop + 1u != arrival) return "a chunk with an impossible hop count";
     if (marks_[chunk_index(header)] & (final ? kFinalIn : kPartialIn)) return "a chunk that it sent before";
-    if (header.bytes != payload_bytes(header, plan_.chunk(header.index, header.aux).count)) return "a chunk of the wrong length";
+    if (header.bytes != payload_bytes(header, plan_.chunk(header.block(), header.chunk()).count))
+        return "a chunk of the wrong length";
     return nullptr;
 }
 
 const char *RingOp::missing_reject_reason(const FrameHeader &header) const {
-    if (header.aux >= missing_.size()) return "a chunk that does not exist";
+    if (header.chunk() >= missing_.size()) return "a chunk that does not exist";
     if (header.kind != FrameKind::gather_chunk || header.hop != 0) return "a chunk with an impossible hop count";
-    if (missing_[header.aux].held[plan_.rank()] || (marks_[chunk_index(header)] & kFinalIn)) return "a chunk that it sent before";
-    if (header.bytes != payload_bytes(header, missing_[header.aux].span.count)) return "a chunk of the wrong length";
+    if (missing_[header.chunk()].held[plan_.rank()] || (marks_[chunk_index(header)] & kFinalIn))
+        return "a chunk that it sent before";
+    if (header.bytes != payload_bytes(header, missing_[header.chunk()].span.count)) return "a chunk of the wrong length";
     return nullptr;
 }
 
@@ -163,7 +165,7 @@ Intake RingOp::prepare_receive(const FrameHeader &header) {
     const bool fits = as_stored && !(final && request_.keeps_finals_in_place());
     // A partial result is stored in the receive buffer only if scratch memory is crowded and the receive buffer has room for it.
     // At the owner it needs no storage, because it is combined at once.
-    if (fits && (final || (pool_.crowded() && plan_.has(Phase::gather_from_owner) && header.index != plan_.own_block()))) {
+    if (fits && (final || (pool_.crowded() && plan_.has(Phase::gather_from_owner) && header.block() != plan_.own_block()))) {
         save(chunk, span);
         if (!final) marks_[chunk] |= kPlaced;
         Intake take{Intake::Action::take, request_.output(span.begin), nullptr, this, ""};
@@ -191,7 +193,7 @@ Received RingOp::receive(const FrameHeader &header, std::byte *payload, const Bu
         if (marks_[chunk] & kPlaced && payload != request_.output(span.begin))
             marks_[chunk] &= static_cast<std::uint8_t>(~kPlaced);
         marks_[chunk] |= kPartialIn;
-        if (header.index != plan_.own_block())
+        if (header.block() != plan_.own_block())
             return combine_and_forward(header, span, payload, keep) ? Received::part : damaged();
         if (quantized())
             complete_quantized(header, span, payload, keep);
@@ -215,7 +217,7 @@ void RingOp::forward(const FrameHeader &header, std::size_t hop, const std::byte
     const bool final = header.kind == FrameKind::gather_chunk;
     frame.planes = is_missing(header) ? static_cast<std::uint8_t>(element_bytes_) : planes(final ? spec().type : accumulator_);
     frame.packed = std::move(packed);
-    outbox_.emplace(plan_.send_priority(phase_of(header.kind), hop, header.aux, pipeline_depth_), std::move(frame));
+    outbox_.emplace(plan_.send_priority(phase_of(header.kind), hop, header.chunk(), pipeline_depth_), std::move(frame));
 }
 
 /// Returns memory for one chunk of the accumulator type or compute type.
@@ -300,8 +302,8 @@ void RingOp::take_final(const FrameHeader &header, Span span, std::byte *payload
             request_.store(span, payload);
     }
     if (is_missing(header)) {
-        if (!missing_[header.aux].held[plan_.successor()]) forward(header, 0, final, header.bytes, nullptr, arrived_packed);
-    } else if (plan_.forwards_gather(header.index)) {
+        if (!missing_[header.chunk()].held[plan_.successor()]) forward(header, 0, final, header.bytes, nullptr, arrived_packed);
+    } else if (plan_.forwards_gather(header.block())) {
         forward(header, header.hop + 1u, packed ? payload : final, header.bytes, packed ? keep : nullptr, arrived_packed);
     }
 }
@@ -341,31 +343,32 @@ Source RingOp::source(PeerId to, const FrameHeader &sent) const {
 }
 
 Source RingOp::source_of_partial(const FrameHeader &sent) const {
-    if (!plan_.has(Phase::reduce_to_owner) || sent.index >= plan_.members() || sent.aux >= plan_.chunks(sent.index)) return {};
-    const Span span = plan_.chunk(sent.index, sent.aux);
+    if (!plan_.has(Phase::reduce_to_owner) || sent.block() >= plan_.members() || sent.chunk() >= plan_.chunks(sent.block()))
+        return {};
+    const Span span = plan_.chunk(sent.block(), sent.chunk());
     if (sent.bytes != partial_bytes(sent.hop, span.count)) return {};
     const std::size_t chunk = chunk_index(sent);
     if (marks_[chunk] & kFinalIn) return {};  // the final chunk shows that the successor has received this one
     if (sent.hop == 0) {
-        if (sent.index != plan_.first_block() || sent.aux >= started_) return {};
+        if (sent.block() != plan_.first_block() || sent.chunk() >= started_) return {};
         return quantized() ? Source{Source::Memory::gone} : Source{Source::Memory::sendbuff, own(chunk, span.begin)};
     }
-    if (sent.hop != plan_.reduce_arrival(sent.index) || sent.index == plan_.own_block() || !(marks_[chunk] & kPartialIn))
+    if (sent.hop != plan_.reduce_arrival(sent.block()) || sent.block() == plan_.own_block() || !(marks_[chunk] & kPartialIn))
         return {};
     return marks_[chunk] & kPlaced ? Source{Source::Memory::recvbuff, request_.result(span.begin)} : Source{Source::Memory::gone};
 }
 
 Source RingOp::source_of_final(const FrameHeader &sent) const {
     const bool missing = is_missing(sent);
-    if (missing && sent.aux >= missing_.size()) return {};
+    if (missing && sent.chunk() >= missing_.size()) return {};
     if (!missing &&
-        (!plan_.has(Phase::gather_from_owner) || sent.index >= plan_.members() || sent.aux >= plan_.chunks(sent.index)))
+        (!plan_.has(Phase::gather_from_owner) || sent.block() >= plan_.members() || sent.chunk() >= plan_.chunks(sent.block())))
         return {};
     const Span span = span_of(sent);
-    if (sent.bytes != payload_bytes(sent, span.count) || (!missing && sent.hop != plan_.gather_arrival(sent.index))) return {};
-    const bool starts = !missing && !plan_.has(Phase::reduce_to_owner) && sent.index == plan_.first_block();
-    const bool held = marks_[chunk_index(sent)] & kFinalIn || (missing && missing_[sent.aux].held[plan_.rank()]);
-    if (starts ? sent.aux >= started_ : !held) return {};
+    if (sent.bytes != payload_bytes(sent, span.count) || (!missing && sent.hop != plan_.gather_arrival(sent.block()))) return {};
+    const bool starts = !missing && !plan_.has(Phase::reduce_to_owner) && sent.block() == plan_.first_block();
+    const bool held = marks_[chunk_index(sent)] & kFinalIn || (missing && missing_[sent.chunk()].held[plan_.rank()]);
+    if (starts ? sent.chunk() >= started_ : !held) return {};
     if (quantized() && !missing) return {Source::Memory::gone};
     return starts ? Source{Source::Memory::sendbuff, request_.input(span.begin)}
                   : Source{Source::Memory::recvbuff, request_.result(span.begin)};

@@ -49,8 +49,8 @@ private:
     /// The state of a chunk. kPlaced: its partial result is in the receive buffer.
     enum Mark : std::uint8_t { kPartialIn = 1, kFinalIn = 2, kSaved = 4, kPlaced = 8 };
 
-    std::size_t chunk_index(const wire::FrameHeader &header) const { return first_chunk_[header.index] + header.aux; }
-    bool is_missing(const wire::FrameHeader &header) const { return header.index == plan_.members(); }
+    std::size_t chunk_index(const wire::FrameHeader &header) const { return first_chunk_[header.block()] + header.chunk(); }
+    bool is_missing(const wire::FrameHeader &header) const { return header.block() == plan_.members(); }
     op::Span span_of(const wire::FrameHeader &header) const;
     const char *missing_reject_reason(const wire::FrameHeader &header) const;
     template <class F> void for_each_chunk(F &&f) const;

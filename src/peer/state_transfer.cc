@@ -87,7 +87,7 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
     kernel::ContentHash hash;
     std::memcpy(hash.bytes.data(), payload, hash.bytes.size());
     if (spoiled_) return;
-    const auto *list = held(header.index, hash);
+    const auto *list = held(header.tensor(), hash);
     if (!list) return refuse(link, header);
     if (header.kind == FrameKind::state_ask_list) {
         wire::Bytes bytes(list->size() * sizeof(std::uint64_t));
@@ -97,8 +97,8 @@ void StateTransfer::serve(Link &link, const FrameHeader &header, const std::byte
         answer.kind = FrameKind::state_list;
         return link.send_urgent(small_frame(answer, bytes));
     }
-    if (header.aux >= list->size()) return refuse(link, header);
-    if (header.offset != 0 && !is_unchanged(header.index, header.aux, hash, (*list)[header.aux])) return;
+    if (header.chunk() >= list->size()) return refuse(link, header);
+    if (header.offset != 0 && !is_unchanged(header.tensor(), header.chunk(), hash, (*list)[header.chunk()])) return;
     auto &server = servers_[link.other()];
     if (!server) {
         server = std::make_unique<Server>(*this);
@@ -133,7 +133,7 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
     while (!requests.empty()) {
         const auto [header, hash] = requests.front();
         requests.pop_front();
-        const auto *list = transfer.held(header.index, hash);
+        const auto *list = transfer.held(header.tensor(), hash);
         frame.header = header;
         if (!list) {  // this peer does not hold the content any more
             frame.header.kind = FrameKind::state_refuse;
@@ -142,11 +142,11 @@ bool StateTransfer::Server::produce(Link &, OutFrame &frame) {
             return true;
         }
         frame.header.kind = FrameKind::state_chunk;
-        frame.header.bytes = static_cast<std::uint32_t>(transfer.session_->tensors[header.index].chunk_bytes(header.aux));
-        frame.header.checksum = (*list)[header.aux];  // the list has the checksums of the payloads
-        frame.payload = transfer.held_chunk(header.index, header.aux, hash);
+        frame.header.bytes = static_cast<std::uint32_t>(transfer.session_->tensors[header.tensor()].chunk_bytes(header.chunk()));
+        frame.header.checksum = (*list)[header.chunk()];  // the list has the checksums of the payloads
+        frame.payload = transfer.held_chunk(header.tensor(), header.chunk(), hash);
         frame.owner = &transfer.servers_;
-        frame.planes = transfer.session_->tensors[header.index].element_bytes;
+        frame.planes = transfer.session_->tensors[header.tensor()].element_bytes;
         transfer.session_->tx_bytes += frame.header.bytes;
         return true;
     }
@@ -394,7 +394,7 @@ std::byte *StateTransfer::destination(ChunkId chunk) {
 }
 
 void StateTransfer::take_chunk(PeerId from, const FrameHeader &header, const std::byte *payload) {
-    const ChunkId chunk{header.index, header.aux};
+    const ChunkId chunk{header.tensor(), header.chunk()};
     Holder &holder = holders_[from];
     const auto sent = holder.requested.extract(chunk);
     if (!sent) return;
@@ -442,9 +442,9 @@ std::vector<FrameKind> StateTransfer::kinds() const {
 
 Intake StateTransfer::prepare_receive(Link &link, const FrameHeader &header) {
     if (header.kind == FrameKind::state_chunk) {
-        const ChunkId chunk{header.index, header.aux};
+        const ChunkId chunk{header.tensor(), header.chunk()};
         ChunkRequest *sent = pulling_ ? find_request(link.other(), chunk) : nullptr;
-        if (!sent || sent->sync != header.epoch || sent->arriving) return {};
+        if (!sent || sent->sync != header.sync() || sent->arriving) return {};
         if (header.bytes != session_->tensors[chunk.tensor].chunk_bytes(chunk.chunk))
             return Intake::reject("a chunk of state of the wrong length");
         sent->arriving = true;
@@ -472,17 +472,17 @@ bool StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
         serve(link, header, payload);
         return true;
     }
-    const auto tensor = tensors_.find(header.index);
+    const auto tensor = tensors_.find(header.tensor());
     if (!pulling_ || tensor == tensors_.end()) return true;
     switch (header.kind) {
     case FrameKind::state_list:
-        if (header.epoch == sync_ && !tensor->second.listed && tensor->second.list_from == from)
+        if (header.sync() == sync_ && !tensor->second.listed && tensor->second.list_from == from)
             take_list(tensor->second, from, header, payload);
         break;
     case FrameKind::state_chunk: take_chunk(from, header, payload); break;
     case FrameKind::state_refuse: {
-        const ChunkRequest *sent = find_request(from, {header.index, header.aux});
-        const bool is_current = header.epoch == sync_ || (sent && sent->sync == header.epoch);
+        const ChunkRequest *sent = find_request(from, {header.tensor(), header.chunk()});
+        const bool is_current = header.sync() == sync_ || (sent && sent->sync == header.sync());
         if (is_current && !tensor->second.excluded.contains(from)) exclude(tensor->second, from, "refused to send");
         break;
     }
@@ -492,7 +492,7 @@ bool StateTransfer::receive(Link &link, const FrameHeader &header, std::byte *pa
 }
 
 void StateTransfer::unwritable(const FrameHeader &header) {
-    if (session_ && header.index < session_->tensors.size()) spoil(header.index, "freed");
+    if (session_ && header.tensor() < session_->tensors.size()) spoil(header.tensor(), "freed");
 }
 
 void StateTransfer::link_down(PeerId other) {

@@ -57,7 +57,6 @@ public:
     bool withdraw(std::uint64_t number);
     /// The receiver can have the whole head; only it knows.
     bool may_be_delivered() const { return !queue_.empty() && queue_.front().handed_over; }
-    bool withdrawing() const { return queue_.front().withdrawn; }
 
 private:
     struct Message {

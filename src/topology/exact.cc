@@ -1,3 +1,4 @@
+// See topology/exact.h.
 #include "topology/exact.h"
 
 #include <algorithm>

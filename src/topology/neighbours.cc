@@ -1,3 +1,4 @@
+// See topology/neighbours.h.
 #include "topology/neighbours.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See topology/ring.h.
 #include "topology/ring.h"
 
 #include <algorithm>

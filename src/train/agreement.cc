@@ -1,3 +1,4 @@
+// See train/agreement.h.
 #include "train/agreement.h"
 
 #include <pccl/pccl.h>

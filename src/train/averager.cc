@@ -1,3 +1,4 @@
+// See train/averager.h.
 #include "train/averager.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See train/ballot.h.
 #include "train/ballot.h"
 
 #include "train/averager.h"

@@ -1,3 +1,4 @@
+// See train/clock.h.
 #include "train/clock.h"
 
 #include <thread>

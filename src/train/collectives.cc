@@ -1,3 +1,4 @@
+// See train/collectives.h.
 #include "train/collectives.h"
 
 #include <cstring>

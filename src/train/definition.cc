@@ -1,3 +1,4 @@
+// See train/definition.h.
 #include "train/definition.h"
 
 #include <charconv>

@@ -1,3 +1,4 @@
+// See train/exchange.h.
 #include "train/exchange.h"
 
 namespace pccl::train {

@@ -1,3 +1,4 @@
+// See train/gossip_trainer.h.
 #include "train/gossip_trainer.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See train/layout.h.
 #include "train/layout.h"
 
 #include <algorithm>

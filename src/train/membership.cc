@@ -1,3 +1,4 @@
+// See train/membership.h.
 #include "train/membership.h"
 
 #include <algorithm>

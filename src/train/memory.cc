@@ -1,3 +1,4 @@
+// See train/memory.h.
 #include "train/memory.h"
 
 #include <cerrno>

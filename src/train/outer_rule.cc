@@ -1,3 +1,4 @@
+// See train/outer_rule.h.
 #include "train/outer_rule.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See train/outer_state.h.
 #include "train/outer_state.h"
 
 #include <xxhash.h>

@@ -1,3 +1,4 @@
+// See train/outer_trainer.h.
 #include "train/outer_trainer.h"
 
 #include <algorithm>

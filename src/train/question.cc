@@ -1,3 +1,4 @@
+// See train/question.h.
 #include "train/question.h"
 
 #include <chrono>

@@ -1,3 +1,4 @@
+// See train/sharded_step.h.
 #include "train/sharded_step.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See train/stability.h.
 #include "train/stability.h"
 
 #include <cmath>

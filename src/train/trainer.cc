@@ -1,3 +1,4 @@
+// See train/trainer.h.
 #include "train/trainer.h"
 
 #include <chrono>

@@ -1,3 +1,4 @@
+// See train/variance.h.
 #include "train/variance.h"
 
 #include <array>

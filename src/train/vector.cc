@@ -1,3 +1,4 @@
+// See train/vector.h.
 #include "train/vector.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// See train/worker.h.
 #include "train/worker.h"
 
 #include <condition_variable>

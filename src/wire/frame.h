@@ -62,6 +62,7 @@ struct FrameHeader {
     // Frames of an operation.
     OpId op() const { return {ViewNumber{epoch}, Tag{tag}, seq}; }
     std::uint64_t spec_hash() const { return offset; }  ///< of a chunk: the hash of the sender's OperationSpec
+    std::uint32_t block() const { return index; }       ///< of a chunk in a ring or a one-hop
     std::uint32_t chunk() const { return aux; }         ///< of a block, a tensor or a message
     // State frames.
     std::uint64_t sync() const { return epoch; }
