@@ -67,7 +67,7 @@ def test_deadlines_and_interrupts_do_not_wait_for_a_name_server():
     assert all(seconds < 2 for _, seconds in outcomes), out
 
 
-def test_a_zone_is_part_of_an_address():
+def test_zone_is_part_of_an_address():
     with MasterNode("[::1%lo]:0") as master:
         master.run()
         with world(f"[::1%lo]:{master.port}", 2, listen_address="::1%lo") as members:
@@ -85,18 +85,18 @@ def test_a_zone_is_part_of_an_address():
         lambda: MasterNode("[fe80::1%no-such-if]:0"),
     ],
 )
-def test_an_unknown_interface_is_named(make):
+def test_unknown_interface_is_named(make):
     with pytest.raises(pccl.PCCLError, match='no network interface of this host is named "no-such-if"') as caught:
         make()
     assert caught.value.result == pccl.Result.INVALID_ARGUMENT
 
 
-def test_a_link_local_address_without_a_zone_says_what_is_missing():
+def test_error_asks_for_the_zone_of_a_link_local_address():
     with pytest.raises(pccl.PCCLError, match="A link-local address needs its interface"):
         MasterNode("[fe80::1]:0")
 
 
-def test_hosts_with_link_local_addresses_alone_make_a_run():
+def test_run_works_with_only_link_local_addresses():
     """The master's host and another, on one cable. Each reaches the other's peer by the interface that leads to the master."""
     out = in_namespace(
         """
@@ -173,7 +173,7 @@ def test_attempts_to_reach_an_absent_master_leave_its_port_free():
     assert out.split() == ["40000"], out
 
 
-def test_a_port_that_is_taken_is_explained():
+def test_error_explains_a_port_in_use():
     import os
 
     with MasterNode("127.0.0.1:0") as master:

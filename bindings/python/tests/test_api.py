@@ -71,7 +71,7 @@ ENUMS = {
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
-def test_an_enumeration_has_the_names_and_values_of_the_headers(enum):
+def test_enumeration_has_the_names_and_values_of_the_headers(enum):
     constants = _pccl.constants()
     assert {name: member.value for name, member in enum.__members__.items()} == {name: constants[c] for name, c in ENUMS[enum].items()}
     for member in enum:
@@ -118,7 +118,7 @@ SIGNATURES = [
 
 
 @pytest.mark.parametrize(("function", "wanted"), SIGNATURES, ids=[function.__qualname__ for function, _ in SIGNATURES])
-def test_a_function_takes_what_version_1_took(function, wanted):
+def test_functions_accept_the_parameters_of_version_1(function, wanted):
     have = list(inspect.signature(function).parameters.values())
     keyword_only = False
     position = 0
@@ -152,15 +152,15 @@ def test_everything_public_is_documented():
                     assert function.__doc__, f"{name}.{method}"
 
 
-def test_the_version_is_the_library_s():
+def test_version_is_that_of_the_library():
     assert pccl.__version__ == "{}.{}.{}".format(_pccl.version() // 10000, _pccl.version() // 100 % 100, _pccl.version() % 100)
 
 
-def test_this_build_says_whether_it_knows_cuda():
+def test_build_reports_whether_it_has_cuda():
     assert pccl.cuda.is_available() is False
 
 
-def test_an_error_has_result_function_and_words_and_can_be_pickled():
+def test_error_has_result_function_and_message_and_is_pickled():
     for error in (pccl.PCCLError(pccl.Result.TOO_FEW_PEERS, "pcclAllReduce"), pccl.PCCLError(5, "pcclAllReduce", "alone"),
                   pccl.PCCLTimeoutError(5, "pcclAllReduce", "late")):
         again = pickle.loads(pickle.dumps(error))
@@ -173,7 +173,7 @@ def test_an_error_has_result_function_and_words_and_can_be_pickled():
 
 
 @pytest.mark.parametrize("kind", [kind for kind in pccl.DataType if kind <= pccl.DataType.DOUBLE], ids=lambda kind: kind.name)
-def test_a_numpy_dtype_there_and_back(kind):
+def test_numpy_dtypes_are_converted_both_ways(kind):
     dtype = kind.to_numpy_dtype()
     assert dtype.itemsize == kind.itemsize
     assert pccl.DataType.from_numpy_dtype(dtype) is kind
@@ -187,7 +187,7 @@ def test_numpy_dtypes_that_cannot_be_reduced_are_refused(dtype):
 
 
 @pytest.mark.parametrize("name", ["INT4", "UINT4", "UINT2"])
-def test_types_of_less_than_a_byte_are_no_operand_types(name):
+def test_types_smaller_than_a_byte_are_refused_as_operands(name):
     kind = pccl.DataType[name]
     with pytest.raises(TypeError, match=name):
         kind.to_numpy_dtype()
@@ -195,7 +195,7 @@ def test_types_of_less_than_a_byte_are_no_operand_types(name):
         kind.itemsize
 
 
-def test_things_show_what_they_are(master):
+def test_reprs_show_the_state_of_objects(master):
     communicator = pccl.Communicator(master, 3)
     assert repr(communicator) == f"Communicator('{master}', peer_group=3, not connected)"
     communicator.connect()
@@ -233,20 +233,20 @@ def test_things_show_what_they_are(master):
         (lambda: setattr(pccl.SharedState([pccl.TensorInfo.from_numpy(np.zeros(3), "a")]), "revision", -1), ValueError),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(make, error):
+def test_invalid_arguments_are_refused(make, error):
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value)
 
 
-def test_a_port_that_is_taken_is_an_error_with_words():
+def test_port_in_use_is_an_error_with_a_message():
     with pccl.MasterNode("127.0.0.1:0") as node, pytest.raises(pccl.PCCLError) as caught:
         pccl.MasterNode(f"127.0.0.1:{node.port}")
     assert caught.value.result == pccl.Result.MASTER_CONNECTION_FAILED
     assert caught.value.message
 
 
-def test_a_master_runs_once_until_interrupted():
+def test_master_runs_once_until_interrupted():
     node = pccl.MasterNode("localhost:0")  # a name, too
     with pytest.raises(pccl.PCCLError):
         node.interrupt()
@@ -263,7 +263,7 @@ def test_a_master_runs_once_until_interrupted():
         node.run()
 
 
-def test_calls_on_a_closed_communicator_say_so(master):
+def test_calls_on_a_closed_communicator_raise(master):
     with pccl.Communicator(master) as communicator:
         communicator.connect()
         assert not communicator.closed

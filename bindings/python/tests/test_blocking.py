@@ -51,7 +51,7 @@ CALLS = ["connect", "update_topology", "optimize_topology", "sync_shared_state",
 
 
 @pytest.mark.parametrize("call", [*CALLS, "master"])
-def test_ctrl_c_ends_a_call_and_the_communicator_can_be_used_or_left(call):
+def test_ctrl_c_ends_a_call_and_keeps_the_communicator(call):
     process = script(
         PEERS
         + """
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_a_call_and_the_communicator_can_be_used_or_left(call):
     assert out.split() == ["interrupted", "left"]
 
 
-def test_a_second_thread_is_not_disturbed_by_ctrl_c():
+def test_second_thread_is_not_disturbed_by_ctrl_c():
     process = script(
         PEERS
         + """
@@ -98,7 +98,7 @@ def test_a_second_thread_is_not_disturbed_by_ctrl_c():
     assert out.startswith("2.0")
 
 
-def test_signal_handlers_that_raise_nothing_run_and_the_call_goes_on():
+def test_call_continues_after_a_handler_that_does_not_raise():
     process = script(
         PEERS
         + """
@@ -124,7 +124,7 @@ def test_signal_handlers_that_raise_nothing_run_and_the_call_goes_on():
     assert out.split() == ["3", "2.0"]
 
 
-def test_a_signal_handler_may_close_the_communicator_that_waits():
+def test_signal_handler_can_close_the_waiting_communicator():
     process = script(
         PEERS
         + """
@@ -140,7 +140,7 @@ def test_a_signal_handler_may_close_the_communicator_that_waits():
     assert out.split() == ["RANK_CONNECTION_LOST", "True"]
 
 
-def test_ctrl_c_between_attempts_to_connect():
+def test_ctrl_c_ends_connect_between_attempts():
     process = script(
         """
     import os, signal, threading, pccl
@@ -157,7 +157,7 @@ def test_ctrl_c_between_attempts_to_connect():
     assert finish(process)[0].split() == ["interrupted"]
 
 
-def test_other_threads_go_on_while_a_call_waits(master):
+def test_other_threads_run_while_a_call_waits(master):
     with world(master, 2) as members:
         values = np.ones(10)
         waits = threading.Thread(target=lambda: members[0].all_reduce(values, values, op=ReduceOp.SUM))
@@ -174,7 +174,7 @@ def test_other_threads_go_on_while_a_call_waits(master):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_deadline_ends_a_call(master, call):
+def test_deadline_ends_a_call(master, call):
     with world(master, 2) as members, Communicator(master) as third:
         values = np.ones(1000, np.float32)
         one = pccl.ReduceOpDescriptor.from_numpy(
@@ -202,7 +202,7 @@ def test_a_deadline_ends_a_call(master, call):
             assert pair[0][0] == 2
 
 
-def test_a_handle_after_its_deadline_has_one_answer(master):
+def test_handle_has_one_result_after_its_deadline(master):
     with world(master, 2) as members:
         values = np.ones(10)
         handle = members[0].all_reduce_async(values, values, op=ReduceOp.SUM)
@@ -235,7 +235,7 @@ def test_another_thread_ends_a_call(master, how):
         assert members[0].closed == (how == "close")
 
 
-def test_a_member_that_is_lost_makes_the_call_fail_and_it_can_be_made_again(master):
+def test_call_fails_after_a_loss_and_can_be_repeated(master):
     with world(master, 2) as members, Communicator(master) as third:
         admit(members, third)
         values = [np.full(100_000, 1.0), np.full(100_000, 2.0)]
@@ -255,5 +255,5 @@ def test_a_member_that_is_lost_makes_the_call_fail_and_it_can_be_made_again(mast
         assert values[0][0] == values[1][0] == 3
 
 
-def test_interrupts_are_those_of_python():
+def test_library_keeps_the_signal_handlers_of_python():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the library leaves handlers alone

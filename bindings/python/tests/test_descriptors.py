@@ -81,7 +81,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def test_a_program_that_is_started_inherits_nothing(tmp_path):
+def test_started_program_inherits_no_socket_or_file(tmp_path):
     out, _ = finish(script(LISTS_DESCRIPTORS, tmp_path / "journal"))
     inherited = [line for line in out.splitlines() if line and int(line.split()[0]) > 2 and "/proc/" not in line]
     assert inherited == [], out
@@ -110,7 +110,7 @@ def lost_after(member, end):
 
 
 @pytest.mark.parametrize("how", ["helper", "fork", "exec"])
-def test_the_end_of_a_member_is_noticed_while_others_it_started_live(service, how):
+def test_death_of_a_member_is_detected_while_its_children_live(service, how):
     port = free_port()
     process = script(MEMBER, service, port, how, stdin=-1)
     other = 0
@@ -146,7 +146,7 @@ def test_the_end_of_a_member_is_noticed_while_others_it_started_live(service, ho
         process.communicate()
 
 
-def test_the_end_of_a_master_is_noticed_while_its_fork_lives():
+def test_death_of_a_master_is_detected_while_its_fork_lives():
     process = script(MASTER, 0, stdin=-1)
     port = process.stdout.readline().strip()
     other = 0
@@ -172,7 +172,7 @@ def test_the_end_of_a_master_is_noticed_while_its_fork_lives():
         process.communicate()
 
 
-def test_a_fork_can_make_a_communicator_of_its_own(service):
+def test_fork_can_make_a_communicator(service):
     source = """
         import os, sys
         import pccl
@@ -201,7 +201,7 @@ def test_a_fork_can_make_a_communicator_of_its_own(service):
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
-def test_standard_streams_that_are_closed_are_no_sockets(service, closed, tmp_path):
+def test_sockets_do_not_replace_closed_standard_streams(service, closed, tmp_path):
     """Else log lines would be written to a socket."""
     source = """
         import os, sys

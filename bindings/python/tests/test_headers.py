@@ -113,7 +113,7 @@ def test_python_has_every_field_of_a_struct(struct):
     assert not missing, f"add these fields of {struct} to Python, or list them as left out: {missing}"
 
 
-def test_the_binding_calls_every_function():
+def test_binding_calls_every_function():
     functions = set(re.findall(r"PCCL_EXPORT [\w ]+[ *](pccl\w+)\(", TEXT))
     assert len(functions) > 60
     called = {name for name in functions if re.search(rf"\b{name.removesuffix('Sized')}\b", BINDING)}

@@ -97,7 +97,7 @@ def assert_alike(lines):
 
 
 @pytest.mark.parametrize("kind", ["DiLoCo", "AsyncDiLoCo"])
-def test_an_island_joins_and_another_is_lost_and_models_stay_alike(master, tmp_path, kind):
+def test_models_stay_equal_when_islands_join_and_are_lost(master, tmp_path, kind):
     first, second = IslandProcesses(tmp_path, master, kind, 1), IslandProcesses(tmp_path, master, kind, 2)
     first.until_world_is(2)
     third = IslandProcesses(tmp_path, master, kind, 3)
@@ -111,14 +111,14 @@ def test_an_island_joins_and_another_is_lost_and_models_stay_alike(master, tmp_p
     assert_alike(first.finish() + third.finish())
 
 
-def test_of_replicas_the_first_is_in_the_run_and_the_others_get_the_same(master, tmp_path):
+def test_first_replica_is_in_the_run_and_others_copy_it(master, tmp_path):
     islands = [IslandProcesses(tmp_path, master, "DiLoCo", seed, replicas=2, shards=1) for seed in (1, 2)]
     now = islands[0].until_world_is(2)
     end_after(tmp_path, int(now[4]) + 60)
     assert_alike([line for island in islands for line in island.finish()])
 
 
-def test_an_island_that_does_not_come_whole_is_told_so_in_time(master, tmp_path):
+def test_incomplete_island_gets_an_error_in_time(master, tmp_path):
     source = """
         import sys, torch, torch.distributed as dist, pccl.torch
         master, meeting, rank = sys.argv[1:]
@@ -140,7 +140,7 @@ def test_an_island_that_does_not_come_whole_is_told_so_in_time(master, tmp_path)
     assert "not all 2 processes of this island have come within 2 s" in out
 
 
-def test_a_trainer_has_a_communicator_or_an_island(master):
+def test_trainer_has_a_communicator_or_an_island(master):
     with pytest.raises(TypeError, match="either a communicator or an island"):
         methods.DiLoCo(torch.nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="init_process_group first"):

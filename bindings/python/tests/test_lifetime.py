@@ -41,14 +41,14 @@ def test_objects_may_be_dropped_in_any_order(order):
         "import builtins; builtins.kept = a",
     ],
 )
-def test_the_interpreter_may_end_at_any_time(ending):
+def test_interpreter_may_end_at_any_time(ending):
     process = script(PEERS + f"\n    print('before')\n    {ending}\n")
     out, err = finish(process)
     assert out.split()[0] == "before"
     assert "Fatal" not in err and "terminate" not in err
 
 
-def test_an_uncaught_ctrl_c_leaves_the_run():
+def test_uncaught_ctrl_c_leaves_the_run():
     process = script(
         PEERS
         + """
@@ -61,7 +61,7 @@ def test_an_uncaught_ctrl_c_leaves_the_run():
     assert "KeyboardInterrupt" in err and "Fatal" not in err
 
 
-def test_a_communicator_whose_last_reference_is_dropped_leaves_the_run():
+def test_dropped_communicator_leaves_the_run():
     process = script(
         PEERS
         + """
@@ -75,7 +75,7 @@ def test_a_communicator_whose_last_reference_is_dropped_leaves_the_run():
     assert finish(process)[0].split() == ["left"]
 
 
-def test_a_handle_keeps_the_communicator_until_it_is_answered():
+def test_handle_keeps_the_communicator_until_wait_returns():
     process = script(
         PEERS
         + """
@@ -93,7 +93,7 @@ def test_a_handle_keeps_the_communicator_until_it_is_answered():
     assert finish(process)[0].split() == ["True", "left"]
 
 
-def test_a_closed_communicator_answers_its_handles():
+def test_handles_of_a_closed_communicator_fail():
     process = script(
         PEERS
         + """
@@ -107,7 +107,7 @@ def test_a_closed_communicator_answers_its_handles():
     assert out.startswith("False RANK_CONNECTION_LOST") and "closed" in out
 
 
-def test_a_fork_gets_clear_errors_and_harms_nobody():
+def test_fork_gets_clear_errors_and_disturbs_no_peer():
     process = script(
         PEERS
         + """
@@ -141,7 +141,7 @@ def test_a_fork_gets_clear_errors_and_harms_nobody():
 
 
 @pytest.mark.parametrize("library", ["nothing", "numpy", "torch"])
-def test_importing_brings_in_no_other_library(library):
+def test_import_loads_no_other_library(library):
     if library != "nothing":
         pytest.importorskip(library)
     process = script(

@@ -108,7 +108,7 @@ def test_averages_reach_masters_of_known_shapes(master, kind):
 
 
 @pytest.mark.parametrize("form", ["list", "dict", "pairs", "hook"])
-def test_averages_reach_masters_that_are_given(master, form):
+def test_averages_reach_masters_that_are_passed(master, form):
     def peer_models(i):
         model = low_precision(i)
         return model, Mastered(model, i)
@@ -141,13 +141,13 @@ def test_averages_reach_masters_that_are_given(master, form):
 
 
 @pytest.mark.parametrize("settings", [{}, {"sync_every": 1}, {"kind": methods.AsyncDiLoCo}], ids=["every other step", "every step", "async"])
-def test_a_search_finds_masters_and_warns(master, settings):
+def test_search_finds_masters_and_warns(master, settings):
     settings = dict(settings)
     with pytest.warns(RuntimeWarning, match="trains alone.*Found 1 tensors"):
         assert distance(master, Mastered, lambda *_: None, steps=16, find_masters=True, **settings) < 0.1
 
 
-def test_a_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
+def test_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
     monkeypatch.setattr(_masters, "_all_tensors", lambda: pytest.fail("the process was searched"))
     with pytest.warns(RuntimeWarning, match="trains alone.*find_masters=True"):
         distance(master, Mastered, lambda *_: None)
@@ -172,7 +172,7 @@ def test_unknown_masters_cause_a_warning_with_the_remedy(master):
         distance(master, Hidden, lambda *_: None)
 
 
-def test_a_search_ignores_tensors_that_are_equal_by_chance(master):
+def test_search_ignores_tensors_that_are_equal_by_chance(master):
     zeros = [torch.zeros(2) for _ in range(5)]
 
     class WithBias(Mastered):
@@ -249,7 +249,7 @@ def test_masters_of_a_wrong_size_are_refused(master):
         make(torch.optim.SGD(model.parameters(), lr=0.1))
 
 
-def test_copies_to_masters_keep_what_rounds_to_the_parameter():
+def test_copy_keeps_master_elements_that_round_to_the_parameter():
     low = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16)
     high = torch.tensor([1.0009, 2.5, 3.0])
     methods.copy_to_masters([(low, high)])
@@ -274,7 +274,7 @@ class Prepared(torch.optim.Optimizer):
 
 @pytest.mark.parametrize("wrap", [Prepared, lambda o: Prepared(Prepared(o)), lambda o: type("Private", (), {"_optimizer": o, "step": o.step})()],
                          ids=["once", "twice", "private"])
-def test_a_wrapped_optimizer_is_attached(master, wrap):
+def test_wrapped_optimizer_is_attached(master, wrap):
     model = torch.nn.Linear(2, 2)
     optimizer = wrap(torch.optim.AdamW(model.parameters(), lr=0.01))
     with methods.DiLoCo(model, communicator=Communicator(master), sync_every=2) as trainer:
@@ -288,7 +288,7 @@ def test_a_wrapped_optimizer_is_attached(master, wrap):
         assert trainer.status.inner_steps == 6
 
 
-def test_steps_that_only_accumulate_do_not_count(master):
+def test_steps_that_only_accumulate_are_not_counted(master):
     model = torch.nn.Linear(2, 2)
     optimizer = Prepared(torch.optim.SGD(model.parameters(), lr=0.01), every=4)
     with methods.DiLoCo(model, communicator=Communicator(master), sync_every=1) as trainer:

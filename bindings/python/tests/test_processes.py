@@ -105,14 +105,14 @@ def service():
     assert "ended" in finish(process)[0]
 
 
-def test_a_script_of_version_1_trains_among_its_like(service):
+def test_scripts_of_version_1_train_together(service):
     trainers = [script(VERSION_1, service, 30, 3, "/nowhere") for _ in range(3)]
     for trainer in trainers:
         out, _ = finish(trainer)
         assert out.splitlines()[-1] == "done 30.0 30"
 
 
-def test_trainers_are_killed_and_replaced_and_none_is_held_up(service, tmp_path):
+def test_killed_trainers_are_replaced_without_a_delay(service, tmp_path):
     steps, kills, last_call = 90, 0, tmp_path / "last_call"
     trainers = [script(VERSION_1, service, steps, 3, last_call) for _ in range(3)]
     watchdog = threading.Timer(100, lambda: [trainer.kill() for trainer in trainers])
@@ -153,7 +153,7 @@ AVERAGER = """
 """
 
 
-def test_a_repaired_average_goes_on_among_those_who_are_left(service):
+def test_repaired_average_continues_among_survivors(service):
     peers = []
     for value in (1, 2, 4):
         peers.append(script(AVERAGER, service, value, stdin=-1))
@@ -167,7 +167,7 @@ def test_a_repaired_average_goes_on_among_those_who_are_left(service):
         assert finish(peer)[0].split() == ["2", "1", "1.5", "1.5"]
 
 
-def test_a_spawned_worker_may_have_a_communicator_of_its_own(service):
+def test_spawned_worker_can_make_a_communicator(service):
     process = script(
         """
     import multiprocessing, sys, pccl
@@ -184,7 +184,7 @@ def test_a_spawned_worker_may_have_a_communicator_of_its_own(service):
     assert finish(process)[0].split() == ["1"]
 
 
-def test_a_lost_master_is_an_error_everywhere():
+def test_lost_master_is_an_error_at_every_peer():
     process = script(MASTER)
     address = f"127.0.0.1:{process.stdout.readline().strip()}"
     import pccl

@@ -38,7 +38,7 @@ def run(*command, **options):
 
 @pytest.mark.skipif(not SOURCE, reason="PCCL_SOURCE does not say where the source tree is")
 @pytest.mark.parametrize("project", [".", "bindings/python"])
-def test_a_wheel_carries_all_that_it_needs(tmp_path, project):
+def test_wheel_contains_everything_that_it_needs(tmp_path, project):
     folder = pathlib.Path(SOURCE, project)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     build = pathlib.Path(SOURCE, "build-wheel")  # beside the others: what they have compiled is in the compiler's cache

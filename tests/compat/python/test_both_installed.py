@@ -58,7 +58,7 @@ def test_version_1_installed_over_this_package_is_refused(site):
     refused(import_from(site))
 
 
-def test_a_record_without_a_list_of_files_is_refused(site):
+def test_record_without_a_list_of_files_is_refused(site):
     install_record(site)
     (site / "pypccl-1.4.1.dist-info/RECORD").unlink()
     refused(import_from(site))
@@ -75,7 +75,7 @@ def test_version_1_in_another_folder_does_not_matter(site, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "files"), [("pypccl", ["__editable__.pypccl.pth"]), ("pypccl_tools", ["pccl/__init__.py"]), ("pccl", ["pccl/__init__.py"])])
-def test_a_distribution_that_does_not_share_files_does_not_matter(site, name, files):
+def test_distribution_without_shared_files_is_ignored(site, name, files):
     install_record(site, *files, name=name)
     done = import_from(site)
     assert done.returncode == 0, done.stderr

@@ -59,7 +59,7 @@ def test_torch_is_pytorch():
     """)
 
 
-def test_our_names_win_and_shared_ones_do_both():
+def test_package_names_win_and_shared_ones_do_both():
     needs("torch")
     python("""
     from pccl import torch
@@ -89,7 +89,7 @@ def test_np_is_numpy():
     """)
 
 
-def test_the_package_has_torch_without_importing_it():
+def test_package_has_torch_without_importing_it():
     needs("torch")
     python("""
     import pccl, sys
@@ -98,7 +98,7 @@ def test_the_package_has_torch_without_importing_it():
     """)
 
 
-def test_what_is_not_installed_is_named_when_it_is_used():
+def test_missing_library_is_named_when_it_is_used():
     out = python("""
     import pccl
     from pccl import np, torch
@@ -120,7 +120,7 @@ def test_what_is_not_installed_is_named_when_it_is_used():
     assert lines[3] == "cannot use torch.zeros: PyTorch is not installed. Install it (pip install torch), or do without it"
 
 
-def test_a_fault_inside_pytorch_is_not_hidden():
+def test_import_error_inside_pytorch_is_not_hidden():
     """A PyTorch that is installed but cannot be imported must say so itself."""
     out = python("""
     import os, sys, tempfile
