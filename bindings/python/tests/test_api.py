@@ -1,4 +1,4 @@
-"""The names, signatures and values that programs rely on."""
+"""Tests of the names, signatures and values that programs use."""
 
 import inspect
 import pickle
@@ -87,7 +87,7 @@ def test_no_constant_of_the_headers_is_missing():
     assert set(_pccl.constants()) == {c for names in ENUMS.values() for c in names.values()}
 
 
-# Version 1's parameters, in order. What follows `*` may have more of ours after it; positions may not.
+# Version 1's parameters, in order. New parameters may be added after `*`, but not among the positional ones.
 SIGNATURES = [
     (pccl.PCCLError, "(result, func_name)"),
     (pccl.ReduceOperandDescriptor, "(datatype, distribution_hint=DistributionHint.NONE)"),
@@ -135,7 +135,7 @@ def test_functions_accept_the_parameters_of_version_1(function, wanted):
             position += 1
         if default:
             assert str(parameter.default) == default
-        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # kinder than version 1
+        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # these have a default that version 1 did not have
             assert parameter.default is inspect.Parameter.empty
         have_left = [p for p in have if p.name not in wanted]
     for parameter in have_left if wanted != "()" else have:
@@ -247,7 +247,7 @@ def test_port_in_use_is_an_error_with_a_message():
 
 
 def test_master_runs_once_until_interrupted():
-    node = pccl.MasterNode("localhost:0")  # a name, too
+    node = pccl.MasterNode("localhost:0")  # a host name is accepted
     with pytest.raises(pccl.PCCLError):
         node.interrupt()
     node.run()
@@ -256,7 +256,7 @@ def test_master_runs_once_until_interrupted():
     assert node.wait(0) is False
     node.interrupt()
     assert node.wait() is True
-    node.interrupt()  # twice is no harm
+    node.interrupt()  # a second call does nothing
     node.close()
     node.close()
     with pytest.raises(pccl.PCCLError, match="closed"):
@@ -280,7 +280,7 @@ def test_calls_on_a_closed_communicator_raise(master):
 def test_attempts_to_connect_are_counted():
     with pccl.MasterNode("127.0.0.1:0") as node:
         address = f"127.0.0.1:{node.port}"
-    communicator = pccl.Communicator(address)  # where nobody listens any more
+    communicator = pccl.Communicator(address)  # nothing listens there now
     with pytest.raises(pccl.PCCLError) as caught:
         communicator.connect(n_attempts=2)
     assert caught.value.result == pccl.Result.MASTER_CONNECTION_FAILED

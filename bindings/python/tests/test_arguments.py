@@ -1,4 +1,4 @@
-"""Arguments of wrong types and values: the error names the argument, and nothing is read as something else."""
+"""Tests that an error names an argument of a wrong type or value, and that no value is converted silently."""
 
 import copy
 import enum
@@ -18,14 +18,14 @@ FLOATS = ReduceOperandDescriptor(DataType.FLOAT)
 
 
 class Tag(enum.IntEnum):
-    """Of a program that names its tags."""
+    """An enumeration of a program that names its tags."""
 
     GRADIENTS = 7
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """A member of a run that has no other."""
+    """The only member of a run."""
     with pccl.MasterNode("127.0.0.1:0") as node:
         node.run()
         with pccl.Communicator(f"127.0.0.1:{node.port}") as communicator:

@@ -1,4 +1,4 @@
-"""Calls that wait: other threads go on, Ctrl-C ends them, so do deadlines, and signals that raise nothing do not."""
+"""Tests of calls that wait: other threads run meanwhile; Ctrl-C and deadlines end a call, other signals do not."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from world import admit, all_at_once, finish, script, until, world
 import pccl
 from pccl import Attribute, Communicator, ReduceOp, Result
 
-# A process with a master and two members, of which the second never makes the call that the first is in.
+# A process with a master and two members. The second never makes the call in which the first waits.
 PEERS = """
     import os, signal, sys, threading, time
     import numpy as np
@@ -19,7 +19,7 @@ PEERS = """
     from pccl import *
 
     def peers():
-        node = MasterNode("127.0.0.1:0", daemon=True)  # the process may end while it serves
+        node = MasterNode("127.0.0.1:0", daemon=True)  # the process can end while the master serves
         node.run()
         a, b = (Communicator(f"127.0.0.1:{node.port}") for _ in range(2))
         a.connect()
@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_call_and_keeps_the_communicator(call):
     assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2
     a.close()
     third.close()
-    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # it learns that the other has left
+    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # the master informs it that the other has left
         b.are_peers_pending()
     print("left")
     """,
@@ -105,7 +105,7 @@ def test_call_continues_after_a_handler_that_does_not_raise():
     heard = []
     def on_signal(number, frame):
         heard.append(number)
-        assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2  # calls from a handler
+        assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2  # a handler can make calls
         a.are_peers_pending()
         if len(heard) == 3:
             threading.Thread(target=lambda: b.all_reduce(np.ones(1000, np.float32), bytearray_like, op=ReduceOp.SUM)).start()
@@ -194,7 +194,7 @@ def test_deadline_ends_a_call(master, call):
             calls[call]()
         assert isinstance(caught.value, TimeoutError) and caught.value.result == Result.RANK_CONNECTION_LOST
         assert values[0] == 1
-        if call == "all_reduce":  # the communicator is as good as before
+        if call == "all_reduce":  # the communicator can still be used
             with pytest.raises(pccl.PCCLError):
                 members[1].all_reduce(values.copy(), values.copy(), op=ReduceOp.SUM)
             pair = [np.ones(10), np.ones(10)]
@@ -226,7 +226,7 @@ def test_another_thread_ends_a_call(master, how):
         waits = threading.Thread(target=run)
         waits.start()
         until(lambda: not errors and members[1].get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2)
-        time.sleep(0.1)  # so that it is inside; were it not, the outcome would be the same or INVALID_USAGE
+        time.sleep(0.1)  # the call has probably begun; otherwise the result would be the same or INVALID_USAGE
         getattr(members[0], how)()
         if how == "abort":
             until(lambda: errors or members[0].abort())
@@ -249,11 +249,11 @@ def test_call_fails_after_a_loss_and_can_be_repeated(master):
                     assert error.result == Result.RANK_CONNECTION_LOST and error.message
                     failures += 1
 
-        threading.Timer(0.3, third.close).start()  # which never made the call
+        threading.Timer(0.3, third.close).start()  # it never made the call
         for failures, info in all_at_once(*[lambda m=m, v=v: run(m, v) for m, v in zip(members, values)]):
             assert failures == 1 and info.local_world_size == 2
         assert values[0][0] == values[1][0] == 3
 
 
 def test_library_keeps_the_signal_handlers_of_python():
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the library leaves handlers alone
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the library changes no handler

@@ -1,4 +1,4 @@
-"""What peers compare when they join, and what newcomers are given."""
+"""Tests of the comparison of models when a peer joins, and of the tensors that newcomers receive."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from pccl import Communicator, PCCLError, Result  # noqa: E402
 
 
 def refusal(master, first, second, settings=None, others=None):
-    """Why a peer with the model `second` cannot join a run of `first`."""
+    """Returns the error text of a peer with the model `second` that joins a run of `first`."""
     with member(master, first, **(settings or {})) as stepped:
         assert stepped.wait(30)
         trainer = methods.DiLoCo(second, communicator=Communicator(master), sync_every=1, **(settings if others is None else others) or {})
@@ -77,7 +77,7 @@ def test_settings_that_differ_are_refused_with_both_values(master):
 
 
 def with_base(seed):
-    """A frozen layer and a trained one."""
+    """Makes a model with a frozen layer and a trained one."""
     with seeded(seed):
         model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
     model[0].requires_grad_(False)
@@ -141,7 +141,7 @@ def test_first_peers_begin_with_one_version_of_buffers(master):
 
     (first, one), (second, other) = together(master, make, live)
     assert first == second and first[0] == first[1]
-    assert (one, other) == (10.0, 11.0)  # members may differ
+    assert (one, other) == (10.0, 11.0)  # members can differ
     (first, _), (second, _) = together(master, make, live, share_buffers="persistent")
     assert first[0] == second[0] and first[1] != second[1]
     (first, _), (second, _) = together(master, make, live, share_buffers=lambda name: name == "scratch")
@@ -149,7 +149,7 @@ def test_first_peers_begin_with_one_version_of_buffers(master):
 
 
 class Wrapper(torch.nn.Module):
-    """As DistributedDataParallel: it holds nothing but a module."""
+    """A wrapper that holds only a module, like DistributedDataParallel."""
 
     def __init__(self, module):
         super().__init__()
@@ -186,7 +186,7 @@ def test_wrappers_inside_a_model_are_not_part_of_names(master):
     assert names(Block("inner", Block("_fsdp_wrapped_module", torch.nn.Linear(2, 2)))) == [
         "before.weight", "before.bias", "inner.before.weight", "inner.before.bias", "inner.weight", "inner.bias",
     ]
-    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]  # a name of the program's own
+    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]  # the program chose this name
     assert names((f"module._orig_mod.{name}", p) for name, p in torch.nn.Linear(2, 2).named_parameters()) == ["weight", "bias"]
 
 

@@ -1,4 +1,4 @@
-"""Sockets and files belong to their process alone: helpers, forks and successors do not keep them, so that its end is noticed at once."""
+"""Tests that no other process keeps the sockets and files of a process, so that its end is detected at once."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from world import admit, all_at_once, finish, script
 import pccl
 from pccl import Attribute, Communicator, MasterNode, ReduceOp
 
-HEARTBEAT = 20.0  # far beyond what any of these tests waits for
+HEARTBEAT = 20.0  # much longer than any of these tests waits
 AT_ONCE = 3.0
 
 LISTS_DESCRIPTORS = """
@@ -25,7 +25,7 @@ LISTS_DESCRIPTORS = """
             print(subprocess.run([sys.executable, "-c", helper], close_fds=False, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout)
 """
 
-# Joins, does something that makes another process inherit what can be inherited, says so, and makes reduces until it is killed.
+# Joins, starts another process that can inherit descriptors, prints a line, and makes reduces until it is killed.
 MEMBER = """
     import multiprocessing, os, signal, subprocess, sys, time
     import numpy as np, pccl
@@ -88,7 +88,7 @@ def test_started_program_inherits_no_socket_or_file(tmp_path):
 
 
 def lost_after(member, end):
-    """Ends the other member while this one makes reduces; seconds until one failed."""
+    """Calls `end`, which ends the other member, while this one makes reduces. Returns the seconds until a reduce failed."""
     failed = []
 
     def reduces():
@@ -102,7 +102,7 @@ def lost_after(member, end):
 
     thread = threading.Thread(target=reduces)
     thread.start()
-    time.sleep(0.1)  # so that a reduce waits for the other
+    time.sleep(0.1)  # a reduce waits for the other member
     begin = time.monotonic()
     end()
     thread.join()
@@ -134,8 +134,8 @@ def test_death_of_a_member_is_detected_while_its_children_live(service, how):
 
             assert lost_after(member, end) < AT_ONCE
             if other:
-                os.kill(other, 0)  # it lives
-            # The process that takes its place listens on the same port at once.
+                os.kill(other, 0)  # fails if that process has ended
+            # Its successor listens on the same port at once.
             with Communicator(service, listen_port_first=port, listen_port_last=port) as successor:
                 admit([member], successor)
                 all_at_once(*[lambda c=c: c.all_reduce(np.ones(10), np.ones(10), op=ReduceOp.SUM) for c in (member, successor)])
@@ -163,7 +163,7 @@ def test_death_of_a_master_is_detected_while_its_fork_lives():
                     member.are_peers_pending(timeout=2 * HEARTBEAT)
             assert time.monotonic() - begin < AT_ONCE
             os.kill(other, 0)
-        with MasterNode(f"127.0.0.1:{port}") as successor:  # while connections of the first one are in TIME_WAIT
+        with MasterNode(f"127.0.0.1:{port}") as successor:  # connections of the first master are in TIME_WAIT
             assert successor.port == int(port)
     finally:
         if other:
@@ -187,7 +187,7 @@ def test_fork_can_make_a_communicator(service):
                 assert "fork" in str(error), error
             second = Communicator(sys.argv[1].replace("127.0.0.1", "localhost"), 7)
             try:
-                second.connect(timeout=0.5)  # it waits to be admitted
+                second.connect(timeout=0.5)  # nobody admits it within this time
             except pccl.PCCLTimeoutError:
                 os._exit(0)
             os._exit(1)
@@ -202,7 +202,7 @@ def test_fork_can_make_a_communicator(service):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
 def test_sockets_do_not_replace_closed_standard_streams(service, closed, tmp_path):
-    """Else log lines would be written to a socket."""
+    """Otherwise log lines would be written to a socket."""
     source = """
         import os, sys
         from pccl import Communicator

@@ -1,4 +1,4 @@
-"""examples/diloco/train_char_gpt.py, as somebody starts it."""
+"""Runs examples/diloco/train_char_gpt.py from the command line."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def text(tmp_path_factory):
 
 
 def train(text, *arguments):
-    """What it reports."""
+    """Runs the example and returns the events of its report."""
     command = [sys.executable, SCRIPT, "--text", text, "--sync-every", "5", "--batch", "4", "--length", "16", "--width", "16", *arguments, "--report", "-"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=110, env=dict(os.environ))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Messages between peers, and graphs of neighbours."""
+"""Tests of messages between peers, and of graphs of neighbours."""
 
 import gc
 import signal
@@ -86,7 +86,7 @@ def test_message_to_a_lost_peer_is_not_delivered(pair):
     b.set_mailbox(100_000, 1)
     name = b.peer_id()
     assert a.post(name, b"first").wait()
-    second = a.post(name, bytes(50_000))  # more than goes with its offer: it has not left while there is no room for it
+    second = a.post(name, bytes(50_000))  # too large to be sent with its offer: it is not sent until there is room
     b.close()
     assert second.wait(30) is False
     until(lambda: a.members() == [a.peer_id()])
@@ -104,7 +104,7 @@ def test_posted_data_is_kept_until_it_has_arrived(pair):
     a.post(b.peer_id(), data)
     del data
     gc.collect()
-    assert gone() is not None, "it is on its way"
+    assert gone() is not None, "the data was freed before it had arrived"
     assert b.receive(timeout=20).data == b"first"
     assert np.all(np.frombuffer(b.receive(timeout=20).data) == 7)
 

@@ -1,4 +1,4 @@
-"""Trainers follow a model whose tensors are replaced, and raise where a run cannot follow."""
+"""Tests that a trainer follows replaced tensors of a model, and raises on a change that a run cannot follow."""
 
 import warnings
 
@@ -53,7 +53,7 @@ def test_newcomer_receives_buffers_that_forward_assigns(master):
 
 
 class Odd(torch.nn.Module):
-    """Buffers of all kinds, whose values follow from `value`."""
+    """A module with buffers of all kinds, whose values depend on `value`."""
 
     def __init__(self, value):
         super().__init__()
@@ -139,7 +139,10 @@ def test_parameters_without_data_are_refused_by_name(master):
 
 
 def half_way(master, replace):
-    """What two peers have after their models were changed by `replace` and an outer step was made, with their mean and what came of the old tensors."""
+    """Lets two peers change their models by `replace` and make an outer step.
+
+    Returns the weights of both, and for each peer its old tensor now and before the change.
+    """
 
     def live(i, model, trainer):
         old = model.weight

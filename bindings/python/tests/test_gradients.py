@@ -1,4 +1,4 @@
-"""Averages of gradients, and rows of tensors: a type is carried exactly or refused."""
+"""Tests of averages of gradients and of rows of tensors: every type is kept exactly or refused."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def pair():
 
 @pytest.fixture
 def default_device():
-    """Makes tensors without a device land on one that has no memory, as a program does with its accelerator."""
+    """Sets a default device without memory; programs set theirs to an accelerator."""
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)
@@ -44,7 +44,7 @@ def test_complex_gradients_are_averaged(pair, dtype):
 
 
 def test_each_type_is_averaged_exactly(pair):
-    small = 2.0**-40  # which float32 beside 1 does not hold
+    small = 2.0**-40  # 1 + small is not a float32
     kinds = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.float64, torch.complex128]
     both = [[parameter(torch.full((5,), 1.0, dtype=kind)) for kind in kinds] for _ in pair]
     both[0][1].grad += 2 * small
@@ -104,7 +104,7 @@ def sparse(p):
 
 
 def of_another_type(p):
-    p.grad_dtype = None  # any
+    p.grad_dtype = None  # any type
     p.grad = torch.ones(2, 2, dtype=torch.float64)
 
 
@@ -198,7 +198,7 @@ def test_row_holds_its_tensors_exactly():
 )
 def test_row_refuses_tensors_that_it_cannot_hold(tensors, out, error, words):
     with pytest.raises(error, match=words):
-        _gradients.flatten(tensors, out)  # the public name is torch.flatten where it is given one tensor
+        _gradients.flatten(tensors, out)  # the public name means torch.flatten if it is called with one tensor
 
 
 def test_unflatten_refuses_before_it_writes():

@@ -1,4 +1,4 @@
-"""Islands of several processes that train one sharded model together."""
+"""Tests of islands: several processes that train one sharded model together."""
 
 import re
 
@@ -10,7 +10,7 @@ from world import finish, script  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 
-# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file that says after which step to end.
+# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file with the number of the last step.
 SCRIPT = """
     import hashlib, os, sys, time
     import torch, torch.distributed as dist, pccl.torch
@@ -22,7 +22,7 @@ SCRIPT = """
     def goes_on(steps):
         return not os.path.exists(last) or steps < int(open(last).read())
 
-    def whole(model):  # of the parameters, from all shards
+    def whole(model):  # gathers the parameters from all shards
         return hashlib.sha256(b"".join(p.full_tensor().detach().numpy().tobytes() for p in model.parameters())).hexdigest()[:16]
 
     torch.set_num_threads(1)
@@ -30,7 +30,7 @@ SCRIPT = """
     shape, names = ((shards,), ("shard",)) if replicas == 1 else ((replicas, shards), ("replicate", "shard"))
     mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
     torch.manual_seed(int(seed))
-    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))  # uneven shards, and empty ones
+    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))  # its shards are uneven, and some are empty
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -51,13 +51,13 @@ SCRIPT = """
                 print("end", whole(model), flush=True)
     except Exception as error:
         print("failed", type(error).__name__, error, flush=True)
-        os._exit(3)  # what is left of torch.distributed may wait for the lost process as it is taken apart
+        os._exit(3)  # a normal exit can wait for the connections of torch.distributed to the lost process
     dist.destroy_process_group()
 """
 
 
 class IslandProcesses:
-    """The processes of one island; the first tells how it goes."""
+    """The processes of one island. The first one prints the outer steps."""
 
     def __init__(self, folder, master, kind, seed, replicas=1, shards=2):
         self.processes = [
@@ -71,13 +71,13 @@ class IslandProcesses:
             self.lines.append(line.split())
             if wanted(self.lines[-1]):
                 return self.lines[-1]
-        raise AssertionError("it ended: " + self.processes[0].stderr.read())
+        raise AssertionError("the first process ended: " + self.processes[0].stderr.read())
 
     def until_world_is(self, islands):
         return self.until(lambda words: words[0] == "outer" and int(words[3]) == islands)
 
     def finish(self):
-        """All that its processes have printed, whatever island: the same after the same outer step."""
+        """Waits until all processes have ended, and returns the lines that they printed."""
         outputs = [finish(process)[0] for process in self.processes]
         return self.lines + [line.split() for out in outputs for line in out.splitlines()]
 

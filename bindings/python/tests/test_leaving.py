@@ -1,4 +1,4 @@
-"""When a peer leaves the run: nobody waits for one that has finished."""
+"""Tests of leaving a run: no peer waits for one that has finished."""
 
 import threading
 
@@ -62,7 +62,7 @@ def test_peers_do_not_wait_for_a_finished_peer(master, ends):
             train(i, model, trainer)
         if i == 1:
             evaluates.set()
-        else:  # would not come to pass if the other peer waited for this one
+        else:  # fails if the other peer waits for this one
             assert evaluates.wait(60)
         return trainer
 
@@ -93,7 +93,7 @@ def test_finished_trainer_still_has_its_outer_state(master, tmp_path):
 
 @pytest.mark.parametrize("kind", [methods.AsyncDiLoCo, methods.EagerDiLoCo, methods.StreamingDiLoCo, methods.CO2], ids=lambda kind: kind.__name__)
 def test_last_average_is_not_lost_when_all_leave(master, kind):
-    both_have_stepped = threading.Barrier(2)  # a peer that leaves during the other's last step can leave it waiting for min_peers
+    both_have_stepped = threading.Barrier(2)  # if one leaves during the other's last step, the other can wait for min_peers
 
     def live(i, model, trainer):
         with trainer:
@@ -124,7 +124,7 @@ def test_communicator_for_further_use_stays_connected(master, own):
 def test_peer_leaves_the_run_if_its_block_is_not_entered(master, monkeypatch):
     trainer = methods.DiLoCo(torch.nn.Linear(2, 2), communicator=Communicator(master), min_peers=2)
     join = trainer.join
-    monkeypatch.setattr(trainer, "join", lambda: join(timeout=1))  # nobody else comes
+    monkeypatch.setattr(trainer, "join", lambda: join(timeout=1))  # no other peer joins
     with pytest.raises(PCCLTimeoutError), trainer:
         pass
     assert not connected(trainer.communicator)

@@ -1,4 +1,7 @@
-"""Ends: of objects in any order, of threads, of the interpreter, and in forks. Each in a process of its own, which must end well."""
+"""Tests of the end of objects in any order, threads, the interpreter and forks.
+
+Each test runs in a separate process, which must end with status 0.
+"""
 
 import itertools
 
@@ -123,13 +126,13 @@ def test_fork_gets_clear_errors_and_disturbs_no_peer():
                 answers.append("fork" in error.message and error.result is Result.INVALID_USAGE)
         a.close()
         del a, b, node, handle, calls, third
-        mine = MasterNode("127.0.0.1:0", daemon=True)  # its own are its own
+        mine = MasterNode("127.0.0.1:0", daemon=True)  # the fork can make its own objects
         mine.run()
         with Communicator(f"127.0.0.1:{mine.port}") as alone:
             alone.connect()
             answers.append(alone.get_attribute(Attribute.GLOBAL_WORLD_SIZE))
         print(answers, flush=True)
-        sys.exit(0)  # with all that an interpreter does at its end
+        sys.exit(0)  # with all the exit work of the interpreter
     assert os.waitpid(child, 0)[1] == 0
     other = np.ones(1000, np.float32)
     b.all_reduce(other, other, op=ReduceOp.SUM)
@@ -150,7 +153,7 @@ def test_import_loads_no_other_library(library):
     library = sys.argv[1]
     others = {"numpy", "torch"} - {library}
     for other in others:
-        sys.modules[other] = None  # importing it would fail
+        sys.modules[other] = None  # an import of it would fail
     if library != "nothing" and library != "torch":
         __import__(library)
     import pccl, threading

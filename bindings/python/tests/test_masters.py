@@ -1,4 +1,4 @@
-"""Inner optimizers that keep float32 masters, wrapped optimizers, and what is told when the parameters change."""
+"""Tests of inner optimizers that keep float32 masters, of wrapped optimizers, and of hooks on changed parameters."""
 
 import copy
 import warnings
@@ -23,7 +23,7 @@ def low_precision(i, bias=False):
 
 
 class Mastered:
-    """An optimizer of masters: pulls them to a place of the peer's own, and writes the parameters from them."""
+    """An optimizer with masters: it moves them towards another place at each peer, and writes the parameters from them."""
 
     def __init__(self, model, peer):
         self.parameters = list(model.parameters())
@@ -85,7 +85,7 @@ KNOWN = [Megatron, MegatronReloads, ApexStash, ApexMasterParams, DeepSpeed, InSt
 
 
 def distance(master, make_optimizer, give, steps=8, count=2, **settings):
-    """How far the masters of two peers are apart in the end."""
+    """Trains two peers and returns the largest difference between their masters."""
     settings = {**EXACT, "sync_every": 2, **settings}
 
     def live(i, model, trainer):
@@ -154,7 +154,7 @@ def test_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
 
 
 class Hidden(Mastered):
-    """Masters in one row that no search finds."""
+    """An optimizer that keeps its masters in one row, which no search finds."""
 
     def __init__(self, model, peer):
         super().__init__(model, peer)
@@ -180,7 +180,7 @@ def test_search_ignores_tensors_that_are_equal_by_chance(master):
             with torch.no_grad():
                 self.masters[0].sub_(0.05 * (self.masters[0] - self.place))
                 self.parameters[0].copy_(self.masters[0])
-                self.parameters[1].copy_(self.masters[1])  # zeros, as others are
+                self.parameters[1].copy_(self.masters[1])  # zeros, like other tensors of the process
 
     def live(i, model, trainer):
         with torch.no_grad():
@@ -259,7 +259,10 @@ def test_copy_keeps_master_elements_that_round_to_the_parameter():
 
 
 class Prepared(torch.optim.Optimizer):
-    """A wrapper as Accelerate's: an optimizer by class that was not initialized as one, and steps when gradients have been accumulated."""
+    """A wrapper like that of Accelerate.
+
+    Its class is an optimizer that was never initialized, and it makes a step only when gradients have been accumulated.
+    """
 
     def __init__(self, optimizer, every=1):
         self.optimizer = optimizer

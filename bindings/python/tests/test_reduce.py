@@ -1,4 +1,4 @@
-"""All-reduces between peers in this process."""
+"""Tests of all-reduces between peers in this process."""
 
 import gc
 import threading
@@ -20,7 +20,7 @@ def reduce_all(members, sends, recvs, **options):
 
 @pytest.fixture(scope="module")
 def pair():
-    """Two members that many tests share."""
+    """The two members of a run, which many tests share."""
     with pccl.MasterNode("127.0.0.1:0") as node:
         node.run()
         with world(f"127.0.0.1:{node.port}", 2) as members:
@@ -162,7 +162,7 @@ def test_dropped_handle_delays_no_peer(pair):
         member.all_reduce_async(values, values, op=ReduceOp.SUM, tag=9)
         del values
         gc.collect()
-        member.update_topology()  # which needs an idle communicator
+        member.update_topology()  # needs an idle communicator
 
     all_at_once(*[lambda m=m: run(m) for m in pair])
 
@@ -220,7 +220,7 @@ def test_reduce_alone_fails_and_changes_nothing(master):
         with pytest.raises(pccl.PCCLError) as caught:
             communicator.all_reduce_async(a, b, op=ReduceOp.SUM)
         assert caught.value.result == Result.TOO_FEW_PEERS and caught.value.func_name == "pcclAllReduceAsync"
-        communicator.update_topology()  # nothing is outstanding
+        communicator.update_topology()  # no operation is outstanding
         with pytest.raises(pccl.PCCLError) as caught:
             communicator.optimize_topology()
         assert caught.value.result == Result.INVALID_USAGE
@@ -241,7 +241,7 @@ def test_groups_reduce_separately_and_sizes_are_counted(master):
 
 
 def test_reduces_run_while_another_thread_asks_for_newcomers(pair):
-    """The pattern of trainers that reduce in the background."""
+    """Trainers that reduce in the background do this."""
     stop = threading.Event()
 
     def background(member):
@@ -300,7 +300,7 @@ def test_shards_are_reduced_and_gathered(master):
 def test_halves_of_an_all_reduce_run_asynchronously(pair):
     values = [np.arange(1000, dtype=np.float32) * (i + 1) for i in range(2)]
     shards = [m.shard(1000) for m in pair]
-    parts = [v[s.place] for v, s in zip(values, shards)]  # in place
+    parts = [v[s.place] for v, s in zip(values, shards)]  # a view: the operation works in place
     handles = all_at_once(*[
         lambda m=m, v=v, p=p, s=s: m.reduce_scatter_async(v, p, s, op=ReduceOp.AVG, tag=70) for m, v, p, s in zip(pair, values, parts, shards)
     ])

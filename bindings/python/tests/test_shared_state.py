@@ -1,4 +1,4 @@
-"""Shared state between peers in this process."""
+"""Tests of shared state between peers in this process."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_peer_with_other_tensors_is_removed_with_a_reason(master):
 
 
 def test_moved_tensor_is_found_at_its_new_address(master):
-    """TensorInfo keeps the tensor, so one whose memory has moved meanwhile is no trap."""
+    """TensorInfo keeps the tensor and reads its address at each synchronization."""
     info = TensorInfo(bytearray(4), "bytes")
     info.tensor = bytearray(b"abcd")
     with world(master, 2) as members:

@@ -1,4 +1,4 @@
-"""What is taken as a tensor, and what is refused with which words. No peers: only where the elements are."""
+"""Tests of the objects that are accepted as tensors, and of the errors for others. They need no peers."""
 
 import array
 import gc
@@ -16,7 +16,7 @@ KINDS = [kind for kind in DataType if kind <= DataType.DOUBLE]
 
 
 class OnlyDLPack:
-    """Another library's array."""
+    """An array of another library."""
 
     def __init__(self, inner, versions=True):
         self.inner = inner
@@ -102,7 +102,7 @@ def test_empty_dlpack_object_is_contiguous():
 
 
 def test_none_is_refused_as_a_dtype():
-    """NumPy takes it for float64."""
+    """NumPy reads None as float64."""
     with pytest.raises(TypeError, match="dtype is None"):
         DataType.from_numpy_dtype(None)
 

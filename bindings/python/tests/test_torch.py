@@ -1,4 +1,4 @@
-"""PyTorch tensors."""
+"""Tests of PyTorch tensors."""
 
 import gc
 
@@ -46,7 +46,7 @@ def test_unsuitable_tensors_are_refused_by_name():
 
 
 def freed(elements, first=0):
-    """A tensor whose storage was given back, as FSDP does between two uses."""
+    """Makes a tensor whose storage was freed, as FSDP does between two uses."""
     whole = torch.ones(elements + first)
     part = whole[first:]
     whole.untyped_storage().resize_(0)
@@ -90,7 +90,7 @@ def test_tensors_inside_function_transforms_are_refused():
 
 
 def negated(*values):
-    """A tensor whose memory holds the values with the other sign."""
+    """Makes a tensor whose memory holds the values with the other sign."""
     tensor = torch._neg_view(torch.tensor([float(value) for value in values])) if len(values) > 1 else torch.tensor(values[0] * 1j).conj().imag
     assert tensor.is_neg() and tensor.is_contiguous() and tensor.reshape(-1).tolist() == [-value for value in values]
     return tensor
@@ -161,7 +161,7 @@ def test_copy_lives_as_long_as_its_operation(pair):
     recvs = [torch.zeros(1 << 16) for _ in pair]
     first = pair[0].all_reduce_async(torch._neg_view(torch.ones(1 << 16)), recvs[0], op=ReduceOp.SUM, tag=3)
     gc.collect()
-    others = [torch.full((1 << 16,), 9.0) for _ in range(20)]  # would take its memory
+    others = [torch.full((1 << 16,), 9.0) for _ in range(20)]  # these would reuse its memory
     second = pair[1].all_reduce_async(torch.ones(1 << 16), recvs[1], op=ReduceOp.SUM, tag=3)
     assert first.wait()[0] and second.wait()[0] and len(others) == 20
     assert [recv.unique().tolist() for recv in recvs] == [[0.0]] * 2

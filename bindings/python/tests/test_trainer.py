@@ -1,4 +1,4 @@
-"""Training methods for PyTorch."""
+"""Tests of the training methods for PyTorch."""
 
 import signal
 import threading
@@ -35,7 +35,7 @@ def inner_step(model, optimizer, peer, step):
 
 
 def train_together(master, kind, peers=2, steps=30, seed_of=lambda peer: 0, dtype=torch.float32, make=None, **settings):
-    """Trains `peers` models with one method; the models, and the last status of each."""
+    """Trains `peers` models with one method. Returns the models and the last status of each."""
     models = [(make or model_of)(seed_of(peer), dtype) for peer in range(peers)]
     trainers = [
         kind(model, communicator=Communicator(master), sync_every=5, min_peers=peers, **settings) for model in models
@@ -295,7 +295,7 @@ def test_gradients_are_averaged_in_buckets(master):
         for i, model in enumerate(models):
             for p in model.parameters():
                 p.grad = torch.full_like(p, float(i + 1))
-        models[1][2].bias.grad = None  # counts as zero
+        models[1][2].bias.grad = None  # a missing gradient counts as zero
         all_at_once(*[
             lambda m=m, model=model: methods.all_reduce_gradients(model.parameters(), m, bucket_bytes=64) for m, model in zip(members, models)
         ])
@@ -321,7 +321,7 @@ SCRIPT = """
     import os, sys, time, torch, pccl, pccl.torch
     master, kind, seed, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-    def goes_on(steps):  # until the step that the file names, once it is there
+    def goes_on(steps):  # until the step in the file, once it exists
         return not os.path.exists(last) or steps < int(open(last).read())
 
     torch.set_num_threads(1)
@@ -354,7 +354,7 @@ def test_models_stay_equal_when_processes_are_killed_and_join(master, kind, tmp_
         for line in process.stdout:
             if wanted(line.split()):
                 return line.split()
-        raise AssertionError("it ended: " + process.stderr.read())
+        raise AssertionError("the peer ended: " + process.stderr.read())
 
     peers = [start(1), start(2), start(3)]
     await_line(peers[0], lambda words: words[0] == "outer" and words[3] == "3")
@@ -363,7 +363,7 @@ def test_models_stay_equal_when_processes_are_killed_and_join(master, kind, tmp_
     peers[1].communicate()
     peers[1] = start(4)
     now = await_line(peers[0], lambda words: words[0] == "outer" and words[3] == "3")
-    (tmp_path / "next").write_text(str(int(now[4]) + 500))  # no peer is so far ahead of another
+    (tmp_path / "next").write_text(str(int(now[4]) + 500))  # more steps than one peer can be ahead of another
     (tmp_path / "next").rename(tmp_path / "last")
     outputs = [finish(peer)[0] for peer in peers]
     ends = {line.split()[1] for out in outputs for line in out.splitlines() if line.startswith("end")}
@@ -384,7 +384,7 @@ def test_ctrl_c_ends_a_step_that_waits(master):
         trainer = pccl.torch.DiLoCo(model, communicator=pccl.Communicator(sys.argv[1]), sync_every=1, min_peers=2)
         print("waits", flush=True)
         try:
-            trainer.join()  # nobody else comes
+            trainer.join()  # no other peer joins
         except KeyboardInterrupt:
             print("interrupted", flush=True)
         """,
@@ -402,7 +402,10 @@ def spoil(model, value=float("nan")):
 
 
 def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settings):
-    """Peer 1's model is not finite after some of its inner steps. All models, all statuses, and what each call raised."""
+    """Trains with a peer 1 whose model is not finite after the inner steps `bad_steps`.
+
+    Returns the models, and for each peer all statuses and the error that ended it, or None.
+    """
     models = [model_of(0) for _ in range(peers)]
     trainers = [kind(model, communicator=Communicator(master), sync_every=5, min_peers=peers, **settings) for model in models]
 
@@ -430,7 +433,7 @@ def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settin
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_non_finite_contribution_is_left_out_and_named(master, kind):
-    models, lives = train_with_one_bad_peer(master, kind, {14})  # a round ends here, and no fragment is merged before the next begins
+    models, lives = train_with_one_bad_peer(master, kind, {14})  # a round ends at this step, and no fragment is merged before the next one begins
     assert all(error is None for _, error in lives)
     assert all(torch.isfinite(values(model)).all() for model in models)
     assert torch.equal(values(models[0]), values(models[1]))

@@ -1,4 +1,4 @@
-"""Arguments of training methods: errors name wrong types, and enumerations of other kinds are refused."""
+"""Tests of the arguments of training methods: errors name wrong types, and members of other enumerations are refused."""
 
 import copy
 import inspect
@@ -153,7 +153,7 @@ def test_trainer_calls_name_wrong_arguments(communicator):
 
 
 def test_negated_parameter_is_trained_by_value(communicator, tmp_path):
-    """Its memory holds the value with the other sign."""
+    """The memory of the parameter holds the value with the other sign."""
     weights = torch._neg_view(torch.full((3,), 2.0))
     trainer = methods.DiLoCo([("w", weights)], communicator=communicator)
     assert trainer.outer_parameters()["w"].tolist() == [-2.0] * 3

@@ -1,4 +1,4 @@
-"""The package and a program that uses it, checked by mypy in its strict way."""
+"""Checks the package, and a program that uses it, with mypy in strict mode."""
 
 import pathlib
 import subprocess
@@ -68,7 +68,7 @@ worse: int = torch.DiLoCo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One for all, so that what was analysed once is found again."""
+    """One folder for all tests, so that mypy finds its cache."""
     return tmp_path_factory.mktemp("typing")
 
 

@@ -1,4 +1,4 @@
-"""Version 1 (the distribution pypccl) and this package in one environment: both provide the module `pccl`."""
+"""Tests of version 1 (the distribution pypccl) and this package in one environment: both provide the module `pccl`."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ REMEDY = "pip uninstall pypccl pccl"
 
 @pytest.fixture
 def site(tmp_path):
-    """A folder of installed packages that has this one."""
+    """A folder of installed packages, which contains this package."""
     folder = tmp_path / "site-packages"
     shutil.copytree(PACKAGE, folder / "pccl", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -51,7 +51,7 @@ def test_this_package_installed_over_version_1_is_refused(site, statement):
 
 
 def test_version_1_installed_over_this_package_is_refused(site):
-    """Its __init__.py takes the names from its module `_pccl`, which the extension of this package hides."""
+    """The __init__.py of version 1 imports names from its module `_pccl`, which the extension of this package hides."""
     install_record(site, "pccl/__init__.py", "pccl/_pccl.py")
     (site / "pccl/__init__.py").write_text("from pccl._pccl import *\n")
     (site / "pccl/_pccl.py").write_text("class MasterNode: pass\n")

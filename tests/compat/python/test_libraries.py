@@ -1,4 +1,4 @@
-"""`pccl.torch` and `pccl.np`: version 1 has PyTorch and NumPy under these names, and programs use them."""
+"""Tests of `pccl.torch` and `pccl.np`: programs for version 1 use PyTorch and NumPy under these names."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 BLOCKED = """
     import sys
     for name in {blocked}:
-        sys.modules[name] = None  # importing it raises ModuleNotFoundError, as where it is not installed
+        sys.modules[name] = None  # an import raises ModuleNotFoundError, as if it were not installed
 """
 
 
@@ -54,7 +54,7 @@ def test_torch_is_pytorch():
     except AttributeError as error:
         assert "no_such_name" in str(error)
     else:
-        raise AssertionError("a name that nobody has was found")
+        raise AssertionError("an unknown name was found")
     assert not hasattr(torch, "__no_such_name__")
     """)
 
@@ -65,7 +65,7 @@ def test_package_names_win_and_shared_ones_do_both():
     from pccl import torch
     import torch as real
     assert torch.DiLoCo.__module__.startswith("pccl")
-    # A name that both have needs a decision: add it to pccl/torch/_names.py, or to the list of differences in docs/start/migration.md.
+    # Decide on each name that both have: add it to pccl/torch/_names.py, or to the list of differences in docs/start/migration.md.
     assert set(torch.__all__) & set(dir(real)) == {"Graph", "flatten", "unflatten"}
     x = torch.arange(12.0).reshape(3, 2, 2).requires_grad_()
     assert torch.flatten(x, 1).shape == torch.flatten(input=x, start_dim=1).shape == (3, 4)
@@ -121,7 +121,7 @@ def test_missing_library_is_named_when_it_is_used():
 
 
 def test_import_error_inside_pytorch_is_not_hidden():
-    """A PyTorch that is installed but cannot be imported must say so itself."""
+    """If PyTorch is installed but its import fails, the error is that of PyTorch."""
     out = python("""
     import os, sys, tempfile
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Master scripts in the style of version 1: they start a master, reach their end, and serve until a signal."""
+"""Tests of master scripts in the style of version 1: they start a master, reach their end, and serve until a signal."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ START = """
 
 
 def until_it_serves(address, process=None):
-    """Waits until a peer has joined and left."""
+    """Waits until the master serves: a peer joins and leaves."""
     host, port = address.split(":")
     end = time.monotonic() + LIMIT_S
     while True:
@@ -86,7 +86,7 @@ def until_it_serves(address, process=None):
 
 
 def until_its_program_has_ended(process):
-    """Waits for the line that a process writes when it serves beyond its program's end."""
+    """Waits for the line that a process writes when its program has ended and its master still serves."""
     line = process.stderr.readline()
     assert line.startswith("pccl: the program has ended"), line + process.stderr.read()
 
@@ -214,7 +214,7 @@ def test_daemon_master_ends_with_its_last_reference(start, address):
     out, err = ended(start("""
     import sys
     from pccl import MasterNode
-    for _ in range(2):  # the second needs the port of the first
+    for _ in range(2):  # the second master needs the port of the first
         master = MasterNode(sys.argv[1], daemon=True)
         master.run()
         del master
@@ -241,7 +241,7 @@ def test_daemon_thread_runs_while_the_process_serves(start, address):
     process = start(START + """
     leave = threading.Event()
     def train():
-        leave.wait(2)  # the program has ended by then
+        leave.wait(2)  # the program has ended after this
         with pccl.Communicator(sys.argv[1]) as peer:
             peer.connect()
             print("joined", flush=True)
@@ -321,7 +321,7 @@ def test_master_ends_with_its_interactive_session(address):
 def test_log_level_silences_the_serving_line(start, address, level):
     process = start(SCRIPTS["a local"], address, env={"PCCL_LOG_LEVEL": level})
     until_it_serves(address, process)
-    # The program may not have reached its end: SIGTERM would then end it by its default action.
+    # The program may not have reached its end yet. SIGTERM would then end it by its default action.
     end = time.monotonic() + LIMIT_S
     while process.poll() is None and time.monotonic() < end:
         with open(f"/proc/{process.pid}/status") as status:

@@ -1,4 +1,4 @@
-"""Names, constructors and exceptions of version 1 that programs use."""
+"""Tests of the names, constructors and exceptions of version 1 that programs use."""
 
 import pickle
 
@@ -21,7 +21,7 @@ def master():
 
 
 def by_address(array, name="w", **changes):
-    """What a program of version 1 writes for a tensor whose address it knows."""
+    """Makes a TensorInfo of an address, as programs for version 1 do."""
     settings = {"numel": array.size, "dtype": DataType.from_numpy_dtype(array.dtype), "device_type": DeviceType.CPU, "allow_content_inequality": False}
     return TensorInfo(name, array.ctypes.data, **{**settings, **changes})
 
@@ -130,7 +130,7 @@ OF_WRONG_TYPE = {
 
 @pytest.mark.parametrize("misfit", [*MISFITS, *OF_WRONG_TYPE])
 def test_unsuitable_array_raises_as_in_version_1(misfit):
-    """ValueError for some faults and AssertionError for others, by version: programs may catch either."""
+    """Version 1 raised ValueError or AssertionError, depending on its release and the fault. Programs catch either."""
     for kind in (ValueError, AssertionError, PCCLTensorError, *([TypeError, PCCLTensorTypeError] if misfit in OF_WRONG_TYPE else [])):
         with pytest.raises(kind) as caught:
             {**MISFITS, **OF_WRONG_TYPE}[misfit]()
