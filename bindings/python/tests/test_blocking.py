@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_call_and_keeps_the_communicator(call):
     assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2
     a.close()
     third.close()
-    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # the master informs it that the other has left
+    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # waits until `b` knows that the other has left
         b.are_peers_pending()
     print("left")
     """,

@@ -202,7 +202,7 @@ def test_fork_can_make_a_communicator(service):
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
 def test_sockets_do_not_replace_closed_standard_streams(service, closed, tmp_path):
-    """Otherwise log lines would be written to a socket."""
+    """If a socket took such a number, log lines would be written to it."""
     source = """
         import os, sys
         from pccl import Communicator

@@ -30,7 +30,7 @@ def alone(master):
 
 
 class Counting(torch.nn.Module):
-    """Two buffers that count steps: one is assigned, the other changed in place."""
+    """A module with two buffers that count steps: `forward` assigns one and changes the other in place."""
 
     def __init__(self):
         super().__init__()

@@ -22,7 +22,7 @@ def connected(communicator):
 
 
 def two(master, live, kind=methods.DiLoCo, **settings):
-    """Two first peers; `live(peer, model, trainer)` enters the block itself."""
+    """Starts a run with two peers and returns the results of `live(peer, model, trainer)`, which enters the block itself."""
 
     def peer(i):
         with seeded(i):

@@ -132,7 +132,7 @@ def test_fork_gets_clear_errors_and_disturbs_no_peer():
             alone.connect()
             answers.append(alone.get_attribute(Attribute.GLOBAL_WORLD_SIZE))
         print(answers, flush=True)
-        sys.exit(0)  # with all the exit work of the interpreter
+        sys.exit(0)  # a normal exit, which runs all exit handlers
     assert os.waitpid(child, 0)[1] == 0
     other = np.ones(1000, np.float32)
     b.all_reduce(other, other, op=ReduceOp.SUM)

@@ -241,7 +241,7 @@ def test_groups_reduce_separately_and_sizes_are_counted(master):
 
 
 def test_reduces_run_while_another_thread_asks_for_newcomers(pair):
-    """Trainers that reduce in the background do this."""
+    """Trainers that reduce in the background make these calls."""
     stop = threading.Event()
 
     def background(member):

@@ -321,7 +321,7 @@ SCRIPT = """
     import os, sys, time, torch, pccl, pccl.torch
     master, kind, seed, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-    def goes_on(steps):  # until the step in the file, once it exists
+    def goes_on(steps):  # true until the step in the file; always true while there is no file
         return not os.path.exists(last) or steps < int(open(last).read())
 
     torch.set_num_threads(1)

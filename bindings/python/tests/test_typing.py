@@ -68,7 +68,7 @@ worse: int = torch.DiLoCo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One folder for all tests, so that mypy finds its cache."""
+    """All tests share a folder, so that mypy uses its cache."""
     return tmp_path_factory.mktemp("typing")
 
 

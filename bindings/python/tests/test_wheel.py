@@ -41,7 +41,7 @@ def run(*command, **options):
 def test_wheel_contains_everything_that_it_needs(tmp_path, project):
     folder = pathlib.Path(SOURCE, project)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    build = pathlib.Path(SOURCE, "build-wheel")  # next to the other build folders, whose objects are in the compiler's cache
+    build = pathlib.Path(SOURCE, "build-wheel")  # here the compiler's cache has the objects of the other build folders
     shutil.rmtree(build, ignore_errors=True)
     try:
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index",

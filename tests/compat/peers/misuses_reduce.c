@@ -1,4 +1,4 @@
-/* The errors that a peer receives at the launch of an asynchronous all-reduce: alone in its group, and with a tag that is in
+/* A peer receives an error at the launch of an asynchronous all-reduce if it is alone in its group, or if the tag is in
  * flight. Neither leaves an operation outstanding. A peer that is alone has no topology to optimize. */
 #include "peers.h"
 

@@ -24,7 +24,7 @@ def address():
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts programs, each from a separate file. Those that still run at the end of the test are killed."""
+    """Starts programs, each from a separate file, and kills them at the end of the test."""
     started = []
 
     def run(source, *arguments, python=(), **options):

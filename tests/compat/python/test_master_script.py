@@ -241,7 +241,7 @@ def test_daemon_thread_runs_while_the_process_serves(start, address):
     process = start(START + """
     leave = threading.Event()
     def train():
-        leave.wait(2)  # the program has ended after this
+        leave.wait(2)  # by the end of this wait the program has ended
         with pccl.Communicator(sys.argv[1]) as peer:
             peer.connect()
             print("joined", flush=True)
