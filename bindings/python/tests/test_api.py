@@ -135,7 +135,7 @@ def test_functions_accept_the_parameters_of_version_1(function, wanted):
             position += 1
         if default:
             assert str(parameter.default) == default
-        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # these have a default that version 1 did not have
+        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # both got a default after version 1
             assert parameter.default is inspect.Parameter.empty
         have_left = [p for p in have if p.name not in wanted]
     for parameter in have_left if wanted != "()" else have:

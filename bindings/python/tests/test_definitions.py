@@ -186,7 +186,8 @@ def test_wrappers_inside_a_model_are_not_part_of_names(master):
     assert names(Block("inner", Block("_fsdp_wrapped_module", torch.nn.Linear(2, 2)))) == [
         "before.weight", "before.bias", "inner.before.weight", "inner.before.bias", "inner.weight", "inner.bias",
     ]
-    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]  # the program chose this name
+    # Here the program itself chose the name "module".
+    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]
     assert names((f"module._orig_mod.{name}", p) for name, p in torch.nn.Linear(2, 2).named_parameters()) == ["weight", "bias"]
 
 

@@ -10,7 +10,7 @@ from world import finish, script  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 
-# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file with the number of the last step.
+# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file with the last step's number.
 SCRIPT = """
     import hashlib, os, sys, time
     import torch, torch.distributed as dist, pccl.torch
@@ -30,7 +30,8 @@ SCRIPT = """
     shape, names = ((shards,), ("shard",)) if replicas == 1 else ((replicas, shards), ("replicate", "shard"))
     mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
     torch.manual_seed(int(seed))
-    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))  # its shards are uneven, and some are empty
+    # Its shards are uneven, and some are empty.
+    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

@@ -433,7 +433,8 @@ def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settin
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_non_finite_contribution_is_left_out_and_named(master, kind):
-    models, lives = train_with_one_bad_peer(master, kind, {14})  # a round ends at this step, and no fragment is merged before the next one begins
+    # A round ends at step 14, and no fragment is merged before the next one begins.
+    models, lives = train_with_one_bad_peer(master, kind, {14})
     assert all(error is None for _, error in lives)
     assert all(torch.isfinite(values(model)).all() for model in models)
     assert torch.equal(values(models[0]), values(models[1]))

@@ -1,8 +1,8 @@
 """Starts a master program, lets a peer join its run, and ends it with each of the two signals.
 
-Programs in the style of version 1 take a port and cannot report which one the system chose. The test therefore passes a port that was
-free a moment before, on a random address of the loopback network. ccoip_master listens on port 48148 of all addresses, so it runs in a
-separate network namespace. The test is skipped (status 77) if the system permits no namespace.
+Programs in the style of version 1 take a port and cannot report which one the system chose. The test therefore passes a port that
+was free a moment before, on a random address of the loopback network. ccoip_master listens on port 48148 of all addresses, so it
+runs in a separate network namespace. The test is skipped (status 77) if the system permits no namespace.
 """
 
 import argparse

@@ -65,7 +65,7 @@ def test_package_names_win_and_shared_ones_do_both():
     from pccl import torch
     import torch as real
     assert torch.DiLoCo.__module__.startswith("pccl")
-    # Decide on each name that both have: add it to pccl/torch/_names.py, or to the list of differences in docs/start/migration.md.
+    # Decide on each name that both have: add it to pccl/torch/_names.py, or to the differences in docs/start/migration.md.
     assert set(torch.__all__) & set(dir(real)) == {"Graph", "flatten", "unflatten"}
     x = torch.arange(12.0).reshape(3, 2, 2).requires_grad_()
     assert torch.flatten(x, 1).shape == torch.flatten(input=x, start_dim=1).shape == (3, 4)
