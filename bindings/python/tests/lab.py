@@ -1,4 +1,4 @@
-"""Scripts in a network of their own: as root, and where namespaces are permitted."""
+"""Runs scripts in a separate network namespace. This needs root, and a system that permits namespaces."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def permitted():
 
 
 def in_namespace(source, *arguments, prepare="", limit=60.0):
-    """The output of a Python script that runs behind shell commands in a network namespace, where loopback is up."""
+    """Runs shell commands and then a Python script in a network namespace with loopback, and returns the script's output."""
     if not permitted():
         pytest.skip(REASON)
     shell = f'set -e\nip link set lo up\n{textwrap.dedent(prepare)}\nexec "$@"'

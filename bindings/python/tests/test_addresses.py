@@ -1,4 +1,4 @@
-"""Names that nobody resolves, addresses with a zone, and a master's port among those of outgoing connections."""
+"""Tests of names without an answer, addresses with a zone, and a master's port in the range of outgoing connections."""
 
 import pytest
 from lab import in_namespace
@@ -8,7 +8,7 @@ import numpy as np
 import pccl
 from pccl import Communicator, MasterNode, ReduceOp
 
-# A name server whose packets vanish.
+# A name server that never answers.
 SILENT_NAME_SERVER = """
     resolv=$(mktemp); echo "nameserver 10.99.0.1" > $resolv; mount --bind $resolv /etc/resolv.conf; rm -f $resolv
     ip link add v0 type veth peer name v1; ip addr add 10.99.0.2/24 dev v0; ip link set v0 up; ip link set v1 up
@@ -57,7 +57,7 @@ def test_deadlines_and_interrupts_do_not_wait_for_a_name_server():
         print(*timed(lambda: c.connect(n_attempts=1)))
         c = Communicator("slow.example:1", connect_timeout=0.5)
         print(*timed(lambda: c.connect(n_attempts=1)))
-        # The process ends while look-ups go on.
+        # The process ends during look-ups.
     """,
         prepare=SILENT_NAME_SERVER,
     )
@@ -67,7 +67,7 @@ def test_deadlines_and_interrupts_do_not_wait_for_a_name_server():
     assert all(seconds < 2 for _, seconds in outcomes), out
 
 
-def test_a_zone_is_part_of_an_address():
+def test_zone_is_part_of_an_address():
     with MasterNode("[::1%lo]:0") as master:
         master.run()
         with world(f"[::1%lo]:{master.port}", 2, listen_address="::1%lo") as members:
@@ -85,19 +85,19 @@ def test_a_zone_is_part_of_an_address():
         lambda: MasterNode("[fe80::1%no-such-if]:0"),
     ],
 )
-def test_an_unknown_interface_is_named(make):
+def test_unknown_interface_is_named(make):
     with pytest.raises(pccl.PCCLError, match='no network interface of this host is named "no-such-if"') as caught:
         make()
     assert caught.value.result == pccl.Result.INVALID_ARGUMENT
 
 
-def test_a_link_local_address_without_a_zone_says_what_is_missing():
+def test_error_asks_for_the_zone_of_a_link_local_address():
     with pytest.raises(pccl.PCCLError, match="A link-local address needs its interface"):
         MasterNode("[fe80::1]:0")
 
 
-def test_hosts_with_link_local_addresses_alone_make_a_run():
-    """The master's host and another, on one cable. Each reaches the other's peer by the interface that leads to the master."""
+def test_run_works_with_only_link_local_addresses():
+    """A cable connects the master's host and another. Each reaches the other's peer through the interface to the master."""
     out = in_namespace(
         """
         import os, subprocess, sys, time
@@ -111,7 +111,7 @@ def test_hosts_with_link_local_addresses_alone_make_a_run():
                     c.update_topology()
                 x = np.ones(100_000)
                 c.all_reduce(x, x, op=ReduceOp.SUM)
-                os.write(1, f"sum {x[0]} {x[-1]}\\n".encode())  # in one piece, beside the other's
+                os.write(1, f"sum {x[0]} {x[-1]}\\n".encode())  # one write, so that the two lines do not mix
                 c.update_topology()
 
         if len(sys.argv) > 2:
@@ -148,7 +148,10 @@ def test_hosts_with_link_local_addresses_alone_make_a_run():
 
 
 def test_attempts_to_reach_an_absent_master_leave_its_port_free():
-    """Its port is one of four that the kernel gives to outgoing connections: without care every fourth attempt connects to itself."""
+    """The port is one of four that the kernel gives to outgoing connections.
+
+    Without a precaution, every fourth attempt would connect to itself.
+    """
     out = in_namespace(
         """
         import socket, pccl
@@ -173,7 +176,7 @@ def test_attempts_to_reach_an_absent_master_leave_its_port_free():
     assert out.split() == ["40000"], out
 
 
-def test_a_port_that_is_taken_is_explained():
+def test_error_explains_a_port_in_use():
     import os
 
     with MasterNode("127.0.0.1:0") as master:

@@ -1,4 +1,4 @@
-"""The names, signatures and values that programs rely on."""
+"""Tests of the names, signatures and values that programs use."""
 
 import inspect
 import pickle
@@ -71,7 +71,7 @@ ENUMS = {
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
-def test_an_enumeration_has_the_names_and_values_of_the_headers(enum):
+def test_enumeration_has_the_names_and_values_of_the_headers(enum):
     constants = _pccl.constants()
     assert {name: member.value for name, member in enum.__members__.items()} == {name: constants[c] for name, c in ENUMS[enum].items()}
     for member in enum:
@@ -87,7 +87,7 @@ def test_no_constant_of_the_headers_is_missing():
     assert set(_pccl.constants()) == {c for names in ENUMS.values() for c in names.values()}
 
 
-# Version 1's parameters, in order. What follows `*` may have more of ours after it; positions may not.
+# Version 1's parameters, in order. New parameters may be added after `*`, but not among the positional ones.
 SIGNATURES = [
     (pccl.PCCLError, "(result, func_name)"),
     (pccl.ReduceOperandDescriptor, "(datatype, distribution_hint=DistributionHint.NONE)"),
@@ -118,7 +118,7 @@ SIGNATURES = [
 
 
 @pytest.mark.parametrize(("function", "wanted"), SIGNATURES, ids=[function.__qualname__ for function, _ in SIGNATURES])
-def test_a_function_takes_what_version_1_took(function, wanted):
+def test_functions_accept_the_parameters_of_version_1(function, wanted):
     have = list(inspect.signature(function).parameters.values())
     keyword_only = False
     position = 0
@@ -135,7 +135,7 @@ def test_a_function_takes_what_version_1_took(function, wanted):
             position += 1
         if default:
             assert str(parameter.default) == default
-        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # kinder than version 1
+        elif function is not pccl.ReduceDescriptor and function is not pccl.MasterNode:  # both got a default after version 1
             assert parameter.default is inspect.Parameter.empty
         have_left = [p for p in have if p.name not in wanted]
     for parameter in have_left if wanted != "()" else have:
@@ -152,15 +152,15 @@ def test_everything_public_is_documented():
                     assert function.__doc__, f"{name}.{method}"
 
 
-def test_the_version_is_the_library_s():
+def test_version_is_that_of_the_library():
     assert pccl.__version__ == "{}.{}.{}".format(_pccl.version() // 10000, _pccl.version() // 100 % 100, _pccl.version() % 100)
 
 
-def test_this_build_says_whether_it_knows_cuda():
+def test_build_reports_whether_it_has_cuda():
     assert pccl.cuda.is_available() is False
 
 
-def test_an_error_has_result_function_and_words_and_can_be_pickled():
+def test_error_has_result_function_and_message_and_is_pickled():
     for error in (pccl.PCCLError(pccl.Result.TOO_FEW_PEERS, "pcclAllReduce"), pccl.PCCLError(5, "pcclAllReduce", "alone"),
                   pccl.PCCLTimeoutError(5, "pcclAllReduce", "late")):
         again = pickle.loads(pickle.dumps(error))
@@ -173,7 +173,7 @@ def test_an_error_has_result_function_and_words_and_can_be_pickled():
 
 
 @pytest.mark.parametrize("kind", [kind for kind in pccl.DataType if kind <= pccl.DataType.DOUBLE], ids=lambda kind: kind.name)
-def test_a_numpy_dtype_there_and_back(kind):
+def test_numpy_dtypes_are_converted_both_ways(kind):
     dtype = kind.to_numpy_dtype()
     assert dtype.itemsize == kind.itemsize
     assert pccl.DataType.from_numpy_dtype(dtype) is kind
@@ -187,7 +187,7 @@ def test_numpy_dtypes_that_cannot_be_reduced_are_refused(dtype):
 
 
 @pytest.mark.parametrize("name", ["INT4", "UINT4", "UINT2"])
-def test_types_of_less_than_a_byte_are_no_operand_types(name):
+def test_types_smaller_than_a_byte_are_refused_as_operands(name):
     kind = pccl.DataType[name]
     with pytest.raises(TypeError, match=name):
         kind.to_numpy_dtype()
@@ -195,7 +195,7 @@ def test_types_of_less_than_a_byte_are_no_operand_types(name):
         kind.itemsize
 
 
-def test_things_show_what_they_are(master):
+def test_reprs_show_the_state_of_objects(master):
     communicator = pccl.Communicator(master, 3)
     assert repr(communicator) == f"Communicator('{master}', peer_group=3, not connected)"
     communicator.connect()
@@ -233,21 +233,21 @@ def test_things_show_what_they_are(master):
         (lambda: setattr(pccl.SharedState([pccl.TensorInfo.from_numpy(np.zeros(3), "a")]), "revision", -1), ValueError),
     ],
 )
-def test_arguments_that_make_no_sense_are_refused(make, error):
+def test_invalid_arguments_are_refused(make, error):
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value)
 
 
-def test_a_port_that_is_taken_is_an_error_with_words():
+def test_port_in_use_is_an_error_with_a_message():
     with pccl.MasterNode("127.0.0.1:0") as node, pytest.raises(pccl.PCCLError) as caught:
         pccl.MasterNode(f"127.0.0.1:{node.port}")
     assert caught.value.result == pccl.Result.MASTER_CONNECTION_FAILED
     assert caught.value.message
 
 
-def test_a_master_runs_once_until_interrupted():
-    node = pccl.MasterNode("localhost:0")  # a name, too
+def test_master_runs_once_until_interrupted():
+    node = pccl.MasterNode("localhost:0")  # a host name is accepted
     with pytest.raises(pccl.PCCLError):
         node.interrupt()
     node.run()
@@ -256,14 +256,14 @@ def test_a_master_runs_once_until_interrupted():
     assert node.wait(0) is False
     node.interrupt()
     assert node.wait() is True
-    node.interrupt()  # twice is no harm
+    node.interrupt()  # a second call does nothing
     node.close()
     node.close()
     with pytest.raises(pccl.PCCLError, match="closed"):
         node.run()
 
 
-def test_calls_on_a_closed_communicator_say_so(master):
+def test_calls_on_a_closed_communicator_raise(master):
     with pccl.Communicator(master) as communicator:
         communicator.connect()
         assert not communicator.closed
@@ -280,7 +280,7 @@ def test_calls_on_a_closed_communicator_say_so(master):
 def test_attempts_to_connect_are_counted():
     with pccl.MasterNode("127.0.0.1:0") as node:
         address = f"127.0.0.1:{node.port}"
-    communicator = pccl.Communicator(address)  # where nobody listens any more
+    communicator = pccl.Communicator(address)  # nothing listens there now
     with pytest.raises(pccl.PCCLError) as caught:
         communicator.connect(n_attempts=2)
     assert caught.value.result == pccl.Result.MASTER_CONNECTION_FAILED

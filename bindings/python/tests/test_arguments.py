@@ -1,4 +1,4 @@
-"""Arguments of wrong types and values: the error names the argument, and nothing is read as something else."""
+"""Tests that an error names an argument of a wrong type or value, and that no value is converted silently."""
 
 import copy
 import enum
@@ -18,14 +18,14 @@ FLOATS = ReduceOperandDescriptor(DataType.FLOAT)
 
 
 class Tag(enum.IntEnum):
-    """Of a program that names its tags."""
+    """An enumeration of a program that names its tags."""
 
     GRADIENTS = 7
 
 
 @pytest.fixture(scope="module")
 def alone():
-    """A member of a run that has no other."""
+    """The only member of a run."""
     with pccl.MasterNode("127.0.0.1:0") as node:
         node.run()
         with pccl.Communicator(f"127.0.0.1:{node.port}") as communicator:
@@ -91,7 +91,7 @@ ENUMERATIONS = [
 
 @pytest.mark.parametrize("value", [1, True, None, 2.0, np.int32(1), pccl.Result.SUCCESS, Tag.GRADIENTS, [ReduceOp.SUM]], ids=repr)
 @pytest.mark.parametrize(("name", "call"), ENUMERATIONS, ids=lambda part: getattr(part, "__name__", part))
-def test_enumerations_refuse_numbers_and_others(alone, name, call, value):
+def test_enumerations_refuse_numbers_and_other_values(alone, name, call, value):
     with pytest.raises(TypeError, match=rf"^{name} is .*give a pccl\.\w+ or its name, one of '"):
         call(alone, **{name: value})
 
@@ -102,7 +102,7 @@ def test_enumerations_refuse_unknown_names(alone, name, call):
         call(alone, **{name: "nothing"})
 
 
-def test_enumerations_take_members_and_names():
+def test_enumerations_accept_members_and_names():
     assert parse_enum(ReduceOp, ReduceOp.MAX, "op") is parse_enum(ReduceOp, "MAX", "op") is ReduceOp.MAX
     assert parse_enum(LossPolicy, "Repair", "on_peer_loss") is parse_enum(LossPolicy, "REPAIR", "on_peer_loss") is LossPolicy.REPAIR
     with pytest.raises(ValueError, match="op is 'max', not one of 'SUM', 'AVG', 'PROD', 'MAX', 'MIN'"):
@@ -121,7 +121,7 @@ def test_names_reach_the_library(master):
         assert members[0].get_attribute("LOCAL_WORLD_SIZE") == 2
 
 
-def test_operators_of_torch_are_taken_by_meaning(master):
+def test_operators_of_torch_are_accepted_by_meaning(master):
     dist = pytest.importorskip("torch.distributed", reason="PyTorch is not installed")
     wanted = {"SUM": ReduceOp.SUM, "AVG": ReduceOp.AVG, "PRODUCT": ReduceOp.PROD, "MIN": ReduceOp.MIN, "MAX": ReduceOp.MAX}
     for name, op in wanted.items():
@@ -220,7 +220,7 @@ def test_arguments_of_wrong_values_are_named(alone, name, call, value):
         call(alone, **{name: value})
 
 
-def test_numbers_of_other_libraries_are_taken():
+def test_numbers_of_other_libraries_are_accepted():
     assert integer(np.uint16(3), "tag") == integer(np.array(3), "tag") == integer(Tag.GRADIENTS, "tag") - 4 == 3
     assert number(np.float32(0.5), "mixing") == 0.5 and seconds(np.int8(2)) == 2 and seconds(None) is None
     assert flag(np.bool_(True), "flag") is True
@@ -232,7 +232,7 @@ def test_numbers_of_other_libraries_are_taken():
             number(value, "mixing")
 
 
-def test_paths_are_taken_in_every_form(tmp_path):
+def test_paths_are_accepted_in_every_form(tmp_path):
     assert path(tmp_path, "journal") == path(str(tmp_path), "journal") == path(bytes(tmp_path), "journal") == str(tmp_path)
     assert text("w", "name") == "w"
     with pccl.MasterNode("127.0.0.1:0", journal=tmp_path / "journal") as node:
@@ -298,7 +298,7 @@ def test_options_and_errors_can_be_pickled():
         assert pickle.loads(pickle.dumps(thing)) == copy.deepcopy(thing) == thing
 
 
-def test_graph_kinds_are_no_numbers(alone):
+def test_graph_kinds_refuse_numbers(alone):
     with pytest.raises(TypeError, match="^kind is 1"):
         alone.set_neighbour_graph(1)
     alone.set_neighbour_graph(GraphKind.RING)

@@ -1,4 +1,4 @@
-"""Calls that wait: other threads go on, Ctrl-C ends them, so do deadlines, and signals that raise nothing do not."""
+"""Tests of calls that wait: other threads run meanwhile; Ctrl-C and deadlines end a call, other signals do not."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ from world import admit, all_at_once, finish, script, until, world
 import pccl
 from pccl import Attribute, Communicator, ReduceOp, Result
 
-# A process with a master and two members, of which the second never makes the call that the first is in.
+# A process with a master and two members. The second never makes the call in which the first waits.
 PEERS = """
     import os, signal, sys, threading, time
     import numpy as np
@@ -19,7 +19,7 @@ PEERS = """
     from pccl import *
 
     def peers():
-        node = MasterNode("127.0.0.1:0", daemon=True)  # the process may end while it serves
+        node = MasterNode("127.0.0.1:0", daemon=True)  # the process can end while the master serves
         node.run()
         a, b = (Communicator(f"127.0.0.1:{node.port}") for _ in range(2))
         a.connect()
@@ -51,7 +51,7 @@ CALLS = ["connect", "update_topology", "optimize_topology", "sync_shared_state",
 
 
 @pytest.mark.parametrize("call", [*CALLS, "master"])
-def test_ctrl_c_ends_a_call_and_the_communicator_can_be_used_or_left(call):
+def test_ctrl_c_ends_a_call_and_keeps_the_communicator(call):
     process = script(
         PEERS
         + """
@@ -64,7 +64,7 @@ def test_ctrl_c_ends_a_call_and_the_communicator_can_be_used_or_left(call):
     assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2
     a.close()
     third.close()
-    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # it learns that the other has left
+    while b.get_attribute(Attribute.GLOBAL_WORLD_SIZE) > 1:  # waits until `b` knows that the other has left
         b.are_peers_pending()
     print("left")
     """,
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_a_call_and_the_communicator_can_be_used_or_left(call):
     assert out.split() == ["interrupted", "left"]
 
 
-def test_a_second_thread_is_not_disturbed_by_ctrl_c():
+def test_second_thread_is_not_disturbed_by_ctrl_c():
     process = script(
         PEERS
         + """
@@ -98,14 +98,14 @@ def test_a_second_thread_is_not_disturbed_by_ctrl_c():
     assert out.startswith("2.0")
 
 
-def test_signal_handlers_that_raise_nothing_run_and_the_call_goes_on():
+def test_call_continues_after_a_handler_that_does_not_raise():
     process = script(
         PEERS
         + """
     heard = []
     def on_signal(number, frame):
         heard.append(number)
-        assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2  # calls from a handler
+        assert a.get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2  # a handler can make calls
         a.are_peers_pending()
         if len(heard) == 3:
             threading.Thread(target=lambda: b.all_reduce(np.ones(1000, np.float32), bytearray_like, op=ReduceOp.SUM)).start()
@@ -124,7 +124,7 @@ def test_signal_handlers_that_raise_nothing_run_and_the_call_goes_on():
     assert out.split() == ["3", "2.0"]
 
 
-def test_a_signal_handler_may_close_the_communicator_that_waits():
+def test_signal_handler_can_close_the_waiting_communicator():
     process = script(
         PEERS
         + """
@@ -140,7 +140,7 @@ def test_a_signal_handler_may_close_the_communicator_that_waits():
     assert out.split() == ["RANK_CONNECTION_LOST", "True"]
 
 
-def test_ctrl_c_between_attempts_to_connect():
+def test_ctrl_c_ends_connect_between_attempts():
     process = script(
         """
     import os, signal, threading, pccl
@@ -157,7 +157,7 @@ def test_ctrl_c_between_attempts_to_connect():
     assert finish(process)[0].split() == ["interrupted"]
 
 
-def test_other_threads_go_on_while_a_call_waits(master):
+def test_other_threads_run_while_a_call_waits(master):
     with world(master, 2) as members:
         values = np.ones(10)
         waits = threading.Thread(target=lambda: members[0].all_reduce(values, values, op=ReduceOp.SUM))
@@ -174,7 +174,7 @@ def test_other_threads_go_on_while_a_call_waits(master):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_deadline_ends_a_call(master, call):
+def test_deadline_ends_a_call(master, call):
     with world(master, 2) as members, Communicator(master) as third:
         values = np.ones(1000, np.float32)
         one = pccl.ReduceOpDescriptor.from_numpy(
@@ -194,7 +194,7 @@ def test_a_deadline_ends_a_call(master, call):
             calls[call]()
         assert isinstance(caught.value, TimeoutError) and caught.value.result == Result.RANK_CONNECTION_LOST
         assert values[0] == 1
-        if call == "all_reduce":  # the communicator is as good as before
+        if call == "all_reduce":  # the communicator can still be used
             with pytest.raises(pccl.PCCLError):
                 members[1].all_reduce(values.copy(), values.copy(), op=ReduceOp.SUM)
             pair = [np.ones(10), np.ones(10)]
@@ -202,7 +202,7 @@ def test_a_deadline_ends_a_call(master, call):
             assert pair[0][0] == 2
 
 
-def test_a_handle_after_its_deadline_has_one_answer(master):
+def test_handle_has_one_result_after_its_deadline(master):
     with world(master, 2) as members:
         values = np.ones(10)
         handle = members[0].all_reduce_async(values, values, op=ReduceOp.SUM)
@@ -226,7 +226,7 @@ def test_another_thread_ends_a_call(master, how):
         waits = threading.Thread(target=run)
         waits.start()
         until(lambda: not errors and members[1].get_attribute(Attribute.GLOBAL_WORLD_SIZE) == 2)
-        time.sleep(0.1)  # so that it is inside; were it not, the outcome would be the same or INVALID_USAGE
+        time.sleep(0.1)  # the call has probably begun; otherwise the result would be the same or INVALID_USAGE
         getattr(members[0], how)()
         if how == "abort":
             until(lambda: errors or members[0].abort())
@@ -235,7 +235,7 @@ def test_another_thread_ends_a_call(master, how):
         assert members[0].closed == (how == "close")
 
 
-def test_a_member_that_is_lost_makes_the_call_fail_and_it_can_be_made_again(master):
+def test_call_fails_after_a_loss_and_can_be_repeated(master):
     with world(master, 2) as members, Communicator(master) as third:
         admit(members, third)
         values = [np.full(100_000, 1.0), np.full(100_000, 2.0)]
@@ -249,11 +249,11 @@ def test_a_member_that_is_lost_makes_the_call_fail_and_it_can_be_made_again(mast
                     assert error.result == Result.RANK_CONNECTION_LOST and error.message
                     failures += 1
 
-        threading.Timer(0.3, third.close).start()  # which never made the call
+        threading.Timer(0.3, third.close).start()  # it never made the call
         for failures, info in all_at_once(*[lambda m=m, v=v: run(m, v) for m, v in zip(members, values)]):
             assert failures == 1 and info.local_world_size == 2
         assert values[0][0] == values[1][0] == 3
 
 
-def test_interrupts_are_those_of_python():
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the library leaves handlers alone
+def test_library_keeps_the_signal_handlers_of_python():
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the library changes no handler

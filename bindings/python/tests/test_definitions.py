@@ -1,4 +1,4 @@
-"""What peers compare when they join, and what newcomers are given."""
+"""Tests of the comparison of models when a peer joins, and of the tensors that newcomers receive."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from pccl import Communicator, PCCLError, Result  # noqa: E402
 
 
 def refusal(master, first, second, settings=None, others=None):
-    """Why a peer with the model `second` cannot join a run of `first`."""
+    """Returns the error text of a peer with the model `second` that joins a run of `first`."""
     with member(master, first, **(settings or {})) as stepped:
         assert stepped.wait(30)
         trainer = methods.DiLoCo(second, communicator=Communicator(master), sync_every=1, **(settings if others is None else others) or {})
@@ -29,23 +29,23 @@ def linear(rows, columns, name="weight", dtype=torch.float32):
     return module
 
 
-def test_a_shape_that_differs_is_refused_with_both_shapes(master):
+def test_shape_that_differs_is_refused_with_both_shapes(master):
     words = refusal(master, linear(4, 8), linear(8, 4))
     assert 'here "tensor 0: weight [8, 4] float32, trained"' in words
     assert 'in the run "tensor 0: weight [4, 8] float32, trained"' in words
 
 
-def test_a_type_that_differs_is_refused_with_both_types(master):
+def test_type_that_differs_is_refused_with_both_types(master):
     words = refusal(master, linear(4, 8), linear(4, 8, dtype=torch.bfloat16))
     assert "weight [4, 8] bfloat16" in words and "weight [4, 8] float32" in words
 
 
-def test_a_name_that_differs_is_refused_with_both_names(master):
+def test_name_that_differs_is_refused_with_both_names(master):
     words = refusal(master, linear(4, 8), linear(4, 8, name="kernel"))
     assert "kernel [4, 8]" in words and "weight [4, 8]" in words
 
 
-def test_an_order_that_differs_is_refused(master):
+def test_order_that_differs_is_refused(master):
     def make(names):
         module = torch.nn.Module()
         for name in names:
@@ -56,12 +56,12 @@ def test_an_order_that_differs_is_refused(master):
     assert '"tensor 0: b [2] float32, trained"' in words and '"tensor 0: a [2] float32, trained"' in words
 
 
-def test_a_tensor_too_many_is_refused_by_name(master):
+def test_additional_tensor_is_refused_by_name(master):
     words = refusal(master, torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2))
     assert 'here "tensor 1: bias [2] float32, trained"' in words and "in the run" in words
 
 
-def test_a_layer_that_is_frozen_at_one_peer_alone_is_refused(master):
+def test_layer_frozen_at_only_one_peer_is_refused(master):
     def make(frozen):
         model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
         model[0].requires_grad_(not frozen)
@@ -77,7 +77,7 @@ def test_settings_that_differ_are_refused_with_both_values(master):
 
 
 def with_base(seed):
-    """A frozen layer and a trained one."""
+    """Makes a model with a frozen layer and a trained one."""
     with seeded(seed):
         model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 1))
     model[0].requires_grad_(False)
@@ -90,7 +90,7 @@ def test_first_peers_begin_with_one_frozen_base(master):
     assert any(torch.equal(bases[0], with_base(i)[0].weight) for i in range(3))
 
 
-def test_a_newcomer_is_given_the_frozen_base(master):
+def test_newcomer_receives_the_frozen_base(master):
     first, second = with_base(0), with_base(1)
     with member(master, first) as stepped:
         assert stepped.wait(30)
@@ -100,7 +100,7 @@ def test_a_newcomer_is_given_the_frozen_base(master):
     assert torch.equal(first[0].weight, with_base(0)[0].weight)
 
 
-def test_frozen_tensors_are_compared_alone_on_request(master):
+def test_frozen_tensors_are_only_compared_on_request(master):
     words = refusal(master, with_base(0), with_base(1), {"share_frozen": "compare"})
     assert words.count("0.weight [4, 4] float32, frozen, content ") == 2
     with member(master, with_base(3), share_frozen="compare") as stepped:
@@ -141,7 +141,7 @@ def test_first_peers_begin_with_one_version_of_buffers(master):
 
     (first, one), (second, other) = together(master, make, live)
     assert first == second and first[0] == first[1]
-    assert (one, other) == (10.0, 11.0)  # members may differ
+    assert (one, other) == (10.0, 11.0)  # members can differ
     (first, _), (second, _) = together(master, make, live, share_buffers="persistent")
     assert first[0] == second[0] and first[1] != second[1]
     (first, _), (second, _) = together(master, make, live, share_buffers=lambda name: name == "scratch")
@@ -149,7 +149,7 @@ def test_first_peers_begin_with_one_version_of_buffers(master):
 
 
 class Wrapper(torch.nn.Module):
-    """As DistributedDataParallel: it holds nothing but a module."""
+    """A wrapper that holds only a module, like DistributedDataParallel."""
 
     def __init__(self, module):
         super().__init__()
@@ -186,11 +186,12 @@ def test_wrappers_inside_a_model_are_not_part_of_names(master):
     assert names(Block("inner", Block("_fsdp_wrapped_module", torch.nn.Linear(2, 2)))) == [
         "before.weight", "before.bias", "inner.before.weight", "inner.before.bias", "inner.weight", "inner.bias",
     ]
-    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]  # a name of the program's own
+    # Here the program itself chose the name "module".
+    assert names(Block("module", torch.nn.Linear(2, 2))) == ["before.weight", "before.bias", "module.weight", "module.bias"]
     assert names((f"module._orig_mod.{name}", p) for name, p in torch.nn.Linear(2, 2).named_parameters()) == ["weight", "bias"]
 
 
-def test_names_that_wrappers_make_equal_stay_whole(master):
+def test_names_keep_wrapper_parts_if_they_would_be_equal(master):
     model = torch.nn.Linear(2, 2)
     model.add_module("_orig_mod", torch.nn.Linear(2, 2))
     trainer = methods.DiLoCo(model, communicator=Communicator(master))
@@ -198,7 +199,7 @@ def test_names_that_wrappers_make_equal_stay_whole(master):
     trainer.close()
 
 
-def test_a_checkpoint_of_a_wrapped_model_fits_the_plain_one(master, tmp_path):
+def test_checkpoint_of_a_wrapped_model_fits_the_plain_one(master, tmp_path):
     first, second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     trainer = methods.DiLoCo(torch.compile(first), communicator=Communicator(master), **EXACT)
     trainer.save(tmp_path / "state")

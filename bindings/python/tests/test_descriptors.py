@@ -1,4 +1,4 @@
-"""Sockets and files belong to their process alone: helpers, forks and successors do not keep them, so that its end is noticed at once."""
+"""Tests that no other process keeps the sockets and files of a process, so that its end is detected at once."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from world import admit, all_at_once, finish, script
 import pccl
 from pccl import Attribute, Communicator, MasterNode, ReduceOp
 
-HEARTBEAT = 20.0  # far beyond what any of these tests waits for
+HEARTBEAT = 20.0  # much longer than any of these tests waits
 AT_ONCE = 3.0
 
 LISTS_DESCRIPTORS = """
@@ -25,7 +25,7 @@ LISTS_DESCRIPTORS = """
             print(subprocess.run([sys.executable, "-c", helper], close_fds=False, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout)
 """
 
-# Joins, does something that makes another process inherit what can be inherited, says so, and makes reduces until it is killed.
+# Joins, starts another process that can inherit descriptors, prints a line, and makes reduces until it is killed.
 MEMBER = """
     import multiprocessing, os, signal, subprocess, sys, time
     import numpy as np, pccl
@@ -81,14 +81,14 @@ def free_port():
         return s.getsockname()[1]
 
 
-def test_a_program_that_is_started_inherits_nothing(tmp_path):
+def test_started_program_inherits_no_socket_or_file(tmp_path):
     out, _ = finish(script(LISTS_DESCRIPTORS, tmp_path / "journal"))
     inherited = [line for line in out.splitlines() if line and int(line.split()[0]) > 2 and "/proc/" not in line]
     assert inherited == [], out
 
 
 def lost_after(member, end):
-    """Ends the other member while this one makes reduces; seconds until one failed."""
+    """Calls `end`, which ends the other member, while this one makes reduces. Returns the seconds until a reduce failed."""
     failed = []
 
     def reduces():
@@ -102,7 +102,7 @@ def lost_after(member, end):
 
     thread = threading.Thread(target=reduces)
     thread.start()
-    time.sleep(0.1)  # so that a reduce waits for the other
+    time.sleep(0.1)  # a reduce waits for the other member
     begin = time.monotonic()
     end()
     thread.join()
@@ -110,7 +110,7 @@ def lost_after(member, end):
 
 
 @pytest.mark.parametrize("how", ["helper", "fork", "exec"])
-def test_the_end_of_a_member_is_noticed_while_others_it_started_live(service, how):
+def test_death_of_a_member_is_detected_while_its_children_live(service, how):
     port = free_port()
     process = script(MEMBER, service, port, how, stdin=-1)
     other = 0
@@ -134,8 +134,8 @@ def test_the_end_of_a_member_is_noticed_while_others_it_started_live(service, ho
 
             assert lost_after(member, end) < AT_ONCE
             if other:
-                os.kill(other, 0)  # it lives
-            # The process that takes its place listens on the same port at once.
+                os.kill(other, 0)  # fails if that process has ended
+            # Its successor listens on the same port at once.
             with Communicator(service, listen_port_first=port, listen_port_last=port) as successor:
                 admit([member], successor)
                 all_at_once(*[lambda c=c: c.all_reduce(np.ones(10), np.ones(10), op=ReduceOp.SUM) for c in (member, successor)])
@@ -146,7 +146,7 @@ def test_the_end_of_a_member_is_noticed_while_others_it_started_live(service, ho
         process.communicate()
 
 
-def test_the_end_of_a_master_is_noticed_while_its_fork_lives():
+def test_death_of_a_master_is_detected_while_its_fork_lives():
     process = script(MASTER, 0, stdin=-1)
     port = process.stdout.readline().strip()
     other = 0
@@ -163,7 +163,7 @@ def test_the_end_of_a_master_is_noticed_while_its_fork_lives():
                     member.are_peers_pending(timeout=2 * HEARTBEAT)
             assert time.monotonic() - begin < AT_ONCE
             os.kill(other, 0)
-        with MasterNode(f"127.0.0.1:{port}") as successor:  # while connections of the first one are in TIME_WAIT
+        with MasterNode(f"127.0.0.1:{port}") as successor:  # connections of the first master are in TIME_WAIT
             assert successor.port == int(port)
     finally:
         if other:
@@ -172,7 +172,7 @@ def test_the_end_of_a_master_is_noticed_while_its_fork_lives():
         process.communicate()
 
 
-def test_a_fork_can_make_a_communicator_of_its_own(service):
+def test_fork_can_make_a_communicator(service):
     source = """
         import os, sys
         import pccl
@@ -187,7 +187,7 @@ def test_a_fork_can_make_a_communicator_of_its_own(service):
                 assert "fork" in str(error), error
             second = Communicator(sys.argv[1].replace("127.0.0.1", "localhost"), 7)
             try:
-                second.connect(timeout=0.5)  # it waits to be admitted
+                second.connect(timeout=0.5)  # nobody admits it within this time
             except pccl.PCCLTimeoutError:
                 os._exit(0)
             os._exit(1)
@@ -201,8 +201,8 @@ def test_a_fork_can_make_a_communicator_of_its_own(service):
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
-def test_standard_streams_that_are_closed_are_no_sockets(service, closed, tmp_path):
-    """Else log lines would be written to a socket."""
+def test_sockets_do_not_replace_closed_standard_streams(service, closed, tmp_path):
+    """If a socket took such a number, log lines would be written to it."""
     source = """
         import os, sys
         from pccl import Communicator

@@ -1,4 +1,4 @@
-"""examples/diloco/train_char_gpt.py, as somebody starts it."""
+"""Runs examples/diloco/train_char_gpt.py from the command line."""
 
 import json
 import os
@@ -24,14 +24,14 @@ def text(tmp_path_factory):
 
 
 def train(text, *arguments):
-    """What it reports."""
+    """Runs the example and returns the events of its report."""
     command = [sys.executable, SCRIPT, "--text", text, "--sync-every", "5", "--batch", "4", "--length", "16", "--width", "16", *arguments, "--report", "-"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=110, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def test_it_trains_draws_saves_and_goes_on_where_it_was(master, text, tmp_path):
+def test_example_trains_draws_saves_and_resumes(master, text, tmp_path):
     checkpoint, picture = tmp_path / "outer", tmp_path / "plot.svg"
     first = train(text, "--master", master, "--steps", 20, "--checkpoint", checkpoint, "--plot", picture)
     assert [event["event"] for event in first] == ["joined"] + 4 * ["step"] + ["done"]
@@ -42,6 +42,6 @@ def test_it_trains_draws_saves_and_goes_on_where_it_was(master, text, tmp_path):
     assert second[0]["step"] == 4 and [event["inner"] for event in second[1:]] == [25, 30, 30]
 
 
-def test_a_text_that_is_not_there_is_named():
+def test_missing_text_is_named():
     done = subprocess.run([sys.executable, SCRIPT, "--text", "/nowhere"], capture_output=True, text=True, timeout=110)
     assert done.returncode == 1 and "/nowhere does not exist" in done.stderr and "fortunes" in done.stderr

@@ -1,4 +1,4 @@
-"""Messages between peers, and graphs of neighbours."""
+"""Tests of messages between peers, and of graphs of neighbours."""
 
 import gc
 import signal
@@ -22,7 +22,7 @@ def pair(master):
         yield members
 
 
-def test_peers_have_names_and_know_one_another(pair):
+def test_peers_have_ids_and_list_one_another(pair):
     ranks = [member.peer_id() for member in pair]
     assert all(isinstance(rank, uuid.UUID) for rank in ranks) and ranks[0] != ranks[1]
     for member in pair:
@@ -34,7 +34,7 @@ def test_peers_have_names_and_know_one_another(pair):
     [b"", b"seven", bytearray(range(200)), np.arange(100_000, dtype=np.float32), torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)],
     ids=lambda data: f"{type(data).__name__}-{len(data)}",
 )
-def test_a_message_arrives_as_it_was_sent(pair, data):
+def test_message_arrives_as_it_was_sent(pair, data):
     a, b = pair
     post = a.post(b.peer_id(), data, tag=3)
     message = b.receive(3, timeout=20)
@@ -45,7 +45,7 @@ def test_a_message_arrives_as_it_was_sent(pair, data):
     assert message.data == wanted
 
 
-def test_messages_of_a_tag_come_in_order_and_large_after_small(pair):
+def test_messages_of_a_tag_arrive_in_order(pair):
     a, b = pair
     sizes = [1, 70_000, 0, 3_000_000, 5]
     posts = [a.post(b.peer_id(), bytes([i]) * size, tag=1) for i, size in enumerate(sizes)]
@@ -55,7 +55,7 @@ def test_messages_of_a_tag_come_in_order_and_large_after_small(pair):
     assert all(post.wait() for post in posts)
 
 
-def test_receive_gives_none_where_nothing_comes(pair):
+def test_receive_returns_none_without_a_message(pair):
     assert pair[0].receive(timeout=0) is None
     assert pair[0].receive(5, timeout=0.05) is None
     pair[1].post(pair[0].peer_id(), b"other", tag=6).wait()
@@ -63,7 +63,7 @@ def test_receive_gives_none_where_nothing_comes(pair):
     assert pair[0].receive(6, timeout=0).data == b"other"
 
 
-def test_what_a_full_mailbox_refused_was_not_delivered(pair):
+def test_message_to_a_full_mailbox_is_not_delivered(pair):
     a, b = pair
     b.set_mailbox(1000, 1)
     assert a.post(b.peer_id(), b"first").wait()
@@ -81,12 +81,12 @@ def test_what_a_full_mailbox_refused_was_not_delivered(pair):
     assert caught.value.result is Result.INVALID_ARGUMENT
 
 
-def test_a_message_to_a_lost_peer_is_not_delivered(pair):
+def test_message_to_a_lost_peer_is_not_delivered(pair):
     a, b = pair
     b.set_mailbox(100_000, 1)
     name = b.peer_id()
     assert a.post(name, b"first").wait()
-    second = a.post(name, bytes(50_000))  # more than goes with its offer: it has not left while there is no room for it
+    second = a.post(name, bytes(50_000))  # too large to be sent with its offer: it is not sent until there is room
     b.close()
     assert second.wait(30) is False
     until(lambda: a.members() == [a.peer_id()])
@@ -95,7 +95,7 @@ def test_a_message_to_a_lost_peer_is_not_delivered(pair):
     assert caught.value.result is Result.INVALID_ARGUMENT
 
 
-def test_what_is_posted_is_kept_until_it_has_arrived(pair):
+def test_posted_data_is_kept_until_it_has_arrived(pair):
     a, b = pair
     b.set_mailbox(8_000_000, 1)
     assert a.post(b.peer_id(), b"first").wait()
@@ -104,7 +104,7 @@ def test_what_is_posted_is_kept_until_it_has_arrived(pair):
     a.post(b.peer_id(), data)
     del data
     gc.collect()
-    assert gone() is not None, "it is on its way"
+    assert gone() is not None, "the data was freed before it had arrived"
     assert b.receive(timeout=20).data == b"first"
     assert np.all(np.frombuffer(b.receive(timeout=20).data) == 7)
 
@@ -116,7 +116,7 @@ def test_what_is_posted_is_kept_until_it_has_arrived(pair):
     until(forgotten)
 
 
-def test_several_threads_may_await_the_same_message(pair):
+def test_several_threads_can_wait_for_one_post(pair):
     a, b = pair
     b.set_mailbox(100, 1)
     assert a.post(b.peer_id(), b"first").wait()
@@ -125,7 +125,7 @@ def test_several_threads_may_await_the_same_message(pair):
     assert all_at_once(*[second.wait] * 4) == [True] * 4
 
 
-def test_abort_ends_a_receive_and_closing_leaves_nothing_open(pair):
+def test_abort_and_close_end_blocked_calls(pair):
     a, b = pair
     threading.Timer(0.1, a.abort).start()
     with pytest.raises(pccl.PCCLError) as caught:
@@ -164,7 +164,7 @@ def test_ctrl_c_ends_a_receive(master):
     assert finish(process)[0].split() == ["interrupted", "None"]
 
 
-def test_a_graph_gives_neighbours_and_is_mended(master):
+def test_graph_gives_neighbours_and_is_repaired(master):
     with world(master, 4) as members:
         assert members[0].neighbours() == []
         for member in members:
@@ -199,14 +199,14 @@ def test_a_graph_gives_neighbours_and_is_mended(master):
         (lambda a: a.set_neighbour_graph("ring", 3), pccl.PCCLError),
     ],
 )
-def test_what_does_not_fit_is_refused(master, call, error):
+def test_invalid_messages_and_graphs_are_refused(master, call, error):
     with pccl.Communicator(master) as a:
         a.connect()
         with pytest.raises(error):
             call(a)
 
 
-def test_nobody_has_a_name_before_it_is_connected(master):
+def test_peer_has_no_id_before_it_is_connected(master):
     with pccl.Communicator(master) as a:
         for call in (a.peer_id, a.members, a.neighbours):
             with pytest.raises(pccl.PCCLError) as caught:

@@ -1,4 +1,4 @@
-"""Trainers follow a model whose tensors are replaced, and raise where a run cannot follow."""
+"""Tests that a trainer follows replaced tensors of a model, and raises on a change that a run cannot follow."""
 
 import warnings
 
@@ -30,7 +30,7 @@ def alone(master):
 
 
 class Counting(torch.nn.Module):
-    """Two buffers that count steps: one is assigned, the other changed in place."""
+    """A module with two buffers that count steps: `forward` assigns one and changes the other in place."""
 
     def __init__(self):
         super().__init__()
@@ -44,7 +44,7 @@ class Counting(torch.nn.Module):
         return self.layer(x)
 
 
-def test_a_newcomer_gets_buffers_that_forward_assigns(master):
+def test_newcomer_receives_buffers_that_forward_assigns(master):
     first, second = Counting(), Counting()
     with member(master, first, lambda: first(torch.ones(1, 2))) as stepped:
         assert stepped.wait(30)
@@ -53,7 +53,7 @@ def test_a_newcomer_gets_buffers_that_forward_assigns(master):
 
 
 class Odd(torch.nn.Module):
-    """Buffers of all kinds, whose values follow from `value`."""
+    """A module with buffers of all kinds, whose values depend on `value`."""
 
     def __init__(self, value):
         super().__init__()
@@ -76,7 +76,7 @@ def same(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def test_a_newcomer_gets_buffers_of_every_kind(master):
+def test_newcomer_receives_buffers_of_every_kind(master):
     first, second = Odd(4), Odd(3)
     with member(master, first) as stepped:
         assert stepped.wait(30)
@@ -89,7 +89,7 @@ def test_a_newcomer_gets_buffers_of_every_kind(master):
         assert same(held, wanted), name
 
 
-def test_an_expanded_buffer_that_cannot_hold_the_values_is_replaced(master):
+def test_expanded_buffer_is_replaced_if_values_do_not_fit(master):
     def make(values):
         model = torch.nn.Linear(2, 2)
         model.register_buffer("scale", values)
@@ -104,7 +104,7 @@ def test_an_expanded_buffer_that_cannot_hold_the_values_is_replaced(master):
             trainer.step()
 
 
-def test_constant_expanded_buffers_do_no_harm(master):
+def test_constant_expanded_buffers_are_accepted(master):
     def make(i):
         model = torch.nn.Linear(2, 2)
         model.register_buffer("scale", torch.ones(1).expand(4))
@@ -139,7 +139,10 @@ def test_parameters_without_data_are_refused_by_name(master):
 
 
 def half_way(master, replace):
-    """What two peers have after their models were changed by `replace` and an outer step was made, with their mean and what came of the old tensors."""
+    """Lets two peers change their models by `replace` and make an outer step.
+
+    Returns the weights of both, and for each peer its old tensor now and before the change.
+    """
 
     def live(i, model, trainer):
         old = model.weight
@@ -153,7 +156,7 @@ def half_way(master, replace):
     return a, b, (old_a, before_a), (old_b, before_b)
 
 
-def test_a_parameter_that_is_replaced_is_averaged_and_the_old_one_is_not_touched(master):
+def test_replaced_parameter_is_averaged_and_the_old_one_is_kept(master):
     def replace(i, model):
         model.weight = torch.nn.Parameter(torch.full((2, 3), float(i + 1)))
 
@@ -167,7 +170,7 @@ def test_load_state_dict_with_assign_is_followed(master):
     assert torch.allclose(a, torch.full((2, 3), 1.5)) and torch.equal(a, b)
 
 
-def test_a_parameter_that_is_not_contiguous_any_more_is_followed(master):
+def test_parameter_that_becomes_non_contiguous_is_followed(master):
     def replace(i, model):
         model.weight = torch.nn.Parameter(torch.full((3, 2), float(i + 1)).t())
 
@@ -175,7 +178,7 @@ def test_a_parameter_that_is_not_contiguous_any_more_is_followed(master):
     assert torch.allclose(a, torch.full((2, 3), 1.5)) and torch.equal(a, b)
 
 
-def test_a_module_that_is_replaced_is_followed(master):
+def test_module_that_is_replaced_is_followed(master):
     def make(i):
         return torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False))
 
@@ -189,7 +192,7 @@ def test_a_module_that_is_replaced_is_followed(master):
     assert all(torch.allclose(weight, torch.full((2, 2), 1.5)) for weight in together(master, make, live, **EXACT))
 
 
-def test_what_is_loaded_before_joining_counts(master):
+def test_values_loaded_before_joining_are_used(master):
     model = torch.nn.Linear(2, 2, bias=False)
     trainer = methods.DiLoCo(model, communicator=Communicator(master), **EXACT)
     model.load_state_dict({"weight": torch.full((2, 2), 7.0)})
@@ -199,7 +202,7 @@ def test_what_is_loaded_before_joining_counts(master):
     trainer.communicator.close()
 
 
-def test_tensors_that_were_given_are_held(alone):
+def test_tensors_passed_directly_are_held(alone):
     model = torch.nn.Linear(2, 2, bias=False)
     trainer = alone(model.named_parameters())
     held = model.weight
@@ -265,7 +268,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_change_that_a_run_cannot_follow_is_an_error_that_names_it(alone, change):
+def test_error_names_a_change_that_a_run_cannot_follow(alone, change):
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     model[0].requires_grad_(False)
     model.register_buffer("kept", torch.ones(2))
@@ -277,7 +280,7 @@ def test_a_change_that_a_run_cannot_follow_is_an_error_that_names_it(alone, chan
 
 
 @pytest.mark.parametrize("change", [unfreeze, torch.nn.Module.half, remove_parameter, reshape_parameter], ids=lambda change: change.__name__)
-def test_changes_are_seen_in_the_middle_of_a_round(alone, change):
+def test_changes_are_detected_in_the_middle_of_a_round(alone, change):
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     model[0].requires_grad_(False)
     trainer = alone(model, sync_every=100)
@@ -287,7 +290,7 @@ def test_changes_are_seen_in_the_middle_of_a_round(alone, change):
         trainer.step()
 
 
-def test_a_layer_that_is_frozen_later_is_told_once(alone):
+def test_layer_frozen_later_causes_one_warning(alone):
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     trainer = alone(model, sync_every=3)
     model[0].weight.requires_grad_(False)
@@ -299,7 +302,7 @@ def test_a_layer_that_is_frozen_later_is_told_once(alone):
             trainer.step()
 
 
-def test_a_default_device_does_not_matter(master):
+def test_default_device_does_not_matter(master):
     torch.set_default_device("meta")
     try:
         made = together(master, lambda i: torch.nn.Linear(3, 3, device="cpu"), lambda i, model, trainer: (trainer.step(), trainer.outer_parameters())[1])

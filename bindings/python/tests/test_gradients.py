@@ -1,4 +1,4 @@
-"""Averages of gradients, and rows of tensors: a type is carried exactly or refused."""
+"""Tests of averages of gradients and of rows of tensors: every type is kept exactly or refused."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def pair():
 
 @pytest.fixture
 def default_device():
-    """Makes tensors without a device land on one that has no memory, as a program does with its accelerator."""
+    """Sets a default device without memory; programs set theirs to an accelerator."""
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)
@@ -44,7 +44,7 @@ def test_complex_gradients_are_averaged(pair, dtype):
 
 
 def test_each_type_is_averaged_exactly(pair):
-    small = 2.0**-40  # which float32 beside 1 does not hold
+    small = 2.0**-40  # 1 + small is not a float32
     kinds = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.float64, torch.complex128]
     both = [[parameter(torch.full((5,), 1.0, dtype=kind)) for kind in kinds] for _ in pair]
     both[0][1].grad += 2 * small
@@ -57,7 +57,7 @@ def test_each_type_is_averaged_exactly(pair):
     assert infos[0].local_world_size == 2
 
 
-def test_buckets_depend_on_order_sizes_and_types_alone():
+def test_buckets_depend_only_on_order_sizes_and_types():
     f32, f64, c64 = torch.float32, torch.float64, torch.complex64
     sizes = [(f32, 10), (f64, 10), (f32, 4), (c64, 100), (f32, 3), (f64, 1)]
     gradients = [(kind, torch.zeros(size, dtype=kind)) for kind, size in sizes]
@@ -66,7 +66,7 @@ def test_buckets_depend_on_order_sizes_and_types_alone():
         (f32, [10, 4]), (f64, [10]), (c64, [100]), (f32, [3]), (f64, [1])]
 
 
-def test_a_peer_without_gradients_has_the_same_buckets(pair):
+def test_peer_without_gradients_has_the_same_buckets(pair):
     kinds = [torch.float32, torch.complex64, torch.float64]
     both = [[parameter(torch.full((3,), 4.0, dtype=kind)) for kind in kinds] for _ in pair]
     for p in both[1]:
@@ -75,7 +75,7 @@ def test_a_peer_without_gradients_has_the_same_buckets(pair):
     assert all(torch.all(p.grad == 2) and p.grad.dtype is kind for parameters in both for p, kind in zip(parameters, kinds))
 
 
-def test_lazily_negated_and_conjugated_gradients(pair):
+def test_negated_and_conjugated_gradients_are_averaged(pair):
     both = [
         [parameter(torch._neg_view(torch.ones(3))), parameter(torch.full((3,), 1 + 2j).conj())],
         [parameter(torch.full((3,), 3.0)), parameter(torch.full((3,), 1 + 4j))],
@@ -104,7 +104,7 @@ def sparse(p):
 
 
 def of_another_type(p):
-    p.grad_dtype = None  # any
+    p.grad_dtype = None  # any type
     p.grad = torch.ones(2, 2, dtype=torch.float64)
 
 
@@ -120,7 +120,7 @@ def expanded(p):
         (expanded, "the gradient of b is expanded"),
     ],
 )
-def test_gradients_that_do_not_fit_are_named_and_nothing_changes(pair, spoil, words):
+def test_unsuitable_gradients_are_named_and_nothing_changes(pair, spoil, words):
     if spoil is of_another_type and not hasattr(torch.nn.Parameter(torch.zeros(1)), "grad_dtype"):
         pytest.skip("this PyTorch has no gradients of another type than their parameter's")
     model = torch.nn.ParameterDict({"a": torch.nn.Parameter(torch.zeros(2)), "b": torch.nn.Parameter(torch.zeros(2, 2))})
@@ -130,7 +130,7 @@ def test_gradients_that_do_not_fit_are_named_and_nothing_changes(pair, spoil, wo
     assert model.a.grad is None
 
 
-def test_gradients_of_a_type_of_their_own(pair):
+def test_gradients_of_another_type_are_averaged(pair):
     if not hasattr(torch.nn.Parameter(torch.zeros(1)), "grad_dtype"):
         pytest.skip("this PyTorch has no gradients of another type than their parameter's")
     both = [[torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))] for _ in pair]
@@ -166,7 +166,7 @@ def test_options_of_wrong_types_are_named(pair, name, value):
         all_reduce_gradients([parameter(torch.ones(2))], **options)
 
 
-def test_a_row_holds_its_tensors_exactly():
+def test_row_holds_its_tensors_exactly():
     third = torch.tensor([1 / 3], dtype=torch.float64)
     half = torch.tensor([0.5, 1.0], dtype=torch.bfloat16)
     assert flatten([half, torch.ones(1)]).dtype is torch.float32
@@ -196,9 +196,9 @@ def test_a_row_holds_its_tensors_exactly():
     ],
     ids=lambda part: part if isinstance(part, str) else "",
 )
-def test_a_row_refuses_what_it_does_not_hold(tensors, out, error, words):
+def test_row_refuses_tensors_that_it_cannot_hold(tensors, out, error, words):
     with pytest.raises(error, match=words):
-        _gradients.flatten(tensors, out)  # the public name is torch.flatten where it is given one tensor
+        _gradients.flatten(tensors, out)  # the public name means torch.flatten if it is called with one tensor
 
 
 def test_unflatten_refuses_before_it_writes():
@@ -211,7 +211,7 @@ def test_unflatten_refuses_before_it_writes():
     assert first.tolist() == [0, 0]
 
 
-def test_an_island_is_made_beside_a_default_device(master, tmp_path):
+def test_island_is_made_under_a_default_device(master, tmp_path):
     process = script(
         """
         import sys, torch, torch.distributed as dist, pccl.torch

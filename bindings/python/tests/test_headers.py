@@ -1,4 +1,4 @@
-"""The C headers compared with the package: every field, function and enumerator is in Python, or is listed here as left out."""
+"""Compares the C headers with the package. Python has every field, function and enumerator that is not listed here."""
 
 import dataclasses
 import inspect
@@ -56,7 +56,7 @@ def trainer_status():
     return fields(pytest.importorskip("pccl.torch", exc_type=ImportError).TrainerStatus)
 
 
-# The names in Python, the names that differ there, and the fields that are left out.
+# For each struct: its names in Python, the names that differ there, and the fields that Python does not have.
 STRUCTS = {
     "pcclReduceInfo_t": (lambda: fields(pccl.ReduceInfo), {}, set()),
     "pcclReduceReport_t": (lambda: fields(pccl.ReduceInfo), {"world_size": "local_world_size"}, {"struct_size"}),
@@ -113,7 +113,7 @@ def test_python_has_every_field_of_a_struct(struct):
     assert not missing, f"add these fields of {struct} to Python, or list them as left out: {missing}"
 
 
-def test_the_binding_calls_every_function():
+def test_binding_calls_every_function():
     functions = set(re.findall(r"PCCL_EXPORT [\w ]+[ *](pccl\w+)\(", TEXT))
     assert len(functions) > 60
     called = {name for name in functions if re.search(rf"\b{name.removesuffix('Sized')}\b", BINDING)}

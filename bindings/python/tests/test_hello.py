@@ -1,4 +1,4 @@
-"""examples/hello/train.py, as its docstring says to start it: in two processes with one master."""
+"""Runs examples/hello/train.py according to its docstring: in two processes with one master."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,4 @@
-"""Islands of several processes that train one sharded model together."""
+"""Tests of islands: several processes that train one sharded model together."""
 
 import re
 
@@ -10,7 +10,7 @@ from world import finish, script  # noqa: E402
 
 import pccl.torch as methods  # noqa: E402
 
-# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file that says after which step to end.
+# Arguments: master, method, seed of the island, its rendezvous file, rank, replicas, shards, file with the last step's number.
 SCRIPT = """
     import hashlib, os, sys, time
     import torch, torch.distributed as dist, pccl.torch
@@ -22,7 +22,7 @@ SCRIPT = """
     def goes_on(steps):
         return not os.path.exists(last) or steps < int(open(last).read())
 
-    def whole(model):  # of the parameters, from all shards
+    def whole(model):  # gathers the parameters from all shards
         return hashlib.sha256(b"".join(p.full_tensor().detach().numpy().tobytes() for p in model.parameters())).hexdigest()[:16]
 
     torch.set_num_threads(1)
@@ -30,7 +30,8 @@ SCRIPT = """
     shape, names = ((shards,), ("shard",)) if replicas == 1 else ((replicas, shards), ("replicate", "shard"))
     mesh = init_device_mesh("cpu", shape, mesh_dim_names=names)
     torch.manual_seed(int(seed))
-    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))  # uneven shards, and empty ones
+    # Its shards are uneven, and some are empty.
+    model = torch.nn.Sequential(torch.nn.Linear(6, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1))
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -51,13 +52,13 @@ SCRIPT = """
                 print("end", whole(model), flush=True)
     except Exception as error:
         print("failed", type(error).__name__, error, flush=True)
-        os._exit(3)  # what is left of torch.distributed may wait for the lost process as it is taken apart
+        os._exit(3)  # a normal exit can wait for the connections of torch.distributed to the lost process
     dist.destroy_process_group()
 """
 
 
 class IslandProcesses:
-    """The processes of one island; the first tells how it goes."""
+    """The processes of one island. The first one prints the outer steps."""
 
     def __init__(self, folder, master, kind, seed, replicas=1, shards=2):
         self.processes = [
@@ -71,13 +72,13 @@ class IslandProcesses:
             self.lines.append(line.split())
             if wanted(self.lines[-1]):
                 return self.lines[-1]
-        raise AssertionError("it ended: " + self.processes[0].stderr.read())
+        raise AssertionError("the first process ended: " + self.processes[0].stderr.read())
 
     def until_world_is(self, islands):
         return self.until(lambda words: words[0] == "outer" and int(words[3]) == islands)
 
     def finish(self):
-        """All that its processes have printed, whatever island: the same after the same outer step."""
+        """Waits until all processes have ended, and returns the lines that they printed."""
         outputs = [finish(process)[0] for process in self.processes]
         return self.lines + [line.split() for out in outputs for line in out.splitlines()]
 
@@ -97,7 +98,7 @@ def assert_alike(lines):
 
 
 @pytest.mark.parametrize("kind", ["DiLoCo", "AsyncDiLoCo"])
-def test_an_island_joins_and_another_is_lost_and_models_stay_alike(master, tmp_path, kind):
+def test_models_stay_equal_when_islands_join_and_are_lost(master, tmp_path, kind):
     first, second = IslandProcesses(tmp_path, master, kind, 1), IslandProcesses(tmp_path, master, kind, 2)
     first.until_world_is(2)
     third = IslandProcesses(tmp_path, master, kind, 3)
@@ -111,14 +112,14 @@ def test_an_island_joins_and_another_is_lost_and_models_stay_alike(master, tmp_p
     assert_alike(first.finish() + third.finish())
 
 
-def test_of_replicas_the_first_is_in_the_run_and_the_others_get_the_same(master, tmp_path):
+def test_first_replica_is_in_the_run_and_others_copy_it(master, tmp_path):
     islands = [IslandProcesses(tmp_path, master, "DiLoCo", seed, replicas=2, shards=1) for seed in (1, 2)]
     now = islands[0].until_world_is(2)
     end_after(tmp_path, int(now[4]) + 60)
     assert_alike([line for island in islands for line in island.finish()])
 
 
-def test_an_island_that_does_not_come_whole_is_told_so_in_time(master, tmp_path):
+def test_incomplete_island_gets_an_error_in_time(master, tmp_path):
     source = """
         import sys, torch, torch.distributed as dist, pccl.torch
         master, meeting, rank = sys.argv[1:]
@@ -140,7 +141,7 @@ def test_an_island_that_does_not_come_whole_is_told_so_in_time(master, tmp_path)
     assert "not all 2 processes of this island have come within 2 s" in out
 
 
-def test_a_trainer_has_a_communicator_or_an_island(master):
+def test_trainer_has_a_communicator_or_an_island(master):
     with pytest.raises(TypeError, match="either a communicator or an island"):
         methods.DiLoCo(torch.nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="init_process_group first"):

@@ -1,4 +1,4 @@
-"""When a peer leaves the run: nobody waits for one that has finished."""
+"""Tests of leaving a run: no peer waits for one that has finished."""
 
 import threading
 
@@ -22,7 +22,7 @@ def connected(communicator):
 
 
 def two(master, live, kind=methods.DiLoCo, **settings):
-    """Two first peers; `live(peer, model, trainer)` enters the block itself."""
+    """Starts a run with two peers and returns the results of `live(peer, model, trainer)`, which enters the block itself."""
 
     def peer(i):
         with seeded(i):
@@ -41,7 +41,7 @@ def make_steps(model, trainer, steps):
 
 
 @pytest.mark.parametrize("ends", ["finish", "block", "error"])
-def test_a_peer_that_has_ended_is_not_waited_for(master, ends):
+def test_peers_do_not_wait_for_a_finished_peer(master, ends):
     evaluates = threading.Event()
 
     def train(i, model, trainer):
@@ -62,7 +62,7 @@ def test_a_peer_that_has_ended_is_not_waited_for(master, ends):
             train(i, model, trainer)
         if i == 1:
             evaluates.set()
-        else:  # would not come to pass if the other peer waited for this one
+        else:  # fails if the other peer waits for this one
             assert evaluates.wait(60)
         return trainer
 
@@ -70,7 +70,7 @@ def test_a_peer_that_has_ended_is_not_waited_for(master, ends):
     assert not any(connected(trainer.communicator) for trainer in trainers)
 
 
-def test_a_finished_trainer_still_has_its_outer_state(master, tmp_path):
+def test_finished_trainer_still_has_its_outer_state(master, tmp_path):
     def live(i, model, trainer):
         with trainer:
             make_steps(model, trainer, 3)
@@ -92,8 +92,8 @@ def test_a_finished_trainer_still_has_its_outer_state(master, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [methods.AsyncDiLoCo, methods.EagerDiLoCo, methods.StreamingDiLoCo, methods.CO2], ids=lambda kind: kind.__name__)
-def test_the_last_average_is_not_lost_when_all_leave(master, kind):
-    both_have_stepped = threading.Barrier(2)  # a peer that leaves during the other's last step can leave it waiting for min_peers
+def test_last_average_is_not_lost_when_all_leave(master, kind):
+    both_have_stepped = threading.Barrier(2)  # if one leaves during the other's last step, the other can wait for min_peers
 
     def live(i, model, trainer):
         with trainer:
@@ -108,7 +108,7 @@ def test_the_last_average_is_not_lost_when_all_leave(master, kind):
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["leave=False", "connected by the program"])
-def test_a_communicator_that_is_used_further_stays(master, own):
+def test_communicator_for_further_use_stays_connected(master, own):
     communicator = Communicator(master)
     if own:
         communicator.connect()
@@ -121,16 +121,16 @@ def test_a_communicator_that_is_used_further_stays(master, own):
     communicator.close()
 
 
-def test_a_block_that_is_not_entered_leaves_the_run(master, monkeypatch):
+def test_peer_leaves_the_run_if_its_block_is_not_entered(master, monkeypatch):
     trainer = methods.DiLoCo(torch.nn.Linear(2, 2), communicator=Communicator(master), min_peers=2)
     join = trainer.join
-    monkeypatch.setattr(trainer, "join", lambda: join(timeout=1))  # nobody else comes
+    monkeypatch.setattr(trainer, "join", lambda: join(timeout=1))  # no other peer joins
     with pytest.raises(PCCLTimeoutError), trainer:
         pass
     assert not connected(trainer.communicator)
 
 
-def test_gossip_leaves_as_well(master):
+def test_gossip_leaves_the_run(master):
     communicator = Communicator(master)
     model = torch.nn.Linear(2, 2)
     with methods.PushSum(model, communicator=communicator, sync_every=1) as trainer:

@@ -1,4 +1,7 @@
-"""Ends: of objects in any order, of threads, of the interpreter, and in forks. Each in a process of its own, which must end well."""
+"""Tests of the end of objects in any order, threads, the interpreter and forks.
+
+Each test runs in a separate process, which must end with status 0.
+"""
 
 import itertools
 
@@ -41,14 +44,14 @@ def test_objects_may_be_dropped_in_any_order(order):
         "import builtins; builtins.kept = a",
     ],
 )
-def test_the_interpreter_may_end_at_any_time(ending):
+def test_interpreter_may_end_at_any_time(ending):
     process = script(PEERS + f"\n    print('before')\n    {ending}\n")
     out, err = finish(process)
     assert out.split()[0] == "before"
     assert "Fatal" not in err and "terminate" not in err
 
 
-def test_an_uncaught_ctrl_c_leaves_the_run():
+def test_uncaught_ctrl_c_leaves_the_run():
     process = script(
         PEERS
         + """
@@ -61,7 +64,7 @@ def test_an_uncaught_ctrl_c_leaves_the_run():
     assert "KeyboardInterrupt" in err and "Fatal" not in err
 
 
-def test_a_communicator_whose_last_reference_is_dropped_leaves_the_run():
+def test_dropped_communicator_leaves_the_run():
     process = script(
         PEERS
         + """
@@ -75,7 +78,7 @@ def test_a_communicator_whose_last_reference_is_dropped_leaves_the_run():
     assert finish(process)[0].split() == ["left"]
 
 
-def test_a_handle_keeps_the_communicator_until_it_is_answered():
+def test_handle_keeps_the_communicator_until_wait_returns():
     process = script(
         PEERS
         + """
@@ -93,7 +96,7 @@ def test_a_handle_keeps_the_communicator_until_it_is_answered():
     assert finish(process)[0].split() == ["True", "left"]
 
 
-def test_a_closed_communicator_answers_its_handles():
+def test_handles_of_a_closed_communicator_fail():
     process = script(
         PEERS
         + """
@@ -107,7 +110,7 @@ def test_a_closed_communicator_answers_its_handles():
     assert out.startswith("False RANK_CONNECTION_LOST") and "closed" in out
 
 
-def test_a_fork_gets_clear_errors_and_harms_nobody():
+def test_fork_gets_clear_errors_and_disturbs_no_peer():
     process = script(
         PEERS
         + """
@@ -123,13 +126,13 @@ def test_a_fork_gets_clear_errors_and_harms_nobody():
                 answers.append("fork" in error.message and error.result is Result.INVALID_USAGE)
         a.close()
         del a, b, node, handle, calls, third
-        mine = MasterNode("127.0.0.1:0", daemon=True)  # its own are its own
+        mine = MasterNode("127.0.0.1:0", daemon=True)  # the fork can make its own objects
         mine.run()
         with Communicator(f"127.0.0.1:{mine.port}") as alone:
             alone.connect()
             answers.append(alone.get_attribute(Attribute.GLOBAL_WORLD_SIZE))
         print(answers, flush=True)
-        sys.exit(0)  # with all that an interpreter does at its end
+        sys.exit(0)  # a normal exit, which runs all exit handlers
     assert os.waitpid(child, 0)[1] == 0
     other = np.ones(1000, np.float32)
     b.all_reduce(other, other, op=ReduceOp.SUM)
@@ -141,7 +144,7 @@ def test_a_fork_gets_clear_errors_and_harms_nobody():
 
 
 @pytest.mark.parametrize("library", ["nothing", "numpy", "torch"])
-def test_importing_brings_in_no_other_library(library):
+def test_import_loads_no_other_library(library):
     if library != "nothing":
         pytest.importorskip(library)
     process = script(
@@ -150,7 +153,7 @@ def test_importing_brings_in_no_other_library(library):
     library = sys.argv[1]
     others = {"numpy", "torch"} - {library}
     for other in others:
-        sys.modules[other] = None  # importing it would fail
+        sys.modules[other] = None  # an import of it would fail
     if library != "nothing" and library != "torch":
         __import__(library)
     import pccl, threading

@@ -1,4 +1,4 @@
-"""Inner optimizers that keep float32 masters, wrapped optimizers, and what is told when the parameters change."""
+"""Tests of inner optimizers that keep float32 masters, of wrapped optimizers, and of hooks on changed parameters."""
 
 import copy
 import warnings
@@ -23,7 +23,7 @@ def low_precision(i, bias=False):
 
 
 class Mastered:
-    """An optimizer of masters: pulls them to a place of the peer's own, and writes the parameters from them."""
+    """An optimizer with masters: it moves them towards another place at each peer, and writes the parameters from them."""
 
     def __init__(self, model, peer):
         self.parameters = list(model.parameters())
@@ -85,7 +85,7 @@ KNOWN = [Megatron, MegatronReloads, ApexStash, ApexMasterParams, DeepSpeed, InSt
 
 
 def distance(master, make_optimizer, give, steps=8, count=2, **settings):
-    """How far the masters of two peers are apart in the end."""
+    """Trains two peers and returns the largest difference between their masters."""
     settings = {**EXACT, "sync_every": 2, **settings}
 
     def live(i, model, trainer):
@@ -108,7 +108,7 @@ def test_averages_reach_masters_of_known_shapes(master, kind):
 
 
 @pytest.mark.parametrize("form", ["list", "dict", "pairs", "hook"])
-def test_averages_reach_masters_that_are_given(master, form):
+def test_averages_reach_masters_that_are_passed(master, form):
     def peer_models(i):
         model = low_precision(i)
         return model, Mastered(model, i)
@@ -141,20 +141,20 @@ def test_averages_reach_masters_that_are_given(master, form):
 
 
 @pytest.mark.parametrize("settings", [{}, {"sync_every": 1}, {"kind": methods.AsyncDiLoCo}], ids=["every other step", "every step", "async"])
-def test_a_search_finds_masters_and_warns(master, settings):
+def test_search_finds_masters_and_warns(master, settings):
     settings = dict(settings)
     with pytest.warns(RuntimeWarning, match="trains alone.*Found 1 tensors"):
         assert distance(master, Mastered, lambda *_: None, steps=16, find_masters=True, **settings) < 0.1
 
 
-def test_a_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
+def test_trainer_does_not_search_for_masters_by_default(master, monkeypatch):
     monkeypatch.setattr(_masters, "_all_tensors", lambda: pytest.fail("the process was searched"))
     with pytest.warns(RuntimeWarning, match="trains alone.*find_masters=True"):
         distance(master, Mastered, lambda *_: None)
 
 
 class Hidden(Mastered):
-    """Masters in one row that no search finds."""
+    """An optimizer that keeps its masters in one row, which no search finds."""
 
     def __init__(self, model, peer):
         super().__init__(model, peer)
@@ -172,7 +172,7 @@ def test_unknown_masters_cause_a_warning_with_the_remedy(master):
         distance(master, Hidden, lambda *_: None)
 
 
-def test_a_search_ignores_tensors_that_are_equal_by_chance(master):
+def test_search_ignores_tensors_that_are_equal_by_chance(master):
     zeros = [torch.zeros(2) for _ in range(5)]
 
     class WithBias(Mastered):
@@ -180,7 +180,7 @@ def test_a_search_ignores_tensors_that_are_equal_by_chance(master):
             with torch.no_grad():
                 self.masters[0].sub_(0.05 * (self.masters[0] - self.place))
                 self.parameters[0].copy_(self.masters[0])
-                self.parameters[1].copy_(self.masters[1])  # zeros, as others are
+                self.parameters[1].copy_(self.masters[1])  # zeros, like other tensors of the process
 
     def live(i, model, trainer):
         with torch.no_grad():
@@ -249,7 +249,7 @@ def test_masters_of_a_wrong_size_are_refused(master):
         make(torch.optim.SGD(model.parameters(), lr=0.1))
 
 
-def test_copies_to_masters_keep_what_rounds_to_the_parameter():
+def test_copy_keeps_master_elements_that_round_to_the_parameter():
     low = torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16)
     high = torch.tensor([1.0009, 2.5, 3.0])
     methods.copy_to_masters([(low, high)])
@@ -259,7 +259,10 @@ def test_copies_to_masters_keep_what_rounds_to_the_parameter():
 
 
 class Prepared(torch.optim.Optimizer):
-    """A wrapper as Accelerate's: an optimizer by class that was not initialized as one, and steps when gradients have been accumulated."""
+    """A wrapper like that of Accelerate.
+
+    Its class is an optimizer that was never initialized, and it makes a step only when gradients have been accumulated.
+    """
 
     def __init__(self, optimizer, every=1):
         self.optimizer = optimizer
@@ -274,7 +277,7 @@ class Prepared(torch.optim.Optimizer):
 
 @pytest.mark.parametrize("wrap", [Prepared, lambda o: Prepared(Prepared(o)), lambda o: type("Private", (), {"_optimizer": o, "step": o.step})()],
                          ids=["once", "twice", "private"])
-def test_a_wrapped_optimizer_is_attached(master, wrap):
+def test_wrapped_optimizer_is_attached(master, wrap):
     model = torch.nn.Linear(2, 2)
     optimizer = wrap(torch.optim.AdamW(model.parameters(), lr=0.01))
     with methods.DiLoCo(model, communicator=Communicator(master), sync_every=2) as trainer:
@@ -288,7 +291,7 @@ def test_a_wrapped_optimizer_is_attached(master, wrap):
         assert trainer.status.inner_steps == 6
 
 
-def test_steps_that_only_accumulate_do_not_count(master):
+def test_steps_that_only_accumulate_are_not_counted(master):
     model = torch.nn.Linear(2, 2)
     optimizer = Prepared(torch.optim.SGD(model.parameters(), lr=0.01), every=4)
     with methods.DiLoCo(model, communicator=Communicator(master), sync_every=1) as trainer:

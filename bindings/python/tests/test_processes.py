@@ -1,4 +1,4 @@
-"""Trainers in processes of their own: killed, joined by newcomers, and as written for version 1 of the library."""
+"""Tests of trainers in separate processes: some are killed, newcomers join, and some are programs for version 1."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import threading
 import pytest
 from world import finish, script, until
 
-# Written as for version 1, and with nothing of ours. It begins with PEERS peers, and gives up alone once LAST_CALL exists.
+# A program for version 1, which uses only its interface. It begins with PEERS peers; alone, it ends once LAST_CALL exists.
 VERSION_1 = """
     import os, sys, time
     import numpy as np
@@ -38,7 +38,7 @@ VERSION_1 = """
         it += 1
         if world_size < (2 if started else PEERS):
             if os.path.exists(LAST_CALL) and world_size < 2:
-                break  # the others are done
+                break  # the others have finished
             time.sleep(0.05)
             continue
         started = True
@@ -77,7 +77,7 @@ VERSION_1 = """
                 communicator.all_reduce_multiple_with_retry(descriptors, max_in_flight=8)
             except PCCLError:
                 world_size = communicator.get_attribute(Attribute.GLOBAL_WORLD_SIZE)
-        weights += grad  # alone: its own. One synchronization, one revision
+        weights += grad  # a peer that is alone adds its own gradient; each synchronization has one revision
         shared_state.revision += 1
         print(f"step {shared_state.revision} world {world_size}", flush=True)
     print(f"done {weights[0]} {shared_state.revision}", flush=True)
@@ -98,21 +98,21 @@ MASTER = """
 
 @pytest.fixture
 def service():
-    """The address of a master in a process of its own, which ends well."""
+    """The address of a master in a separate process, which must end with status 0."""
     process = script(MASTER)
     yield f"127.0.0.1:{process.stdout.readline().strip()}"
     process.send_signal(signal.SIGTERM)
     assert "ended" in finish(process)[0]
 
 
-def test_a_script_of_version_1_trains_among_its_like(service):
+def test_scripts_of_version_1_train_together(service):
     trainers = [script(VERSION_1, service, 30, 3, "/nowhere") for _ in range(3)]
     for trainer in trainers:
         out, _ = finish(trainer)
         assert out.splitlines()[-1] == "done 30.0 30"
 
 
-def test_trainers_are_killed_and_replaced_and_none_is_held_up(service, tmp_path):
+def test_killed_trainers_are_replaced_without_a_delay(service, tmp_path):
     steps, kills, last_call = 90, 0, tmp_path / "last_call"
     trainers = [script(VERSION_1, service, steps, 3, last_call) for _ in range(3)]
     watchdog = threading.Timer(100, lambda: [trainer.kill() for trainer in trainers])
@@ -126,7 +126,7 @@ def test_trainers_are_killed_and_replaced_and_none_is_held_up(service, tmp_path)
             trainers.append(script(VERSION_1, service, steps, 2, last_call))
         if line.startswith("done"):
             assert line.split() == ["done", f"{steps}.0", str(steps)]
-            last_call.touch()  # who was still starting need not wait for others
+            last_call.touch()  # a trainer that is still starting does not wait for others
     for trainer in trainers[1:]:
         assert finish(trainer)[0].splitlines()[-1] in (f"done {steps}.0 {steps}", "done 0.0 0")
     finish(trainers[0])
@@ -145,7 +145,7 @@ AVERAGER = """
     values = np.full(1_000_000, float(sys.argv[2]), np.float32)
     if sys.argv[2] == "4":
         print("reduces", flush=True)
-        sys.stdin.read()  # until it is killed, before it has made the call
+        sys.stdin.read()  # it is killed here, before it makes the call
     handle = communicator.all_reduce_async(values, values, op=ReduceOp.AVG, on_peer_loss="repair")
     print("reduces", flush=True)
     is_success, status, info = handle.wait()
@@ -153,7 +153,7 @@ AVERAGER = """
 """
 
 
-def test_a_repaired_average_goes_on_among_those_who_are_left(service):
+def test_repaired_average_continues_among_survivors(service):
     peers = []
     for value in (1, 2, 4):
         peers.append(script(AVERAGER, service, value, stdin=-1))
@@ -167,7 +167,7 @@ def test_a_repaired_average_goes_on_among_those_who_are_left(service):
         assert finish(peer)[0].split() == ["2", "1", "1.5", "1.5"]
 
 
-def test_a_spawned_worker_may_have_a_communicator_of_its_own(service):
+def test_spawned_worker_can_make_a_communicator(service):
     process = script(
         """
     import multiprocessing, sys, pccl
@@ -176,7 +176,7 @@ def test_a_spawned_worker_may_have_a_communicator_of_its_own(service):
             communicator.connect()
             return communicator.get_attribute(pccl.Attribute.GLOBAL_WORLD_SIZE)
     if __name__ == "__main__":
-        with multiprocessing.get_context("fork").Pool(1) as pool:  # made before there is anything to inherit
+        with multiprocessing.get_context("fork").Pool(1) as pool:  # made before there is a socket to inherit
             print(pool.apply(work, (sys.argv[1],)))
     """,
         service,
@@ -184,7 +184,7 @@ def test_a_spawned_worker_may_have_a_communicator_of_its_own(service):
     assert finish(process)[0].split() == ["1"]
 
 
-def test_a_lost_master_is_an_error_everywhere():
+def test_lost_master_is_an_error_at_every_peer():
     process = script(MASTER)
     address = f"127.0.0.1:{process.stdout.readline().strip()}"
     import pccl

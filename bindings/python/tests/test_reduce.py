@@ -1,4 +1,4 @@
-"""All-reduces between peers in this process."""
+"""Tests of all-reduces between peers in this process."""
 
 import gc
 import threading
@@ -20,7 +20,7 @@ def reduce_all(members, sends, recvs, **options):
 
 @pytest.fixture(scope="module")
 def pair():
-    """Two members that many tests share."""
+    """The two members of a run, which many tests share."""
     with pccl.MasterNode("127.0.0.1:0") as node:
         node.run()
         with world(f"127.0.0.1:{node.port}", 2) as members:
@@ -28,7 +28,7 @@ def pair():
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DataType if kind <= DataType.DOUBLE], ids=lambda kind: kind.name)
-def test_every_type_and_operator(pair, kind):
+def test_every_type_and_operator_is_reduced(pair, kind):
     a, b = np.arange(1, 9).astype(kind.to_numpy_dtype()), np.full(8, 3).astype(kind.to_numpy_dtype())
     whole = not np.issubdtype(kind.to_numpy_dtype(), np.floating) and kind is not DataType.BFLOAT16
     expected = {
@@ -45,7 +45,7 @@ def test_every_type_and_operator(pair, kind):
             assert info.local_world_size == 2 and info.tx_bytes > 0 and info.rx_bytes > 0
 
 
-def test_buffers_of_other_kinds(pair):
+def test_objects_with_the_buffer_protocol_are_reduced(pair):
     a, b = bytearray([1, 2, 3]), memoryview(bytearray([4, 5, 6]))
     reduce_all(pair, [a, b], [a, b], op=ReduceOp.SUM)
     assert bytes(a) == bytes(b) == bytes([5, 7, 9])
@@ -76,7 +76,7 @@ def test_options_reach_the_library(pair):
     ],
     ids=lambda options: f"{options.algorithm.name}-{options.quantized_datatype.name}",
 )
-def test_quantized(pair, options):
+def test_quantized_sums_stay_near_the_exact_sum(pair, options):
     random = np.random.default_rng(1)
     values = [random.uniform(-1, 1, 5000).astype(np.float32) for _ in range(2)]
     exact = values[0] + values[1]
@@ -90,7 +90,7 @@ def test_quantized(pair, options):
         member.drop_error_feedback(0)
 
 
-def test_many_at_the_same_time_in_any_order(pair):
+def test_many_reduces_run_at_once_in_any_order(pair):
     count = 24
     values = [[np.full(2000 + tag, rank + tag, np.float64) for tag in range(count)] for rank in range(2)]
 
@@ -106,7 +106,7 @@ def test_many_at_the_same_time_in_any_order(pair):
             assert np.all(values[rank][tag] == 2 * tag + 1)
 
 
-def test_a_handle_may_be_asked_again_and_from_several_threads(pair):
+def test_wait_can_be_repeated_and_called_by_several_threads(pair):
     values = [np.ones(100_000, np.float32) for _ in pair]
     handles = [m.all_reduce_async(v, v, op=ReduceOp.SUM, tag=7) for m, v in zip(pair, values)]
     answers = all_at_once(*[handles[0].wait] * 3, handles[1].wait)
@@ -115,7 +115,7 @@ def test_a_handle_may_be_asked_again_and_from_several_threads(pair):
     assert repr(handles[0]) == "AsyncReduceHandle(tag=7, SUCCESS)"
 
 
-def test_a_buffer_is_in_one_operation_at_a_time(pair):
+def test_buffer_is_in_one_operation_at_a_time(pair):
     a, b = np.ones(10), np.ones(10)
     handle = pair[0].all_reduce_async(a, a, op=ReduceOp.SUM)
     for send, recv in ((a, a), (b, a), (a[5:], b[5:]), (b[:6], b[4:])):
@@ -127,7 +127,7 @@ def test_a_buffer_is_in_one_operation_at_a_time(pair):
     assert handle.wait()[0] and a[0] == 2
 
 
-def test_tag_in_flight_is_refused_at_the_launch(pair):
+def test_tag_in_flight_is_refused_at_launch(pair):
     a, b = np.ones(10), np.ones(10)
     handle = pair[0].all_reduce_async(a, a, op=ReduceOp.SUM, tag=5)
     for call in (pair[0].all_reduce_async, pair[0].all_reduce):
@@ -156,18 +156,18 @@ def test_tensors_are_kept_while_an_operation_runs(pair):
     assert alive() is None
 
 
-def test_a_dropped_handle_holds_nobody_up(pair):
+def test_dropped_handle_delays_no_peer(pair):
     def run(member):
         values = np.ones(50_000)
         member.all_reduce_async(values, values, op=ReduceOp.SUM, tag=9)
         del values
         gc.collect()
-        member.update_topology()  # which needs an idle communicator
+        member.update_topology()  # needs an idle communicator
 
     all_at_once(*[lambda m=m: run(m) for m in pair])
 
 
-def test_what_is_in_flight_must_be_awaited_first(pair):
+def test_topology_update_is_refused_while_a_reduce_runs(pair):
     values = [np.ones(4) for _ in pair]
     handle = pair[0].all_reduce_async(values[0], values[0], op=ReduceOp.SUM)
     with pytest.raises(pccl.PCCLError) as caught:
@@ -177,7 +177,7 @@ def test_what_is_in_flight_must_be_awaited_first(pair):
     assert handle.wait()[0]
 
 
-def test_several_with_retry(pair):
+def test_several_reduces_are_made_with_retry(pair):
     sizes = [10, 5000, 70_000]
     values = [[np.full(size, rank + 1.0, np.float32) for size in sizes] for rank in range(2)]
 
@@ -193,7 +193,7 @@ def test_several_with_retry(pair):
     assert infos[0].local_world_size == 2 and infos[0].tx_bytes > 4 * sum(sizes) / 2
 
 
-def test_callers_that_disagree_are_told(pair):
+def test_reduces_of_different_sizes_fail_with_both_sizes(pair):
     a, b = np.ones(10), np.ones(11)
     errors = []
 
@@ -209,7 +209,7 @@ def test_callers_that_disagree_are_told(pair):
     assert a[0] == 1 and b[0] == 1
 
 
-def test_alone_nothing_is_touched(master):
+def test_reduce_alone_fails_and_changes_nothing(master):
     with pccl.Communicator(master) as communicator:
         communicator.connect()
         a, b = np.ones(4), np.zeros(4)
@@ -220,13 +220,13 @@ def test_alone_nothing_is_touched(master):
         with pytest.raises(pccl.PCCLError) as caught:
             communicator.all_reduce_async(a, b, op=ReduceOp.SUM)
         assert caught.value.result == Result.TOO_FEW_PEERS and caught.value.func_name == "pcclAllReduceAsync"
-        communicator.update_topology()  # nothing is outstanding
+        communicator.update_topology()  # no operation is outstanding
         with pytest.raises(pccl.PCCLError) as caught:
             communicator.optimize_topology()
         assert caught.value.result == Result.INVALID_USAGE
 
 
-def test_groups_reduce_apart_and_sizes_are_counted(master):
+def test_groups_reduce_separately_and_sizes_are_counted(master):
     with world(master, 2) as members, pccl.Communicator(master, peer_group=5) as other:
         admit(members, other)
         for member, local in ((members[0], 2), (other, 1)):
@@ -240,8 +240,8 @@ def test_groups_reduce_apart_and_sizes_are_counted(master):
         assert values[0][0] == 2
 
 
-def test_reduces_from_other_threads_than_the_one_that_asks_for_newcomers(pair):
-    """The pattern of trainers that reduce in the background."""
+def test_reduces_run_while_another_thread_asks_for_newcomers(pair):
+    """Trainers that reduce in the background make these calls."""
     stop = threading.Event()
 
     def background(member):
@@ -269,14 +269,14 @@ def test_reduces_from_other_threads_than_the_one_that_asks_for_newcomers(pair):
     assert np.all(results[0] == 1)
 
 
-def test_optimize_topology(pair):
+def test_reduce_works_after_optimize_topology(pair):
     all_at_once(*[m.optimize_topology for m in pair])
     values = [np.ones(100) for _ in pair]
     reduce_all(pair, values, values, op=ReduceOp.SUM)
     assert values[1][99] == 2
 
 
-def test_a_shard_is_reduced_by_each_and_gathered_by_all(master):
+def test_shards_are_reduced_and_gathered(master):
     with world(master, 3) as members:
         values = [np.arange(1000, dtype=np.float32) * (i + 1) for i in range(3)]
         shards = [member.shard(1000) for member in members]
@@ -300,7 +300,7 @@ def test_a_shard_is_reduced_by_each_and_gathered_by_all(master):
 def test_halves_of_an_all_reduce_run_asynchronously(pair):
     values = [np.arange(1000, dtype=np.float32) * (i + 1) for i in range(2)]
     shards = [m.shard(1000) for m in pair]
-    parts = [v[s.place] for v, s in zip(values, shards)]  # in place
+    parts = [v[s.place] for v, s in zip(values, shards)]  # a view: the operation works in place
     handles = all_at_once(*[
         lambda m=m, v=v, p=p, s=s: m.reduce_scatter_async(v, p, s, op=ReduceOp.AVG, tag=70) for m, v, p, s in zip(pair, values, parts, shards)
     ])
@@ -311,14 +311,14 @@ def test_halves_of_an_all_reduce_run_asynchronously(pair):
         np.testing.assert_array_equal(v, np.arange(1000, dtype=np.float32) * 1.5)
 
 
-def test_lanes_has_the_name_of_version_1_too(master):
+def test_lanes_are_accepted_under_the_name_of_version_1(master):
     pccl.Communicator(master, lanes=2).close()
     pccl.Communicator(master, 0, 2).close()
     with pytest.raises(TypeError, match="lanes and p2p_connection_pool_size"):
         pccl.Communicator(master, p2p_connection_pool_size=2, lanes=2)
 
 
-def test_a_peer_without_a_shard_gives_none(master):
+def test_peer_without_a_shard_passes_none(master):
     with world(master, 2) as members:
         values = [np.ones(10, np.float32) for _ in range(2)]
         shards = [member.shard(10) for member in members]
@@ -335,7 +335,7 @@ def test_a_peer_without_a_shard_gives_none(master):
 
 @pytest.mark.parametrize("algorithm", ["auto", "ring", "direct"])
 @pytest.mark.parametrize("kind", [DataType.FLOAT16, DataType.FLOAT, DataType.DOUBLE])
-def test_check_finite_fails_at_every_member_and_names_peer_and_element(pair, kind, algorithm):
+def test_check_finite_fails_at_all_and_names_peer_and_element(pair, kind, algorithm):
     dtype = kind.to_numpy_dtype()
     values = [np.ones(1000, dtype), np.ones(1000, dtype)]
     values[1][[700, 900]] = np.nan, np.inf
@@ -360,7 +360,7 @@ def test_check_finite_fails_at_every_member_and_names_peer_and_element(pair, kin
     assert np.array_equal(recvs[0], recvs[1])
 
 
-def test_check_finite_in_place_and_asynchronous_and_of_integers(pair):
+def test_check_finite_works_in_place_and_asynchronously(pair):
     values = [np.ones(100, np.float32), np.full(100, np.inf, np.float32)]
     handles = [m.all_reduce_async(v, v, op=ReduceOp.AVG, tag=8, check_finite=True) for m, v in zip(pair, values)]
     for handle in handles:
@@ -373,7 +373,7 @@ def test_check_finite_in_place_and_asynchronous_and_of_integers(pair):
     assert whole[0][0] == -2
 
 
-def test_check_finite_of_a_reduce_scatter_and_an_all_gather(pair):
+def test_check_finite_works_for_both_halves_of_an_all_reduce(pair):
     send = [np.ones(1024, np.float32), np.ones(1024, np.float32)]
     send[0][5] = np.nan
 

@@ -1,4 +1,4 @@
-"""Shared state between peers in this process."""
+"""Tests of shared state between peers in this process."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def sync_all(members, states, strategies=None):
     return all_at_once(*[lambda m=m, s=s, how=how: m.sync_shared_state(s, how) for m, s, how in zip(members, states, strategies)])
 
 
-def test_the_most_common_content_wins_and_a_newcomer_receives_it(master):
+def test_most_common_content_wins_and_a_newcomer_receives_it(master):
     with world(master, 3) as members:
         arrays = [np.full(1000, value, np.float32) for value in (1, 2, 1)]
         states = [state_of(w=a) for a in arrays]
@@ -42,7 +42,7 @@ def test_the_most_common_content_wins_and_a_newcomer_receives_it(master):
             assert states[3].revision == 2 and late[0] == 2
 
 
-def test_one_who_must_win_and_one_who_only_receives(master):
+def test_send_only_peer_wins_over_receive_only_peer(master):
     with world(master, 2) as members:
         arrays = [np.array([1.0, 2.0]), np.array([3.0, 4.0])]
         sync_all(members, [state_of(w=a) for a in arrays], [SharedStateSyncStrategy.RECEIVE_ONLY, SharedStateSyncStrategy.SEND_ONLY])
@@ -52,14 +52,14 @@ def test_one_who_must_win_and_one_who_only_receives(master):
         assert caught.value.result == pccl.Result.NO_SHARED_STATE_AVAILABLE
 
 
-def test_unequal_content_where_that_is_allowed(master):
+def test_unequal_content_is_accepted_if_allowed(master):
     with world(master, 2) as members:
         arrays = [np.array([1.0]), np.array([2.0])]
         infos = sync_all(members, [SharedState([TensorInfo.from_numpy(a, "seed", allow_content_inequality=True)]) for a in arrays])
         assert [a[0] for a in arrays] == [1, 2] and infos[0].tx_bytes == 0
 
 
-def test_who_has_other_tensors_is_removed_and_told_why(master):
+def test_peer_with_other_tensors_is_removed_with_a_reason(master):
     with world(master, 3) as members:
         states = [state_of(w=np.zeros(4)), state_of(w=np.zeros(4)), state_of(w=np.zeros(5))]
         errors = []
@@ -78,8 +78,8 @@ def test_who_has_other_tensors_is_removed_and_told_why(master):
         admit(members[:2], member)
 
 
-def test_a_tensor_is_found_where_it_is_when_it_is_synchronized(master):
-    """TensorInfo keeps the tensor, so one whose memory has moved meanwhile is no trap."""
+def test_moved_tensor_is_found_at_its_new_address(master):
+    """TensorInfo keeps the tensor and reads its address at each synchronization."""
     info = TensorInfo(bytearray(4), "bytes")
     info.tensor = bytearray(b"abcd")
     with world(master, 2) as members:
@@ -89,7 +89,7 @@ def test_a_tensor_is_found_where_it_is_when_it_is_synchronized(master):
         assert bytes(other._infos[0].tensor) == b"abcd"
 
 
-def test_tensors_that_cannot_be_synchronized_are_refused_when_they_are_named():
+def test_tensor_info_refuses_unsuitable_tensors():
     locked = np.zeros(3)
     locked.flags.writeable = False
     for tensor in (np.zeros((3, 3)).T, locked, "text"):

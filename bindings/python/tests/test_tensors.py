@@ -1,4 +1,4 @@
-"""What is taken as a tensor, and what is refused with which words. No peers: only where the elements are."""
+"""Tests of the objects that are accepted as tensors, and of the errors for others. They need no peers."""
 
 import array
 import gc
@@ -16,7 +16,7 @@ KINDS = [kind for kind in DataType if kind <= DataType.DOUBLE]
 
 
 class OnlyDLPack:
-    """Another library's array."""
+    """An array of another library."""
 
     def __init__(self, inner, versions=True):
         self.inner = inner
@@ -32,13 +32,13 @@ class OnlyDLPack:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_numpy_arrays_of_every_type(kind):
+def test_numpy_arrays_of_every_type_are_accepted(kind):
     a = np.zeros((3, 4), kind.to_numpy_dtype())
     v = view(a, "a", writable=True)
     assert (v.address, v.count, v.datatype) == (a.ctypes.data, 12, kind)
 
 
-def test_a_numpy_scalar_array_and_an_empty_one():
+def test_scalar_and_empty_numpy_arrays_are_accepted():
     assert view(np.array(3.5), "a").count == 1
     assert view(np.zeros((0, 4)), "a").count == 0
 
@@ -57,14 +57,14 @@ def test_a_numpy_scalar_array_and_an_empty_one():
     ],
     ids=str,
 )
-def test_the_buffer_protocol(thing, kind, count):
+def test_objects_with_the_buffer_protocol_are_accepted(thing, kind, count):
     v = view(thing, "thing", writable=True)
     assert (v.count, v.datatype) == (count, kind)
 
 
 @pytest.mark.parametrize("versions", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not DataType.BFLOAT16], ids=lambda kind: kind.name)
-def test_dlpack(kind, versions):
+def test_dlpack_objects_are_accepted(kind, versions):
     a = np.zeros((2, 5), kind.to_numpy_dtype())
     v = view(OnlyDLPack(a, versions), "a", writable=True)
     assert (v.address, v.count, v.datatype) == (a.ctypes.data, 10, kind)
@@ -92,22 +92,22 @@ def test_dlpack(kind, versions):
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused_by_name(thing, error, words):
+def test_unsuitable_objects_are_refused_by_name(thing, error, words):
     with pytest.raises(error, match=words):
         view(thing, "send")
 
 
-def test_dlpack_of_no_elements_is_contiguous():
+def test_empty_dlpack_object_is_contiguous():
     assert view(OnlyDLPack(np.zeros((4, 0, 3)).transpose(2, 0, 1)), "a").count == 0
 
 
-def test_none_is_no_dtype():
-    """NumPy takes it for float64."""
+def test_none_is_refused_as_a_dtype():
+    """NumPy reads None as float64."""
     with pytest.raises(TypeError, match="dtype is None"):
         DataType.from_numpy_dtype(None)
 
 
-def test_what_is_written_to_must_be_writable():
+def test_read_only_receive_buffers_are_refused():
     locked = np.zeros(4)
     locked.flags.writeable = False
     for thing in (locked, b"1234", OnlyDLPack(locked)):
@@ -117,7 +117,7 @@ def test_what_is_written_to_must_be_writable():
     view(b"1234", "send")
 
 
-def test_a_view_keeps_what_it_is_of():
+def test_view_keeps_its_tensor_alive():
     class Array(np.ndarray):
         pass
 
@@ -139,7 +139,7 @@ def test_a_view_keeps_what_it_is_of():
     growing.append(1)
 
 
-def test_both_sides_of_a_reduce_must_fit_each_other(master):
+def test_send_and_receive_tensors_must_match(master):
     communicator = pccl.Communicator(master)
     communicator.connect()
     a, b = np.zeros(4, np.float32), np.zeros(5, np.float32)

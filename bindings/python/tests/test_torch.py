@@ -1,4 +1,4 @@
-"""PyTorch tensors."""
+"""Tests of PyTorch tensors."""
 
 import gc
 
@@ -17,7 +17,7 @@ KINDS = [kind for kind in DataType if kind <= DataType.DOUBLE]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_a_dtype_there_and_back_and_its_tensors(kind):
+def test_dtypes_are_converted_both_ways(kind):
     dtype = kind.to_torch_dtype()
     assert DataType.from_torch_dtype(dtype) is kind
     t = torch.zeros(3, 4, dtype=dtype)
@@ -25,7 +25,7 @@ def test_a_dtype_there_and_back_and_its_tensors(kind):
     assert (v.address, v.count, v.datatype) == (t.data_ptr(), 12, kind)
 
 
-def test_other_dtypes_are_refused():
+def test_unsupported_dtypes_are_refused():
     for dtype in (torch.bool, torch.complex64, torch.float8_e4m3fn):
         with pytest.raises(TypeError, match="not supported"):
             DataType.from_torch_dtype(dtype)
@@ -36,7 +36,7 @@ def test_other_dtypes_are_refused():
             kind.to_torch_dtype()
 
 
-def test_tensors_that_do_not_fit_are_refused_by_name():
+def test_unsuitable_tensors_are_refused_by_name():
     with pytest.raises(ValueError, match="w is not contiguous"):
         view(torch.zeros(4, 4).t(), "w")
     with pytest.raises(TypeError, match="w has layout torch.sparse_coo"):
@@ -46,7 +46,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name():
 
 
 def freed(elements, first=0):
-    """A tensor whose storage was given back, as FSDP does between two uses."""
+    """Makes a tensor whose storage was freed, as FSDP does between two uses."""
     whole = torch.ones(elements + first)
     part = whole[first:]
     whole.untyped_storage().resize_(0)
@@ -90,7 +90,7 @@ def test_tensors_inside_function_transforms_are_refused():
 
 
 def negated(*values):
-    """A tensor whose memory holds the values with the other sign."""
+    """Makes a tensor whose memory holds the values with the other sign."""
     tensor = torch._neg_view(torch.tensor([float(value) for value in values])) if len(values) > 1 else torch.tensor(values[0] * 1j).conj().imag
     assert tensor.is_neg() and tensor.is_contiguous() and tensor.reshape(-1).tolist() == [-value for value in values]
     return tensor
@@ -128,14 +128,14 @@ def test_negated_tensors_are_reduced_by_value(pair, call):
     assert in_place[0].is_neg()
 
 
-def test_what_a_negated_view_is_of_gets_the_result(pair):
+def test_base_of_a_negated_view_gets_the_result(pair):
     numbers = torch.tensor(1 + 2j)
     recvs = [numbers.conj().imag, torch.zeros(())]
     reduce_both(pair, [torch.tensor(3.0), torch.tensor(4.0)], recvs, lambda m, s, r: m.all_reduce(s, r, op=ReduceOp.SUM))
     assert recvs[0].item() == 7 and numbers.item() == 1 - 7j
 
 
-def test_halves_of_negated_tensors(pair):
+def test_halves_of_an_all_reduce_accept_negated_tensors(pair):
     wholes = [torch._neg_view(torch.full((1000,), 1.0)), torch.full((1000,), -2.0)]
     shards = [member.shard(1000) for member in pair]
     parts = [torch._neg_view(torch.zeros(shards[0].elements)), torch.zeros(shards[1].elements)]
@@ -146,7 +146,7 @@ def test_halves_of_negated_tensors(pair):
     assert [result.unique().tolist() for result in results] == [[-3.0]] * 2
 
 
-def test_shared_state_and_messages_of_negated_tensors(pair):
+def test_shared_state_and_messages_accept_negated_tensors(pair):
     tensors = [negated(1, 2), negated(5, 6)]
     states = [pccl.SharedState([pccl.TensorInfo.from_torch(tensor, "w")]) for tensor in tensors]
     all_at_once(
@@ -157,11 +157,11 @@ def test_shared_state_and_messages_of_negated_tensors(pair):
     assert post.wait() and torch.frombuffer(message.data, dtype=torch.float32).tolist() == [-3.0, -4.0]
 
 
-def test_a_copy_lives_as_long_as_its_operation(pair):
+def test_copy_lives_as_long_as_its_operation(pair):
     recvs = [torch.zeros(1 << 16) for _ in pair]
     first = pair[0].all_reduce_async(torch._neg_view(torch.ones(1 << 16)), recvs[0], op=ReduceOp.SUM, tag=3)
     gc.collect()
-    others = [torch.full((1 << 16,), 9.0) for _ in range(20)]  # would take its memory
+    others = [torch.full((1 << 16,), 9.0) for _ in range(20)]  # these would reuse its memory
     second = pair[1].all_reduce_async(torch.ones(1 << 16), recvs[1], op=ReduceOp.SUM, tag=3)
     assert first.wait()[0] and second.wait()[0] and len(others) == 20
     assert [recv.unique().tolist() for recv in recvs] == [[0.0]] * 2
@@ -172,7 +172,7 @@ def test_tensors_that_require_gradients_are_reduced(pair):
     assert reduce_both(pair, weights, weights, lambda m, s, r: m.all_reduce(s, r, op=ReduceOp.SUM)) == [[2.0] * 3] * 2
 
 
-def test_parameters_and_views_of_them():
+def test_parameters_and_their_views_are_accepted():
     layer = torch.nn.Linear(4, 3)
     assert view(layer.weight, "w", writable=True).address == layer.weight.data_ptr()
     assert view(layer.weight[1], "w", writable=True).count == 4
@@ -188,7 +188,7 @@ def test_every_type_is_summed(master):
                 assert info.local_world_size == 2
 
 
-def test_shared_state_of_a_model(master):
+def test_shared_state_of_a_model_is_synchronized(master):
     with world(master, 2) as members:
         models = [torch.nn.Linear(5, 2) for _ in members]
         states = [
@@ -199,7 +199,7 @@ def test_shared_state_of_a_model(master):
         assert torch.equal(models[0].bias, models[1].bias)
 
 
-def test_a_tensor_and_an_array_meet(master):
+def test_tensor_and_array_are_reduced_together(master):
     with world(master, 2) as members:
         t, a = torch.ones(1000), np.ones(1000, np.float32)
         all_at_once(lambda: members[0].all_reduce(t, t, op=ReduceOp.SUM), lambda: members[1].all_reduce(a, a, op=ReduceOp.SUM))

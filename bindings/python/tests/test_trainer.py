@@ -1,4 +1,4 @@
-"""Training methods for PyTorch."""
+"""Tests of the training methods for PyTorch."""
 
 import signal
 import threading
@@ -35,7 +35,7 @@ def inner_step(model, optimizer, peer, step):
 
 
 def train_together(master, kind, peers=2, steps=30, seed_of=lambda peer: 0, dtype=torch.float32, make=None, **settings):
-    """Trains `peers` models with one method; the models, and the last status of each."""
+    """Trains `peers` models with one method. Returns the models and the last status of each."""
     models = [(make or model_of)(seed_of(peer), dtype) for peer in range(peers)]
     trainers = [
         kind(model, communicator=Communicator(master), sync_every=5, min_peers=peers, **settings) for model in models
@@ -61,7 +61,7 @@ def values(model):
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_diloco_is_its_definition_to_the_last_bit(master, nesterov):
+def test_diloco_equals_its_definition_bit_for_bit(master, nesterov):
     settings = {"outer_lr": 0.7, "outer_momentum": 0.9 if nesterov else 0.0}
     optimizer = OuterOptimizer.NESTEROV if nesterov else OuterOptimizer.SGD
     models, _ = train_together(master, methods.DiLoCo, outer_optimizer=optimizer, **settings)
@@ -88,7 +88,7 @@ def test_diloco_is_its_definition_to_the_last_bit(master, nesterov):
         assert all(torch.equal(p, t) for p, t in zip(model.parameters(), theta))
 
 
-def test_without_momentum_and_at_rate_one_it_is_federated_averaging(master):
+def test_diloco_at_rate_one_is_federated_averaging(master):
     models, _ = train_together(
         master, methods.DiLoCo, steps=5, outer_optimizer=OuterOptimizer.SGD, outer_lr=1.0, outer_momentum=0.0
     )
@@ -127,7 +127,7 @@ def test_every_method_ends_with_the_same_bits_at_all_peers(master, kind):
 
 
 @pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum], ids=lambda kind: kind.__name__)
-def test_gossip_passes_models_between_neighbours(master, kind):
+def test_gossip_sends_models_to_neighbours(master, kind):
     models, statuses = train_together(
         master, kind, peers=3, steps=60, seed_of=lambda peer: peer, graph=methods.Graph.RING, merge=methods.Merge.SYNCHRONOUS, exchange_wait_s=2
     )
@@ -157,7 +157,7 @@ def test_settings_reach_the_library(master):
         methods.DiLoCo(model_of(0), communicator=Communicator(master), sync_every=0)
 
 
-def test_what_cannot_be_trained_is_refused(master):
+def test_untrainable_parameters_are_refused(master):
     with pytest.raises(ValueError, match="nothing to train"):
         methods.DiLoCo([], communicator=Communicator(master))
     frozen = model_of(0).requires_grad_(False)
@@ -171,7 +171,7 @@ def test_what_cannot_be_trained_is_refused(master):
         trainer.step()
 
 
-def test_bfloat16_and_tensors_that_are_not_contiguous(master):
+def test_bfloat16_and_non_contiguous_tensors_are_trained(master):
     models, _ = train_together(master, methods.DiLoCo, dtype=torch.bfloat16)
     assert torch.equal(values(models[0]), values(models[1]))
 
@@ -232,7 +232,7 @@ def test_tied_weights_count_once_and_buffers_reach_newcomers(master):
     trainer.communicator.close()
 
 
-def test_an_optimizer_that_is_attached_makes_the_steps(master):
+def test_attached_optimizer_makes_the_steps(master):
     model = model_of(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     with Communicator(master) as communicator, methods.DiLoCo(model, communicator=communicator, sync_every=4) as trainer:
@@ -245,7 +245,7 @@ def test_an_optimizer_that_is_attached_makes_the_steps(master):
         assert trainer.status.inner_steps == 9
 
 
-def test_checkpoints_and_state_dicts_continue_where_they_were_made(master, tmp_path):
+def test_training_continues_from_checkpoint_and_state_dict(master, tmp_path):
     whole, _ = train_together(master, methods.DiLoCo, peers=1, steps=20)
 
     def part(first, last, model, load=None):
@@ -295,7 +295,7 @@ def test_gradients_are_averaged_in_buckets(master):
         for i, model in enumerate(models):
             for p in model.parameters():
                 p.grad = torch.full_like(p, float(i + 1))
-        models[1][2].bias.grad = None  # counts as zero
+        models[1][2].bias.grad = None  # a missing gradient counts as zero
         all_at_once(*[
             lambda m=m, model=model: methods.all_reduce_gradients(model.parameters(), m, bucket_bytes=64) for m, model in zip(members, models)
         ])
@@ -304,7 +304,7 @@ def test_gradients_are_averaged_in_buckets(master):
             assert torch.all(model[2].bias.grad == 0.5)
 
 
-def test_flatten_and_back():
+def test_unflatten_reverses_flatten():
     tensors = [torch.randn(3, 4), torch.randn(5, dtype=torch.float64), torch.randn(2, 3).t()]
     row = methods.flatten(tensors)
     assert row.shape == (23,)
@@ -321,7 +321,7 @@ SCRIPT = """
     import os, sys, time, torch, pccl, pccl.torch
     master, kind, seed, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 
-    def goes_on(steps):  # until the step that the file names, once it is there
+    def goes_on(steps):  # true until the step in the file; always true while there is no file
         return not os.path.exists(last) or steps < int(open(last).read())
 
     torch.set_num_threads(1)
@@ -346,7 +346,7 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize("kind", ["DiLoCo", "AsyncDiLoCo", "StreamingDiLoCo"])
-def test_processes_are_killed_and_join_and_the_rest_stay_alike(master, kind, tmp_path):
+def test_models_stay_equal_when_processes_are_killed_and_join(master, kind, tmp_path):
     def start(seed):
         return script(SCRIPT, master, kind, seed, tmp_path / "last")
 
@@ -354,7 +354,7 @@ def test_processes_are_killed_and_join_and_the_rest_stay_alike(master, kind, tmp
         for line in process.stdout:
             if wanted(line.split()):
                 return line.split()
-        raise AssertionError("it ended: " + process.stderr.read())
+        raise AssertionError("the peer ended: " + process.stderr.read())
 
     peers = [start(1), start(2), start(3)]
     await_line(peers[0], lambda words: words[0] == "outer" and words[3] == "3")
@@ -363,7 +363,7 @@ def test_processes_are_killed_and_join_and_the_rest_stay_alike(master, kind, tmp
     peers[1].communicate()
     peers[1] = start(4)
     now = await_line(peers[0], lambda words: words[0] == "outer" and words[3] == "3")
-    (tmp_path / "next").write_text(str(int(now[4]) + 500))  # no peer is so far ahead of another
+    (tmp_path / "next").write_text(str(int(now[4]) + 500))  # more steps than one peer can be ahead of another
     (tmp_path / "next").rename(tmp_path / "last")
     outputs = [finish(peer)[0] for peer in peers]
     ends = {line.split()[1] for out in outputs for line in out.splitlines() if line.startswith("end")}
@@ -384,7 +384,7 @@ def test_ctrl_c_ends_a_step_that_waits(master):
         trainer = pccl.torch.DiLoCo(model, communicator=pccl.Communicator(sys.argv[1]), sync_every=1, min_peers=2)
         print("waits", flush=True)
         try:
-            trainer.join()  # nobody else comes
+            trainer.join()  # no other peer joins
         except KeyboardInterrupt:
             print("interrupted", flush=True)
         """,
@@ -402,7 +402,10 @@ def spoil(model, value=float("nan")):
 
 
 def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settings):
-    """Peer 1's model is not finite after some of its inner steps. All models, all statuses, and what each call raised."""
+    """Trains with a peer 1 whose model is not finite after the inner steps `bad_steps`.
+
+    Returns the models, and for each peer all statuses and the error that ended it, or None.
+    """
     models = [model_of(0) for _ in range(peers)]
     trainers = [kind(model, communicator=Communicator(master), sync_every=5, min_peers=peers, **settings) for model in models]
 
@@ -429,8 +432,9 @@ def train_with_one_bad_peer(master, kind, bad_steps, steps=30, peers=2, **settin
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_contribution_that_is_not_finite_is_left_out_and_named(master, kind):
-    models, lives = train_with_one_bad_peer(master, kind, {14})  # a round ends here, and no fragment is merged before the next begins
+def test_non_finite_contribution_is_left_out_and_named(master, kind):
+    # A round ends at step 14, and no fragment is merged before the next one begins.
+    models, lives = train_with_one_bad_peer(master, kind, {14})
     assert all(error is None for _, error in lives)
     assert all(torch.isfinite(values(model)).all() for model in models)
     assert torch.equal(values(models[0]), values(models[1]))
@@ -446,7 +450,7 @@ def test_contribution_that_is_not_finite_is_left_out_and_named(master, kind):
 
 
 @pytest.mark.parametrize("kind", [methods.Gossip, methods.PushSum])
-def test_model_that_is_not_finite_is_replaced_by_neighbours(master, kind):
+def test_non_finite_model_is_replaced_by_neighbours(master, kind):
     models, lives = train_with_one_bad_peer(master, kind, {12}, merge=methods.Merge.SYNCHRONOUS)
     assert all(error is None for _, error in lives)
     assert all(torch.isfinite(values(model)).all() for model in models)
@@ -457,7 +461,7 @@ def test_model_that_is_not_finite_is_replaced_by_neighbours(master, kind):
     assert any(status.left_out for status in lives[1][0])
 
 
-def test_contribution_that_is_not_finite_fails_all_on_request(master):
+def test_non_finite_contribution_fails_all_peers_on_request(master):
     models, lives = train_with_one_bad_peer(master, methods.DiLoCo, {14}, non_finite="fail")
     for seen, error in lives:
         assert error is not None and error.result == Result.INVALID_ARGUMENT
@@ -467,7 +471,7 @@ def test_contribution_that_is_not_finite_fails_all_on_request(master):
         methods.Local(model_of(0), non_finite="ignore")
 
 
-def test_peer_that_contributes_nothing_finite_is_given_the_runs_state(master):
+def test_peer_without_finite_rounds_receives_the_state(master):
     models, lives = train_with_one_bad_peer(master, methods.DiLoCo, set(range(4, 20)))
     assert all(error is None for _, error in lives)
     assert [sum(status.state_received for status in seen) for seen, _ in lives] == [0, 1]

@@ -1,4 +1,4 @@
-"""Arguments of training methods: errors name wrong types, and enumerations of other kinds are refused."""
+"""Tests of the arguments of training methods: errors name wrong types, and members of other enumerations are refused."""
 
 import copy
 import inspect
@@ -32,7 +32,7 @@ ENUMERATIONS = [
 
 
 @pytest.mark.parametrize(("method", "name", "member"), ENUMERATIONS, ids=lambda part: part if isinstance(part, str) else "")
-def test_enumerations_of_settings(communicator, method, name, member):
+def test_settings_accept_members_and_names(communicator, method, name, member):
     weights = torch.nn.Linear(2, 2)
     for value in (member, member.name, member.name.lower()):
         method(weights, communicator=communicator, **{name: value}).close()
@@ -54,7 +54,7 @@ NOT_IN_C = {
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
-def test_a_signature_has_every_default_of_the_library(method):
+def test_signature_has_every_default_of_the_library(method):
     defaults = _pccl.trainer_defaults(method._METHOD)
     parameters = inspect.signature(method).parameters
     for name, parameter in parameters.items():
@@ -77,7 +77,7 @@ def test_every_setting_of_the_library_is_in_a_signature():
         (methods.CO2, "outer_optimizer"), (methods.Gossip, "quantization"), (methods.PushSum, "own_weight"), (methods.Local, "sync_every"),
     ],
 )
-def test_a_setting_of_another_method_raises_type_error(communicator, method, name):
+def test_setting_of_another_method_raises_type_error(communicator, method, name):
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
         method(torch.nn.Linear(2, 2), communicator=communicator, **{name: 1})
 
@@ -136,7 +136,7 @@ def test_parameters_of_wrong_types_are_refused(communicator, parameters, words):
         methods.DiLoCo(parameters, communicator=communicator)
 
 
-def test_calls_of_a_trainer_name_wrong_arguments(communicator):
+def test_trainer_calls_name_wrong_arguments(communicator):
     trainer = methods.DiLoCo(torch.nn.Linear(2, 2), communicator=communicator, weighted=True)
     for call in (trainer.join, trainer.step, trainer.end_round, trainer.finish):
         with pytest.raises(TypeError, match="^timeout is '5'"):
@@ -152,8 +152,8 @@ def test_calls_of_a_trainer_name_wrong_arguments(communicator):
     trainer.close()
 
 
-def test_a_negated_parameter_is_trained_by_value(communicator, tmp_path):
-    """Its memory holds the value with the other sign."""
+def test_negated_parameter_is_trained_by_value(communicator, tmp_path):
+    """The memory of the parameter holds the value with the other sign."""
     weights = torch._neg_view(torch.full((3,), 2.0))
     trainer = methods.DiLoCo([("w", weights)], communicator=communicator)
     assert trainer.outer_parameters()["w"].tolist() == [-2.0] * 3

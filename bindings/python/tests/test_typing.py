@@ -1,4 +1,4 @@
-"""The package and a program that uses it, checked by mypy in its strict way."""
+"""Checks the package, and a program that uses it, with mypy in strict mode."""
 
 import pathlib
 import subprocess
@@ -68,7 +68,7 @@ worse: int = torch.DiLoCo
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One for all, so that what was analysed once is found again."""
+    """All tests share a folder, so that mypy uses its cache."""
     return tmp_path_factory.mktemp("typing")
 
 
@@ -78,13 +78,13 @@ def mypy(folder, *arguments):
         capture_output=True, text=True, cwd=folder, env={"MYPYPATH": str(PACKAGE.parent), "PATH": ""}, check=False)
 
 
-def test_the_package_is_typed(folder):
+def test_package_is_typed(folder):
     checked = mypy(folder, "-p", "pccl")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_a_program_is_checked_against_it(folder):
+def test_types_of_a_program_are_checked(folder):
     (folder / "right.py").write_text(RIGHT)
     checked = mypy(folder, "right.py")
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -93,7 +93,7 @@ def test_a_program_is_checked_against_it(folder):
     assert lines == {4, 5, 6, 7, 8, 9}
 
 
-def test_pytorch_is_typed_under_the_package_s_name(folder):
+def test_pytorch_is_typed_as_part_of_the_package(folder):
     pytest.importorskip("torch")
     (folder / "with_torch.py").write_text(WITH_TORCH)
     lines = {int(line.split(":")[1]) for line in mypy(folder, "with_torch.py").stdout.splitlines() if ": error:" in line}

@@ -1,4 +1,4 @@
-"""The wheel as others get it: built from the source tree, installed into an environment of its own, and used there."""
+"""Builds the wheel from the source tree, installs it into a new environment, and uses it there."""
 
 import os
 import pathlib
@@ -36,12 +36,12 @@ def run(*command, **options):
     return done.stdout
 
 
-@pytest.mark.skipif(not SOURCE, reason="PCCL_SOURCE does not say where the source tree is")
+@pytest.mark.skipif(not SOURCE, reason="PCCL_SOURCE is not set to the source tree")
 @pytest.mark.parametrize("project", [".", "bindings/python"])
-def test_a_wheel_carries_all_that_it_needs(tmp_path, project):
+def test_wheel_contains_everything_that_it_needs(tmp_path, project):
     folder = pathlib.Path(SOURCE, project)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    build = pathlib.Path(SOURCE, "build-wheel")  # beside the others: what they have compiled is in the compiler's cache
+    build = pathlib.Path(SOURCE, "build-wheel")  # here the compiler's cache has the objects of the other build folders
     shutil.rmtree(build, ignore_errors=True)
     try:
         run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-index",
@@ -53,7 +53,7 @@ def test_a_wheel_carries_all_that_it_needs(tmp_path, project):
     package = {pathlib.PurePath(name).name for name in names if name.startswith("pccl/")}
     here = {path.name for path in pathlib.Path(SOURCE, "bindings/python/pccl").iterdir() if path.suffix in (".py", ".pyi", ".typed")}
     assert here <= package and any(name.startswith("_pccl.") and name.endswith(".so") for name in package)
-    assert not [name for name in names if not name.startswith(("pccl/", "pccl-"))], "nothing else is in it"
+    assert not [name for name in names if not name.startswith(("pccl/", "pccl-"))], "the wheel has files outside of the package"
 
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     site = run(tmp_path / "venv/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('platlib'))", env=environment).strip()

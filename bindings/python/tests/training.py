@@ -11,7 +11,7 @@ from pccl import Communicator
 from world import all_at_once
 
 EXACT = {"outer_lr": 1.0, "outer_momentum": 0.0, "outer_optimizer": methods.OuterOptimizer.SGD}
-"""Outer parameters become the mean of the peers' parameters."""
+"""With these settings, the outer parameters become the mean of the peers' parameters."""
 
 
 _generator = threading.Lock()
@@ -19,14 +19,17 @@ _generator = threading.Lock()
 
 @contextlib.contextmanager
 def seeded(seed):
-    """PyTorch's random generator with the given seed, for this thread alone: all threads share that generator."""
+    """Seeds PyTorch's random generator. All threads share it, so the others wait until the block ends."""
     with _generator:
         torch.manual_seed(seed)
         yield
 
 
 def together(master, make, live, count=2, kind=methods.DiLoCo, **settings):
-    """`count` first peers of a run, each with the model of `make(peer)`: what `live(peer, model, trainer)` returns at each, in its `with` block."""
+    """Starts a run with `count` peers, each with the model `make(peer)`, and returns the results of `live(peer, model, trainer)`.
+
+    `live` is called in the `with` block of its trainer.
+    """
 
     def peer(i):
         model = make(i)
@@ -39,7 +42,7 @@ def together(master, make, live, count=2, kind=methods.DiLoCo, **settings):
 
 @contextlib.contextmanager
 def member(master, model, before_step=lambda: None, **settings):
-    """A member that makes steps until the block ends. Yields an event that is set once it has made one."""
+    """Runs a member that makes steps until the block ends. Yields an event that is set after its first step."""
     stop, stepped, failures = threading.Event(), threading.Event(), []
 
     def live():

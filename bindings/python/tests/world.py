@@ -1,4 +1,4 @@
-"""Several peers in this process, each with a thread of its own where all of them call at once; and scripts in processes of their own."""
+"""Several peers in this process, which make their common calls in one thread each; and scripts in separate processes."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from pccl import Attribute, Communicator
 
 
 def all_at_once(*calls):
-    """Makes all calls at the same time; their results, once all have returned."""
+    """Makes all calls at the same time, and returns their results when all have returned."""
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(call) for call in calls]
-        # The first failure is the cause: others can be timeouts of peers that waited for the one that failed.
+        # The first failure is the cause: later ones can be timeouts of peers that waited for the failed one.
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             if future.exception() is not None:
@@ -36,7 +36,7 @@ def admit(members, newcomer, **connect):
 
 @contextlib.contextmanager
 def world(master, count, **options):
-    """`count` members of one run."""
+    """Yields `count` members of one run, and closes them at the end."""
     members = [Communicator(master, **options) for _ in range(count)]
     try:
         members[0].connect()
@@ -52,12 +52,12 @@ def until(condition, limit=30.0):
     """Waits until a condition holds."""
     end = time.monotonic() + limit
     while not condition():
-        assert time.monotonic() < end, "it never came to pass"
+        assert time.monotonic() < end, f"the condition did not hold within {limit} s"
         time.sleep(0.005)
 
 
 def script(source, *arguments, **options):
-    """A Python process that runs `source`; what it prints can be read from it."""
+    """Starts a Python process that runs `source`. Its output can be read from pipes."""
     return subprocess.Popen(
         [sys.executable, "-u", "-X", "faulthandler", "-c", textwrap.dedent(source), *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -69,12 +69,12 @@ def script(source, *arguments, **options):
 
 
 def finish(process, limit=60.0):
-    """Its output, after it has ended well; with both of its streams in the message if not."""
+    """Waits until a process has ended with status 0, and returns its output. A failure shows both streams."""
     try:
         out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        raise AssertionError(f"it did not end\n--- stdout\n{out}\n--- stderr\n{err}") from None
+        raise AssertionError(f"the process did not end within {limit} s\n--- stdout\n{out}\n--- stderr\n{err}") from None
     assert process.returncode == 0, f"exit status {process.returncode}\n--- stdout\n{out}\n--- stderr\n{err}"
     return out, err

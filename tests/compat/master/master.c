@@ -15,11 +15,11 @@ static void on_signal(int number) {
 
 static void must(pcclResult_t result, const char *call) {
     if (result == pcclSuccess) return;
-    fprintf(stderr, "%s gave %d\n", call, (int)result);
+    fprintf(stderr, "%s returned %d\n", call, (int)result);
     exit(EXIT_FAILURE);
 }
 
-/* What PCCL_NULLABLE is for: a parameter of the program's own function. */
+/* Programs use PCCL_NULLABLE for parameters of their own functions. */
 static void describe(const pcclBuildInfo_t *PCCL_NULLABLE info) {
     if (info) printf("cuda: %s\n", info->has_cuda_support ? "yes" : "no");
 }

@@ -1,4 +1,4 @@
-/* A peer that joins, counts itself and leaves. */
+/* A peer that joins, prints the size of the world, and leaves. */
 #include <pccl.h>
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 """Starts a master program, lets a peer join its run, and ends it with each of the two signals.
 
-The port is one that was free a moment before, on an address of the loopback network that is drawn by chance: programs in the style of
-version 1 are given a port, and cannot tell which one the system chose. ccoip_master listens on all addresses and port 48148, so it runs in
-a network namespace of its own; the test is skipped (status 77) where the system permits none.
+Programs in the style of version 1 take a port and cannot report which one the system chose. The test therefore passes a port that
+was free a moment before, on a random address of the loopback network. ccoip_master listens on port 48148 of all addresses, so it
+runs in a separate network namespace. The test is skipped (status 77) if the system permits no namespace.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def until_it_listens(address, process):
             socket.create_connection((host, int(port)), 1).close()
             return
         except OSError:
-            assert process.poll() is None, f"it ended with status {process.returncode}\n{process.communicate()}"
+            assert process.poll() is None, f"the master ended with status {process.returncode}\n{process.communicate()}"
             assert time.monotonic() < end, f"nothing listens on {address}"
             time.sleep(0.01)
 
@@ -63,12 +63,12 @@ def ccoip_master(options):
     if os.environ.get("PCCL_COMPAT_NAMESPACE") != "1":
         command = ["unshare", "--net", "--map-root-user"]
         if not (shutil.which("unshare") and shutil.which("ip")) or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
-            print("no network namespace is permitted here")
+            print("skipped: the system permits no network namespace")
             sys.exit(77)
         sys.exit(subprocess.run([*command, sys.executable, *sys.argv], env={**os.environ, "PCCL_COMPAT_NAMESPACE": "1"}).returncode)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with tempfile.TemporaryDirectory(prefix="pccl-compat-") as home:
-        for _ in range(2):  # the second time, no run of the first is remembered
+        for _ in range(2):  # the second master does not continue the run of the first
             environment = {**os.environ, "HOME": home, "XDG_STATE_HOME": home, "STATE_DIRECTORY": home}
             master = subprocess.Popen([options.ccoip_master], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
             try:
@@ -80,7 +80,7 @@ def ccoip_master(options):
             finally:
                 master.kill()
             assert master.returncode == 0
-            assert not list(pathlib.Path(home).iterdir()), "it has written a journal that nobody asked for"
+            assert not list(pathlib.Path(home).iterdir()), "the master has written a journal without an option for it"
 
 
 def main():

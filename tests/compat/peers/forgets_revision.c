@@ -1,6 +1,6 @@
-/* Three peers train, and the third never touches the revision of its shared state. It stays a member for all steps: each
- * synchronization gives it the others' content, where its own differs, and their revision. The tag of each reduce is the number
- * of the step. */
+/* Three peers train, and the third never changes the revision of its shared state. It stays a member for all steps: each
+ * synchronization gives it the others' revision, and their content if its own differs. The tag of each reduce is the number of
+ * the step. */
 #include "peers.h"
 
 enum { kPeers = 3, kSteps = 60, kWeights = 1000 };

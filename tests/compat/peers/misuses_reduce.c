@@ -1,5 +1,5 @@
-/* The errors that a peer receives at the launch of an asynchronous all-reduce: alone in its group, and with a tag that is in
- * flight. Neither leaves anything outstanding. Alone, there is no topology to optimize. */
+/* A peer receives an error at the launch of an asynchronous all-reduce if it is alone in its group, or if the tag is in
+ * flight. Neither leaves an operation outstanding. A peer that is alone has no topology to optimize. */
 #include "peers.h"
 
 static ccoip_socket_address_t master_address;
@@ -31,7 +31,7 @@ int main(void) {
     EXPECT(pcclAllReduceAsync(data, data, &descriptor, comm, &handle) == pcclTooFewPeers);
     EXPECT(data[3] == 4);
     EXPECT(pcclOptimizeTopology(comm) == pcclInvalidUsage);
-    SUCCEED(pcclUpdateTopology(comm)); /* which refuses while an operation is outstanding */
+    SUCCEED(pcclUpdateTopology(comm)); /* it fails while an operation is outstanding */
 
     EXPECT(pthread_create(&thread, NULL, second_peer, NULL) == 0);
     gather(comm, 2, 0);

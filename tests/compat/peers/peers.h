@@ -1,5 +1,5 @@
-/* Code that the programs of this folder share: checks, a master in this process, peers that join it. Only version 1's interface
- * is used. */
+/* Code that the programs of this folder share: checks, a master in this process, peers that join it. It uses only version 1's
+ * interface. */
 #ifndef PCCL_TESTS_COMPAT_PEERS_H
 #define PCCL_TESTS_COMPAT_PEERS_H
 
@@ -17,11 +17,11 @@
 
 #include <pccl.h>
 
-/* Ends the program, whichever thread it is on. */
+/* Ends the program from any thread. */
 #define EXPECT(condition)                                                                                                        \
     do {                                                                                                                         \
         if (!(condition)) {                                                                                                      \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                              \
+            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);                                              \
             exit(1);                                                                                                             \
         }                                                                                                                        \
     } while (0)
@@ -69,8 +69,8 @@ static int world_size(const pcclComm_t *comm) {
     return world;
 }
 
-/* The loop of a peer up to its step: admits newcomers until the world has that size. A peer that has just joined skips the first
- * update. */
+/* The loop of a peer before each step: it admits newcomers until the world has that size. A peer that has just joined skips the
+ * first update. */
 static void gather(pcclComm_t *comm, int world, int just_joined) {
     const struct timespec moment = {0, 5000000};
     while (world_size(comm) < world) {

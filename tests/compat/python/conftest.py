@@ -1,4 +1,4 @@
-"""What the tests share: an address for programs that are given one, and processes that run a program from a file."""
+"""Fixtures that the tests share: an address for a master, and processes that run a program from a file."""
 
 import os
 import random
@@ -12,8 +12,10 @@ import pytest
 
 @pytest.fixture
 def address():
-    """A port that was free a moment ago, on an address of the loopback network that is drawn by chance. Programs in the style of version 1
-    cannot tell which port the system chose for them, so they are given one."""
+    """A port that was free a moment ago, on a random address of the loopback network.
+
+    Programs in the style of version 1 cannot report which port the system chose, so they get one.
+    """
     host = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
     with socket.socket() as free:
         free.bind((host, 0))
@@ -22,7 +24,7 @@ def address():
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a program from a file of its own; whatever still runs at the end of the test is killed."""
+    """Starts programs, each from a separate file, and kills them at the end of the test."""
     started = []
 
     def run(source, *arguments, python=(), **options):

@@ -1,4 +1,4 @@
-"""Version 1 (the distribution pypccl) and this package in one environment: both provide the module `pccl`."""
+"""Tests of version 1 (the distribution pypccl) and this package in one environment: both provide the module `pccl`."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ REMEDY = "pip uninstall pypccl pccl"
 
 @pytest.fixture
 def site(tmp_path):
-    """A folder of installed packages that has this one."""
+    """A folder of installed packages, which contains this package."""
     folder = tmp_path / "site-packages"
     shutil.copytree(PACKAGE, folder / "pccl", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
@@ -51,14 +51,14 @@ def test_this_package_installed_over_version_1_is_refused(site, statement):
 
 
 def test_version_1_installed_over_this_package_is_refused(site):
-    """Its __init__.py takes the names from its module `_pccl`, which the extension of this package hides."""
+    """The __init__.py of version 1 imports names from its module `_pccl`, which the extension of this package hides."""
     install_record(site, "pccl/__init__.py", "pccl/_pccl.py")
     (site / "pccl/__init__.py").write_text("from pccl._pccl import *\n")
     (site / "pccl/_pccl.py").write_text("class MasterNode: pass\n")
     refused(import_from(site))
 
 
-def test_a_record_without_a_list_of_files_is_refused(site):
+def test_record_without_a_list_of_files_is_refused(site):
     install_record(site)
     (site / "pypccl-1.4.1.dist-info/RECORD").unlink()
     refused(import_from(site))
@@ -75,7 +75,7 @@ def test_version_1_in_another_folder_does_not_matter(site, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "files"), [("pypccl", ["__editable__.pypccl.pth"]), ("pypccl_tools", ["pccl/__init__.py"]), ("pccl", ["pccl/__init__.py"])])
-def test_a_distribution_that_does_not_share_files_does_not_matter(site, name, files):
+def test_distribution_without_shared_files_is_ignored(site, name, files):
     install_record(site, *files, name=name)
     done = import_from(site)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""`pccl.torch` and `pccl.np`: version 1 has PyTorch and NumPy under these names, and programs use them."""
+"""Tests of `pccl.torch` and `pccl.np`: programs for version 1 use PyTorch and NumPy under these names."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 BLOCKED = """
     import sys
     for name in {blocked}:
-        sys.modules[name] = None  # importing it raises ModuleNotFoundError, as where it is not installed
+        sys.modules[name] = None  # an import raises ModuleNotFoundError, as if it were not installed
 """
 
 
@@ -54,18 +54,18 @@ def test_torch_is_pytorch():
     except AttributeError as error:
         assert "no_such_name" in str(error)
     else:
-        raise AssertionError("a name that nobody has was found")
+        raise AssertionError("an unknown name was found")
     assert not hasattr(torch, "__no_such_name__")
     """)
 
 
-def test_our_names_win_and_shared_ones_do_both():
+def test_package_names_win_and_shared_ones_do_both():
     needs("torch")
     python("""
     from pccl import torch
     import torch as real
     assert torch.DiLoCo.__module__.startswith("pccl")
-    # A name that both have needs a decision: add it to pccl/torch/_names.py, or to the list of differences in docs/start/migration.md.
+    # Decide on each name that both have: add it to pccl/torch/_names.py, or to the differences in docs/start/migration.md.
     assert set(torch.__all__) & set(dir(real)) == {"Graph", "flatten", "unflatten"}
     x = torch.arange(12.0).reshape(3, 2, 2).requires_grad_()
     assert torch.flatten(x, 1).shape == torch.flatten(input=x, start_dim=1).shape == (3, 4)
@@ -89,7 +89,7 @@ def test_np_is_numpy():
     """)
 
 
-def test_the_package_has_torch_without_importing_it():
+def test_package_has_torch_without_importing_it():
     needs("torch")
     python("""
     import pccl, sys
@@ -98,7 +98,7 @@ def test_the_package_has_torch_without_importing_it():
     """)
 
 
-def test_what_is_not_installed_is_named_when_it_is_used():
+def test_missing_library_is_named_when_it_is_used():
     out = python("""
     import pccl
     from pccl import np, torch
@@ -120,8 +120,8 @@ def test_what_is_not_installed_is_named_when_it_is_used():
     assert lines[3] == "cannot use torch.zeros: PyTorch is not installed. Install it (pip install torch), or do without it"
 
 
-def test_a_fault_inside_pytorch_is_not_hidden():
-    """A PyTorch that is installed but cannot be imported must say so itself."""
+def test_import_error_inside_pytorch_is_not_hidden():
+    """If PyTorch is installed but its import fails, the error is that of PyTorch."""
     out = python("""
     import os, sys, tempfile
     with tempfile.TemporaryDirectory() as folder:

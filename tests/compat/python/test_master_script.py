@@ -1,4 +1,4 @@
-"""Master scripts in the style of version 1: they start a master, reach their end, and serve until a signal."""
+"""Tests of master scripts in the style of version 1: they start a master, reach their end, and serve until a signal."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ START = """
 
 
 def until_it_serves(address, process=None):
-    """Waits until a peer has joined and left."""
+    """Waits until the master serves: a peer joins and leaves."""
     host, port = address.split(":")
     end = time.monotonic() + LIMIT_S
     while True:
@@ -86,7 +86,7 @@ def until_it_serves(address, process=None):
 
 
 def until_its_program_has_ended(process):
-    """Waits for the line that a process writes when it serves beyond its program's end."""
+    """Waits for the line that a process writes when its program has ended and its master still serves."""
     line = process.stderr.readline()
     assert line.startswith("pccl: the program has ended"), line + process.stderr.read()
 
@@ -100,7 +100,7 @@ def ended(process, status=0):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("form", SCRIPTS)
-def test_a_master_script_serves_until_a_signal(start, address, form, number):
+def test_master_script_serves_until_a_signal(start, address, form, number):
     process = start(SCRIPTS[form], address)
     until_its_program_has_ended(process)
     until_it_serves(address, process)
@@ -117,7 +117,7 @@ def test_a_master_script_serves_until_a_signal(start, address, form, number):
         "signal.default_int_handler",
     ],
 )
-def test_the_program_s_own_handler_ends_it(start, address, handler):
+def test_handler_of_the_program_ends_the_master(start, address, handler):
     process = start(START + f"""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, {handler})
@@ -128,7 +128,7 @@ def test_the_program_s_own_handler_ends_it(start, address, handler):
     ended(process)
 
 
-def test_a_handler_that_does_not_interrupt_lets_it_serve(start, address):
+def test_master_serves_after_a_handler_without_interrupt(start, address):
     process = start(START + """
     signal.signal(signal.SIGINT, lambda number, frame: print("not yet", flush=True))
     """, address)
@@ -140,7 +140,7 @@ def test_a_handler_that_does_not_interrupt_lets_it_serve(start, address):
     ended(process)
 
 
-def test_an_ignored_sigint_stays_ignored(start, address):
+def test_ignored_sigint_stays_ignored(start, address):
     process = start(START + "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n", address)
     until_its_program_has_ended(process)
     process.send_signal(signal.SIGINT)
@@ -162,20 +162,20 @@ def test_an_ignored_sigint_stays_ignored(start, address):
         "threading.Timer(0.2, master.interrupt).start(); master.wait()",
     ],
 )
-def test_an_interrupted_master_does_not_hold_the_process(start, address, ending):
+def test_process_ends_after_its_master_was_interrupted(start, address, ending):
     ended(start(START + f"    {ending}\n", address))
 
 
-def test_a_master_that_never_ran_does_not_hold_the_process(start, address):
+def test_process_ends_if_its_master_never_ran(start, address):
     ended(start("import sys, pccl; master = pccl.MasterNode(sys.argv[1])", address))
 
 
-def test_an_uncaught_exception_ends_master_and_process(start, address):
+def test_uncaught_exception_ends_master_and_process(start, address):
     _, err = ended(start(START + "    raise KeyError('mistake')\n", address), status=1)
     assert "KeyError: 'mistake'" in err and "pccl:" not in err
 
 
-def test_an_uncaught_ctrl_c_ends_master_and_process(start, address):
+def test_uncaught_ctrl_c_ends_master_and_process(start, address):
     process = start(START + "    print('serves', flush=True); time.sleep(60)\n", address)
     assert process.stdout.readline() == "serves\n"
     process.send_signal(signal.SIGINT)
@@ -183,7 +183,7 @@ def test_an_uncaught_ctrl_c_ends_master_and_process(start, address):
     assert process.returncode in (-signal.SIGINT, 130)
 
 
-def test_an_exit_status_is_kept(start, address):
+def test_exit_status_is_kept(start, address):
     process = start(START + "    sys.exit(3)\n", address)
     until_its_program_has_ended(process)
     until_it_serves(address, process)
@@ -191,11 +191,11 @@ def test_an_exit_status_is_kept(start, address):
     ended(process, status=3)
 
 
-def test_os_exit_ends_at_once(start, address):
+def test_os_exit_ends_the_process_at_once(start, address):
     ended(start(START + "    os._exit(4)\n", address), status=4)
 
 
-def test_dropping_the_last_reference_neither_blocks_nor_ends_it(start, address):
+def test_master_serves_after_its_last_reference_is_dropped(start, address):
     process = start(START + """
     del master
     gc.collect()
@@ -210,11 +210,11 @@ def test_dropping_the_last_reference_neither_blocks_nor_ends_it(start, address):
     ended(process)
 
 
-def test_a_daemon_master_ends_with_its_last_reference(start, address):
+def test_daemon_master_ends_with_its_last_reference(start, address):
     out, err = ended(start("""
     import sys
     from pccl import MasterNode
-    for _ in range(2):  # the second needs the port of the first
+    for _ in range(2):  # the second master needs the port of the first
         master = MasterNode(sys.argv[1], daemon=True)
         master.run()
         del master
@@ -237,11 +237,11 @@ def test_two_masters_serve_until_both_are_interrupted(start, address):
     ended(process)
 
 
-def test_a_daemon_thread_runs_while_the_process_serves(start, address):
+def test_daemon_thread_runs_while_the_process_serves(start, address):
     process = start(START + """
     leave = threading.Event()
     def train():
-        leave.wait(2)  # the program has ended by then
+        leave.wait(2)  # by the end of this wait the program has ended
         with pccl.Communicator(sys.argv[1]) as peer:
             peer.connect()
             print("joined", flush=True)
@@ -253,7 +253,7 @@ def test_a_daemon_thread_runs_while_the_process_serves(start, address):
     ended(process)
 
 
-def test_a_fork_does_not_wait_for_its_parent_s_master(start, address):
+def test_fork_does_not_wait_for_the_master_of_its_parent(start, address):
     out, _ = ended(start(START + """
     child = os.fork()
     if child == 0:
@@ -265,7 +265,7 @@ def test_a_fork_does_not_wait_for_its_parent_s_master(start, address):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_of_multiprocessing_serves_until_it_is_terminated(start, address, method):
+def test_multiprocessing_worker_serves_until_termination(start, address, method):
     process = start("""
     import multiprocessing, sys
     from pccl import Communicator, MasterNode
@@ -291,7 +291,7 @@ def test_a_worker_of_multiprocessing_serves_until_it_is_terminated(start, addres
     assert process.returncode == 0 and out.split() == ["True", "0"], out + err
 
 
-def test_a_worker_that_fails_does_not_serve(start, address):
+def test_worker_that_fails_does_not_serve(start, address):
     out, err = ended(start("""
     import multiprocessing, sys
     from pccl import MasterNode
@@ -311,17 +311,17 @@ def test_a_worker_that_fails_does_not_serve(start, address):
     assert out == "1\n" and "KeyError" in err
 
 
-def test_leaving_an_interactive_session_ends_it(address):
+def test_master_ends_with_its_interactive_session(address):
     session = f"from pccl import MasterNode\nmaster = MasterNode('{address}')\nmaster.run()\nprint('serves')\n"
     done = subprocess.run([sys.executable, "-i"], input=session, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0 and "serves" in done.stdout
 
 
 @pytest.mark.parametrize("level", ["ERROR", "OFF"])
-def test_the_log_level_silences_the_line(start, address, level):
+def test_log_level_silences_the_serving_line(start, address, level):
     process = start(SCRIPTS["a local"], address, env={"PCCL_LOG_LEVEL": level})
     until_it_serves(address, process)
-    # The program may not have reached its end: SIGTERM would then end it by its default action.
+    # The program may not have reached its end yet. SIGTERM would then end it by its default action.
     end = time.monotonic() + LIMIT_S
     while process.poll() is None and time.monotonic() < end:
         with open(f"/proc/{process.pid}/status") as status:
@@ -335,7 +335,7 @@ def test_the_log_level_silences_the_line(start, address, level):
 
 @pytest.mark.parametrize("command", [["-m", "pccl.master"], ["-c", "import sys, pccl.master; sys.exit(pccl.master.main())"]], ids=["module", "script"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_the_master_program_serves(address, command, number):
+def test_master_program_serves(address, command, number):
     process = subprocess.Popen(
         [sys.executable, *command, "--listen-address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
@@ -361,13 +361,13 @@ def test_the_master_program_serves(address, command, number):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_master_program_explains_its_command_line(arguments, status, words):
+def test_master_program_explains_its_command_line(arguments, status, words):
     done = subprocess.run([sys.executable, "-m", "pccl.master", *arguments], capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == status, done.stderr
     assert words in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_master_program_continues_a_run_from_its_journal(address, tmp_path):
+def test_master_program_continues_a_run_from_its_journal(address, tmp_path):
     journal = tmp_path / "run.journal"
     for _ in range(2):
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Names, constructors and exceptions of version 1 that programs use."""
+"""Tests of the names, constructors and exceptions of version 1 that programs use."""
 
 import pickle
 
@@ -21,12 +21,12 @@ def master():
 
 
 def by_address(array, name="w", **changes):
-    """What a program of version 1 writes for a tensor whose address it knows."""
+    """Makes a TensorInfo of an address, as programs for version 1 do."""
     settings = {"numel": array.size, "dtype": DataType.from_numpy_dtype(array.dtype), "device_type": DeviceType.CPU, "allow_content_inequality": False}
     return TensorInfo(name, array.ctypes.data, **{**settings, **changes})
 
 
-def test_a_tensor_info_has_version_1_s_attributes():
+def test_tensor_info_has_the_attributes_of_version_1():
     array = np.zeros((2, 3), np.float32)
     named = TensorInfo(name="w", data_ptr=array.ctypes.data, numel=6, dtype=DataType.FLOAT, device_type=DeviceType.CPU, allow_content_inequality=True)
     infos = [by_address(array, allow_content_inequality=True), named, TensorInfo.from_numpy(array, "w", allow_content_inequality=True)]
@@ -37,7 +37,7 @@ def test_a_tensor_info_has_version_1_s_attributes():
     assert TensorInfo(array, "w").tensor is TensorInfo(tensor=array, name="w").tensor is array
 
 
-def test_a_state_of_addresses_is_synchronized(master):
+def test_state_of_addresses_is_synchronized(master):
     have, lack = np.arange(5, dtype=np.float64), np.zeros(5)
     with world(master, 2) as (a, b):
         first, second = SharedState([by_address(have)]), SharedState([by_address(lack)])
@@ -72,12 +72,12 @@ def test_operations_on_addresses_are_reduced(master):
     ],
     ids=str,
 )
-def test_an_address_that_cannot_be_used_is_refused(changes, words):
+def test_unusable_address_is_refused(changes, words):
     with pytest.raises(PCCLTensorError, match=words):
         by_address(np.zeros(3), **changes)
 
 
-def test_a_null_address_is_refused():
+def test_null_address_is_refused():
     with pytest.raises(ValueError, match="address 0"):
         TensorInfo("w", 0, numel=3, dtype=DataType.FLOAT, device_type=DeviceType.CPU, allow_content_inequality=False)
     descriptor = ReduceDescriptor(7, ReduceOp.SUM, 0, ReduceOperandDescriptor(DataType.FLOAT))
@@ -97,7 +97,7 @@ def test_devices_are_named_as_in_pytorch():
     assert DeviceType.from_torch_device_type("meta") is None
 
 
-def test_a_status_is_checked():
+def test_status_is_checked():
     PCCLError.check(Result.SUCCESS, "pcclInit")
     PCCLError.check(0, "pcclInit")
     with pytest.raises(PCCLError) as caught:
@@ -129,8 +129,8 @@ OF_WRONG_TYPE = {
 
 
 @pytest.mark.parametrize("misfit", [*MISFITS, *OF_WRONG_TYPE])
-def test_a_misfit_is_what_version_1_raised(misfit):
-    """ValueError for some faults and AssertionError for others, by version: programs may catch either."""
+def test_unsuitable_array_raises_as_in_version_1(misfit):
+    """Version 1 raised ValueError or AssertionError, depending on its release and the fault. Programs catch either."""
     for kind in (ValueError, AssertionError, PCCLTensorError, *([TypeError, PCCLTensorTypeError] if misfit in OF_WRONG_TYPE else [])):
         with pytest.raises(kind) as caught:
             {**MISFITS, **OF_WRONG_TYPE}[misfit]()
@@ -138,7 +138,7 @@ def test_a_misfit_is_what_version_1_raised(misfit):
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_misfit_of_pytorch_is_what_version_1_raised():
+def test_unsuitable_pytorch_tensor_raises_as_in_version_1():
     torch = pytest.importorskip("torch")
     for make in (lambda: TensorInfo.from_torch(torch.zeros(4, 4).T, "w"), lambda: TensorInfo.from_torch(torch.zeros(4, device="meta"), "w"),
                  lambda: TensorInfo.from_torch(torch.zeros(4, dtype=torch.bool), "w"), lambda: DataType.from_torch_dtype(torch.complex64),

@@ -1,4 +1,4 @@
-"""A master script and peer scripts in the style of version 1, in processes of their own: they train, one is killed, another joins."""
+"""Runs a master script and peer scripts in the style of version 1: peers train, one is killed, another joins."""
 
 import pytest
 
