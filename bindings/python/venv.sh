@@ -17,6 +17,6 @@ echo "python: preparing $folder"
 "$python" -m pip install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
 if ! "$python" -c "import torch" 2>/dev/null; then
     "$python" -m pip install --quiet --disable-pip-version-check "torch==2.13.0+cpu" ||
-        echo "python: no PyTorch for the CPU is to be had here; the tests that need one will be skipped"
+        echo "python: PyTorch for the CPU could not be installed; the tests that need it will be skipped"
 fi
 echo "$wanted" >"$folder/ready"

@@ -221,7 +221,7 @@ class Communicator(OfThisProcess):
 
         Every member makes the same call (tag, number of elements, type, operator, quantization, options). Both tensors are contiguous, in host
         memory, and of the same type and number of elements; shapes can differ. `send` can be `recv`, else must not
-        overlap it. Both have at least one element. `op` and other enumerations can be given by name; `op` also as a torch.distributed.ReduceOp.
+        overlap it. Both have at least one element. `op` and other enumerations can be given by name, and `op` as a torch.distributed.ReduceOp.
 
         With `error_feedback`, the rounding error of a quantized sum or average is added to the next one with its tag. With on_peer_loss="repair"
         an average continues among the survivors when a peer is lost. With `check_finite` each peer checks its `send` first. If an element is

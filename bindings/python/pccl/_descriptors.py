@@ -370,7 +370,7 @@ class TensorInfo:
 
 
 class SharedState:
-    """What all peers of a group hold in common: tensors, and a revision that grows by one with each step."""
+    """The state that all peers of a group share: named tensors, and a revision that grows by one with each step."""
 
     def __init__(self, tensor_infos: Sequence[TensorInfo]) -> None:
         self._infos = items(tensor_infos, TensorInfo, "tensor_infos")

@@ -113,7 +113,7 @@ class QuantizationScale(_Enum):
 
 
 class ReduceAlgorithm(_Enum):
-    """Who sends what to whom in an all-reduce. One that cannot work gives way to the next that can, the same at every peer."""
+    """The message pattern of an all-reduce. If it cannot be used, every peer replaces it by the same other one."""
 
     AUTO = 0
     """The library chooses."""
@@ -123,12 +123,12 @@ class ReduceAlgorithm(_Enum):
 
 
 class LossPolicy(_Enum):
-    """What becomes of an all-reduce when a peer is lost before it is done."""
+    """The reaction of an all-reduce to the loss of a peer before its end."""
 
     RETRY = 0
     """It fails at every survivor, which may call it again."""
     REPAIR = 1
-    """For averages: it goes on among the survivors. Each element is a true average of those who took part in it."""
+    """For averages: the survivors complete it. Each element is a true average of the peers that took part in it."""
 
 
 class Compression(_Enum):
@@ -141,7 +141,7 @@ class Compression(_Enum):
 
 
 class GraphKind(_Enum):
-    """Who is whose neighbour (`Communicator.set_neighbour_graph`)."""
+    """The kind of a neighbour graph (`Communicator.set_neighbour_graph`)."""
 
     NONE = 0
     RING = 1
@@ -239,7 +239,7 @@ class Merge(_Enum):
 
 
 class NonFinite(_Enum):
-    """What happens when a contribution has an infinity or a NaN: the round excludes it, or fails at all peers."""
+    """The treatment of a contribution with an infinity or a NaN: the round excludes it, or fails at all peers."""
 
     __module__ = "pccl.torch"
 

@@ -40,8 +40,8 @@ class PostHandle(OfThisProcess):
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until it is known what became of the message. May be called again, with the same answer.
 
-        True: the whole message is in the receiver's mailbox; or may be, in that of one that was lost before it could say so. False: it is not and
-        never will be, because the receiver is lost or its mailbox was full for the time that `post` was given: what it said is still this peer's.
+        True: the whole message is in the receiver's mailbox, or the receiver was lost before it could confirm that. False: it is not and
+        never will be, because the receiver was lost or its mailbox was full for the timeout of `post`. This peer still has the content.
 
         Raises PCCLTimeoutError if that is not known after `timeout` seconds (None: no limit), which ends nothing: wait again. Other PCCLErrors:
         INVALID_ARGUMENT, the message is larger than the receiver's mailbox; and what ends this peer's own membership.

@@ -1,4 +1,4 @@
-"""What stands in for a library of tensors that is not installed."""
+"""Placeholders for a tensor library that is not installed."""
 
 from __future__ import annotations
 

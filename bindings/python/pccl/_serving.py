@@ -57,7 +57,7 @@ def _interrupt(number: int = 0, frame: FrameType | None = None) -> None:
 
 def _wait_at_exit() -> None:
     if hasattr(sys, "ps1") or sys.flags.interactive:
-        return  # a person who leaves the prompt wants it to end
+        return  # the user has left the prompt, so the process ends
     if getattr(sys, "last_type", None) is not None:
         return  # the interpreter has printed an uncaught exception
     _serve()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _numpy_types: dict[Any, DataType] = {}
-"""Those that were met: a dtype's name takes longer to make than all else."""
+"""Cache of the dtypes seen so far, because making a dtype's name takes longer than the rest of the call."""
 
 
 def view(tensor: Any, what: str, *, writable: bool = False) -> _pccl.View:
@@ -102,7 +102,7 @@ def _of_torch(tensor: torch.Tensor, what: str, writable: bool) -> _pccl.View:
 
 
 class Staged(_pccl.View):
-    """A view of a copy of a lazily negated tensor. What is written to it reaches the tensor by `settle`."""
+    """A view of a copy of a lazily negated tensor. `settle` writes the copy's values to the tensor."""
 
     def __init__(self, tensor: torch.Tensor, values: torch.Tensor, datatype: DataType) -> None:
         super().__init__(values, values.data_ptr(), values.numel(), datatype)

@@ -1,4 +1,4 @@
-"""What this build can do with CUDA."""
+"""The CUDA support of this build."""
 
 from __future__ import annotations
 

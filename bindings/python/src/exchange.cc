@@ -31,7 +31,7 @@ pcclPeerId_t rank_of(const nb::bytes &name) {
     return rank;
 }
 
-/// Of a function that lists peers, which may become more between two calls.
+/// Returns the peers that a C function lists. Their number can grow between two calls of it.
 template <class F> nb::list names(const char *function, F list) {
     std::vector<pcclPeerId_t> ranks;
     std::size_t count = 0;

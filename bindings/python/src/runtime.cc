@@ -15,7 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// At the end of the interpreter blocked calls are waited for so long.
+/// The longest wait for blocked calls at the end of the interpreter.
 constexpr std::chrono::seconds kExitLimit{10};
 
 /// Counts forks on the way from the process that imported this.
@@ -32,7 +32,7 @@ std::set<Resource *> &resources() {
 
 thread_local BlockingCall *current_call = nullptr;
 
-/// Where a thread that comes back when the interpreter is gone ends: it cannot go on, and ends with the process.
+/// A thread that returns after the interpreter has ended stays here until the process ends.
 [[noreturn]] void sleep_for_ever() {
     for (;;)
         pause();

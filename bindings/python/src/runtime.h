@@ -1,6 +1,6 @@
-// What every call into the library does on the Python side: the GIL, signals, deadlines, forks, and the end of the interpreter.
+// The Python side of every call into the library: the GIL, signals, deadlines, forks, and the end of the interpreter.
 //
-// All state here and in the classes made of it is guarded by the GIL, except where it says atomic. A blocking call releases the
+// The GIL guards all state here and in the classes that use it, except atomic members. A blocking call releases the
 // GIL; twenty times a second the library asks this thread's wait hook, which runs Python's signal handlers and looks at the
 // deadline. If a handler raises (KeyboardInterrupt) or the time is over, the call is aborted.
 #pragma once
@@ -21,7 +21,7 @@ namespace nb = nanobind;
 
 /// Raises pccl.PCCLError.
 [[noreturn]] void raise(pcclResult_t result, const char *function, const std::string &why);
-/// The same with the library's words, unless `result` is a success.
+/// Raises with pcclGetLastError() as the reason, unless `result` is pcclSuccess.
 void check(pcclResult_t result, const char *function);
 
 /// Adds handlers for the end of the interpreter and for forks. Once, at import.

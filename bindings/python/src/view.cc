@@ -11,7 +11,7 @@ namespace pccl_python {
 
 namespace {
 
-/// Of a number that takes so many bytes: 'i'nteger, 'u'nsigned, 'f'loat or 'b'float.
+/// Returns the type of a number of `bytes` bytes. `kind` is 'i'nteger, 'u'nsigned, 'f'loat or 'b'float.
 std::optional<pcclDataType_t> type_of(char kind, std::size_t bytes) {
     switch (kind) {
     case 'i':
@@ -32,7 +32,7 @@ std::optional<pcclDataType_t> type_of(char kind, std::size_t bytes) {
     }
 }
 
-/// Of a format of the struct module: one number in native byte order.
+/// Returns the type of a format of the struct module: one number in native byte order.
 std::optional<pcclDataType_t> type_of_format(const char *format, std::size_t bytes) {
     std::string_view text = format ? format : "B";
     if (!text.empty() && std::string_view("@=<").find(text[0]) != std::string_view::npos) text.remove_prefix(1);
@@ -96,7 +96,7 @@ View View::of_buffer(nb::object object, const std::string &what, bool writable, 
 }
 
 View View::of_dlpack(nb::object object, const std::string &what, bool writable) {
-    // Asked for as what it is to be: an array that says that it is read-only does not become one to write to.
+    // A writable view is requested as such, so that a read-only array is rejected.
     using Readable = nb::ndarray<nb::ro>;
     using Writable = nb::ndarray<>;
     View view;

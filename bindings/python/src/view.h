@@ -18,7 +18,7 @@ namespace nb = nanobind;
 /// is destroyed, with the GIL.
 class View {
 public:
-    /// Of an object whose memory is known: a PyTorch tensor, or None where the program keeps the memory alive.
+    /// A view of known memory. `owner` keeps it alive: a PyTorch tensor, or None if the program does.
     View(nb::object owner, std::size_t address, std::size_t count, int datatype);
     View(View &&) noexcept = default;
     View &operator=(View &&) = delete;

@@ -31,8 +31,8 @@ _FAILED = 0
 
 
 class IslandError(RuntimeError):
-    """An island cannot go on: one of its processes was lost or has failed, or did not come. All of it is out of the run: end these processes
-    and start the island anew, which is then given the run's state."""
+    """An island has ended: one of its processes was lost, has failed, or did not join. The whole island has left the run. End its
+    processes and start the island again; it then receives the run's state."""
 
 
 class Island(OfThisProcess):
@@ -44,9 +44,9 @@ class Island(OfThisProcess):
                 ...
 
     `master` is the run's. The island is all processes of torch.distributed: shards of one model, or as `mesh` says, which has one
-    dimension (shards) or, for HSDP, two (replicas, and shards within each). Of replicas the first alone is in the run, and the others
-    are given what it gets. All islands of a run have as many shards, of the same model. `timeout`: seconds in which all processes of
-    the island must have come to `join`, which else raises IslandError. Other options are those of `pccl.Communicator`.
+    dimension (shards) or, for HSDP, two (replicas, and shards within each). Only the first replica is a member of the run; it passes
+    its results to the others. All islands of a run have the same number of shards of the same model. `timeout`: seconds within which
+    all processes of the island must call `join`; otherwise `join` raises IslandError. Other options are those of `pccl.Communicator`.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Island(OfThisProcess):
         self._settle(dist.broadcast(tensor, self._leader, group=self._replicas[self.part], async_op=True))
 
     def share_object(self, thing: Any) -> Any:
-        """Likewise, of anything."""
+        """As `share`, for any object that pickle can copy."""
         things = [thing]
         try:
             dist.broadcast_object_list(things, self._leader, group=self._replicas[self.part])

@@ -1,7 +1,7 @@
 """Inner optimizers that keep master copies of the parameters, mostly in float32, and write the parameters from these after each step.
 
-A trainer changes parameters, and such an optimizer would write over that at its next step. So masters are told of each change; and where
-they are not known, a trainer notices that its averages are lost.
+A trainer changes parameters, and such an optimizer would write over that at its next step. A trainer therefore updates known masters after
+each change. If it does not know them, it detects that its averages are overwritten.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _in_state(state: Mapping[Any, Any]) -> Iterator[tuple[torch.Tensor, torch.Te
 
 
 def hook_of(masters: Any, mirrors: list[Mirror]) -> Callable[[], object]:
-    """What `masters` of a trainer says: an optimizer, a mapping by name, masters in the order of the trained tensors, or (parameter, master) pairs."""
+    """Returns the hook for a trainer's `masters`: an optimizer, a mapping by name, masters in the order of the trained tensors, or (parameter, master) pairs."""
     known = masters_of(masters)
     if known is not None:
         return known
@@ -251,7 +251,7 @@ class Watch:
 
 
 class Masters:
-    """What has to be told when a trainer has changed the parameters, and how it is found out that there is something."""
+    """The hooks that a trainer calls after it has changed the parameters, and the detection of masters that it does not know."""
 
     def __init__(self, mirrors: list[Mirror], searches: bool = False) -> None:
         self._mirrors = mirrors
@@ -279,7 +279,7 @@ class Masters:
         if not self.watch.overwritten(now):
             self._candidates = None
             return
-        if self._searches:
+        if self._searches and not self._warned:  # after the warning, a result would not be used
             held = self._search()
             if self._candidates is None:
                 self._candidates = held

@@ -168,7 +168,7 @@ class Mirror:
         return self.host if self.kind == "trained" else self.host.reshape(-1).view(torch.uint8)
 
     def line(self) -> str:
-        """What peers compare when they join."""
+        """The description of this tensor that peers compare when they join."""
         part, whole = list(self.local.shape), list(self.shape)
         shape = f"{part}" if part == whole else f"{part} of {whole}"
         return f"{self.name} {shape} {_type_name(self.dtype)}, {self.kind}"
@@ -248,7 +248,7 @@ def _cannot_follow(kind: str, name: str, why: str) -> RuntimeError:
 
 @dataclass
 class _Wanted:
-    """What newcomers are given."""
+    """The tensors that newcomers receive."""
 
     buffers: Choice
     frozen: Choice

@@ -17,7 +17,7 @@ def flatten(input: torch.Tensor, start_dim: int = 0, end_dim: int = -1) -> torch
 
 
 def flatten(*arguments: Any, **named: Any) -> torch.Tensor:
-    """All elements of several tensors in one row: float32, on the CPU, and in `out` if that is given. Of one tensor, `torch.flatten`."""
+    """Returns all elements of several tensors in one vector: float32, on the CPU, in `out` if given. With one tensor, calls `torch.flatten`."""
     if "input" in named or (arguments and isinstance(arguments[0], torch.Tensor)):
         return torch.flatten(*arguments, **named)
     return _gradients.flatten(*arguments, **named)

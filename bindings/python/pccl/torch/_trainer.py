@@ -291,7 +291,7 @@ class Trainer(OfThisProcess):
                 if look:
                     self._model.refresh()
                 self._model.fetch(self._trainer.relocate)
-                received = True  # also after a failure, which may have written the tensors
+                received = True  # even after a failure, which may have written the tensors
                 try:
                     status = TrainerStatus._of(*call())
                     received = status.state_received
