@@ -68,13 +68,13 @@ def unflatten(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
 
 
 def _holds(row: torch.dtype, kind: torch.dtype) -> bool:
-    """Whether every value of one type is one of the other's."""
+    """Whether a row of type `row` represents every value of type `kind` exactly."""
     wider = row in (torch.float32, torch.float64) and kind.is_floating_point and kind.itemsize < row.itemsize
     return row == kind or wider
 
 
 def _gather(rows: Iterable[torch.Tensor], out: torch.Tensor) -> None:
-    """Copies from any device, and of lazily negated and conjugated tensors the values."""
+    """Copies rows from any device. Copies lazily negated and conjugated tensors by value."""
     at = 0
     with torch.no_grad():
         for row in rows:

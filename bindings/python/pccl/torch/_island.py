@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from typing_extensions import Self
 
-_FOR_EVER = datetime.timedelta(days=30)  # a process waits for another as long as that waits for other islands
+_FOR_EVER = datetime.timedelta(days=30)  # a process may wait for another while that one waits for other islands
 _LOOK_AROUND = 0.5  # seconds between two looks whether this process is still in the run
 _FAILED = 0
 
@@ -118,7 +118,7 @@ class Island(OfThisProcess):
         self._settle(dist.all_reduce(torch.zeros(1, device="cpu"), group=self._all, async_op=True), self.timeout)
 
     def agree(self, question: int, value: int) -> int:
-        """The smallest value that a process gives, 0 for one that has failed; -1 if there is no agreement, for the reason in `error`."""
+        """Returns the smallest value of all processes; 0 means that one has failed. Returns -1 if they cannot agree: `error` has the reason."""
         try:
             asked = torch.tensor([value, question, -question], dtype=torch.int64, device="cpu")
             self._settle(dist.all_reduce(asked, op=dist.ReduceOp.MIN, group=self._leaders, async_op=True))
@@ -131,11 +131,11 @@ class Island(OfThisProcess):
             return -1
 
     def share(self, tensor: torch.Tensor) -> None:
-        """Gives the other replicas what the first has."""
+        """Broadcasts the first replica's tensor to the other replicas."""
         self._settle(dist.broadcast(tensor, self._leader, group=self._replicas[self.part], async_op=True))
 
     def share_object(self, thing: Any) -> Any:
-        """As `share`, for any object that pickle can copy."""
+        """Broadcasts the first replica's object, which pickle must be able to copy."""
         things = [thing]
         try:
             dist.broadcast_object_list(things, self._leader, group=self._replicas[self.part])
@@ -144,7 +144,7 @@ class Island(OfThisProcess):
         return things[0]
 
     def _settle(self, work: Any, limit: float | None = None) -> None:
-        """Waits as long as it takes, but not when this process has been removed from the run meanwhile, or Ctrl-C was pressed."""
+        """Waits for `work`. Raises IslandError after `limit` seconds, or if this process was removed from the run. Ctrl-C interrupts it."""
         start = time.monotonic()
         pause, look = 5e-5, start + _LOOK_AROUND
         while not work.is_completed():
@@ -171,7 +171,7 @@ class Island(OfThisProcess):
             raise IslandError("the master has removed this island from the run: one of its processes was lost, or hung") from error
 
     def connect(self, timeout: float | None) -> None:
-        """Has this process admitted, with all others of the island."""
+        """Joins the run together with all other processes of the island."""
         assert self.communicator is not None
         self.communicator.connect(timeout=timeout)
         self._joined = True

@@ -155,7 +155,7 @@ def _checked(pairs: list[tuple[Mirror, Any]]) -> Callable[[], object]:
 
 
 def _one_each(candidates: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor] | None:
-    """The master of each parameter. Where several tensors fit, say zeros, it is the one that is kept together with another master."""
+    """Returns the master of each parameter. If several tensors fit (zeros, for example), takes the one in the same container as a known master."""
     sure = {name: tensors[0] for name, tensors in candidates.items() if len(tensors) == 1}
     if len(sure) == len(candidates):
         return sure
@@ -196,7 +196,7 @@ class Watch:
 
     _TENSORS = 16
     _ELEMENTS = 32  # of a tensor
-    _NEAR = 0.4  # so much of the distance that one inner step undoes by itself only where it converges at once
+    _NEAR = 0.4  # one inner step alone undoes this share of the distance only if it converges at once
 
     def __init__(self, mirrors: list[Mirror]) -> None:
         every = -(-len(mirrors) // self._TENSORS)
@@ -225,15 +225,15 @@ class Watch:
         return self._armed is not None
 
     def rest(self, now: torch.Tensor) -> None:
-        """The trainer has left the parameters as they are, and will change them in the next step."""
+        """Records a step in which the trainer left the parameters unchanged. It will change them in the next step."""
         self._last = (now, now)
 
     def skip(self) -> None:
-        """A step of which no sample is taken."""
+        """Records a step without a sample."""
         self._last = None
 
     def changed(self, before: torch.Tensor, after: torch.Tensor) -> None:
-        """The trainer has changed the parameters, or not."""
+        """Records the parameters before and after the trainer's call. Arms the check if they differ."""
         last, self._last = self._last, (before, after)
         if not torch.equal(before, after) and bool(torch.isfinite(before).all() and torch.isfinite(after).all()):
             step_by_masters, step = (before - last[0], before - last[1]) if last is not None else (0.0, 0.0)
@@ -275,7 +275,7 @@ class Masters:
             hook()
 
     def look(self, now: torch.Tensor) -> None:
-        """The step after the parameters were changed has been made."""
+        """Checks the step that followed a change of the parameters."""
         if not self.watch.overwritten(now):
             self._candidates = None
             return
@@ -313,7 +313,7 @@ class Masters:
         warnings.warn(words, RuntimeWarning, stacklevel=5)
 
     def _search(self) -> dict[str, list[torch.Tensor]]:
-        """Tensors of this process of which each parameter is the rounded value at this moment."""
+        """Finds the tensors of this process that round to each parameter's current values."""
         own = {mirror.local.data_ptr() for mirror in self._mirrors} | {mirror.host.data_ptr() for mirror in self._mirrors}
         by_shape: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for thing in _all_tensors():

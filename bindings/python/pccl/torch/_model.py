@@ -36,12 +36,12 @@ def _type_name(dtype: torch.dtype) -> str:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """The elements lie in host memory one after the other, as values: nothing has to be copied."""
+    """Whether the elements are contiguous in host memory and stored as plain values, so that no copy is needed."""
     return tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor.is_neg() and not tensor.is_conj()
 
 
 def _overlaps(tensor: torch.Tensor) -> bool:
-    """Elements share memory, as in an expanded view."""
+    """Whether elements share memory, as in an expanded view."""
     return any(step == 0 and size > 1 for size, step in zip(tensor.shape, tensor.stride())) or torch._debug_has_internal_overlap(tensor) == 1
 
 
@@ -180,7 +180,7 @@ class Mirror:
         return hashlib.blake2b(elements, digest_size=8).hexdigest()
 
     def follow(self, tensor: torch.Tensor) -> None:
-        """The tensor of this name is this one now."""
+        """Tracks `tensor` under this name from now on. Raises RuntimeError if its shape or type has changed."""
         if tensor.shape != self.shape:
             raise _cannot_follow(self.kind, self.name, f"its shape was {list(self.shape)} when the trainer was made and is {list(tensor.shape)} now")
         if tensor.dtype != self.dtype:
@@ -192,7 +192,7 @@ class Mirror:
         return self.local.data_ptr() == self.host.data_ptr() and _is_plain(self.local)
 
     def fetch(self, relocate: Callable[[str, _pccl.View], None]) -> None:
-        """Has the tensor's values in `host`. An optimizer, FSDP or the program may have given the tensor other memory."""
+        """Updates `host` with the tensor's values. An optimizer, FSDP or the program may have moved the tensor."""
         self.local = local_part(self.tensor)
         if self._at_host():
             return
@@ -210,7 +210,7 @@ class Mirror:
         self.host.copy_(self.local)
 
     def put(self) -> None:
-        """Has the values of `host` in the tensor."""
+        """Copies `host` to the tensor, unless both are the same memory."""
         if self._at_host():
             return
         with torch.no_grad():
@@ -222,7 +222,7 @@ class Mirror:
             self._copied = (0 if self.tensor.is_inference() else self.tensor._version, self.local.data_ptr())
 
     def _put_overlapping(self) -> None:
-        """An expanded view gets the new values where its elements are; one that cannot hold them is replaced in its module."""
+        """Writes new values into an expanded view. A view that cannot hold them is replaced in its module."""
         if torch.equal(self.local.cpu(), self.host):
             return
         once = tuple(slice(0, 1) if step == 0 else slice(None) for step in self.local.stride())
@@ -362,12 +362,12 @@ class Model:
             )
 
     def fetch(self, relocate: Callable[[str, _pccl.View], None]) -> None:
-        """After `refresh`."""
+        """Updates the host copies of all tensors. Call `refresh` first."""
         for mirror in self.trained + self.given:
             mirror.fetch(relocate)
 
     def put(self, given_too: bool) -> None:
-        """`given_too`: what newcomers are given may have come, too."""
+        """Copies the host values to the tensors. `given_too`: include the tensors that newcomers receive."""
         for mirror in self.trained + (self.given if given_too else []):
             mirror.put()
 
