@@ -42,6 +42,9 @@ def _mark_code_blocks(_app, _what, _name, _object, _options, lines):
     """Docstrings indent an example after any sentence; reStructuredText needs two colons before it."""
     marked, inside = [], False
     for i, line in enumerate(lines):
+        if line.strip() in ("Example:", "Examples:"):  # a section of code
+            marked += ["Example::", ""]
+            continue
         if line.strip() and not line.startswith("    "):
             inside = False
         begins = line.startswith("    ") and not inside and i >= 2 and not lines[i - 1].strip() and lines[i - 2].strip()
