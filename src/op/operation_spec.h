@@ -29,7 +29,6 @@ enum class Phase : std::uint8_t {
     reduce_to_owner = 0,  ///< contributions to a block are combined at the block's owner
     gather_from_owner,    ///< each owner's block goes to all members
 };
-inline constexpr int kPhases = 2;
 
 /// A set of phases.
 class Phases {

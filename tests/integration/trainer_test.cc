@@ -138,8 +138,8 @@ TEST(Trainer, PeerWithAnotherConfigurationIsRefused) {
     Trainers trainers;
     trainers.start({"diloco", pcclMethodDiLoCo}, 2, {{"steps", 600}});
     trainers.await_world(0, 2);
-    PeerProcess &stranger = trainers.world().spawn();
-    const Json answer = stranger.call("train", {{"method", 1}, {"sync_every", 7}, {"steps", 600}});
+    PeerProcess &other = trainers.world().spawn();
+    const Json answer = other.call("train", {{"method", 1}, {"sync_every", 7}, {"steps", 600}});
     EXPECT_TRUE(has_code(answer, pcclInvalidUsage));
     EXPECT_NE(answer.at("error").get<std::string>().find("every 7 steps"), std::string::npos) << answer;
     trainers.world().erase(2);

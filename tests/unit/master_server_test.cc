@@ -317,13 +317,13 @@ TEST_F(MasterServer, InterruptEndsAllConnectionsAndFreesEverything) {
         Running running(on_loopback());
         Client member = joined(running);
         Client newcomer = joined(running);
-        Client stranger(running.address());
+        Client client(running.address());
         Client half(running.address());
         half.send(length_word(100));
         running.stop();
         EXPECT_TRUE(member.await_end());
         EXPECT_TRUE(newcomer.await_end());
-        EXPECT_TRUE(stranger.await_end());
+        EXPECT_TRUE(client.await_end());
         EXPECT_THROW(Client{running.address()}, std::runtime_error);
     }
     EXPECT_EQ(open_files(), before);

@@ -67,8 +67,8 @@ TEST_F(MasterTest, UnknownNamesAreIgnored) {
         send(all[0], wire::StateFault{77, "?"});
         send(all[0], wire::Waiting{wire::Blocked::none, {bogus}});
     }
-    for (const std::uint64_t stranger : {0u, 1u, 77u})
-        send(all[0], wire::LinkReport{PeerId{stranger}, 1, false, 0, "?"});
+    for (const std::uint64_t nobody : {0u, 1u, 77u})
+        send(all[0], wire::LinkReport{PeerId{nobody}, 1, false, 0, "?"});
     send(all[0], wire::LinkReport{PeerId{2}, 55, false, 0, "?"});
     send(all[0], wire::ProbeReport{5, PeerId{2}, 1e9});
     send(all[0], wire::SyncDone{5, true, ""});

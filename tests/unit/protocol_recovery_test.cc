@@ -120,9 +120,9 @@ TEST_F(RecoveryTest, WrongSecretDoesNotResumeAMember) {
     start();
     wire::Resume forged = resume_of(1);
     forged.secret.fill(1);
-    const ConnId stranger = come_back(forged);
-    ASSERT_EQ(received<wire::Removed>(stranger).size(), 1U);
-    EXPECT_TRUE(received<wire::Welcome>(stranger).empty());
+    const ConnId impostor = come_back(forged);
+    ASSERT_EQ(received<wire::Removed>(impostor).size(), 1U);
+    EXPECT_TRUE(received<wire::Welcome>(impostor).empty());
     EXPECT_EQ(received<wire::Welcome>(come_back(resume_of(1))).size(), 1U);
 }
 
